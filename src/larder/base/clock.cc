@@ -1,0 +1,25 @@
+#include "larder/base/clock.h"
+
+#include <ctime>
+
+namespace larder {
+
+const RealClock& RealClock::instance() noexcept {
+  static const RealClock clock;
+  return clock;
+}
+
+std::uint64_t RealClock::now_ns() const noexcept {
+  timespec time{};
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000U +
+         static_cast<std::uint64_t>(time.tv_nsec);
+}
+
+std::uint64_t RealClock::wall_seconds() const noexcept {
+  timespec time{};
+  ::clock_gettime(CLOCK_REALTIME, &time);
+  return static_cast<std::uint64_t>(time.tv_sec);
+}
+
+}  // namespace larder

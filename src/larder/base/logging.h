@@ -1,0 +1,43 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace larder {
+
+enum class LogLevel : std::uint8_t { kDebug = 0, kInfo, kWarning, kError, kOff };
+
+/// One line on stderr: "2026-01-31 12:00:00.123 W [module] message". Control characters are written
+/// as \xNN, so that data can neither forge a line nor drive a terminal. Below the level it costs
+/// one relaxed load. The level comes from LARDER_LOG (debug, info, warning, error, off); the
+/// default is warning, because larder is a library in somebody's process. Any thread.
+void log(LogLevel level, std::string_view module, std::string_view message) noexcept;
+
+/// Ask before building an expensive message.
+bool is_logged(LogLevel level) noexcept;
+
+/// From now on, whatever LARDER_LOG says.
+void set_log_level(LogLevel level) noexcept;
+
+/// "debug", "info", "warning", "error", "off", in any case; nothing for other texts.
+std::optional<LogLevel> parse_log_level(std::string_view text) noexcept;
+
+/// Lets one message through per interval and counts the others. One per place in the code that
+/// could flood the log. Any thread.
+class LogLimiter {
+ public:
+  explicit LogLimiter(std::uint64_t interval_ns) noexcept : interval_ns_(interval_ns) {}
+
+  /// Nothing: stay silent. A number: write, and say that this many were left out since the last
+  /// one.
+  std::optional<std::uint64_t> allow(std::uint64_t now_ns) noexcept;
+
+ private:
+  const std::uint64_t interval_ns_;
+  std::atomic<std::uint64_t> next_ns_ = 0;
+  std::atomic<std::uint64_t> suppressed_ = 0;
+};
+
+}  // namespace larder
