@@ -1,0 +1,110 @@
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "larder/base/logging.h"
+#include "larder/base/metrics.h"
+#include "larder/io/device.h"
+#include "larder/io/posix_directory.h"
+#include "larder/io/thread_device.h"
+#include "larder/io/uring_device.h"
+
+namespace larder::io {
+
+namespace {
+
+constexpr std::uint32_t kDepthMax = 4096;
+constexpr std::uint32_t kThreadsMax = 256;
+constexpr std::uint32_t kFilesMax = 1U << 20;
+
+enum class Choice : std::uint8_t { kBest = 1, kUring, kThreads };
+
+SetupResult<Choice> choice_of_environment() {
+  const char* const value = std::getenv("LARDER_IO");
+  const std::string_view text = value == nullptr ? "" : value;
+  if (text.empty()) return Choice::kBest;
+  if (text == "uring") return Choice::kUring;
+  if (text == "threads") return Choice::kThreads;
+  return SetupError{ErrorCode::kInvalidArgument, "LARDER_IO is '" + std::string{text} +
+                                                     "'; it may be 'uring', 'threads' or unset"};
+}
+
+SetupStatus check_range(std::string_view name, std::uint32_t value, std::uint32_t largest) {
+  if (value >= 1 && value <= largest) return {};
+  return SetupError{ErrorCode::kInvalidArgument, std::string{name} + " is " +
+                                                     std::to_string(value) + "; it must be 1 to " +
+                                                     std::to_string(largest)};
+}
+
+std::string_view remedy_of(int sys_errno) {
+  switch (sys_errno) {
+    case EPERM:
+    case EACCES:
+      return "set the sysctl kernel.io_uring_disabled to 0, and let the container's seccomp "
+             "profile "
+             "permit io_uring_setup, io_uring_enter and io_uring_register";
+    case ENOSYS:
+      return "use a kernel of version 5.19 or later with CONFIG_IO_URING, and a container's "
+             "seccomp "
+             "profile that permits io_uring_setup, io_uring_enter and io_uring_register";
+    case EINVAL:
+      return "use a kernel of version 5.19 or later";
+    case ENOMEM:
+      return "raise the limit of locked memory (ulimit -l)";
+    case EMFILE:
+    case ENFILE:
+      return "raise the limit of open files (ulimit -n)";
+    default:
+      return "see what `larder doctor` says";
+  }
+}
+
+std::string refusal_text(const Error& error) {
+  return "io_uring cannot be used (" + error.to_string() + "); to mend it, " +
+         std::string{remedy_of(error.sys_errno())};
+}
+
+void report_fallback(const std::string& why) {
+  MetricsRegistry::global()
+      .counter("larder_io_fallback_total",
+               "Devices opened over threads because io_uring was refused.")
+      .add();
+  static std::atomic_flag is_logged = ATOMIC_FLAG_INIT;  // Once for the process.
+  if (!is_logged.test_and_set()) log(LogLevel::kWarning, "io", why + "; using threads instead");
+}
+
+SetupResult<std::unique_ptr<Device>> open_over_threads(const DeviceOptions& options,
+                                                       PosixDirectory&& directory,
+                                                       const std::string& why) {
+  auto device = ThreadDevice::create(options, std::move(directory), why);
+  if (!device) {
+    return SetupError{device.error().code(),
+                      "cannot start the I/O threads: " + device.error().to_string() +
+                          "; lower `threads` or raise the limit of threads (ulimit -u)"};
+  }
+  return std::unique_ptr<Device>{std::move(*device)};
+}
+
+}  // namespace
+
+SetupResult<std::unique_ptr<Device>> open_device(const DeviceOptions& options) {
+  LARDER_TRY(check_range("depth", options.depth, kDepthMax));
+  LARDER_TRY(check_range("threads", options.threads, kThreadsMax));
+  LARDER_TRY(check_range("files_max", options.files_max, kFilesMax));
+  LARDER_ASSIGN(const Choice choice, choice_of_environment());
+  LARDER_ASSIGN(PosixDirectory directory, PosixDirectory::open(options));
+  if (choice == Choice::kThreads) {
+    return open_over_threads(options, std::move(directory), "LARDER_IO=threads was asked for");
+  }
+  auto uring = UringDevice::create(options, directory);
+  if (uring) return std::unique_ptr<Device>{std::move(*uring)};
+  const std::string why = refusal_text(uring.error());
+  if (choice == Choice::kUring) return SetupError{uring.error().code(), "LARDER_IO=uring: " + why};
+  report_fallback(why);
+  return open_over_threads(options, std::move(directory), why);
+}
+
+}  // namespace larder::io

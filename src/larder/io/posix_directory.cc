@@ -1,0 +1,238 @@
+#include "larder/io/posix_directory.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <limits>
+#include <memory>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "larder/base/check.h"
+#include "larder/base/clock.h"
+#include "larder/io/direct_io.h"
+#include "larder/io/file_name.h"
+
+namespace larder::io {
+
+namespace {
+
+constexpr const char* kWhere = "io";
+constexpr std::uint64_t kLockPollNs = 5'000'000;
+constexpr std::uint64_t kStatBlockBytes = 512;  // Unit of st_blocks, whatever the file system.
+
+FileInfo info_of(std::string name, const struct stat& status) {
+  return {std::move(name), static_cast<std::uint64_t>(status.st_size),
+          static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes, S_ISREG(status.st_mode)};
+}
+
+Error last_error(const char* what) noexcept {
+  return Error::from_errno(errno, kWhere, what);
+}
+
+struct CloseDirectory {
+  void operator()(DIR* directory) const noexcept { ::closedir(directory); }
+};
+
+}  // namespace
+
+SetupResult<PosixDirectory> PosixDirectory::open(const DeviceOptions& options) {
+  UniqueFd fd{::open(options.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!fd) {
+    const int sys_errno = errno;
+    return SetupError{Error::from_errno(sys_errno, kWhere, "").code(),
+                      "cannot open the directory '" + options.directory +
+                          "': " + std::generic_category().message(sys_errno)};
+  }
+  PosixDirectory directory{std::move(fd), options.files_max};
+  LARDER_TRY(directory.decide_direct(options));
+  return directory;
+}
+
+SetupStatus PosixDirectory::decide_direct(const DeviceOptions& options) {
+  struct statfs status{};
+  if (::fstatfs(fd_.get(), &status) == 0) {
+    info_.file_system = file_system_name(static_cast<std::uint32_t>(status.f_type));
+  }
+  if (options.direct == DirectIo::kNever) return {};
+  DirectIoSupport support = probe_direct_io(fd_.get());
+  if (support.is_supported) {
+    info_.direct = true;
+    info_.alignment = support.alignment;
+    return {};
+  }
+  const std::string why = "no direct I/O in '" + options.directory + "' (" + info_.file_system +
+                          "): " + support.why_not;
+  if (options.direct == DirectIo::kRequired) {
+    return SetupError{ErrorCode::kInvalidArgument,
+                      why + "; use a local file system such as ext4 or xfs, or allow buffered I/O"};
+  }
+  info_.degraded_why = why;
+  return {};
+}
+
+PosixDirectory::~PosixDirectory() {
+  for (std::size_t i = 0; i < files_.size(); ++i) {
+    if (files_[i].fd) close_now(static_cast<FileId>(i));
+  }
+}
+
+Result<std::vector<FileInfo>> PosixDirectory::list() {
+  // A descriptor of its own: the position in the directory belongs to the open file description.
+  UniqueFd fd{::openat(fd_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!fd) return last_error("opening the directory to list it");
+  const std::unique_ptr<DIR, CloseDirectory> directory{::fdopendir(fd.get())};
+  if (directory == nullptr) return last_error("listing the directory");
+  static_cast<void>(fd.release());
+  std::vector<FileInfo> infos;
+  for (;;) {
+    errno = 0;
+    const dirent* const entry = ::readdir(directory.get());
+    if (entry == nullptr) break;
+    const std::string name{static_cast<const char*>(entry->d_name)};
+    if (!is_plain_file_name(name)) continue;
+    struct stat status{};
+    if (::fstatat(fd_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
+      infos.push_back(info_of(name, status));
+    } else if (errno != ENOENT) {  // Else it was removed meanwhile.
+      return last_error("looking at a file of the directory");
+    }
+  }
+  if (errno != 0) return last_error("listing the directory");
+  std::sort(infos.begin(), infos.end(),
+            [](const FileInfo& a, const FileInfo& b) { return a.name < b.name; });
+  return infos;
+}
+
+Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
+  if (!is_plain_file_name(name)) {
+    return Error::from_errno(EINVAL, kWhere, "opening a file: not a plain name");
+  }
+  auto slot = std::find_if(files_.begin(), files_.end(), [](const File& file) { return !file.fd; });
+  if (slot == files_.end() && files_.size() >= files_max_) {
+    return Error{ErrorCode::kResourceExhausted, kWhere, "too many open files"};
+  }
+  File file;
+  file.name = name;
+  const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (info_.direct ? O_DIRECT : 0) |
+                    (mode == OpenMode::kCreate ? O_CREAT | O_EXCL : 0);
+  constexpr mode_t kMode = 0600;
+  file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kMode));
+  if (!file.fd) return last_error(mode == OpenMode::kCreate ? "creating a file" : "opening a file");
+  struct stat status{};
+  if (::fstat(file.fd.get(), &status) != 0) return last_error("looking at a file");
+  if (!S_ISREG(status.st_mode)) {
+    return Error::from_errno(EINVAL, kWhere, "opening a file: not a regular file");
+  }
+  // Non-blocking was for the open alone, which would wait on a FIFO.
+  if (::fcntl(file.fd.get(), F_SETFL, flags & O_DIRECT) != 0) return last_error("opening a file");
+  if (slot == files_.end()) slot = files_.emplace(files_.end());
+  *slot = std::move(file);
+  return static_cast<FileId>(slot - files_.begin());
+}
+
+bool PosixDirectory::close(FileId file) noexcept {
+  LARDER_CHECK(file < files_.size() && files_[file].fd);
+  LARDER_CHECK(files_[file].in_flight == 0);
+  if (files_[file].is_locked && in_flight_ != 0) {
+    retired_.push_back(file);
+    return false;
+  }
+  close_now(file);
+  return true;
+}
+
+void PosixDirectory::close_now(FileId file) noexcept {
+  // Explicitly: a ring may hold on to the open file description a little longer.
+  if (files_[file].is_locked) ::flock(files_[file].fd.get(), LOCK_UN);
+  files_[file] = {};
+}
+
+int PosixDirectory::fd_of(FileId file) const noexcept {
+  LARDER_CHECK(file < files_.size() && files_[file].fd);
+  return files_[file].fd.get();
+}
+
+Result<FileInfo> PosixDirectory::info(FileId file) {
+  struct stat status{};
+  if (::fstat(fd_of(file), &status) != 0) return last_error("looking at a file");
+  return info_of(files_[file].name, status);
+}
+
+Status PosixDirectory::allocate(FileId file, std::uint64_t bytes) {
+  if (bytes == 0) return {};
+  if (bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
+    return Error::from_errno(EFBIG, kWhere, "allocating a file");
+  }
+  int result = 0;
+  do {
+    result = ::fallocate(fd_of(file), 0, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) return {};
+  if (errno == EOPNOTSUPP) {
+    return Error::from_errno(EOPNOTSUPP, kWhere, "allocating a file: no fallocate() here");
+  }
+  return last_error("allocating a file");
+}
+
+Status PosixDirectory::remove(std::string_view name) {
+  if (!is_plain_file_name(name)) {
+    return Error::from_errno(EINVAL, kWhere, "removing a file: not a plain name");
+  }
+  if (::unlinkat(fd_.get(), std::string{name}.c_str(), 0) != 0)
+    return last_error("removing a file");
+  return {};
+}
+
+Status PosixDirectory::sync_directory() {
+  if (::fsync(fd_.get()) != 0) return last_error("syncing the directory");
+  return {};
+}
+
+Result<Space> PosixDirectory::space() {
+  struct statvfs status{};
+  if (::fstatvfs(fd_.get(), &status) != 0) return last_error("asking for the free space");
+  const std::uint64_t unit = status.f_frsize;
+  return Space{status.f_blocks * unit, status.f_bavail * unit};
+}
+
+Status PosixDirectory::lock(FileId file, std::uint64_t deadline_ns) {
+  const int fd = fd_of(file);
+  const Clock& clock = RealClock::instance();
+  for (;;) {
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) {
+      files_[file].is_locked = true;
+      return {};
+    }
+    if (errno == EINTR) continue;
+    if (errno != EWOULDBLOCK) return last_error("locking a file");
+    const std::uint64_t now_ns = clock.now_ns();
+    if (now_ns >= deadline_ns) {
+      return Error{ErrorCode::kUnavailable, kWhere, "another owner holds the lock"};
+    }
+    std::this_thread::sleep_for(
+        std::chrono::nanoseconds{std::min(deadline_ns - now_ns, kLockPollNs)});
+  }
+}
+
+void PosixDirectory::request_begins(FileId file) noexcept {
+  LARDER_CHECK(file < files_.size() && files_[file].fd);
+  ++files_[file].in_flight;
+  ++in_flight_;
+}
+
+void PosixDirectory::request_ended(FileId file) noexcept {
+  --files_[file].in_flight;
+  --in_flight_;
+}
+
+}  // namespace larder::io

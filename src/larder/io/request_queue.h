@@ -1,0 +1,48 @@
+#pragma once
+
+#include "larder/base/check.h"
+#include "larder/io/device.h"
+
+namespace larder::io {
+
+/// A first-in, first-out list of requests, linked through Request::device_next: no allocation, no
+/// limit. Owns nothing. One thread at a time.
+class RequestQueue {
+ public:
+  bool empty() const noexcept { return head_ == nullptr; }
+
+  void push(Request& request) noexcept {
+    request.device_next = nullptr;
+    if (tail_ == nullptr) {
+      head_ = &request;
+    } else {
+      tail_->device_next = &request;
+    }
+    tail_ = &request;
+  }
+
+  /// For what was taken too early and must be the next again.
+  void push_front(Request& request) noexcept {
+    request.device_next = head_;
+    head_ = &request;
+    if (tail_ == nullptr) tail_ = &request;
+  }
+
+  /// Null when empty.
+  Request* pop() noexcept {
+    Request* const request = head_;
+    if (request == nullptr) return nullptr;
+    head_ = request->device_next;
+    if (head_ == nullptr) tail_ = nullptr;
+    request->device_next = nullptr;
+    return request;
+  }
+
+  void clear() noexcept { head_ = tail_ = nullptr; }
+
+ private:
+  Request* head_ = nullptr;
+  Request* tail_ = nullptr;
+};
+
+}  // namespace larder::io

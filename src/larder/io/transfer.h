@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "larder/io/device.h"
+
+namespace larder::io {
+
+// How a request of the kernel-backed devices proceeds. Pure functions over the request, which holds
+// its own progress in device_words[0..1]; the others are free for the device.
+
+enum class TransferStep : std::uint8_t {
+  kEnded = 1,  ///< bytes_done and sys_errno are final.
+  kContinue,   ///< Hand remaining_buffers() to the kernel (again), or the sync.
+};
+
+/// Called once, at submit. Checks the request; kEnded where there is nothing to move.
+TransferStep begin_transfer(Request& request) noexcept;
+
+/// What is left of the buffers; offset + bytes_done is where it goes.
+std::span<iovec> remaining_buffers(Request& request) noexcept;
+
+/// Takes a result as io_uring gives it: bytes, or a negative errno. A short transfer continues, and
+/// so does what was interrupted. `alignment` is that of the file: a short direct read which ends
+/// between two aligned places has met the end of the file, since there is no asking for the rest.
+TransferStep advance_transfer(Request& request, std::int64_t result,
+                              const Alignment& alignment) noexcept;
+
+}  // namespace larder::io

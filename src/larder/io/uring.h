@@ -1,0 +1,53 @@
+#pragma once
+
+#include <liburing.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "larder/base/result.h"
+#include "larder/base/unique_fd.h"
+
+namespace larder::io {
+
+/// One io_uring with a sparse table of registered files; the only place that sets one up. Uses
+/// SINGLE_ISSUER and DEFER_TASKRUN where the kernel has them: then it is made disabled, and the
+/// thread that calls enable() is the only one that may submit, look for completions or change the
+/// file table from then on (before, any thread may register files).
+///
+/// The destructor waits until the kernel has ended every request and let go of every file, from
+/// whichever thread. Ownership: owns the ring, not the files.
+class Uring {
+ public:
+  /// `entries` requests fit into the submission queue. The file table has `files_max` slots, or as
+  /// many as the limit of open files allows.
+  static Result<std::unique_ptr<Uring>> create(unsigned entries, std::uint32_t files_max);
+  ~Uring();
+  Uring(const Uring&) = delete;
+  Uring& operator=(const Uring&) = delete;
+
+  io_uring& ring() noexcept { return ring_; }
+  Status enable() noexcept;
+  /// True when one thread, the one that called enable(), must do everything.
+  bool has_one_issuer() const noexcept { return (ring_.flags & IORING_SETUP_SINGLE_ISSUER) != 0; }
+  std::uint32_t files_max() const noexcept { return files_max_; }
+  /// `fd` of -1 empties the slot.
+  Status set_file(std::uint32_t slot, int fd) noexcept;
+  /// Tells the destructor how many requests the kernel may still have. 0: it does not wait.
+  void set_in_flight(std::uint64_t requests) noexcept { in_flight_ = requests; }
+
+ private:
+  Uring() noexcept = default;
+  Status register_files(std::uint32_t files_max) noexcept;
+
+  io_uring ring_{};
+  bool has_ring_ = false;
+  std::uint32_t files_max_ = 0;
+  std::uint64_t in_flight_ = 0;
+  // Hangs up when the kernel has released the file table, whose last slot holds the other end: that
+  // is after the last request. The one way to learn this from a thread that may not use the ring.
+  UniqueFd released_;
+};
+
+}  // namespace larder::io

@@ -1,0 +1,119 @@
+#include "tests/support/loop_mount.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "larder/base/unique_fd.h"
+
+extern char**
+    environ;  // NOLINT(readability-redundant-declaration): glibc has it for GNU code only.
+
+namespace larder::testing {
+
+namespace {
+
+struct CommandResult {
+  int exit_code = -1;  // -1: it could not be run.
+  std::string output;  // stdout and stderr.
+};
+
+CommandResult run(std::vector<std::string> words) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return {};
+  const UniqueFd read_end{ends[0]};
+  UniqueFd write_end{ends[1]};
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, write_end.get(), STDOUT_FILENO);
+  ::posix_spawn_file_actions_adddup2(&actions, write_end.get(), STDERR_FILENO);
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  pid_t child = 0;
+  const int failed =
+      ::posix_spawnp(&child, arguments[0], &actions, nullptr, arguments.data(), environ);
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (failed != 0) return {};
+  write_end.reset();
+  CommandResult result;
+  std::array<char, 4096> buffer{};
+  for (;;) {
+    const ssize_t bytes = ::read(read_end.get(), buffer.data(), buffer.size());
+    if (bytes < 0 && errno == EINTR) continue;
+    if (bytes <= 0) break;
+    result.output.append(buffer.data(), static_cast<std::size_t>(bytes));
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
+  return result;
+}
+
+SetupError failure(const std::string& what, const std::string& why) {
+  return {ErrorCode::kIo, what + ": " + why};
+}
+
+}  // namespace
+
+SetupResult<std::unique_ptr<LoopMount>> LoopMount::create(const std::string& file_system,
+                                                          std::uint64_t bytes,
+                                                          std::uint32_t sector_bytes,
+                                                          bool direct_io) {
+  if (::geteuid() != 0 || ::access("/dev/loop-control", R_OK | W_OK) != 0) {
+    return SetupError{ErrorCode::kUnimplemented, "needs root and loop devices"};
+  }
+  std::unique_ptr<LoopMount> loop{new LoopMount};  // The constructor is private.
+  const std::string image = loop->directory_.path() + "/image";
+  const std::string mount_point = loop->directory_.path() + "/mount";
+  std::error_code error;
+  std::ofstream{image}.close();
+  std::filesystem::resize_file(image, bytes, error);
+  if (!error) std::filesystem::create_directory(mount_point, error);
+  if (error) return failure("making the image", error.message());
+
+  const CommandResult attached =
+      run({"losetup", "--find", "--show", "--sector-size", std::to_string(sector_bytes),
+           direct_io ? "--direct-io=on" : "--direct-io=off", image});
+  if (attached.exit_code != 0) return failure("losetup", attached.output);
+  loop->device_ = attached.output.substr(0, attached.output.find('\n'));
+
+  std::vector<std::string> make{"mkfs." + file_system, "-q"};
+  if (file_system == "xfs") {
+    make.insert(make.end(), {"-f", "-s", "size=" + std::to_string(sector_bytes)});
+  } else {
+    make.emplace_back("-F");
+  }
+  make.push_back(loop->device_);
+  const CommandResult made = run(std::move(make));
+  if (made.exit_code == -1) {
+    return SetupError{ErrorCode::kUnimplemented, "needs mkfs." + file_system};
+  }
+  if (made.exit_code != 0) return failure("mkfs." + file_system, made.output);
+
+  if (::mount(loop->device_.c_str(), mount_point.c_str(), file_system.c_str(), 0, nullptr) != 0) {
+    return failure("mount", std::generic_category().message(errno));
+  }
+  loop->is_mounted_ = true;
+  loop->mount_point_ = mount_point;
+  return loop;
+}
+
+LoopMount::~LoopMount() {
+  if (is_mounted_) ::umount2(mount_point_.c_str(), MNT_DETACH);
+  // While something keeps the file system busy this only marks the device, which then goes last.
+  if (!device_.empty()) run({"losetup", "--detach", device_});
+}
+
+}  // namespace larder::testing
