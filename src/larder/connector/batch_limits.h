@@ -1,0 +1,58 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "larder/base/mutex.h"
+#include "larder/connector/connector.h"
+
+namespace larder {
+
+/// The classes whose shares are kept apart (C5): lookups (Exists, Touch), loads (Get), stores (Set,
+/// Delete).
+enum class BatchClass : std::uint8_t { kLookup = 0, kLoad, kStore };
+inline constexpr std::size_t kBatchClassCount = 3;
+
+BatchClass class_of(Op op) noexcept;
+
+struct BatchLimitOptions {
+  std::uint64_t batches_max = 4096;                  ///< Per class.
+  std::uint64_t bytes_max = std::uint64_t{4} << 30;  ///< Per class, of value bytes.
+};
+
+/// Bounds what a connector has accepted and not given back, per class, in batches and bytes.
+///
+/// A batch larger than the limit is admitted when its class is idle.
+/// Threads: any. Cost: one short lock per call.
+class BatchLimits {
+ public:
+  explicit BatchLimits(const BatchLimitOptions& options) : options_(options) {}
+
+  /// What a batch counts for: the sum of its items' slices.
+  static std::uint64_t bytes_of_batch(const Batch& batch) noexcept;
+
+  /// Takes a place or says kResourceExhausted. Pair every success with one release() of the same
+  /// bytes before the batch is handed back.
+  Status admit(BatchClass batch_class, std::uint64_t bytes) noexcept LARDER_EXCLUDES(mutex_);
+  void release(BatchClass batch_class, std::uint64_t bytes) noexcept LARDER_EXCLUDES(mutex_);
+
+  struct Usage {
+    std::uint64_t batches = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t refused_total = 0;
+  };
+  std::array<Usage, kBatchClassCount> usage() const LARDER_EXCLUDES(mutex_);
+  /// Appends batches_in_flight_*, bytes_in_flight_* and batches_refused_*_total.
+  void append_counters(std::vector<Counter>& counters) const LARDER_EXCLUDES(mutex_);
+
+ private:
+  const BatchLimitOptions options_;
+  mutable Mutex mutex_;
+  std::array<Usage, kBatchClassCount> usage_ LARDER_GUARDED_BY(mutex_){};
+};
+
+}  // namespace larder

@@ -1,0 +1,94 @@
+#include "larder/connector/connector.h"
+
+#include "larder/connector/report.h"
+
+namespace larder {
+namespace {
+
+constexpr bool has_value(Op op) noexcept {
+  return op == Op::kGet || op == Op::kSet;
+}
+
+constexpr Error invalid(const char* what) noexcept {
+  return Error{ErrorCode::kInvalidArgument, "connector", what};
+}
+
+Status check_value(std::span<const Slice> slices, std::uint64_t value_bytes_max,
+                   std::size_t slices_max) noexcept {
+  if (slices.size() > slices_max) return invalid("the value has more slices than are supported");
+  std::uint64_t left = value_bytes_max;
+  for (const Slice& slice : slices) {
+    if (slice.bytes > 0 && slice.data == nullptr) return invalid("a slice points nowhere");
+    if (slice.bytes > left) return invalid("the value is larger than is supported");
+    left -= slice.bytes;
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_batch(const Batch& batch) noexcept {
+  if (batch.items.empty()) return invalid("the batch has no items");
+  if (batch.items.size() > kItemsMax) return invalid("the batch has too many items");
+  // Callers reach this through C and Python too: an enum is not known to hold a named value.
+  const auto op = static_cast<unsigned>(batch.op);
+  if (op < static_cast<unsigned>(Op::kGet) || op > static_cast<unsigned>(Op::kTouch)) {
+    return invalid("the operation is unknown");
+  }
+  if (static_cast<std::size_t>(batch.urgency) >= kUrgencyCount) {
+    return invalid("the urgency is unknown");
+  }
+  if (static_cast<unsigned>(batch.set_mode) > static_cast<unsigned>(SetMode::kReplace)) {
+    return invalid("the set mode is unknown");
+  }
+  return {};
+}
+
+Status check_item(const Batch& batch, const Item& item, std::uint64_t value_bytes_max,
+                  std::size_t slices_max) noexcept {
+  if (item.key.empty()) return invalid("the key is empty");
+  if (item.key.size() > kKeyBytesMax) return invalid("the key is longer than 1024 bytes");
+  if (has_value(batch.op)) return check_value(item.value, value_bytes_max, slices_max);
+  if (!item.value.empty()) return invalid("this operation takes no value");
+  return {};
+}
+
+std::string name_of(Integrity integrity) {
+  switch (integrity) {
+    case Integrity::kNone:
+      return "none";
+    case Integrity::kChecked:
+      return "checked";
+  }
+  return "unknown";
+}
+
+std::string name_of(Locality locality) {
+  switch (locality) {
+    case Locality::kMemory:
+      return "memory";
+    case Locality::kLocalDisk:
+      return "local_disk";
+    case Locality::kSharedFiles:
+      return "shared_files";
+    case Locality::kRemote:
+      return "remote";
+    case Locality::kOtherProcess:
+      return "other_process";
+  }
+  return "unknown";
+}
+
+std::string name_of(Health health) {
+  switch (health) {
+    case Health::kHealthy:
+      return "healthy";
+    case Health::kDegraded:
+      return "degraded";
+    case Health::kDown:
+      return "down";
+  }
+  return "unknown";
+}
+
+}  // namespace larder

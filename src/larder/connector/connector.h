@@ -1,0 +1,144 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "larder/base/clock.h"
+#include "larder/base/result.h"
+#include "larder/connector/report.h"
+
+namespace larder {
+
+enum class Op : std::uint8_t { kGet = 1, kSet, kExists, kDelete, kTouch };
+enum class Outcome : std::uint8_t { kPending = 0, kHit, kMiss, kDone, kFailed };
+/// Weighted against each other; none is ever starved.
+enum class Urgency : std::uint8_t { kDemand = 0, kPrefetch, kStore, kBackground };
+inline constexpr std::size_t kUrgencyCount = 4;
+enum class SetMode : std::uint8_t { kIfAbsent = 0, kReplace };
+
+inline constexpr std::size_t kKeyBytesMax = 1024;
+inline constexpr std::uint64_t kValueBytesMax = std::uint64_t{1} << 30;
+inline constexpr std::size_t kItemsMax = std::size_t{1} << 20;
+
+/// A piece of caller memory. A Set only reads through `data`.
+struct Slice {
+  std::byte* data = nullptr;
+  std::size_t bytes = 0;
+};
+
+/// One key of a batch. Everything it points to is the caller's, unchanged until reap() returns the
+/// batch.
+struct Item {
+  std::span<const std::byte> key;  ///< 1..kKeyBytesMax bytes, any bytes.
+  std::span<const Slice>
+      value;  ///< Their concatenation is the value. Empty for Exists, Delete, Touch.
+  std::uint64_t value_bytes = 0;  ///< Out: stored size (Get hit or kSizeMismatch, Exists hit).
+  Error error;                    ///< Out, iff kFailed.
+  Outcome outcome = Outcome::kPending;  ///< Out.
+  bool existed = false;  ///< Out, Set kIfAbsent: the key was there, nothing was written.
+  std::uint64_t connector_words[2] = {};  ///< The connector's while in flight.
+};
+
+/// One submitted operation over many keys.
+struct Batch {
+  std::span<Item> items;               ///< 1..kItemsMax.
+  std::uint64_t deadline_ns = kNever;  ///< CLOCK_MONOTONIC, absolute, queueing included.
+  void* user_data = nullptr;
+  Op op = Op::kGet;
+  Urgency urgency = Urgency::kDemand;
+  SetMode set_mode = SetMode::kIfAbsent;
+  bool allow_shorter = false;       ///< Get: a value smaller than the slices is a hit.
+  Batch* connector_next = nullptr;  ///< The connector's while in flight.
+  std::atomic<std::uint32_t> connector_pending = 0;  ///< The connector's while in flight.
+};
+
+/// A place that keeps values under keys: the contract between larder and every storage backend.
+/// Caller-owned batches go in, the same batches come back, one event fd says when, as in NVMe and
+/// io_uring.
+///
+/// C1  Every batch for which submit() said OK comes back from reap() exactly once, whatever
+///     happens, also after stop(). A refused batch is untouched. reap() works after stop() until
+///     nothing is left.
+/// C2  Each item has its own outcome and, if failed, its own error; one key's failure is that
+///     key's alone.
+/// C3  No exception leaves a connector; an unknown exception inside one is that key's failure.
+/// C4  Batches, and the items of one batch, take effect in any order; two operations on one key in
+///     flight act as if one came after the other. A value becomes visible only when it is complete.
+///     A failed Set or Delete may or may not have taken effect, in this run or after a restart; it
+///     never leaves a mix.
+/// C5  submit() is thread-safe and never waits for I/O. Limits are per class (lookup, load, store)
+///     in bytes and batches, so that stores cannot use up the share of loads. A batch larger than
+///     the limit is accepted when its class is idle. Beyond the limit: kResourceExhausted.
+/// C6  An item whose Get failed (corrupt, wrong size, read error, deadline) is a miss for every
+///     later Exists and Get until it is stored again; after a deadline at least for
+///     `miss_after_failure` (30 s).
+/// C7  reap() is called by one thread at a time. event_fd() is readable while reap() would return
+///     something; it may be readable when it would not, and never stays unreadable while
+///     something is there.
+/// C8  At a batch's deadline the items that the kernel or the peer does not have yet fail at once
+///     with kDeadlineExceeded, the others end when their I/O ends. cancel() does the same at once
+///     with kCancelled.
+///
+/// Outcomes: Get: hit, miss (buffer untouched), failed (buffer unspecified). Set: done, failed.
+///   Exists: hit, miss, failed. Delete: done (it was there), miss, failed. Touch: done, miss,
+///   failed.
+/// Sizes: a Get's slices must add up to the stored size unless `allow_shorter`; otherwise
+///   failed/kSizeMismatch with `value_bytes` set.
+/// The conformance suite (tests/conformance/) states each rule as a test and runs on every
+/// connector of the build.
+class Connector {
+ public:
+  Connector() = default;
+  Connector(const Connector&) = delete;
+  Connector& operator=(const Connector&) = delete;
+  /// Everything accepted must have been reaped.
+  virtual ~Connector() = default;
+
+  /// Any thread. Not OK: the batch is untouched and still the caller's.
+  virtual Status submit(Batch& batch) noexcept = 0;
+  /// Moves finished batches into `done`; returns how many. One thread at a time. Never waits.
+  virtual std::size_t reap(std::span<Batch*> done) noexcept = 0;
+  /// For poll(): readable when reap() is worth calling. The connector's; do not close or read it.
+  virtual int event_fd() const noexcept = 0;
+  /// Any thread, only before reap() gave the batch back. A hint: the batch still comes back.
+  virtual void cancel(Batch& batch) noexcept = 0;
+  /// Exists answered from memory, without a batch: fills outcome and value_bytes of every item and
+  /// returns true, or returns false (nothing touched) where only submit() can tell. Any thread.
+  virtual bool probe(std::span<Item> items) const noexcept = 0;
+
+  virtual Capabilities capabilities() const noexcept = 0;
+  /// Any thread, no I/O.
+  virtual Report report() const = 0;
+  /// A page of keys: every key present during the whole scan is seen at least once, in order of
+  /// age where there is one. May do I/O in the caller's thread. kUnimplemented where it cannot.
+  virtual Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) = 0;
+  /// Stored and removed keys since `from`. kUnimplemented where none are kept.
+  virtual Result<EventPage> events(EventCursor /*from*/, std::size_t /*events_max*/) const {
+    return Error{ErrorCode::kUnimplemented, "connector", "events are not kept by this connector"};
+  }
+  /// Refuses new batches and cancels everything. kUnavailable, naming in report() what is stuck,
+  /// when something is still with the kernel or the peer at `deadline_ns`: the object may then not
+  /// be destroyed until that ends. Idempotent.
+  virtual Status stop(std::uint64_t deadline_ns) noexcept = 0;
+};
+
+/// Sum of the slices' bytes.
+inline std::uint64_t bytes_of(std::span<const Slice> slices) noexcept {
+  std::uint64_t total = 0;
+  for (const Slice& slice : slices) total += slice.bytes;
+  return total;
+}
+
+/// The checks that every connector makes first: counts, key lengths, value sizes up to
+/// `value_bytes_max`, slices present exactly where the operation has a value. Batch-level defects
+/// only (no items, too many): kInvalidArgument and the batch is untouched. Item-level defects are
+/// the item's own failure, found by check_item().
+Status check_batch(const Batch& batch) noexcept;
+Status check_item(const Batch& batch, const Item& item, std::uint64_t value_bytes_max,
+                  std::size_t slices_max) noexcept;
+
+}  // namespace larder

@@ -1,0 +1,64 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "larder/base/clock.h"
+#include "larder/base/mutex.h"
+#include "larder/base/random.h"
+#include "larder/base/result.h"
+#include "larder/connector/report.h"
+
+namespace larder {
+
+struct ReconnectOptions {
+  std::uint64_t initial_ns = 10'000'000;  ///< Before the second attempt.
+  std::uint64_t max_ns = 5'000'000'000;   ///< The wait doubles up to this.
+
+  SetupStatus validate() const;
+};
+
+/// When to try again to reach a peer: waits that double, each shortened at random by up to a half
+/// so that many workers do not come back in one moment. One thread at a time.
+class ReconnectBackoff {
+ public:
+  ReconnectBackoff(const ReconnectOptions& options, std::uint64_t seed) noexcept
+      : options_(options), random_(seed) {}
+
+  void note_failure(std::uint64_t now_ns) noexcept;
+  /// Connected: nothing to wait for, but the next failure waits longer until reset().
+  void note_connected() noexcept { retry_at_ns_ = kNever; }
+  /// The peer has answered: the next failure is the first one again.
+  void reset() noexcept;
+  /// kNever: no attempt is due.
+  std::uint64_t retry_at_ns() const noexcept { return retry_at_ns_; }
+
+ private:
+  const ReconnectOptions options_;
+  Random random_;
+  std::uint64_t wait_ns_ = 0;  ///< The last one, before jitter.
+  std::uint64_t retry_at_ns_ = kNever;
+};
+
+/// What the workers of a pool know together about their peer. Any thread; locks only when a
+/// connection comes or goes.
+class PeerState {
+ public:
+  enum class Link : std::uint8_t { kIdle = 0, kConnected, kDown };
+
+  void add_worker() noexcept LARDER_EXCLUDES(mutex_);
+  /// One worker's link went from one state to another.
+  void change(Link from, Link to) noexcept LARDER_EXCLUDES(mutex_);
+  void note_failure(const Error& error) noexcept LARDER_EXCLUDES(mutex_);
+  /// Down while nobody is connected and somebody is down; degraded while only some are down.
+  void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
+
+ private:
+  mutable Mutex mutex_;
+  std::array<std::uint64_t, 3> workers_ LARDER_GUARDED_BY(mutex_){};  ///< By Link.
+  std::uint64_t failures_total_ LARDER_GUARDED_BY(mutex_) = 0;
+  Error last_failure_ LARDER_GUARDED_BY(mutex_);
+};
+
+}  // namespace larder

@@ -1,0 +1,157 @@
+#include "larder/connector/registry.h"
+
+#include <algorithm>
+#include <exception>
+#include <set>
+#include <system_error>
+
+namespace larder {
+namespace {
+
+/// The distance takes a step per pair of characters.
+constexpr std::size_t kComparedBytesMax = 64;
+
+/// Edit distance with insertion, deletion, replacement and the swap of two neighbours each 1
+/// (optimal string alignment).
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> before_previous(b.size() + 1);
+  std::vector<std::size_t> previous(b.size() + 1);
+  std::vector<std::size_t> current(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) current[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    before_previous.swap(previous);
+    previous.swap(current);
+    current[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replacement = previous[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+      current[j] = std::min({previous[j] + 1, current[j - 1] + 1, replacement});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+        current[j] = std::min(current[j], before_previous[j - 2] + 1);
+      }
+    }
+  }
+  return current[b.size()];
+}
+
+SetupError unknown_type(const Spec& spec, std::span<const ConnectorType* const> types) {
+  std::vector<std::string_view> names;
+  for (const ConnectorType* type : types) names.push_back(type->name);
+  std::ranges::sort(names);
+  std::string text = "unknown connector type '" + spec.type().substr(0, 64) + "'";
+  if (const std::string_view nearest = nearest_name(spec.type(), names); !nearest.empty()) {
+    text += ": did you mean '" + std::string{nearest} + "'?";
+  } else {
+    text += '.';
+  }
+  text += " Known types: ";
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + std::string{names[i]};
+  }
+  return SetupError{ErrorCode::kInvalidArgument, names.empty() ? text + "none" : text};
+}
+
+ErrorCode code_of(const std::system_error& error) {
+  return Error::from_errno(error.code().value(), "", "").code();
+}
+
+/// One row, read as if a user had written `text`.
+SetupStatus check_text(const ConnectorType& type, const Parameter& row, std::string_view text) {
+  Spec spec;
+  spec.set_type(std::string{type.name});
+  spec.set(std::string{row.name}, std::string{text});
+  LARDER_TRY(Parameters::parse(spec, {&row, 1}));
+  return {};
+}
+
+bool is_numeric(ParameterKind kind) {
+  return kind == ParameterKind::kInteger || kind == ParameterKind::kBytes ||
+         kind == ParameterKind::kDuration || kind == ParameterKind::kFraction;
+}
+
+SetupStatus check_row(const ConnectorType& type, const Parameter& row) {
+  const auto wrong = [&](std::string_view what) {
+    return SetupError{ErrorCode::kInternal, std::string{type.name} + ": table row '" +
+                                                std::string{row.name} + "': " + std::string{what}};
+  };
+  if (row.name.empty() || row.name == "type") return wrong("a row must have a name, not 'type'");
+  if (!row.help.ends_with('.')) return wrong("the help must be a sentence");
+  if (row.is_required && !row.default_text.empty()) return wrong("required, but has a default");
+  if ((row.kind == ParameterKind::kChoice) == row.choices.empty()) {
+    return wrong("choices belong to kChoice, and kChoice has some");
+  }
+  const bool has_bounds = !row.minimum.empty() || !row.maximum.empty();
+  if (has_bounds && !is_numeric(row.kind)) return wrong("only numbers have bounds");
+  // Each bound must lie within the other one too.
+  for (const std::string_view text : {row.minimum, row.maximum, row.default_text, row.example}) {
+    if (!text.empty()) LARDER_TRY(check_text(type, row, text));
+  }
+  return {};
+}
+
+}  // namespace
+
+const ConnectorType* Registry::find(std::string_view name) const noexcept {
+  const auto found = std::ranges::find_if(
+      types_, [name](const ConnectorType* type) { return type->name == name; });
+  return found == types_.end() ? nullptr : *found;
+}
+
+SetupResult<std::unique_ptr<Connector>> Registry::open(const Spec& spec) const {
+  const ConnectorType* const type = find(spec.type());
+  if (type == nullptr) return unknown_type(spec, types_);
+  Spec named = spec;
+  LARDER_TRY(named.rename_location(type->location_parameter));
+  LARDER_ASSIGN(const Parameters parameters, Parameters::parse(named, type->parameters));
+  try {
+    return type->open(parameters, *this);
+  } catch (const std::system_error& error) {
+    return SetupError{code_of(error), spec.type() + ": opening failed: " + error.what()};
+  } catch (const std::exception& error) {
+    return SetupError{ErrorCode::kInternal, spec.type() + ": opening failed: " + error.what()};
+  } catch (...) {
+    return SetupError{ErrorCode::kInternal, spec.type() + ": opening failed: unknown exception"};
+  }
+}
+
+SetupResult<std::unique_ptr<Connector>> Registry::open(std::string_view spec_text) const {
+  LARDER_ASSIGN(const Spec spec, Spec::parse(spec_text));
+  return open(spec);
+}
+
+SetupStatus check_table(const ConnectorType& type) {
+  const std::string name{type.name};
+  const auto wrong = [&](std::string_view what) {
+    return SetupError{ErrorCode::kInternal, name + ": " + std::string{what}};
+  };
+  if (!type.summary.ends_with('.')) return wrong("the summary must be a sentence");
+  if (type.open == nullptr) return wrong("open is missing");
+  std::set<std::string_view> names;
+  for (const Parameter& row : type.parameters) {
+    LARDER_TRY(check_row(type, row));
+    if (!names.insert(row.name).second) return wrong("a parameter stands twice in the table");
+  }
+  if (!type.location_parameter.empty() && !names.contains(type.location_parameter)) {
+    return wrong("the location parameter is not in the table");
+  }
+  LARDER_ASSIGN(Spec example, Spec::parse(type.example));
+  if (example.type() != type.name) return wrong("the example is of another type");
+  LARDER_TRY(example.rename_location(type.location_parameter));
+  LARDER_TRY(Parameters::parse(example, type.parameters));
+  return {};
+}
+
+std::string_view nearest_name(std::string_view name, std::span<const std::string_view> candidates) {
+  if (name.size() > kComparedBytesMax) return {};
+  std::string_view nearest;
+  std::size_t best = std::max<std::size_t>(1, name.size() / 3) + 1;
+  for (const std::string_view candidate : candidates) {
+    const std::size_t distance = edit_distance(name, candidate);
+    if (distance < best && distance < name.size()) {
+      best = distance;
+      nearest = candidate;
+    }
+  }
+  return nearest;
+}
+
+}  // namespace larder

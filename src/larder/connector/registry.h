@@ -1,0 +1,54 @@
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "larder/connector/connector.h"
+#include "larder/connector/parameters.h"
+#include "larder/connector/spec.h"
+
+namespace larder {
+
+class Registry;
+
+/// What a connector type tells about itself. One static object per type, in its folder.
+struct ConnectorType {
+  std::string_view name;                ///< "log"
+  std::string_view summary;             ///< One sentence.
+  std::string_view example;             ///< A spec that works.
+  std::string_view location_parameter;  ///< Which parameter the URL's location is; empty: none.
+  std::span<const Parameter> parameters;
+  /// Opens one. `registry` is for types that wrap others. May block (start-up).
+  SetupResult<std::unique_ptr<Connector>> (*open)(const Parameters& parameters,
+                                                  const Registry& registry);
+};
+
+/// Connector types by name.
+///
+/// Threads: add() before use, from one thread; the rest from any.
+class Registry {
+ public:
+  void add(const ConnectorType& type) { types_.push_back(&type); }
+
+  /// Opens what `spec` names. Unknown type: an error with the nearest name and the list.
+  SetupResult<std::unique_ptr<Connector>> open(const Spec& spec) const;
+  SetupResult<std::unique_ptr<Connector>> open(std::string_view spec_text) const;
+
+  std::span<const ConnectorType* const> types() const noexcept { return types_; }
+  const ConnectorType* find(std::string_view name) const noexcept;
+
+ private:
+  std::vector<const ConnectorType*> types_;
+};
+
+/// What is wrong with a type's table, if anything: a default or bound that does not parse, a
+/// default out of bounds, a missing help text, an example that the table refuses. For tests.
+SetupStatus check_table(const ConnectorType& type);
+
+/// The candidate nearest to `name` by edit distance, or empty when none is near.
+std::string_view nearest_name(std::string_view name, std::span<const std::string_view> candidates);
+
+}  // namespace larder
