@@ -1,0 +1,26 @@
+#include "larder/connectors/builtin.h"
+
+#include "larder/connectors/fault/fault_connector.h"
+#include "larder/connectors/log/log_connector.h"
+#include "larder/connectors/memory/memory_connector.h"
+
+namespace larder {
+namespace {
+
+/// One line per type.
+Registry make_registry() {
+  Registry registry;
+  registry.add(log_store::connector_type());
+  registry.add(memory::connector_type());
+  registry.add(fault::connector_type());
+  return registry;
+}
+
+}  // namespace
+
+const Registry& builtin_registry() {
+  static const Registry registry = make_registry();
+  return registry;
+}
+
+}  // namespace larder

@@ -1,0 +1,91 @@
+#include <array>
+
+#include "larder/connectors/fault/fault_connector.h"
+
+namespace larder::fault {
+namespace {
+
+constexpr Parameter rate(std::string_view name, std::string_view help) {
+  return {.name = name, .kind = ParameterKind::kFraction, .default_text = "0", .help = help};
+}
+
+constexpr std::array kParameters{
+    Parameter{.name = "inner",
+              .kind = ParameterKind::kSpec,
+              .help = "The connector that really keeps the values.",
+              .is_required = true,
+              .example = "memory:?capacity=1GiB"},
+    rate("error_rate", "Share of keys that fail with an I/O error."),
+    rate("delay_rate", "Share of batches that come back `delay` late."),
+    rate("stall_rate",
+         "Share of batches that are not carried out and fail at their deadline, when cancelled, at "
+         "stop, or after `stall`."),
+    rate("drop_rate",
+         "Share of stores that are acknowledged and not stored, and of loads that are answered as "
+         "a miss. Breaks the contract on purpose."),
+    rate("corrupt_rate",
+         "Share of loads that are hits with one bit flipped. Breaks the contract on purpose: the "
+         "reader gets wrong bytes."),
+    Parameter{.name = "delay",
+              .kind = ParameterKind::kDuration,
+              .default_text = "5ms",
+              .help = "How late a delayed batch comes back."},
+    Parameter{.name = "stall",
+              .kind = ParameterKind::kDuration,
+              .default_text = "1s",
+              .help = "After which time a stalled batch fails if nothing else ends it."},
+    Parameter{.name = "seed",
+              .kind = ParameterKind::kInteger,
+              .default_text = "1",
+              .minimum = "0",
+              .help = "The same seed gives the same faults to the same operation numbers."},
+    Parameter{.name = "pattern",
+              .default_text = "*",
+              .help = "Which operations the rates apply to, as in get:3,7;set:*;exists:10-20. They "
+                      "are counted from 1 for each of get, set, exists, delete and touch: keys for "
+                      "error, drop and corrupt, batches for delay and stall."},
+    Parameter{.name = "batches_max",
+              .kind = ParameterKind::kInteger,
+              .default_text = "4096",
+              .minimum = "1",
+              .help = "Batches accepted and not yet reaped, for lookups, loads and stores each."},
+    Parameter{.name = "in_flight",
+              .kind = ParameterKind::kBytes,
+              .default_text = "4GiB",
+              .minimum = "1",
+              .help = "Value bytes accepted and not yet reaped, for loads and stores each."},
+};
+
+SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
+                                             const Registry& registry) {
+  FaultOptions options;
+  for (std::size_t i = 0; i < kFaultKindCount; ++i) {
+    const std::string name{name_of(static_cast<FaultKind>(i))};
+    options.rates.at(i) = parameters.fraction(name + "_rate");
+  }
+  options.delay_ns = parameters.duration_ns("delay");
+  options.stall_ns = parameters.duration_ns("stall");
+  options.seed = static_cast<std::uint64_t>(parameters.integer("seed"));
+  LARDER_ASSIGN(options.pattern, OperationPattern::parse(parameters.text("pattern")));
+  BatchLimitOptions limits;
+  limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
+  limits.bytes_max = parameters.bytes("in_flight");
+  LARDER_ASSIGN(auto inner, registry.open(parameters.spec("inner")));
+  return FaultConnector::create(std::move(inner), options, limits);
+}
+
+}  // namespace
+
+const ConnectorType& connector_type() {
+  static constexpr ConnectorType kType{
+      .name = "fault",
+      .summary = "Another connector with errors, delays, stalls, losses and corruption on purpose.",
+      .example = "fault:?inner=memory:&error_rate=10%25&seed=7",
+      .location_parameter = "",
+      .parameters = kParameters,
+      .open = open,
+  };
+  return kType;
+}
+
+}  // namespace larder::fault

@@ -1,0 +1,404 @@
+#include "larder/connectors/memory/memory_connector.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <exception>
+#include <new>
+
+#include "larder/base/check.h"
+#include "larder/base/clock.h"
+
+namespace larder::memory {
+namespace {
+
+constexpr std::uint32_t kSlicesMax = 1024;
+
+std::string_view text_of(std::span<const std::byte> key) noexcept {
+  return {reinterpret_cast<const char*>(key.data()), key.size()};
+}
+
+void copy_in(std::span<const Slice> slices, std::byte* to) noexcept {
+  for (const Slice& slice : slices) {
+    if (slice.bytes == 0) continue;
+    std::memcpy(to, slice.data, slice.bytes);
+    to += slice.bytes;
+  }
+}
+
+void copy_out(std::span<const std::byte> value, std::span<const Slice> slices) noexcept {
+  for (const Slice& slice : slices) {
+    const std::size_t bytes = std::min(slice.bytes, value.size());
+    if (bytes == 0) continue;
+    std::memcpy(slice.data, value.data(), bytes);
+    value = value.subspan(bytes);
+  }
+}
+
+void fail(Item& item, const Error& error) noexcept {
+  item.error = error;
+  item.outcome = Outcome::kFailed;
+}
+
+void make_new(Item& item) noexcept {
+  item.value_bytes = 0;
+  item.error = {};
+  item.outcome = Outcome::kPending;
+  item.existed = false;
+}
+
+}  // namespace
+
+MemoryConnector::MemoryConnector(const MemoryOptions& options)
+    : options_(options), limits_(options.limits) {}
+
+MemoryConnector::~MemoryConnector() {
+  LARDER_CHECK(completions_.empty());
+}
+
+Status MemoryConnector::submit(Batch& batch) noexcept {
+  LARDER_TRY(check_batch(batch));
+  if (is_stopped_.load(std::memory_order_acquire)) {
+    return Error{ErrorCode::kCancelled, "memory", "the connector was stopped"};
+  }
+  LARDER_TRY(limits_.admit(class_of(batch.op), BatchLimits::bytes_of_batch(batch)));
+  for (Item& item : batch.items) run_item(batch, item);
+  completions_.push(batch);
+  return {};
+}
+
+std::size_t MemoryConnector::reap(std::span<Batch*> done) noexcept {
+  const std::size_t count = completions_.reap(done);
+  for (const Batch* batch : done.first(count)) {
+    limits_.release(class_of(batch->op), BatchLimits::bytes_of_batch(*batch));
+  }
+  return count;
+}
+
+void MemoryConnector::run_item(const Batch& batch, Item& item) noexcept {
+  make_new(item);
+  const Status checked = check_item(batch, item, options_.value_bytes_max, std::size_t{kSlicesMax});
+  if (!checked) return fail(item, checked.error());
+  if (is_stopped_.load(std::memory_order_acquire)) {
+    return fail(item, {ErrorCode::kCancelled, "memory", "the connector was stopped"});
+  }
+  try {
+    const MutexLock lock{mutex_};
+    const Status status = run_locked(batch, item);
+    if (!status) fail(item, status.error());
+  } catch (const std::bad_alloc&) {
+    fail(item, {ErrorCode::kResourceExhausted, "memory", "the process has no memory left"});
+  } catch (...) {
+    fail(item, {ErrorCode::kInternal, "memory", "an unknown exception"});
+  }
+}
+
+Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
+  const auto found = entries_.find(text_of(item.key));
+  if (batch.deadline_ns <= RealClock::instance().now_ns()) {
+    // C6: whoever could not load a key in time must not find it again at once.
+    if (batch.op == Op::kGet && found != entries_.end()) remove_locked(found);
+    return Error{ErrorCode::kDeadlineExceeded, "memory", "the deadline had passed"};
+  }
+  switch (batch.op) {
+    case Op::kGet:
+      return get_locked(batch, item);
+    case Op::kSet:
+      return set_locked(batch, item);
+    case Op::kExists:
+      exists_locked(item);
+      return {};
+    case Op::kDelete:
+      item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kDone;
+      if (found != entries_.end()) remove_locked(found);
+      return {};
+    case Op::kTouch:
+      item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kDone;
+      if (found != entries_.end()) mark_used_locked(found->second);
+      return {};
+  }
+  return Error{ErrorCode::kInvalidArgument, "memory", "the operation is unknown"};
+}
+
+Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
+  const auto found = entries_.find(text_of(item.key));
+  if (found == entries_.end()) {
+    ++totals_.misses;
+    item.outcome = Outcome::kMiss;
+    return {};
+  }
+  Entry& entry = found->second;
+  const std::uint64_t room = bytes_of(item.value);
+  item.value_bytes = entry.value_bytes;
+  if (entry.value_bytes > room || (entry.value_bytes < room && !batch.allow_shorter)) {
+    remove_locked(found);
+    return Error{ErrorCode::kSizeMismatch, "memory", "the value and the buffer differ in size"};
+  }
+  const std::span<const std::byte> value{entry.value.get(), entry.value_bytes};
+  if (hash128(value) != entry.checksum) {
+    ++totals_.corruptions;
+    item.value_bytes = 0;
+    remove_locked(found);
+    return Error{ErrorCode::kCorruption, "memory", "the value does not match its checksum"};
+  }
+  copy_out(value, item.value);
+  mark_used_locked(entry);
+  ++totals_.hits;
+  item.outcome = Outcome::kHit;
+  return {};
+}
+
+Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
+  const std::string_view key = text_of(item.key);
+  const std::uint64_t value_bytes = bytes_of(item.value);
+  auto found = entries_.find(key);
+  if (found != entries_.end() && batch.set_mode == SetMode::kIfAbsent) {
+    mark_used_locked(found->second);
+    item.existed = true;
+    item.outcome = Outcome::kDone;
+    return {};
+  }
+  const std::uint64_t needed = key.size() + value_bytes;
+  if (needed > options_.capacity_bytes) {
+    return Error{ErrorCode::kResourceExhausted, "memory", "the value is larger than the capacity"};
+  }
+
+  Entry entry;
+  entry.value = std::make_unique_for_overwrite<std::byte[]>(value_bytes);
+  entry.value_bytes = value_bytes;
+  copy_in(item.value, entry.value.get());
+  entry.checksum = hash128({entry.value.get(), value_bytes});
+  if (found != entries_.end()) {
+    // In place, so that a scan that is under way still meets the key.
+    mark_used_locked(found->second);
+    bytes_used_ -= found->second.value_bytes;
+    found->second.value = std::move(entry.value);
+    found->second.value_bytes = value_bytes;
+    found->second.checksum = entry.checksum;
+    // May exceed the capacity for a moment under the mutex; the new value itself is used last.
+    bytes_used_ += value_bytes;
+    evict_until_locked(options_.capacity_bytes);
+  } else {
+    evict_until_locked(options_.capacity_bytes - needed);
+    insert_locked(key, std::move(entry));
+  }
+  note_event_locked(EventPage::Kind::kStored, key, value_bytes);
+  ++totals_.stores;
+  item.outcome = Outcome::kDone;
+  return {};
+}
+
+void MemoryConnector::insert_locked(std::string_view key, Entry entry) {
+  const std::uint64_t age = last_age_ + 1;
+  const auto [place, is_new] = entries_.try_emplace(std::string{key}, std::move(entry));
+  LARDER_CHECK(is_new);
+  Entry& stored = place->second;
+  stored.key = place->first;
+  stored.age = age;
+  try {
+    by_age_.emplace(age, &stored);
+    stored.use = by_use_.insert(by_use_.end(), &stored);
+  } catch (...) {
+    by_age_.erase(age);
+    entries_.erase(place);
+    throw;
+  }
+  last_age_ = age;
+  bytes_used_ += key.size() + stored.value_bytes;
+}
+
+void MemoryConnector::evict_until_locked(std::uint64_t bytes_used) {
+  while (bytes_used_ > bytes_used) {
+    ++totals_.evictions;
+    remove_locked(entries_.find(by_use_.front()->key));
+  }
+}
+
+void MemoryConnector::remove_locked(Entries::iterator found) noexcept {
+  const Entry& entry = found->second;
+  note_event_locked(EventPage::Kind::kRemoved, entry.key, entry.value_bytes);
+  bytes_used_ -= entry.key.size() + entry.value_bytes;
+  by_age_.erase(entry.age);
+  by_use_.erase(entry.use);
+  entries_.erase(found);
+}
+
+void MemoryConnector::mark_used_locked(Entry& entry) {
+  by_use_.splice(by_use_.end(), by_use_, entry.use);
+}
+
+void MemoryConnector::note_event_locked(EventPage::Kind kind, std::string_view key,
+                                        std::uint64_t value_bytes) noexcept {
+  if (options_.events_max == 0) return;
+  try {
+    events_.push_back({kind, std::string{key}, value_bytes});
+  } catch (const std::bad_alloc&) {
+    // A key must be removable without memory; listeners see that they lost something.
+    events_dropped_ += events_.size() + 1;
+    events_.clear();
+    return;
+  }
+  if (events_.size() <= options_.events_max) return;
+  events_.pop_front();
+  ++events_dropped_;
+}
+
+void MemoryConnector::exists_locked(Item& item) const {
+  const auto found = entries_.find(text_of(item.key));
+  item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kHit;
+  if (found != entries_.end()) item.value_bytes = found->second.value_bytes;
+}
+
+bool MemoryConnector::probe(std::span<Item> items) const noexcept {
+  Batch batch;
+  batch.op = Op::kExists;
+  const MutexLock lock{mutex_};
+  for (Item& item : items) {
+    make_new(item);
+    const Status checked = check_item(batch, item, 0, 0);
+    if (checked) {
+      exists_locked(item);
+    } else {
+      fail(item, checked.error());
+    }
+  }
+  return true;
+}
+
+Capabilities MemoryConnector::capabilities() const noexcept {
+  Capabilities capabilities;
+  capabilities.slices_max = kSlicesMax;
+  capabilities.value_bytes_max = options_.value_bytes_max;
+  capabilities.integrity = Integrity::kChecked;
+  capabilities.locality = Locality::kMemory;
+  capabilities.has_probe = true;
+  capabilities.has_scan = true;
+  capabilities.has_events = options_.events_max != 0;
+  return capabilities;
+}
+
+Report MemoryConnector::report() const {
+  Report report;
+  report.type = connector_type().name;
+  report.capacity_bytes = options_.capacity_bytes;
+  report.integrity = Integrity::kChecked;
+  report.locality = Locality::kMemory;
+  {
+    const MutexLock lock{mutex_};
+    report.bytes_used = bytes_used_;
+    report.keys = entries_.size();
+    report.counters = {{"hits_total", totals_.hits},
+                       {"misses_total", totals_.misses},
+                       {"stores_total", totals_.stores},
+                       {"evictions_total", totals_.evictions},
+                       {"corruptions_total", totals_.corruptions}};
+  }
+  limits_.append_counters(report.counters);
+  return report;
+}
+
+Result<ScanPage> MemoryConnector::scan(ScanCursor from, std::size_t keys_max) {
+  const MutexLock lock{mutex_};
+  // words[0]: the age that was seen last; words[1]: the youngest when the scan began, so that it
+  // ends although keys are stored all the time.
+  if (from.words[1] == 0) from.words[1] = last_age_;
+  ScanPage page;
+  page.next = from;
+  auto next = by_age_.upper_bound(from.words[0]);
+  const auto end = by_age_.upper_bound(from.words[1]);
+  for (; next != end && page.entries.size() < keys_max; ++next) {
+    page.entries.push_back({std::string{next->second->key}, next->second->value_bytes});
+    page.next.words[0] = next->first;
+  }
+  page.done = next == end;
+  return page;
+}
+
+Result<EventPage> MemoryConnector::events(EventCursor from, std::size_t events_max) const {
+  if (options_.events_max == 0) return Connector::events(from, events_max);
+  const MutexLock lock{mutex_};
+  EventPage page;
+  const std::uint64_t first = std::max(from.position, events_dropped_);
+  page.lost = first - from.position;
+  page.next.position = first;
+  for (std::uint64_t at = first - events_dropped_;
+       at < events_.size() && page.events.size() < events_max; ++at) {
+    page.events.push_back(events_[at]);
+    ++page.next.position;
+  }
+  return page;
+}
+
+Status MemoryConnector::stop(std::uint64_t /*deadline_ns*/) noexcept {
+  is_stopped_.store(true, std::memory_order_release);
+  return {};
+}
+
+bool MemoryConnector::damage_for_test(std::string_view key) {
+  const MutexLock lock{mutex_};
+  const auto found = entries_.find(key);
+  if (found == entries_.end() || found->second.value_bytes == 0) return false;
+  found->second.value[found->second.value_bytes / 2] ^= std::byte{1};
+  return true;
+}
+
+namespace {
+
+constexpr std::array kParameters{
+    Parameter{.name = "capacity",
+              .kind = ParameterKind::kBytes,
+              .default_text = "1GiB",
+              .minimum = "4KiB",
+              .help = "Bytes of keys and values together; when it is full the least recently used "
+                      "key goes."},
+    Parameter{.name = "max_value",
+              .kind = ParameterKind::kBytes,
+              .default_text = "1GiB",
+              .minimum = "1",
+              .maximum = "1GiB",
+              .help = "The largest value that is accepted."},
+    Parameter{.name = "events",
+              .kind = ParameterKind::kInteger,
+              .default_text = "4096",
+              .minimum = "0",
+              .maximum = "16777216",
+              .help = "How many stored and removed keys are remembered for listeners; 0 keeps "
+                      "none."},
+    Parameter{.name = "batches_max",
+              .kind = ParameterKind::kInteger,
+              .default_text = "4096",
+              .minimum = "1",
+              .help = "Batches accepted and not yet reaped, for lookups, loads and stores each."},
+    Parameter{.name = "in_flight",
+              .kind = ParameterKind::kBytes,
+              .default_text = "4GiB",
+              .minimum = "1",
+              .help = "Value bytes accepted and not yet reaped, for loads and stores each."},
+};
+
+SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
+                                             const Registry& /*registry*/) {
+  MemoryOptions options;
+  options.capacity_bytes = parameters.bytes("capacity");
+  options.value_bytes_max = parameters.bytes("max_value");
+  options.events_max = static_cast<std::size_t>(parameters.integer("events"));
+  options.limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
+  options.limits.bytes_max = parameters.bytes("in_flight");
+  return std::make_unique<MemoryConnector>(options);
+}
+
+}  // namespace
+
+const ConnectorType& connector_type() {
+  static constexpr ConnectorType kType{
+      .name = "memory",
+      .summary = "A bounded map in this process's memory; nothing survives it.",
+      .example = "memory:?capacity=4GiB",
+      .location_parameter = "",
+      .parameters = kParameters,
+      .open = open,
+  };
+  return kType;
+}
+
+}  // namespace larder::memory

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "larder/base/hash.h"
+#include "larder/base/mutex.h"
+#include "larder/connector/batch_limits.h"
+#include "larder/connector/completion_queue.h"
+#include "larder/connector/connector.h"
+#include "larder/connector/registry.h"
+
+namespace larder::memory {
+
+struct MemoryOptions {
+  std::uint64_t capacity_bytes = std::uint64_t{1} << 30;  ///< Of keys and values together.
+  std::uint64_t value_bytes_max = kValueBytesMax;
+  std::size_t events_max = 4096;  ///< Kept for events(); the oldest make room.
+  BatchLimitOptions limits = {};
+};
+
+/// A bounded map that evicts the least recently used key. The reference that the conformance suite
+/// trusts, so it is written for being right: one mutex, and everything happens inside submit(), in
+/// the caller's thread. What was submitted is finished when submit() returns and waits for reap();
+/// submit() copies the values, which is work and not waiting, so large batches keep their caller
+/// busy. Deadlines are looked at between items; there is nothing that cancel() could reach.
+///
+/// Ownership: copies of keys and values; nothing of a batch after submit() returned but the batch
+/// itself until it is reaped.
+/// Threads: as the contract says. Cost: a copy and an XXH3-128 of every value, under the mutex.
+/// Invariant: bytes_used_ is the sum of key and value bytes of entries_ and at most the capacity;
+/// by_age_ and by_use_ hold exactly the entries of entries_.
+class MemoryConnector final : public Connector {
+ public:
+  explicit MemoryConnector(const MemoryOptions& options);
+  ~MemoryConnector() override;
+  MemoryConnector(const MemoryConnector&) = delete;
+  MemoryConnector& operator=(const MemoryConnector&) = delete;
+
+  Status submit(Batch& batch) noexcept override LARDER_EXCLUDES(mutex_);
+  std::size_t reap(std::span<Batch*> done) noexcept override;
+  int event_fd() const noexcept override { return completions_.event_fd(); }
+  void cancel(Batch& /*batch*/) noexcept override {}
+  bool probe(std::span<Item> items) const noexcept override LARDER_EXCLUDES(mutex_);
+  Capabilities capabilities() const noexcept override;
+  Report report() const override LARDER_EXCLUDES(mutex_);
+  Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override LARDER_EXCLUDES(mutex_);
+  Result<EventPage> events(EventCursor from, std::size_t events_max) const override
+      LARDER_EXCLUDES(mutex_);
+  Status stop(std::uint64_t deadline_ns) noexcept override;
+
+  /// Flips a bit of a stored value, so that tests can see that a Get notices. False: no such key,
+  /// or a value of 0 bytes.
+  bool damage_for_test(std::string_view key) LARDER_EXCLUDES(mutex_);
+
+ private:
+  struct Entry {
+    std::string_view key;  ///< Of the map's node.
+    std::unique_ptr<std::byte[]> value;
+    std::size_t value_bytes = 0;
+    Hash128 checksum;
+    std::uint64_t age = 0;  ///< Grows from key to key; a replacement keeps it.
+    std::list<Entry*>::iterator use;
+  };
+  struct KeyHash {
+    using is_transparent = void;
+    std::size_t operator()(std::string_view key) const noexcept {
+      return std::hash<std::string_view>{}(key);
+    }
+  };
+  using Entries = std::unordered_map<std::string, Entry, KeyHash, std::equal_to<>>;
+  struct Totals {
+    std::uint64_t hits = 0;
+    std::uint64_t misses = 0;
+    std::uint64_t stores = 0;
+    std::uint64_t evictions = 0;
+    std::uint64_t corruptions = 0;
+  };
+
+  void run_item(const Batch& batch, Item& item) noexcept LARDER_EXCLUDES(mutex_);
+  Status run_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
+  Status get_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
+  Status set_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
+  void exists_locked(Item& item) const LARDER_REQUIRES(mutex_);
+  void insert_locked(std::string_view key, Entry entry) LARDER_REQUIRES(mutex_);
+  void evict_until_locked(std::uint64_t bytes_used) LARDER_REQUIRES(mutex_);
+  void remove_locked(Entries::iterator found) noexcept LARDER_REQUIRES(mutex_);
+  void mark_used_locked(Entry& entry) LARDER_REQUIRES(mutex_);
+  void note_event_locked(EventPage::Kind kind, std::string_view key,
+                         std::uint64_t value_bytes) noexcept LARDER_REQUIRES(mutex_);
+
+  const MemoryOptions options_;
+  std::atomic<bool> is_stopped_ = false;
+  BatchLimits limits_;
+  CompletionQueue completions_;
+
+  mutable Mutex mutex_;
+  Entries entries_ LARDER_GUARDED_BY(mutex_);
+  std::map<std::uint64_t, Entry*> by_age_ LARDER_GUARDED_BY(mutex_);
+  std::list<Entry*> by_use_ LARDER_GUARDED_BY(mutex_);  ///< Least recently used first.
+  std::uint64_t bytes_used_ LARDER_GUARDED_BY(mutex_) = 0;
+  std::uint64_t last_age_ LARDER_GUARDED_BY(mutex_) = 0;
+  std::deque<EventPage::Event> events_ LARDER_GUARDED_BY(mutex_);
+  std::uint64_t events_dropped_ LARDER_GUARDED_BY(mutex_) = 0;  ///< Position of events_.front().
+  Totals totals_ LARDER_GUARDED_BY(mutex_);
+};
+
+const ConnectorType& connector_type();
+
+}  // namespace larder::memory
