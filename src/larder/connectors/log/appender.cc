@@ -1,0 +1,560 @@
+#include "larder/connectors/log/appender.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "larder/base/check.h"
+
+namespace larder::log_store {
+namespace {
+
+constexpr std::uint32_t kPiecesInFlightMax = 8;
+
+std::string_view as_text(std::span<const std::byte> bytes) noexcept {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+Error error_of(const Transfer& transfer) noexcept {
+  return transfer.request.sys_errno != 0
+             ? Error::from_errno(transfer.request.sys_errno, "log", "writing a record")
+             : Error{ErrorCode::kIo, "log", "a write ended early"};
+}
+
+}  // namespace
+
+// --- Places -------------------------------------------------------------------------------------
+
+Admission Appender::make_room(std::uint64_t bytes, std::uint64_t entries,
+                              std::uint64_t key_bytes) noexcept {
+  if (head_) {
+    const Segment& head = state_.segments.at(*head_);
+    const std::uint64_t end = head.append_offset + bytes +
+                              head.table->bytes_with(entries, key_bytes, state_.grain_bytes());
+    if (end <= state_.segments.geometry().segment_bytes) return Admission::kStarted;
+    seal_head();
+  }
+  if (!ready_) {
+    prepare_next();
+    return is_preparing_ || waits_for_copies_ ? Admission::kWait : Admission::kRefused;
+  }
+  head_ = ready_;
+  ready_.reset();
+  Segment& head = state_.segments.at(*head_);
+  head.state = SegmentState::kOpen;
+  head.append_offset = state_.grain_bytes();
+  head.table = std::make_unique<TableBuilder>();
+  return Admission::kStarted;
+}
+
+Location Appender::allocate(std::uint64_t bytes, std::uint64_t entries,
+                            std::uint64_t key_bytes) noexcept {
+  Segment& head = state_.segments.at(*head_);
+  const Location location{
+      .segment = *head_,
+      .grain = static_cast<std::uint32_t>(head.append_offset / state_.grain_bytes())};
+  head.append_offset += bytes;
+  ++head.writes_in_flight;
+  head.table->reserve(entries, key_bytes);
+  return location;
+}
+
+// --- Records ------------------------------------------------------------------------------------
+
+bool Appender::is_long(const StoreTask& task) const noexcept {
+  return record_bytes(task.value_bytes, state_.grain_bytes()) > state_.options.io_bytes;
+}
+
+Admission Appender::start_store(StoreTask& task) noexcept {
+  const std::uint64_t bytes = record_bytes(task.value_bytes, state_.grain_bytes());
+  const Admission admission = make_room(bytes, 1, task.key.size());
+  if (admission != Admission::kStarted) return admission;
+  if (task.header.size() == 0) {
+    auto header = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
+    if (!header) return Admission::kRefused;
+    task.header = std::move(*header);
+  }
+  task.error = {};
+  task.was_published = false;
+  task.is_waiting = task.header_submitted = false;
+  task.submitted = 0;
+  task.transfers_in_flight = 0;
+  task.next_in_write = nullptr;
+  task.location = allocate(bytes, 1, task.key.size());
+  state_.guard.enter(task.fingerprint);
+  ++tasks_in_flight_;
+  begin_record(task);
+  return Admission::kStarted;
+}
+
+void Appender::begin_record(StoreTask& task) noexcept {
+  task.is_direct = is_aligned(task.value, task.value_bytes, state_.alignment);
+  task.is_hashed = task.source.has_value();  // A move carries its checksum over (L8).
+  if (!task.is_hashed) {
+    task.hash.reset();
+    task.hash_memory.clear();
+    append_range(task.hash_memory, task.value, 0, task.value_bytes);
+    if (task.value_bytes < kHashInlineBytesMax) {
+      for (const iovec& part : task.hash_memory) {
+        task.hash.update({static_cast<const std::byte*>(part.iov_base), part.iov_len});
+      }
+      task.checksum = task.hash.digest();
+      task.is_hashed = true;
+    } else {
+      task.hash_job = {.memory = task.hash_memory,
+                       .state = &task.hash,
+                       .user_data = &task,
+                       .tag = kHashOfStoreTask};
+      state_.hash_pool->submit(task.hash_job);
+    }
+  }
+  write(task);
+}
+
+void Appender::on_hashed(StoreTask& task) noexcept {
+  task.checksum = task.hash.digest();
+  task.is_hashed = true;
+  write(task);
+}
+
+/// Goes on with whatever the record is ready for.
+void Appender::write(StoreTask& task) noexcept {
+  if (!is_long(task)) {
+    if (task.is_hashed) gather(task);
+    return;
+  }
+  if (task.is_waiting) return;
+  if (!submit_pieces(task)) wait(task);
+  if (task.transfers_in_flight == 0 && task.is_hashed && !task.is_waiting) settle(task);
+}
+
+void Appender::wait(StoreTask& task) noexcept {
+  task.is_waiting = true;
+  waiting_.push_back(&task);
+}
+
+void Appender::fill_header(StoreTask& task) noexcept {
+  const RecordHeader header{.kind = RecordKind::kValue,
+                            .offset = std::uint64_t{task.location.grain} * state_.grain_bytes(),
+                            .value_bytes = task.value_bytes,
+                            .wall_seconds = state_.clock.wall_seconds(),
+                            .checksum = task.checksum,
+                            .payload = task.key};
+  encode_record_header(header, state_.identity(task.location.segment), state_.superblock.secret,
+                       task.header.span());
+}
+
+/// Joins the run of neighbours that is written together, or ends it and begins the next.
+void Appender::gather(StoreTask& task) noexcept {
+  fill_header(task);
+  const std::uint64_t bytes = record_bytes(task.value_bytes, state_.grain_bytes());
+  const std::size_t vectors = task.value.size() + 2;
+  if (run_last_ != nullptr) {
+    const std::uint64_t run_end = std::uint64_t{run_last_->location.grain} * state_.grain_bytes() +
+                                  record_bytes(run_last_->value_bytes, state_.grain_bytes());
+    const bool is_neighbour = run_last_->location.segment == task.location.segment &&
+                              run_end == std::uint64_t{task.location.grain} * state_.grain_bytes();
+    if (!is_neighbour || run_bytes_ + bytes > state_.options.coalesce_bytes ||
+        run_vectors_ + vectors > io::kBuffersMax) {
+      flush_run();
+    }
+  }
+  (run_last_ == nullptr ? run_first_ : run_last_->next_in_write) = &task;
+  run_last_ = &task;
+  run_bytes_ += bytes;
+  run_vectors_ += vectors;
+}
+
+void Appender::flush_run() noexcept {
+  StoreTask* const first = run_first_;
+  run_first_ = run_last_ = nullptr;
+  run_bytes_ = 0;
+  run_vectors_ = 0;
+  if (first != nullptr && !submit_run(first)) wait(*first);
+}
+
+Transfer* Appender::acquire_write(std::uint32_t segment, std::uint64_t offset, Purpose purpose,
+                                  void* task) noexcept {
+  // Tombstones do not wait: a later delete would join them at a place before what came meanwhile.
+  Transfer* const transfer =
+      purpose == kTombstones ? state_.transfers.acquire_internal() : state_.transfers.acquire();
+  if (transfer == nullptr) return nullptr;
+  transfer->request.operation = io::Operation::kWrite;
+  transfer->request.file = state_.segments.at(segment).file;
+  transfer->request.offset = offset;
+  transfer->sink = this;
+  transfer->task = task;
+  transfer->purpose = purpose;
+  return transfer;
+}
+
+void Appender::append_padding(Transfer& transfer, std::uint64_t value_bytes) {
+  const std::uint32_t grain = state_.grain_bytes();
+  const std::uint64_t padding = round_up(value_bytes, grain) - value_bytes;
+  if (padding == 0) return;
+  if (zeros_.size() == 0) {
+    auto zeros = AlignedBuffer::create(grain, grain);
+    LARDER_CHECK(zeros.has_value());  // One grain, once.
+    zeros_ = std::move(*zeros);
+  }
+  transfer.vectors.push_back({.iov_base = zeros_.data(), .iov_len = padding});
+}
+
+/// One write for a chain of neighbours; through staging memory when one of them misses the
+/// alignment.
+bool Appender::submit_run(StoreTask* first) noexcept {
+  const std::uint32_t grain = state_.grain_bytes();
+  bool is_direct = true;
+  std::uint64_t bytes = 0;
+  for (const StoreTask* task = first; task != nullptr; task = task->next_in_write) {
+    is_direct = is_direct && task->is_direct;
+    bytes += record_bytes(task->value_bytes, grain);
+  }
+  Transfer* const transfer = acquire_write(
+      first->location.segment, std::uint64_t{first->location.grain} * grain, kRun, first);
+  if (transfer == nullptr) return false;
+  if (!is_direct) {
+    transfer->staged = state_.staging.allocate(bytes);
+    if (transfer->staged.empty()) {
+      state_.transfers.release(*transfer);
+      return false;
+    }
+    transfer->vectors.push_back({.iov_base = transfer->staged.data(), .iov_len = bytes});
+  }
+  std::span<std::byte> out = transfer->staged;
+  for (StoreTask* task = first; task != nullptr; task = task->next_in_write) {
+    task->transfers_in_flight = 1;
+    task->header_submitted = true;
+    if (is_direct) {
+      transfer->vectors.push_back({.iov_base = task->header.data(), .iov_len = grain});
+      append_range(transfer->vectors, task->value, 0, task->value_bytes);
+      append_padding(*transfer, task->value_bytes);
+      continue;
+    }
+    std::memcpy(out.data(), task->header.data(), grain);
+    copy_from_slices(out.subspan(grain, task->value_bytes), task->value, 0);
+    const std::uint64_t end = record_bytes(task->value_bytes, grain);
+    std::ranges::fill(out.subspan(grain + task->value_bytes, end - grain - task->value_bytes),
+                      std::byte{0});
+    out = out.subspan(end);
+    state_.counters.bytes_staged_total.add(task->value_bytes);
+  }
+  state_.transfers.submit(*transfer);
+  return true;
+}
+
+/// The pieces of a long record, and its header once the checksum is known. False when something is
+/// left that lacks a transfer or staging memory.
+bool Appender::submit_pieces(StoreTask& task) noexcept {
+  const std::uint32_t grain = state_.grain_bytes();
+  const std::uint64_t record_at = std::uint64_t{task.location.grain} * grain;
+  const bool is_well = task.error.code() == ErrorCode::kNone;
+  while (is_well && task.submitted < task.value_bytes) {
+    if (task.transfers_in_flight == kPiecesInFlightMax) return true;  // A completion goes on.
+    const std::uint64_t from = task.submitted;
+    const std::uint64_t to =
+        std::min<std::uint64_t>(task.value_bytes, from + state_.options.io_bytes);
+    Transfer* const transfer =
+        acquire_write(task.location.segment, record_at + grain + from, kPiece, &task);
+    if (transfer == nullptr) return false;
+    if (task.is_direct) {
+      append_range(transfer->vectors, task.value, from, to);
+      append_padding(*transfer, to - from);
+    } else {
+      transfer->staged = state_.staging.allocate(round_up(to - from, grain));
+      if (transfer->staged.empty()) {
+        state_.transfers.release(*transfer);
+        return false;
+      }
+      copy_from_slices(transfer->staged.first(to - from), task.value, from);
+      std::ranges::fill(transfer->staged.subspan(to - from), std::byte{0});
+      transfer->vectors.push_back(
+          {.iov_base = transfer->staged.data(), .iov_len = transfer->staged.size()});
+      state_.counters.bytes_staged_total.add(to - from);
+    }
+    task.submitted = to;
+    ++task.transfers_in_flight;
+    state_.transfers.submit(*transfer);
+  }
+  if (is_well && task.is_hashed && !task.header_submitted) {
+    Transfer* const transfer = acquire_write(task.location.segment, record_at, kPiece, &task);
+    if (transfer == nullptr) return false;
+    fill_header(task);
+    transfer->vectors.push_back({.iov_base = task.header.data(), .iov_len = grain});
+    task.header_submitted = true;
+    ++task.transfers_in_flight;
+    state_.transfers.submit(*transfer);
+  }
+  return true;
+}
+
+void Appender::note_write_error(const Transfer& transfer) noexcept {
+  state_.counters.io_errors_total.add();
+  state_.health.note_io_error(state_.clock.now_ns(), "writing a record",
+                              transfer.request.sys_errno != 0 ? transfer.request.sys_errno : EIO);
+}
+
+/// L4: exactly the records that are not wholly inside the transferred prefix have failed.
+void Appender::on_run_written(Transfer& transfer) noexcept {
+  const Error error = transfer.succeeded() ? Error{} : error_of(transfer);
+  if (!transfer.succeeded()) note_write_error(transfer);
+  const std::uint64_t bytes_done = transfer.request.bytes_done;
+  StoreTask* task = static_cast<StoreTask*>(transfer.task);
+  state_.staging.release(transfer.staged);
+  transfer.staged = {};
+  state_.transfers.release(transfer);
+  std::uint64_t end = 0;
+  while (task != nullptr) {
+    StoreTask* const next = task->next_in_write;
+    end += record_bytes(task->value_bytes, state_.grain_bytes());
+    task->transfers_in_flight = 0;
+    if (end > bytes_done) task->error = error;
+    settle(*task);
+    task = next;
+  }
+}
+
+void Appender::on_piece_written(Transfer& transfer) noexcept {
+  StoreTask& task = *static_cast<StoreTask*>(transfer.task);
+  if (!transfer.succeeded()) {
+    note_write_error(transfer);
+    if (task.error.code() == ErrorCode::kNone) task.error = error_of(transfer);
+  }
+  state_.staging.release(transfer.staged);
+  transfer.staged = {};
+  state_.transfers.release(transfer);
+  --task.transfers_in_flight;
+  write(task);
+}
+
+/// All its writes have ended, or it failed and has none in flight.
+void Appender::settle(StoreTask& task) noexcept {
+  const bool succeeded = task.error.code() == ErrorCode::kNone;
+  if (succeeded) {
+    publish(task);
+    state_.health.note_io_success(state_.clock.now_ns());
+  }
+  const std::uint32_t segment = task.location.segment;
+  if (task.wants_sync && task.error.code() == ErrorCode::kNone &&
+      state_.segments.at(segment).sync_failed) {
+    task.error = Error{ErrorCode::kIo, "log", "an earlier sync of the segment failed"};
+  }
+  if (task.wants_sync && task.error.code() == ErrorCode::kNone) {
+    SyncGroup& group = group_of(segment);
+    group.waiting.push_back(&task);
+    ++tasks_waiting_for_sync_;
+    ++state_.segments.at(segment).pins;  // Until the group's sync has ended.
+    if (task.sink->on_written(task)) group.is_due = true;
+    settle_write(segment);
+    return;
+  }
+  settle_write(segment);
+  end(task);
+}
+
+void Appender::publish(StoreTask& task) noexcept {
+  const std::string_view key = as_text(task.key);
+  // In the table whether or not the index takes it: recovery decides by place, as the index does.
+  state_.segments.at(task.location.segment)
+      .table->add({.fingerprint_low = task.fingerprint.low,
+                   .fingerprint_high = task.fingerprint.high,
+                   .grain = task.location.grain,
+                   .value_bytes = static_cast<std::uint32_t>(task.value_bytes),
+                   .wall_seconds = static_cast<std::uint32_t>(state_.clock.wall_seconds()),
+                   .key_bytes = static_cast<std::uint16_t>(task.key.size()),
+                   .kind = RecordKind::kValue},
+                  key);
+  const IndexEntry entry{.location = task.location,
+                         .value_bytes = static_cast<std::uint32_t>(task.value_bytes)};
+  if (task.source) {
+    const auto present = state_.index.find(task.fingerprint);
+    if (!present || present->location != *task.source) return;
+    task.was_published = state_.publish(task.fingerprint, entry);
+    return;
+  }
+  if (!state_.publish(task.fingerprint, entry)) {
+    task.error = Error{ErrorCode::kResourceExhausted, "log", "the index is full (index_bytes)"};
+    return;
+  }
+  task.was_published = true;
+  state_.events.note(EventPage::Kind::kStored, key, task.value_bytes);
+}
+
+void Appender::end(StoreTask& task) noexcept {
+  state_.guard.leave(task.fingerprint);
+  --tasks_in_flight_;
+  task.sink->on_store(task);
+}
+
+// --- Tombstones ---------------------------------------------------------------------------------
+
+Admission Appender::start_delete(DeleteTask& task) noexcept {
+  const std::size_t bytes = kTombstoneKeyOverhead + task.key.size();
+  const std::uint32_t grain = state_.grain_bytes();
+  if (tombstones_ != nullptr) {
+    const Segment& segment = state_.segments.at(tombstones_->location.segment);
+    const bool has_room =
+        tombstones_->payload_bytes + bytes <= tombstone_payload_max(grain) &&
+        segment.append_offset + segment.table->bytes_with(1, task.key.size(), grain) <=
+            state_.segments.geometry().segment_bytes;
+    if (!has_room) flush_tombstones();
+  }
+  if (tombstones_ == nullptr) {
+    const Admission admission = make_room(grain, 1, task.key.size());
+    if (admission != Admission::kStarted) return admission;
+    auto buffer = AlignedBuffer::create(grain, grain);
+    if (!buffer) return Admission::kRefused;
+    tombstones_ = std::make_unique<TombstoneGrain>();
+    tombstones_->grain = std::move(*buffer);
+    tombstones_->location = allocate(grain, 0, 0);
+  }
+  state_.segments.at(tombstones_->location.segment).table->reserve(1, task.key.size());
+  std::byte* const out =
+      tombstones_->grain.data() + kRecordHeaderFixedBytes + tombstones_->payload_bytes;
+  const auto key_bytes = static_cast<std::uint16_t>(task.key.size());
+  std::memcpy(out, &key_bytes, sizeof(key_bytes));
+  std::memcpy(out + kTombstoneKeyOverhead, task.key.data(), task.key.size());
+  tombstones_->payload_bytes += bytes;
+  tombstones_->tasks.push_back(&task);
+  task.error = {};
+  task.existed = false;
+  state_.guard.enter(task.fingerprint);
+  ++tasks_in_flight_;
+  return Admission::kStarted;
+}
+
+void Appender::flush_tombstones() noexcept {
+  if (tombstones_ == nullptr) return;
+  TombstoneGrain& group = *tombstones_;
+  const std::uint64_t offset = std::uint64_t{group.location.grain} * state_.grain_bytes();
+  Transfer* const transfer = acquire_write(group.location.segment, offset, kTombstones, &group);
+  const RecordHeader header{
+      .kind = RecordKind::kTombstones,
+      .offset = offset,
+      .value_bytes = 0,
+      .wall_seconds = state_.clock.wall_seconds(),
+      .checksum = {},
+      .payload = group.grain.span().subspan(kRecordHeaderFixedBytes, group.payload_bytes)};
+  encode_record_header(header, state_.identity(group.location.segment), state_.superblock.secret,
+                       group.grain.span());
+  transfer->vectors.push_back({.iov_base = group.grain.data(), .iov_len = group.grain.size()});
+  tombstones_in_flight_.push_back(std::move(tombstones_));
+  state_.transfers.submit(*transfer);
+}
+
+void Appender::on_tombstones_written(Transfer& transfer) noexcept {
+  auto* const in_flight = static_cast<TombstoneGrain*>(transfer.task);
+  const auto at =
+      std::ranges::find(tombstones_in_flight_, in_flight, &std::unique_ptr<TombstoneGrain>::get);
+  LARDER_CHECK(at != tombstones_in_flight_.end());
+  const std::unique_ptr<TombstoneGrain> group = std::move(*at);
+  tombstones_in_flight_.erase(at);
+  const bool succeeded = transfer.succeeded();
+  const Error error = succeeded ? Error{} : error_of(transfer);
+  if (!succeeded) note_write_error(transfer);
+  state_.transfers.release(transfer);
+
+  const std::uint32_t segment_number = group->location.segment;
+  Segment& segment = state_.segments.at(segment_number);
+  const Place place = state_.segments.place_of(group->location);
+  for (DeleteTask* const task : group->tasks) {
+    if (!succeeded) {
+      task->error = error;
+      end(*task);
+      continue;
+    }
+    segment.table->add({.fingerprint_low = task->fingerprint.low,
+                        .fingerprint_high = task->fingerprint.high,
+                        .grain = group->location.grain,
+                        .key_bytes = static_cast<std::uint16_t>(task->key.size()),
+                        .kind = RecordKind::kTombstones},
+                       as_text(task->key));
+    ++segment.tombstones;
+    task->existed = state_.publish_delete(task->fingerprint, place);
+    if (task->existed) state_.events.note(EventPage::Kind::kRemoved, as_text(task->key), 0);
+    if (task->wants_sync && segment.sync_failed) {
+      task->error = Error{ErrorCode::kIo, "log", "an earlier sync of the segment failed"};
+    }
+    if (!task->wants_sync || segment.sync_failed) {
+      end(*task);
+      continue;
+    }
+    SyncGroup& sync_group = group_of(segment_number);
+    sync_group.waiting_deletes.push_back(task);
+    sync_group.is_due = true;
+    ++tasks_waiting_for_sync_;
+    ++segment.pins;
+  }
+  settle_write(segment_number);
+}
+
+void Appender::end(DeleteTask& task) noexcept {
+  state_.guard.leave(task.fingerprint);
+  --tasks_in_flight_;
+  task.sink->on_delete(task);
+}
+
+// --- The round ----------------------------------------------------------------------------------
+
+void Appender::pump() noexcept {
+  while (!waiting_.empty()) {
+    StoreTask& task = *waiting_.front();
+    if (is_long(task) ? !submit_pieces(task) : !submit_run(&task)) break;
+    waiting_.pop_front();
+    task.is_waiting = false;
+    if (is_long(task)) write(task);
+  }
+}
+
+void Appender::turn() noexcept {
+  pump();
+  flush_run();
+  flush_tombstones();
+  start_due_syncs();
+  prepare_next();
+}
+
+void Appender::fail_waiting() noexcept {
+  constexpr Error kDown{ErrorCode::kUnavailable, "log", "the path is down; the store was refused"};
+  std::deque<StoreTask*> waiting;
+  waiting.swap(waiting_);
+  for (StoreTask* task : waiting) {
+    task->is_waiting = false;
+    if (is_long(*task)) {
+      task->error = kDown;
+      write(*task);
+      continue;
+    }
+    while (task != nullptr) {
+      StoreTask* const next = task->next_in_write;
+      task->error = kDown;
+      settle(*task);
+      task = next;
+    }
+  }
+  if (tombstones_ == nullptr) return;
+  const std::unique_ptr<TombstoneGrain> group = std::move(tombstones_);
+  for (DeleteTask* const task : group->tasks) {
+    task->error = kDown;
+    end(*task);
+  }
+  settle_write(group->location.segment);
+}
+
+void Appender::on_transfer(Transfer& transfer) noexcept {
+  switch (transfer.purpose) {
+    case kRun:
+      return on_run_written(transfer);
+    case kPiece:
+      return on_piece_written(transfer);
+    case kTombstones:
+      return on_tombstones_written(transfer);
+    case kWork:
+      return on_work(transfer);
+    case kGroupSync:
+      return on_group_synced(transfer);
+    default:
+      LARDER_CHECK(false);
+  }
+}
+
+}  // namespace larder::log_store

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+
+namespace larder::log_store {
+
+/// A number that the path's thread alone changes and any thread may read.
+class PathCounter {
+ public:
+  void add(std::uint64_t by = 1) noexcept {
+    value_.store(value_.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+  }
+  void set(std::uint64_t to) noexcept { value_.store(to, std::memory_order_relaxed); }
+  std::uint64_t value() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_ = 0;
+};
+
+/// What a path counts. The name in report() is the member's name; totals end in _total.
+struct PathCounters {
+  PathCounter gets_total, hits_total, misses_total, get_failures_total;
+  PathCounter sets_total, set_failures_total, sets_existed_total, sets_refused_total;
+  PathCounter deletes_total, touches_total;
+  PathCounter bytes_loaded_total, bytes_stored_total, bytes_staged_total, bytes_readmitted_total;
+  PathCounter records_readmitted_total, records_evicted_total, bytes_evicted_total;
+  PathCounter segments_sealed_total, segments_reclaimed_total, segments_given_back_total;
+  PathCounter corruptions_total, io_errors_total, sync_failures_total, syncs_total;
+  PathCounter deadlines_total, cancelled_total, stalls_total;
+  PathCounter segments_set_aside, segments_failed, segments_free, segments_used;
+  PathCounter queued_batches, transfers_in_flight, bytes_on_disk, bytes_live;
+  PathCounter recovered_records, recovered_by_scan;
+
+  /// Calls visit(name, value) for each, in the order of declaration.
+  template <class Visitor>
+  void for_each(Visitor&& visit) const {
+#define LARDER_VISIT(name) visit(std::string_view{#name}, name.value())
+    LARDER_VISIT(gets_total);
+    LARDER_VISIT(hits_total);
+    LARDER_VISIT(misses_total);
+    LARDER_VISIT(get_failures_total);
+    LARDER_VISIT(sets_total);
+    LARDER_VISIT(set_failures_total);
+    LARDER_VISIT(sets_existed_total);
+    LARDER_VISIT(sets_refused_total);
+    LARDER_VISIT(deletes_total);
+    LARDER_VISIT(touches_total);
+    LARDER_VISIT(bytes_loaded_total);
+    LARDER_VISIT(bytes_stored_total);
+    LARDER_VISIT(bytes_staged_total);
+    LARDER_VISIT(bytes_readmitted_total);
+    LARDER_VISIT(records_readmitted_total);
+    LARDER_VISIT(records_evicted_total);
+    LARDER_VISIT(bytes_evicted_total);
+    LARDER_VISIT(segments_sealed_total);
+    LARDER_VISIT(segments_reclaimed_total);
+    LARDER_VISIT(segments_given_back_total);
+    LARDER_VISIT(corruptions_total);
+    LARDER_VISIT(io_errors_total);
+    LARDER_VISIT(sync_failures_total);
+    LARDER_VISIT(syncs_total);
+    LARDER_VISIT(deadlines_total);
+    LARDER_VISIT(cancelled_total);
+    LARDER_VISIT(stalls_total);
+    LARDER_VISIT(segments_set_aside);
+    LARDER_VISIT(segments_failed);
+    LARDER_VISIT(segments_free);
+    LARDER_VISIT(segments_used);
+    LARDER_VISIT(queued_batches);
+    LARDER_VISIT(transfers_in_flight);
+    LARDER_VISIT(bytes_on_disk);
+    LARDER_VISIT(bytes_live);
+    LARDER_VISIT(recovered_records);
+    LARDER_VISIT(recovered_by_scan);
+#undef LARDER_VISIT
+  }
+};
+
+}  // namespace larder::log_store

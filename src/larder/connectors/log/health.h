@@ -1,0 +1,61 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "larder/base/mutex.h"
+#include "larder/connector/report.h"
+
+namespace larder::log_store {
+
+/// How well a path is, and why. Errors degrade it, several in a row or a stall take it down; a
+/// success heals what errors did after a quiet while.
+///
+/// Down answers at once (P3, P4): loads and lookups are misses, stores are refused. The path then
+/// probes its disk with exponential back-off and comes back by itself.
+/// Threads: the path's one, but is_down() and snapshot() from any.
+class PathHealth {
+ public:
+  explicit PathHealth(std::string where) : where_(std::move(where)) {}
+
+  bool is_down() const noexcept { return is_down_.load(std::memory_order_relaxed); }
+  Health health() const noexcept;
+  /// State and reasons, for report().
+  std::pair<Health, std::vector<std::string>> snapshot() const LARDER_EXCLUDES(mutex_);
+
+  void note_io_error(std::uint64_t now_ns, const char* what, int sys_errno);
+  void note_io_success(std::uint64_t now_ns);
+  /// Something in flight is older than the limit.
+  void note_stall(std::uint64_t now_ns, std::uint64_t age_ns);
+  /// A lasting flaw that does not stop the service: a segment set aside, a device that fell back.
+  void note_flaw(std::string why) LARDER_EXCLUDES(mutex_);
+  /// A flaw of the moment under a name; an empty `why` ends it.
+  void set_condition(const char* name, std::string why) LARDER_EXCLUDES(mutex_);
+
+  /// When the next probe of a path that is down is due; kNever when it is not down.
+  std::uint64_t next_probe_ns() const noexcept;
+  void note_probe(std::uint64_t now_ns, bool succeeded);
+
+ private:
+  void go_down(std::uint64_t now_ns, std::string why);
+  void publish(std::string io_reason) LARDER_EXCLUDES(mutex_);
+
+  const std::string where_;
+  std::atomic<bool> is_down_ = false;
+  std::atomic<bool> is_degraded_ = false;
+  // The path's thread's own.
+  std::uint32_t errors_in_a_row_ = 0;
+  std::uint64_t last_error_ns_ = 0;
+  std::uint64_t probe_at_ns_ = 0;
+  std::uint64_t probe_wait_ns_ = 0;
+
+  mutable Mutex mutex_;
+  std::string io_reason_ LARDER_GUARDED_BY(mutex_);
+  std::vector<std::string> flaws_ LARDER_GUARDED_BY(mutex_);
+  std::vector<std::pair<std::string, std::string>> conditions_ LARDER_GUARDED_BY(mutex_);
+};
+
+}  // namespace larder::log_store

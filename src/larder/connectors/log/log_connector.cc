@@ -1,0 +1,408 @@
+#include "larder/connectors/log/log_connector.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <filesystem>
+
+#include "larder/base/size_text.h"
+#include "larder/connector/batch_limits.h"
+#include "larder/connectors/log/reactor.h"
+
+namespace larder::log_store {
+namespace {
+
+constexpr std::uint64_t kMiB16 = std::uint64_t{16} << 20;  // The smallest segment of the rule.
+
+constexpr std::array kParameters = {
+    Parameter{.name = "path",
+              .kind = ParameterKind::kText,
+              .help =
+                  "Directory of the store. It is made when it does not exist; it must be empty or "
+                  "hold a store.",
+              .is_required = true},
+    Parameter{.name = "capacity",
+              .kind = ParameterKind::kBytes,
+              .minimum = "1MiB",
+              .help =
+                  "Blocks that all files of the store may take together; never exceeded. When it "
+                  "is full, what was not read for longest goes first.",
+              .is_required = true},
+    Parameter{.name = "max_value",
+              .kind = ParameterKind::kBytes,
+              .default_text = "128MiB",
+              .minimum = "4KiB",
+              .maximum = "1GiB",
+              .help = "The largest value that may be stored. Segments are at least eight times as "
+                      "large, and at least 32 segments must fit into the capacity."},
+    Parameter{.name = "sync",
+              .kind = ParameterKind::kChoice,
+              .default_text = "none",
+              .choices = "none|batch",
+              .help =
+                  "When a store is acknowledged: none, when it is written (a power cut may take "
+                  "what was stored since the last segment was sealed); batch, when it is synced."},
+    Parameter{.name = "delete_sync",
+              .kind = ParameterKind::kBool,
+              .default_text = "no",
+              .help =
+                  "Acknowledge deletes after a sync, so that no power cut brings a deleted value "
+                  "back."},
+    Parameter{.name = "min_free",
+              .kind = ParameterKind::kBytes,
+              .default_text = "1GiB",
+              .help =
+                  "Free space to leave on the file system: below it the store does not grow and "
+                  "gives free segments back."},
+    Parameter{.name = "direct",
+              .kind = ParameterKind::kChoice,
+              .default_text = "auto",
+              .choices = "auto|yes|no",
+              .help =
+                  "Direct I/O (O_DIRECT): auto uses it where the file system has it and reports "
+                  "when it has not; yes makes a missing one an error."},
+    Parameter{.name = "depth",
+              .kind = ParameterKind::kInteger,
+              .default_text = "64",
+              .minimum = "1",
+              .maximum = "1024",
+              .help = "Transfers that the disk has at once."},
+    Parameter{.name = "io_threads",
+              .kind = ParameterKind::kInteger,
+              .default_text = "16",
+              .minimum = "1",
+              .maximum = "256",
+              .help = "Threads for transfers where io_uring is not to be had."},
+    Parameter{.name = "hash_threads",
+              .kind = ParameterKind::kInteger,
+              .default_text = "1",
+              .minimum = "0",
+              .maximum = "16",
+              .help = "Threads that checksum values of 256 KiB and more; 0 does it in line."},
+    Parameter{.name = "io_bytes",
+              .kind = ParameterKind::kBytes,
+              .default_text = "4MiB",
+              .minimum = "256KiB",
+              .maximum = "16MiB",
+              .help = "Longest single transfer; longer values are several."},
+    Parameter{
+        .name = "staging",
+        .kind = ParameterKind::kBytes,
+        .default_text = "64MiB",
+        .minimum = "32MiB",
+        .maximum = "16GiB",
+        .help = "Memory for values whose buffers direct I/O cannot use; they are copied once."},
+    Parameter{.name = "index_bytes",
+              .kind = ParameterKind::kBytes,
+              .default_text = "64GiB",
+              .minimum = "1MiB",
+              .help = "Bound of the index in memory, about 45 bytes a key; beyond it the oldest "
+                      "segment is evicted early."},
+    Parameter{.name = "stall",
+              .kind = ParameterKind::kDuration,
+              .default_text = "5s",
+              .minimum = "100ms",
+              .maximum = "10m",
+              .help =
+                  "A transfer without an answer for so long takes the path down until it answers "
+                  "again."},
+    Parameter{.name = "miss_after_failure",
+              .kind = ParameterKind::kDuration,
+              .default_text = "30s",
+              .minimum = "1ms",
+              .maximum = "1h",
+              .help = "A key whose load missed its deadline is a miss for so long."},
+    Parameter{.name = "events",
+              .kind = ParameterKind::kInteger,
+              .default_text = "0",
+              .minimum = "0",
+              .maximum = "16777216",
+              .help = "How many stored and removed keys to remember for listeners; 0 keeps none."},
+    Parameter{.name = "batches_max",
+              .kind = ParameterKind::kInteger,
+              .default_text = "4096",
+              .minimum = "1",
+              .maximum = "1048576",
+              .help = "Batches that loads and stores each may have in flight; more are refused."},
+    Parameter{.name = "in_flight",
+              .kind = ParameterKind::kBytes,
+              .default_text = "4GiB",
+              .minimum = "1",
+              .help = "Value bytes that loads and stores each may have in flight."},
+    Parameter{.name = "segment",
+              .kind = ParameterKind::kBytes,
+              .default_text = "0",
+              .maximum = "16GiB",
+              .help =
+                  "Size of a segment of a new store; 0 chooses capacity / 128, from 16MiB to 1GiB. "
+                  "For tests."},
+};
+
+/// The log store as a Connector: limits, lookups answered from memory in the caller's thread, and
+/// everything else handed to the reactor.
+class LogConnector final : public Connector, private BatchSink {
+ public:
+  LogConnector(const PathOptions& options, const BatchLimitOptions& limits, std::string where)
+      : options_(options), where_(std::move(where)), limits_(limits) {}
+  ~LogConnector() override = default;
+
+  SetupStatus open(const io::DeviceOptions& device_options) {
+    LARDER_ASSIGN(auto device, io::open_device(device_options));
+    degraded_why_ = device->device_info().degraded_why;
+    LARDER_ASSIGN(auto path,
+                  LogPath::open(options_, *device, RealClock::instance(), *this, where_));
+    reactor_ = std::make_unique<Reactor>(std::move(device), std::move(path));
+    if (const Status started = reactor_->start(); !started) {
+      return SetupError{started.error().code(), "log: " + started.error().to_string()};
+    }
+    return {};
+  }
+
+  Status submit(Batch& batch) noexcept override {
+    LARDER_TRY(check_batch(batch));
+    if (is_stopped_.load(std::memory_order_acquire)) {
+      return Error{ErrorCode::kCancelled, "log", "the store was stopped"};
+    }
+    if (batch.op == Op::kExists) return lookup(batch);
+    const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
+    LARDER_TRY(limits_.admit(class_of(batch.op), bytes));
+    batch.connector_pending.store(static_cast<std::uint32_t>(batch.items.size()),
+                                  std::memory_order_relaxed);
+    const BatchClass batch_class = class_of(batch.op);
+    Status submitted = reactor_->submit(batch);
+    if (!submitted) limits_.release(batch_class, bytes);
+    return submitted;
+  }
+
+  std::size_t reap(std::span<Batch*> done) noexcept override { return completions_.reap(done); }
+  int event_fd() const noexcept override { return completions_.event_fd(); }
+
+  void cancel(Batch& batch) noexcept override {
+    if (batch.op == Op::kExists) return;  // Was answered when it was submitted.
+    batch.connector_pending.fetch_or(LogPath::kCancelBit, std::memory_order_acq_rel);
+    reactor_->note_cancel();
+  }
+
+  bool probe(std::span<Item> items) const noexcept override {
+    reactor_->path().probe(items);
+    return true;
+  }
+
+  Capabilities capabilities() const noexcept override {
+    const io::Alignment alignment = reactor_->device().device_info().alignment;
+    return {.buffer_alignment = std::max(alignment.memory, alignment.offset),
+            .slices_max = kSlicesMax,
+            .value_bytes_max = options_.value_bytes_max,
+            .integrity = Integrity::kChecked,
+            .locality = Locality::kLocalDisk,
+            .has_probe = true,
+            .has_scan = true,
+            .has_events = options_.events_max > 0,
+            .survives_restart = true};
+  }
+
+  Report report() const override;
+
+  Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override {
+    if (keys_max == 0) return Error{ErrorCode::kInvalidArgument, "log", "scan: keys_max is 0"};
+    return reactor_->scan(from, keys_max);
+  }
+
+  Result<EventPage> events(EventCursor from, std::size_t events_max) const override {
+    if (options_.events_max == 0) return Connector::events(from, events_max);
+    return reactor_->path().events().read(from, events_max);
+  }
+
+  Status stop(std::uint64_t deadline_ns) noexcept override {
+    is_stopped_.store(true, std::memory_order_release);
+    return reactor_->stop(deadline_ns);
+  }
+
+ private:
+  /// Lookups wait for nobody: the index is in memory, and this is the caller's thread.
+  Status lookup(Batch& batch) noexcept {
+    const bool is_late =
+        batch.deadline_ns != kNever && RealClock::instance().now_ns() >= batch.deadline_ns;
+    bool all_valid = !is_late;
+    for (Item& item : batch.items) {
+      item.existed = false;
+      item.value_bytes = 0;
+      const Status valid = check_item(batch, item, options_.value_bytes_max, kSlicesMax);
+      item.error = valid ? Error{} : valid.error();
+      all_valid = all_valid && valid;
+    }
+    if (all_valid) {
+      reactor_->path().probe(batch.items);
+    } else {
+      for (Item& item : batch.items) {
+        if (is_late) {
+          item.error = Error{ErrorCode::kDeadlineExceeded, "log", "the deadline had passed"};
+        }
+        if (item.error.code() == ErrorCode::kNone) {
+          reactor_->path().probe({&item, 1});
+        } else {
+          item.outcome = Outcome::kFailed;
+        }
+      }
+    }
+    completions_.push(batch);
+    return {};
+  }
+
+  void on_batch(Batch& batch) noexcept override {
+    limits_.release(class_of(batch.op), BatchLimits::bytes_of_batch(batch));
+    completions_.push(batch);
+  }
+
+  const PathOptions options_;
+  const std::string where_;
+  BatchLimits limits_;
+  CompletionQueue completions_;
+  std::string degraded_why_;
+  std::atomic<bool> is_stopped_ = false;
+  std::unique_ptr<Reactor> reactor_;  // Last: its thread uses the others.
+};
+
+Report LogConnector::report() const {
+  const LogPath& path = reactor_->path();
+  const io::DeviceInfo& device = reactor_->device().device_info();
+  const Superblock& superblock = path.superblock();
+  Report report;
+  report.type = "log";
+  report.where = where_;
+  std::tie(report.health, report.reasons) = path.health().snapshot();
+  if (!degraded_why_.empty()) {
+    report.health = std::max(report.health, Health::kDegraded);
+    report.reasons.push_back(degraded_why_);
+  }
+  report.bytes_used = path.counters().bytes_on_disk.value();
+  report.capacity_bytes = options_.capacity_bytes;
+  report.keys = path.keys();
+  report.integrity = Integrity::kChecked;
+  report.locality = Locality::kLocalDisk;
+  report.properties = {{"io", device.backend},
+                       {"direct", device.direct ? "yes" : "no"},
+                       {"file_system", device.file_system},
+                       {"buffer_alignment",
+                        std::to_string(std::max(device.alignment.memory, device.alignment.offset))},
+                       {"sync", options_.sync == SyncMode::kBatch ? "batch" : "none"},
+                       {"segment", format_bytes_exact(superblock.slot_bytes)},
+                       {"segments", std::to_string(superblock.segment_count)},
+                       {"grain", std::to_string(superblock.grain_bytes)},
+                       {"open_count", std::to_string(superblock.open_count)}};
+  path.counters().for_each([&](std::string_view name, std::uint64_t value) {
+    report.counters.push_back({.name = std::string{name}, .value = value});
+  });
+  report.counters.push_back({.name = "index_bytes", .value = path.index_bytes()});
+  limits_.append_counters(report.counters);
+  return report;
+}
+
+SetupStatus make_directory(const std::string& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_directory(status)) {
+    return SetupError{ErrorCode::kInvalidArgument,
+                      "log: path=" + path + " is not a directory: name a directory for the store"};
+  }
+  const auto refuse = [&](const char* what) -> SetupStatus {
+    const bool is_forbidden = errno == EACCES || errno == EPERM || errno == EROFS;
+    return SetupError{is_forbidden ? ErrorCode::kUnavailable : ErrorCode::kIo,
+                      "log: path=" + path + ": " + what + ": " + std::strerror(errno) +
+                          ": run as its owner, or name another directory"};
+  };
+  if (std::filesystem::exists(status)) {
+    if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) != 0) {
+      return refuse("cannot read and write the directory");
+    }
+    return {};
+  }
+  std::string name = path;  // "kv/" would make the last directory a parent, open to everybody.
+  while (name.size() > 1 && name.back() == '/') name.pop_back();
+  const std::filesystem::path parent = std::filesystem::path{name}.parent_path();
+  if (!parent.empty()) std::filesystem::create_directories(parent, error);
+  if (::mkdir(name.c_str(), 0700) != 0 && errno != EEXIST)
+    return refuse("cannot make the directory");
+  return {};
+}
+
+/// Files there already: the capacity may have been larger once.
+std::uint64_t files_in(const std::string& path) {
+  std::error_code error;
+  std::uint64_t count = 0;
+  for (auto at = std::filesystem::directory_iterator{path, error};
+       !error && at != std::filesystem::directory_iterator{}; at.increment(error)) {
+    ++count;
+  }
+  return count;
+}
+
+std::string owner_note() {
+  char host[HOST_NAME_MAX + 1] = {};
+  if (::gethostname(host, sizeof(host) - 1) != 0) return "pid " + std::to_string(::getpid());
+  return "pid " + std::to_string(::getpid()) + " on host " + host;
+}
+
+SetupResult<std::unique_ptr<Connector>> open_log(const Parameters& parameters,
+                                                 const Registry& /*registry*/) {
+  PathOptions options;
+  options.capacity_bytes = parameters.bytes("capacity");
+  options.value_bytes_max = parameters.bytes("max_value");
+  options.segment_bytes = parameters.bytes("segment");
+  options.io_bytes =
+      static_cast<std::uint32_t>(parameters.bytes("io_bytes") / kGrainBytesMax * kGrainBytesMax);
+  options.staging_bytes = parameters.bytes("staging");
+  options.hash_threads = static_cast<std::uint32_t>(parameters.integer("hash_threads"));
+  options.depth = static_cast<std::uint32_t>(parameters.integer("depth"));
+  options.min_free_bytes = parameters.bytes("min_free");
+  options.index_bytes_max = parameters.bytes("index_bytes");
+  options.stall_ns = parameters.duration_ns("stall");
+  options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
+  options.events_max = static_cast<std::uint32_t>(parameters.integer("events"));
+  options.sync = parameters.text("sync") == "batch" ? SyncMode::kBatch : SyncMode::kNone;
+  options.delete_sync = parameters.flag("delete_sync");
+  options.owner_note = owner_note();
+
+  const std::string& path = parameters.text("path");
+  LARDER_TRY(make_directory(path));
+  io::DeviceOptions device;
+  device.directory = path;
+  const std::string& direct = parameters.text("direct");
+  device.direct = direct == "yes"  ? io::DirectIo::kRequired
+                  : direct == "no" ? io::DirectIo::kNever
+                                   : io::DirectIo::kIfPossible;
+  device.depth = options.depth + 32;
+  device.threads = static_cast<std::uint32_t>(parameters.integer("io_threads"));
+  const std::uint64_t segment_bytes = options.segment_bytes == 0 ? kMiB16 : options.segment_bytes;
+  device.files_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+      options.capacity_bytes / segment_bytes + files_in(path) + 16, kSegmentCountMax));
+
+  const BatchLimitOptions limits{
+      .batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max")),
+      .bytes_max = parameters.bytes("in_flight")};
+  auto connector = std::make_unique<LogConnector>(options, limits, path);
+  LARDER_TRY(connector->open(device));
+  return connector;
+}
+
+}  // namespace
+
+const ConnectorType& connector_type() {
+  static constexpr ConnectorType kType{
+      .name = "log",
+      .summary =
+          "A preallocated log of segments on this machine's own disk, with every read proven.",
+      .example = "log:/data/kv?capacity=200GiB",
+      .location_parameter = "path",
+      .parameters = kParameters,
+      .open = open_log,
+  };
+  return kType;
+}
+
+}  // namespace larder::log_store

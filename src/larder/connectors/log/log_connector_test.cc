@@ -1,0 +1,277 @@
+// The log store through its door, on real directories: what a person gets wrong, other options on
+// an existing store, and sessions.
+#include <cstring>
+
+#include "larder/connectors/log/log_connector_test_support.h"
+
+namespace larder::log_store {
+namespace {
+
+// --- What a person gets wrong -------------------------------------------------------------------
+
+TEST_F(LogConnectorTest, TooSmallACapacityIsRefusedAndTheAdviceWorks) {
+  const SetupError error = refusal(spec("31MiB"));
+  EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+  expect_names(error, {"capacity=31MiB", "31 segments of 1MiB", "choose capacity=32MiB"});
+  EXPECT_TRUE(content().empty());
+  EXPECT_NE(open(spec("32MiB")), nullptr);
+}
+
+TEST_F(LogConnectorTest, TooLargeAValueForTheSegmentsIsRefusedAndTheAdviceWorks) {
+  const std::string start = "log:" + path_ + "?capacity=32MiB&segment=1MiB&min_free=0&max_value=";
+  const SetupError error = refusal(start + "1MiB");
+  EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+  expect_names(error, {"max_value=1MiB", "1MiB", "choose max_value="});
+  const std::size_t at = error.text.find("choose max_value=") + std::strlen("choose max_value=");
+  EXPECT_NE(open(start + error.text.substr(at, error.text.find(' ', at) - at)), nullptr);
+}
+
+TEST_F(LogConnectorTest, APathThatIsAFileIsRefusedAndTheFileIsLeft) {
+  std::ofstream{path_} << "precious";
+  const SetupError error = refusal(spec());
+  EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+  expect_names(error, {path_, "not a directory", "name a directory"});
+  std::string text;
+  std::ifstream{path_} >> text;
+  EXPECT_EQ(text, "precious");
+}
+
+TEST_F(LogConnectorTest, ADirectoryWithOtherFilesIsRefusedAndLeftAsItIs) {
+  fs::create_directory(path_);
+  std::ofstream{file("thesis.tex")} << "precious";
+  const auto before = content();
+  const SetupError error = refusal(spec());
+  EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+  expect_names(error, {path_, "thesis.tex", "name an empty or a new directory"});
+  EXPECT_EQ(content(), before);
+}
+
+TEST_F(LogConnectorTest, SegmentsWithoutASuperblockAreRefusedAndLeftAsTheyAre) {
+  make_store(5);
+  fs::remove(file("superblock"));
+  const auto before = content();
+  expect_names(refusal(spec()), {path_, "segment-0000000", "name an empty or a new directory"});
+  EXPECT_EQ(content(), before);
+}
+
+TEST_F(LogConnectorTest, OtherFilesBesideAStoreAreNamedInTheReportAndLeftAlone) {
+  make_store(3);
+  std::ofstream{file("notes.txt")} << "precious";
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->present(0, 3), numbers(0, 3));
+  EXPECT_EQ(store->report().health, Health::kDegraded);
+  EXPECT_NE(store->reasons().find("notes.txt"), std::string::npos) << store->reasons();
+  EXPECT_TRUE(fs::exists(file("notes.txt")));
+}
+
+TEST_F(LogConnectorTest, ADirectoryThatCannotBeMadeIsToldWithTheReason) {
+  ASSERT_EQ(::chmod(directory_.path().c_str(), 0500), 0);
+  const std::string text = in_child([this]() -> std::string {
+    return become_nobody() ? refusal(spec()).text : "cannot become nobody";
+  });
+  expect_names({ErrorCode::kIo, text}, {path_, "Permission denied", "name another directory"});
+  EXPECT_EQ(::chmod(directory_.path().c_str(), 0700), 0);
+}
+
+TEST_F(LogConnectorTest, ADirectoryOfAnotherUserIsToldWithTheReasonAndLeftAsItIs) {
+  make_store(3);
+  const auto before = content();
+  ASSERT_EQ(::chmod(directory_.path().c_str(), 0755), 0);
+  for (const ::mode_t mode : {0700U, 0555U}) {
+    ASSERT_EQ(::chmod(path_.c_str(), ::geteuid() == 0 ? mode : mode & 0077U), 0);
+    const std::string text = in_child([this]() -> std::string {
+      return become_nobody() ? refusal(spec()).text : "cannot become nobody";
+    });
+    expect_names({ErrorCode::kIo, text}, {path_, "Permission denied", "name another directory"});
+  }
+  ASSERT_EQ(::chmod(path_.c_str(), 0700), 0);
+  EXPECT_EQ(content(), before);
+}
+
+TEST_F(LogConnectorTest, AStoreThatAProcessHasNamesItsPidAndHost) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  const ::pid_t holder = ::fork();
+  if (holder == 0) {
+    const auto store = open(spec());
+    if (store != nullptr) store->fill(0, 3);
+    const char byte = store != nullptr && !HasFailure() ? '+' : '-';
+    if (::write(ends[1], &byte, 1) == 1) ::pause();
+    ::_exit(1);
+  }
+  char byte = 0;
+  ASSERT_EQ(::read(ends[0], &byte, 1), 1);
+  ASSERT_EQ(byte, '+');
+  const auto before = content();
+
+  const SetupError error = refusal(spec());
+
+  std::array<char, 256> host{};
+  ASSERT_EQ(::gethostname(host.data(), host.size() - 1), 0);
+  EXPECT_EQ(error.code, ErrorCode::kUnavailable);
+  expect_names(error, {path_, "pid " + std::to_string(holder), host.data(), "stop that process"});
+  EXPECT_EQ(content(), before);
+  ASSERT_EQ(::kill(holder, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(holder, nullptr, 0), holder);
+  ::close(ends[0]);
+  ::close(ends[1]);
+  const auto store = open(spec());  // The lock went with the process.
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->present(0, 3), numbers(0, 3));
+}
+
+// --- Other options on an existing store ---------------------------------------------------------
+
+TEST_F(LogConnectorTest, TooLargeAMaxValueForAnExistingStoreIsRefusedAndTheAdviceWorks) {
+  make_store(20);
+  const auto before = content();
+  const std::string start = "log:" + path_ + "?capacity=32MiB&min_free=0&max_value=";
+  const SetupError error = refusal(start + "2MiB");
+  EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+  expect_names(error,
+               {"max_value=2MiB", "segments of 1MiB", "choose max_value=", "empty directory"});
+  EXPECT_EQ(content(), before);
+  const std::size_t at = error.text.find("choose max_value=") + std::strlen("choose max_value=");
+  const auto store = open(start + error.text.substr(at, error.text.find(' ', at) - at));
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->present(0, 20), numbers(0, 20));
+}
+
+TEST_F(LogConnectorTest, ACapacityTooSmallForAnExistingStoreIsRefusedAndNothingIsLost) {
+  make_store(20, "64MiB");
+  const auto before = content();
+  const SetupError error = refusal(spec("20MiB"));
+  EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+  expect_names(error, {"capacity=20MiB", "choose capacity=32MiB"});
+  EXPECT_EQ(content(), before);
+}
+
+TEST_F(LogConnectorTest, ALoweredCapacityDropsTheOldestAndHoldsFromTheOpenOn) {
+  {
+    const auto store = open(spec("64MiB"));
+    ASSERT_NE(store, nullptr);
+    store->fill(0, 1500);  // Past eviction: every file is there.
+    EXPECT_GT(disk_usage(), 55 * kMiB);
+    EXPECT_LE(disk_usage(), 64 * kMiB);
+  }
+  {
+    const auto store = open(spec("40MiB"));
+    ASSERT_NE(store, nullptr);
+    EXPECT_LE(disk_usage(), 40 * kMiB);
+    // The newest stay, 14 in each segment that may stay.
+    EXPECT_EQ(store->present(1050, 1500), numbers(1050, 1500));
+    EXPECT_TRUE(store->present(0, 900).empty());
+    store->fill(1500, 2200);
+    EXPECT_LE(disk_usage(), 40 * kMiB);
+    EXPECT_TRUE(store->has(key_of(2199)));
+  }
+  const auto store = open(spec("64MiB"));
+  ASSERT_NE(store, nullptr);
+  EXPECT_TRUE(store->has(key_of(2199)));
+  store->fill(2200, 3700);
+  EXPECT_GT(disk_usage(), 55 * kMiB);
+  EXPECT_LE(disk_usage(), 64 * kMiB);
+}
+
+TEST_F(LogConnectorTest, AnotherSyncModeIsOnlyAnotherPromise) {
+  const auto mode_of = [](const Store& store) {
+    for (const auto& [name, value] : store.report().properties) {
+      if (name == "sync") return value;
+    }
+    return std::string{};
+  };
+  int keys = 0;
+  for (const std::string mode : {"none", "batch", "none"}) {
+    const auto store = open(spec("32MiB", "&sync=" + mode));
+    ASSERT_NE(store, nullptr);
+    EXPECT_EQ(mode_of(*store), mode);
+    EXPECT_EQ(store->present(0, keys), numbers(0, keys));
+    store->fill(keys, keys + 20);
+    keys += 20;
+    EXPECT_EQ(store->present(0, keys), numbers(0, keys));
+  }
+}
+
+// --- Sessions -----------------------------------------------------------------------------------
+
+TEST_F(LogConnectorTest, ManyShortSessionsShareOneSegment) {
+  for (int i = 0; i < 40; ++i) {
+    const auto store = open(spec());
+    ASSERT_NE(store, nullptr);
+    store->set(key_of(i), 100);
+    EXPECT_EQ(store->counter("recovered_by_scan"), 0U);
+  }
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  for (int i = 0; i < 40; ++i) EXPECT_TRUE(store->has(key_of(i), 100)) << i;
+  EXPECT_LE(store->counter("segments_used"), 2U);
+}
+
+TEST_F(LogConnectorTest, AcknowledgedStoresReplacementsAndDeletesOutliveAKill) {
+  run_and_kill(spec(), [](Store& store) {
+    store.fill(0, 30);
+    const auto replaced = store.client().set(key_of(1), value_of("other"));
+    EXPECT_TRUE(replaced.has_value());
+    EXPECT_TRUE(store.client().remove(key_of(2)).value_or(false));
+  });
+  run_and_kill(spec(), [](Store& store) { store.fill(30, 33); });
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  const auto replaced = store->client().get(key_of(1));
+  ASSERT_TRUE(replaced.has_value() && replaced->has_value());
+  EXPECT_EQ(**replaced, value_of("other"));
+  EXPECT_FALSE(store->has(key_of(2)));
+  EXPECT_EQ(store->present(3, 33), numbers(3, 33));
+  EXPECT_TRUE(store->has(key_of(0)));
+}
+
+TEST_F(LogConnectorTest, AfterAKillNoOldSegmentIsAppendedTo) {
+  make_store(3);
+  run_and_kill(spec(), [](Store& store) { store.fill(3, 5); });  // Goes on in the first segment.
+  const auto before = content().at("segment-0000000");
+  run_and_kill(spec(), [](Store& store) {
+    EXPECT_EQ(store.present(0, 5), numbers(0, 5));
+    store.fill(5, 8);
+  });
+  const auto table_written = content().at("segment-0000000");
+  EXPECT_NE(before, table_written);  // Recovery wrote the table that was missing.
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->present(0, 8), numbers(0, 8));
+  EXPECT_EQ(content().at("segment-0000000"), table_written);
+}
+
+TEST_F(LogConnectorTest, DiskUsageNeverExceedsTheCapacityPastEviction) {
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  std::uint64_t most = 0;
+  for (int i = 0; i < 1400; ++i) {  // Three times the capacity.
+    store->set(key_of(i), 1000 + static_cast<std::size_t>(i) * 37 % kValueBytes);
+    most = std::max(most, disk_usage());
+    ASSERT_LE(most, 32 * kMiB) << "after " << i << " stores";
+  }
+  EXPECT_GT(store->counter("records_evicted_total"), 0U);
+  EXPECT_GT(most, 28 * kMiB);  // And most of it is used.
+  EXPECT_GE(store->report().bytes_used, most - kMiB);
+}
+
+TEST_F(LogConnectorTest, FilesAreForTheirOwnerOnlyAlsoBelowNewDirectories) {
+  EXPECT_NE(open("log:" + path_ + "/a/b//?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0"),
+            nullptr);
+  struct stat status{};
+  ASSERT_EQ(::stat((path_ + "/a/b").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777U, 0700U);
+  fs::remove_all(path_);
+
+  make_store(3);
+  ASSERT_EQ(::stat(path_.c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 0777U, 0700U);
+  for (const auto& entry : fs::directory_iterator{path_}) {
+    ASSERT_EQ(::stat(entry.path().c_str(), &status), 0);
+    EXPECT_EQ(status.st_mode & 0777U, 0600U) << entry.path();
+  }
+}
+
+}  // namespace
+}  // namespace larder::log_store

@@ -1,0 +1,462 @@
+#include "larder/connectors/log/path.h"
+
+#include <algorithm>
+
+#include "larder/base/check.h"
+#include "larder/base/logging.h"
+#include "larder/connectors/log/recovery.h"
+
+namespace larder::log_store {
+namespace {
+
+/// Shares of the disk when all urgencies have work: demand, prefetch, store, background.
+constexpr std::array<double, kUrgencyCount> kWeights = {8, 4, 4, 1};
+/// What an item costs at least, so that many small ones count for their work too.
+constexpr std::uint64_t kItemCostBytesMin = 64U << 10;
+
+bool is_store(Op op) noexcept {
+  return op == Op::kSet || op == Op::kDelete;
+}
+
+/// A directory that holds nothing but this may become a store.
+bool is_harmless(const io::FileInfo& file) noexcept {
+  return file.name == "lost+found";
+}
+
+bool is_harmless_or_superblock(const io::FileInfo& file) noexcept {
+  return is_harmless(file) || file.name == kSuperblockFileName;
+}
+
+}  // namespace
+
+// --- Opening ------------------------------------------------------------------------------------
+
+SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, io::Device& device,
+                                                    const Clock& clock, BatchSink& sink,
+                                                    const std::string& where) {
+  auto files = device.list();
+  if (!files) {
+    return SetupError{files.error().code(), "log: " + where + ": cannot list the directory: " +
+                                                files.error().to_string()};
+  }
+  const auto superblock_at = std::ranges::find(*files, kSuperblockFileName, &io::FileInfo::name);
+  auto superblock_file = std::make_unique<SuperblockFile>(device, clock, where);
+  Superblock superblock;
+  Geometry geometry;
+  const GeometryRequest wanted{.capacity_bytes = options.capacity_bytes,
+                               .value_bytes_max = options.value_bytes_max,
+                               .offset_alignment = device.device_info().alignment.offset,
+                               .segment_bytes = options.segment_bytes,
+                               .segments_min = options.segments_min};
+  const bool is_new = superblock_at == files->end();
+  if (is_new) {
+    const auto foreign = std::ranges::find_if_not(*files, is_harmless);
+    if (foreign != files->end()) {
+      return SetupError{ErrorCode::kInvalidArgument,
+                        "log: " + where +
+                            " is not empty and has no larder store in it (it holds '" +
+                            foreign->name + "'): name an empty or a new directory"};
+    }
+    LARDER_ASSIGN(geometry, make_geometry(wanted));
+    LARDER_ASSIGN(superblock, superblock_file->create(geometry, options.id_seed));
+  } else {
+    auto opened = superblock_file->open(options.lock_wait_ns);
+    LARDER_ASSIGN(*files, device.list().map_error([&](const Error& error) {
+      return SetupError{error.code(), "log: " + where + ": " + error.to_string()};
+    }));
+    const bool is_unfinished = !opened && superblock_file->is_blank() &&
+                               std::ranges::all_of(*files, is_harmless_or_superblock);
+    if (is_unfinished) {  // Its maker died before the first write: nothing was ever stored.
+      LARDER_ASSIGN(geometry, make_geometry(wanted));
+      LARDER_ASSIGN(superblock, superblock_file->fill(geometry, options.id_seed));
+    } else {
+      LARDER_ASSIGN(superblock, std::move(opened));
+      LARDER_ASSIGN(geometry, geometry_of(superblock, wanted));
+    }
+  }
+  const bool was_clean = superblock.is_clean;
+  const std::uint64_t previous_open_count = superblock.open_count;
+  // L2: raised and synced before anything else is written.
+  superblock.is_clean = false;
+  ++superblock.open_count;
+  superblock.segment_count = geometry.segment_count;
+  if (const Status written = superblock_file->write(superblock); !written) {
+    return SetupError{written.error().code(), "log: " + where + ": cannot write the superblock: " +
+                                                  written.error().to_string()};
+  }
+  superblock_file->write_owner_note(options.owner_note);
+
+  std::uint32_t numbers = 0;
+  for (const io::FileInfo& file : *files) {
+    const auto number = segment_of_file_name(file.name);
+    if (number && *number < kSegmentCountMax) numbers = std::max(numbers, *number + 1);
+  }
+  std::unique_ptr<LogPath> path{new LogPath{options, geometry, superblock, numbers, device, clock,
+                                            sink, where, std::move(superblock_file)}};
+  auto pool = HashPool::create(options.hash_threads, [&device] { device.wake(); });
+  if (!pool) {
+    return SetupError{pool.error().code(),
+                      "log: cannot start hash threads: " + pool.error().to_string()};
+  }
+  path->state_.hash_pool = std::move(*pool);
+  Recovery recovery{path->state_, was_clean, previous_open_count};
+  LARDER_ASSIGN(const Recovery::Outcome outcome, recovery.run(*files));
+  path->appender_.begin_generations(superblock.open_count);
+  if (outcome.head) path->appender_.adopt_head(*outcome.head);
+  path->appender_.owe_directory_sync();
+  path->watch_space(clock.now_ns());
+  path->turn();
+  return path;
+}
+
+LogPath::LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
+                 std::uint32_t segment_numbers, io::Device& device, const Clock& clock,
+                 BatchSink& sink, const std::string& where,
+                 std::unique_ptr<SuperblockFile> superblock_file)
+    : state_(options, geometry, superblock, segment_numbers, device, clock, where),
+      sink_(sink),
+      superblock_file_(std::move(superblock_file)),
+      loads_(state_),
+      appender_(state_),
+      reclaimer_(state_, loads_, appender_),
+      scanner_(state_),
+      probe_(state_) {}
+
+LogPath::~LogPath() = default;
+
+template <class Task>
+Task& LogPath::Pool<Task>::take() {
+  if (free.empty()) return all.emplace_back();
+  Task& task = *free.back();
+  free.pop_back();
+  return task;
+}
+
+// --- Taking and ending --------------------------------------------------------------------------
+
+void LogPath::accept(Batch& batch) noexcept {
+  for (Item& item : batch.items) {
+    item.outcome = Outcome::kPending;
+    item.error = {};
+    item.existed = false;
+    item.value_bytes = 0;
+  }
+  cursor(batch) = 0;
+  unsynced(batch) = 0;
+  batch.connector_next = nullptr;
+  Queue& queue =
+      queues_[2 * static_cast<std::size_t>(batch.urgency) + (is_store(batch.op) ? 1U : 0U)];
+  if (queue.head == nullptr) {
+    queue.pass = std::max(queue.pass, virtual_time_);
+    queue.head = &batch;
+  } else {
+    queue.tail->connector_next = &batch;
+  }
+  queue.tail = &batch;
+  ++batches_queued_;
+  next_deadline_ns_ = std::min(next_deadline_ns_, batch.deadline_ns);
+}
+
+void LogPath::end_item(Batch& batch, Item& item, Outcome outcome, const Error& error) noexcept {
+  item.outcome = outcome;
+  item.error = error;
+  switch (batch.op) {
+    case Op::kGet:
+      (outcome == Outcome::kHit    ? state_.counters.hits_total
+       : outcome == Outcome::kMiss ? state_.counters.misses_total
+                                   : state_.counters.get_failures_total)
+          .add();
+      break;
+    case Op::kSet:
+      if (outcome == Outcome::kFailed) state_.counters.set_failures_total.add();
+      if (item.existed) state_.counters.sets_existed_total.add();
+      break;
+    default:
+      break;
+  }
+  const std::uint32_t before = batch.connector_pending.fetch_sub(1, std::memory_order_acq_rel);
+  if ((before & ~kCancelBit) == 1) sink_.on_batch(batch);
+}
+
+// --- Scheduling ---------------------------------------------------------------------------------
+
+/// Goes on with what was hashed; tells whether there was something.
+bool LogPath::take_hashed() noexcept {
+  HashJob* job = state_.hash_pool->reap();
+  const bool had_some = job != nullptr;
+  while (job != nullptr) {
+    HashJob* const next = job->next;
+    if (job->tag == kHashOfTransfer) {
+      loads_.on_hashed(*static_cast<Transfer*>(job->user_data));
+    } else {
+      appender_.on_hashed(*static_cast<StoreTask*>(job->user_data));
+    }
+    job = next;
+  }
+  return had_some;
+}
+
+void LogPath::turn() noexcept {
+  const std::uint64_t now_ns = state_.clock.now_ns();
+  state_.transfers.poll();
+  take_hashed();
+  expire(now_ns);
+  watch_stalls(now_ns);
+  watch_space(now_ns);
+  // What waits for transfers or memory comes before what would take them.
+  appender_.pump();
+  loads_.pump();
+  schedule();
+  reclaimer_.turn();
+  scanner_.turn();
+  // Without hash threads it is done already, and nobody will wake us for it.
+  while (state_.options.hash_threads == 0 && take_hashed()) {
+  }
+  appender_.turn();
+  publish_gauges();
+}
+
+/// Starts items in order of virtual time while there are transfers for them. On a path that is down
+/// all of them end here and now, as its transfers may never come back.
+void LogPath::schedule() noexcept {
+  for (Queue& queue : queues_) queue.is_blocked = false;
+  while (state_.transfers.available() > 0 || state_.health.is_down()) {
+    Queue* const queue = next_queue();
+    if (queue == nullptr) return;
+    Batch& batch = *queue->head;
+    Item& item = batch.items[cursor(batch)];
+    const std::uint64_t cost = std::max(bytes_of(item.value), kItemCostBytesMin);
+    const bool is_last = cursor(batch) + 1 == batch.items.size();
+    // The batch may be the caller's again when its last item was started: look before, not after.
+    Batch* const next_batch = batch.connector_next;
+    ++cursor(batch);
+    if (start_item(batch, item) == Start::kBlocked) {
+      --cursor(batch);
+      queue->is_blocked = true;
+      continue;
+    }
+    virtual_time_ = queue->pass;
+    const std::size_t urgency = static_cast<std::size_t>(queue - queues_.data()) / 2;
+    queue->pass += static_cast<double>(cost) / kWeights[urgency];
+    if (!is_last) continue;
+    queue->head = next_batch;
+    if (next_batch == nullptr) queue->tail = nullptr;
+    --batches_queued_;
+  }
+}
+
+LogPath::Queue* LogPath::next_queue() noexcept {
+  Queue* found = nullptr;
+  for (Queue& queue : queues_) {
+    if (queue.head == nullptr || queue.is_blocked) continue;
+    if (found == nullptr || queue.pass < found->pass) found = &queue;
+  }
+  return found;
+}
+
+LogPath::Start LogPath::start_item(Batch& batch, Item& item) noexcept {
+  const Status valid = check_item(batch, item, state_.options.value_bytes_max, kSlicesMax);
+  if (!valid) {
+    end_item(batch, item, Outcome::kFailed, valid.error());
+    return Start::kStarted;
+  }
+  switch (batch.op) {
+    case Op::kGet:
+      return start_get(batch, item);
+    case Op::kSet:
+      return start_set(batch, item);
+    case Op::kDelete:
+      return start_delete(batch, item);
+    default:
+      touch(batch, item);
+      return Start::kStarted;
+  }
+}
+
+LogPath::Start LogPath::start_get(Batch& batch, Item& item) noexcept {
+  if (state_.health.is_down()) {
+    state_.counters.gets_total.add();
+    end_item(batch, item, Outcome::kMiss);
+    return Start::kStarted;
+  }
+  if (loads_.has_waiting()) return Start::kBlocked;
+  state_.counters.gets_total.add();
+  GetTask& task = gets_.take();
+  task.owner = {.batch = &batch, .item = &item};
+  task.load.fingerprint = state_.fingerprint(item.key);
+  task.load.key = item.key;
+  task.load.value = item.value;
+  task.load.allow_shorter = batch.allow_shorter;
+  task.load.sink = this;
+  task.load.user_data = &task;
+  loads_.start(task.load);
+  return Start::kStarted;
+}
+
+void LogPath::on_load(LoadTask& load) noexcept {
+  GetTask& task = *static_cast<GetTask*>(load.user_data);
+  Batch& batch = *task.owner.batch;
+  Item& item = *task.owner.item;
+  const Outcome outcome = load.outcome;
+  const Error error = load.error;
+  if (outcome == Outcome::kHit || error.code() == ErrorCode::kSizeMismatch) {
+    item.value_bytes = load.value_bytes;
+  }
+  if (outcome == Outcome::kHit) {
+    state_.counters.bytes_loaded_total.add(load.value_bytes);
+    const auto entry = state_.index.find(load.fingerprint);
+    if (entry && !entry->was_read) state_.index.set_was_read(load.fingerprint);
+  }
+  gets_.give(task);
+  end_item(batch, item, outcome, error);
+}
+
+LogPath::Start LogPath::start_set(Batch& batch, Item& item) noexcept {
+  if (state_.health.is_down()) {
+    state_.counters.sets_total.add();
+    state_.counters.sets_refused_total.add();
+    end_item(batch, item, Outcome::kFailed,
+             Error{ErrorCode::kUnavailable, "log", "the path is down; the store was refused"});
+    return Start::kStarted;
+  }
+  if (appender_.has_waiting()) return Start::kBlocked;
+  const Fingerprint fingerprint = state_.fingerprint(item.key);
+  if (batch.set_mode == SetMode::kIfAbsent) {
+    const auto entry = state_.index.find(fingerprint);
+    if (entry && !entry->is_shunned) {
+      if (!entry->was_read) state_.index.set_was_read(fingerprint);
+      item.existed = true;
+      state_.counters.sets_total.add();
+      end_item(batch, item, Outcome::kDone);
+      return Start::kStarted;
+    }
+    // C4: of several in flight one writes. The others wait to see whether it succeeds.
+    if (state_.guard.busy(fingerprint)) return Start::kBlocked;
+  }
+  SetTask& task = sets_.take();
+  task.owner = {.batch = &batch, .item = &item};
+  task.store.fingerprint = fingerprint;
+  task.store.key = item.key;
+  task.store.value = item.value;
+  task.store.value_bytes = bytes_of(item.value);
+  task.store.wants_sync = state_.options.sync == SyncMode::kBatch;
+  task.store.source.reset();
+  task.store.sink = this;
+  task.store.user_data = &task;
+  const Admission admission = appender_.start_store(task.store);
+  if (admission == Admission::kStarted) {
+    state_.counters.sets_total.add();
+    return Start::kStarted;
+  }
+  sets_.give(task);
+  if (admission == Admission::kWait) return Start::kBlocked;
+  state_.counters.sets_total.add();
+  state_.counters.sets_refused_total.add();
+  end_item(batch, item, Outcome::kFailed,
+           Error{ErrorCode::kResourceExhausted, "log", "no free segment; the store was refused"});
+  return Start::kStarted;
+}
+
+bool LogPath::on_written(StoreTask& store) noexcept {
+  Batch& batch = *static_cast<SetTask*>(store.user_data)->owner.batch;
+  const std::uint32_t pending =
+      batch.connector_pending.load(std::memory_order_relaxed) & ~kCancelBit;
+  return ++unsynced(batch) >= pending;
+}
+
+void LogPath::on_store(StoreTask& store) noexcept {
+  SetTask& task = *static_cast<SetTask*>(store.user_data);
+  const Owner owner = task.owner;
+  const Error error = store.error;
+  if (error.code() == ErrorCode::kNone) {
+    state_.counters.bytes_stored_total.add(store.value_bytes);
+    owner.item->value_bytes = store.value_bytes;
+  } else if (error.code() == ErrorCode::kResourceExhausted) {
+    reclaimer_.request_early();
+  }
+  if (store.wants_sync && unsynced(*owner.batch) > 0) --unsynced(*owner.batch);
+  sets_.give(task);
+  end_item(*owner.batch, *owner.item,
+           error.code() == ErrorCode::kNone ? Outcome::kDone : Outcome::kFailed, error);
+}
+
+LogPath::Start LogPath::start_delete(Batch& batch, Item& item) noexcept {
+  const auto fail = [&](const Error& error) {
+    state_.counters.deletes_total.add();
+    end_item(batch, item, Outcome::kFailed, error);
+    return Start::kStarted;
+  };
+  if (state_.health.is_down()) {
+    return fail(Error{ErrorCode::kUnavailable, "log", "the path is down; nothing was deleted"});
+  }
+  if (appender_.has_waiting()) return Start::kBlocked;
+  EraseTask& task = erases_.take();
+  task.owner = {.batch = &batch, .item = &item};
+  task.erase.fingerprint = state_.fingerprint(item.key);
+  task.erase.key = item.key;
+  task.erase.wants_sync = state_.options.delete_sync || state_.options.sync == SyncMode::kBatch;
+  task.erase.sink = this;
+  task.erase.user_data = &task;
+  const Admission admission = appender_.start_delete(task.erase);
+  if (admission == Admission::kStarted) {
+    state_.counters.deletes_total.add();
+    return Start::kStarted;
+  }
+  erases_.give(task);
+  if (admission == Admission::kWait) return Start::kBlocked;
+  return fail(Error{ErrorCode::kResourceExhausted, "log", "no free segment for the tombstone"});
+}
+
+void LogPath::on_delete(DeleteTask& erase) noexcept {
+  EraseTask& task = *static_cast<EraseTask*>(erase.user_data);
+  const Owner owner = task.owner;
+  const Error error = erase.error;
+  const bool existed = erase.existed;
+  erases_.give(task);
+  end_item(*owner.batch, *owner.item,
+           error.code() != ErrorCode::kNone ? Outcome::kFailed
+           : existed                        ? Outcome::kDone
+                                            : Outcome::kMiss,
+           error);
+}
+
+void LogPath::touch(Batch& batch, Item& item) noexcept {
+  state_.counters.touches_total.add();
+  const Fingerprint fingerprint = state_.fingerprint(item.key);
+  const auto entry = state_.index.find(fingerprint);
+  const bool is_there = entry && !entry->is_shunned && !state_.health.is_down();
+  if (is_there && !entry->was_read) state_.index.set_was_read(fingerprint);
+  end_item(batch, item, is_there ? Outcome::kDone : Outcome::kMiss);
+}
+
+// --- Any thread ---------------------------------------------------------------------------------
+
+void LogPath::probe(std::span<Item> items) const noexcept {
+  constexpr std::size_t kAtOnce = 128;
+  std::array<Fingerprint, kAtOnce> fingerprints;
+  std::array<IndexEntry, kAtOnce> entries;
+  std::array<std::uint8_t, kAtOnce> found{};
+  const bool is_down = state_.health.is_down();
+  while (!items.empty()) {
+    const auto some = items.first(std::min(items.size(), kAtOnce));
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      fingerprints[i] = state_.fingerprint(some[i].key);
+    }
+    state_.index.find_many(std::span{fingerprints}.first(some.size()),
+                           std::span{entries}.first(some.size()),
+                           std::span{found}.first(some.size()));
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      const bool is_there = found[i] != 0 && !entries[i].is_shunned && !is_down;
+      some[i].outcome = is_there ? Outcome::kHit : Outcome::kMiss;
+      some[i].value_bytes = is_there ? entries[i].value_bytes : 0;
+      some[i].error = {};
+      if (some[i].key.empty() || some[i].key.size() > kKeyBytesMax) [[unlikely]] {
+        some[i].outcome = Outcome::kFailed;
+        some[i].error = Error{ErrorCode::kInvalidArgument, "log", "a key has 1 to 1024 bytes"};
+      }
+    }
+    items = items.subspan(some.size());
+  }
+}
+
+}  // namespace larder::log_store

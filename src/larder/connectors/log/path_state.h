@@ -1,0 +1,74 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "larder/base/clock.h"
+#include "larder/connectors/log/counters.h"
+#include "larder/connectors/log/event_ring.h"
+#include "larder/connectors/log/health.h"
+#include "larder/connectors/log/index.h"
+#include "larder/connectors/log/key_guard.h"
+#include "larder/connectors/log/options.h"
+#include "larder/connectors/log/segments.h"
+#include "larder/connectors/log/staging.h"
+#include "larder/connectors/log/transfers.h"
+
+namespace larder::log_store {
+
+/// What the parts of one path (loads, appends, reclaim) share: the index, the segments, and the
+/// services to reach the disk. Parts change the index only through publish() and forget(), so that
+/// the counts of live records per segment stay true.
+///
+/// Threads: the path's one, but `index` for reading, `counters`, `health` and `events`.
+struct PathState {
+  PathState(const PathOptions& path_options, const Geometry& geometry, const Superblock& block,
+            std::uint32_t segment_numbers, io::Device& path_device, const Clock& path_clock,
+            std::string where);
+
+  const PathOptions options;
+  io::Device& device;
+  const Clock& clock;
+  const io::Alignment alignment;
+  Superblock superblock;
+  Index index;
+  KeyGuard guard;
+  Segments segments;
+  Staging staging;      ///< Bounce memory of callers' loads and stores.
+  Staging move_memory;  ///< Values on their way from a reclaimed segment to the head.
+  Transfers transfers;
+  std::unique_ptr<HashPool> hash_pool;
+  PathCounters counters;
+  PathHealth health;
+  EventRing events;
+
+  std::uint32_t grain_bytes() const noexcept { return superblock.grain_bytes; }
+  Fingerprint fingerprint(std::span<const std::byte> key) const noexcept {
+    const Fingerprint fingerprint = fingerprint_of(key, superblock.fingerprint_seed);
+    return {.low = fingerprint.low & options.fingerprint_mask_for_test,
+            .high = fingerprint.high & options.fingerprint_mask_for_test};
+  }
+  Identity identity(std::uint32_t segment) const noexcept {
+    return {.path_id = superblock.path_id,
+            .segment = segment,
+            .generation = segments.at(segment).generation};
+  }
+
+  /// L4: makes the record at `entry.location` the key's, if that is later than everything that was
+  /// published for the key. False when the index is full (nothing changed); true otherwise, also
+  /// when something later stands there already. The key must be in the guard.
+  bool publish(const Fingerprint& fingerprint, const IndexEntry& entry);
+  /// Removes the entry if it still points to `location`; tells whether it did.
+  bool forget(const Fingerprint& fingerprint, Location location);
+  /// The same after a load that failed (L5). The record still outranks older ones of its key that
+  /// may be on the disk, so its segment has to stay until it is the oldest, as if it held a
+  /// tombstone.
+  bool forget_failed(const Fingerprint& fingerprint, Location location,
+                     std::span<const std::byte> key);
+  /// L4 for a delete at `place`: removes what is earlier. Tells whether there was something.
+  bool publish_delete(const Fingerprint& fingerprint, const Place& place);
+};
+
+}  // namespace larder::log_store

@@ -1,0 +1,269 @@
+#include "larder/connectors/log/reclaimer.h"
+
+#include <algorithm>
+
+#include "larder/base/check.h"
+
+namespace larder::log_store {
+namespace {
+
+/// Reclaim begins below this many free segments; moves are made only from kFreeForMoves on (L10).
+constexpr std::uint32_t kFreeWanted = 3;
+constexpr std::uint32_t kFreeForMoves = 2;
+constexpr std::uint32_t kMovesInFlightMax = 8;
+
+std::span<const std::byte> as_bytes(std::string_view text) noexcept {
+  return std::as_bytes(std::span{text.data(), text.size()});
+}
+
+}  // namespace
+
+Reclaimer::Reclaimer(PathState& state, Loads& loads, Appender& appender)
+    : state_(state), loads_(loads), appender_(appender), reader_(state) {
+  for (std::uint32_t i = 0; i < kMovesInFlightMax; ++i) {
+    moves_.push_back(std::make_unique<Move>());
+    Move& move = *moves_.back();
+    move.load.sink = this;
+    move.load.user_data = &move;
+    move.store.sink = this;
+    move.store.user_data = &move;
+  }
+}
+
+void Reclaimer::turn() noexcept {
+  if (!victim_) {
+    if (is_stopping_) return;
+    if (appender_.free_segments() >= kFreeWanted && !is_requested_) return;
+    begin();
+  }
+  if (!victim_) return;
+  if (!has_table_) on_table();
+  if (!has_table_) return;
+  for (const auto& move : moves_) {
+    if (move->waits_for_head) start_append(*move);
+  }
+  start_moves();
+  if (candidates_.empty() && moves_in_flight_ == 0) finish();
+}
+
+void Reclaimer::begin() noexcept {
+  for (std::uint32_t i = 0; i < state_.segments.count(); ++i) {
+    const Segment& segment = state_.segments.at(i);
+    if (segment.state == SegmentState::kSealed && segment.live_records == 0 &&
+        segment.tombstones == 0 && segment.pins == 0) {
+      is_requested_ = false;
+      state_.counters.segments_reclaimed_total.add();
+      return state_.segments.push_free(i);
+    }
+  }
+  // L7: live records are dropped in the oldest generation only.
+  const auto oldest = state_.segments.oldest();
+  if (!oldest || state_.segments.at(*oldest).state != SegmentState::kSealed) return;
+  is_requested_ = false;
+  victim_ = oldest;
+  state_.segments.at(*victim_).state = SegmentState::kReclaiming;
+  has_table_ = false;
+  reader_.start(*victim_);
+}
+
+void Reclaimer::on_table() noexcept {
+  auto table = reader_.take();
+  if (!table) return;
+  has_table_ = true;
+  if (*table) {
+    table_ = std::move(**table);
+    return choose(table_);
+  }
+  // Without a table nobody knows the keys, and nothing is worth carrying over.
+  table_ = {};
+  state_.health.note_flaw(segment_file_name(*victim_) + ": its table cannot be read (" +
+                          table->error().to_string() + "); its records were dropped");
+  for (const auto& [fingerprint, entry] : state_.index.entries_in(*victim_)) {
+    drop(fingerprint, entry.location, {});
+  }
+}
+
+/// Drops what was not read since it was written, and lists what is worth a move, newest last.
+void Reclaimer::choose(const Table& table) noexcept {
+  candidates_.clear();
+  std::uint64_t key_at = 0;
+  for (const TableEntry& line : table.entries) {
+    const std::uint64_t this_key_at = key_at;
+    key_at += line.key_bytes;
+    if (line.kind != RecordKind::kValue) continue;
+    const Fingerprint fingerprint{.low = line.fingerprint_low, .high = line.fingerprint_high};
+    const Location location{.segment = *victim_, .grain = line.grain};
+    const auto entry = state_.index.find(fingerprint);
+    if (!entry || entry->location != location) continue;
+    if (entry->was_read && !entry->is_shunned) {
+      candidates_.push_back({.fingerprint = fingerprint,
+                             .source = location,
+                             .value_bytes = entry->value_bytes,
+                             .key_at = this_key_at,
+                             .key_bytes = line.key_bytes});
+    } else {
+      drop(fingerprint, location, std::string_view{table.keys}.substr(this_key_at, line.key_bytes));
+    }
+  }
+  // L10: at most half a segment's bytes, newest first.
+  std::uint64_t budget = state_.segments.geometry().segment_bytes / 2;
+  std::size_t keep = 0;
+  while (keep < candidates_.size()) {
+    const Candidate& candidate = candidates_[candidates_.size() - 1 - keep];
+    const std::uint64_t bytes = record_bytes(candidate.value_bytes, state_.grain_bytes());
+    if (bytes > budget) break;
+    budget -= bytes;
+    ++keep;
+  }
+  const std::size_t dropped = candidates_.size() - keep;
+  for (std::size_t i = 0; i < dropped; ++i) {
+    const Candidate& candidate = candidates_[i];
+    drop(candidate.fingerprint, candidate.source,
+         std::string_view{table.keys}.substr(candidate.key_at, candidate.key_bytes));
+  }
+  candidates_.erase(candidates_.begin(),
+                    candidates_.begin() + static_cast<std::ptrdiff_t>(dropped));
+}
+
+void Reclaimer::drop(const Fingerprint& fingerprint, Location location,
+                     std::string_view key) noexcept {
+  const auto entry = state_.index.find(fingerprint);
+  if (!entry || !state_.forget(fingerprint, location)) return;
+  state_.counters.records_evicted_total.add();
+  state_.counters.bytes_evicted_total.add(entry->value_bytes);
+  state_.events.note(EventPage::Kind::kRemoved, key, entry->value_bytes);
+}
+
+bool Reclaimer::may_move() const noexcept {
+  return !is_stopping_ && !state_.health.is_down() && appender_.free_segments() >= kFreeForMoves;
+}
+
+void Reclaimer::start_moves() noexcept {
+  while (!candidates_.empty()) {
+    const Candidate candidate = candidates_.back();
+    if (!may_move()) {
+      drop(candidate.fingerprint, candidate.source,
+           std::string_view{table_.keys}.substr(candidate.key_at, candidate.key_bytes));
+    } else if (moves_in_flight_ > 0 && (moves_in_flight_ == kMovesInFlightMax ||
+                                        state_.transfers.available() < state_.options.depth / 2)) {
+      return;  // Callers first; but one move is always under way.
+    } else if (!start_move(candidate)) {
+      return;
+    }
+    candidates_.pop_back();
+  }
+}
+
+/// False when the move has to wait for memory or a transfer.
+bool Reclaimer::start_move(const Candidate& candidate) noexcept {
+  const auto entry = state_.index.find(candidate.fingerprint);
+  if (!entry || entry->location != candidate.source) return true;  // Something newer came.
+  const std::string_view key =
+      std::string_view{table_.keys}.substr(candidate.key_at, candidate.key_bytes);
+  // L8: the tail does not wait for an operation on the key, it lets the record go.
+  if (state_.guard.busy(candidate.fingerprint)) {
+    drop(candidate.fingerprint, candidate.source, key);
+    return true;
+  }
+  const auto free_move = std::ranges::find(moves_, true, &Move::is_free);
+  if (free_move == moves_.end() || state_.transfers.available() == 0) return false;
+  Move& move = **free_move;
+  const std::uint64_t bytes = round_up(candidate.value_bytes, state_.grain_bytes());
+  if (bytes > 0) {
+    move.memory = state_.move_memory.allocate(bytes);
+    if (move.memory.empty()) {
+      if (moves_in_flight_ > 0) return false;
+      drop(candidate.fingerprint, candidate.source, key);  // Larger than all of the memory.
+      return true;
+    }
+  }
+  move.is_free = false;
+  move.waits_for_head = false;
+  move.source = candidate.source;
+  move.key = key;
+  move.slice = {.data = move.memory.data(), .bytes = candidate.value_bytes};
+  move.load.fingerprint = candidate.fingerprint;
+  move.load.key = as_bytes(move.key);
+  move.load.value = {&move.slice, 1};
+  ++moves_in_flight_;
+  loads_.start(move.load);
+  return true;
+}
+
+void Reclaimer::on_load(LoadTask& task) noexcept {
+  Move& move = *static_cast<Move*>(task.user_data);
+  if (task.outcome != Outcome::kHit || task.location != move.source) return end(move);
+  start_append(move);
+}
+
+void Reclaimer::start_append(Move& move) noexcept {
+  move.waits_for_head = false;
+  const auto entry = state_.index.find(move.load.fingerprint);
+  const bool is_current = entry && entry->location == move.source;
+  if (!is_current || state_.guard.busy(move.load.fingerprint) || !may_move()) {
+    if (is_current) drop(move.load.fingerprint, move.source, move.key);
+    return end(move);
+  }
+  move.store.fingerprint = move.load.fingerprint;
+  move.store.key = as_bytes(move.key);
+  move.store.value = {&move.slice, 1};
+  move.store.value_bytes = move.slice.bytes;
+  move.store.source = move.source;
+  move.store.checksum = move.load.checksum;
+  switch (appender_.start_store(move.store)) {
+    case Admission::kStarted:
+      return;
+    case Admission::kWait:
+      move.waits_for_head = true;
+      return;
+    case Admission::kRefused:
+      drop(move.load.fingerprint, move.source, move.key);
+      return end(move);
+  }
+}
+
+void Reclaimer::on_store(StoreTask& task) noexcept {
+  Move& move = *static_cast<Move*>(task.user_data);
+  if (task.was_published) {
+    Segment& source = state_.segments.at(move.source.segment);
+    source.moved_to =
+        std::max(source.moved_to, state_.segments.at(task.location.segment).generation);
+    state_.counters.records_readmitted_total.add();
+    state_.counters.bytes_readmitted_total.add(task.value_bytes);
+  } else {
+    drop(task.fingerprint, move.source, move.key);
+  }
+  end(move);
+}
+
+void Reclaimer::on_delete(DeleteTask& /*task*/) noexcept {
+  LARDER_CHECK(false);
+}
+
+bool Reclaimer::on_written(StoreTask& /*task*/) noexcept {
+  return false;
+}
+
+void Reclaimer::end(Move& move) noexcept {
+  state_.move_memory.release(move.memory);
+  move.memory = {};
+  move.is_free = true;
+  --moves_in_flight_;
+}
+
+void Reclaimer::finish() noexcept {
+  Segment& segment = state_.segments.at(*victim_);
+  if (segment.pins > 0) return;  // L6: reads still have it.
+  if (segment.live_records > 0) {
+    // The table was not the whole truth, e.g. an entry whose record a damaged table misses.
+    for (const auto& [fingerprint, entry] : state_.index.entries_in(*victim_)) {
+      drop(fingerprint, entry.location, {});
+    }
+  }
+  state_.counters.segments_reclaimed_total.add();
+  state_.segments.push_free(*victim_);
+  victim_.reset();
+  table_ = {};
+}
+
+}  // namespace larder::log_store

@@ -1,0 +1,355 @@
+#include "larder/connectors/log/recovery.h"
+
+#include <algorithm>
+
+#include "larder/base/check.h"
+#include "larder/base/logging.h"
+
+namespace larder::log_store {
+namespace {
+
+constexpr std::uint32_t kFreeAfterOpen = 2;
+constexpr std::size_t kPrefetchAhead = 24;
+
+bool is_zero(std::span<const std::byte> bytes) noexcept {
+  return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
+}
+
+Fingerprint fingerprint_of_entry(const TableEntry& entry) noexcept {
+  return {.low = entry.fingerprint_low, .high = entry.fingerprint_high};
+}
+
+std::string_view as_text(std::span<const std::byte> bytes) noexcept {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+}  // namespace
+
+SetupResult<Recovery::Outcome> Recovery::run(const std::vector<io::FileInfo>& files) {
+  auto buffer = AlignedBuffer::create(state_.options.io_bytes, state_.grain_bytes());
+  if (!buffer) return SetupError{buffer.error().code(), "log: no memory to open the store"};
+  scan_buffer_ = std::move(*buffer);
+  std::vector<Found> found;
+  LARDER_TRY(open_segments(files, found));
+  std::ranges::sort(found, {}, &Found::generation);  // L3: later places win by coming later.
+  Outcome outcome;
+  for (const Found& one : found) recover(one.segment);
+  outcome.head = choose_head(found);
+  evict_until_two_are_free();
+  scan_buffer_ = {};
+  return outcome;
+}
+
+// --- Files and headers --------------------------------------------------------------------------
+
+SetupStatus Recovery::open_segments(const std::vector<io::FileInfo>& files,
+                                    std::vector<Found>& found) {
+  for (const io::FileInfo& file : files) {
+    const auto number = segment_of_file_name(file.name);
+    if (number && *number < state_.segments.count()) {
+      LARDER_TRY(open_segment(*number, found));
+    } else if (file.name != kSuperblockFileName && file.name != "lost+found") {
+      state_.health.note_flaw("the directory holds '" + file.name +
+                              "', which is not larder's and counts for no limit");
+    }
+  }
+  return {};
+}
+
+SetupStatus Recovery::open_segment(std::uint32_t number, std::vector<Found>& found) {
+  Segment& segment = state_.segments.at(number);
+  const std::string name = segment_file_name(number);
+  const auto file = state_.device.open(name, io::OpenMode::kExisting);
+  const auto set_aside = [&](const std::string& why) {
+    segment.was_set_aside = true;
+    state_.counters.segments_set_aside.add();
+    state_.health.note_flaw(name + " was set aside: " + why +
+                            "; nothing in it is served, its space is used again");
+  };
+  if (!file) {
+    segment.state = SegmentState::kFailed;
+    segment.has_file = true;  // It takes its share of the capacity all the same.
+    state_.counters.segments_failed.add();
+    state_.health.note_flaw(name + " cannot be opened: " + file.error().to_string());
+    return {};
+  }
+  segment.file = *file;
+  segment.has_file = true;
+  const auto info = state_.device.info(*file);
+  const std::uint64_t bytes_wanted = state_.segments.geometry().segment_bytes;
+  const bool is_short = info && info->bytes < bytes_wanted;
+  if (is_short) {
+    // Made by an owner that died before it was done, or cut short since.
+    if (const Status made = state_.device.allocate(*file, bytes_wanted); !made) {
+      segment.state = SegmentState::kFailed;
+      state_.counters.segments_failed.add();
+      state_.health.note_flaw(name + " is too short and cannot grow: " + made.error().to_string());
+      return {};
+    }
+  }
+  const auto grain = scan_buffer_.span().first(state_.grain_bytes());
+  if (const Status read = io_.read(*file, 0, grain); !read) {
+    if (read.error().code() == ErrorCode::kUnavailable) {
+      return SetupError{ErrorCode::kUnavailable, "log: " + name + ": " + read.error().to_string()};
+    }
+    set_aside(read.error().to_string());
+    state_.segments.push_free(number, true);
+    return {};
+  }
+  const auto generation =
+      decode_segment_header(grain, state_.superblock.path_id, number, state_.superblock.secret);
+  if (!generation) {
+    if (!is_zero(grain)) set_aside(generation.error().to_string());
+    state_.segments.push_free(number, true);
+    return {};
+  }
+  if (is_short) {  // It had its whole length when its header was written.
+    state_.health.note_flaw(name + " was cut short: what stood behind its end is gone");
+  }
+  segment.generation = *generation;
+  segment.state = SegmentState::kSealed;
+  found.push_back({.segment = number, .generation = *generation});
+  return {};
+}
+
+// --- Tables -------------------------------------------------------------------------------------
+
+void Recovery::recover(std::uint32_t number) {
+  Segment& segment = state_.segments.at(number);
+  auto table = read_table(number, false);
+  if (table && table->trailer.kind == TableKind::kCheckpoint) {
+    const bool counts = was_clean_ && table->trailer.open_count == previous_open_count_;
+    if (counts && table->entries.empty()) {  // It was ready, and nothing came.
+      state_.segments.push_free(number, true);
+      return;
+    }
+    if (counts) {
+      table = read_table(number, true);  // Its table is going to be written again.
+    } else {
+      table = Error{ErrorCode::kCorruption, "log", "an old checkpoint"};
+    }
+  }
+  if (table) {
+    segment.append_offset = table->trailer.append_offset;
+    admit_table(number, *table);
+    if (table->trailer.kind == TableKind::kCheckpoint) {
+      keep_table(number, *table);
+      segment.state = SegmentState::kOpen;
+    }
+    return;
+  }
+  segment.table = std::make_unique<TableBuilder>();
+  segment.append_offset = state_.grain_bytes();
+  if (const Status scanned = scan_segment(number); !scanned) {
+    state_.health.note_flaw(segment_file_name(number) +
+                            " could not be read to its end: " + scanned.error().to_string());
+  }
+  if (segment.table->entry_count() == 0) {
+    state_.segments.push_free(number, true);
+    return;
+  }
+  write_missing_table(number);
+}
+
+/// The segment that a clean close left open, so that short sessions share one. It must be where the
+/// log ends (L3): only segments without a record, as the one that was ready, may come behind it.
+std::optional<std::uint32_t> Recovery::choose_head(const std::vector<Found>& found) {
+  std::optional<std::uint32_t> head;
+  bool is_end = true;
+  for (auto one = found.rbegin(); one != found.rend(); ++one) {
+    Segment& segment = state_.segments.at(one->segment);
+    if (segment.state == SegmentState::kFree) continue;
+    if (segment.state == SegmentState::kOpen && is_end) {
+      head = one->segment;
+    } else {
+      segment.state = SegmentState::kSealed;
+    }
+    is_end = false;
+  }
+  return head;
+}
+
+Result<Table> Recovery::read_table(std::uint32_t number, bool with_keys) {
+  const Geometry& geometry = state_.segments.geometry();
+  const Segment& segment = state_.segments.at(number);
+  const auto grain = scan_buffer_.span().first(geometry.grain_bytes);
+  LARDER_TRY(io_.read(segment.file, geometry.segment_bytes - geometry.grain_bytes, grain));
+  LARDER_ASSIGN(const TableTrailer trailer,
+                decode_table_trailer(grain, state_.identity(number), geometry.segment_bytes,
+                                     geometry.grain_bytes, state_.superblock.secret));
+  const std::uint64_t bytes =
+      with_keys ? geometry.segment_bytes - geometry.grain_bytes - trailer.entries_offset
+                : round_up(trailer.entry_count * kTableEntryBytes, geometry.grain_bytes);
+  LARDER_ASSIGN(AlignedBuffer body, AlignedBuffer::create(bytes, geometry.grain_bytes));
+  if (bytes > 0) LARDER_TRY(io_.read(segment.file, trailer.entries_offset, body.span()));
+  return decode_table(trailer, body.span(), with_keys, geometry, state_.superblock.secret);
+}
+
+void Recovery::admit_table(std::uint32_t number, const Table& table) {
+  for (std::size_t i = 0; i < table.entries.size(); ++i) {
+    if (i + kPrefetchAhead < table.entries.size()) {
+      state_.index.prefetch(fingerprint_of_entry(table.entries[i + kPrefetchAhead]));
+    }
+    admit(number, table.entries[i]);
+  }
+}
+
+void Recovery::admit(std::uint32_t number, const TableEntry& entry) {
+  const Fingerprint fingerprint = fingerprint_of_entry(entry);
+  const auto present = state_.index.find(fingerprint);
+  if (entry.kind == RecordKind::kTombstones) {
+    ++state_.segments.at(number).tombstones;
+    if (present) state_.forget(fingerprint, present->location);
+    return;
+  }
+  const IndexEntry admitted{.location = {.segment = number, .grain = entry.grain},
+                            .value_bytes = entry.value_bytes};
+  if (!state_.index.assign(fingerprint, admitted)) {
+    state_.health.set_condition("index",
+                                "index_bytes is too small for what is stored; some of it "
+                                "is not served");
+    return;
+  }
+  if (present) state_.segments.remove_live(present->location, present->value_bytes);
+  state_.segments.add_live(admitted.location, admitted.value_bytes);
+  state_.counters.recovered_records.add();
+}
+
+void Recovery::keep_table(std::uint32_t number, const Table& table) {
+  auto builder = std::make_unique<TableBuilder>();
+  builder->reserve(table.entries.size(), table.trailer.keys_bytes);
+  std::size_t key_at = 0;
+  for (const TableEntry& entry : table.entries) {
+    if (!table.keys.empty()) {
+      builder->add(entry, std::string_view{table.keys}.substr(key_at, entry.key_bytes));
+    }
+    key_at += entry.key_bytes;
+  }
+  if (!table.keys.empty()) state_.segments.at(number).table = std::move(builder);
+}
+
+// --- Scanning -----------------------------------------------------------------------------------
+
+/// Looks at every grain outside admitted records.
+Status Recovery::scan_segment(std::uint32_t number) {
+  const std::uint64_t end = state_.segments.geometry().segment_bytes;
+  const std::uint32_t grain = state_.grain_bytes();
+  std::uint64_t offset = grain;
+  while (offset < end) {
+    const auto chunk =
+        scan_buffer_.span().first(std::min<std::uint64_t>(scan_buffer_.size(), end - offset));
+    LARDER_TRY(io_.read(state_.segments.at(number).file, offset, chunk));
+    std::uint64_t at = 0;
+    while (at < chunk.size()) {
+      const auto rest = chunk.subspan(at);
+      at += looks_like_record_header(rest) ? scan_record(number, offset + at, rest) : grain;
+    }
+    offset += at;
+  }
+  return {};
+}
+
+/// Admits the record at `offset` if it is whole. Returns how many bytes are dealt with.
+std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
+                                    std::span<const std::byte> chunk) {
+  const std::uint32_t grain = state_.grain_bytes();
+  const auto header = decode_record_header(chunk.first(grain), state_.identity(number), offset,
+                                           state_.superblock.secret);
+  if (!header) return grain;
+  Segment& segment = state_.segments.at(number);
+  TableEntry entry;
+  entry.grain = static_cast<std::uint32_t>(offset / grain);
+  entry.kind = header->kind;
+  entry.wall_seconds = static_cast<std::uint32_t>(header->wall_seconds);
+  const auto add = [&](std::span<const std::byte> key) {
+    const Fingerprint fingerprint = state_.fingerprint(key);
+    entry.fingerprint_low = fingerprint.low;
+    entry.fingerprint_high = fingerprint.high;
+    entry.key_bytes = static_cast<std::uint16_t>(key.size());
+    segment.table->reserve(1, key.size());
+    segment.table->add(entry, as_text(key));
+    admit(number, entry);
+    state_.counters.recovered_by_scan.add();
+  };
+  if (header->kind == RecordKind::kTombstones) {
+    for_each_tombstone(
+        header->payload,
+        [](void* context, std::span<const std::byte> key) {
+          (*static_cast<decltype(add)*>(context))(key);
+        },
+        const_cast<void*>(static_cast<const void*>(&add)))
+        .ignore("what stands before the flaw was admitted, and the MAC held for all of it");
+    segment.append_offset = offset + grain;
+    return grain;
+  }
+  const std::uint64_t bytes = record_bytes(header->value_bytes, grain);
+  const std::uint64_t end = state_.segments.geometry().segment_bytes;
+  if (header->value_bytes > end || offset + bytes > end || header->payload.empty()) return grain;
+  // The header may be on the disk before its value: a torn record is none.
+  if (bytes <= chunk.size()) {
+    if (hash128(chunk.subspan(grain, header->value_bytes)) != header->checksum) return grain;
+  } else {
+    const auto verified = value_holds(number, offset + grain, *header);
+    if (!verified || !*verified) return grain;
+  }
+  entry.value_bytes = static_cast<std::uint32_t>(header->value_bytes);
+  add(header->payload);
+  segment.append_offset = offset + bytes;
+  return bytes;
+}
+
+/// Verifies a value that is longer than what is in the scan buffer, with a buffer of its own.
+Result<bool> Recovery::value_holds(std::uint32_t number, std::uint64_t offset,
+                                   const RecordHeader& header) {
+  const std::uint32_t grain = state_.grain_bytes();
+  LARDER_ASSIGN(AlignedBuffer buffer, AlignedBuffer::create(state_.options.io_bytes, grain));
+  StreamingHash128 hash;
+  for (std::uint64_t at = 0; at < header.value_bytes;) {
+    const std::uint64_t bytes = std::min<std::uint64_t>(buffer.size(), header.value_bytes - at);
+    LARDER_TRY(io_.read(state_.segments.at(number).file, offset + at,
+                        buffer.span().first(round_up(bytes, grain))));
+    hash.update(buffer.span().first(bytes));
+    at += bytes;
+  }
+  return hash.digest() == header.checksum;
+}
+
+/// So that the next open is fast. The records are made durable first: a killed owner's may not be.
+void Recovery::write_missing_table(std::uint32_t number) {
+  Segment& segment = state_.segments.at(number);
+  const Geometry& geometry = state_.segments.geometry();
+  auto bytes = segment.table->encode(TableKind::kSealed, state_.identity(number),
+                                     state_.superblock.open_count, segment.append_offset, geometry,
+                                     state_.superblock.secret);
+  if (!bytes || segment.append_offset + bytes->size() > geometry.segment_bytes) return;
+  if (!io_.sync(segment.file)) return;
+  if (!io_.write(segment.file, geometry.segment_bytes - bytes->size(), bytes->span())) return;
+  if (!io_.sync(segment.file)) return;
+  segment.table.reset();
+}
+
+// --- Room ---------------------------------------------------------------------------------------
+
+void Recovery::evict_until_two_are_free() {
+  Segments& segments = state_.segments;
+  const auto too_few = [&] {
+    return segments.free_count() + segments.absent_count() < kFreeAfterOpen;
+  };
+  while (too_few() || segments.files_count() > segments.files_max()) {
+    if (segments.files_count() > segments.files_max() && segments.free_count() > 0) {
+      const std::uint32_t number = *segments.next_free();
+      segments.give_back(number);
+      state_.device.close(segments.at(number).file);
+      state_.device.remove(segment_file_name(number)).ignore("the next open finds it");
+      continue;
+    }
+    const auto oldest = segments.oldest();
+    if (!oldest || segments.at(*oldest).state != SegmentState::kSealed) return;
+    for (const auto& [fingerprint, entry] : state_.index.entries_in(*oldest)) {
+      state_.forget(fingerprint, entry.location);
+    }
+    segments.push_free(*oldest);
+  }
+}
+
+}  // namespace larder::log_store

@@ -1,0 +1,129 @@
+#include "larder/connectors/log/segments.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <string>
+#include <string_view>
+
+#include "larder/base/check.h"
+
+namespace larder::log_store {
+namespace {
+
+bool is_used(SegmentState state) noexcept {
+  return state == SegmentState::kOpen || state == SegmentState::kSealing ||
+         state == SegmentState::kSealed || state == SegmentState::kReclaiming;
+}
+
+constexpr std::string_view kSegmentPrefix = "segment-";
+constexpr std::size_t kSegmentDigits = 7;
+
+}  // namespace
+
+Segments::Segments(const Geometry& geometry, std::uint32_t numbers)
+    : geometry_(geometry), segments_(std::max(numbers, geometry.segment_count)) {}
+
+void Segments::add_live(Location location, std::uint64_t value_bytes) noexcept {
+  Segment& segment = segments_[location.segment];
+  const std::uint64_t bytes = record_bytes(value_bytes, geometry_.grain_bytes);
+  ++segment.live_records;
+  segment.live_bytes += bytes;
+  live_bytes_ += bytes;
+}
+
+void Segments::remove_live(Location location, std::uint64_t value_bytes) noexcept {
+  Segment& segment = segments_[location.segment];
+  const std::uint64_t bytes = record_bytes(value_bytes, geometry_.grain_bytes);
+  LARDER_CHECK(segment.live_records > 0 && segment.live_bytes >= bytes);
+  --segment.live_records;
+  segment.live_bytes -= bytes;
+  live_bytes_ -= bytes;
+}
+
+void Segments::push_free(std::uint32_t segment, bool first) {
+  Segment& freed = segments_[segment];
+  LARDER_CHECK(freed.live_records == 0 && freed.pins == 0 && freed.writes_in_flight == 0);
+  freed.state = SegmentState::kFree;
+  freed.tombstones = 0;
+  freed.table.reset();
+  if (first) {
+    free_.push_front(segment);
+  } else {
+    free_.push_back(segment);
+  }
+}
+
+std::optional<std::uint32_t> Segments::next_free() const noexcept {
+  if (free_.empty()) return std::nullopt;
+  return free_.front();
+}
+
+std::optional<std::uint32_t> Segments::next_absent() const noexcept {
+  if (absent_count() == 0) return std::nullopt;
+  for (std::uint32_t i = 0; i < count(); ++i) {
+    if (segments_[i].state == SegmentState::kAbsent) return i;
+  }
+  return std::nullopt;
+}
+
+void Segments::pop_free(std::uint32_t segment) noexcept {
+  LARDER_CHECK(!free_.empty() && free_.front() == segment);
+  free_.pop_front();
+}
+
+void Segments::give_back(std::uint32_t segment) noexcept {
+  pop_free(segment);
+  segments_[segment].state = SegmentState::kAbsent;
+  segments_[segment].has_file = false;
+}
+
+std::uint32_t Segments::absent_count() const noexcept {
+  const std::uint32_t files = files_count();
+  return files < files_max() ? files_max() - files : 0;
+}
+
+std::uint32_t Segments::files_count() const noexcept {
+  return static_cast<std::uint32_t>(
+      std::ranges::count_if(segments_, [](const Segment& segment) { return segment.has_file; }));
+}
+
+bool Segments::waits_for_its_copies(std::uint32_t segment) const noexcept {
+  const std::uint64_t moved_to = segments_[segment].moved_to;
+  return moved_to != 0 && std::ranges::any_of(segments_, [moved_to](const Segment& other) {
+           return other.generation == moved_to &&
+                  (other.state == SegmentState::kOpen || other.state == SegmentState::kSealing);
+         });
+}
+
+std::optional<std::uint32_t> Segments::oldest() const noexcept {
+  return oldest_from(0);
+}
+
+std::optional<std::uint32_t> Segments::oldest_from(std::uint64_t generation) const noexcept {
+  std::optional<std::uint32_t> found;
+  for (std::uint32_t i = 0; i < count(); ++i) {
+    const Segment& segment = segments_[i];
+    if (!is_used(segment.state) || segment.generation < generation) continue;
+    if (!found || segment.generation < segments_[*found].generation) found = i;
+  }
+  return found;
+}
+
+std::string segment_file_name(std::uint32_t segment) {
+  char name[32];
+  std::snprintf(name, sizeof(name), "segment-%07u", segment);
+  return name;
+}
+
+std::optional<std::uint32_t> segment_of_file_name(std::string_view name) {
+  if (!name.starts_with(kSegmentPrefix)) return std::nullopt;
+  name.remove_prefix(kSegmentPrefix.size());
+  if (name.size() != kSegmentDigits) return std::nullopt;
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  if (error != std::errc{} || end != name.data() + name.size()) return std::nullopt;
+  return number;
+}
+
+}  // namespace larder::log_store

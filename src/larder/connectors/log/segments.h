@@ -1,0 +1,116 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "larder/connectors/log/geometry.h"
+#include "larder/connectors/log/index.h"
+#include "larder/connectors/log/place.h"
+#include "larder/connectors/log/table.h"
+#include "larder/io/device.h"
+
+namespace larder::log_store {
+
+/// The life of a segment. Transitions:
+///   absent -> free (file made) -> preparing (header on its way) -> ready -> open -> sealing ->
+///   sealed -> reclaiming -> free; preparing -> failed when its header cannot be written;
+///   free -> absent when it is given back to the file system.
+enum class SegmentState : std::uint8_t {
+  kAbsent = 0,
+  kFree,  ///< Nothing points into it. Its old content may still be intact on disk.
+  kPreparing,
+  kReady,    ///< Its new generation's header is synced; nothing was appended yet.
+  kOpen,     ///< The head.
+  kSealing,  ///< Full: waits for its writes, the sync and the table.
+  kSealed,
+  kReclaiming,
+  kFailed,  ///< Not used again in this run.
+};
+
+struct Segment {
+  SegmentState state = SegmentState::kAbsent;
+  bool has_file = false;
+  bool was_set_aside = false;  ///< At open its header did not count.
+  bool sync_failed = false;    ///< L13: closed, and never given a table.
+  io::FileId file = 0;
+  std::uint32_t pins = 0;              ///< Reads and moves in flight from here (L6).
+  std::uint32_t writes_in_flight = 0;  ///< Places allocated and not yet settled.
+  std::uint64_t generation = 0;
+  std::uint64_t append_offset = 0;
+  std::uint64_t live_records = 0;  ///< Index entries that point here.
+  std::uint64_t live_bytes = 0;
+  /// Deletes in it, and records that were forgotten though nothing later replaced them: while it
+  /// has any, it is freed only as the oldest.
+  std::uint64_t tombstones = 0;
+  /// The latest generation that holds a record moved from here, until this one is reused.
+  std::uint64_t moved_to = 0;
+  std::unique_ptr<TableBuilder> table;  ///< While open or sealing, or when it could not be written.
+};
+
+/// The segments of a path: their states, who points into them, and the order of reuse.
+///
+/// Invariant: free segments are reused in the order in which they were freed. A tombstone may leave
+///   with the oldest segment only because everything older was overwritten before (L9); a segment
+///   that was freed earlier but not yet overwritten would come back at the next open without its
+///   tombstone if the order were another.
+/// Threads: the path's one.
+class Segments {
+ public:
+  /// `numbers`: how many numbers exist, more than geometry.segment_count (the limit of files) where
+  /// the capacity was larger once.
+  Segments(const Geometry& geometry, std::uint32_t numbers);
+
+  Segment& at(std::uint32_t segment) noexcept { return segments_[segment]; }
+  const Segment& at(std::uint32_t segment) const noexcept { return segments_[segment]; }
+  std::uint32_t count() const noexcept { return static_cast<std::uint32_t>(segments_.size()); }
+  const Geometry& geometry() const noexcept { return geometry_; }
+
+  Place place_of(Location location) const noexcept {
+    return {.generation = segments_[location.segment].generation,
+            .offset = std::uint64_t{location.grain} * geometry_.grain_bytes};
+  }
+  void add_live(Location location, std::uint64_t value_bytes) noexcept;
+  void remove_live(Location location, std::uint64_t value_bytes) noexcept;
+  std::uint64_t live_bytes() const noexcept { return live_bytes_; }
+
+  /// `first`: before the others; for segments whose content can never be admitted again.
+  void push_free(std::uint32_t segment, bool first = false);
+  /// The next to be reused, or the next that has no file yet; nothing when neither is left.
+  std::optional<std::uint32_t> next_free() const noexcept;
+  std::optional<std::uint32_t> next_absent() const noexcept;
+  /// Takes `segment`, which next_free() told.
+  void pop_free(std::uint32_t segment) noexcept;
+  /// Takes it too, and it is absent from now on: the caller closes and removes its file.
+  void give_back(std::uint32_t segment) noexcept;
+  std::uint32_t free_count() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
+  /// How many files may still be made.
+  std::uint32_t absent_count() const noexcept;
+  std::uint32_t files_count() const noexcept;
+  std::uint32_t files_max() const noexcept { return geometry_.segment_count; }
+
+  /// L6 under a power cut: a segment must not be overwritten before the records that were moved
+  /// from it are synced where they are now.
+  bool waits_for_its_copies(std::uint32_t segment) const noexcept;
+
+  /// The used segment of the lowest generation, whatever its state; nothing in an empty store.
+  std::optional<std::uint32_t> oldest() const noexcept;
+  /// The used segment of the lowest generation that is >= `generation`.
+  std::optional<std::uint32_t> oldest_from(std::uint64_t generation) const noexcept;
+
+ private:
+  const Geometry geometry_;
+  std::vector<Segment> segments_;
+  std::deque<std::uint32_t> free_;
+  std::uint64_t live_bytes_ = 0;
+};
+
+/// "segment-000042": the name of a segment's file.
+std::string segment_file_name(std::uint32_t segment);
+/// The number in such a name; nothing for other names.
+std::optional<std::uint32_t> segment_of_file_name(std::string_view name);
+inline constexpr std::string_view kSuperblockFileName = "superblock";
+
+}  // namespace larder::log_store

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "larder/connectors/log/blocking_io.h"
+#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/geometry.h"
+
+namespace larder::log_store {
+
+/// The superblock's file: the owner's lock (L14) and two copies of which one is always whole.
+///
+/// Threads: one. Ownership: the device's file; the lock goes with the device.
+class SuperblockFile {
+ public:
+  SuperblockFile(io::Device& device, const Clock& clock, std::string where)
+      : device_(device), clock_(clock), io_(device, clock), where_(std::move(where)) {}
+
+  /// Makes a new store's superblock with fresh ids and secret, and locks it.
+  SetupResult<Superblock> create(const Geometry& geometry, std::uint64_t id_seed);
+  /// Locks the file, waiting up to `lock_wait_ns` for another owner, and reads the newer intact
+  /// copy. Touches nothing when the format is of a later major version.
+  SetupResult<Superblock> open(std::uint64_t lock_wait_ns);
+  /// After open() failed: nothing was ever written, because its maker died before that.
+  bool is_blank() const noexcept { return is_blank_; }
+  /// What create() does after it made the file. The lock is held.
+  SetupResult<Superblock> fill(const Geometry& geometry, std::uint64_t id_seed);
+  /// Writes both copies, one after the other, each synced. `sequence` is raised.
+  Status write(Superblock& superblock);
+  /// Says who has the store, for the next owner's message. Not synced, and may fail.
+  void write_owner_note(std::string_view note);
+  io::FileId file() const noexcept { return file_; }
+
+ private:
+  SetupStatus lock(std::uint64_t lock_wait_ns);
+  std::string read_owner_note();
+  SetupError error(const Error& cause, const std::string& what) const;
+
+  io::Device& device_;
+  const Clock& clock_;
+  BlockingIo io_;
+  const std::string where_;
+  io::FileId file_ = 0;
+  bool is_blank_ = false;
+};
+
+}  // namespace larder::log_store

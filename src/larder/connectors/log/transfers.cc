@@ -1,0 +1,137 @@
+#include "larder/connectors/log/transfers.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "larder/base/check.h"
+
+namespace larder::log_store {
+namespace {
+
+constexpr std::size_t kReapedAtOnce = 64;
+
+/// Calls visit(bytes of one slice inside [from, to)) in order.
+template <class Visitor>
+void for_each_part(std::span<const Slice> slices, std::uint64_t from, std::uint64_t to,
+                   Visitor&& visit) {
+  std::uint64_t at = 0;
+  for (const Slice& slice : slices) {
+    if (at >= to) return;
+    const std::uint64_t end = at + slice.bytes;
+    if (end > from && slice.bytes > 0) {
+      const std::uint64_t skip = from > at ? from - at : 0;
+      visit(std::span{slice.data, slice.bytes}.subspan(skip, std::min(end, to) - at - skip));
+    }
+    at = end;
+  }
+}
+
+}  // namespace
+
+Transfers::Transfers(io::Device& device, const Clock& clock, std::uint32_t depth)
+    : device_(device), clock_(clock), depth_(depth) {}
+
+Transfer* Transfers::acquire() noexcept {
+  return available() == 0 ? nullptr : acquire_internal();
+}
+
+Transfer* Transfers::acquire_internal() noexcept {
+  if (free_.empty()) {
+    all_.push_back(std::make_unique<Transfer>());
+    free_.push_back(all_.back().get());
+  }
+  Transfer* const transfer = free_.back();
+  free_.pop_back();
+  ++in_use_;
+  transfer->vectors.clear();
+  transfer->request = {};
+  transfer->sink = nullptr;
+  transfer->task = nullptr;
+  transfer->purpose = 0;
+  transfer->from = transfer->to = 0;
+  transfer->staged = {};
+  transfer->has_arrived = false;
+  return transfer;
+}
+
+void Transfers::submit(Transfer& transfer) noexcept {
+  transfer.bytes = 0;
+  for (const iovec& vector : transfer.vectors) transfer.bytes += vector.iov_len;
+  transfer.request.buffers = transfer.vectors;
+  transfer.request.user_data = &transfer;
+  transfer.submitted_ns = clock_.now_ns();
+  transfer.earlier = transfer.later = nullptr;
+  if (transfer.request.operation != io::Operation::kSync) {
+    transfer.earlier = newest_;
+    (newest_ == nullptr ? oldest_ : newest_->later) = &transfer;
+    newest_ = &transfer;
+  }
+  ++in_flight_;
+  device_.submit(transfer.request);
+}
+
+void Transfers::release(Transfer& transfer) noexcept {
+  LARDER_CHECK(in_use_ > 0 && transfer.staged.empty());
+  --in_use_;
+  free_.push_back(&transfer);
+}
+
+std::size_t Transfers::poll() noexcept {
+  std::array<io::Request*, kReapedAtOnce> done{};
+  std::size_t total = 0;
+  for (;;) {
+    const std::size_t count = device_.reap(done);
+    for (std::size_t i = 0; i < count; ++i) {
+      Transfer& transfer = *static_cast<Transfer*>(done[i]->user_data);
+      if (transfer.request.operation != io::Operation::kSync) {
+        (transfer.earlier == nullptr ? oldest_ : transfer.earlier->later) = transfer.later;
+        (transfer.later == nullptr ? newest_ : transfer.later->earlier) = transfer.earlier;
+      }
+      --in_flight_;
+      transfer.sink->on_transfer(transfer);
+    }
+    total += count;
+    if (count < done.size()) return total;
+  }
+}
+
+void append_range(std::vector<iovec>& vectors, std::span<const Slice> slices, std::uint64_t from,
+                  std::uint64_t to) {
+  for_each_part(slices, from, to, [&](std::span<std::byte> part) {
+    vectors.push_back({.iov_base = part.data(), .iov_len = part.size()});
+  });
+}
+
+void copy_to_slices(std::span<const std::byte> buffer, std::span<const Slice> slices,
+                    std::uint64_t from) noexcept {
+  for_each_part(slices, from, from + buffer.size(), [&](std::span<std::byte> part) {
+    std::memcpy(part.data(), buffer.data(), part.size());
+    buffer = buffer.subspan(part.size());
+  });
+}
+
+void copy_from_slices(std::span<std::byte> buffer, std::span<const Slice> slices,
+                      std::uint64_t from) noexcept {
+  for_each_part(slices, from, from + buffer.size(), [&](std::span<std::byte> part) {
+    std::memcpy(buffer.data(), part.data(), part.size());
+    buffer = buffer.subspan(part.size());
+  });
+}
+
+bool is_aligned(std::span<const Slice> slices, std::uint64_t bytes,
+                io::Alignment alignment) noexcept {
+  std::uint64_t at = 0;
+  for (const Slice& slice : slices) {
+    if (at >= bytes) break;
+    const std::uint64_t used = std::min<std::uint64_t>(slice.bytes, bytes - at);
+    if (used % alignment.offset != 0 ||
+        reinterpret_cast<std::uintptr_t>(slice.data) % alignment.memory != 0) {
+      return false;
+    }
+    at += slice.bytes;
+  }
+  return true;
+}
+
+}  // namespace larder::log_store

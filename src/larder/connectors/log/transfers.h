@@ -1,0 +1,103 @@
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "larder/base/clock.h"
+#include "larder/connector/connector.h"
+#include "larder/connectors/log/hash_pool.h"
+#include "larder/io/device.h"
+
+namespace larder::log_store {
+
+struct Transfer;
+
+/// HashJob::tag: what its user_data points to.
+inline constexpr std::uint32_t kHashOfTransfer = 1;
+inline constexpr std::uint32_t kHashOfStoreTask = 2;
+
+/// Who is told when a transfer has ended.
+class TransferSink {
+ public:
+  virtual ~TransferSink() = default;
+  /// `transfer.request` has the result. The sink gives it back with Transfers::release(), now or
+  /// later.
+  virtual void on_transfer(Transfer& transfer) noexcept = 0;
+};
+
+/// One request to the device with what belongs to it. Pooled; the scatter list keeps its memory.
+struct Transfer {
+  io::Request request;
+  std::vector<iovec> vectors;
+  TransferSink* sink = nullptr;
+  void* task = nullptr;       ///< The sink's.
+  std::uint32_t purpose = 0;  ///< The sink's.
+  std::uint64_t from = 0;     ///< The sink's: range of the value that it moves, or 0.
+  std::uint64_t to = 0;
+  std::span<std::byte> staged;  ///< Bounce memory, or empty.
+  HashJob hash_job;             ///< The sink's.
+  bool has_arrived = false;     ///< The sink's.
+  std::uint64_t bytes = 0;      ///< Sum of the vectors at submission.
+  std::uint64_t submitted_ns = 0;
+  Transfer* earlier = nullptr;  ///< List of those in flight, by submission.
+  Transfer* later = nullptr;
+
+  bool succeeded() const noexcept { return request.sys_errno == 0 && request.bytes_done == bytes; }
+};
+
+/// Hands requests to the device, bounded in number, and results to their sinks.
+///
+/// `depth` bounds what records move; the store's own few transfers (headers, tables, syncs) are not
+/// bound by it, so that they never wait for callers' I/O.
+/// Threads: the path's one.
+class Transfers {
+ public:
+  Transfers(io::Device& device, const Clock& clock, std::uint32_t depth);
+
+  /// For records; null when `depth` is reached.
+  Transfer* acquire() noexcept;
+  /// For the store's own, which its callers bound; never null.
+  Transfer* acquire_internal() noexcept;
+  std::uint32_t available() const noexcept { return depth_ > in_use_ ? depth_ - in_use_ : 0; }
+  /// The caller has filled operation, file, offset, vectors and sink.
+  void submit(Transfer& transfer) noexcept;
+  void release(Transfer& transfer) noexcept;
+
+  /// Hands out what has ended; returns how many.
+  std::size_t poll() noexcept;
+  std::uint32_t in_flight() const noexcept { return in_flight_; }
+  /// When the oldest read or write in flight was submitted; kNever when there is none. Syncs do not
+  /// count: one may rightly take long.
+  std::uint64_t oldest_submitted_ns() const noexcept {
+    return oldest_ == nullptr ? kNever : oldest_->submitted_ns;
+  }
+
+ private:
+  io::Device& device_;
+  const Clock& clock_;
+  const std::uint32_t depth_;
+  std::vector<std::unique_ptr<Transfer>> all_;
+  std::vector<Transfer*> free_;
+  std::uint32_t in_use_ = 0;  ///< Acquired, the reserve included.
+  std::uint32_t in_flight_ = 0;
+  Transfer* oldest_ = nullptr;
+  Transfer* newest_ = nullptr;
+};
+
+/// Appends the parts of `slices` that hold the value's bytes [from, to).
+void append_range(std::vector<iovec>& vectors, std::span<const Slice> slices, std::uint64_t from,
+                  std::uint64_t to);
+/// Copies between a contiguous buffer and the value's bytes [from, from + buffer.size()).
+void copy_to_slices(std::span<const std::byte> buffer, std::span<const Slice> slices,
+                    std::uint64_t from) noexcept;
+void copy_from_slices(std::span<std::byte> buffer, std::span<const Slice> slices,
+                      std::uint64_t from) noexcept;
+/// Whether the device can move these bytes without a copy.
+bool is_aligned(std::span<const Slice> slices, std::uint64_t bytes,
+                io::Alignment alignment) noexcept;
+
+}  // namespace larder::log_store
