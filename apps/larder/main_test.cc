@@ -1,0 +1,173 @@
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace {
+
+struct Ended {
+  int exit_code = -1;
+  std::string output;  ///< Standard output.
+  std::string errors;  ///< Standard error.
+};
+
+/// Runs the program that was built beside this test, as a shell would.
+class LarderTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = ::testing::TempDir() + "/larder_cli_XXXXXX";
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    directory_ = pattern;
+    trace_ = directory_ + "/trace.jsonl";
+    std::ofstream trace{trace_};
+    for (int i = 0; i < 50; ++i) {
+      trace << R"({"timestamp": )" << i << R"(, "input_length": 1024, "output_length": 1, )"
+            << R"("hash_ids": [0, )" << i % 7 + 1 << "]}\n";
+    }
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  Ended run(const std::string& arguments, const std::string& before = "") const {
+    const std::string errors_path = directory_ + "/errors";
+    const std::string line =
+        before + "'" LARDER_BINARY "' " + arguments + " 2>'" + errors_path + "'";
+    Ended ended;
+    FILE* const pipe = ::popen(line.c_str(), "r");
+    if (pipe == nullptr) return ended;
+    std::array<char, 4096> buffer;
+    for (std::size_t count = 0; (count = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) {
+      ended.output.append(buffer.data(), count);
+    }
+    const int status = ::pclose(pipe);
+    if (WIFEXITED(status)) ended.exit_code = WEXITSTATUS(status);
+    std::ifstream errors{errors_path};
+    ended.errors.assign(std::istreambuf_iterator<char>{errors}, std::istreambuf_iterator<char>{});
+    return ended;
+  }
+
+  std::string directory_;
+  std::string trace_;
+};
+
+constexpr const char* kMemory = " 'memory:?capacity=64MiB' ";
+constexpr const char* kCorrupt =
+    R"( '{"type":"fault","inner":{"type":"memory","capacity":"64MiB"},"corrupt_rate":1}' )";
+
+bool has(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+TEST_F(LarderTest, AGoodReplayExitsWith0AndPrintsOnlyTheResult) {
+  const Ended ended = run("replay " + trace_ + kMemory);
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_TRUE(has(ended.output, "50 requests")) << ended.output;
+  EXPECT_EQ(ended.errors, "");
+}
+
+TEST_F(LarderTest, ATraceMayComeFromStandardInput) {
+  const Ended ended =
+      run("replay - " + std::string{kMemory} + "--json --requests 9", "cat " + trace_ + " | ");
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  const auto json = nlohmann::json::parse(ended.output, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << ended.output;
+  EXPECT_EQ(json["requests"], 9);
+}
+
+TEST_F(LarderTest, WrongBytesExitWith1) {
+  const Ended ended = run("replay " + trace_ + kCorrupt);
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_TRUE(has(ended.errors, "larder: WRONG BYTES: key ")) << ended.errors;
+  EXPECT_EQ(run("bench" + std::string{kCorrupt} + "--size 64KiB --bytes 1MiB --pairs 1").exit_code,
+            1);
+}
+
+TEST_F(LarderTest, ABenchOverMemoryExitsWith0) {
+  const Ended ended =
+      run("bench" + std::string{kMemory} + "--size 64KiB,128KiB --bytes 4MiB --pairs 2 --json");
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  const auto json = nlohmann::json::parse(ended.output, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << ended.output;
+  EXPECT_EQ(json["series"].size(), 2U);
+}
+
+TEST_F(LarderTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
+  const std::pair<std::string, std::string> cases[] = {
+      {"replai x y", "did you mean \"replay\"?"},
+      {"replay", "TRACE is required"},
+      {"replay " + trace_ + kMemory + "--block-bytes 64QiB", "64QiB"},
+      {"replay " + trace_ + kMemory + "--block-bytes 0", "0 bytes"},
+      {"replay " + trace_ + kMemory + "--speed fast", "expected max, trace"},
+      {"replay " + trace_ + kMemory + "--no-model --model-lru", "excludes"},
+      {"replay " + trace_ + kMemory + "--concurrency 0", "--concurrency"},
+      {"replay " + directory_ + "/none" + kMemory, "No such file"},
+      {"replay " + trace_ + " 'memroy:?capacity=1GiB'", "memory"},
+      {"replay " + trace_ + " 'memory:?capacty=1GiB'", "capacity"},
+      {"bench" + std::string{kMemory} + "--mode loads", "expected load, store"},
+      {"bench" + std::string{kMemory} + "--size 1MiB,x", "x"},
+      {"bench" + std::string{kMemory} + "--nonsense", "--nonsense"},
+      {"connectors memry", "did you mean \"memory\"?"},
+  };
+  for (const auto& [arguments, expected] : cases) {
+    const Ended ended = run(arguments);
+    EXPECT_EQ(ended.exit_code, 2) << arguments;
+    EXPECT_TRUE(ended.errors.starts_with("larder: ")) << arguments << "\n" << ended.errors;
+    EXPECT_TRUE(has(ended.errors, expected)) << arguments << "\n" << ended.errors;
+    EXPECT_EQ(ended.output, "") << arguments;
+  }
+}
+
+TEST_F(LarderTest, NoCommandShowsTheHelpAndExitsWith2) {
+  const Ended ended = run("");
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_TRUE(has(ended.errors, "replay")) << ended.errors;
+}
+
+TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
+  for (const char* const command : {"replay", "bench", "connectors"}) {
+    const Ended ended = run(std::string{command} + " --help");
+    EXPECT_EQ(ended.exit_code, 0);
+    EXPECT_TRUE(has(ended.output, std::string{"  larder "} + command)) << ended.output;
+  }
+  const Ended version = run("--version");
+  EXPECT_EQ(version.exit_code, 0);
+  EXPECT_TRUE(version.output.starts_with("larder 0.") && has(version.output, " ("))
+      << version.output;
+}
+
+TEST_F(LarderTest, ConnectorsAreListedInThreeForms) {
+  EXPECT_TRUE(has(run("connectors").output, "memory"));
+  EXPECT_TRUE(has(run("connectors memory").output, "capacity"));
+  EXPECT_TRUE(has(run("connectors --markdown").output, "|"));
+  EXPECT_TRUE(nlohmann::json::parse(run("connectors --json").output, nullptr, false).is_array());
+}
+
+TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
+  // At the speed of this trace, one request a day: only the signal can end it. The subshell keeps
+  // the program's own exit code; the signal is sent once the first request's time has come and
+  // gone.
+  std::ofstream{trace_}
+      << R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})"
+      << "\n"
+      << R"({"timestamp":86400000,"input_length":1,"output_length":1,"hash_ids":[2]})"
+      << "\n";
+  const Ended ended = run("replay " + trace_ + kMemory + "--speed trace --json",
+                          "timeout --preserve-status --signal=INT 1 ");
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  const auto json = nlohmann::json::parse(ended.output, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << ended.output;
+  EXPECT_EQ(json["requests"], 1);
+  EXPECT_EQ(json["interrupted_by"], "a signal");
+}
+
+TEST_F(LarderTest, AResultThatCannotBeWrittenIsAnError) {
+  EXPECT_EQ(run("connectors >/dev/full").exit_code, 1);
+}
+
+}  // namespace

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "larder/base/result.h"
+
+namespace larder::tools {
+
+/// The lines of a file, plain or compressed with zstd; "-" is standard input.
+///
+/// Bounded: a line above kLineBytesMax is an error, whatever the file says. One thread at a time.
+class LineSource {
+ public:
+  static constexpr std::size_t kLineBytesMax = std::size_t{32} << 20;
+
+  static SetupResult<std::unique_ptr<LineSource>> open(const std::string& path);
+
+  virtual ~LineSource() = default;
+  LineSource(const LineSource&) = delete;
+  LineSource& operator=(const LineSource&) = delete;
+
+  /// The next line without its end, good until the next call; nothing at the end of the file.
+  virtual SetupResult<std::optional<std::string_view>> next() = 0;
+
+ protected:
+  LineSource() = default;
+};
+
+}  // namespace larder::tools

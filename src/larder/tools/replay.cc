@@ -1,0 +1,48 @@
+#include "larder/tools/replay.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+#include "larder/connectors/builtin.h"
+#include "larder/tools/stop_connector.h"
+
+namespace larder::tools {
+
+SetupResult<double> parse_speed(std::string_view text) {
+  if (text == "max") return 0.0;
+  if (text == "trace") return 1.0;
+  double factor = 0;
+  const char* const end = text.data() + text.size();
+  const auto [next, code] = std::from_chars(text.data(), end, factor);
+  const bool has_unit = next + 1 == end && (*next == 'x' || *next == 'X');
+  if (code == std::errc{} && (has_unit || next == end) && std::isfinite(factor) && factor > 0) {
+    return factor;
+  }
+  return SetupError{
+      ErrorCode::kInvalidArgument,
+      "--speed \"" + std::string{text} + "\": expected max, trace, or a factor such as 20x"};
+}
+
+bool ReplayResult::is_good() const {
+  return mismatches == 0 && lookup.failures.empty() && load.failures.empty() &&
+         store.failures.empty();
+}
+
+SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic<bool>& stop) {
+  LARDER_ASSIGN(const std::vector<TraceRequest> trace,
+                read_trace(options.trace_path, options.requests_max));
+  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, builtin_registry().open(options.spec));
+  const std::uint64_t keys = connector->report().keys;
+  if (keys > 0 && !options.is_quiet) {
+    std::fputs(fmt::format("found {} keys of an earlier run\n", keys).c_str(), stderr);
+  }
+  auto result = replay(options, trace, *connector, stop);
+  LARDER_TRY(stop_connector(*connector));
+  return result;
+}
+
+}  // namespace larder::tools

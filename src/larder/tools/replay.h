@@ -1,0 +1,98 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "larder/base/histogram.h"
+#include "larder/base/result.h"
+#include "larder/connector/connector.h"
+#include "larder/tools/trace.h"
+
+namespace larder::tools {
+
+struct ReplayOptions {
+  std::string trace_path;  ///< JSON lines, plain or zstd; "-" is standard input.
+  std::string spec;
+  std::uint64_t block_bytes = std::uint64_t{64} << 10;
+  std::uint64_t requests_max = kNever;
+  /// Trace time runs this many times faster than the clock; 0: as fast as the connector allows.
+  double speed = 0;
+  double tokens_per_second = 8000;  ///< Prefill rate that the seconds saved are stated for.
+  std::uint32_t concurrency = 8;    ///< Requests in flight.
+  std::uint32_t batch_blocks = 64;  ///< Blocks of one batch, and of one request's buffer.
+  std::string key_prefix = "replay/";
+  bool with_model = true;
+  bool is_quiet = false;  ///< No progress.
+};
+
+/// What `--speed` says: "max", "trace", or a factor such as "20x".
+SetupResult<double> parse_speed(std::string_view text);
+
+/// How often a kind of operation failed, by code.
+using Failures = std::map<ErrorCode, std::uint64_t>;
+
+/// One kind of operation over the whole run.
+struct ReplayOperation {
+  std::uint64_t bytes = 0;
+  std::uint64_t busy_ns = 0;      ///< Wall time with at least one batch of this kind in flight.
+  LogLinearHistogram latency_ns;  ///< Per request that had any: its batches' times, added up.
+  Failures failures;              ///< Per block.
+};
+
+struct HitCount {
+  std::uint64_t blocks = 0;
+  std::uint64_t tokens = 0;
+};
+
+struct ReplayResult {
+  std::string interrupted_by;  ///< Empty: the whole trace was replayed.
+  std::uint64_t requests = 0;
+  HitCount total;
+  HitCount hit;        ///< Contiguous prefixes, loaded and verified.
+  HitCount model_lru;  ///< An exact LRU of the same capacity.
+  HitCount model_unbounded;
+  std::uint64_t model_capacity_bytes = 0;  ///< 0: the connector does not bound itself.
+  bool has_model = false;
+
+  ReplayOperation lookup;
+  ReplayOperation load;
+  ReplayOperation store;
+  std::uint64_t blocks_stored = 0;
+  std::uint64_t blocks_already_there = 0;     ///< Stores that found their key: behind a hole.
+  std::uint64_t blocks_refused = 0;           ///< Stores refused by a limit (kResourceExhausted).
+  std::uint64_t blocks_lost_before_load = 0;  ///< Seen by the lookup, a miss when loaded.
+  std::uint64_t mismatches = 0;
+  std::string first_mismatch;  ///< Key and offset, for people.
+
+  std::uint64_t wall_ns = 0;
+  std::uint64_t keys_at_start = 0;
+  Report report_at_end;
+  std::map<std::string, std::uint64_t> counters;  ///< Totals of the report, this run's share.
+
+  /// Nothing was wrong and nothing failed but what a cache may refuse.
+  bool is_good() const;
+};
+
+/// Replays the trace. `stop`, when set from outside, ends the run with what was measured.
+///
+/// Each request looks its chain up, loads the contiguous prefix that is there, verifies every byte,
+/// and stores the rest (kIfAbsent). Requests start in the order of the trace, each after its
+/// predecessor's lookup, and not before every block of its chain that an earlier request is about
+/// to store has been stored: so the hits are those of a serial run, up to what is evicted
+/// meanwhile; with concurrency 1 they are exactly those.
+SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic<bool>& stop);
+
+/// The same over a trace and a connector that the caller has; reap() must be nobody else's.
+SetupResult<ReplayResult> replay(const ReplayOptions& options,
+                                 const std::vector<TraceRequest>& trace, Connector& connector,
+                                 const std::atomic<bool>& stop);
+
+std::string to_text(const ReplayOptions& options, const ReplayResult& result);
+std::string to_json(const ReplayOptions& options, const ReplayResult& result);
+
+}  // namespace larder::tools

@@ -1,0 +1,191 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "larder/base/size_text.h"
+#include "larder/tools/replay.h"
+
+namespace larder::tools {
+namespace {
+
+double ratio(std::uint64_t part, std::uint64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+/// Bytes per nanosecond are GB per second.
+double gb_per_second(const ReplayOperation& operation) {
+  return ratio(operation.bytes, operation.busy_ns);
+}
+
+double seconds_saved(const ReplayOptions& options, const ReplayResult& result) {
+  return static_cast<double>(result.hit.tokens) / options.tokens_per_second;
+}
+
+double seconds(std::uint64_t ns) {
+  return static_cast<double>(ns) / 1e9;
+}
+
+std::string failures_text(const char* name, const Failures& failures) {
+  std::string text;
+  for (const auto& [code, count] : failures) {
+    text += fmt::format("  {} {} failed: {}\n", count, name, error_code_name(code));
+  }
+  return text;
+}
+
+std::string hit_line(const char* name, const HitCount& hit, const HitCount& total) {
+  return fmt::format("  {:<34}{:6.2f} % of tokens {:7.2f} % of blocks   {} blocks\n", name,
+                     100 * ratio(hit.tokens, total.tokens), 100 * ratio(hit.blocks, total.blocks),
+                     hit.blocks);
+}
+
+std::string latency_line(const char* name, const LogLinearHistogram& latency) {
+  if (latency.count() == 0) return {};
+  return fmt::format("  {:<8} p50 {:>10}   p90 {:>10}   p99 {:>10}   max {:>10}   ({} requests)\n",
+                     name, format_duration_ns(latency.quantile(0.5)),
+                     format_duration_ns(latency.quantile(0.9)),
+                     format_duration_ns(latency.quantile(0.99)), format_duration_ns(latency.max()),
+                     latency.count());
+}
+
+std::string hits_text(const ReplayResult& result) {
+  std::string text = "prefix hits\n" + hit_line("this store", result.hit, result.total);
+  if (!result.has_model) return text;
+  if (result.model_capacity_bytes > 0) {
+    text +=
+        hit_line(fmt::format("exact LRU of {}", format_bytes(result.model_capacity_bytes)).c_str(),
+                 result.model_lru, result.total);
+  }
+  text += hit_line("a cache without a bound", result.model_unbounded, result.total);
+  if (result.keys_at_start > 0) text += "  (the models start empty; this store did not)\n";
+  return text;
+}
+
+std::string moved_text(const ReplayResult& result) {
+  std::string text = fmt::format(
+      "bytes\n  loaded {:>12}  {:6.2f} GB/s while loading, every byte verified\n"
+      "  stored {:>12}  {:6.2f} GB/s while storing ({} blocks)\n",
+      format_bytes(result.load.bytes), gb_per_second(result.load), format_bytes(result.store.bytes),
+      gb_per_second(result.store), result.blocks_stored);
+  const auto line = [&text](std::uint64_t count, const char* what) {
+    if (count > 0) text += fmt::format("  {} blocks {}\n", count, what);
+  };
+  line(result.blocks_already_there, "were there already when they were stored (behind a hole)");
+  line(result.blocks_refused, "were refused by the store (its limits or its space)");
+  line(result.blocks_lost_before_load, "went between lookup and load");
+  return text;
+}
+
+std::string evictions_text(const ReplayResult& result) {
+  std::string text;
+  for (const auto& [name, value] : result.counters) {
+    if (value > 0 &&
+        (name.find("evict") != std::string::npos || name.find("readmit") != std::string::npos)) {
+      text += fmt::format("  {} {}\n", name, value);
+    }
+  }
+  return text;
+}
+
+nlohmann::json hit_json(const HitCount& hit, const HitCount& total) {
+  return {{"blocks", hit.blocks},
+          {"tokens", hit.tokens},
+          {"rate_of_blocks", ratio(hit.blocks, total.blocks)},
+          {"rate_of_tokens", ratio(hit.tokens, total.tokens)}};
+}
+
+nlohmann::json operation_json(const ReplayOperation& operation) {
+  nlohmann::json failures = nlohmann::json::object();
+  for (const auto& [code, count] : operation.failures) {
+    failures[std::string{error_code_name(code)}] = count;
+  }
+  const LogLinearHistogram& latency = operation.latency_ns;
+  return {{"bytes", operation.bytes},
+          {"busy_seconds", seconds(operation.busy_ns)},
+          {"gb_per_second", gb_per_second(operation)},
+          {"failures", failures},
+          {"latency_ns",
+           {{"requests", latency.count()},
+            {"p50", latency.quantile(0.5)},
+            {"p90", latency.quantile(0.9)},
+            {"p99", latency.quantile(0.99)},
+            {"max", latency.max()}}}};
+}
+
+}  // namespace
+
+std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
+  const Report& report = result.report_at_end;
+  std::string text =
+      fmt::format("replay of {} through {} {}\n", options.trace_path, report.type, report.where);
+  if (!result.interrupted_by.empty()) {
+    text += fmt::format("  INTERRUPTED by {}: this is what was measured until then\n",
+                        result.interrupted_by);
+  }
+  if (result.keys_at_start > 0) {
+    text += fmt::format("  found {} keys of an earlier run\n", result.keys_at_start);
+  }
+  text += fmt::format("  {} requests, {} tokens, {} blocks of {}, in {:.1f} s\n", result.requests,
+                      result.total.tokens, result.total.blocks,
+                      format_bytes_exact(options.block_bytes), seconds(result.wall_ns));
+  text += hits_text(result) + moved_text(result) + evictions_text(result);
+  text += "latency per request\n" + latency_line("lookup", result.lookup.latency_ns) +
+          latency_line("load", result.load.latency_ns) +
+          latency_line("store", result.store.latency_ns);
+  text += fmt::format(
+      "saved\n  {:.0f} s of prefill, at an assumed {:.0f} tokens/s (--tokens-per-second), for "
+      "{:.1f} "
+      "s of loading\n",
+      seconds_saved(options, result), options.tokens_per_second, seconds(result.load.busy_ns));
+  text += failures_text("lookups", result.lookup.failures) +
+          failures_text("loads", result.load.failures) +
+          failures_text("stores", result.store.failures);
+  if (result.mismatches > 0) {
+    text += fmt::format("WRONG BYTES: {} hits did not hold what was stored. First: {}\n",
+                        result.mismatches, result.first_mismatch);
+  }
+  return text;
+}
+
+std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
+  const Report& report = result.report_at_end;
+  nlohmann::json json = {
+      {"trace", options.trace_path},
+      {"connector", report.type},
+      {"where", report.where},
+      {"interrupted_by", result.interrupted_by},
+      {"good", result.is_good()},
+      {"wall_seconds", seconds(result.wall_ns)},
+      {"requests", result.requests},
+      {"tokens", result.total.tokens},
+      {"blocks", result.total.blocks},
+      {"block_bytes", options.block_bytes},
+      {"concurrency", options.concurrency},
+      {"keys_at_start", result.keys_at_start},
+      {"keys_at_end", report.keys},
+      {"capacity_bytes", report.capacity_bytes},
+      {"bytes_used", report.bytes_used},
+      {"hit", hit_json(result.hit, result.total)},
+      {"lookup", operation_json(result.lookup)},
+      {"load", operation_json(result.load)},
+      {"store", operation_json(result.store)},
+      {"blocks_stored", result.blocks_stored},
+      {"blocks_already_there", result.blocks_already_there},
+      {"blocks_refused", result.blocks_refused},
+      {"blocks_lost_before_load", result.blocks_lost_before_load},
+      {"mismatches", result.mismatches},
+      {"first_mismatch", result.first_mismatch},
+      {"assumed_tokens_per_second", options.tokens_per_second},
+      {"prefill_seconds_saved", seconds_saved(options, result)},
+      {"counters", result.counters},
+  };
+  if (result.has_model) {
+    json["model_capacity_bytes"] = result.model_capacity_bytes;
+    json["model_lru"] = hit_json(result.model_lru, result.total);
+    json["model_unbounded"] = hit_json(result.model_unbounded, result.total);
+  }
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace larder::tools

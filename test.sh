@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Builds larder and runs its tests.
+#
+#   ./test.sh          unit, conformance and simulation rings (a release build with assertions on)
+#   ./test.sh --full   also the same rings under ASan+UBSan and under TSan, and the code checks
+#
+# Ends with one line, "N passed, N failed, N skipped". The reason of every skip is printed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+full=no
+for argument in "$@"; do
+  case $argument in
+    --full) full=yes ;;
+    *)
+      echo "test.sh: unknown argument '$argument'; known: --full" >&2
+      exit 2
+      ;;
+  esac
+done
+
+if [[ $full == yes ]]; then scripts/deps.sh --full; else scripts/deps.sh; fi
+
+passed=0 failed=0 skipped=0
+mkdir -p build
+
+# Runs the tests of a preset that was built, adds up, and shows what failed and what was skipped.
+run_tests() { # preset
+  local log=build/test-$1.log
+  echo "== Tests ($1)"
+  ctest --preset "$1" -j 2 --no-tests=error >"$log" 2>&1 || true
+  # "123/456 Test #7: Name ....   Passed    0.01 sec"
+  local results
+  results=$(grep -E '^ *[0-9]+/[0-9]+ Test +#' "$log" || true)
+  local ok not_run all
+  all=$(grep -c . <<<"$results" || true)
+  ok=$(grep -cE ' Passed ' <<<"$results" || true)
+  not_run=$(grep -cE '\*\*\*Skipped ' <<<"$results" || true)
+  passed=$((passed + ok))
+  skipped=$((skipped + not_run))
+  failed=$((failed + all - ok - not_run))
+  if ((not_run > 0)); then
+    grep -ohE 'SKIPPED \(.*\)' "$log" | sort | uniq -c || true
+  fi
+  if ((all == 0)); then
+    tail -n 20 "$log"
+    failed=$((failed + 1))
+  elif ((ok + not_run < all)); then
+    grep -vE '^ *[0-9]+/[0-9]+ Test.*(Passed|Skipped)|^ +Start ' "$log" | tail -n 150
+  fi
+  echo "$1: $all run, $ok passed, $((all - ok - not_run)) failed, $not_run skipped (build/test-$1.log)"
+}
+
+build() { # preset
+  echo "== Building ($1)"
+  cmake --preset "$1" >"build/cmake-$1.log" 2>&1 || {
+    tail -n 20 "build/cmake-$1.log"
+    exit 1
+  }
+  cmake --build --preset "$1" -- --quiet
+}
+
+build release
+run_tests release
+
+if [[ $full == yes ]]; then
+  build asan
+  run_tests asan
+  # TSan does not see the kernel: threads and the simulated device (the preset sets LARDER_IO).
+  build tsan
+  run_tests tsan
+  scripts/check.sh || failed=$((failed + 1))
+fi
+
+echo
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))
