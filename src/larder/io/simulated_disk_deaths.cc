@@ -25,19 +25,21 @@ void SimulatedDisk::kill_owner(SimulatedDevice& owner) {
   ++counts_.kills;
   record(kKilled, owner.owner_);
   std::vector<Flight> flights;
+  std::vector<std::pair<std::uint64_t, Flight>> stalled;
   for (auto flight = flights_.begin(); flight != flights_.end();) {
     const auto next = std::next(flight);
     if (flight->second.owner == owner.owner_) {
       auto node = flights_.extract(flight);
-      // A stalled one keeps its time.
       if (node.mapped().is_stalled) {
-        kill_flight(node.key().at_ns, std::move(node.mapped()));
+        stalled.emplace_back(node.key().at_ns, std::move(node.mapped()));
       } else {
         flights.push_back(std::move(node.mapped()));
       }
     }
     flight = next;
   }
+  // A stalled one keeps its time. Apart from the loop above, which must not meet what it schedules.
+  for (auto& [at_ns, flight] : stalled) kill_flight(at_ns, std::move(flight));
   // Nobody can say in which order they reach the disk.
   shuffle(flights);
   for (Flight& flight : flights) kill_flight(clock_.now_ns(), std::move(flight));

@@ -36,7 +36,7 @@ struct PathCounters {
   /// Calls visit(name, value) for each, in the order of declaration.
   template <class Visitor>
   void for_each(Visitor&& visit) const {
-#define LARDER_VISIT(name) visit(std::string_view{#name}, name.value())
+#define LARDER_VISIT(name) visit(std::string_view{#name}, (name).value())
     LARDER_VISIT(gets_total);
     LARDER_VISIT(hits_total);
     LARDER_VISIT(misses_total);

@@ -226,8 +226,10 @@ void Reclaimer::on_store(StoreTask& task) noexcept {
   Move& move = *static_cast<Move*>(task.user_data);
   if (task.was_published) {
     Segment& source = state_.segments.at(move.source.segment);
-    source.moved_to =
-        std::max(source.moved_to, state_.segments.at(task.location.segment).generation);
+    const std::uint64_t moved_to = state_.segments.at(task.location.segment).generation;
+    if (source.moved_to_last == 0) source.moved_to_first = moved_to;
+    source.moved_to_first = std::min(source.moved_to_first, moved_to);
+    source.moved_to_last = std::max(source.moved_to_last, moved_to);
     state_.counters.records_readmitted_total.add();
     state_.counters.bytes_readmitted_total.add(task.value_bytes);
   } else {

@@ -204,15 +204,39 @@ void Recovery::admit(std::uint32_t number, const TableEntry& entry) {
   }
   const IndexEntry admitted{.location = {.segment = number, .grain = entry.grain},
                             .value_bytes = entry.value_bytes};
-  if (!state_.index.assign(fingerprint, admitted)) {
+  bool is_assigned = state_.index.assign(fingerprint, admitted);
+  if (!is_assigned) {
     state_.health.set_condition("index",
                                 "index_bytes is too small for what is stored; some of it "
                                 "is not served");
+  }
+  while (!is_assigned && evict_oldest_before(number)) {
+    is_assigned = state_.index.assign(fingerprint, admitted);
+  }
+  if (!is_assigned) {
+    // It outranks older records of its key all the same, so its segment must not go before theirs.
+    ++state_.segments.at(number).tombstones;
     return;
   }
   if (present) state_.segments.remove_live(present->location, present->value_bytes);
   state_.segments.add_live(admitted.location, admitted.value_bytes);
   state_.counters.recovered_records.add();
+}
+
+/// Makes room in an index that is full: what is newer is worth more. False when nothing older is left.
+bool Recovery::evict_oldest_before(std::uint32_t number) {
+  const std::uint64_t end = state_.segments.at(number).generation;
+  auto oldest = state_.segments.oldest();
+  while (oldest && state_.segments.at(*oldest).generation < end) {
+    if (state_.segments.at(*oldest).live_records > 0) {
+      for (const auto& [fingerprint, entry] : state_.index.entries_in(*oldest)) {
+        state_.forget(fingerprint, entry.location);
+      }
+      return true;
+    }
+    oldest = state_.segments.oldest_from(state_.segments.at(*oldest).generation + 1);
+  }
+  return false;
 }
 
 void Recovery::keep_table(std::uint32_t number, const Table& table) {

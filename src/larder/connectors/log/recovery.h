@@ -41,6 +41,7 @@ class Recovery {
   Result<Table> read_table(std::uint32_t segment, bool with_keys);
   void admit_table(std::uint32_t segment, const Table& table);
   void admit(std::uint32_t segment, const TableEntry& entry);
+  bool evict_oldest_before(std::uint32_t segment);
   void keep_table(std::uint32_t segment, const Table& table);
   Status scan_segment(std::uint32_t segment);
   std::uint64_t scan_record(std::uint32_t segment, std::uint64_t offset,

@@ -89,9 +89,10 @@ std::uint32_t Segments::files_count() const noexcept {
 }
 
 bool Segments::waits_for_its_copies(std::uint32_t segment) const noexcept {
-  const std::uint64_t moved_to = segments_[segment].moved_to;
-  return moved_to != 0 && std::ranges::any_of(segments_, [moved_to](const Segment& other) {
-           return other.generation == moved_to &&
+  const Segment& source = segments_[segment];
+  return source.moved_to_last != 0 && std::ranges::any_of(segments_, [&](const Segment& other) {
+           return other.generation >= source.moved_to_first &&
+                  other.generation <= source.moved_to_last &&
                   (other.state == SegmentState::kOpen || other.state == SegmentState::kSealing);
          });
 }

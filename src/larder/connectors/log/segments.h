@@ -45,8 +45,9 @@ struct Segment {
   /// Deletes in it, and records that were forgotten though nothing later replaced them: while it
   /// has any, it is freed only as the oldest.
   std::uint64_t tombstones = 0;
-  /// The latest generation that holds a record moved from here, until this one is reused.
-  std::uint64_t moved_to = 0;
+  /// The first and the last generation that got a record moved from here; 0: none did.
+  std::uint64_t moved_to_first = 0;
+  std::uint64_t moved_to_last = 0;
   std::unique_ptr<TableBuilder> table;  ///< While open or sealing, or when it could not be written.
 };
 

@@ -156,7 +156,7 @@ TEST(SegmentsTest, ASegmentWaitsUntilTheRecordsMovedFromItAreSynced) {
   use(segments, 1, SegmentState::kReclaiming, 10);
   use(segments, 2, SegmentState::kOpen, 50);
   EXPECT_FALSE(segments.waits_for_its_copies(1));  // Nothing was moved.
-  segments.at(1).moved_to = 50;
+  segments.at(1).moved_to_first = segments.at(1).moved_to_last = 50;
   EXPECT_TRUE(segments.waits_for_its_copies(1));
   segments.at(2).state = SegmentState::kSealing;
   EXPECT_TRUE(segments.waits_for_its_copies(1));

@@ -93,6 +93,7 @@ SetupResult<Superblock> SuperblockFile::open(std::uint64_t lock_wait_ns) {
   const auto info = device_.info(file_);
   const bool is_empty = info && info->bytes == 0;
   int blank_copies = 0;
+  std::uint32_t later_major = 0;
   std::optional<Superblock> newest;
   for (const std::uint64_t offset : {std::uint64_t{0}, kSuperblockCopyStride}) {
     const Status read = io_.read(file_, offset, buffer->span());
@@ -105,15 +106,17 @@ SetupResult<Superblock> SuperblockFile::open(std::uint64_t lock_wait_ns) {
     }
     std::uint32_t major = 0;
     const auto copy = decode_superblock(buffer->span(), major);
-    if (!copy && copy.error().code() == ErrorCode::kUnimplemented) {
-      return SetupError{ErrorCode::kUnimplemented,
-                        "log: " + where_ + " has format version " + std::to_string(major) +
-                            "; this larder reads up to version " + std::to_string(kFormatMajor) +
-                            ": use a newer larder, or another directory (nothing was changed)"};
-    }
+    if (!copy && copy.error().code() == ErrorCode::kUnimplemented) later_major = major;
     if (copy && (!newest || copy->sequence > newest->sequence)) newest = *copy;
   }
   is_blank_ = is_empty || blank_copies == 2;
+  // Beside an intact copy it is a flipped bit, or an upgrade that died before it changed anything.
+  if (!newest && later_major != 0) {
+    return SetupError{ErrorCode::kUnimplemented,
+                      "log: " + where_ + " has format version " + std::to_string(later_major) +
+                          "; this larder reads up to version " + std::to_string(kFormatMajor) +
+                          ": use a newer larder, or another directory (nothing was changed)"};
+  }
   if (!newest) {
     return SetupError{ErrorCode::kCorruption,
                       "log: " + where_ +

@@ -1,0 +1,130 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace larder::simulation {
+
+/// One Set or Delete of one key that the history tried.
+struct Write {
+  enum class State : std::uint8_t { kInFlight = 0, kAcknowledged, kFailed };
+
+  std::uint64_t version = 0;  ///< Of the key, from 1 on.
+  bool is_delete = false;
+  std::uint64_t value_bytes = 0;
+  std::shared_ptr<const std::vector<std::byte>> forged;  ///< The value, where it is a chosen one.
+  State state = State::kInFlight;
+  std::uint64_t invoked = 0;
+  std::uint64_t returned = UINT64_MAX;
+  bool is_durable = false;
+  /// Durable once every segment up to this generation is sealed.
+  std::uint64_t generation = UINT64_MAX;
+  /// A Get that was invoked from here on must not see it: one before it saw something later.
+  std::uint64_t superseded = UINT64_MAX;
+};
+
+/// The value of a version: the same bytes every time, different for every key and version from a
+/// handful of bytes on.
+void fill_value(std::span<std::byte> out, std::size_t key, std::uint64_t version);
+
+/// Knows, by the rules of the log store, what each key must, may and must not be.
+///
+/// Every key is a register. Two writes take effect in the order in which they were made when the
+/// one ended before the other began, in any order otherwise. A write that failed, or was in flight
+/// when its owner died, may have taken effect or not, but never over one that was begun after it
+/// ended and was acknowledged. After a power cut the same holds for acknowledged writes that were
+/// neither synced nor in a sealed segment. A hit must be the bytes of a write that can be the last
+/// one. A miss needs an excuse where a write must be there: an eviction from the oldest segment, a
+/// failed Get, a crash that may take it.
+///
+/// Time is counted in steps; tick() gives the next.
+class Oracle {
+ public:
+  explicit Oracle(std::size_t keys) : keys_(keys) {}
+
+  std::uint64_t tick() noexcept { return ++step_; }
+  std::uint64_t now() const noexcept { return step_; }
+  std::size_t key_count() const noexcept { return keys_.size(); }
+
+  /// The next version of the key. Valid until the next begin_write() of the same key.
+  Write& begin_write(std::size_t key, bool is_delete, std::uint64_t value_bytes);
+  void acknowledge(std::size_t key, std::uint64_t version, bool is_durable,
+                   std::uint64_t generation);
+  void fail(std::size_t key, std::uint64_t version);
+  /// It turned out not to be a write (a Set that found the key).
+  void drop(std::size_t key, std::uint64_t version);
+  const Write* find(std::size_t key, std::uint64_t version) const;
+
+  // What is allowed of an operation that was invoked at step `from` and ends now. Empty: it is.
+  std::string check_hit(std::size_t key, std::span<const std::byte> value, std::uint64_t from);
+  std::string check_miss(std::size_t key, std::uint64_t from) const;
+  std::string check_presence(std::size_t key, std::optional<std::uint64_t> value_bytes,
+                             std::uint64_t from) const;
+  bool must_be_there(std::size_t key, std::uint64_t from) const {
+    return surely_present(key, from) != nullptr;
+  }
+  /// A write of the key was in flight at some time since step `from`.
+  bool was_written_since(std::size_t key, std::uint64_t from) const;
+
+  /// While a Get is out that may fail, and with that make the key a miss (C6), nothing is sure.
+  void begin_risk(std::size_t key) noexcept { ++keys_[key].risks; }
+  void end_risk(std::size_t key) noexcept { --keys_[key].risks; }
+
+  /// From now on the key may be a miss until it is set again.
+  void excuse(std::size_t key) { keys_[key].excused = step_; }
+
+  // Where records are, by generation.
+
+  /// The index says that the key is in this generation.
+  void note_home(std::size_t key, std::uint64_t generation);
+  std::uint64_t home(std::size_t key) const { return keys_[key].home; }
+  /// All generations below `first_unsealed` are sealed, which tells something only of writes since
+  /// step `since`; and so are those in `sealed`.
+  void note_sealed(std::uint64_t first_unsealed, std::uint64_t since,
+                   std::span<const std::uint64_t> sealed);
+  /// A sync of this generation failed: nobody knows what of it is durable.
+  void note_sync_failed(std::uint64_t generation);
+  /// After an open. They are durable when a power cut has left them; they are not for sure when a
+  /// sync had failed before, as one that succeeds later proves nothing.
+  void judge_recovered_homes(bool are_durable);
+  /// No generation but these is on the disk: is what must survive a power cut still there?
+  std::string check_durable_homes(std::span<const std::uint64_t> on_disk) const;
+
+  // What happens to all keys.
+  void on_kill();
+  void on_clean_close();
+  void on_power_cut();
+  /// Anything that was ever written may be there, or not.
+  void on_tampering();
+  /// After an open: what stood only in older generations may have been evicted by it.
+  void on_open(std::uint64_t oldest_generation);
+
+  std::string describe(std::size_t key) const;
+
+ private:
+  struct Key {
+    std::vector<Write> writes;
+    std::uint64_t next_version = 1;
+    std::uint64_t excused = 0;
+    std::uint64_t risks = 0;
+    std::uint64_t home = 0;
+    std::uint64_t durable_home = 0;
+  };
+
+  Write& at(std::size_t key, std::uint64_t version);
+  bool holds(std::size_t key, const Write& write, std::span<const std::byte> value) const;
+  bool is_overwritten(std::size_t key, const Write& write, std::uint64_t from) const;
+  const Write* surely_present(std::size_t key, std::uint64_t from) const;
+  void end_writes_in_flight();
+
+  std::uint64_t step_ = 1;
+  bool after_power_cut_ = false;
+  std::vector<Key> keys_;
+};
+
+}  // namespace larder::simulation

@@ -1,0 +1,104 @@
+#include "tests/simulation/plan.h"
+
+#include <algorithm>
+#include <array>
+
+#include "larder/base/random.h"
+
+namespace larder::simulation {
+namespace {
+
+constexpr std::uint64_t kKiB = 1024;
+constexpr std::uint64_t kMillisecond = 1'000'000;
+
+template <std::size_t N>
+std::uint64_t one_of(Random& random, const std::array<std::uint64_t, N>& choices) {
+  return choices[static_cast<std::size_t>(random.below(N))];
+}
+
+void choose_sizes(Random& random, Plan& plan) {
+  log_store::PathOptions& path = plan.path;
+  const bool has_large_values = random.one_in(24);  // Those that hash threads would hash.
+  path.segment_bytes = has_large_values ? 1024 * kKiB
+                                        : one_of<4>(random, {256 * kKiB, 256 * kKiB, 384 * kKiB,
+                                                             512 * kKiB});
+  path.value_bytes_max = has_large_values
+                             ? 300 * kKiB
+                             : one_of<4>(random, {12 * kKiB, 24 * kKiB, 40 * kKiB, 64 * kKiB});
+  path.io_bytes = static_cast<std::uint32_t>(
+      has_large_values ? 128 * kKiB : one_of<3>(random, {16 * kKiB, 32 * kKiB, 64 * kKiB}));
+  path.coalesce_bytes =
+      static_cast<std::uint32_t>(one_of<3>(random, {4 * kKiB, 48 * kKiB, 128 * kKiB}));
+  path.staging_bytes = std::max<std::uint64_t>(2 * path.io_bytes, path.coalesce_bytes) +
+                       one_of<3>(random, {0, 64 * kKiB, 1024 * kKiB});
+  path.capacity_bytes = (8 + random.below(3)) * path.segment_bytes;
+  path.segments_min = 4;
+  path.hash_threads = 0;
+  path.depth = static_cast<std::uint32_t>(one_of<4>(random, {2, 4, 16, 64}));
+  path.events_max = 4096;
+  plan.has_tiny_index = random.one_in(16);
+  path.index_bytes_max = plan.has_tiny_index ? 64 * kKiB : 64 * kKiB * kKiB;
+  path.stall_ns = 200 * kMillisecond;
+  path.miss_after_failure_ns = one_of<2>(random, {20 * kMillisecond, 30'000 * kMillisecond});
+  path.sync = random.one_in(2) ? log_store::SyncMode::kBatch : log_store::SyncMode::kNone;
+  path.delete_sync = random.one_in(4);
+  path.owner_note = "the simulation";
+  path.id_seed = random.next() | 1;
+}
+
+void choose_faults(Random& random, Plan& plan) {
+  io::SimulatedFaults& faults = plan.faults;
+  faults.latency_max_ns = one_of<3>(random, {50'000, 1'000'000, 10'000'000});
+  faults.survives_power_cut = random.unit();
+  faults.tears_in_power_cut = random.unit() / 2;
+  faults.name_survives_power_cut = random.unit();
+  plan.disk.faults = faults;
+  if (random.one_in(3)) return;  // A disk without faults: the strictest histories.
+  if (random.one_in(3)) faults.read_error = random.unit() * 0.03;
+  if (random.one_in(3)) faults.write_error = random.unit() * 0.05;
+  if (random.one_in(3)) faults.sync_error = random.unit() * 0.2;
+  if (random.one_in(6)) faults.sync_directory_error = 0.3;
+  if (random.one_in(6)) faults.allocate_error = 0.3;
+  if (random.one_in(2)) faults.short_transfer = random.unit() * 0.4;
+  if (random.one_in(4)) {
+    faults.stall = random.unit() * 0.02;
+    faults.stall_ns = one_of<3>(random, {50 * kMillisecond, 300 * kMillisecond, 1500 * kMillisecond});
+  }
+}
+
+}  // namespace
+
+Plan make_plan(std::uint64_t seed) {
+  Random random{seed * 2 + 1};
+  Plan plan;
+  choose_sizes(random, plan);
+  plan.disk.seed = random.next();
+  plan.disk.capacity_bytes = std::uint64_t{1} << 30;
+  choose_faults(random, plan);
+  plan.endings = {Ending::kCleanClose, Ending::kKill, Ending::kKill, Ending::kPowerCut};
+  for (std::uint64_t more = random.below(4); more > 0; --more) {
+    plan.endings.push_back(static_cast<Ending>(random.below(3)));
+  }
+  for (std::size_t left = plan.endings.size(); left > 1; --left) {
+    std::swap(plan.endings[left - 1], plan.endings[static_cast<std::size_t>(random.below(left))]);
+  }
+  plan.keys = static_cast<std::uint32_t>(40 + random.below(40));
+  plan.operations_per_life =
+      static_cast<std::uint32_t>((360 + random.below(240)) / plan.endings.size());
+  plan.outstanding_max = static_cast<std::uint32_t>(one_of<3>(random, {3, 12, 40}));
+  plan.opens_with_faults = random.one_in(8);
+  plan.dies_while_opening = random.one_in(4);
+  plan.dies_inside_calls = random.one_in(2);
+  plan.tampers = random.one_in(6);
+  plan.rots_while_running = random.one_in(12);
+  plan.collides = random.one_in(10);
+  plan.squeezes_space = random.one_in(8);
+  if (plan.collides) plan.path.fingerprint_mask_for_test = 0x3;
+  if (plan.squeezes_space) {
+    plan.disk.capacity_bytes = plan.path.capacity_bytes + plan.path.segment_bytes;
+    plan.path.min_free_bytes = plan.path.segment_bytes / 2;
+  }
+  return plan;
+}
+
+}  // namespace larder::simulation
