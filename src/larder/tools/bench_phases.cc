@@ -172,6 +172,7 @@ void BenchPhases::submit(Slot& slot, BenchPass& pass) {
     slot.is_ended = true;
     return;
   }
+  slot.batch.deadline_ns = slot.submitted_ns + kBatchPatienceNs;
   const Status status = connector_.submit(slot.batch);
   if (status) {
     ++in_flight_;

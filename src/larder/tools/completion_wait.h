@@ -2,7 +2,13 @@
 
 #include <poll.h>
 
+#include <cstdint>
+
 namespace larder::tools {
+
+/// How long a batch may take before its connector has to give it back as failed: long enough for
+/// anything that works, short enough that what is stuck becomes a failure somebody sees.
+inline constexpr std::uint64_t kBatchPatienceNs = 120'000'000'000;
 
 /// Waits until `fd` is readable, a signal arrives, or `timeout_ms` is over.
 inline void wait_readable(int fd, int timeout_ms) noexcept {

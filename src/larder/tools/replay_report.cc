@@ -82,7 +82,8 @@ std::string evictions_text(const ReplayResult& result) {
   for (const auto& [name, value] : result.counters) {
     if (value > 0 &&
         (name.find("evict") != std::string::npos || name.find("readmit") != std::string::npos)) {
-      text += fmt::format("  {} {}\n", name, value);
+      text += fmt::format("  {} {}\n", name,
+                          name.starts_with("bytes_") ? format_bytes(value) : std::to_string(value));
     }
   }
   return text;

@@ -343,6 +343,7 @@ class Replayer {
 
   void submit(Slot& slot) {
     slot.submitted_ns = now_ns();
+    slot.batch.deadline_ns = slot.submitted_ns + kBatchPatienceNs;
     const Status status = connector_.submit(slot.batch);
     if (status) {
       slot.is_refused = false;

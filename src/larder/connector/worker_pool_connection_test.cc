@@ -1,0 +1,139 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+
+#include "larder/connector/worker_pool.h"
+#include "larder/connector/worker_pool_test_support.h"
+
+namespace larder {
+namespace {
+
+using testing_support::keys;
+using testing_support::kGone;
+using testing_support::kPatience;
+using testing_support::Pool;
+using testing_support::ScriptedBackend;
+using testing_support::TestBatch;
+using testing_support::WorkerPoolTest;
+
+// ---- Connections --------------------------------------------------------------------------------
+
+TEST_F(WorkerPoolTest, AFailureToConnectFailsTheItemsAndRecoveryNeedsNoTraffic) {
+  std::atomic<bool> is_up = false;
+  script_->on_connect = [&](int number) -> Status {
+    if (number % 3 == 0) throw std::runtime_error("while connecting");
+    return is_up ? Status{} : Status{Error::from_errno(ECONNREFUSED, "script", "connect")};
+  };
+  make_pool();
+  store({"a"});
+  for (int i = 0; i < 3; ++i) {
+    TestBatch get{Op::kGet, {"a", "b"}};
+    run(get);
+    if (i > 0) continue;  // From now on they are failed keys, which are misses.
+    EXPECT_EQ(get.code(0), ErrorCode::kUnavailable);
+    EXPECT_EQ(get.code(1), ErrorCode::kUnavailable);
+  }
+  EXPECT_EQ(report().health, Health::kDown);
+  EXPECT_GE(counter("connect_failures_total"), 1U);
+
+  is_up = true;
+  ASSERT_TRUE(wait_until([&] { return report().health == Health::kHealthy; }));
+  EXPECT_EQ(counter("connections"), 1U);
+  TestBatch get{Op::kGet, {"c"}};
+  run(get);
+  EXPECT_EQ(get.outcome(), Outcome::kMiss);
+}
+
+TEST_F(WorkerPoolTest, DuringTheBackOffItemsFailWithoutAnotherAttempt) {
+  options_.reconnect = {.initial_ns = kPatience, .max_ns = kPatience};
+  script_->on_connect = [](int) -> Status { return kGone; };
+  make_pool();
+  for (int i = 0; i < 3; ++i) {
+    TestBatch exists{Op::kExists, keys(20)};
+    run(exists);
+    for (std::size_t k = 0; k < 20; ++k) EXPECT_EQ(exists.code(k), ErrorCode::kUnavailable);
+  }
+  EXPECT_EQ(script_->connects, 1);
+}
+
+TEST_F(WorkerPoolTest, ALostConnectionThatHadWorkedIsReplacedAtOnce) {
+  options_.reconnect = {.initial_ns = kPatience, .max_ns = kPatience};
+  script_->on_call = [](Op, const std::string& key) -> Status {
+    if (key == "lost") return kGone;
+    if (key == "slow") return Error{ErrorCode::kDeadlineExceeded, "script", "slow"};
+    if (key == "throws") throw 42;  // NOLINT: not every exception is a std::exception.
+    return {};
+  };
+  make_pool();
+  store({"a"});
+  TestBatch exists{Op::kExists, {"a", "lost", "a", "slow", "throws", "a"}};
+  run(exists);
+  EXPECT_EQ(exists.outcome(0), Outcome::kHit);
+  EXPECT_EQ(exists.code(1), ErrorCode::kUnavailable);
+  EXPECT_EQ(exists.outcome(2), Outcome::kHit);
+  EXPECT_EQ(exists.code(3), ErrorCode::kDeadlineExceeded);
+  EXPECT_EQ(exists.code(4), ErrorCode::kInternal);
+  EXPECT_EQ(exists.outcome(5), Outcome::kHit);
+  EXPECT_EQ(script_->connects, 4);
+  EXPECT_EQ(report().health, Health::kHealthy);
+}
+
+TEST_F(WorkerPoolTest, AConnectionThatNeverWorkedIsAsBadAsNone) {
+  options_.reconnect = {.initial_ns = kPatience, .max_ns = kPatience};
+  script_->on_call = [](Op, const std::string&) -> Status { return kGone; };
+  make_pool();
+  TestBatch exists{Op::kExists, keys(10)};
+  run(exists);
+  for (std::size_t i = 0; i < 10; ++i) EXPECT_EQ(exists.code(i), ErrorCode::kUnavailable);
+  EXPECT_EQ(script_->connects, 1) << "one connection for each item would storm the peer";
+  EXPECT_EQ(report().health, Health::kDown);
+}
+
+TEST_F(WorkerPoolTest, AWorkerWithoutPeerLeavesTilesToThoseThatHaveOne) {
+  options_.scheduler.workers = {2, 1, 1};
+  options_.reconnect = {.initial_ns = kPatience, .max_ns = kPatience};
+  std::atomic<bool> has_failed = false;
+  script_->on_connect = [&](int number) -> Status {
+    if (number == 1) return {};
+    has_failed = true;
+    return kGone;
+  };
+  block(Op::kExists);
+  make_pool();
+  store({"a", "b"});
+  TestBatch first{Op::kExists, {"a", "b"}};
+  submit(first);
+  ASSERT_TRUE(gate_.wait_for_arrivals(1));
+  ASSERT_TRUE(wait_until([&] { return has_failed.load(); }));
+  gate_.open();
+  ASSERT_EQ(reap(), &first.batch);
+  EXPECT_EQ(report().health, Health::kDegraded);
+
+  for (int i = 0; i < 100; ++i) {
+    TestBatch exists{Op::kExists, {"a", "b"}};
+    run(exists);
+    ASSERT_EQ(exists.outcome(0), Outcome::kHit);
+    ASSERT_EQ(exists.outcome(1), Outcome::kHit);
+  }
+}
+
+// ---- Options ------------------------------------------------------------------------------------
+
+TEST_F(WorkerPoolTest, OptionsOutOfBoundsAreRefused) {
+  const auto is_refused = [&](auto change) {
+    WorkerPoolOptions options = options_;
+    change(options);
+    const auto pool = Pool::create(ScriptedBackend{script_}, options);
+    return !pool && pool.error().code == ErrorCode::kInvalidArgument;
+  };
+  EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.workers[1] = 0; }));
+  EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.workers[2] = 1025; }));
+  EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.limits.batches_max = 0; }));
+  EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.failed_keys_max = 0; }));
+  EXPECT_TRUE(is_refused([](auto& options) { options.reconnect.initial_ns = 0; }));
+}
+
+}  // namespace
+}  // namespace larder
