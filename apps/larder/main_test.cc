@@ -166,6 +166,19 @@ TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
   EXPECT_EQ(json["interrupted_by"], "a signal");
 }
 
+TEST_F(LarderTest, AnInterruptedBenchEndsWithWholePairs) {
+  // timeout sends the signal to the program and to its group: two deliveries of one request.
+  const Ended ended =
+      run("bench" + std::string{kMemory} +
+              "--size 64KiB --bytes 32MiB --pairs 1000 --in-flight 1 --json --quiet",
+          "timeout --preserve-status --signal=INT 0.5 ");
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  const auto json = nlohmann::json::parse(ended.output, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << ended.output;
+  EXPECT_EQ(json["interrupted_by"], "a signal");
+  EXPECT_LT(json["series"][0]["pairs"].size(), 1000U);
+}
+
 TEST_F(LarderTest, AResultThatCannotBeWrittenIsAnError) {
   EXPECT_EQ(run("connectors >/dev/full").exit_code, 1);
 }

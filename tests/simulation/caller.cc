@@ -45,8 +45,7 @@ void Caller::violation(std::string what) {
 
 void Caller::trace(const char* format, ...) {
   if (!trace_) return;
-  std::printf("%12llu %8llu  ",
-              static_cast<unsigned long long>(store_.clock().now_ns() / 1000),
+  std::printf("%12llu %8llu  ", static_cast<unsigned long long>(store_.clock().now_ns() / 1000),
               static_cast<unsigned long long>(oracle_.now()));
   std::va_list arguments;
   va_start(arguments, format);

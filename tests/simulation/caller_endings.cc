@@ -62,8 +62,8 @@ void Caller::end(Submission& submission, Item& item, Operation& operation) {
 /// Is this error one that can happen here?
 void Caller::check_error(const Submission& submission, const Item& item) {
   const Batch& batch = submission.batch;
-  const bool may_fail_io = plan_.faults.read_error > 0 || plan_.faults.write_error > 0 ||
-                           plan_.faults.sync_error > 0;
+  const bool may_fail_io =
+      plan_.faults.read_error > 0 || plan_.faults.write_error > 0 || plan_.faults.sync_error > 0;
   bool is_legal = false;
   switch (item.error.code()) {
     case ErrorCode::kDeadlineExceeded:
@@ -149,8 +149,7 @@ void Caller::end_get(const Submission& submission, const Item& item, const Opera
       return;
     case Outcome::kFailed:
       if (item.error.code() == ErrorCode::kSizeMismatch && !plan_.collides) {
-        if (auto wrong =
-                oracle_.check_presence(operation.key, item.value_bytes, operation.invoked);
+        if (auto wrong = oracle_.check_presence(operation.key, item.value_bytes, operation.invoked);
             !wrong.empty()) {
           violation("get, size mismatch: " + wrong);
         }
@@ -228,8 +227,7 @@ void Caller::end_delete(const Item& item, const Operation& operation) {
     return violation("delete: a wrong outcome");
   }
   if (item.outcome == Outcome::kMiss) coverage_.note(Seen::kDeleteOfAbsentKey);
-  const bool is_durable =
-      plan_.path.delete_sync || plan_.path.sync == log_store::SyncMode::kBatch;
+  const bool is_durable = plan_.path.delete_sync || plan_.path.sync == log_store::SyncMode::kBatch;
   oracle_.acknowledge(operation.key, operation.version, is_durable, newest_generation_);
 }
 

@@ -45,7 +45,9 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
 
 }  // namespace
 
-std::string_view name_of(Seen what) noexcept { return kNames[static_cast<std::size_t>(what)]; }
+std::string_view name_of(Seen what) noexcept {
+  return kNames[static_cast<std::size_t>(what)];
+}
 
 void Coverage::add(const Coverage& other) noexcept {
   for (std::size_t i = 0; i < kSeenCount; ++i) counts_[i] += other.counts_[i];

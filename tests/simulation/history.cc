@@ -66,11 +66,12 @@ class History {
   std::uint64_t oldest_ = 0;
   std::uint64_t newest_prepared_ = 0;
   int turns_without_time_ = 0;
-  std::uint64_t life_begun_ = 0;       ///< Step.
+  std::uint64_t life_begun_ = 0;  ///< Step.
   std::uint64_t sync_errors_at_cut_ = 0;
   bool trusts_recovered_ = true;  ///< No failed sync since the last power cut, before this life.
   bool was_cut_ = false;
-  bool is_all_durable_ = false;  ///< What is on the disk: the power was cut, and nobody wrote since.
+  bool is_all_durable_ =
+      false;  ///< What is on the disk: the power was cut, and nobody wrote since.
   bool was_clean_ = false;
   std::set<std::uint64_t> opened_;  ///< Generations that were appended to in this life.
   std::map<std::uint32_t, std::uint64_t> uses_;  ///< Of each segment, in generations.
@@ -107,9 +108,9 @@ void History::observe() {
       caller_.trace("segment %u, generation %llx: %s%s", i,
                     static_cast<unsigned long long>(segment.generation),
                     kStateNames[static_cast<std::size_t>(segment.state)],
-                    segment.sync_failed         ? ", a sync failed"
+                    segment.sync_failed        ? ", a sync failed"
                     : segment.table != nullptr ? ", table in memory"
-                                                : "");
+                                               : "");
     }
     const bool is_open =
         segment.state == SegmentState::kOpen || segment.state == SegmentState::kSealing;
@@ -118,8 +119,7 @@ void History::observe() {
     if (is_open || is_sealed) newest = std::max(newest, segment.generation);
     if (is_open) opened_.insert(segment.generation);
     const bool is_of_this_life = opened_.contains(segment.generation);
-    const bool is_synced =
-        is_sealed && !segment.sync_failed && (is_of_this_life || segment.table == nullptr);
+    const bool is_synced = is_sealed && !segment.sync_failed;
     if (is_open || (is_sealed && !is_synced)) {
       first_unsealed = std::min(first_unsealed, segment.generation);
     } else if (is_sealed && (trusts_recovered_ || is_of_this_life)) {
@@ -194,13 +194,12 @@ bool History::try_open() {
   if (after.read_errors != before.read_errors) oracle_.on_tampering();
   if (opened) return true;
   caller_.trace("open failed: %s", opened.error().text.c_str());
-  const bool may_fail = opened.error().code == ErrorCode::kCancelled ||
-                        after.read_errors + after.write_errors + after.sync_errors +
-                                after.sync_directory_errors + after.allocate_errors +
-                                after.out_of_space !=
-                            before.read_errors + before.write_errors + before.sync_errors +
-                                before.sync_directory_errors + before.allocate_errors +
-                                before.out_of_space;
+  const bool may_fail =
+      opened.error().code == ErrorCode::kCancelled ||
+      after.read_errors + after.write_errors + after.sync_errors + after.sync_directory_errors +
+              after.allocate_errors + after.out_of_space !=
+          before.read_errors + before.write_errors + before.sync_errors +
+              before.sync_directory_errors + before.allocate_errors + before.out_of_space;
   if (!may_fail) caller_.violation("open: " + opened.error().text);
   return false;
 }
@@ -290,8 +289,7 @@ void History::step() {
     caller_.violation("batches wait, the disk has nothing to do, and nobody will wake the path");
   }
   store_.wait(before_ns + kSecond);
-  const bool moved =
-      store_.clock().now_ns() != before_ns || caller_.outstanding() != out_before;
+  const bool moved = store_.clock().now_ns() != before_ns || caller_.outstanding() != out_before;
   turns_without_time_ = moved ? 0 : turns_without_time_ + 1;
   if (turns_without_time_ > kTurnsWithoutTimeMax) {
     caller_.violation("the path turns and turns, and nothing happens");
@@ -308,7 +306,9 @@ void History::squeeze_space() {
   auto file = other->open(kBallast, io::OpenMode::kCreate);
   const auto space = other->space();
   if (file && space) {
-    other->allocate(*file, space->free_bytes - std::min(space->free_bytes, random_.below(2 * plan_.path.segment_bytes)))
+    other
+        ->allocate(*file, space->free_bytes - std::min(space->free_bytes,
+                                                       random_.below(2 * plan_.path.segment_bytes)))
         .ignore("some of it is enough");
   }
 }
@@ -325,7 +325,8 @@ void History::live(std::uint32_t operations) {
       rot(random_, store_.disk());
     }
     const bool is_full = caller_.outstanding() >= plan_.outstanding_max;
-    for (std::uint64_t steps = is_full ? 1 : random_.below(3); steps > 0 && store_.is_alive(); --steps) {
+    for (std::uint64_t steps = is_full ? 1 : random_.below(3); steps > 0 && store_.is_alive();
+         --steps) {
       step();
     }
   }
@@ -508,6 +509,8 @@ HistoryResult History::run() {
 
 }  // namespace
 
-HistoryResult run_history(const HistoryOptions& options) { return History{options}.run(); }
+HistoryResult run_history(const HistoryOptions& options) {
+  return History{options}.run();
+}
 
 }  // namespace larder::simulation

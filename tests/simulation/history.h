@@ -13,7 +13,7 @@ struct HistoryOptions {
 };
 
 struct HistoryResult {
-  std::string failure;  ///< Empty: every rule held.
+  std::string failure;     ///< Empty: every rule held.
   std::uint64_t hash = 0;  ///< Of everything that the disk and the oracle saw.
   std::uint64_t operations = 0;
   std::uint64_t segments_begun = 0;

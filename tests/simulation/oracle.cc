@@ -50,11 +50,11 @@ bool Oracle::holds(std::size_t key, const Write& write, std::span<const std::byt
   if (write.is_delete || write.value_bytes != value.size()) return false;
   if (write.forged != nullptr) return std::ranges::equal(*write.forged, value);
   bool equal = true;
-  for_each_part(value.size(), key, write.version,
-                [&](std::size_t at, std::span<const std::byte> part) {
-                  equal = equal && (part.empty() ||
-                                    std::memcmp(value.data() + at, part.data(), part.size()) == 0);
-                });
+  for_each_part(
+      value.size(), key, write.version, [&](std::size_t at, std::span<const std::byte> part) {
+        equal = equal &&
+                (part.empty() || std::memcmp(value.data() + at, part.data(), part.size()) == 0);
+      });
   return equal;
 }
 
@@ -189,7 +189,9 @@ bool Oracle::was_written_since(std::size_t key, std::uint64_t from) const {
 
 // --- Homes --------------------------------------------------------------------------------------
 
-void Oracle::note_home(std::size_t key, std::uint64_t generation) { keys_[key].home = generation; }
+void Oracle::note_home(std::size_t key, std::uint64_t generation) {
+  keys_[key].home = generation;
+}
 
 void Oracle::note_sealed(std::uint64_t first_unsealed, std::uint64_t since,
                          std::span<const std::uint64_t> sealed) {
@@ -314,17 +316,17 @@ std::string Oracle::describe(std::size_t key) const {
                      std::to_string(state.excused) + ", now " + std::to_string(step_) + ":";
   const std::size_t shown = std::min<std::size_t>(state.writes.size(), 12);
   for (const Write& write : std::span{state.writes}.last(shown)) {
-    text += "\n    version " + std::to_string(write.version) +
-            (write.is_delete ? " delete"
-                             : " set of " + std::to_string(write.value_bytes) + " bytes") +
-            ", steps " + std::to_string(write.invoked) + " to " +
-            (write.returned == UINT64_MAX ? "?" : std::to_string(write.returned)) +
-            (write.state == Write::State::kInFlight       ? ", in flight"
-             : write.state == Write::State::kAcknowledged ? ", acknowledged"
-                                                          : ", failed or unsure") +
-            (write.is_durable ? ", durable" : "") +
-            (write.superseded != UINT64_MAX ? ", superseded at " + std::to_string(write.superseded)
-                                            : "");
+    text +=
+        "\n    version " + std::to_string(write.version) +
+        (write.is_delete ? " delete" : " set of " + std::to_string(write.value_bytes) + " bytes") +
+        ", steps " + std::to_string(write.invoked) + " to " +
+        (write.returned == UINT64_MAX ? "?" : std::to_string(write.returned)) +
+        (write.state == Write::State::kInFlight       ? ", in flight"
+         : write.state == Write::State::kAcknowledged ? ", acknowledged"
+                                                      : ", failed or unsure") +
+        (write.is_durable ? ", durable" : "") +
+        (write.superseded != UINT64_MAX ? ", superseded at " + std::to_string(write.superseded)
+                                        : "");
   }
   return text;
 }

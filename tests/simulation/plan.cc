@@ -19,9 +19,9 @@ std::uint64_t one_of(Random& random, const std::array<std::uint64_t, N>& choices
 void choose_sizes(Random& random, Plan& plan) {
   log_store::PathOptions& path = plan.path;
   const bool has_large_values = random.one_in(24);  // Those that hash threads would hash.
-  path.segment_bytes = has_large_values ? 1024 * kKiB
-                                        : one_of<4>(random, {256 * kKiB, 256 * kKiB, 384 * kKiB,
-                                                             512 * kKiB});
+  path.segment_bytes = has_large_values
+                           ? 1024 * kKiB
+                           : one_of<4>(random, {256 * kKiB, 256 * kKiB, 384 * kKiB, 512 * kKiB});
   path.value_bytes_max = has_large_values
                              ? 300 * kKiB
                              : one_of<4>(random, {12 * kKiB, 24 * kKiB, 40 * kKiB, 64 * kKiB});
@@ -62,7 +62,8 @@ void choose_faults(Random& random, Plan& plan) {
   if (random.one_in(2)) faults.short_transfer = random.unit() * 0.4;
   if (random.one_in(4)) {
     faults.stall = random.unit() * 0.02;
-    faults.stall_ns = one_of<3>(random, {50 * kMillisecond, 300 * kMillisecond, 1500 * kMillisecond});
+    faults.stall_ns =
+        one_of<3>(random, {50 * kMillisecond, 300 * kMillisecond, 1500 * kMillisecond});
   }
 }
 

@@ -58,7 +58,9 @@ StoreUnderTest::StoreUnderTest(const log_store::PathOptions& path_options,
                                const io::SimulatedDiskOptions& disk_options, OnBatch on_batch)
     : path_options_(path_options), on_batch_(std::move(on_batch)), disk_(disk_options, clock_) {}
 
-StoreUnderTest::~StoreUnderTest() { bury(); }
+StoreUnderTest::~StoreUnderTest() {
+  bury();
+}
 
 void StoreUnderTest::bury() noexcept {
   path_.reset();

@@ -18,7 +18,8 @@ namespace larder::simulation {
 /// One LogPath with its clock, its disk and its owner's life: opened, driven, closed, killed, cut
 /// off from power, opened again. Everything follows from the options and the calls.
 ///
-/// Threads: one. Ownership: batches are the caller's; those that were accepted and did not come back
+/// Threads: one. Ownership: batches are the caller's; those that were accepted and did not come
+/// back
 ///   are forgotten when the owner dies.
 class StoreUnderTest final : private log_store::BatchSink {
  public:

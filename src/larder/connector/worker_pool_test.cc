@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -19,7 +18,6 @@ using testing_support::Gate;
 using testing_support::keys;
 using testing_support::kPatience;
 using testing_support::now_ns;
-using testing_support::Script;
 using testing_support::ScriptedBackend;
 using testing_support::TestBatch;
 using testing_support::WorkerPoolTest;
@@ -113,7 +111,7 @@ TEST_F(WorkerPoolTest, ARefusedBatchIsUntouched) {
   TestBatch lookup{Op::kExists, {"a"}};
   run(lookup);
 
-  gate_.open();
+  gate_->open();
   EXPECT_EQ(reap(), &first.batch);
   run(second);
   EXPECT_EQ(counter("batches_in_flight_load"), 0U);
@@ -127,19 +125,15 @@ TEST_F(WorkerPoolTest, ABatchIsCutIntoBalancedTilesOneForEachWorker) {
   options_.scheduler.workers = {1, kWorkers, 1};
   for (const int count : {1, 2, 3, 4, 5, 7, 10, 17}) {
     const int tiles = std::min(count, kWorkers);
-    script_ = std::make_shared<Script>();
-    Gate gate;
+    reset();
     // Every worker is held in its first call until all tiles are taken.
-    script_->on_call = [&gate](Op, const std::string&) {
-      gate.wait();
-      return Status{};
-    };
+    block(Op::kGet);
     make_pool();
     TestBatch get{Op::kGet, keys(count)};
     submit(get);
-    ASSERT_TRUE(gate.wait_for_arrivals(tiles));
+    ASSERT_TRUE(gate_->wait_for_arrivals(tiles));
     EXPECT_EQ(script_->calls().size(), static_cast<std::size_t>(tiles));
-    gate.open();
+    gate_->open();
     ASSERT_EQ(reap(), &get.batch);
     EXPECT_TRUE(has_nothing_to_reap());
 
@@ -155,7 +149,6 @@ TEST_F(WorkerPoolTest, ABatchIsCutIntoBalancedTilesOneForEachWorker) {
     }
     std::ranges::sort(all);
     EXPECT_EQ(all, keys(count));
-    pool_.reset();
   }
 }
 
@@ -194,7 +187,7 @@ TEST_F(WorkerPoolTest, ALookupDoesNotWaitBehindLoads) {
   store({"a"});
   TestBatch get{Op::kGet, keys(100)};
   submit(get);
-  ASSERT_TRUE(gate_.wait_for_arrivals(1));
+  ASSERT_TRUE(gate_->wait_for_arrivals(1));
 
   TestBatch exists{Op::kExists, {"a"}};
   run(exists);
@@ -203,7 +196,7 @@ TEST_F(WorkerPoolTest, ALookupDoesNotWaitBehindLoads) {
   run(set);
   EXPECT_EQ(set.outcome(), Outcome::kDone);
 
-  gate_.open();
+  gate_->open();
   EXPECT_EQ(reap(), &get.batch);
 }
 
@@ -212,7 +205,7 @@ TEST_F(WorkerPoolTest, UrgencyIsWeightedAndNobodyStarves) {
   make_pool();
   TestBatch first{Op::kGet, {"first"}};
   submit(first);
-  ASSERT_TRUE(gate_.wait_for_arrivals(1));
+  ASSERT_TRUE(gate_->wait_for_arrivals(1));
   std::vector<std::unique_ptr<TestBatch>> batches;
   const auto queue = [&](Urgency urgency, const std::string& name, int count) {
     for (int i = 0; i < count; ++i) {
@@ -225,7 +218,7 @@ TEST_F(WorkerPoolTest, UrgencyIsWeightedAndNobodyStarves) {
   queue(Urgency::kStore, "store", 40);
   queue(Urgency::kPrefetch, "prefetch", 40);
   queue(Urgency::kDemand, "demand", 40);
-  gate_.open();
+  gate_->open();
   for (std::size_t i = 0; i < batches.size() + 1; ++i) ASSERT_NE(reap(), nullptr);
 
   std::map<std::string, int> early;
@@ -242,9 +235,9 @@ TEST_F(WorkerPoolTest, UrgencyIsWeightedAndNobodyStarves) {
 // ---- Failed keys --------------------------------------------------------------------------------
 
 TEST_F(WorkerPoolTest, AKeyWhoseGetFailedIsAMissUntilItIsStoredAgain) {
-  std::atomic<bool> is_corrupt = true;
-  script_->on_call = [&](Op op, const std::string& key) -> Status {
-    if (op == Op::kGet && key == "bad" && is_corrupt) {
+  flag_ = true;  // The value is corrupt.
+  script_->on_call = [this](Op op, const std::string& key) -> Status {
+    if (op == Op::kGet && key == "bad" && flag_) {
       return Error{ErrorCode::kCorruption, "script", "checksum"};
     }
     return {};
@@ -269,7 +262,7 @@ TEST_F(WorkerPoolTest, AKeyWhoseGetFailedIsAMissUntilItIsStoredAgain) {
   EXPECT_EQ(exists.outcome(1), Outcome::kHit) << "nothing is touched";
 
   // kIfAbsent would find the value that cannot be read and leave it.
-  is_corrupt = false;
+  flag_ = false;
   TestBatch set{Op::kSet, {"bad", "good"}};
   set.value(0) = "NEW!";
   run(set);

@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -40,21 +41,28 @@ class WorkerPoolTest : public testing::Test {
     options_.reconnect = {.initial_ns = kMillisecond, .max_ns = 4 * kMillisecond};
   }
   ~WorkerPoolTest() override {
-    gate_.open();
+    gate_->open();
     pool_.reset();
     EXPECT_EQ(script_->connections_alive, 0);
     EXPECT_EQ(script_->foreign_thread_uses, 0);
   }
 
+  /// Ends the pool; the next one has a new script and gate.
+  void reset() {
+    gate_->open();
+    pool_.reset();
+    script_ = std::make_shared<Script>();
+    gate_ = std::make_unique<Gate>();
+  }
   void make_pool() {
     auto pool = Pool::create(ScriptedBackend{script_}, options_);
     ASSERT_TRUE(pool) << pool.error().text;
     pool_ = std::move(*pool);
   }
-  /// Calls with this operation wait at gate_.
+  /// Calls with this operation wait at gate_->
   void block(Op blocked) {
     script_->on_call = [this, blocked](Op op, const std::string&) {
-      if (op == blocked) gate_.wait();
+      if (op == blocked) gate_->wait();
       return Status{};
     };
   }
@@ -104,7 +112,10 @@ class WorkerPoolTest : public testing::Test {
 
   WorkerPoolOptions options_;
   std::shared_ptr<Script> script_ = std::make_shared<Script>();
-  Gate gate_;
+  // What a script refers to must outlive the pool's threads, so it is here and not in the test.
+  std::unique_ptr<Gate> gate_ = std::make_unique<Gate>();
+  std::atomic<bool> flag_ = false;
+  std::atomic<std::uint64_t> calls_ = 0;
   std::unique_ptr<Pool> pool_;
 };
 

@@ -21,7 +21,6 @@ using testing_support::kGone;
 using testing_support::kMillisecond;
 using testing_support::kPatience;
 using testing_support::now_ns;
-using testing_support::Script;
 using testing_support::TestBatch;
 using testing_support::WorkerPoolTest;
 
@@ -37,7 +36,7 @@ TEST_F(WorkerPoolTest, QueuedItemsComeBackAtTheDeadlineWhileEveryWorkerIsBlocked
   store({"late"});
   TestBatch blocking{Op::kGet, keys(2)};
   submit(blocking);
-  ASSERT_TRUE(gate_.wait_for_arrivals(2));
+  ASSERT_TRUE(gate_->wait_for_arrivals(2));
 
   TestBatch patient{Op::kGet, {"patient"}};
   TestBatch later{Op::kGet, keys(5)};
@@ -58,7 +57,7 @@ TEST_F(WorkerPoolTest, QueuedItemsComeBackAtTheDeadlineWhileEveryWorkerIsBlocked
   run(exists);
   EXPECT_EQ(exists.outcome(), Outcome::kMiss) << "a late key is a miss for a while";
 
-  gate_.open();
+  gate_->open();
   EXPECT_EQ((std::set{reap(), reap()}), (std::set{&blocking.batch, &patient.batch}));
 }
 
@@ -69,11 +68,11 @@ TEST_F(WorkerPoolTest, ItemsOfARunningTileThatHaveNotBegunFailAfterTheDeadline) 
   TestBatch exists{Op::kExists, keys(3)};
   exists.batch.deadline_ns = now_ns() + 1000 * kMillisecond;
   submit(exists);
-  ASSERT_TRUE(gate_.wait_for_arrivals(1));
+  ASSERT_TRUE(gate_->wait_for_arrivals(1));
   ASSERT_TRUE(wait_until([&] { return now_ns() > exists.batch.deadline_ns; }));
   EXPECT_TRUE(has_nothing_to_reap()) << "the first item is still in its call";
 
-  gate_.open();
+  gate_->open();
   ASSERT_EQ(reap(), &exists.batch);
   EXPECT_EQ(exists.outcome(0), Outcome::kHit) << "what had begun ends as it ends";
   EXPECT_EQ(exists.code(1), ErrorCode::kDeadlineExceeded);
@@ -96,7 +95,7 @@ TEST_F(WorkerPoolTest, CancelGivesAQueuedBatchBackAtOnceAndEndsARunningOneEarly)
   TestBatch queued{Op::kGet, keys(3)};
   TestBatch behind{Op::kGet, keys(1)};
   submit(running);
-  ASSERT_TRUE(gate_.wait_for_arrivals(1));
+  ASSERT_TRUE(gate_->wait_for_arrivals(1));
   submit(queued);
   submit(behind);
 
@@ -107,7 +106,7 @@ TEST_F(WorkerPoolTest, CancelGivesAQueuedBatchBackAtOnceAndEndsARunningOneEarly)
 
   pool_->cancel(running.batch);
   EXPECT_TRUE(has_nothing_to_reap());
-  gate_.open();
+  gate_->open();
   ASSERT_EQ(reap(), &running.batch);
   EXPECT_EQ(running.outcome(0), Outcome::kMiss);
   EXPECT_EQ(running.code(1), ErrorCode::kCancelled);
@@ -119,21 +118,21 @@ TEST_F(WorkerPoolTest, CancelGivesAQueuedBatchBackAtOnceAndEndsARunningOneEarly)
 TEST_F(WorkerPoolTest, CancelOfAHalfTakenBatchGivesOneCompletion) {
   options_.scheduler.workers = {1, 2, 1};
   script_->on_call = [this](Op, const std::string& key) {
-    if (key == "blocks" || key == "key100") gate_.wait();
+    if (key == "blocks" || key == "key100") gate_->wait();
     return Status{};
   };
   make_pool();
   TestBatch blocking{Op::kGet, {"blocks"}};
   submit(blocking);
-  ASSERT_TRUE(gate_.wait_for_arrivals(1));
+  ASSERT_TRUE(gate_->wait_for_arrivals(1));
   TestBatch half{Op::kGet, keys(4)};  // Two tiles, and one worker left.
   submit(half);
-  ASSERT_TRUE(gate_.wait_for_arrivals(2));
+  ASSERT_TRUE(gate_->wait_for_arrivals(2));
 
   pool_->cancel(half.batch);
   EXPECT_TRUE(has_nothing_to_reap());
   EXPECT_EQ(counter("batches_queued_load"), 0U);
-  gate_.open();
+  gate_->open();
   ASSERT_NE(reap(), nullptr);
   ASSERT_NE(reap(), nullptr);
   EXPECT_TRUE(has_nothing_to_reap());
@@ -147,7 +146,7 @@ TEST_F(WorkerPoolTest, StopFailsWhatIsQueuedAndNamesWhatIsStuck) {
   TestBatch running{Op::kSet, keys(2)};
   TestBatch queued{Op::kSet, keys(2)};
   submit(running);
-  ASSERT_TRUE(gate_.wait_for_arrivals(1));
+  ASSERT_TRUE(gate_->wait_for_arrivals(1));
   submit(queued);
 
   EXPECT_EQ(pool_->stop(now_ns() + kMillisecond).error().code(), ErrorCode::kUnavailable);
@@ -162,7 +161,7 @@ TEST_F(WorkerPoolTest, StopFailsWhatIsQueuedAndNamesWhatIsStuck) {
   EXPECT_EQ(pool_->submit(refused.batch).error().code(), ErrorCode::kCancelled);
   EXPECT_EQ(counter("batches_in_flight_lookup"), 0U);
 
-  gate_.open();
+  gate_->open();
   EXPECT_TRUE(pool_->stop(now_ns() + kPatience));
   EXPECT_TRUE(pool_->stop(0));
   ASSERT_EQ(reap(), &running.batch) << "reap() works after stop()";
@@ -176,9 +175,8 @@ TEST_F(WorkerPoolTest, StopFailsWhatIsQueuedAndNamesWhatIsStuck) {
 TEST_F(WorkerPoolTest, UnderRandomLoadEveryBatchComesBackOnceWithEveryItemDecided) {
   options_.scheduler.workers = {2, 3, 2};
   options_.scheduler.limits.batches_max = 64;
-  std::atomic<std::uint64_t> calls = 0;
-  script_->on_call = [&calls](Op, const std::string&) -> Status {
-    const std::uint64_t call = ++calls;
+  script_->on_call = [this](Op, const std::string&) -> Status {
+    const std::uint64_t call = ++calls_;
     if (call % 97 == 0) throw std::runtime_error("now and then");
     if (call % 31 == 0) return kGone;
     if (call % 13 == 0) return Error{ErrorCode::kIo, "script", "read"};
@@ -236,7 +234,7 @@ TEST_F(WorkerPoolTest, UnderRandomLoadEveryBatchComesBackOnceWithEveryItemDecide
 TEST_F(WorkerPoolTest, CancelAndStopRaceWithWorkersWithoutLosingABatch) {
   options_.scheduler.workers = {1, 3, 1};
   for (int round = 0; round < 30; ++round) {
-    script_ = std::make_shared<Script>();
+    reset();
     make_pool();
     std::vector<std::unique_ptr<TestBatch>> batches;
     for (int i = 0; i < 20; ++i) {
@@ -255,7 +253,6 @@ TEST_F(WorkerPoolTest, CancelAndStopRaceWithWorkersWithoutLosingABatch) {
     while (const std::size_t count = pool_->reap(done))
       seen.insert(done.begin(), done.begin() + static_cast<std::ptrdiff_t>(count));
     ASSERT_EQ(seen.size(), batches.size());
-    pool_.reset();
   }
 }
 

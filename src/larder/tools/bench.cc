@@ -167,11 +167,11 @@ class Bench {
       auto made = make_ceiling(value_bytes, keys, has_huge_pages, series);
       if (made) {
         ceiling = std::move(*made);
-      } else {
+      } else if (!is_stopped()) {  // A signal ends fio, too.
         status = made.error();
       }
     }
-    if (status) status = measure_pairs(*phases, keys, ceiling.get(), series);
+    if (status && !is_stopped()) status = measure_pairs(*phases, keys, ceiling.get(), series);
     ceiling.reset();
     progress_.retitle("removing the benchmark's keys");
     phases->remove_all(progress_);
@@ -246,7 +246,7 @@ class Bench {
       return Made{nullptr};
     }
     return make_fio_ceiling(options(), directory_, value_bytes, keys, has_huge_pages,
-                            series.ceiling_search, progress_);
+                            series.ceiling_search, progress_, stop_);
   }
 
   SetupStatus measure_pairs(BenchPhases& phases, std::uint64_t keys, BenchCeiling* ceiling,

@@ -39,11 +39,12 @@ class FioCeiling final : public BenchCeiling {
 
   /// Tries every engine and keeps the fastest. Fails when none works.
   SetupStatus search(const std::vector<FioEngine>& engines, std::uint64_t bytes,
-                     std::map<std::string, double>& found, Progress& progress) {
+                     std::map<std::string, double>& found, Progress& progress,
+                     const std::atomic<bool>& stop) {
     SetupError last_error;
     double best = 0;
     FioEngine best_engine;
-    for (std::size_t i = 0; i < engines.size(); ++i) {
+    for (std::size_t i = 0; i < engines.size() && !stop.load(std::memory_order_relaxed); ++i) {
       progress.update(i, engines.size(), engines[i].label());
       FioJob job = job_;
       job.engine = engines[i];
@@ -118,12 +119,10 @@ FioDirection direction_of(BenchMode mode) {
 
 }  // namespace
 
-SetupResult<std::unique_ptr<BenchCeiling>> make_fio_ceiling(const BenchOptions& options,
-                                                            const std::string& directory,
-                                                            std::uint64_t value_bytes,
-                                                            std::uint64_t keys, bool has_huge_pages,
-                                                            std::map<std::string, double>& search,
-                                                            Progress& progress) {
+SetupResult<std::unique_ptr<BenchCeiling>> make_fio_ceiling(
+    const BenchOptions& options, const std::string& directory, std::uint64_t value_bytes,
+    std::uint64_t keys, bool has_huge_pages, std::map<std::string, double>& search,
+    Progress& progress, const std::atomic<bool>& stop) {
   FioJob job;
   job.has_huge_pages = has_huge_pages;
   job.direction = direction_of(options.mode);
@@ -146,7 +145,7 @@ SetupResult<std::unique_ptr<BenchCeiling>> make_fio_ceiling(const BenchOptions& 
                                                             : FioFile::State::kWritten));
   auto ceiling = std::make_unique<FioCeiling>(std::move(file), job, is_first_turn);
   progress.retitle("looking for fio's best");
-  if (is_searched) LARDER_TRY(ceiling->search(engines, search_bytes, search, progress));
+  if (is_searched) LARDER_TRY(ceiling->search(engines, search_bytes, search, progress, stop));
   return SetupResult<std::unique_ptr<BenchCeiling>>{std::move(ceiling)};
 }
 

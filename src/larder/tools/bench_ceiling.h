@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -26,13 +27,11 @@ class BenchCeiling {
 /// fio in `directory`, over a file as large as a pass and in the same state (written before, or for
 /// a first turn never written), with whichever of fio's engines is the fastest here for this block
 /// size and direction: `search` gets what each of them reached. A latency benchmark is held against
-/// one thread at depth 1.
-SetupResult<std::unique_ptr<BenchCeiling>> make_fio_ceiling(const BenchOptions& options,
-                                                            const std::string& directory,
-                                                            std::uint64_t value_bytes,
-                                                            std::uint64_t keys, bool has_huge_pages,
-                                                            std::map<std::string, double>& search,
-                                                            Progress& progress);
+/// one thread at depth 1. `stop` ends the search early; the ceiling is then of no use.
+SetupResult<std::unique_ptr<BenchCeiling>> make_fio_ceiling(
+    const BenchOptions& options, const std::string& directory, std::uint64_t value_bytes,
+    std::uint64_t keys, bool has_huge_pages, std::map<std::string, double>& search,
+    Progress& progress, const std::atomic<bool>& stop);
 
 /// Whether fio can have huge pages for this benchmark; if not, how many would have to be reserved.
 std::optional<std::uint64_t> huge_pages_missing(const BenchOptions& options,

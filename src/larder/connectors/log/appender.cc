@@ -41,6 +41,7 @@ Admission Appender::make_room(std::uint64_t bytes, std::uint64_t entries,
   ready_.reset();
   Segment& head = state_.segments.at(*head_);
   head.state = SegmentState::kOpen;
+  state_.segments.note_newest(head.generation);
   head.append_offset = state_.grain_bytes();
   head.table = std::make_unique<TableBuilder>();
   return Admission::kStarted;

@@ -50,7 +50,7 @@ void Reclaimer::begin() noexcept {
   for (std::uint32_t i = 0; i < state_.segments.count(); ++i) {
     const Segment& segment = state_.segments.at(i);
     if (segment.state == SegmentState::kSealed && segment.live_records == 0 &&
-        segment.tombstones == 0 && segment.pins == 0) {
+        segment.tombstones == 0 && segment.pins == 0 && state_.segments.is_durably_outranked(i)) {
       is_requested_ = false;
       state_.counters.segments_reclaimed_total.add();
       return state_.segments.push_free(i);

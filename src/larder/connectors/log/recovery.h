@@ -38,6 +38,7 @@ class Recovery {
   SetupStatus open_segment(std::uint32_t number, std::vector<Found>& found);
   void recover(std::uint32_t segment);
   std::optional<std::uint32_t> choose_head(const std::vector<Found>& found);
+  Result<TableTrailer> read_trailer(std::uint32_t segment);
   Result<Table> read_table(std::uint32_t segment, bool with_keys);
   void admit_table(std::uint32_t segment, const Table& table);
   void admit(std::uint32_t segment, const TableEntry& entry);

@@ -36,7 +36,7 @@ void Segments::remove_live(Location location, std::uint64_t value_bytes) noexcep
   Segment& segment = segments_[location.segment];
   const std::uint64_t bytes = record_bytes(value_bytes, geometry_.grain_bytes);
   LARDER_CHECK(segment.live_records > 0 && segment.live_bytes >= bytes);
-  --segment.live_records;
+  if (--segment.live_records == 0) segment.dead_since = newest_generation_;
   segment.live_bytes -= bytes;
   live_bytes_ -= bytes;
 }
@@ -86,6 +86,16 @@ std::uint32_t Segments::absent_count() const noexcept {
 std::uint32_t Segments::files_count() const noexcept {
   return static_cast<std::uint32_t>(
       std::ranges::count_if(segments_, [](const Segment& segment) { return segment.has_file; }));
+}
+
+bool Segments::is_durably_outranked(std::uint32_t segment) const noexcept {
+  const Segment& dead = segments_[segment];
+  return std::ranges::none_of(segments_, [&dead](const Segment& other) {
+    return is_used(other.state) && other.generation > dead.generation &&
+           other.generation <= dead.dead_since &&
+           (other.state == SegmentState::kOpen || other.state == SegmentState::kSealing ||
+            other.sync_failed);
+  });
 }
 
 bool Segments::waits_for_its_copies(std::uint32_t segment) const noexcept {

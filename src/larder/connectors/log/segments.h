@@ -42,6 +42,9 @@ struct Segment {
   std::uint64_t append_offset = 0;
   std::uint64_t live_records = 0;  ///< Index entries that point here.
   std::uint64_t live_bytes = 0;
+  /// The newest generation when its last live record went: what outranks its records stands no
+  /// later.
+  std::uint64_t dead_since = 0;
   /// Deletes in it, and records that were forgotten though nothing later replaced them: while it
   /// has any, it is freed only as the oldest.
   std::uint64_t tombstones = 0;
@@ -96,6 +99,15 @@ class Segments {
   /// from it are synced where they are now.
   bool waits_for_its_copies(std::uint32_t segment) const noexcept;
 
+  /// A generation is appended to, or was found at open.
+  void note_newest(std::uint64_t generation) noexcept {
+    if (generation > newest_generation_) newest_generation_ = generation;
+  }
+  /// Whether what outranks the records of a segment without live ones is synced. Otherwise a power
+  /// cut that takes it would bring back older records than these, were the segment overwritten
+  /// first.
+  bool is_durably_outranked(std::uint32_t segment) const noexcept;
+
   /// The used segment of the lowest generation, whatever its state; nothing in an empty store.
   std::optional<std::uint32_t> oldest() const noexcept;
   /// The used segment of the lowest generation that is >= `generation`.
@@ -106,6 +118,7 @@ class Segments {
   std::vector<Segment> segments_;
   std::deque<std::uint32_t> free_;
   std::uint64_t live_bytes_ = 0;
+  std::uint64_t newest_generation_ = 0;
 };
 
 /// "segment-000042": the name of a segment's file.
