@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "larder/base/check.h"
 
@@ -58,7 +59,9 @@ void TableBuilder::add(const TableEntry& entry, std::string_view key) {
 
 void TableBuilder::sort() {
   if (is_sorted_) return;
-  std::ranges::stable_sort(lines_, {}, [](const Line& line) { return line.entry.grain; });
+  // Deletes of one grain stay in the order in which they came.
+  std::ranges::sort(lines_, {},
+                    [](const Line& line) { return std::pair{line.entry.grain, line.key_at}; });
   is_sorted_ = true;
 }
 
