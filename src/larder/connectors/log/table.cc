@@ -22,7 +22,7 @@ Result<Table> decode_table(const TableTrailer& trailer, std::span<const std::byt
   Table table;
   table.trailer = trailer;
   table.entries.resize(trailer.entry_count);
-  std::memcpy(table.entries.data(), entries.data(), entries_bytes);
+  if (entries_bytes > 0) std::memcpy(table.entries.data(), entries.data(), entries_bytes);
   std::uint64_t keys_bytes = 0;
   std::uint64_t last_grain = 0;
   for (const TableEntry& entry : table.entries) {
