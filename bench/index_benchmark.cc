@@ -68,7 +68,7 @@ std::vector<std::uint64_t> looked_for() {
 }
 
 void report_hits(benchmark::State& state, std::uint64_t hits) {
-  const auto looked = static_cast<double>(state.iterations() * kBatch);
+  const auto looked = static_cast<double>(state.iterations()) * static_cast<double>(kBatch);
   state.SetItemsProcessed(static_cast<std::int64_t>(looked));
   state.counters["hits"] = static_cast<double>(hits) / looked;
 }

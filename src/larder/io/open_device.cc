@@ -97,7 +97,7 @@ SetupResult<std::unique_ptr<Device>> open_device(const DeviceOptions& options) {
   LARDER_ASSIGN(const Choice choice, choice_of_environment());
   LARDER_ASSIGN(PosixDirectory directory, PosixDirectory::open(options));
   if (choice == Choice::kThreads) {
-    return open_over_threads(options, std::move(directory), "LARDER_IO=threads was asked for");
+    return open_over_threads(options, std::move(directory), {});
   }
   auto uring = UringDevice::create(options, directory);
   if (uring) return std::unique_ptr<Device>{std::move(*uring)};
