@@ -68,7 +68,7 @@ constexpr std::array kParameters = {
                   "when it has not; yes makes a missing one an error."},
     Parameter{.name = "depth",
               .kind = ParameterKind::kInteger,
-              .default_text = "64",
+              .default_text = "128",
               .minimum = "1",
               .maximum = "1024",
               .help = "Transfers that the disk has at once."},

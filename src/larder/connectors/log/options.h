@@ -23,7 +23,7 @@ struct PathOptions {
       1U << 20;  ///< Adjacent small records are written together up to this.
   std::uint64_t staging_bytes = 64U << 20;  ///< Bounce memory for buffers that miss the alignment.
   std::uint32_t hash_threads = 1;           ///< 0: in line.
-  std::uint32_t depth = 64;                 ///< Transfers in flight.
+  std::uint32_t depth = 128;                ///< Transfers in flight.
   std::uint64_t min_free_bytes = 0;         ///< Floor of free space on the file system.
   std::uint64_t index_bytes_max = std::uint64_t{64} << 30;
   std::uint64_t stall_ns = 5'000'000'000;

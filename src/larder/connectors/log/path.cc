@@ -206,8 +206,9 @@ void LogPath::turn() noexcept {
   // What waits for transfers or memory comes before what would take them.
   appender_.pump();
   loads_.pump();
+  reclaimer_
+      .turn();  // Few moves at a time, which callers that take every transfer must not starve.
   schedule();
-  reclaimer_.turn();
   scanner_.turn();
   // Without hash threads it is done already, and nobody will wake us for it.
   while (state_.options.hash_threads == 0 && take_hashed()) {

@@ -7,10 +7,12 @@
 namespace larder::log_store {
 namespace {
 
-/// Reclaim begins below this many free segments; moves are made only from kFreeForMoves on (L10).
-constexpr std::uint32_t kFreeWanted = 3;
+/// Moves are made only from this many free segments on (L10).
 constexpr std::uint32_t kFreeForMoves = 2;
+/// At most this share of the segments is kept free.
+constexpr std::uint32_t kFreeShare = 16;
 constexpr std::uint32_t kMovesInFlightMax = 8;
+constexpr std::uint32_t kTablesAhead = 4;
 
 std::span<const std::byte> as_bytes(std::string_view text) noexcept {
   return std::as_bytes(std::span{text.data(), text.size()});
@@ -18,8 +20,15 @@ std::span<const std::byte> as_bytes(std::string_view text) noexcept {
 
 }  // namespace
 
+Reclaimer::TableRead::TableRead(PathState& state, std::uint32_t segment_number)
+    : segment(segment_number),
+      generation(state.segments.at(segment_number).generation),
+      reader(state) {
+  reader.start(segment);
+}
+
 Reclaimer::Reclaimer(PathState& state, Loads& loads, Appender& appender)
-    : state_(state), loads_(loads), appender_(appender), reader_(state) {
+    : state_(state), loads_(loads), appender_(appender) {
   for (std::uint32_t i = 0; i < kMovesInFlightMax; ++i) {
     moves_.push_back(std::make_unique<Move>());
     Move& move = *moves_.back();
@@ -30,13 +39,21 @@ Reclaimer::Reclaimer(PathState& state, Loads& loads, Appender& appender)
   }
 }
 
+bool Reclaimer::is_quiet() const noexcept {
+  return moves_in_flight_ == 0 && (read_ == nullptr || !read_->reader.is_busy()) &&
+         std::ranges::none_of(reads_ahead_,
+                              [](const auto& read) { return read->reader.is_busy(); });
+}
+
 void Reclaimer::turn() noexcept {
+  const std::uint32_t free = appender_.free_segments();
   if (!victim_) {
     if (is_stopping_) return;
-    if (appender_.free_segments() >= kFreeWanted && !is_requested_) return;
+    if (free >= free_wanted_ && !is_requested_) return;
     begin();
   }
   if (!victim_) return;
+  free_lowest_ = std::min(free_lowest_, free);
   if (!has_table_) on_table();
   if (!has_table_) return;
   for (const auto& move : moves_) {
@@ -63,13 +80,40 @@ void Reclaimer::begin() noexcept {
   victim_ = oldest;
   state_.segments.at(*victim_).state = SegmentState::kReclaiming;
   has_table_ = false;
-  reader_.start(*victim_);
+  const auto is_victims = [&](const auto& read) {
+    return read->segment == *victim_ && read->generation == state_.segments.at(*victim_).generation;
+  };
+  const auto ahead = std::ranges::find_if(reads_ahead_, is_victims);
+  if (ahead == reads_ahead_.end()) {
+    read_ = std::make_unique<TableRead>(state_, *victim_);
+  } else {
+    read_ = std::move(*ahead);
+    reads_ahead_.erase(ahead);
+  }
+  read_ahead();
+}
+
+void Reclaimer::read_ahead() noexcept {
+  std::erase_if(reads_ahead_, [&](const auto& read) {
+    const Segment& segment = state_.segments.at(read->segment);
+    return segment.generation != read->generation && !read->reader.is_busy();
+  });
+  std::uint64_t generation = state_.segments.at(*victim_).generation;
+  while (reads_ahead_.size() < kTablesAhead) {
+    const auto next = state_.segments.oldest_from(generation + 1);
+    if (!next || state_.segments.at(*next).state != SegmentState::kSealed) return;
+    generation = state_.segments.at(*next).generation;
+    const auto is_next = [&](const auto& read) { return read->generation == generation; };
+    if (std::ranges::any_of(reads_ahead_, is_next)) continue;
+    reads_ahead_.push_back(std::make_unique<TableRead>(state_, *next));
+  }
 }
 
 void Reclaimer::on_table() noexcept {
-  auto table = reader_.take();
+  auto table = read_->reader.take();
   if (!table) return;
   has_table_ = true;
+  read_.reset();
   if (*table) {
     table_ = std::move(**table);
     return choose(table_);
@@ -144,9 +188,6 @@ void Reclaimer::start_moves() noexcept {
     if (!may_move()) {
       drop(candidate.fingerprint, candidate.source,
            std::string_view{table_.keys}.substr(candidate.key_at, candidate.key_bytes));
-    } else if (moves_in_flight_ > 0 && (moves_in_flight_ == kMovesInFlightMax ||
-                                        state_.transfers.available() < state_.options.depth / 2)) {
-      return;  // Callers first; but one move is always under way.
     } else if (!start_move(candidate)) {
       return;
     }
@@ -154,7 +195,7 @@ void Reclaimer::start_moves() noexcept {
   }
 }
 
-/// False when the move has to wait for memory or a transfer.
+/// False when the move has to wait for another to end, for memory, or for a transfer.
 bool Reclaimer::start_move(const Candidate& candidate) noexcept {
   const auto entry = state_.index.find(candidate.fingerprint);
   if (!entry || entry->location != candidate.source) return true;  // Something newer came.
@@ -266,6 +307,21 @@ void Reclaimer::finish() noexcept {
   state_.segments.push_free(*victim_);
   victim_.reset();
   table_ = {};
+  adapt();
+}
+
+/// Reclaim that ran into a shortage began too late.
+void Reclaimer::adapt() noexcept {
+  const std::uint32_t count = state_.segments.files_max();
+  const bool was_short = free_lowest_ < kFreeForMoves;
+  free_lowest_ = UINT32_MAX;
+  if (was_short) {
+    reclaimed_in_plenty_ = 0;
+    free_wanted_ = std::min(2 * free_wanted_, std::max(kFreeWantedMin, count / kFreeShare));
+  } else if (++reclaimed_in_plenty_ >= count) {
+    reclaimed_in_plenty_ = 0;
+    free_wanted_ = std::max(free_wanted_ - 1, kFreeWantedMin);
+  }
 }
 
 }  // namespace larder::log_store

@@ -9,7 +9,7 @@
 namespace larder::log_store {
 namespace {
 
-constexpr std::size_t kReapedAtOnce = 64;
+constexpr std::size_t kReapedAtOnce = 16;
 
 /// Calls visit(bytes of one slice inside [from, to)) in order.
 template <class Visitor>
@@ -68,6 +68,7 @@ void Transfers::submit(Transfer& transfer) noexcept {
     newest_ = &transfer;
   }
   ++in_flight_;
+  bytes_in_flight_ += transfer.bytes;
   device_.submit(transfer.request);
 }
 
@@ -77,22 +78,18 @@ void Transfers::release(Transfer& transfer) noexcept {
   free_.push_back(&transfer);
 }
 
-std::size_t Transfers::poll() noexcept {
+void Transfers::poll() noexcept {
   std::array<io::Request*, kReapedAtOnce> done{};
-  std::size_t total = 0;
-  for (;;) {
-    const std::size_t count = device_.reap(done);
-    for (std::size_t i = 0; i < count; ++i) {
-      Transfer& transfer = *static_cast<Transfer*>(done[i]->user_data);
-      if (transfer.request.operation != io::Operation::kSync) {
-        (transfer.earlier == nullptr ? oldest_ : transfer.earlier->later) = transfer.later;
-        (transfer.later == nullptr ? newest_ : transfer.later->earlier) = transfer.earlier;
-      }
-      --in_flight_;
-      transfer.sink->on_transfer(transfer);
+  const std::size_t count = device_.reap(done);
+  for (std::size_t i = 0; i < count; ++i) {
+    Transfer& transfer = *static_cast<Transfer*>(done[i]->user_data);
+    if (transfer.request.operation != io::Operation::kSync) {
+      (transfer.earlier == nullptr ? oldest_ : transfer.earlier->later) = transfer.later;
+      (transfer.later == nullptr ? newest_ : transfer.later->earlier) = transfer.earlier;
     }
-    total += count;
-    if (count < done.size()) return total;
+    --in_flight_;
+    bytes_in_flight_ -= transfer.bytes;
+    transfer.sink->on_transfer(transfer);
   }
 }
 

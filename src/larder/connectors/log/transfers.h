@@ -49,26 +49,32 @@ struct Transfer {
   bool succeeded() const noexcept { return request.sys_errno == 0 && request.bytes_done == bytes; }
 };
 
-/// Hands requests to the device, bounded in number, and results to their sinks.
+/// Hands requests to the device, bounded in number and bytes, and results to their sinks.
 ///
-/// `depth` bounds what records move; the store's own few transfers (headers, tables, syncs) are not
-/// bound by it, so that they never wait for callers' I/O.
-/// Threads: the path's one.
+/// `depth` and kBytesInFlightMax bound what records move: small transfers need many in flight,
+/// large ones few, and whatever the device has already taken no urgency can overtake. The store's
+/// own few transfers (headers, tables, syncs) are not bound, so that they never wait for callers'
+/// I/O. Threads: the path's one.
 class Transfers {
  public:
+  static constexpr std::uint64_t kBytesInFlightMax = std::uint64_t{128} << 20;
+
   Transfers(io::Device& device, const Clock& clock, std::uint32_t depth);
 
-  /// For records; null when `depth` is reached.
+  /// For records; null when `depth` or the bytes are reached.
   Transfer* acquire() noexcept;
   /// For the store's own, which its callers bound; never null.
   Transfer* acquire_internal() noexcept;
-  std::uint32_t available() const noexcept { return depth_ > in_use_ ? depth_ - in_use_ : 0; }
+  std::uint32_t available() const noexcept {
+    return depth_ > in_use_ && bytes_in_flight_ < kBytesInFlightMax ? depth_ - in_use_ : 0;
+  }
   /// The caller has filled operation, file, offset, vectors and sink.
   void submit(Transfer& transfer) noexcept;
   void release(Transfer& transfer) noexcept;
 
-  /// Hands out what has ended; returns how many.
-  std::size_t poll() noexcept;
+  /// Hands out some of what has ended, few enough that the device gets new work meanwhile; what is
+  /// left makes Device::wait() return at once.
+  void poll() noexcept;
   std::uint32_t in_flight() const noexcept { return in_flight_; }
   /// When the oldest read or write in flight was submitted; kNever when there is none. Syncs do not
   /// count: one may rightly take long.
@@ -84,6 +90,7 @@ class Transfers {
   std::vector<Transfer*> free_;
   std::uint32_t in_use_ = 0;  ///< Acquired, the reserve included.
   std::uint32_t in_flight_ = 0;
+  std::uint64_t bytes_in_flight_ = 0;
   Transfer* oldest_ = nullptr;
   Transfer* newest_ = nullptr;
 };
