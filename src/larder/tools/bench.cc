@@ -24,6 +24,8 @@ namespace {
 
 constexpr double kColdShare = 0.98;
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
+/// Enough for every disk's depth at small values, and no more than memory at large ones.
+constexpr std::uint64_t kInFlightBytes = std::uint64_t{256} << 20;
 
 constexpr std::array<std::pair<std::string_view, BenchMode>, 5> kModes = {{
     {"load", BenchMode::kLoad},
@@ -154,10 +156,17 @@ class Bench {
   SetupStatus measure_series(std::uint64_t value_bytes) {
     BenchSeries series;
     const bool has_huge_pages = choose_pages(value_bytes, series);
+    BenchOptions phase_options = options();
+    if (phase_options.in_flight == 0) {
+      const std::uint64_t batches = kInFlightBytes / (value_bytes * options().batch);
+      phase_options.in_flight =
+          static_cast<std::uint32_t>(std::clamp<std::uint64_t>(batches, 2, 16));
+    }
     LARDER_ASSIGN(
         const std::unique_ptr<BenchPhases> phases,
-        BenchPhases::create(options(), value_bytes, connector_, disk_, has_huge_pages, stop_));
+        BenchPhases::create(phase_options, value_bytes, connector_, disk_, has_huge_pages, stop_));
     series.value_bytes = value_bytes;
+    series.in_flight = phase_options.in_flight;
     const std::uint64_t keys = keys_per_pass(value_bytes, series.notes);
     series.bytes_per_pass = keys * value_bytes;
     fill(*phases, keys, series);

@@ -22,7 +22,7 @@ struct BenchOptions {
   BenchMode mode = BenchMode::kLoad;
   std::vector<std::uint64_t> value_bytes = {std::uint64_t{1} << 20};
   std::uint32_t batch = 16;
-  std::uint32_t in_flight = 2;  ///< Batches.
+  std::uint32_t in_flight = 0;  ///< Batches; 0: as many as make 256 MiB, 2 to 16.
   std::uint64_t bytes = 0;  ///< Per phase; 0: max(1 GiB, 2 x last-level cache), less where no room.
   std::uint32_t pairs = 7;
   std::uint32_t slices = 1;
@@ -87,6 +87,7 @@ Spread spread_of(std::vector<double> values);
 /// One size of value.
 struct BenchSeries {
   std::uint64_t value_bytes = 0;
+  std::uint32_t in_flight = 0;  ///< Batches.
   std::uint64_t bytes_per_pass = 0;
   std::vector<BenchPair> pairs;
   std::string ceiling;                            ///< What it is; empty: there is none.

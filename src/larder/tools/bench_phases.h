@@ -66,7 +66,7 @@ class BenchPhases {
   void set_new_keys(Slot& slot, std::uint64_t count);
   std::uint64_t random_known_key(std::uint64_t window);
 
-  const BenchOptions& options_;
+  const BenchOptions options_;
   const std::uint64_t value_bytes_;
   Connector& connector_;
   const std::optional<Disk> disk_;

@@ -120,7 +120,7 @@ std::string ceiling_text(const BenchOptions& options, const BenchSeries& series,
 std::string series_text(const BenchOptions& options, const BenchSeries& series) {
   std::string text = fmt::format(
       "{} {}: batch {}, {} in flight, {} a pass, {} of {} pairs\n", bench_mode_name(options.mode),
-      format_bytes_exact(series.value_bytes), options.batch, options.in_flight,
+      format_bytes_exact(series.value_bytes), options.batch, series.in_flight,
       format_bytes(series.bytes_per_pass), series.pairs.size(), options.pairs);
   for (const std::string& note : series.notes) text += "  note: " + note + "\n";
   if (series.pairs.empty()) return text;
@@ -192,11 +192,14 @@ nlohmann::json pair_json(const BenchPair& pair) {
 }
 
 nlohmann::json series_json(const BenchSeries& series) {
-  nlohmann::json json = {
-      {"value_bytes", series.value_bytes}, {"bytes_per_pass", series.bytes_per_pass},
-      {"ceiling", series.ceiling},         {"ceiling_search_gb_per_second", series.ceiling_search},
-      {"counters", series.counters},       {"notes", series.notes},
-      {"pairs", nlohmann::json::array()}};
+  nlohmann::json json = {{"value_bytes", series.value_bytes},
+                         {"in_flight", series.in_flight},
+                         {"bytes_per_pass", series.bytes_per_pass},
+                         {"ceiling", series.ceiling},
+                         {"ceiling_search_gb_per_second", series.ceiling_search},
+                         {"counters", series.counters},
+                         {"notes", series.notes},
+                         {"pairs", nlohmann::json::array()}};
   json["gb_per_second"] = spread_json(
       spread_over(series.pairs, [](const BenchPair& pair) { return pair.ours.gb_per_second(); }));
   if (const auto ratio = series.ratio()) json["ratio"] = spread_json(*ratio);
@@ -253,7 +256,6 @@ std::string to_json(const BenchResult& result) {
                          {"properties", result.properties},
                          {"mode", std::string{bench_mode_name(options.mode)}},
                          {"batch", options.batch},
-                         {"in_flight", options.in_flight},
                          {"slices", options.slices},
                          {"unaligned_bytes", options.unaligned_bytes},
                          {"first_turn", options.is_first_turn},
