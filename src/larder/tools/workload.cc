@@ -11,6 +11,7 @@ namespace larder::tools {
 namespace {
 
 constexpr std::size_t kStampInterval = 4096;
+constexpr std::uint64_t kHugePage = std::uint64_t{2} << 20;
 constexpr std::uint64_t kOffsetMask = (std::uint64_t{1} << 40) - 1;
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t multiple) {
@@ -38,7 +39,10 @@ SetupResult<ValueBuffers> ValueBuffers::create(const WorkloadShape& shape, std::
   const std::uint64_t stride = round_up(piece + shape.unaligned_bytes, shape.alignment) + gap;
   const std::uint64_t value_stride =
       stride * (shape.slices - 1) + round_up(last + shape.unaligned_bytes, shape.alignment) + gap;
-  auto memory = AlignedBuffer::create(value_stride * count, shape.alignment);
+  // Less than a huge page would be small pages, however much huge ones are wanted.
+  const std::uint64_t bytes =
+      round_up(value_stride * count, shape.has_huge_pages ? kHugePage : shape.alignment);
+  auto memory = AlignedBuffer::create(bytes, shape.alignment);
   if (!memory) {
     return SetupError{memory.error().code(),
                       fmt::format("no memory for {} values of {}: use a smaller --batch or "
@@ -52,11 +56,11 @@ SetupResult<ValueBuffers> ValueBuffers::create(const WorkloadShape& shape, std::
   }
   for (std::uint32_t buffer = 0; buffer < count; ++buffer) {
     for (std::uint32_t slice = 0; slice < shape.slices; ++slice) {
-      const std::uint64_t bytes = slice + 1 == shape.slices ? last : piece;
+      const std::uint64_t slice_bytes = slice + 1 == shape.slices ? last : piece;
       std::byte* const data =
           buffers.memory_.data() + buffer * value_stride + slice * stride + shape.unaligned_bytes;
-      buffers.slices_.push_back(Slice{data, bytes});
-      if (is_filled) buffers.pattern_.fill(seed_of(buffer, slice), {data, bytes});
+      buffers.slices_.push_back(Slice{data, slice_bytes});
+      if (is_filled) buffers.pattern_.fill(seed_of(buffer, slice), {data, slice_bytes});
     }
   }
   return SetupResult<ValueBuffers>{std::move(buffers)};
