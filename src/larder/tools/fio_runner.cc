@@ -269,21 +269,19 @@ SetupResult<FioFile> FioFile::create(const std::string& directory, std::uint64_t
     fd.reset(::open(path.c_str(), kFlags, 0600));
   }
   if (!fd) return failed_call(path);
-  FioFile file{path, is_direct};
+  if (::unlink(path.c_str()) != 0) return failed_call(path);
   const int error = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes));
   if (error != 0) {
     errno = error;
     return failed_call(path + ": reserving " + format_bytes(bytes));
   }
   if (state == State::kWritten) LARDER_TRY(write_all(fd.get(), bytes));
-  return SetupResult<FioFile>{std::move(file)};
+  return SetupResult<FioFile>{FioFile{std::move(fd), is_direct}};
 }
 
-FioFile::FioFile(FioFile&& other) noexcept
-    : path_(std::exchange(other.path_, {})), is_direct_(other.is_direct_) {}
-
-FioFile::~FioFile() {
-  if (!path_.empty()) ::unlink(path_.c_str());
-}
+FioFile::FioFile(UniqueFd fd, bool is_direct)
+    : fd_(std::move(fd)),
+      path_(fmt::format("/proc/{}/fd/{}", ::getpid(), fd_.get())),
+      is_direct_(is_direct) {}
 
 }  // namespace larder::tools

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "larder/base/result.h"
+#include "larder/base/unique_fd.h"
 
 namespace larder::tools {
 
@@ -60,7 +61,8 @@ bool is_fio_installed();
 /// kUnavailable with fio's own words when it fails.
 SetupResult<FioResult> run_fio(const FioJob& job, const std::string& file);
 
-/// The file that fio measures on: beside the store's own, removed when this goes.
+/// The file that fio measures on: on the file system of the store. It has no name there, so that
+/// nothing is left behind however this process ends; fio opens it through /proc.
 class FioFile {
  public:
   enum class State : std::uint8_t {
@@ -72,17 +74,14 @@ class FioFile {
   static SetupResult<FioFile> create(const std::string& directory, std::uint64_t bytes,
                                      State state);
 
-  FioFile(FioFile&& other) noexcept;
-  FioFile& operator=(FioFile&&) = delete;
-  ~FioFile();
-
   const std::string& path() const noexcept { return path_; }
   /// Whether the file system takes O_DIRECT.
   bool is_direct() const noexcept { return is_direct_; }
 
  private:
-  FioFile(std::string path, bool is_direct) : path_(std::move(path)), is_direct_(is_direct) {}
+  FioFile(UniqueFd fd, bool is_direct);
 
+  UniqueFd fd_;
   std::string path_;
   bool is_direct_ = true;
 };
