@@ -12,6 +12,9 @@ target_compile_options(
             -Werror
             -fno-omit-frame-pointer
             $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
+if(LARDER_BREAKABLE)
+  target_compile_definitions(larder_flags INTERFACE LARDER_BREAKABLE)
+endif()
 if(LARDER_SANITIZE)
   string(REPLACE ";" "," larder_sanitizers "${LARDER_SANITIZE}")
   target_compile_options(larder_flags INTERFACE -fsanitize=${larder_sanitizers} -fno-sanitize-recover=undefined)

@@ -1,68 +1,15 @@
-#include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <array>
-#include <cstdio>
-#include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "apps/larder/cli_test_support.h"
+
+namespace larder::cli {
 namespace {
-
-struct Ended {
-  int exit_code = -1;
-  std::string output;  ///< Standard output.
-  std::string errors;  ///< Standard error.
-};
-
-/// Runs the program that was built beside this test, as a shell would.
-class LarderTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "/larder_cli_XXXXXX";
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    directory_ = pattern;
-    trace_ = directory_ + "/trace.jsonl";
-    std::ofstream trace{trace_};
-    for (int i = 0; i < 50; ++i) {
-      trace << R"({"timestamp": )" << i << R"(, "input_length": 1024, "output_length": 1, )"
-            << R"("hash_ids": [0, )" << i % 7 + 1 << "]}\n";
-    }
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
-  Ended run(const std::string& arguments, const std::string& before = "") const {
-    const std::string errors_path = directory_ + "/errors";
-    const std::string line =
-        before + "'" LARDER_BINARY "' " + arguments + " 2>'" + errors_path + "'";
-    Ended ended;
-    FILE* const pipe = ::popen(line.c_str(), "r");
-    if (pipe == nullptr) return ended;
-    std::array<char, 4096> buffer;
-    for (std::size_t count = 0; (count = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) {
-      ended.output.append(buffer.data(), count);
-    }
-    const int status = ::pclose(pipe);
-    if (WIFEXITED(status)) ended.exit_code = WEXITSTATUS(status);
-    std::ifstream errors{errors_path};
-    ended.errors.assign(std::istreambuf_iterator<char>{errors}, std::istreambuf_iterator<char>{});
-    return ended;
-  }
-
-  std::string directory_;
-  std::string trace_;
-};
 
 constexpr const char* kMemory = " 'memory:?capacity=64MiB' ";
 constexpr const char* kCorrupt =
     R"( '{"type":"fault","inner":{"type":"memory","capacity":"64MiB"},"corrupt_rate":1}' )";
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 TEST_F(LarderTest, AGoodReplayExitsWith0AndPrintsOnlyTheResult) {
   const Ended ended = run("replay " + trace_ + kMemory);
@@ -130,7 +77,8 @@ TEST_F(LarderTest, NoCommandShowsTheHelpAndExitsWith2) {
 }
 
 TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
-  for (const char* const command : {"replay", "bench", "connectors"}) {
+  for (const char* const command :
+       {"replay", "bench", "inspect", "doctor", "format", "connectors"}) {
     const Ended ended = run(std::string{command} + " --help");
     EXPECT_EQ(ended.exit_code, 0);
     EXPECT_TRUE(has(ended.output, std::string{"  larder "} + command)) << ended.output;
@@ -184,3 +132,4 @@ TEST_F(LarderTest, AResultThatCannotBeWrittenIsAnError) {
 }
 
 }  // namespace
+}  // namespace larder::cli

@@ -247,6 +247,34 @@ std::unique_ptr<Connector> make_broken_connector(Defect defect, std::uint64_t ca
   return std::make_unique<BrokenConnector>(defect, options);
 }
 
+Subject broken_subject(Defect defect) {
+  const auto opener = [defect](std::uint64_t capacity_bytes, std::uint64_t batches_max,
+                               std::uint64_t bytes_max) -> Open {
+    return [=]() -> SetupResult<std::unique_ptr<Connector>> {
+      return make_broken_connector(defect, capacity_bytes, batches_max, bytes_max);
+    };
+  };
+  Subject subject;
+  subject.name = name_of(defect);
+  subject.open = opener(256U << 20, 4096, std::uint64_t{4} << 30);
+  subject.open_small = opener(1U << 20, 4096, std::uint64_t{4} << 30);
+  subject.open_limited = opener(256U << 20, kLimitedBatches, kLimitedBytes);
+  // A lost batch is waited for in many cases; memory answers at once.
+  subject.patience_ns = 50'000'000;
+  return subject;
+}
+
+std::string first_failure(const Subject& subject) {
+  for (const Case& test_case : conformance_cases()) {
+    if (!applies(test_case, subject)) continue;
+    const CaseResult result = run_case(test_case, subject);
+    if (!result.failures.empty()) {
+      return std::string{test_case.name} + ": " + result.failures.front();
+    }
+  }
+  return {};
+}
+
 std::string_view name_of(Defect defect) {
   constexpr std::array<std::string_view, static_cast<std::size_t>(Defect::kCount)> kNames{
       "None",

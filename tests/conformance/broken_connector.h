@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "larder/connector/connector.h"
+#include "tests/conformance/conformance.h"
 
 namespace larder::conformance {
 
@@ -49,5 +51,10 @@ std::string_view name_of(Defect defect);
 std::unique_ptr<Connector> make_broken_connector(Defect defect, std::uint64_t capacity_bytes,
                                                  std::uint64_t batches_max,
                                                  std::uint64_t bytes_max);
+
+/// The same as the suite wants it.
+Subject broken_subject(Defect defect);
+/// The first case that fails, with what it says; empty when none does.
+std::string first_failure(const Subject& subject);
 
 }  // namespace larder::conformance

@@ -5,7 +5,8 @@
 #include <cstring>
 
 #include "larder/base/check.h"
-#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/fingerprint.h"
+#include "tests/simulation/forgery.h"
 
 namespace larder::simulation {
 namespace {
@@ -24,15 +25,39 @@ Caller::Caller(const Plan& plan, Random& random, StoreUnderTest& store, Oracle& 
       store_(store),
       oracle_(oracle),
       coverage_(coverage),
-      trace_(trace) {
-  for (std::size_t i = 0; i < plan.keys; ++i) {
-    std::string key = "key-" + std::to_string(i);
-    if (i % 7 == 0) {  // Of any length and with any bytes; the last one keeps it apart.
-      key.resize(1 + random_.below(kKeyBytesMax));
-      key.back() = static_cast<char>(0x80 + i);
+      trace_(trace) {}
+
+void Caller::name_keys() {
+  if (!keys_.empty()) return;
+  const log_store::Superblock& superblock = store_.path().superblock();
+  const std::uint64_t mask = plan_.path.fingerprint_mask_for_test;
+  for (std::size_t i = 0; i < plan_.keys; ++i) {
+    const bool is_twin = i == kTwins[1];
+    for (std::uint64_t tries = 0;; ++tries) {
+      std::string key = "key-" + std::to_string(i);
+      if (tries > 0) key += "-" + std::to_string(tries);
+      if (i % 7 == 0) {  // Of any length and with any bytes; the last one keeps it apart.
+        key.resize(1 + random_.below(kKeyBytesMax));
+        key.back() = static_cast<char>(0x80 + i);
+      }
+      auto fingerprint =
+          log_store::fingerprint_of(std::as_bytes(std::span{key}), superblock.fingerprint_seed);
+      fingerprint = {.low = fingerprint.low & mask, .high = fingerprint.high & mask};
+      const bool fits = is_twin
+                            ? fingerprint == fingerprints_[kTwins[0]]
+                            : std::ranges::find(fingerprints_, fingerprint) == fingerprints_.end();
+      if (!fits && (is_twin || !plan_.all_collide)) continue;
+      fingerprints_.push_back(fingerprint);
+      keys_.push_back(std::move(key));
+      break;
     }
-    keys_.push_back(std::move(key));
+    if (is_shared(i)) oracle_.share(i);
   }
+}
+
+std::uint64_t Caller::keys_like(std::size_t key) const {
+  if (key >= fingerprints_.size()) return 0;
+  return static_cast<std::uint64_t>(std::ranges::count(fingerprints_, fingerprints_[key]));
 }
 
 std::span<const std::byte> Caller::key(std::size_t index) const {
@@ -60,6 +85,14 @@ std::size_t Caller::choose_key() {
   // A few hot keys, so that operations on one key meet.
   if (random_.one_in(3)) return static_cast<std::size_t>(random_.below(5));
   return static_cast<std::size_t>(random_.below(plan_.keys));
+}
+
+std::size_t Caller::choose_key_to_set() {
+  constexpr std::uint64_t kHotKeys = 4;
+  if (plan_.has_hot_keys && !random_.one_in(16)) {
+    return static_cast<std::size_t>(random_.below(kHotKeys));
+  }
+  return choose_key();
 }
 
 std::uint64_t Caller::choose_value_bytes() {
@@ -150,29 +183,11 @@ void Caller::lay_out(Operation& operation, std::uint64_t bytes) {
   }
 }
 
-/// A value that holds what stands on the disk: headers with a good MAC, in the wrong place.
-std::shared_ptr<const std::vector<std::byte>> Caller::forge(std::uint64_t value_bytes) {
-  auto value = std::make_shared<std::vector<std::byte>>(value_bytes);
-  random_.fill(*value);
-  const auto names = store_.disk().names();
-  for (std::uint64_t at = 0; at + 4096 <= value_bytes; at += 4096) {
-    const std::string& name = names[static_cast<std::size_t>(random_.below(names.size()))];
-    const std::uint64_t grains = store_.disk().file_bytes(name) / 4096;
-    if (grains == 0) continue;
-    const auto grain = store_.disk().read_image(name, random_.below(grains) * 4096, 4096);
-    if (log_store::looks_like_record_header(grain)) {
-      coverage_.note(Seen::kForgedHeaderInValue);
-      std::ranges::copy(grain, value->begin() + static_cast<std::ptrdiff_t>(at));
-    }
-  }
-  return value;
-}
-
 // --- Submitting ---------------------------------------------------------------------------------
 
 void Caller::act() {
   const std::uint64_t choice = random_.below(100);
-  if (choice < 42) {
+  if (choice < (plan_.reads_much ? 27U : 42U)) {
     submit_sets();
   } else if (choice < 70) {
     submit_gets();
@@ -209,7 +224,7 @@ void Caller::submit_sets() {
   Submission& submission = take();
   prepare(submission, 1 + random_.below(4), Op::kSet);
   for (std::size_t i = 0; i < submission.items.size(); ++i) {
-    set_key(submission, i, choose_key());
+    set_key(submission, i, choose_key_to_set());
     Operation& operation = submission.operations[i];
     const std::uint64_t bytes = choose_value_bytes();
     Write& write = oracle_.begin_write(operation.key, false, bytes);
@@ -217,11 +232,14 @@ void Caller::submit_sets() {
     operation.invoked = write.invoked;
     lay_out(operation, bytes);
     scratch_.resize(bytes);
-    if (bytes >= 4096 && random_.one_in(12)) {
-      write.forged = forge(bytes);
-      std::ranges::copy(*write.forged, scratch_.begin());
-    } else {
-      fill_value(scratch_, operation.key, operation.version);
+    fill_value(scratch_, operation.key, operation.version);
+    if (bytes >= 4096 && random_.one_in(6)) {
+      auto forged = forge_value(random_, store_, bytes, key(choose_key()));
+      if (!forged.empty()) {
+        coverage_.note(Seen::kForgedHeaderInValue);
+        std::ranges::copy(forged, scratch_.begin());
+        write.forged = std::make_shared<const std::vector<std::byte>>(std::move(forged));
+      }
     }
     std::size_t at = 0;
     for (std::size_t s = 0; s < operation.slice_count; ++s) {
@@ -254,7 +272,7 @@ void Caller::submit_gets() {
       item.key = key(operation.key);
       store_.path().probe({&item, 1});
       if (item.outcome == Outcome::kHit) bytes = item.value_bytes;
-      if (manner == 19) bytes = choose_value_bytes();
+      if (manner >= 18) bytes = choose_value_bytes();
     }
     lay_out(operation, bytes);
     for (std::size_t s = 0; s < operation.slice_count; ++s) {
@@ -291,7 +309,7 @@ void Caller::probe(std::size_t key_index) {
   item.key = key(key_index);
   const std::uint64_t from = oracle_.tick();
   store_.path().probe({&item, 1});
-  if (plan_.collides) return;  // The other key of the fingerprint answers.
+  if (is_shared(key_index)) return;  // The other key of the fingerprint may answer.
   if (item.outcome == Outcome::kHit) {
     if (auto wrong = oracle_.check_presence(key_index, item.value_bytes, from); !wrong.empty()) {
       violation("probe: " + wrong);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdarg>
 #include <cstdint>
@@ -51,6 +52,16 @@ class Caller {
   Caller(const Plan& plan, Random& random, StoreUnderTest& store, Oracle& oracle,
          Coverage& coverage, bool trace);
 
+  /// Chooses the keys, once a store exists that gives them fingerprints.
+  void name_keys();
+  /// Another key may have the same fingerprint: then they overwrite and lose each other's records.
+  bool is_shared(std::size_t key) const noexcept {
+    return plan_.all_collide || std::ranges::find(kTwins, key) != std::end(kTwins);
+  }
+
+  /// How many keys have the fingerprint of this one, itself included.
+  std::uint64_t keys_like(std::size_t key) const;
+
   /// One random batch, probe or cancellation.
   void act();
   /// A Get of every key.
@@ -85,6 +96,7 @@ class Caller {
   Submission& take();
   void submit(Submission& submission);
   std::size_t choose_key();
+  std::size_t choose_key_to_set();
   std::uint64_t choose_value_bytes();
   void submit_sets();
   void submit_gets();
@@ -94,15 +106,14 @@ class Caller {
   void prepare(Submission& submission, std::size_t count, Op op);
   void set_key(Submission& submission, std::size_t at, std::size_t key_index);
   void lay_out(Operation& operation, std::uint64_t bytes);
-  std::shared_ptr<const std::vector<std::byte>> forge(std::uint64_t value_bytes);
 
   void end_risks(Submission& submission);
   void end(Submission& submission, Item& item, Operation& operation);
   void end_get(const Submission& submission, const Item& item, const Operation& operation);
   void end_set(const Submission& submission, const Item& item, const Operation& operation);
   void end_delete(const Item& item, const Operation& operation);
-  void check_error(const Submission& submission, const Item& item);
-  void check_miss_after_failure(const Operation& operation);
+  void check_error(const Submission& submission, const Item& item, const Operation& operation);
+  void check_miss_after_failure(const Operation& operation, bool is_lasting);
 
   const Plan& plan_;
   Random& random_;
@@ -110,7 +121,8 @@ class Caller {
   Oracle& oracle_;
   Coverage& coverage_;
   const bool trace_;
-  std::vector<std::string> keys_;
+  std::vector<std::string> keys_;  ///< Empty until name_keys().
+  std::vector<log_store::Fingerprint> fingerprints_;
   std::vector<std::unique_ptr<Submission>> submissions_;
   std::vector<std::byte> scratch_;
   std::size_t outstanding_ = 0;

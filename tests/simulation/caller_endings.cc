@@ -44,7 +44,7 @@ void Caller::end(Submission& submission, Item& item, Operation& operation) {
   if (has_error != (item.outcome == Outcome::kFailed)) {
     return violation("C2: an error without failure, or a failure without error");
   }
-  if (has_error) check_error(submission, item);
+  if (has_error) check_error(submission, item, operation);
   switch (submission.batch.op) {
     case Op::kGet:
       return end_get(submission, item, operation);
@@ -60,7 +60,8 @@ void Caller::end(Submission& submission, Item& item, Operation& operation) {
 }
 
 /// Is this error one that can happen here?
-void Caller::check_error(const Submission& submission, const Item& item) {
+void Caller::check_error(const Submission& submission, const Item& item,
+                         const Operation& operation) {
   const Batch& batch = submission.batch;
   const bool may_fail_io =
       plan_.faults.read_error > 0 || plan_.faults.write_error > 0 || plan_.faults.sync_error > 0;
@@ -75,14 +76,14 @@ void Caller::check_error(const Submission& submission, const Item& item) {
       is_legal = submission.was_cancelled || is_stopping_;
       break;
     case ErrorCode::kCorruption:
-      coverage_.note(Seen::kCorruptionFound);
-      is_legal = batch.op == Op::kGet && corruption_allowed_;
+      coverage_.note(is_shared(operation.key) ? Seen::kCollidingKeys : Seen::kCorruptionFound);
+      is_legal = batch.op == Op::kGet && (corruption_allowed_ || is_shared(operation.key));
       break;
     case ErrorCode::kIo:
       is_legal = may_fail_io;
       break;
     case ErrorCode::kSizeMismatch:
-      is_legal = batch.op == Op::kGet && (!batch.allow_shorter || plan_.collides);
+      is_legal = batch.op == Op::kGet && (!batch.allow_shorter || is_shared(operation.key));
       break;
     case ErrorCode::kResourceExhausted:
       coverage_.note(Seen::kSetRefused);
@@ -142,13 +143,13 @@ void Caller::end_get(const Submission& submission, const Item& item, const Opera
           return violation("a miss touched the buffer");
         }
       }
-      if (submission.path_was_down || plan_.collides) return;
+      if (submission.path_was_down || is_shared(operation.key)) return;
       if (auto wrong = oracle_.check_miss(operation.key, operation.invoked); !wrong.empty()) {
         violation("get: " + wrong);
       }
       return;
     case Outcome::kFailed:
-      if (item.error.code() == ErrorCode::kSizeMismatch && !plan_.collides) {
+      if (item.error.code() == ErrorCode::kSizeMismatch && !is_shared(operation.key)) {
         if (auto wrong = oracle_.check_presence(operation.key, item.value_bytes, operation.invoked);
             !wrong.empty()) {
           violation("get, size mismatch: " + wrong);
@@ -159,7 +160,8 @@ void Caller::end_get(const Submission& submission, const Item& item, const Opera
       if (item.error.code() != ErrorCode::kDeadlineExceeded ||
           store_.clock().now_ns() <
               submission.batch.deadline_ns + plan_.path.miss_after_failure_ns) {
-        check_miss_after_failure(operation);
+        // A deadline makes it a miss for some time only.
+        check_miss_after_failure(operation, item.error.code() != ErrorCode::kDeadlineExceeded);
       }
       oracle_.excuse(operation.key);
       return;
@@ -169,8 +171,9 @@ void Caller::end_get(const Submission& submission, const Item& item, const Opera
 }
 
 /// C6: until it is stored again. A move that overtook the Get is a newer, verified record.
-void Caller::check_miss_after_failure(const Operation& operation) {
-  if (plan_.collides || oracle_.was_written_since(operation.key, operation.invoked)) return;
+void Caller::check_miss_after_failure(const Operation& operation, bool is_lasting) {
+  if (is_shared(operation.key) || oracle_.was_written_since(operation.key, operation.invoked))
+    return;
   const auto place = store_.path().place_for_test(key(operation.key));
   if (place && (place->generation != operation.place_generation ||
                 place->offset != operation.place_offset)) {
@@ -182,6 +185,8 @@ void Caller::check_miss_after_failure(const Operation& operation) {
   if (item.outcome == Outcome::kHit) {
     violation("C6: a key is present although a Get of it failed; " +
               oracle_.describe(operation.key));
+  } else if (is_lasting) {
+    oracle_.note_gone(operation.key);
   }
 }
 
@@ -198,7 +203,7 @@ void Caller::end_set(const Submission& submission, const Item& item, const Opera
     coverage_.note(Seen::kSetExisted);
     oracle_.drop(operation.key, operation.version);
     if (submission.batch.set_mode != SetMode::kIfAbsent) violation("set: existed, but it replaces");
-    if (plan_.collides) return;
+    if (is_shared(operation.key)) return;
     if (auto wrong = oracle_.check_presence(operation.key, std::nullopt, operation.invoked);
         !wrong.empty()) {
       violation("set if absent: " + wrong);
@@ -206,7 +211,7 @@ void Caller::end_set(const Submission& submission, const Item& item, const Opera
     return;
   }
   coverage_.note(Seen::kSetAcknowledged);
-  if (submission.batch.set_mode == SetMode::kIfAbsent && !plan_.collides &&
+  if (submission.batch.set_mode == SetMode::kIfAbsent &&
       oracle_.must_be_there(operation.key, operation.invoked)) {
     violation("set if absent: wrote although the key is there; " + oracle_.describe(operation.key));
   }

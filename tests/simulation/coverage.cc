@@ -35,12 +35,21 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "stale_table_after_reuse",
     "forged_header_in_value",
     "read_pinned_across_reclaim",
-    "tampered_files",
     "corruption_found",
     "colliding_keys",
     "index_full",
     "long_record",
     "staged_bytes",
+    "reordered_completion",
+    "short_transfer",
+    "torn_write",
+    "lost_unsynced_write",
+    "landed_after_death",
+    "landed_after_error",
+    "bit_rot",
+    "copied_segment",
+    "swapped_segment",
+    "set_aside",
 };
 
 }  // namespace

@@ -1,31 +1,27 @@
 #include "tests/simulation/history.h"
 
 #include <algorithm>
-#include <array>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "larder/io/simulated_history.h"
 #include "tests/simulation/caller.h"
 #include "tests/simulation/tampering.h"
+#include "tests/simulation/watch.h"
 
 namespace larder::simulation {
 namespace {
-
-using log_store::Segment;
-using log_store::SegmentState;
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
 /// Without faults nothing takes longer than this: longest stall, back-off of the probe, and room.
 constexpr std::uint64_t kDrainWithinNs = 60 * kSecond;
 constexpr int kTurnsWithoutTimeMax = 1000;
-constexpr std::uint64_t kOperationsMax = 3000;
+/// What follows the planned lives, without faults, until the history is long enough.
+constexpr int kMoreLivesMax = 20;
+constexpr std::uint32_t kOperationsOfMoreLives = 150;
 constexpr const char* kBallast = "lost+found";
-constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", "open",
-                                    "sealing", "sealed", "reclaiming", "failed"};
 
 class History {
  public:
@@ -34,24 +30,30 @@ class History {
         random_(options.seed),
         oracle_(plan_.keys),
         store_(plan_.path, plan_.disk, [this](Batch& batch) { caller_.on_batch(batch); }),
-        caller_(plan_, random_, store_, oracle_, coverage_, options.trace) {}
+        caller_(plan_, random_, store_, oracle_, coverage_, options.trace),
+        watch_(plan_, store_, oracle_, caller_, coverage_) {}
 
   HistoryResult run();
 
  private:
   bool has_failed() const { return !caller_.failure().empty(); }
+  std::string what_it_lacks() const;
   void open();
   bool try_open();
+  void die_while_opening();
+  void run_life(Ending ending);
   void live(std::uint32_t operations);
   void step();
-  void observe();
-  void read_events();
+  void idle();
   void drain();
   void end_life(Ending ending);
   void close();
+  void cut_power();
+  void tamper_with_files();
+  void check_set_aside();
   void squeeze_space();
-  void note_faults();
   void note_what_a_power_cut_left();
+  void note_disk_counts();
 
   Plan plan_;
   Random random_;
@@ -59,133 +61,24 @@ class History {
   Oracle oracle_;
   StoreUnderTest store_;
   Caller caller_;
+  Watch watch_;
 
-  EventCursor events_from_;
-  std::uint64_t evicted_ = 0;
-  std::uint64_t readmitted_ = 0;
-  std::uint64_t oldest_ = 0;
-  std::uint64_t newest_prepared_ = 0;
+  std::uint64_t opens_ = 0;
+  std::uint64_t power_cuts_ = 0;
+  std::uint64_t segments_ = 0;
+  bool is_every_segment_reused_ = false;
   int turns_without_time_ = 0;
-  std::uint64_t life_begun_ = 0;  ///< Step.
   std::uint64_t sync_errors_at_cut_ = 0;
-  bool trusts_recovered_ = true;  ///< No failed sync since the last power cut, before this life.
   bool was_cut_ = false;
-  bool is_all_durable_ =
-      false;  ///< What is on the disk: the power was cut, and nobody wrote since.
   bool was_clean_ = false;
-  std::set<std::uint64_t> opened_;  ///< Generations that were appended to in this life.
-  std::map<std::uint32_t, std::uint64_t> uses_;  ///< Of each segment, in generations.
-  std::map<std::uint32_t, std::uint64_t> last_generation_;
-  std::map<std::uint32_t, SegmentState> last_state_;
+  /// What is on the disk: the power was cut, and nobody wrote since.
+  bool is_all_durable_ = false;
   std::map<std::size_t, log_store::Place> places_at_cut_;
+  log_store::Superblock superblock_;
+  Tampering tampering_;
 };
 
-// --- Looking at the store -----------------------------------------------------------------------
-
-/// After each turn: what moved, what was evicted, what is durable by now.
-void History::observe() {
-  if (!store_.is_alive()) return;
-  log_store::LogPath& path = store_.path();
-  if (path.health().is_down()) {
-    caller_.note_path_is_down();
-    coverage_.note(Seen::kPathDown);
-  }
-  const log_store::Segments& segments = path.segments_for_test();
-  std::uint64_t first_unsealed = UINT64_MAX;
-  std::uint64_t newest = 0;
-  std::uint64_t prepared = 0;
-  std::vector<std::uint64_t> on_disk;
-  std::vector<std::uint64_t> sealed;
-  for (std::uint32_t i = 0; i < segments.count(); ++i) {
-    const Segment& segment = segments.at(i);
-    if (segment.generation != last_generation_[i] && segment.generation != 0) {
-      last_generation_[i] = segment.generation;
-      ++uses_[i];
-    }
-    prepared = std::max(prepared, segment.generation);
-    if (segment.state != last_state_[i]) {
-      last_state_[i] = segment.state;
-      caller_.trace("segment %u, generation %llx: %s%s", i,
-                    static_cast<unsigned long long>(segment.generation),
-                    kStateNames[static_cast<std::size_t>(segment.state)],
-                    segment.sync_failed        ? ", a sync failed"
-                    : segment.table != nullptr ? ", table in memory"
-                                               : "");
-    }
-    const bool is_open =
-        segment.state == SegmentState::kOpen || segment.state == SegmentState::kSealing;
-    const bool is_sealed =
-        segment.state == SegmentState::kSealed || segment.state == SegmentState::kReclaiming;
-    if (is_open || is_sealed) newest = std::max(newest, segment.generation);
-    if (is_open) opened_.insert(segment.generation);
-    const bool is_of_this_life = opened_.contains(segment.generation);
-    const bool is_synced = is_sealed && !segment.sync_failed;
-    if (is_open || (is_sealed && !is_synced)) {
-      first_unsealed = std::min(first_unsealed, segment.generation);
-    } else if (is_sealed && (trusts_recovered_ || is_of_this_life)) {
-      sealed.push_back(segment.generation);
-    }
-    if (segment.has_file && segment.generation != 0 && segment.state != SegmentState::kPreparing &&
-        segment.state != SegmentState::kReady && segment.state != SegmentState::kFailed) {
-      on_disk.push_back(segment.generation);
-    }
-    if (segment.state == SegmentState::kReclaiming && segment.pins > 0) {
-      coverage_.note(Seen::kReadPinnedAcrossReclaim);
-    }
-  }
-  caller_.set_newest_generation(newest);
-  read_events();
-  for (std::size_t i = 0; i < plan_.keys; ++i) {
-    const auto place = path.place_for_test(caller_.key(i));
-    if (place) oracle_.note_home(i, place->generation);
-  }
-  for (std::uint32_t i = 0; i < segments.count(); ++i) {
-    if (segments.at(i).sync_failed) oracle_.note_sync_failed(segments.at(i).generation);
-  }
-  oracle_.note_sealed(first_unsealed, trusts_recovered_ ? 0 : life_begun_, sealed);
-  if (prepared != newest_prepared_ && !plan_.collides) {
-    newest_prepared_ = prepared;
-    if (auto wrong = oracle_.check_durable_homes(on_disk); !wrong.empty()) {
-      caller_.violation(wrong);
-    }
-  }
-}
-
-/// Evictions, by name. They are legal in the oldest generation only (L7).
-void History::read_events() {
-  log_store::LogPath& path = store_.path();
-  const auto oldest = path.segments_for_test().oldest();
-  const std::uint64_t now_oldest =
-      oldest ? path.segments_for_test().at(*oldest).generation : UINT64_MAX;
-  const std::uint64_t evicted = path.counters().records_evicted_total.value();
-  const EventPage page = path.events().read(events_from_, SIZE_MAX);
-  events_from_ = page.next;
-  if (page.lost > 0) caller_.violation("the harness lost events");
-  coverage_.note(Seen::kEviction, evicted - evicted_);
-  for (const EventPage::Event& event : page.events) {
-    if (event.kind != EventPage::Kind::kRemoved) continue;
-    for (std::size_t i = 0; i < plan_.keys; ++i) {
-      const bool is_this = std::ranges::equal(std::as_bytes(std::span{event.key}), caller_.key(i));
-      if (!is_this && !event.key.empty()) continue;
-      // L7: by the reclaimer only from the oldest generation. Others are removed by a failed Get or
-      // by a Delete.
-      if (is_this && !plan_.collides && oracle_.home(i) > std::max(oldest_, now_oldest) &&
-          oracle_.must_be_there(i, oracle_.now() + 1)) {
-        caller_.violation("L7: a record left a segment that is not the oldest; " +
-                          oracle_.describe(i));
-      }
-      caller_.trace("removed key %zu", i);
-      oracle_.excuse(i);
-    }
-  }
-  evicted_ = evicted;
-  oldest_ = now_oldest;
-  const std::uint64_t readmitted = path.counters().records_readmitted_total.value();
-  coverage_.note(Seen::kReadmission, readmitted - readmitted_);
-  readmitted_ = readmitted;
-}
-
-// --- Lives --------------------------------------------------------------------------------------
+// --- Opening ------------------------------------------------------------------------------------
 
 bool History::try_open() {
   const io::SimulatedCounts before = store_.disk().counts();
@@ -204,28 +97,34 @@ bool History::try_open() {
   return false;
 }
 
-void History::open() {
-  if (plan_.dies_while_opening) {
-    for (std::uint64_t deaths = random_.below(3); deaths > 0; --deaths) {
-      store_.die_after(1 + random_.below(40));
-      if (try_open()) {
-        store_.kill();
-      } else {
-        coverage_.note(Seen::kKillWhileOpening);
-      }
-      if (random_.one_in(4)) {
-        store_.disk().power_cut();
-        oracle_.on_power_cut();
-        is_all_durable_ = true;
-        sync_errors_at_cut_ = store_.disk().counts().sync_errors;
-      }
+void History::die_while_opening() {
+  for (std::uint64_t deaths = random_.below(3); deaths > 0; --deaths) {
+    store_.die_after(1 + random_.below(40));
+    if (try_open()) {
+      store_.kill();
+    } else {
+      coverage_.note(Seen::kKillWhileOpening);
     }
-    store_.die_after(0);
+    if (random_.one_in(4)) {
+      store_.disk().power_cut();
+      oracle_.on_power_cut();
+      is_all_durable_ = true;
+      sync_errors_at_cut_ = store_.disk().counts().sync_errors;
+    }
   }
-  trusts_recovered_ = store_.disk().counts().sync_errors == sync_errors_at_cut_;
+  store_.die_after(0);
+}
+
+void History::open() {
+  if (plan_.changes_capacity && opens_ > 0) {  // The first is the largest.
+    const std::uint64_t less = random_.below(3) * plan_.path.segment_bytes;
+    store_.set_capacity(
+        std::max(plan_.path.capacity_bytes - less, (kSegmentsMin + 1) * plan_.path.segment_bytes));
+  }
+  if (plan_.dies_while_opening) die_while_opening();
+  const bool trusts_recovered = store_.disk().counts().sync_errors == sync_errors_at_cut_;
   if (plan_.opens_with_faults) {
-    store_.disk().faults() = plan_.faults;
-    store_.disk().faults().stall = 0;
+    store_.disk().faults() = plan_.open_faults;
     for (int tries = 0; tries < 3 && !store_.is_open() && !has_failed(); ++tries) try_open();
     store_.disk().faults() = plan_.disk.faults;
   }
@@ -233,20 +132,17 @@ void History::open() {
   if (!store_.is_open()) return caller_.violation("the store does not open");
 
   log_store::LogPath& path = store_.path();
-  events_from_ = {};
-  evicted_ = readmitted_ = 0;
-  newest_prepared_ = 0;
-  opened_.clear();
-  const auto oldest = path.segments_for_test().oldest();
-  oldest_ = oldest ? path.segments_for_test().at(*oldest).generation : UINT64_MAX;
-  oracle_.on_open(oldest_);
+  ++opens_;
+  superblock_ = path.superblock();
+  segments_ = std::max<std::uint64_t>(segments_, path.segments_for_test().files_max());
+  caller_.name_keys();
+  watch_.on_open(trusts_recovered);
+  check_set_aside();
   // The index was too small for all of it.
   for (std::size_t i = 0; plan_.has_tiny_index && i < plan_.keys; ++i) oracle_.excuse(i);
-  life_begun_ = oracle_.tick();
-  caller_.trace("open, %llu keys, oldest generation %llx",
-                static_cast<unsigned long long>(path.keys()),
-                static_cast<unsigned long long>(oldest_));
+  caller_.trace("open, %llu keys", static_cast<unsigned long long>(path.keys()));
   if (path.counters().recovered_by_scan.value() > 0) coverage_.note(Seen::kTableLost);
+  coverage_.note(Seen::kSetAside, path.counters().segments_set_aside.value());
   if (was_clean_ && path.head_for_test() && path.keys() > 0) coverage_.note(Seen::kHeadAdopted);
   if (was_cut_) note_what_a_power_cut_left();
   for (std::size_t i = 0; i < plan_.keys; ++i) {
@@ -254,8 +150,22 @@ void History::open() {
       oracle_.note_home(i, place->generation);
     }
   }
-  if (is_all_durable_ || !trusts_recovered_) oracle_.judge_recovered_homes(is_all_durable_);
-  observe();
+  if (is_all_durable_ || !trusts_recovered) oracle_.judge_recovered_homes(is_all_durable_);
+  watch_.observe();
+}
+
+/// L1: a segment that says that it is another one does not count. An owner that died meanwhile may
+/// have begun to use it again.
+void History::check_set_aside() {
+  const std::vector<std::string> misplaced = std::move(tampering_.misplaced);
+  tampering_ = {};
+  if (plan_.dies_while_opening || plan_.opens_with_faults) return;
+  const log_store::Segments& segments = store_.path().segments_for_test();
+  for (const std::string& name : misplaced) {
+    const log_store::Segment& segment = segments.at(*log_store::segment_of_file_name(name));
+    if (segment.was_set_aside || segment.state == log_store::SegmentState::kFailed) continue;
+    caller_.violation("L1: " + name + " holds another segment and was not set aside");
+  }
 }
 
 /// Holes: of two records of one unsealed segment only the later one is there.
@@ -277,11 +187,13 @@ void History::note_what_a_power_cut_left() {
   }
 }
 
+// --- Living -------------------------------------------------------------------------------------
+
 void History::step() {
   const std::uint64_t before_ns = store_.clock().now_ns();
   const std::size_t out_before = caller_.outstanding();
   store_.turn();
-  observe();
+  watch_.observe();
   if (!store_.is_alive()) return;
   log_store::LogPath& path = store_.path();
   if (caller_.outstanding() > 0 && path.counters().transfers_in_flight.value() == 0 &&
@@ -294,6 +206,12 @@ void History::step() {
   if (turns_without_time_ > kTurnsWithoutTimeMax) {
     caller_.violation("the path turns and turns, and nothing happens");
   }
+}
+
+/// Nobody asks for anything for a while: timers run.
+void History::idle() {
+  const std::uint64_t until_ns = store_.clock().now_ns() + random_.below(3 * kSecond);
+  while (store_.is_alive() && !has_failed() && store_.clock().now_ns() < until_ns) step();
 }
 
 void History::squeeze_space() {
@@ -316,12 +234,15 @@ void History::squeeze_space() {
 void History::live(std::uint32_t operations) {
   store_.disk().faults() = plan_.faults;
   if (plan_.dies_inside_calls && random_.one_in(2)) store_.die_after(1 + random_.below(600));
+  if (plan_.squeezes_space && random_.one_in(2)) squeeze_space();
   const std::uint64_t until = caller_.operations() + operations;
   while (caller_.operations() < until && store_.is_alive() && !has_failed()) {
     if (caller_.outstanding() < plan_.outstanding_max) caller_.act();
+    if (random_.one_in(plan_.squeezes_space ? 20 : 100)) idle();
     if (plan_.squeezes_space && random_.one_in(60)) squeeze_space();
     if (plan_.rots_while_running && random_.one_in(60)) {
       caller_.allow_corruption();
+      coverage_.note(Seen::kBitRot);
       rot(random_, store_.disk());
     }
     const bool is_full = caller_.outstanding() >= plan_.outstanding_max;
@@ -344,15 +265,7 @@ void History::drain() {
   }
 }
 
-void History::note_faults() {
-  log_store::LogPath& path = store_.path();
-  coverage_.note(Seen::kStagedBytes, path.counters().bytes_staged_total.value());
-  coverage_.note(Seen::kSegmentGivenBack, path.counters().segments_given_back_total.value());
-  coverage_.note(Seen::kStall, path.counters().stalls_total.value());
-  if (const auto head = path.head_for_test(); head && uses_[*head] > 1) {
-    coverage_.note(Seen::kStaleTableAfterReuse);
-  }
-}
+// --- Ending -------------------------------------------------------------------------------------
 
 void History::close() {
   caller_.note_stopping();
@@ -386,6 +299,24 @@ void History::close() {
   }
 }
 
+/// Its owner may have been killed just before.
+void History::cut_power() {
+  caller_.trace("power cut");
+  coverage_.note(Seen::kPowerCut);
+  ++power_cuts_;
+  was_cut_ = true;
+  for (std::size_t i = 0; i < plan_.keys; ++i) {
+    if (const auto place = store_.path().place_for_test(caller_.key(i))) {
+      places_at_cut_[i] = *place;
+    }
+  }
+  if (!store_.is_alive()) oracle_.on_kill();
+  store_.cut_power();
+  oracle_.on_power_cut();
+  is_all_durable_ = true;
+  sync_errors_at_cut_ = store_.disk().counts().sync_errors;
+}
+
 void History::end_life(Ending ending) {
   const bool drains = random_.one_in(3) || ending == Ending::kCleanClose;
   if (store_.is_alive() && drains) {
@@ -396,113 +327,126 @@ void History::end_life(Ending ending) {
     }
   }
   if (has_failed()) return;
-  note_faults();
+  watch_.note_counters();
   if (store_.bytes_of_files() > plan_.path.capacity_bytes) {
     caller_.violation("P5: the files are larger than the capacity");
   }
   was_cut_ = was_clean_ = is_all_durable_ = false;
   places_at_cut_.clear();
-  if (!store_.is_alive()) ending = Ending::kKill;
   store_.die_after(0);
-  switch (ending) {
-    case Ending::kCleanClose:
-      close();
-      break;
-    case Ending::kKill:
-      caller_.trace("kill");
-      coverage_.note(Seen::kKill);
-      store_.kill();
-      oracle_.on_kill();
-      break;
-    case Ending::kPowerCut:
-      caller_.trace("power cut");
-      coverage_.note(Seen::kPowerCut);
-      was_cut_ = true;
-      for (std::size_t i = 0; i < plan_.keys; ++i) {
-        if (const auto place = store_.path().place_for_test(caller_.key(i))) {
-          places_at_cut_[i] = *place;
-        }
-      }
-      store_.cut_power();
-      oracle_.on_power_cut();
-      is_all_durable_ = true;
-      sync_errors_at_cut_ = store_.disk().counts().sync_errors;
-      break;
+  if (ending == Ending::kPowerCut) {
+    cut_power();
+  } else if (ending == Ending::kCleanClose && store_.is_alive()) {
+    close();
+  } else {
+    caller_.trace("kill");
+    coverage_.note(Seen::kKill);
+    store_.kill();
+    oracle_.on_kill();
   }
   caller_.forget_all();
   store_.disk().faults() = plan_.disk.faults;
   store_.disk().release_stalls();
 }
 
-HistoryResult History::run() {
-  caller_.before_checks([this] { read_events(); });
-  if (plan_.collides) {
-    coverage_.note(Seen::kCollidingKeys);
-    caller_.allow_corruption();
-  }
-  if (plan_.faults.sync_error > 0) caller_.allow_corruption();
-  for (std::size_t i = 0; i < plan_.endings.size() && !has_failed(); ++i) {
-    open();
-    if (has_failed()) break;
-    caller_.probe_all();
-    if (!random_.one_in(3)) {
-      caller_.read_all();
-      drain();
-    }
-    const bool is_last = i + 1 == plan_.endings.size();
-    live(plan_.operations_per_life);
-    // The ring is turned twice in every history.
-    const auto segments_begun = [&] {
-      std::uint64_t sum = 0;
-      for (const auto& [segment, uses] : uses_) sum += uses;
-      return sum;
-    };
-    const std::uint64_t wanted = 2 * (plan_.path.capacity_bytes / plan_.path.segment_bytes);
-    while (is_last && store_.is_alive() && !has_failed() && segments_begun() < wanted &&
-           caller_.operations() < kOperationsMax) {
-      live(20);
-    }
-    end_life(plan_.endings[i]);
-    if (plan_.rots_while_running) oracle_.on_tampering();
-    if (has_failed() || is_last) break;
-    if (plan_.tampers && random_.one_in(2)) {
-      coverage_.note(Seen::kTamperedFiles);
-      caller_.trace("tampering");
-      tamper(random_, store_.disk());
-      caller_.allow_corruption();
-      oracle_.on_tampering();
-    }
-  }
-  if (!has_failed()) {  // And once more, to see how the last life ended.
-    open();
-    if (!has_failed()) {
-      caller_.probe_all();
-      caller_.read_all();
-      drain();
-    }
-    if (!has_failed()) note_faults();
-  }
-  store_.kill();
-  caller_.forget_all();
+void History::tamper_with_files() {
+  caller_.trace("tampering");
+  tampering_ = tamper(random_, store_.disk(), superblock_);
+  // A killed owner's header may still land over it.
+  if (store_.disk().next_event_ns() != kNever) tampering_.misplaced.clear();
+  if (tampering_.has_rotted) coverage_.note(Seen::kBitRot);
+  if (tampering_.has_copied) coverage_.note(Seen::kCopiedSegment);
+  if (tampering_.has_swapped) coverage_.note(Seen::kSwappedSegment);
+  caller_.allow_corruption();
+  oracle_.on_tampering();
+}
 
+// --- All of it ----------------------------------------------------------------------------------
+
+void History::run_life(Ending ending) {
+  open();
+  if (has_failed()) return;
+  caller_.probe_all();
+  if (!random_.one_in(3)) {
+    caller_.read_all();
+    drain();
+  }
+  live(plan_.operations_per_life);
+  is_every_segment_reused_ = watch_.is_every_segment_reused();
+  end_life(ending);
+  if (plan_.rots_while_running) oracle_.on_tampering();
+  if (!has_failed() && plan_.tampers && random_.one_in(2)) tamper_with_files();
+}
+
+/// Empty when the history is as long as every history has to be.
+std::string History::what_it_lacks() const {
+  std::string lacks;
+  const auto at_least = [&lacks](const char* what, std::uint64_t is, std::uint64_t wanted) {
+    if (is >= wanted) return;
+    lacks += std::string{lacks.empty() ? "" : ", "} + what + ' ' + std::to_string(is) + " of " +
+             std::to_string(wanted);
+  };
+  at_least("operations", caller_.operations(), kOperationsMin);
+  at_least("keys", plan_.keys, kKeysMin);
+  at_least("keys of one fingerprint", caller_.keys_like(kTwins[0]), 2);
+  at_least("segments", segments_, kSegmentsMin);
+  at_least("segments begun", watch_.segments_begun(), kTurnsMin * segments_);
+  at_least("restarts", opens_, kRestartsMin + 1);
+  at_least("power cuts", power_cuts_, kPowerCutsMin);
+  return lacks;
+}
+
+void History::note_disk_counts() {
   const io::SimulatedCounts& counts = store_.disk().counts();
   coverage_.note(Seen::kFailedSync, counts.sync_errors);
   coverage_.note(Seen::kReadError, counts.read_errors);
   coverage_.note(Seen::kWriteError, counts.write_errors);
   coverage_.note(Seen::kOutOfSpace, counts.out_of_space + counts.allocate_errors);
-  const bool all_reused = uses_.size() > 1 && std::ranges::all_of(uses_, [](const auto& use) {
-                            return use.second >= 2;
-                          });
-  if (all_reused) coverage_.note(Seen::kEverySegmentReused);
+  coverage_.note(Seen::kReorderedCompletion, counts.reordered);
+  coverage_.note(Seen::kShortTransfer, counts.short_transfers);
+  coverage_.note(Seen::kTornWrite, counts.writes_torn);
+  coverage_.note(Seen::kLostUnsyncedWrite, counts.writes_lost);
+  coverage_.note(Seen::kLandedAfterDeath, counts.kill_later);
+  coverage_.note(Seen::kLandedAfterError, counts.landed_after_error);
+  if (is_every_segment_reused_) coverage_.note(Seen::kEverySegmentReused);
+  if (counts.alignment_errors > 0) caller_.violation("a transfer missed the alignment");
+}
+
+HistoryResult History::run() {
+  caller_.before_checks([this] { watch_.read_events(); });
+  if (plan_.faults.sync_error > 0) caller_.allow_corruption();
+  for (const Ending ending : plan_.endings) {
+    if (!has_failed()) run_life(ending);
+  }
+  plan_.faults = plan_.disk.faults;
+  plan_.operations_per_life = kOperationsOfMoreLives;
+  for (int more = 0; more < kMoreLivesMax && !has_failed(); ++more) {
+    if (what_it_lacks().empty()) break;
+    run_life(power_cuts_ < kPowerCutsMin ? Ending::kPowerCut : Ending::kKill);
+  }
+  if (!has_failed()) open();  // And once more, to see how the last life ended.
+  if (!has_failed()) {
+    caller_.probe_all();
+    caller_.read_all();
+    drain();
+  }
+  if (!has_failed()) watch_.note_counters();
+  if (!has_failed() && !what_it_lacks().empty()) {
+    caller_.violation("the history is too short: " + what_it_lacks());
+  }
+  store_.kill();
+  caller_.forget_all();
+  note_disk_counts();
 
   HistoryResult result;
   result.failure = caller_.failure();
-  if (counts.alignment_errors > 0 && result.failure.empty()) {
-    result.failure = "a transfer missed the alignment";
-  }
   result.hash = io::mix_history(store_.disk().history_hash(), caller_.hash());
   result.operations = caller_.operations();
-  for (const auto& [segment, uses] : uses_) result.segments_begun += uses;
+  result.keys = plan_.keys;
+  result.segments = segments_;
+  result.segments_begun = watch_.segments_begun();
+  result.restarts = opens_ - std::min<std::uint64_t>(opens_, 1);
+  result.power_cuts = power_cuts_;
   result.coverage = coverage_;
   return result;
 }

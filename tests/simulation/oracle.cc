@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "larder/base/check.h"
 #include "larder/base/random.h"
@@ -91,7 +92,12 @@ void Oracle::acknowledge(std::size_t key, std::uint64_t version, bool is_durable
   write.returned = tick();
   write.is_durable = is_durable;
   write.generation = generation;
-  if (!write.is_delete) keys_[key].durable_home = is_durable ? keys_[key].home : 0;
+  if (write.is_delete) return;
+  keys_[key].durable_home = is_durable ? keys_[key].home : 0;
+  const bool is_alone = std::ranges::none_of(keys_[key].writes, [&write](const Write& other) {
+    return &other != &write && other.returned >= write.invoked;
+  });
+  if (is_alone) write.home = keys_[key].home;
 }
 
 void Oracle::fail(std::size_t key, std::uint64_t version) {
@@ -107,11 +113,16 @@ void Oracle::drop(std::size_t key, std::uint64_t version) {
 
 // --- Rules --------------------------------------------------------------------------------------
 
+/// By the times of the two, or because it was seen.
+bool Oracle::comes_after(const Write& later, const Write& write) {
+  return later.invoked > write.returned || write.seen_before == later.version;
+}
+
 /// Something that was begun after it ended had ended well before `from`.
 bool Oracle::is_overwritten(std::size_t key, const Write& write, std::uint64_t from) const {
   if (write.superseded <= from) return true;
   return std::ranges::any_of(keys_[key].writes, [&](const Write& other) {
-    return other.state == Write::State::kAcknowledged && other.invoked > write.returned &&
+    return other.state == Write::State::kAcknowledged && comes_after(other, write) &&
            other.returned < from;
   });
 }
@@ -119,12 +130,12 @@ bool Oracle::is_overwritten(std::size_t key, const Write& write, std::uint64_t f
 /// A Set that ended before `from` and that no delete may have undone; null where there is none.
 const Write* Oracle::surely_present(std::size_t key, std::uint64_t from) const {
   const Key& state = keys_[key];
-  if (state.risks > 0) return nullptr;
+  if (state.risks > 0 || state.is_shared) return nullptr;
   for (auto write = state.writes.rbegin(); write != state.writes.rend(); ++write) {
     if (write->is_delete || write->state != Write::State::kAcknowledged) continue;
     if (write->returned >= from || write->invoked <= state.excused) continue;
     const bool may_be_deleted = std::ranges::any_of(state.writes, [&](const Write& other) {
-      return other.is_delete && other.returned > write->invoked;
+      return other.is_delete && !comes_after(*write, other);
     });
     if (!may_be_deleted) return &*write;
   }
@@ -153,21 +164,52 @@ std::string Oracle::check_hit(std::size_t key, std::span<const std::byte> value,
     return "version " + std::to_string(matched) + " came back after something later; " +
            describe(key);
   }
+  if (auto wrong = check_not_gone(key, from); !wrong.empty()) return wrong;
   if (legal_count == 1) {
     for (Write& write : state.writes) {
-      if (&write != legal && write.returned < from) {
-        write.superseded = std::min(write.superseded, to);
+      if (&write == legal || write.returned >= from) continue;
+      write.superseded = std::min(write.superseded, to);
+      // Their places are fixed now, and the order of places is the order for good.
+      if (write.state == Write::State::kAcknowledged &&
+          legal->state == Write::State::kAcknowledged && legal->returned < from) {
+        write.seen_before = legal->version;
       }
     }
   }
   return {};
 }
 
-std::string Oracle::check_miss(std::size_t key, std::uint64_t from) const {
+std::string Oracle::check_miss(std::size_t key, std::uint64_t from) {
   const Write* const write = surely_present(key, from);
-  if (write == nullptr) return {};
+  if (write == nullptr) {
+    note_deleted(key, from);
+    return {};
+  }
   return "a miss although version " + std::to_string(write->version) + " must be there; " +
          describe(key);
+}
+
+/// A miss that only one delete can explain shows what this one came after.
+void Oracle::note_deleted(std::size_t key, std::uint64_t from) {
+  Key& state = keys_[key];
+  if (state.risks > 0 || state.is_shared) return;
+  for (Write& write : state.writes) {
+    if (write.is_delete || write.state != Write::State::kAcknowledged || write.returned >= from ||
+        write.invoked <= state.excused) {
+      continue;
+    }
+    const Write* only = nullptr;
+    std::size_t count = 0;
+    for (const Write& other : state.writes) {
+      if (!other.is_delete || comes_after(write, other)) continue;
+      only = &other;
+      ++count;
+    }
+    const bool is_sure = count == 1 && only->state == Write::State::kAcknowledged;
+    if (is_sure && only->returned < from && write.seen_before == 0) {
+      write.seen_before = only->version;
+    }
+  }
 }
 
 std::string Oracle::check_presence(std::size_t key, std::optional<std::uint64_t> value_bytes,
@@ -176,9 +218,16 @@ std::string Oracle::check_presence(std::size_t key, std::optional<std::uint64_t>
     return !write.is_delete && (!value_bytes || write.value_bytes == *value_bytes) &&
            !is_overwritten(key, write, from);
   });
-  if (may_be) return {};
+  if (may_be) return check_not_gone(key, from);
   return "present" + (value_bytes ? " with " + std::to_string(*value_bytes) + " bytes" : "") +
          " although no Set can have left that; " + describe(key);
+}
+
+std::string Oracle::check_not_gone(std::size_t key, std::uint64_t from) const {
+  const std::uint64_t gone_since = keys_[key].gone_since;
+  if (from <= gone_since || was_written_since(key, gone_since)) return {};
+  return "C6: present again although a Get has failed and nothing was stored since; " +
+         describe(key);
 }
 
 bool Oracle::was_written_since(std::size_t key, std::uint64_t from) const {
@@ -187,62 +236,12 @@ bool Oracle::was_written_since(std::size_t key, std::uint64_t from) const {
   });
 }
 
-// --- Homes --------------------------------------------------------------------------------------
-
-void Oracle::note_home(std::size_t key, std::uint64_t generation) {
-  keys_[key].home = generation;
-}
-
-void Oracle::note_sealed(std::uint64_t first_unsealed, std::uint64_t since,
-                         std::span<const std::uint64_t> sealed) {
-  for (Key& key : keys_) {
-    for (Write& write : key.writes) {
-      if (write.state == Write::State::kAcknowledged && write.generation < first_unsealed &&
-          write.invoked >= since) {
-        write.is_durable = true;
-      }
-    }
-    if (std::ranges::find(sealed, key.home) != sealed.end()) key.durable_home = key.home;
-  }
-}
-
-void Oracle::note_sync_failed(std::uint64_t generation) {
-  for (Key& key : keys_) {
-    if (key.home == generation) key.durable_home = 0;
-    for (Write& write : key.writes) {
-      if (!write.is_durable && write.generation >= generation) write.generation = UINT64_MAX;
-    }
-  }
-}
-
-void Oracle::judge_recovered_homes(bool are_durable) {
-  for (Key& key : keys_) {
-    if (key.home != key.durable_home) key.durable_home = are_durable ? key.home : 0;
-  }
-}
-
-std::string Oracle::check_durable_homes(std::span<const std::uint64_t> on_disk) const {
-  for (std::size_t i = 0; i < keys_.size(); ++i) {
-    const Key& key = keys_[i];
-    const Write* const write = surely_present(i, step_ + 1);
-    if (write == nullptr || !write->is_durable || key.durable_home == 0) continue;
-    const bool is_last = std::ranges::none_of(key.writes, [&](const Write& other) {
-      return &other != write && other.returned > write->invoked;
-    });
-    if (!is_last || std::ranges::find(on_disk, key.durable_home) != on_disk.end()) continue;
-    return "the only durable record of version " + std::to_string(write->version) +
-           " (generation " + std::to_string(key.durable_home) +
-           ") was overwritten, and its copy in generation " + std::to_string(key.home) +
-           " is not durable; " + describe(i);
-  }
-  return {};
-}
-
 // --- What happens to all keys -------------------------------------------------------------------
 
 void Oracle::end_writes_in_flight() {
   const std::uint64_t now_step = tick();
   for (Key& key : keys_) {
+    key.gone_since = UINT64_MAX;
     for (Write& write : key.writes) {
       write.superseded = UINT64_MAX;
       if (write.state != Write::State::kInFlight) continue;
@@ -306,6 +305,8 @@ void Oracle::on_open(std::uint64_t oldest_generation) {
     const std::uint64_t place = after_power_cut_ ? key.durable_home : key.home;
     if (place < oldest_generation) excuse(i);
     key.home = 0;
+    // A power cut may have taken the copy and left the source.
+    if (std::exchange(key.was_moved, false)) forget_homes(i);
   }
 }
 

@@ -24,6 +24,10 @@ struct Write {
   bool is_durable = false;
   /// Durable once every segment up to this generation is sealed.
   std::uint64_t generation = UINT64_MAX;
+  /// Of the segment where its record stands; 0: nobody knows.
+  std::uint64_t home = 0;
+  /// The version that was seen to have taken effect later, for good; 0: none.
+  std::uint64_t seen_before = 0;
   /// A Get that was invoked from here on must not see it: one before it saw something later.
   std::uint64_t superseded = UINT64_MAX;
 };
@@ -62,15 +66,19 @@ class Oracle {
 
   // What is allowed of an operation that was invoked at step `from` and ends now. Empty: it is.
   std::string check_hit(std::size_t key, std::span<const std::byte> value, std::uint64_t from);
-  std::string check_miss(std::size_t key, std::uint64_t from) const;
+  std::string check_miss(std::size_t key, std::uint64_t from);
   std::string check_presence(std::size_t key, std::optional<std::uint64_t> value_bytes,
                              std::uint64_t from) const;
+  /// A Get has failed, and the key is a miss now: it stays one until it is stored again (C6).
+  void note_gone(std::size_t key) { keys_[key].gone_since = tick(); }
   bool must_be_there(std::size_t key, std::uint64_t from) const {
     return surely_present(key, from) != nullptr;
   }
   /// A write of the key was in flight at some time since step `from`.
   bool was_written_since(std::size_t key, std::uint64_t from) const;
 
+  /// Another key has its fingerprint: it may lose its record at any time.
+  void share(std::size_t key) noexcept { keys_[key].is_shared = true; }
   /// While a Get is out that may fail, and with that make the key a miss (C6), nothing is sure.
   void begin_risk(std::size_t key) noexcept { ++keys_[key].risks; }
   void end_risk(std::size_t key) noexcept { --keys_[key].risks; }
@@ -83,6 +91,10 @@ class Oracle {
   /// The index says that the key is in this generation.
   void note_home(std::size_t key, std::uint64_t generation);
   std::uint64_t home(std::size_t key) const { return keys_[key].home; }
+  /// The record of the key's last write is there now.
+  void note_moved(std::size_t key, std::uint64_t generation);
+  /// It may have been moved.
+  void forget_homes(std::size_t key);
   /// All generations below `first_unsealed` are sealed, which tells something only of writes since
   /// step `since`; and so are those in `sealed`.
   void note_sealed(std::uint64_t first_unsealed, std::uint64_t since,
@@ -94,6 +106,12 @@ class Oracle {
   void judge_recovered_homes(bool are_durable);
   /// No generation but these is on the disk: is what must survive a power cut still there?
   std::string check_durable_homes(std::span<const std::uint64_t> on_disk) const;
+  /// Would a power cut now bring back what a durable write had replaced, because that one is no
+  /// longer on the disk? `removed`: generations of files that were removed, for how long nobody
+  /// knows.
+  std::string check_may_come_back(std::span<const std::uint64_t> on_disk,
+                                  std::span<const std::uint64_t> sealed,
+                                  std::span<const std::uint64_t> removed) const;
 
   // What happens to all keys.
   void on_kill();
@@ -111,15 +129,21 @@ class Oracle {
     std::vector<Write> writes;
     std::uint64_t next_version = 1;
     std::uint64_t excused = 0;
+    std::uint64_t gone_since = UINT64_MAX;
     std::uint64_t risks = 0;
+    bool is_shared = false;
+    bool was_moved = false;  ///< In this life.
     std::uint64_t home = 0;
     std::uint64_t durable_home = 0;
   };
 
   Write& at(std::size_t key, std::uint64_t version);
   bool holds(std::size_t key, const Write& write, std::span<const std::byte> value) const;
+  static bool comes_after(const Write& later, const Write& write);
   bool is_overwritten(std::size_t key, const Write& write, std::uint64_t from) const;
   const Write* surely_present(std::size_t key, std::uint64_t from) const;
+  std::string check_not_gone(std::size_t key, std::uint64_t from) const;
+  void note_deleted(std::size_t key, std::uint64_t from);
   void end_writes_in_flight();
 
   std::uint64_t step_ = 1;

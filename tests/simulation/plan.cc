@@ -50,21 +50,71 @@ void choose_faults(Random& random, Plan& plan) {
   io::SimulatedFaults& faults = plan.faults;
   faults.latency_max_ns = one_of<3>(random, {50'000, 1'000'000, 10'000'000});
   faults.survives_power_cut = random.unit();
-  faults.tears_in_power_cut = random.unit() / 2;
+  faults.tears_in_power_cut = random.unit();
   faults.name_survives_power_cut = random.unit();
   plan.disk.faults = faults;
   if (random.one_in(3)) return;  // A disk without faults: the strictest histories.
   if (random.one_in(3)) faults.read_error = random.unit() * 0.03;
   if (random.one_in(3)) faults.write_error = random.unit() * 0.05;
+  faults.lands_after_error = random.unit();
   if (random.one_in(3)) faults.sync_error = random.unit() * 0.2;
   if (random.one_in(6)) faults.sync_directory_error = 0.3;
   if (random.one_in(6)) faults.allocate_error = 0.3;
   if (random.one_in(2)) faults.short_transfer = random.unit() * 0.4;
-  if (random.one_in(4)) {
-    faults.stall = random.unit() * 0.02;
-    faults.stall_ns =
-        one_of<3>(random, {50 * kMillisecond, 300 * kMillisecond, 1500 * kMillisecond});
+  if (random.one_in(3)) {
+    faults.stall = random.unit() * 0.03;
+    faults.stall_ns = one_of<5>(random, {20 * kMillisecond, 50 * kMillisecond, 150 * kMillisecond,
+                                         300 * kMillisecond, 1500 * kMillisecond});
   }
+}
+
+/// Whole segments die at once, while the one that outranks them is not durable yet.
+void choose_hot_keys(Random& random, Plan& plan) {
+  plan.has_hot_keys = true;
+  plan.path.sync = log_store::SyncMode::kNone;
+  plan.path.segment_bytes = 256 * kKiB;
+  plan.path.capacity_bytes = 9 * plan.path.segment_bytes;
+  plan.path.value_bytes_max = 64 * kKiB;
+  plan.faults.latency_max_ns = 50'000;
+  plan.faults.stall = 0.05;
+  plan.faults.stall_ns = 10 * kMillisecond + random.below(180 * kMillisecond);
+}
+
+/// Records of several transfers wait for syncs, many of which fail.
+void choose_failing_syncs(Random& random, Plan& plan) {
+  plan.path.sync = log_store::SyncMode::kBatch;
+  plan.path.io_bytes = static_cast<std::uint32_t>(16 * kKiB);
+  plan.path.value_bytes_max = 64 * kKiB;
+  plan.faults = plan.disk.faults;
+  plan.faults.sync_error = 0.05 + random.unit() * 0.2;
+  for (Ending& ending : plan.endings) {
+    if (random.one_in(2)) ending = Ending::kPowerCut;
+  }
+}
+
+/// A killed owner's records are recovered, cannot be synced, and then the power is cut.
+void choose_failing_syncs_at_open(Random& random, Plan& plan) {
+  plan.path.sync = log_store::SyncMode::kNone;
+  plan.faults = plan.disk.faults;
+  plan.opens_with_faults = true;
+  plan.open_faults = plan.faults;
+  plan.open_faults.sync_error = 0.1 + random.unit() * 0.15;
+  for (std::size_t i = 0; i < plan.endings.size(); ++i) {
+    plan.endings[i] = i % 2 == 0 ? Ending::kKill : Ending::kPowerCut;
+  }
+}
+
+/// Many small records that are read, so that every reclaim moves some, on a disk that now and then
+/// takes long.
+void choose_busy_reclaim(Random& random, Plan& plan) {
+  plan.reads_much = true;
+  plan.path.segment_bytes = 256 * kKiB;
+  plan.path.capacity_bytes = (8 + random.below(2)) * plan.path.segment_bytes;
+  plan.path.value_bytes_max = (12 + random.below(12)) * kKiB;
+  plan.path.coalesce_bytes = static_cast<std::uint32_t>(4 * kKiB);
+  plan.faults = plan.disk.faults;
+  plan.faults.stall = 0.02;
+  plan.faults.stall_ns = kMillisecond + random.below(180 * kMillisecond);
 }
 
 }  // namespace
@@ -83,18 +133,31 @@ Plan make_plan(std::uint64_t seed) {
   for (std::size_t left = plan.endings.size(); left > 1; --left) {
     std::swap(plan.endings[left - 1], plan.endings[static_cast<std::size_t>(random.below(left))]);
   }
-  plan.keys = static_cast<std::uint32_t>(40 + random.below(40));
+  const std::uint64_t manner = random.below(16);
+  if (manner < 3) choose_hot_keys(random, plan);
+  if (manner == 3) choose_failing_syncs(random, plan);
+  if (manner == 4 || manner == 5) choose_failing_syncs_at_open(random, plan);
+  if (manner == 6 || manner == 7) choose_busy_reclaim(random, plan);
+  plan.keys = static_cast<std::uint32_t>(kKeysMin + random.below(40));
   plan.operations_per_life =
       static_cast<std::uint32_t>((360 + random.below(240)) / plan.endings.size());
   plan.outstanding_max = static_cast<std::uint32_t>(one_of<3>(random, {3, 12, 40}));
-  plan.opens_with_faults = random.one_in(8);
+  if (!plan.opens_with_faults && random.one_in(8)) {
+    plan.opens_with_faults = true;
+    plan.open_faults = plan.faults;
+    plan.open_faults.stall = 0;
+  }
+  plan.changes_capacity = random.one_in(6);
   plan.dies_while_opening = random.one_in(4);
   plan.dies_inside_calls = random.one_in(2);
   plan.tampers = random.one_in(6);
   plan.rots_while_running = random.one_in(12);
-  plan.collides = random.one_in(10);
   plan.squeezes_space = random.one_in(8);
-  if (plan.collides) plan.path.fingerprint_mask_for_test = 0x3;
+  plan.all_collide = random.one_in(10);
+  // The highest bits, as the index spreads by them. 2^16 fingerprints, so that twins are found
+  // fast.
+  plan.path.fingerprint_mask_for_test =
+      (plan.all_collide ? std::uint64_t{0x3} << 62 : std::uint64_t{0xff} << 56);
   if (plan.squeezes_space) {
     plan.disk.capacity_bytes = plan.path.capacity_bytes + plan.path.segment_bytes;
     plan.path.min_free_bytes = plan.path.segment_bytes / 2;

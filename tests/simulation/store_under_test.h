@@ -32,6 +32,8 @@ class StoreUnderTest final : private log_store::BatchSink {
 
   /// The next open or run dies at its `calls`-th call to the device. 0: it lives.
   void die_after(std::uint64_t calls) noexcept { calls_until_death_ = calls; }
+  /// For the next open.
+  void set_capacity(std::uint64_t bytes) noexcept { path_options_.capacity_bytes = bytes; }
   /// Opens or makes the store. An error leaves it closed.
   SetupStatus open();
   bool is_open() const noexcept { return path_ != nullptr; }
@@ -61,7 +63,7 @@ class StoreUnderTest final : private log_store::BatchSink {
   void on_batch(Batch& batch) noexcept override;
   void bury() noexcept;
 
-  const log_store::PathOptions path_options_;
+  log_store::PathOptions path_options_;
   const OnBatch on_batch_;
   ManualClock clock_;
   io::SimulatedDisk disk_;

@@ -71,30 +71,44 @@ SetupResult<std::unique_ptr<LoopMount>> LoopMount::create(const std::string& fil
                                                           std::uint64_t bytes,
                                                           std::uint32_t sector_bytes,
                                                           bool direct_io) {
+  LoopMountOptions options;
+  options.file_system = file_system;
+  options.bytes = bytes;
+  options.sector_bytes = sector_bytes;
+  options.direct_io = direct_io;
+  return create(options);
+}
+
+SetupResult<std::unique_ptr<LoopMount>> LoopMount::create(const LoopMountOptions& options) {
   if (::geteuid() != 0 || ::access("/dev/loop-control", R_OK | W_OK) != 0) {
     return SetupError{ErrorCode::kUnimplemented, "needs root and loop devices"};
   }
   std::unique_ptr<LoopMount> loop{new LoopMount};  // The constructor is private.
-  const std::string image = loop->directory_.path() + "/image";
+  loop->image_ =
+      (options.image_directory.empty() ? loop->directory_.path() : options.image_directory) +
+      "/image";
   const std::string mount_point = loop->directory_.path() + "/mount";
   std::error_code error;
-  std::ofstream{image}.close();
-  std::filesystem::resize_file(image, bytes, error);
+  std::ofstream{loop->image_}.close();
+  std::filesystem::resize_file(loop->image_, options.bytes, error);
   if (!error) std::filesystem::create_directory(mount_point, error);
   if (error) return failure("making the image", error.message());
 
+  const std::string sector = std::to_string(options.sector_bytes);
   const CommandResult attached =
-      run({"losetup", "--find", "--show", "--sector-size", std::to_string(sector_bytes),
-           direct_io ? "--direct-io=on" : "--direct-io=off", image});
+      run({"losetup", "--find", "--show", "--sector-size", sector,
+           options.direct_io ? "--direct-io=on" : "--direct-io=off", loop->image_});
   if (attached.exit_code != 0) return failure("losetup", attached.output);
   loop->device_ = attached.output.substr(0, attached.output.find('\n'));
 
+  const std::string& file_system = options.file_system;
   std::vector<std::string> make{"mkfs." + file_system, "-q"};
   if (file_system == "xfs") {
-    make.insert(make.end(), {"-f", "-s", "size=" + std::to_string(sector_bytes)});
+    make.insert(make.end(), {"-f", "-s", "size=" + sector});
   } else {
     make.emplace_back("-F");
   }
+  make.insert(make.end(), options.make_arguments.begin(), options.make_arguments.end());
   make.push_back(loop->device_);
   const CommandResult made = run(std::move(make));
   if (made.exit_code == -1) {
@@ -102,8 +116,15 @@ SetupResult<std::unique_ptr<LoopMount>> LoopMount::create(const std::string& fil
   }
   if (made.exit_code != 0) return failure("mkfs." + file_system, made.output);
 
-  if (::mount(loop->device_.c_str(), mount_point.c_str(), file_system.c_str(), 0, nullptr) != 0) {
-    return failure("mount", std::generic_category().message(errno));
+  if (::mount(loop->device_.c_str(), mount_point.c_str(), file_system.c_str(), 0,
+              options.mount_options.c_str()) != 0) {
+    const int sys_errno = errno;
+    if (sys_errno == EINVAL && !options.mount_options.empty()) {
+      return SetupError{
+          ErrorCode::kUnimplemented,
+          "needs a kernel whose " + file_system + " can be mounted with " + options.mount_options};
+    }
+    return failure("mount", std::generic_category().message(sys_errno));
   }
   loop->is_mounted_ = true;
   loop->mount_point_ = mount_point;

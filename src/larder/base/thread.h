@@ -30,6 +30,8 @@ class Thread {
   /// Waits for the end; nothing when there is nothing to wait for. Never from the thread itself.
   void join();
   bool joinable() const noexcept { return thread_.joinable(); }
+  /// Lets it run on alone, for what may never end; all that it uses must be its own.
+  void detach() { thread_.detach(); }
 
  private:
   explicit Thread(std::thread thread) noexcept : thread_(std::move(thread)) {}

@@ -60,6 +60,7 @@ struct FileInfo {
   std::uint64_t bytes = 0;            ///< Length.
   std::uint64_t allocated_bytes = 0;  ///< Blocks that it occupies, in bytes.
   bool is_regular = true;
+  std::uint64_t inode = 0;  ///< Tells a file from another one of its name; 0: not known.
 };
 
 struct Space {
@@ -86,8 +87,8 @@ struct DeviceInfo {
 ///   place. submit() has no limit of its own: what the kernel cannot take yet waits inside, so the
 ///   caller bounds what it submits.
 /// Threads: one thread at a time uses a device, and another one may take over only while no request
-///   is in flight (the destructor excepted); wake() alone may be called from any thread at any
-///   time.
+///   is in flight (the destructor excepted). Any thread may call wake() at any time, and on devices
+///   of the operating system look_for(), make(), remove(), sync_directory() and space().
 /// Ownership: the caller keeps requests and buffers alive until reap() returned them. The
 ///   destructor waits until the kernel has let go of every buffer.
 class Device {
@@ -102,9 +103,14 @@ class Device {
   virtual Result<FileId> open(std::string_view name, OpenMode mode) = 0;
   virtual void close(FileId file) noexcept = 0;
   virtual Result<FileInfo> info(FileId file) = 0;
+  /// Of the file that has this name now, open or not; kIo with ENOENT when there is none.
+  virtual Result<FileInfo> look_for(std::string_view name);
   /// Reserves blocks for [0, bytes) and makes the file at least that long: later writes there
   /// cannot meet ENOSPC and do not extend the file.
   virtual Status allocate(FileId file, std::uint64_t bytes) = 0;
+  /// Creates a file that must not exist, allocates it and makes its name durable; leaves no file
+  /// open, and none behind when it fails.
+  virtual Status make(std::string_view name, std::uint64_t bytes);
   virtual Status remove(std::string_view name) = 0;
   /// Makes created and removed names durable.
   virtual Status sync_directory() = 0;
@@ -134,6 +140,9 @@ struct DeviceOptions {
   std::uint32_t depth = 128;       ///< Transfers the kernel holds at once. 1..4096.
   std::uint32_t threads = 16;      ///< Of the thread backend. 1..256.
   std::uint32_t files_max = 4096;  ///< Files open at once.
+  /// Only looks: files are opened for reading, whatever would change something fails with EROFS
+  /// (a write: EBADF), not even the probe for direct I/O writes. Transfers are buffered.
+  bool read_only = false;
 };
 
 /// Opens `directory` over io_uring, or over threads where io_uring is forbidden (logged once,

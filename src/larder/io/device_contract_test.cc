@@ -356,6 +356,44 @@ TEST_P(DeviceContractTest, AllocateKeepsBytesAndNeverShrinks) {
                                   [](std::byte byte) { return byte == std::byte{0}; }));
 }
 
+TEST_P(DeviceContractTest, AMadeFileIsThereWithItsLengthAndNotOpen) {
+  const auto device = harness_.open();
+  ASSERT_TRUE(device->make("file", 4 * kTestBlock).has_value());
+  EXPECT_EQ(device->make("file", kTestBlock).error().sys_errno(), EEXIST);
+  const auto file = device->open("file", OpenMode::kExisting);
+  ASSERT_TRUE(file.has_value()) << file.error().to_string();
+  EXPECT_EQ(device->info(*file)->bytes, 4 * kTestBlock);
+  EXPECT_GE(device->info(*file)->allocated_bytes, 4 * kTestBlock);
+  const auto written = write_random(*device, *file, 0, 4 * kTestBlock, 1);
+  EXPECT_EQ(read_back(*device, *file, 0, 4 * kTestBlock), written);
+}
+
+TEST_P(DeviceContractTest, AFileIsFoundByItsName) {
+  const auto device = harness_.open();
+  const FileId file = make_file(*device, "file", 2 * kTestBlock);
+  const auto found = device->look_for("file");
+  ASSERT_TRUE(found.has_value()) << found.error().to_string();
+  EXPECT_EQ(found->bytes, 2 * kTestBlock);
+  EXPECT_EQ(found->inode, device->info(file)->inode);
+  EXPECT_EQ(device->look_for("other").error().sys_errno(), ENOENT);
+}
+
+TEST_P(RealDeviceContractTest, AFileOfTheSameNameIsToldFromTheOneBefore) {
+  const auto device = harness_.open();
+  const FileId file = make_file(*device, "file", kTestBlock);
+  ASSERT_TRUE(device->remove("file").has_value());
+  EXPECT_EQ(device->look_for("file").error().sys_errno(), ENOENT);
+  make_file(*device, "file", kTestBlock);
+  EXPECT_NE(device->look_for("file")->inode, device->info(file)->inode);
+}
+
+TEST_P(RealDeviceContractTest, AFileThatCannotBeMadeLeavesNothingBehind) {
+  const auto device = harness_.open();
+  const std::uint64_t too_many = std::uint64_t{1} << 60;
+  EXPECT_FALSE(device->make("file", too_many).has_value());
+  EXPECT_TRUE(device->list()->empty());
+}
+
 TEST_P(DeviceContractTest, RemovedFileIsGoneFromTheListAndStaysUsableWhileOpen) {
   const auto device = harness_.open();
   const FileId file = make_file(*device, "file", kTestBlock);
@@ -454,6 +492,31 @@ TEST_P(RealDeviceContractTest, OpenTakesRegularFilesOnly) {
   EXPECT_EQ(device->open("fifo", OpenMode::kExisting).error().sys_errno(), EINVAL);
   const auto infos = device->list().value();
   for (const FileInfo& info : infos) EXPECT_EQ(info.is_regular, info.name == "file");
+}
+
+TEST_P(RealDeviceContractTest, AReadOnlyDeviceReadsAndLocksAndChangesNothing) {
+  std::vector<std::byte> written;
+  {
+    const auto device = harness_.open();
+    const FileId file = make_file(*device, "file", 4 * kTestBlock);
+    written = write_random(*device, file, 0, 4 * kTestBlock, 1);
+  }
+  DeviceOptions options;
+  options.read_only = true;
+  const auto device = harness_.open(options);
+  const auto file = device->open("file", OpenMode::kExisting);
+  ASSERT_TRUE(file.has_value()) << file.error().to_string();
+  EXPECT_EQ(read_back(*device, *file, 0, 4 * kTestBlock), written);
+  EXPECT_TRUE(device->lock(*file, 0).has_value());
+  TestTransfer write{Operation::kWrite, *file, 0, kTestBlock};
+  run_one(*device, write.filled(2).request());
+  EXPECT_EQ(write.request().sys_errno, EBADF);
+  EXPECT_EQ(device->open("other", OpenMode::kCreate).error().sys_errno(), EROFS);
+  EXPECT_EQ(device->make("other", kTestBlock).error().sys_errno(), EROFS);
+  EXPECT_EQ(device->allocate(*file, 8 * kTestBlock).error().sys_errno(), EROFS);
+  EXPECT_EQ(device->remove("file").error().sys_errno(), EROFS);
+  EXPECT_EQ(read_back(*device, *file, 0, 4 * kTestBlock), written);
+  EXPECT_EQ(device->info(*file)->bytes, 4 * kTestBlock);
 }
 
 TEST_P(RealDeviceContractTest, CreatedFilesAreTheOwnersAlone) {

@@ -46,7 +46,7 @@ UniqueFd open_scratch_file(int directory_fd, int flags) {
   // No nameless files here: a name for a moment, unlikely to be anybody's.
   Random random{static_cast<std::uint64_t>(::getpid()) * RealClock::instance().now_ns()};
   std::array<char, 64> name{};
-  std::snprintf(name.data(), name.size(), ".larder-probe-%016llx",
+  std::snprintf(name.data(), name.size(), "%s%016llx", kScratchFilePrefix.data(),
                 static_cast<unsigned long long>(random.next()));
   fd.reset(::openat(directory_fd, name.data(),
                     O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, kMode));
@@ -101,6 +101,15 @@ DirectIoSupport probe_direct_io(int directory_fd) {
   if (alignment->offset == 0) return {false, "the file system says that it has no direct I/O", {}};
   if (alignment->memory == 0) alignment->memory = 1;
   return {true, "", *alignment};
+}
+
+Status probe_allocation(int directory_fd) {
+  const UniqueFd fd = open_scratch_file(directory_fd, 0);
+  if (!fd) return Error::from_errno(errno, "io", "making a scratch file");
+  if (::fallocate(fd.get(), 0, 0, kProbeBytes) != 0) {
+    return Error::from_errno(errno, "io", "allocating a scratch file");
+  }
+  return {};
 }
 
 std::string file_system_name(std::uint64_t magic) {

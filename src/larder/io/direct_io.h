@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "larder/base/result.h"
 #include "larder/io/device.h"
@@ -14,9 +15,17 @@ struct DirectIoSupport {
   Alignment alignment;
 };
 
+/// What a scratch file's name begins with where none can be nameless: it is removed at once, but a
+/// power cut in between may leave it.
+inline constexpr std::string_view kScratchFilePrefix = ".larder-probe-";
+
 /// Makes a nameless scratch file in the directory and asks the kernel (statx), or tries where the
 /// kernel cannot tell. A directory that cannot be written to has no direct I/O.
 DirectIoSupport probe_direct_io(int directory_fd);
+
+/// Whether files in a directory can be given their blocks ahead (fallocate), which a store needs;
+/// tried with a scratch file as above.
+Status probe_allocation(int directory_fd);
 
 /// "ext4", "xfs", "tmpfs", ... or the number in hex.
 std::string file_system_name(std::uint64_t magic);

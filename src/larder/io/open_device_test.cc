@@ -1,15 +1,9 @@
 #include <gtest/gtest.h>
-#include <linux/filter.h>
 #include <linux/magic.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -18,6 +12,7 @@
 
 #include "larder/base/metrics.h"
 #include "larder/io/device_test_support.h"
+#include "tests/support/seccomp.h"
 
 namespace larder::io {
 namespace {
@@ -146,19 +141,6 @@ TEST_F(OpenDeviceTest, FileSystemInMemoryHasNoDirectIo) {
 
 // --- Without io_uring ---------------------------------------------------------------------------
 
-/// From now on io_uring_setup() fails with `sys_errno` in this process.
-bool forbid_uring(int sys_errno) {
-  std::array<sock_filter, 4> program{{
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(sys_errno)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  }};
-  const sock_fprog filter{program.size(), program.data()};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
-}
-
 /// Ends the process with 0 if everything is as it should be, else with a line that says what is
 /// not.
 void expect_fallback(const DeviceOptions& options, int sys_errno, const std::string& remedy) {
@@ -168,7 +150,7 @@ void expect_fallback(const DeviceOptions& options, int sys_errno, const std::str
     ::_exit(1);
   };
   ::unsetenv("LARDER_IO");
-  check(forbid_uring(sys_errno), "the filter");
+  check(testing::forbid_uring(sys_errno), "the filter");
   auto& fallbacks = MetricsRegistry::global().counter(
       "larder_io_fallback_total", "Devices opened over threads because io_uring was refused.");
   const std::uint64_t before = fallbacks.value();

@@ -28,15 +28,37 @@ namespace {
 
 constexpr const char* kWhere = "io";
 constexpr std::uint64_t kLockPollNs = 5'000'000;
+constexpr mode_t kFileMode = 0600;
 constexpr std::uint64_t kStatBlockBytes = 512;  // Unit of st_blocks, whatever the file system.
 
 FileInfo info_of(std::string name, const struct stat& status) {
   return {std::move(name), static_cast<std::uint64_t>(status.st_size),
-          static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes, S_ISREG(status.st_mode)};
+          static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes, S_ISREG(status.st_mode),
+          static_cast<std::uint64_t>(status.st_ino)};
 }
 
 Error last_error(const char* what) noexcept {
   return Error::from_errno(errno, kWhere, what);
+}
+
+Error read_only(const char* what) noexcept {
+  return Error::from_errno(EROFS, kWhere, what);
+}
+
+Status allocate_fd(int fd, std::uint64_t bytes) noexcept {
+  if (bytes == 0) return {};
+  if (bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
+    return Error::from_errno(EFBIG, kWhere, "allocating a file");
+  }
+  int result = 0;
+  do {
+    result = ::fallocate(fd, 0, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  if (result == 0) return {};
+  if (errno == EOPNOTSUPP) {
+    return Error::from_errno(EOPNOTSUPP, kWhere, "allocating a file: no fallocate() here");
+  }
+  return last_error("allocating a file");
 }
 
 struct CloseDirectory {
@@ -53,7 +75,7 @@ SetupResult<PosixDirectory> PosixDirectory::open(const DeviceOptions& options) {
                       "cannot open the directory '" + options.directory +
                           "': " + std::generic_category().message(sys_errno)};
   }
-  PosixDirectory directory{std::move(fd), options.files_max};
+  PosixDirectory directory{std::move(fd), options};
   LARDER_TRY(directory.decide_direct(options));
   return directory;
 }
@@ -63,7 +85,7 @@ SetupStatus PosixDirectory::decide_direct(const DeviceOptions& options) {
   if (::fstatfs(fd_.get(), &status) == 0) {
     info_.file_system = file_system_name(static_cast<std::uint32_t>(status.f_type));
   }
-  if (options.direct == DirectIo::kNever) return {};
+  if (options.direct == DirectIo::kNever || options.read_only) return {};
   DirectIoSupport support = probe_direct_io(fd_.get());
   if (support.is_supported) {
     info_.direct = true;
@@ -123,10 +145,11 @@ Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
   }
   File file;
   file.name = name;
-  const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (info_.direct ? O_DIRECT : 0) |
+  if (is_read_only_ && mode == OpenMode::kCreate) return read_only("creating a file");
+  const int flags = (is_read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
+                    (info_.direct ? O_DIRECT : 0) |
                     (mode == OpenMode::kCreate ? O_CREAT | O_EXCL : 0);
-  constexpr mode_t kMode = 0600;
-  file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kMode));
+  file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kFileMode));
   if (!file.fd) return last_error(mode == OpenMode::kCreate ? "creating a file" : "opening a file");
   struct stat status{};
   if (::fstat(file.fd.get(), &status) != 0) return last_error("looking at a file");
@@ -168,37 +191,51 @@ Result<FileInfo> PosixDirectory::info(FileId file) {
   return info_of(files_[file].name, status);
 }
 
-Status PosixDirectory::allocate(FileId file, std::uint64_t bytes) {
-  if (bytes == 0) return {};
-  if (bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
-    return Error::from_errno(EFBIG, kWhere, "allocating a file");
+Result<FileInfo> PosixDirectory::look_for(std::string_view name) const {
+  const std::string file_name{name};
+  struct stat status{};
+  if (::fstatat(fd_.get(), file_name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+    return last_error("looking for a file");
   }
-  int result = 0;
-  do {
-    result = ::fallocate(fd_of(file), 0, 0, static_cast<off_t>(bytes));
-  } while (result != 0 && errno == EINTR);
-  if (result == 0) return {};
-  if (errno == EOPNOTSUPP) {
-    return Error::from_errno(EOPNOTSUPP, kWhere, "allocating a file: no fallocate() here");
-  }
-  return last_error("allocating a file");
+  return info_of(file_name, status);
 }
 
-Status PosixDirectory::remove(std::string_view name) {
+Status PosixDirectory::allocate(FileId file, std::uint64_t bytes) {
+  if (is_read_only_) return read_only("allocating a file");
+  return allocate_fd(fd_of(file), bytes);
+}
+
+Status PosixDirectory::make(std::string_view name, std::uint64_t bytes) const {
+  if (!is_plain_file_name(name)) {
+    return Error::from_errno(EINVAL, kWhere, "creating a file: not a plain name");
+  }
+  if (is_read_only_) return read_only("creating a file");
+  const std::string file_name{name};
+  constexpr int kFlags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
+  const UniqueFd fd{::openat(fd_.get(), file_name.c_str(), kFlags, kFileMode)};
+  if (!fd) return last_error("creating a file");
+  Status made = allocate_fd(fd.get(), bytes);
+  if (made) made = sync_directory();
+  if (!made) ::unlinkat(fd_.get(), file_name.c_str(), 0);
+  return made;
+}
+
+Status PosixDirectory::remove(std::string_view name) const {
   if (!is_plain_file_name(name)) {
     return Error::from_errno(EINVAL, kWhere, "removing a file: not a plain name");
   }
+  if (is_read_only_) return read_only("removing a file");
   if (::unlinkat(fd_.get(), std::string{name}.c_str(), 0) != 0)
     return last_error("removing a file");
   return {};
 }
 
-Status PosixDirectory::sync_directory() {
+Status PosixDirectory::sync_directory() const {
   if (::fsync(fd_.get()) != 0) return last_error("syncing the directory");
   return {};
 }
 
-Result<Space> PosixDirectory::space() {
+Result<Space> PosixDirectory::space() const {
   struct statvfs status{};
   if (::fstatvfs(fd_.get(), &status) != 0) return last_error("asking for the free space");
   const std::uint64_t unit = status.f_frsize;

@@ -44,9 +44,12 @@ class PosixDirectory {
   }
   Result<FileInfo> info(FileId file);
   Status allocate(FileId file, std::uint64_t bytes);
-  Status remove(std::string_view name);
-  Status sync_directory();
-  Result<Space> space();
+  // These five from any thread.
+  Result<FileInfo> look_for(std::string_view name) const;
+  Status make(std::string_view name, std::uint64_t bytes) const;
+  Status remove(std::string_view name) const;
+  Status sync_directory() const;
+  Result<Space> space() const;
   Status lock(FileId file, std::uint64_t deadline_ns);
 
   int fd_of(FileId file) const noexcept;
@@ -73,14 +76,15 @@ class PosixDirectory {
     bool is_locked = false;
   };
 
-  PosixDirectory(UniqueFd fd, std::size_t files_max) noexcept
-      : fd_(std::move(fd)), files_max_(files_max) {}
+  PosixDirectory(UniqueFd fd, const DeviceOptions& options) noexcept
+      : fd_(std::move(fd)), files_max_(options.files_max), is_read_only_(options.read_only) {}
 
   SetupStatus decide_direct(const DeviceOptions& options);
   void close_now(FileId file) noexcept;
 
   UniqueFd fd_;
   std::size_t files_max_ = 0;
+  bool is_read_only_ = false;
   DeviceInfo info_;
   std::vector<File> files_;
   std::vector<FileId> retired_;

@@ -108,6 +108,29 @@ TEST_F(SimulatedDeviceTest, ErrorsReportAPrefixOfWholeSectors) {
   EXPECT_EQ(disk_.counts().write_errors, 50U);
 }
 
+TEST_F(SimulatedDeviceTest, WhatIsLeftOfAFailedWriteLandsBeforeTheNextSyncEnds) {
+  const auto device = disk_.mount();
+  const FileId file = make_file(*device, "file", 8 * kTestBlock);
+  const auto before = write_random(*device, file, 0, 8 * kTestBlock, 1);
+  disk_.faults().write_error = 1;
+  disk_.faults().lands_after_error = 1;
+  TestTransfer write{Operation::kWrite, file, 0, 8 * kTestBlock};
+  run_one(*device, write.filled(2).request());
+  ASSERT_EQ(write.request().sys_errno, EIO);
+  const auto prefix = static_cast<std::ptrdiff_t>(write.request().bytes_done);
+  const auto told = disk_.read_image("file", 0, 8 * kTestBlock);
+  EXPECT_TRUE(std::equal(told.begin(), told.begin() + prefix, write.bytes().begin()));
+  EXPECT_TRUE(std::equal(told.begin() + prefix, told.end(), before.begin() + prefix));
+
+  sync_file(*device, file);
+  EXPECT_TRUE(std::ranges::equal(disk_.read_image("file", 0, 8 * kTestBlock), write.bytes()));
+  EXPECT_EQ(disk_.counts().landed_after_error, 1U);
+  disk_.faults().write_error = 0;
+  const auto after = write_random(*device, file, 0, 8 * kTestBlock, 3);
+  device->wait(clock_.now_ns() + kSecond);
+  EXPECT_EQ(disk_.read_image("file", 0, 8 * kTestBlock), after);
+}
+
 TEST_F(SimulatedDeviceTest, ShortTransfersAreHiddenFromTheOwnerButNotFromOthers) {
   const auto device = disk_.mount();
   const FileId file = make_file(*device, "file", 16 * kTestBlock);

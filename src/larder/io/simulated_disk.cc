@@ -199,6 +199,15 @@ std::vector<std::string> SimulatedDisk::names() const {
   return names;
 }
 
+std::vector<std::string> SimulatedDisk::removed_names() const {
+  std::vector<std::string> removed;
+  for (const auto& [name, file] : durable_names_) {
+    const auto now = names_.find(name);
+    if (now == names_.end() || now->second != file) removed.push_back(name);
+  }
+  return removed;
+}
+
 std::uint64_t SimulatedDisk::file_bytes(std::string_view name) const {
   return file_named(name).bytes();
 }

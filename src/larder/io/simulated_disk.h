@@ -27,8 +27,11 @@ struct SimulatedFaults {
 
   double read_error = 0;   ///< EIO after a random prefix of whole sectors.
   double write_error = 0;  ///< As read_error; of the sectors behind the prefix any may be written.
-  double sync_error = 0;   ///< EIO. Each write that it covered may then never become durable, also
-                           ///< when a later sync succeeds, as after a real fsync failure.
+  /// Of each write that failed: what is behind the prefix reaches the disk only after its owner was
+  /// told of the error, but before the next sync of the file ends.
+  double lands_after_error = 0;
+  double sync_error = 0;  ///< EIO. Each write that it covered may then never become durable, also
+                          ///< when a later sync succeeds, as after a real fsync failure.
   double sync_directory_error = 0;
   double allocate_error = 0;  ///< ENOSPC although there is room.
   /// The transfer moves in two or more pieces with other requests in between. The device contract
@@ -53,6 +56,7 @@ struct SimulatedCounts {
   std::uint64_t reordered = 0;  ///< Requests that ended after one that was submitted later.
   std::uint64_t read_errors = 0;
   std::uint64_t write_errors = 0;
+  std::uint64_t landed_after_error = 0;
   std::uint64_t sync_errors = 0;
   std::uint64_t sync_directory_errors = 0;
   std::uint64_t allocate_errors = 0;  ///< Injected.
@@ -139,6 +143,8 @@ class SimulatedDisk {
   // The test's hand on the disk, durable at once. The file must exist, and ranges lie within it.
 
   std::vector<std::string> names() const;
+  /// Names whose removal is not durable: a power cut may bring their files back.
+  std::vector<std::string> removed_names() const;
   std::uint64_t file_bytes(std::string_view name) const;
   std::vector<std::byte> read_image(std::string_view name, std::uint64_t offset,
                                     std::size_t bytes) const;
@@ -178,7 +184,7 @@ class SimulatedDisk {
 
   /// A request that the disk has.
   struct Flight {
-    Request* request = nullptr;  // Null: the owner is dead.
+    Request* request = nullptr;  // Null: the owner is dead, or was told of an error already.
     std::uint64_t owner = 0;
     std::uint64_t submission = 0;
     FilePtr file;
@@ -190,7 +196,8 @@ class SimulatedDisk {
     std::uint64_t covers = 0;         // Sync: the file's last write that it makes durable.
     std::uint64_t covers_bytes = 0;   // Sync: the length that it makes durable.
     bool is_stalled = false;
-    std::vector<std::byte> captured;  // A dead owner's bytes, from `progress` on.
+    bool has_failed = false;          // The owner was told of an error: only the rest lands.
+    std::vector<std::byte> captured;  // Without a request: the bytes from `progress` on.
   };
   using Flights = std::map<EventTime, Flight>;
 
@@ -213,6 +220,8 @@ class SimulatedDisk {
   void end(const Flight& flight, int sys_errno);
   bool land(Flight& flight, std::uint64_t bytes);
   void write_beyond_prefix(const Flight& flight);
+  void land_after_error(const Flight& flight);
+  void land_failed(const SimulatedFile& file);
   std::uint64_t cut_point(const Flight& flight, std::uint64_t limit, bool may_be_nothing);
   void let_go(std::uint64_t owner);
   void schedule(std::uint64_t at_ns, Flight flight);

@@ -28,7 +28,8 @@ void SimulatedDisk::kill_owner(SimulatedDevice& owner) {
   std::vector<std::pair<std::uint64_t, Flight>> stalled;
   for (auto flight = flights_.begin(); flight != flights_.end();) {
     const auto next = std::next(flight);
-    if (flight->second.owner == owner.owner_) {
+    // What is left of a failed write keeps its time, as before.
+    if (flight->second.owner == owner.owner_ && !flight->second.has_failed) {
       auto node = flights_.extract(flight);
       if (node.mapped().is_stalled) {
         stalled.emplace_back(node.key().at_ns, std::move(node.mapped()));

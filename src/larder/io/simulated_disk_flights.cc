@@ -128,7 +128,11 @@ void SimulatedDisk::run_transfer(EventTime time, Flight flight) {
       ++counts_.read_errors;
     } else {
       ++counts_.write_errors;
-      write_beyond_prefix(flight);
+      if (chance(faults_.lands_after_error)) {
+        land_after_error(flight);
+      } else {
+        write_beyond_prefix(flight);
+      }
     }
     end(flight, EIO);
   } else {
@@ -176,8 +180,36 @@ void SimulatedDisk::write_beyond_prefix(const Flight& flight) {
   }
 }
 
+/// Schedules the rest of a write that ends with an error now.
+void SimulatedDisk::land_after_error(const Flight& flight) {
+  Flight rest = flight;
+  rest.captured.resize(static_cast<std::size_t>(flight.bytes - flight.progress));
+  gather(flight.request->buffers, flight.progress, rest.captured);
+  rest.request = nullptr;
+  rest.error_at = kNever;
+  rest.has_failed = true;
+  ++owners_.at(flight.owner).in_flight;
+  ++counts_.landed_after_error;
+  schedule(clock_.now_ns() + latency_ns(), std::move(rest));
+}
+
+/// A sync waits for what is under way, also of writes that failed.
+void SimulatedDisk::land_failed(const SimulatedFile& file) {
+  for (auto flight = flights_.begin(); flight != flights_.end();) {
+    const auto next = std::next(flight);
+    if (flight->second.has_failed && flight->second.file.get() == &file) {
+      auto node = flights_.extract(flight);
+      Flight& rest = node.mapped();
+      static_cast<void>(land(rest, rest.bytes - rest.progress));  // Full: it did not happen.
+      let_go(rest.owner);
+    }
+    flight = next;
+  }
+}
+
 void SimulatedDisk::end_sync(const Flight& flight) {
   SimulatedFile& file = *flight.file;
+  land_failed(file);
   if (flight.error_at != kNever) {
     ++counts_.sync_errors;
     counts_.abandoned_by_sync += file.abandon(flight.covers, [this] { return random_.one_in(2); });

@@ -46,6 +46,10 @@ class UringDevice final : public Device {
   Status allocate(FileId file, std::uint64_t bytes) override {
     return directory_.allocate(file, bytes);
   }
+  Result<FileInfo> look_for(std::string_view name) override { return directory_.look_for(name); }
+  Status make(std::string_view name, std::uint64_t bytes) override {
+    return directory_.make(name, bytes);
+  }
   Status remove(std::string_view name) override { return directory_.remove(name); }
   Status sync_directory() override { return directory_.sync_directory(); }
   Result<Space> space() override { return directory_.space(); }

@@ -168,6 +168,10 @@ std::string Disk::description() const {
   return text;
 }
 
+bool Disk::is_rotational() const {
+  return attribute("queue/rotational") == "1";
+}
+
 bool Disk::is_buffered_loop() const {
   constexpr std::uint32_t kLoopMajor = 7;
   return major_ == kLoopMajor && attribute("loop/dio") != "1";

@@ -41,6 +41,7 @@ class Disk {
 
   std::string name() const;         ///< "nvme0n1p2"
   std::string description() const;  ///< "nvme0n1p2, Samsung ..., scheduler none"
+  bool is_rotational() const;       ///< As the kernel believes.
   /// A loop device that goes through the page cache of the file below it.
   bool is_buffered_loop() const;
 

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 namespace {
@@ -35,7 +36,10 @@ Admission Appender::make_room(std::uint64_t bytes, std::uint64_t entries,
   }
   if (!ready_) {
     prepare_next();
-    return is_preparing_ || waits_for_copies_ ? Admission::kWait : Admission::kRefused;
+    const bool waits_for_file = file_call_.is_busy() && !are_files_stalled_;
+    const bool waits = is_preparing_ || waits_for_copies_ || waits_for_file ||
+                       is_broken(Rule::kNeverWaitForReclaim);
+    return waits ? Admission::kWait : Admission::kRefused;
   }
   head_ = ready_;
   ready_.reset();
@@ -88,6 +92,10 @@ Admission Appender::start_store(StoreTask& task) noexcept {
 }
 
 void Appender::begin_record(StoreTask& task) noexcept {
+  if (is_broken(Rule::kPublishWhenComplete)) {
+    state_.publish(task.fingerprint, {.location = task.location,
+                                      .value_bytes = static_cast<std::uint32_t>(task.value_bytes)});
+  }
   task.is_direct = is_aligned(task.value, task.value_bytes, state_.alignment);
   task.is_hashed = task.source.has_value();  // A move carries its checksum over (L8).
   if (!task.is_hashed) {
@@ -306,9 +314,10 @@ void Appender::on_run_written(Transfer& transfer) noexcept {
   std::uint64_t end = 0;
   while (task != nullptr) {
     StoreTask* const next = task->next_in_write;
+    const std::uint64_t begin = end;
     end += record_bytes(task->value_bytes, state_.grain_bytes());
     task->transfers_in_flight = 0;
-    if (end > bytes_done) task->error = error;
+    if ((is_broken(Rule::kPrefixOfRun) ? begin : end) > bytes_done) task->error = error;
     settle(*task);
     task = next;
   }
@@ -330,13 +339,21 @@ void Appender::on_piece_written(Transfer& transfer) noexcept {
 /// All its writes have ended, or it failed and has none in flight.
 void Appender::settle(StoreTask& task) noexcept {
   const bool succeeded = task.error.code() == ErrorCode::kNone;
+  if (!succeeded && is_broken(Rule::kFailedWriteChangesNothing)) publish(task);
   if (succeeded) {
     publish(task);
     state_.health.note_io_success(state_.clock.now_ns());
   }
   const std::uint32_t segment = task.location.segment;
+  if (!succeeded && is_broken(Rule::kFailedRangeIsDead)) {
+    Segment& head = state_.segments.at(segment);
+    const std::uint64_t begin = std::uint64_t{task.location.grain} * state_.grain_bytes();
+    const bool is_last =
+        head.append_offset == begin + record_bytes(task.value_bytes, state_.grain_bytes());
+    if (is_last) head.append_offset = begin;
+  }
   if (task.wants_sync && task.error.code() == ErrorCode::kNone &&
-      state_.segments.at(segment).sync_failed) {
+      state_.segments.at(segment).sync_failed && !is_broken(Rule::kFailedSyncLasts)) {
     task.error = Error{ErrorCode::kIo, "log", "an earlier sync of the segment failed"};
   }
   if (task.wants_sync && task.error.code() == ErrorCode::kNone) {
@@ -368,7 +385,8 @@ void Appender::publish(StoreTask& task) noexcept {
                          .value_bytes = static_cast<std::uint32_t>(task.value_bytes)};
   if (task.source) {
     const auto present = state_.index.find(task.fingerprint);
-    if (!present || present->location != *task.source) return;
+    const bool is_current = present && present->location == *task.source;
+    if (!is_current && !is_broken(Rule::kMoveOnlyCurrent)) return;
     task.was_published = state_.publish(task.fingerprint, entry);
     return;
   }

@@ -86,7 +86,7 @@ enum class Admission : std::uint8_t {
 /// with its neighbours where they are small. A longer one is written piece by piece while it is
 /// hashed, its header last.
 /// Threads: the path's one.
-class Appender final : public TransferSink {
+class Appender final : public TransferSink, public FileCallSink {
  public:
   explicit Appender(PathState& state) : state_(state) {}
 
@@ -106,13 +106,15 @@ class Appender final : public TransferSink {
   std::uint32_t free_segments() const noexcept;
   std::uint32_t in_flight() const noexcept { return tasks_in_flight_; }
   bool has_waiting() const noexcept { return !waiting_.empty(); }
-  /// Nothing of its own is with the device: no header, table or sync.
-  bool is_quiet() const noexcept { return internal_in_flight_ == 0; }
+  /// Nothing of its own is with the device: no header, table, sync or file.
+  bool is_quiet() const noexcept { return internal_in_flight_ == 0 && !file_call_.is_busy(); }
 
   /// Goes on in this segment, which a clean close left open (recovery).
   void adopt_head(std::uint32_t segment) noexcept { head_ = segment; }
   std::optional<std::uint32_t> head() const noexcept { return head_; }
   std::optional<std::uint32_t> ready() const noexcept { return ready_; }
+  /// Segments on their way from full to sealed.
+  std::uint32_t sealing() const noexcept { return sealing_; }
   /// The last generation that was given out, and by whom.
   void begin_generations(std::uint64_t open_count) noexcept { generation_ = open_count << 32; }
   /// The directory is synced before the next segment is begun: when a segment's file was removed,
@@ -121,6 +123,11 @@ class Appender final : public TransferSink {
   void owe_directory_sync() noexcept { owes_directory_sync_ = true; }
   /// Set when free segments may not be added to the file system: a full disk, or min_free.
   void set_growth(bool may_grow) noexcept { may_grow_ = may_grow; }
+  /// The file system does not answer: stores do not wait for it.
+  void set_files_stalled(bool is_stalled) noexcept { are_files_stalled_ = is_stalled; }
+  /// Removes the file of the segment that would be used next, as the file system is too full.
+  void give_back() noexcept;
+  void on_file_call(FileCall& call) noexcept override;
 
  private:
   enum class Step : std::uint8_t { kHeaderWrite = 1, kHeaderSync, kSync, kTableWrite, kTableSync };
@@ -184,7 +191,6 @@ class Appender final : public TransferSink {
 
   // Segments (appender_segments.cc).
   void prepare_next() noexcept;
-  bool make_file(std::uint32_t segment) noexcept;
   void seal_head() noexcept;
   void step_sealing(std::uint32_t segment) noexcept;
   void submit_work(SegmentWork& work, std::uint64_t offset) noexcept;
@@ -196,6 +202,15 @@ class Appender final : public TransferSink {
   void end_work(SegmentWork& work) noexcept;
   void settle_write(std::uint32_t segment) noexcept;
 
+  // Files (appender_files.cc).
+  bool settle_files() noexcept;
+  bool grow() noexcept;
+  void start_file_call(FileCall::Kind kind, std::uint32_t segment) noexcept;
+  void remove_file(std::uint32_t segment) noexcept;
+  void on_made(std::uint32_t segment, const Status& made) noexcept;
+  void on_removed(std::uint32_t segment, const Status& removed) noexcept;
+  void on_directory_synced(const Status& synced) noexcept;
+
   // Group commit (appender_segments.cc).
   SyncGroup& group_of(std::uint32_t segment);
   void start_due_syncs() noexcept;
@@ -205,10 +220,15 @@ class Appender final : public TransferSink {
   std::uint64_t generation_ = 0;
   std::optional<std::uint32_t> head_;
   std::optional<std::uint32_t> ready_;
+  std::uint32_t sealing_ = 0;
   bool is_preparing_ = false;
   bool waits_for_copies_ = false;  ///< The next segment's records are not synced where they went.
   bool owes_directory_sync_ = false;
   bool may_grow_ = true;
+  FileCall file_call_;  ///< One at a time.
+  std::deque<std::uint32_t> to_remove_;
+  std::uint64_t sync_directory_at_ns_ = 0;  ///< Not before.
+  bool are_files_stalled_ = false;
 
   StoreTask* run_first_ = nullptr;  ///< Small records that stand one behind the other, unwritten.
   StoreTask* run_last_ = nullptr;

@@ -4,6 +4,7 @@
 
 #include "larder/base/check.h"
 #include "larder/connectors/log/appender.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 namespace {
@@ -14,7 +15,9 @@ constexpr std::size_t kSyncGroupMax = 64;
 }  // namespace
 
 std::uint32_t Appender::free_segments() const noexcept {
-  const std::uint32_t on_the_way = (ready_ ? 1U : 0U) + (is_preparing_ ? 1U : 0U);
+  const bool is_growing = file_call_.is_busy() && file_call_.kind == FileCall::Kind::kMake;
+  const std::uint32_t on_the_way =
+      (ready_ ? 1U : 0U) + (is_preparing_ ? 1U : 0U) + (is_growing ? 1U : 0U);
   return on_the_way + state_.segments.free_count() +
          (may_grow_ ? state_.segments.absent_count() : 0U);
 }
@@ -22,26 +25,15 @@ std::uint32_t Appender::free_segments() const noexcept {
 // --- From free to ready (L2) --------------------------------------------------------------------
 
 void Appender::prepare_next() noexcept {
-  if (ready_ || is_preparing_ || state_.health.is_down()) return;
-  if (owes_directory_sync_) {
-    if (const Status synced = state_.device.sync_directory(); !synced) {
-      state_.health.set_condition("directory",
-                                  "cannot sync the directory; nothing new is "
-                                  "stored until that works: " +
-                                      synced.error().to_string());
-      return;
-    }
-    owes_directory_sync_ = false;
-    state_.health.set_condition("directory", {});
-  }
+  waits_for_copies_ = false;
+  if (ready_ || is_preparing_ || state_.health.is_down() || !settle_files()) return;
   std::optional<std::uint32_t> next = state_.segments.next_free();
   waits_for_copies_ = next && state_.segments.waits_for_its_copies(*next);
-  if (next && !waits_for_copies_) {
-    state_.segments.pop_free(*next);
-  } else {
-    next = may_grow_ ? state_.segments.next_absent() : std::nullopt;
-    if (!next || !make_file(*next)) return;
+  if (!next || waits_for_copies_) {
+    if (!grow()) return;
+    next = state_.segments.next_free();  // The new one.
   }
+  state_.segments.pop_free(*next);
   Segment& segment = state_.segments.at(*next);
   LARDER_CHECK(segment.live_records == 0 && segment.pins == 0);  // L6.
   auto buffer = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
@@ -65,33 +57,6 @@ void Appender::prepare_next() noexcept {
   submit_work(*works_.back(), 0);
 }
 
-/// Adds a segment to the file system. Rare, and the one place where the path waits for it.
-bool Appender::make_file(std::uint32_t segment_number) noexcept {
-  Segment& segment = state_.segments.at(segment_number);
-  const std::string name = segment_file_name(segment_number);
-  auto file = state_.device.open(name, io::OpenMode::kCreate);
-  Status made{};
-  if (!file) {
-    made = file.error();
-  } else {
-    made = state_.device.allocate(*file, state_.segments.geometry().segment_bytes);
-    if (made) made = state_.device.sync_directory();
-  }
-  if (made) {
-    segment.file = *file;
-    segment.has_file = true;
-    return true;
-  }
-  if (file) {
-    state_.device.close(*file);
-    state_.device.remove(name).ignore(
-        "what is left behind is found as a blank file at the next open");
-  }
-  may_grow_ = false;  // LogPath looks again later.
-  state_.health.set_condition("growth", "cannot add a segment file: " + made.error().to_string());
-  return false;
-}
-
 void Appender::on_prepared(SegmentWork& work) noexcept {
   Segment& segment = state_.segments.at(work.segment);
   is_preparing_ = false;
@@ -99,6 +64,8 @@ void Appender::on_prepared(SegmentWork& work) noexcept {
     give_up(work.segment);
     return;
   }
+  state_.health.set_condition("header", {});
+  state_.health.set_condition("removal", {});
   segment.state = SegmentState::kReady;
   ready_ = work.segment;
 }
@@ -106,16 +73,12 @@ void Appender::on_prepared(SegmentWork& work) noexcept {
 /// A segment whose header cannot be written may still hold its old records. They must be gone for
 /// good before the next segment is overwritten, whose tombstones are for them (L9).
 void Appender::give_up(std::uint32_t number) noexcept {
-  Segment& segment = state_.segments.at(number);
-  const std::string name = segment_file_name(number);
   state_.counters.segments_failed.add();
-  state_.health.note_flaw(name + ": its header could not be written; the file is made anew");
-  if (!state_.device.remove(name))
-    return state_.segments.push_free(number, true);  // It is next again.
-  owe_directory_sync();
-  state_.device.close(segment.file);
-  segment.state = SegmentState::kAbsent;
-  segment.has_file = false;
+  state_.health.set_condition("header", segment_file_name(number) +
+                                            ": its header could not be written; the file is made "
+                                            "anew");
+  remove_file(number);
+  settle_files();
 }
 
 // --- From full to sealed (L11) ------------------------------------------------------------------
@@ -124,6 +87,7 @@ void Appender::seal_head() noexcept {
   Segment& segment = state_.segments.at(*head_);
   if (tombstones_ != nullptr && tombstones_->location.segment == *head_) flush_tombstones();
   segment.state = SegmentState::kSealing;
+  ++sealing_;
   const std::uint32_t sealed = *head_;
   head_.reset();
   step_sealing(sealed);
@@ -139,21 +103,24 @@ void Appender::settle_write(std::uint32_t segment_number) noexcept {
 
 void Appender::step_sealing(std::uint32_t segment_number) noexcept {
   Segment& segment = state_.segments.at(segment_number);
-  if (segment.writes_in_flight > 0) return;
+  if (segment.writes_in_flight > 0 && !is_broken(Rule::kSealWaitsForWrites)) return;
   if (segment.sync_failed) {  // L13: no table; recovery looks at every grain.
     segment.state = SegmentState::kSealed;
+    --sealing_;
     return;
   }
   auto work = std::make_unique<SegmentWork>();
   work->segment = segment_number;
   work->step = Step::kSync;
   works_.push_back(std::move(work));
+  if (is_broken(Rule::kSealSyncsFirst)) return end_work(*works_.back());
   submit_work_sync(*works_.back());
 }
 
 void Appender::on_sealed(SegmentWork& work) noexcept {
   Segment& segment = state_.segments.at(work.segment);
   segment.state = SegmentState::kSealed;
+  --sealing_;
   state_.counters.segments_sealed_total.add();
   // A segment whose table is not on disk keeps it in memory, for reclaim and scan.
   if (!work.failed) segment.table.reset();
@@ -218,12 +185,12 @@ void Appender::end_work(SegmentWork& work) noexcept {
   Segment& segment = state_.segments.at(work.segment);
   switch (work.step) {
     case Step::kHeaderWrite:
-      if (work.failed) break;
+      if (work.failed || is_broken(Rule::kSyncHeaderFirst)) break;
       work.step = Step::kHeaderSync;
       return submit_work_sync(work);
     case Step::kSync: {
       // L13. Also when a group's sync failed meanwhile: this one proves nothing then.
-      if (work.failed) segment.sync_failed = true;
+      if (work.failed) segment.sync_failed = !is_broken(Rule::kFailedSyncClosesSegment);
       if (segment.sync_failed) {
         work.failed = true;
         break;
@@ -240,7 +207,7 @@ void Appender::end_work(SegmentWork& work) noexcept {
       return submit_work(work, state_.segments.geometry().segment_bytes - work.buffer.size());
     }
     case Step::kTableWrite:
-      if (work.failed) break;
+      if (work.failed || is_broken(Rule::kSealSyncsTable)) break;
       work.step = Step::kTableSync;
       return submit_work_sync(work);
     case Step::kHeaderSync:
@@ -296,7 +263,8 @@ void Appender::on_group_synced(Transfer& transfer) noexcept {
   Error error;
   // L13. Those that came meanwhile too, and those whose sync crossed with a failed one of the seal:
   // a sync that succeeds after one that failed proves nothing.
-  if (!transfer.succeeded() || segment.sync_failed) {
+  const bool failed_before = segment.sync_failed && !is_broken(Rule::kFailedSyncLasts);
+  if (!transfer.succeeded() || failed_before) {
     const int sys_errno = transfer.succeeded() ? EIO : transfer.request.sys_errno;
     group.covered.insert(group.covered.end(), group.waiting.begin(), group.waiting.end());
     group.waiting.clear();
@@ -304,10 +272,12 @@ void Appender::on_group_synced(Transfer& transfer) noexcept {
                                  group.waiting_deletes.end());
     group.waiting_deletes.clear();
     error = Error::from_errno(sys_errno, "log", "syncing a segment");
-    segment.sync_failed = true;
+    segment.sync_failed = !is_broken(Rule::kFailedSyncClosesSegment);
     state_.counters.sync_failures_total.add();
-    state_.health.note_io_error(state_.clock.now_ns(), "syncing a segment", sys_errno);
-    if (head_ == segment_number) seal_head();
+    if (!is_broken(Rule::kFailedSyncDegrades)) {
+      state_.health.note_io_error(state_.clock.now_ns(), "syncing a segment", sys_errno);
+    }
+    if (head_ == segment_number && segment.sync_failed) seal_head();
   }
   state_.transfers.release(transfer);
   --internal_in_flight_;
@@ -323,6 +293,7 @@ void Appender::on_group_synced(Transfer& transfer) noexcept {
   if (group.waiting.empty() && group.waiting_deletes.empty()) {
     std::erase_if(groups_, [&](const auto& owned) { return owned.get() == &group; });
   }
+  if (is_broken(Rule::kFailedSyncFailsBatches)) error = {};
   for (StoreTask* const task : stores) {
     task->error = error;
     end(*task);

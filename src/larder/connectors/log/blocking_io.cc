@@ -22,6 +22,7 @@ Status BlockingIo::run(io::Request& request, std::uint64_t bytes, const char* wh
       return Error{ErrorCode::kUnavailable, "log", "the device does not answer"};
     }
   }
+  if (steps_ != nullptr) steps_->fetch_add(1, std::memory_order_relaxed);
   if (request.sys_errno != 0) return Error::from_errno(request.sys_errno, "log", what);
   if (request.bytes_done != bytes) return Error{ErrorCode::kCorruption, "log", "file too short"};
   return {};

@@ -1,7 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <utility>
 
 #include "larder/io/device.h"
 
@@ -11,7 +14,10 @@ namespace larder::log_store {
 /// nothing else uses the device. Memory, offsets and lengths meet the device's alignment.
 class BlockingIo {
  public:
-  BlockingIo(io::Device& device, const Clock& clock) : device_(device), clock_(clock) {}
+  /// `steps`, where it is not null, counts transfers that ended.
+  BlockingIo(io::Device& device, const Clock& clock,
+             std::shared_ptr<std::atomic<std::uint64_t>> steps = nullptr)
+      : device_(device), clock_(clock), steps_(std::move(steps)) {}
 
   /// A file that ends early is kCorruption.
   Status read(io::FileId file, std::uint64_t offset, std::span<std::byte> out);
@@ -23,6 +29,7 @@ class BlockingIo {
 
   io::Device& device_;
   const Clock& clock_;
+  const std::shared_ptr<std::atomic<std::uint64_t>> steps_;
 };
 
 }  // namespace larder::log_store

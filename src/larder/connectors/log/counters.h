@@ -30,6 +30,7 @@ struct PathCounters {
   PathCounter corruptions_total, io_errors_total, sync_failures_total, syncs_total;
   PathCounter deadlines_total, cancelled_total, stalls_total;
   PathCounter segments_set_aside, segments_failed, segments_free, segments_used;
+  PathCounter segments_sealing, segments_reclaiming;
   PathCounter queued_batches, transfers_in_flight, bytes_on_disk, bytes_live;
   PathCounter recovered_records, recovered_by_scan;
 
@@ -68,6 +69,8 @@ struct PathCounters {
     LARDER_VISIT(segments_failed);
     LARDER_VISIT(segments_free);
     LARDER_VISIT(segments_used);
+    LARDER_VISIT(segments_sealing);
+    LARDER_VISIT(segments_reclaiming);
     LARDER_VISIT(queued_batches);
     LARDER_VISIT(transfers_in_flight);
     LARDER_VISIT(bytes_on_disk);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 
@@ -153,12 +154,15 @@ Result<std::uint64_t> decode_segment_header(std::span<const std::byte> bytes, co
   if (bytes.size() < kSegmentHeaderUsedBytes) return corrupt("segment header: too short");
   FieldReader reader{bytes};
   if (reader.get<std::uint64_t>() != kSegmentMagic) return corrupt("segment header: no magic");
-  if (!mac_holds(bytes, kSegmentHeaderUsedBytes, secret)) return corrupt("segment header: MAC");
+  if (!is_broken(Rule::kSegmentHeaderMac) && !mac_holds(bytes, kSegmentHeaderUsedBytes, secret)) {
+    return corrupt("segment header: MAC");
+  }
   const auto found_path = reader.get<Uuid>();
   const auto generation = reader.get<std::uint64_t>();
   reader.get<std::uint64_t>();  // Wall time.
   const auto found_segment = reader.get<std::uint32_t>();
-  if (found_path != path_id || found_segment != segment) {
+  if ((found_path != path_id && !is_broken(Rule::kPathId)) ||
+      (found_segment != segment && !is_broken(Rule::kSegmentNumber))) {
     return corrupt("segment header: of another path or segment");
   }
   return generation;
@@ -202,7 +206,8 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> bytes,
   if (payload_bytes > bytes.size() - kRecordHeaderFixedBytes) {
     return corrupt("record header: payload length");
   }
-  if (!mac_holds(bytes, kRecordHeaderFixedBytes + payload_bytes, secret)) {
+  if (!is_broken(Rule::kRecordMac) &&
+      !mac_holds(bytes, kRecordHeaderFixedBytes + payload_bytes, secret)) {
     return corrupt("record header: MAC");
   }
   const auto path_id = reader.get<Uuid>();
@@ -213,8 +218,10 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> bytes,
   header.offset = reader.get<std::uint64_t>();
   header.value_bytes = reader.get<std::uint64_t>();
   header.checksum = reader.get<Hash128>();
-  if (path_id != identity.path_id || segment != identity.segment ||
-      generation != identity.generation || header.offset != offset) {
+  if ((path_id != identity.path_id && !is_broken(Rule::kPathId)) ||
+      (segment != identity.segment && !is_broken(Rule::kSegmentNumber)) ||
+      (generation != identity.generation && !is_broken(Rule::kGeneration)) ||
+      (header.offset != offset && !is_broken(Rule::kOffset))) {
     return corrupt("record header: of another place");
   }
   if (kind != static_cast<std::uint8_t>(RecordKind::kValue) &&
@@ -267,13 +274,16 @@ Result<TableTrailer> decode_table_trailer(std::span<const std::byte> bytes,
   if (bytes.size() < kTableTrailerUsedBytes) return corrupt("table: too short");
   FieldReader reader{bytes};
   if (reader.get<std::uint64_t>() != kTableMagic) return corrupt("table: no magic");
-  if (!mac_holds(bytes, kTableTrailerUsedBytes, secret)) return corrupt("table: MAC");
+  if (!is_broken(Rule::kTableMac) && !mac_holds(bytes, kTableTrailerUsedBytes, secret)) {
+    return corrupt("table: MAC");
+  }
   const auto path_id = reader.get<Uuid>();
   const auto segment = reader.get<std::uint32_t>();
   const auto kind = reader.get<std::uint32_t>();
   const auto generation = reader.get<std::uint64_t>();
-  if (path_id != identity.path_id || segment != identity.segment ||
-      generation != identity.generation) {
+  if ((path_id != identity.path_id && !is_broken(Rule::kPathId)) ||
+      (segment != identity.segment && !is_broken(Rule::kSegmentNumber)) ||
+      (generation != identity.generation && !is_broken(Rule::kGeneration))) {
     return corrupt("table: of another place");
   }
   if (kind != static_cast<std::uint32_t>(TableKind::kSealed) &&

@@ -25,6 +25,7 @@ inline constexpr std::uint32_t kGrainBytesMax = 65536;
 inline constexpr std::uint64_t kSuperblockCopyStride = kGrainBytesMax;  ///< Copies at 0 and here.
 /// Behind the copies: a line of text about the present owner, for the message of the next one.
 inline constexpr std::uint64_t kOwnerNoteOffset = 2 * kSuperblockCopyStride;
+inline constexpr std::size_t kOwnerNoteBytesMax = 256;
 inline constexpr std::uint64_t kSuperblockFileBytes = 3 * kSuperblockCopyStride;
 
 using Uuid = std::array<std::uint8_t, 16>;

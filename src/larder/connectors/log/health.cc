@@ -1,6 +1,7 @@
 #include "larder/connectors/log/health.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <system_error>
 
 #include "larder/base/clock.h"
@@ -76,20 +77,27 @@ void PathHealth::note_stall(std::uint64_t now_ns, std::uint64_t age_ns) {
 
 void PathHealth::go_down(std::uint64_t now_ns, std::string why) {
   is_down_.store(true, std::memory_order_relaxed);
-  probe_wait_ns_ = kFirstProbeWaitNs;
+  // One that goes down again soon goes on backing off: else it would come and go all the time.
+  const bool is_again = came_back_ns_ != 0 && now_ns - came_back_ns_ < kQuietUntilHealthyNs;
+  probe_wait_ns_ = is_again ? std::min(2 * probe_wait_ns_, kLongestProbeWaitNs) : kFirstProbeWaitNs;
   probe_at_ns_ = now_ns + probe_wait_ns_;
   publish("down: " + std::move(why));
 }
 
 std::uint64_t PathHealth::next_probe_ns() const noexcept {
-  return is_down() ? probe_at_ns_ : kNever;
+  if (is_down()) return probe_at_ns_;
+  return last_error_ns_ == 0 ? kNever : last_error_ns_ + kQuietUntilHealthyNs;
 }
 
 void PathHealth::note_probe(std::uint64_t now_ns, bool succeeded) {
+  if (!is_down()) {
+    succeeded ? note_io_success(now_ns) : note_io_error(now_ns, "probing", EIO);
+    return;
+  }
   if (succeeded) {
     is_down_.store(false, std::memory_order_relaxed);
     errors_in_a_row_ = 0;
-    last_error_ns_ = now_ns;  // Degraded for a quiet while, then healthy.
+    last_error_ns_ = came_back_ns_ = now_ns;  // Degraded for a quiet while, then healthy.
     publish("was down until just now");
     return;
   }

@@ -12,7 +12,8 @@
 namespace larder::log_store {
 
 /// How well a path is, and why. Errors degrade it, several in a row or a stall take it down; a
-/// success heals what errors did after a quiet while.
+/// success heals what errors did after a quiet while, and a probe is one, so that an idle path
+/// heals too.
 ///
 /// Down answers at once (P3, P4): loads and lookups are misses, stores are refused. The path then
 /// probes its disk with exponential back-off and comes back by itself.
@@ -35,7 +36,8 @@ class PathHealth {
   /// A flaw of the moment under a name; an empty `why` ends it.
   void set_condition(const char* name, std::string why) LARDER_EXCLUDES(mutex_);
 
-  /// When the next probe of a path that is down is due; kNever when it is not down.
+  /// When the next probe is due: soon when the path is down, after a quiet while when it is not
+  /// well, else kNever.
   std::uint64_t next_probe_ns() const noexcept;
   void note_probe(std::uint64_t now_ns, bool succeeded);
 
@@ -51,6 +53,7 @@ class PathHealth {
   std::uint64_t last_error_ns_ = 0;
   std::uint64_t probe_at_ns_ = 0;
   std::uint64_t probe_wait_ns_ = 0;
+  std::uint64_t came_back_ns_ = 0;
 
   mutable Mutex mutex_;
   std::string io_reason_ LARDER_GUARDED_BY(mutex_);

@@ -95,9 +95,35 @@ TEST_F(PathHealthTest, ProbesBackOffUpToTenSecondsAndStartAnewTheNextTime) {
   EXPECT_EQ(waits_ms,
             (std::vector<std::uint64_t>{100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000}));
   health_.note_probe(now_ns, true);
-  EXPECT_EQ(health_.next_probe_ns(), kNever);
+  now_ns += 10 * kSecond;
   fail(8, now_ns);
   EXPECT_EQ(health_.next_probe_ns() - now_ns, 100'000'000U);
+}
+
+TEST_F(PathHealthTest, APathThatGoesDownAgainSoonGoesOnBackingOff) {
+  std::uint64_t now_ns = kStart;
+  std::vector<std::uint64_t> waits_ms;
+  for (int i = 0; i < 9; ++i) {
+    fail(8, now_ns);
+    waits_ms.push_back((health_.next_probe_ns() - now_ns) / 1'000'000);
+    now_ns = health_.next_probe_ns();
+    health_.note_probe(now_ns, true);
+    now_ns += kSecond;
+  }
+  EXPECT_EQ(waits_ms,
+            (std::vector<std::uint64_t>{100, 200, 400, 800, 1600, 3200, 6400, 10000, 10000}));
+}
+
+TEST_F(PathHealthTest, AnIdlePathIsProbedAfterAQuietWhileAndHealsByThat) {
+  fail(1);
+  EXPECT_EQ(health_.next_probe_ns(), kStart + 10 * kSecond);
+  health_.note_probe(kStart + 10 * kSecond, false);
+  EXPECT_EQ(health_.health(), Health::kDegraded);
+  EXPECT_EQ(reasons(), "probing: Input/output error|");
+  EXPECT_EQ(health_.next_probe_ns(), kStart + 20 * kSecond);
+  health_.note_probe(kStart + 20 * kSecond, true);
+  EXPECT_EQ(health_.health(), Health::kHealthy);
+  EXPECT_EQ(health_.next_probe_ns(), kNever);
 }
 
 TEST_F(PathHealthTest, AProbeThatSucceedsBringsThePathBackDegradedForAWhile) {

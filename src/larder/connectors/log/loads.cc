@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 
@@ -43,7 +44,7 @@ void Loads::start(LoadTask& task) noexcept {
   task.header_submitted = false;
   task.first_piece = task.piece_count = 0;
   task.hash.reset();
-  ++state_.segments.at(task.location.segment).pins;
+  if (!is_broken(Rule::kPinReads)) ++state_.segments.at(task.location.segment).pins;
   ++in_flight_;
   if (!submit_pieces(task)) {
     task.is_waiting = true;
@@ -209,11 +210,11 @@ Error Loads::verify(LoadTask& task) noexcept {
   if (header->kind != RecordKind::kValue || header->value_bytes != task.value_bytes) {
     return Error{ErrorCode::kCorruption, "log", "the record has another length than the index"};
   }
-  if (!std::ranges::equal(header->payload, task.key)) {
+  if (!is_broken(Rule::kVerifyKey) && !std::ranges::equal(header->payload, task.key)) {
     return Error{ErrorCode::kCorruption, "log", "the record holds another key"};
   }
   task.checksum = task.hash.digest();
-  if (task.checksum != header->checksum) {
+  if (!is_broken(Rule::kVerifyChecksum) && task.checksum != header->checksum) {
     return Error{ErrorCode::kCorruption, "log", "the value fails its checksum"};
   }
   return {};
@@ -227,14 +228,16 @@ void Loads::finish(LoadTask& task) noexcept {
   if (task.outcome == Outcome::kFailed) {
     if (task.error.code() == ErrorCode::kCorruption) state_.counters.corruptions_total.add();
     // L5, and C6 with it. Only an entry that still points to what was read: a newer record is well.
-    state_.forget_failed(task.fingerprint, task.location, task.key);
+    if (!is_broken(Rule::kForgetFailed)) {
+      state_.forget_failed(task.fingerprint, task.location, task.key);
+    }
   } else {
     task.outcome = Outcome::kHit;
     state_.health.note_io_success(state_.clock.now_ns());
   }
   Segment& segment = state_.segments.at(task.location.segment);
-  LARDER_CHECK(segment.pins > 0);
-  --segment.pins;
+  LARDER_CHECK(segment.pins > 0 || is_broken(Rule::kPinReads));
+  if (!is_broken(Rule::kPinReads)) --segment.pins;
   --in_flight_;
   task.sink->on_load(task);
 }

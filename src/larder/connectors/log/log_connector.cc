@@ -12,11 +12,14 @@
 
 #include "larder/base/size_text.h"
 #include "larder/connector/batch_limits.h"
+#include "larder/connectors/log/opening.h"
 #include "larder/connectors/log/reactor.h"
 
 namespace larder::log_store {
 namespace {
 
+/// An open that gets no further for so many times `stall=` is given up.
+constexpr std::uint64_t kStallsUntilGivenUp = 6;
 constexpr std::uint64_t kMiB16 = std::uint64_t{16} << 20;  // The smallest segment of the rule.
 
 constexpr std::array kParameters = {
@@ -303,6 +306,83 @@ Report LogConnector::report() const {
   return report;
 }
 
+/// Files there already: the capacity may have been larger once.
+std::uint64_t files_in(const std::string& path) {
+  std::error_code error;
+  std::uint64_t count = 0;
+  for (auto at = std::filesystem::directory_iterator{path, error};
+       !error && at != std::filesystem::directory_iterator{}; at.increment(error)) {
+    ++count;
+  }
+  return count;
+}
+
+std::string owner_note() {
+  char host[HOST_NAME_MAX + 1] = {};
+  if (::gethostname(host, sizeof(host) - 1) != 0) return "pid " + std::to_string(::getpid());
+  return "pid " + std::to_string(::getpid()) + " on host " + host;
+}
+
+SetupResult<std::unique_ptr<Connector>> open_now(
+    const Parameters& parameters, const std::shared_ptr<std::atomic<std::uint64_t>>& steps) {
+  LogSettings settings = settings_of(parameters);
+  settings.path.opening_steps = steps;
+  LARDER_TRY(make_directory(settings.device.directory));
+  const BatchLimitOptions limits{
+      .batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max")),
+      .bytes_max = parameters.bytes("in_flight")};
+  auto connector = std::make_unique<LogConnector>(settings.path, limits, settings.device.directory);
+  LARDER_TRY(connector->open(settings.device));
+  return std::unique_ptr<Connector>{std::move(connector)};
+}
+
+SetupResult<std::unique_ptr<Connector>> open_log(const Parameters& parameters,
+                                                 const Registry& /*registry*/) {
+  auto steps = std::make_shared<std::atomic<std::uint64_t>>(0);
+  // Longer than a wait for the last owner's lock, which is no step.
+  const std::uint64_t patience_ns =
+      PathOptions{}.lock_wait_ns + kStallsUntilGivenUp * parameters.duration_ns("stall");
+  return open_with_patience([parameters, steps] { return open_now(parameters, steps); }, steps,
+                            patience_ns, parameters.text("path"));
+}
+
+}  // namespace
+
+LogSettings settings_of(const Parameters& parameters) {
+  LogSettings settings;
+  PathOptions& options = settings.path;
+  options.capacity_bytes = parameters.bytes("capacity");
+  options.value_bytes_max = parameters.bytes("max_value");
+  options.segment_bytes = parameters.bytes("segment");
+  options.io_bytes =
+      static_cast<std::uint32_t>(parameters.bytes("io_bytes") / kGrainBytesMax * kGrainBytesMax);
+  options.staging_bytes = parameters.bytes("staging");
+  options.hash_threads = static_cast<std::uint32_t>(parameters.integer("hash_threads"));
+  options.has_file_thread = true;
+  options.depth = static_cast<std::uint32_t>(parameters.integer("depth"));
+  options.min_free_bytes = parameters.bytes("min_free");
+  options.index_bytes_max = parameters.bytes("index_bytes");
+  options.stall_ns = parameters.duration_ns("stall");
+  options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
+  options.events_max = static_cast<std::uint32_t>(parameters.integer("events"));
+  options.sync = parameters.text("sync") == "batch" ? SyncMode::kBatch : SyncMode::kNone;
+  options.delete_sync = parameters.flag("delete_sync");
+  options.owner_note = owner_note();
+
+  io::DeviceOptions& device = settings.device;
+  device.directory = parameters.text("path");
+  const std::string& direct = parameters.text("direct");
+  device.direct = direct == "yes"  ? io::DirectIo::kRequired
+                  : direct == "no" ? io::DirectIo::kNever
+                                   : io::DirectIo::kIfPossible;
+  device.depth = options.depth + 32;
+  device.threads = static_cast<std::uint32_t>(parameters.integer("io_threads"));
+  const std::uint64_t segment_bytes = options.segment_bytes == 0 ? kMiB16 : options.segment_bytes;
+  device.files_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+      options.capacity_bytes / segment_bytes + files_in(device.directory) + 16, kSegmentCountMax));
+  return settings;
+}
+
 SetupStatus make_directory(const std::string& path) {
   std::error_code error;
   const auto status = std::filesystem::status(path, error);
@@ -330,67 +410,6 @@ SetupStatus make_directory(const std::string& path) {
     return refuse("cannot make the directory");
   return {};
 }
-
-/// Files there already: the capacity may have been larger once.
-std::uint64_t files_in(const std::string& path) {
-  std::error_code error;
-  std::uint64_t count = 0;
-  for (auto at = std::filesystem::directory_iterator{path, error};
-       !error && at != std::filesystem::directory_iterator{}; at.increment(error)) {
-    ++count;
-  }
-  return count;
-}
-
-std::string owner_note() {
-  char host[HOST_NAME_MAX + 1] = {};
-  if (::gethostname(host, sizeof(host) - 1) != 0) return "pid " + std::to_string(::getpid());
-  return "pid " + std::to_string(::getpid()) + " on host " + host;
-}
-
-SetupResult<std::unique_ptr<Connector>> open_log(const Parameters& parameters,
-                                                 const Registry& /*registry*/) {
-  PathOptions options;
-  options.capacity_bytes = parameters.bytes("capacity");
-  options.value_bytes_max = parameters.bytes("max_value");
-  options.segment_bytes = parameters.bytes("segment");
-  options.io_bytes =
-      static_cast<std::uint32_t>(parameters.bytes("io_bytes") / kGrainBytesMax * kGrainBytesMax);
-  options.staging_bytes = parameters.bytes("staging");
-  options.hash_threads = static_cast<std::uint32_t>(parameters.integer("hash_threads"));
-  options.depth = static_cast<std::uint32_t>(parameters.integer("depth"));
-  options.min_free_bytes = parameters.bytes("min_free");
-  options.index_bytes_max = parameters.bytes("index_bytes");
-  options.stall_ns = parameters.duration_ns("stall");
-  options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
-  options.events_max = static_cast<std::uint32_t>(parameters.integer("events"));
-  options.sync = parameters.text("sync") == "batch" ? SyncMode::kBatch : SyncMode::kNone;
-  options.delete_sync = parameters.flag("delete_sync");
-  options.owner_note = owner_note();
-
-  const std::string& path = parameters.text("path");
-  LARDER_TRY(make_directory(path));
-  io::DeviceOptions device;
-  device.directory = path;
-  const std::string& direct = parameters.text("direct");
-  device.direct = direct == "yes"  ? io::DirectIo::kRequired
-                  : direct == "no" ? io::DirectIo::kNever
-                                   : io::DirectIo::kIfPossible;
-  device.depth = options.depth + 32;
-  device.threads = static_cast<std::uint32_t>(parameters.integer("io_threads"));
-  const std::uint64_t segment_bytes = options.segment_bytes == 0 ? kMiB16 : options.segment_bytes;
-  device.files_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(
-      options.capacity_bytes / segment_bytes + files_in(path) + 16, kSegmentCountMax));
-
-  const BatchLimitOptions limits{
-      .batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max")),
-      .bytes_max = parameters.bytes("in_flight")};
-  auto connector = std::make_unique<LogConnector>(options, limits, path);
-  LARDER_TRY(connector->open(device));
-  return connector;
-}
-
-}  // namespace
 
 const ConnectorType& connector_type() {
   static constexpr ConnectorType kType{

@@ -1,11 +1,25 @@
 #pragma once
 
+#include <string>
+
 #include "larder/connector/registry.h"
+#include "larder/connectors/log/options.h"
+#include "larder/io/device.h"
 
 namespace larder::log_store {
 
 /// `log:` - larder's default on a machine's own disk: a preallocated log of segments with an index
 /// in memory. Rules and formats: docs/format_log.md.
 const ConnectorType& connector_type();
+
+/// What the parameters of a `log:` spec say about the store and the device below it.
+struct LogSettings {
+  PathOptions path;
+  io::DeviceOptions device;
+};
+LogSettings settings_of(const Parameters& parameters);
+
+/// Makes the directory of a store, 0700, where there is none; an error when it cannot hold one.
+SetupStatus make_directory(const std::string& path);
 
 }  // namespace larder::log_store

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "larder/connectors/log/geometry.h"
@@ -23,12 +25,15 @@ struct PathOptions {
       1U << 20;  ///< Adjacent small records are written together up to this.
   std::uint64_t staging_bytes = 64U << 20;  ///< Bounce memory for buffers that miss the alignment.
   std::uint32_t hash_threads = 1;           ///< 0: in line.
-  std::uint32_t depth = 128;                ///< Transfers in flight.
-  std::uint64_t min_free_bytes = 0;         ///< Floor of free space on the file system.
+  bool has_file_thread = false;      ///< Calls to the file system do not keep the path waiting.
+  std::uint32_t depth = 128;         ///< Transfers in flight.
+  std::uint64_t min_free_bytes = 0;  ///< Floor of free space on the file system.
   std::uint64_t index_bytes_max = std::uint64_t{64} << 30;
   std::uint64_t stall_ns = 5'000'000'000;
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
   std::uint64_t lock_wait_ns = 5'000'000'000;
+  /// Where it is set: counts the transfers of opening, for who waits for it.
+  std::shared_ptr<std::atomic<std::uint64_t>> opening_steps;
   std::uint32_t events_max = 0;  ///< Size of the event ring; 0: none kept.
   SyncMode sync = SyncMode::kNone;
   bool delete_sync = false;  ///< Deletes are acknowledged after a sync, also under kNone.

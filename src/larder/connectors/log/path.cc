@@ -5,6 +5,7 @@
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
 #include "larder/connectors/log/recovery.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 namespace {
@@ -20,7 +21,7 @@ bool is_store(Op op) noexcept {
 
 /// A directory that holds nothing but this may become a store.
 bool is_harmless(const io::FileInfo& file) noexcept {
-  return file.name == "lost+found";
+  return is_harmless_file_name(file.name);
 }
 
 bool is_harmless_or_superblock(const io::FileInfo& file) noexcept {
@@ -40,7 +41,8 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
                                                 files.error().to_string()};
   }
   const auto superblock_at = std::ranges::find(*files, kSuperblockFileName, &io::FileInfo::name);
-  auto superblock_file = std::make_unique<SuperblockFile>(device, clock, where);
+  auto superblock_file =
+      std::make_unique<SuperblockFile>(device, clock, where, options.opening_steps);
   Superblock superblock;
   Geometry geometry;
   const GeometryRequest wanted{.capacity_bytes = options.capacity_bytes,
@@ -78,7 +80,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
   const std::uint64_t previous_open_count = superblock.open_count;
   // L2: raised and synced before anything else is written.
   superblock.is_clean = false;
-  ++superblock.open_count;
+  if (!is_broken(Rule::kRaiseOpenCount)) ++superblock.open_count;
   superblock.segment_count = geometry.segment_count;
   if (const Status written = superblock_file->write(superblock); !written) {
     return SetupError{written.error().code(), "log: " + where + ": cannot write the superblock: " +
@@ -99,12 +101,21 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
                       "log: cannot start hash threads: " + pool.error().to_string()};
   }
   path->state_.hash_pool = std::move(*pool);
+  auto calls = FileCalls::create(device, clock, options.has_file_thread);
+  if (!calls) {
+    return SetupError{calls.error().code(),
+                      "log: cannot start a thread for files: " + calls.error().to_string()};
+  }
+  path->state_.file_calls = std::move(*calls);
   Recovery recovery{path->state_, was_clean, previous_open_count};
   LARDER_ASSIGN(const Recovery::Outcome outcome, recovery.run(*files));
   path->appender_.begin_generations(superblock.open_count);
   if (outcome.head) path->appender_.adopt_head(*outcome.head);
   path->appender_.owe_directory_sync();
-  path->watch_space(clock.now_ns());
+  if (const auto info = device.info(path->superblock_file_->file())) {
+    path->superblock_inode_ = info->inode;
+  }
+  if (const auto space = device.space()) path->apply_space(*space, true);
   path->turn();
   return path;
 }
@@ -199,9 +210,11 @@ bool LogPath::take_hashed() noexcept {
 void LogPath::turn() noexcept {
   const std::uint64_t now_ns = state_.clock.now_ns();
   state_.transfers.poll();
+  state_.file_calls->poll();
   take_hashed();
   expire(now_ns);
   watch_stalls(now_ns);
+  watch_files(now_ns);
   watch_space(now_ns);
   // What waits for transfers or memory comes before what would take them.
   appender_.pump();
@@ -391,6 +404,10 @@ LogPath::Start LogPath::start_delete(Batch& batch, Item& item) noexcept {
     return fail(Error{ErrorCode::kUnavailable, "log", "the path is down; nothing was deleted"});
   }
   if (appender_.has_waiting()) return Start::kBlocked;
+  if (is_broken(Rule::kTombstoneAlways) && !state_.index.find(state_.fingerprint(item.key))) {
+    end_item(batch, item, Outcome::kMiss);
+    return Start::kStarted;
+  }
   EraseTask& task = erases_.take();
   task.owner = {.batch = &batch, .item = &item};
   task.erase.fingerprint = state_.fingerprint(item.key);

@@ -38,7 +38,7 @@ class BatchSink {
 ///
 /// Ownership: device, clock and sink outlive it. Batches are the callers' until on_batch().
 /// Threads: one, but probe(), counters() and health() from any.
-class LogPath final : public LoadSink, public StoreSink {
+class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
  public:
   /// Makes a new store in an empty directory, or opens the one that is there. Blocks.
   /// `where` names the directory in messages.
@@ -90,6 +90,7 @@ class LogPath final : public LoadSink, public StoreSink {
   void on_store(StoreTask& task) noexcept override;
   void on_delete(DeleteTask& task) noexcept override;
   bool on_written(StoreTask& task) noexcept override;
+  void on_file_call(FileCall& call) noexcept override;
 
  private:
   struct Owner {
@@ -154,12 +155,15 @@ class LogPath final : public LoadSink, public StoreSink {
   void shun(std::span<const std::byte> key, std::uint64_t now_ns) noexcept;
   void forgive(std::uint64_t now_ns) noexcept;
   void watch_stalls(std::uint64_t now_ns) noexcept;
+  void watch_files(std::uint64_t now_ns) noexcept;
   void watch_space(std::uint64_t now_ns) noexcept;
+  void apply_space(const io::Space& space, bool may_add_files) noexcept;
   void start_probe() noexcept;
   void publish_gauges() noexcept;
   Status write_checkpoint(std::uint32_t segment, TableBuilder& table) noexcept;
 
-  /// A read of the superblock that tells whether a path that is down has come back.
+  /// Tells whether a path that is down has come back: writes the owner's note, where nothing else
+  /// is, and reads the superblock.
   class Probe final : public TransferSink {
    public:
     explicit Probe(PathState& state) : state_(state) {}
@@ -168,8 +172,11 @@ class LogPath final : public LoadSink, public StoreSink {
     void on_transfer(Transfer& transfer) noexcept override;
 
    private:
+    void submit(io::Operation operation, std::uint64_t offset) noexcept;
+
     PathState& state_;
-    AlignedBuffer grain_;
+    io::FileId file_ = 0;
+    AlignedBuffer memory_;
     bool is_busy_ = false;
   };
 
@@ -187,6 +194,9 @@ class LogPath final : public LoadSink, public StoreSink {
   std::uint64_t batches_queued_ = 0;
   std::uint64_t next_deadline_ns_ = kNever;
   std::uint64_t next_space_check_ns_ = 0;
+  FileCall look_call_;
+  std::uint64_t superblock_inode_ = 0;
+  bool are_files_stalled_ = false;
   std::atomic<bool> has_cancelled_ = false;
 
   Pool<GetTask> gets_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 namespace {
@@ -41,9 +42,10 @@ PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
 
 bool PathState::publish(const Fingerprint& fingerprint, const IndexEntry& entry) {
   const Place place = segments.place_of(entry.location);
-  if (place <= guard.last_published(fingerprint)) return true;
+  const bool is_forward_only = !is_broken(Rule::kPublishForward);
+  if (is_forward_only && place <= guard.last_published(fingerprint)) return true;
   const auto present = index.find(fingerprint);
-  if (present && segments.place_of(present->location) > place) return true;
+  if (is_forward_only && present && segments.place_of(present->location) > place) return true;
   if (!index.assign(fingerprint, entry)) return false;
   if (present) segments.remove_live(present->location, present->value_bytes);
   segments.add_live(entry.location, entry.value_bytes);
@@ -61,15 +63,17 @@ bool PathState::forget(const Fingerprint& fingerprint, Location location) {
 
 bool PathState::forget_failed(const Fingerprint& fingerprint, Location location,
                               std::span<const std::byte> key) {
+  const auto present = index.find(fingerprint);
+  if (is_broken(Rule::kForgetOnlyWhatFailed) && present) location = present->location;
   if (!forget(fingerprint, location)) return false;
-  ++segments.at(location.segment).tombstones;
+  if (!is_broken(Rule::kForgottenOutranks)) ++segments.at(location.segment).tombstones;
   events.note(EventPage::Kind::kRemoved, {reinterpret_cast<const char*>(key.data()), key.size()},
               0);
   return true;
 }
 
 bool PathState::publish_delete(const Fingerprint& fingerprint, const Place& place) {
-  guard.note_published(fingerprint, place);
+  if (!is_broken(Rule::kRememberDelete)) guard.note_published(fingerprint, place);
   const auto present = index.find(fingerprint);
   if (!present || segments.place_of(present->location) > place) return false;
   return forget(fingerprint, present->location);

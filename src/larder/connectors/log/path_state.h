@@ -8,6 +8,7 @@
 #include "larder/base/clock.h"
 #include "larder/connectors/log/counters.h"
 #include "larder/connectors/log/event_ring.h"
+#include "larder/connectors/log/file_calls.h"
 #include "larder/connectors/log/health.h"
 #include "larder/connectors/log/index.h"
 #include "larder/connectors/log/key_guard.h"
@@ -40,6 +41,7 @@ struct PathState {
   Staging move_memory;  ///< Values on their way from a reclaimed segment to the head.
   Transfers transfers;
   std::unique_ptr<HashPool> hash_pool;
+  std::unique_ptr<FileCalls> file_calls;
   PathCounters counters;
   PathHealth health;
   EventRing events;

@@ -1,5 +1,6 @@
 // What a path does because time passes: deadlines, cancellation, stalls, disk space, and its end.
 #include <algorithm>
+#include <cstring>
 
 #include "larder/base/check.h"
 #include "larder/connectors/log/path.h"
@@ -25,6 +26,9 @@ std::uint64_t LogPath::next_timer_ns() const noexcept {
     const std::uint64_t stalled_ns = oldest_ns + state_.options.stall_ns;
     // Once it has stalled, watching for more is the probe's business.
     if (!state_.health.is_down()) next_ns = std::min(next_ns, stalled_ns);
+  }
+  if (!are_files_stalled_ && !state_.file_calls->is_quiet()) {
+    next_ns = std::min(next_ns, state_.file_calls->oldest_submitted_ns() + state_.options.stall_ns);
   }
   if (!probe_.is_busy()) next_ns = std::min(next_ns, state_.health.next_probe_ns());
   if (!forgive_at_ns_.empty()) next_ns = std::min(next_ns, forgive_at_ns_.front().first);
@@ -141,38 +145,77 @@ void LogPath::watch_stalls(std::uint64_t now_ns) noexcept {
 }
 
 void LogPath::Probe::start(io::FileId file) noexcept {
-  if (grain_.size() == 0) {
-    auto grain = AlignedBuffer::create(kSuperblockCopyStride, kGrainBytesMax);
-    if (!grain) return;
-    grain_ = std::move(*grain);
+  if (memory_.size() == 0) {
+    auto memory = AlignedBuffer::create(kSuperblockCopyStride, kGrainBytesMax);
+    if (!memory) return;
+    memory_ = std::move(*memory);
   }
+  file_ = file;
   is_busy_ = true;
+  const std::string& note = state_.options.owner_note;
+  std::ranges::fill(memory_.span(), std::byte{0});
+  std::memcpy(memory_.data(), note.data(), std::min(note.size(), kOwnerNoteBytesMax));
+  submit(io::Operation::kWrite, kOwnerNoteOffset);
+}
+
+void LogPath::Probe::submit(io::Operation operation, std::uint64_t offset) noexcept {
   Transfer* const transfer = state_.transfers.acquire_internal();
-  transfer->request.operation = io::Operation::kRead;
-  transfer->request.file = file;
-  transfer->request.offset = 0;
-  transfer->vectors.push_back({.iov_base = grain_.data(), .iov_len = grain_.size()});
+  transfer->request.operation = operation;
+  transfer->request.file = file_;
+  transfer->request.offset = offset;
+  transfer->vectors.push_back({.iov_base = memory_.data(), .iov_len = memory_.size()});
   transfer->sink = this;
   state_.transfers.submit(*transfer);
 }
 
 void LogPath::Probe::on_transfer(Transfer& transfer) noexcept {
-  is_busy_ = false;
   const bool succeeded = transfer.succeeded();
+  const bool was_write = transfer.request.operation == io::Operation::kWrite;
   state_.transfers.release(transfer);
+  if (succeeded && was_write) return submit(io::Operation::kRead, 0);
+  is_busy_ = false;
   state_.health.note_probe(state_.clock.now_ns(), succeeded);
 }
 
-/// `min_free` is the file system's floor: below it nothing grows, and free segments are given back.
+/// The file system's own calls have no deadline, but nobody waits for them.
+void LogPath::watch_files(std::uint64_t now_ns) noexcept {
+  const std::uint64_t oldest_ns = state_.file_calls->oldest_submitted_ns();
+  const bool is_stalled = oldest_ns != kNever && now_ns >= oldest_ns + state_.options.stall_ns;
+  if (is_stalled == are_files_stalled_) return;
+  are_files_stalled_ = is_stalled;
+  appender_.set_files_stalled(is_stalled);
+  state_.health.set_condition("files", is_stalled ? "the file system does not answer (" +
+                                                        state_.file_calls->oldest() +
+                                                        "); what needs a new segment is refused"
+                                                  : "");
+}
+
 void LogPath::watch_space(std::uint64_t now_ns) noexcept {
   if (now_ns < next_space_check_ns_) return;
   next_space_check_ns_ = now_ns + kSpaceCheckEveryNs;
-  const auto space = state_.device.space();
-  if (!space) return;
+  if (look_call_.is_busy()) return;
+  look_call_.kind = FileCall::Kind::kLook;
+  look_call_.name = kSuperblockFileName;
+  look_call_.sink = this;
+  state_.file_calls->submit(look_call_);
+}
+
+void LogPath::on_file_call(FileCall& call) noexcept {
+  const bool is_another = call.inode != 0 && call.inode != superblock_inode_;
+  const bool is_lost = call.is_missing || is_another;
+  state_.health.set_condition(
+      "removed", is_lost ? "the store's files were removed, or others put in their place: what it "
+                           "has is served on and lost when it is closed; stop it and open it anew"
+                         : "");
+  if (call.status) apply_space(call.space, !is_lost);
+}
+
+/// `min_free` is the file system's floor: below it nothing grows, and free segments are given back.
+void LogPath::apply_space(const io::Space& space, bool may_add_files) noexcept {
   const std::uint64_t segment_bytes = state_.segments.geometry().segment_bytes;
   const std::uint64_t min_free = state_.options.min_free_bytes;
-  const bool may_grow = space->free_bytes >= min_free + segment_bytes;
-  appender_.set_growth(may_grow);
+  const bool may_grow = space.free_bytes >= min_free + segment_bytes;
+  appender_.set_growth(may_grow && may_add_files);
   if (may_grow || state_.segments.absent_count() == 0) {
     state_.health.set_condition("growth", {});
   } else {
@@ -181,14 +224,8 @@ void LogPath::watch_space(std::uint64_t now_ns) noexcept {
         "the file system is too full to grow the store to its capacity: free "
         "some space, or lower capacity or min_free");
   }
-  if (space->free_bytes >= min_free || state_.segments.free_count() <= kFreeKept) return;
-  const std::uint32_t number = *state_.segments.next_free();
-  if (state_.segments.waits_for_its_copies(number)) return;
-  state_.segments.give_back(number);
-  state_.device.close(state_.segments.at(number).file);
-  state_.device.remove(segment_file_name(number)).ignore("the next open finds it");
-  appender_.owe_directory_sync();
-  state_.counters.segments_given_back_total.add();
+  if (space.free_bytes >= min_free || state_.segments.free_count() <= kFreeKept) return;
+  appender_.give_back();
 }
 
 void LogPath::publish_gauges() noexcept {
@@ -198,6 +235,8 @@ void LogPath::publish_gauges() noexcept {
   const std::uint64_t files = state_.segments.files_count();
   counters.segments_free.set(appender_.free_segments());
   counters.segments_used.set(files - std::min<std::uint64_t>(files, state_.segments.free_count()));
+  counters.segments_sealing.set(appender_.sealing());
+  counters.segments_reclaiming.set(reclaimer_.is_reclaiming() ? 1 : 0);
   counters.bytes_on_disk.set(files * state_.segments.geometry().segment_bytes +
                              kSuperblockFileBytes);
   counters.bytes_live.set(state_.segments.live_bytes());
@@ -215,7 +254,7 @@ void LogPath::begin_stop() noexcept {
 bool LogPath::is_idle() const noexcept {
   return batches_queued_ == 0 && loads_.in_flight() == 0 && appender_.in_flight() == 0 &&
          appender_.is_quiet() && reclaimer_.is_quiet() && scanner_.is_quiet() &&
-         !probe_.is_busy() && state_.transfers.in_flight() == 0;
+         !probe_.is_busy() && state_.file_calls->is_quiet() && state_.transfers.in_flight() == 0;
 }
 
 Status LogPath::write_checkpoint(std::uint32_t number, TableBuilder& table) noexcept {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 namespace {
@@ -67,14 +68,18 @@ void Reclaimer::begin() noexcept {
   for (std::uint32_t i = 0; i < state_.segments.count(); ++i) {
     const Segment& segment = state_.segments.at(i);
     if (segment.state == SegmentState::kSealed && segment.live_records == 0 &&
-        segment.tombstones == 0 && segment.pins == 0 && state_.segments.is_durably_outranked(i)) {
+        (segment.tombstones == 0 || is_broken(Rule::kTombstoneStays)) && segment.pins == 0 &&
+        state_.segments.is_durably_outranked(i)) {
       is_requested_ = false;
       state_.counters.segments_reclaimed_total.add();
       return state_.segments.push_free(i);
     }
   }
   // L7: live records are dropped in the oldest generation only.
-  const auto oldest = state_.segments.oldest();
+  auto oldest = state_.segments.oldest();
+  if (is_broken(Rule::kEvictOldest) && oldest) {
+    oldest = state_.segments.oldest_from(state_.segments.at(*oldest).generation + 1);
+  }
   if (!oldest || state_.segments.at(*oldest).state != SegmentState::kSealed) return;
   is_requested_ = false;
   victim_ = oldest;
@@ -151,6 +156,7 @@ void Reclaimer::choose(const Table& table) noexcept {
   }
   // L10: at most half a segment's bytes, newest first.
   std::uint64_t budget = state_.segments.geometry().segment_bytes / 2;
+  if (is_broken(Rule::kMoveHalfASegment)) budget = UINT64_MAX;
   std::size_t keep = 0;
   while (keep < candidates_.size()) {
     const Candidate& candidate = candidates_[candidates_.size() - 1 - keep];
@@ -172,6 +178,9 @@ void Reclaimer::choose(const Table& table) noexcept {
 void Reclaimer::drop(const Fingerprint& fingerprint, Location location,
                      std::string_view key) noexcept {
   const auto entry = state_.index.find(fingerprint);
+  if (is_broken(Rule::kNoEntryIntoFreed) && entry && entry->location == location) {
+    return state_.segments.remove_live(location, entry->value_bytes);
+  }
   if (!entry || !state_.forget(fingerprint, location)) return;
   state_.counters.records_evicted_total.add();
   state_.counters.bytes_evicted_total.add(entry->value_bytes);
@@ -179,7 +188,8 @@ void Reclaimer::drop(const Fingerprint& fingerprint, Location location,
 }
 
 bool Reclaimer::may_move() const noexcept {
-  return !is_stopping_ && !state_.health.is_down() && appender_.free_segments() >= kFreeForMoves;
+  return !is_stopping_ && !state_.health.is_down() &&
+         (appender_.free_segments() >= kFreeForMoves || is_broken(Rule::kMoveOnlyWithRoom));
 }
 
 void Reclaimer::start_moves() noexcept {
@@ -202,7 +212,7 @@ bool Reclaimer::start_move(const Candidate& candidate) noexcept {
   const std::string_view key =
       std::string_view{table_.keys}.substr(candidate.key_at, candidate.key_bytes);
   // L8: the tail does not wait for an operation on the key, it lets the record go.
-  if (state_.guard.busy(candidate.fingerprint)) {
+  if (state_.guard.busy(candidate.fingerprint) && !is_broken(Rule::kMoveOnlyIdleKeys)) {
     drop(candidate.fingerprint, candidate.source, key);
     return true;
   }
@@ -241,7 +251,8 @@ void Reclaimer::start_append(Move& move) noexcept {
   move.waits_for_head = false;
   const auto entry = state_.index.find(move.load.fingerprint);
   const bool is_current = entry && entry->location == move.source;
-  if (!is_current || state_.guard.busy(move.load.fingerprint) || !may_move()) {
+  const bool is_busy = state_.guard.busy(move.load.fingerprint);
+  if (!is_current || (is_busy && !is_broken(Rule::kMoveOnlyIdleKeys)) || !may_move()) {
     if (is_current) drop(move.load.fingerprint, move.source, move.key);
     return end(move);
   }
@@ -250,7 +261,7 @@ void Reclaimer::start_append(Move& move) noexcept {
   move.store.value = {&move.slice, 1};
   move.store.value_bytes = move.slice.bytes;
   move.store.source = move.source;
-  move.store.checksum = move.load.checksum;
+  move.store.checksum = is_broken(Rule::kMoveCarriesChecksum) ? Hash128{} : move.load.checksum;
   switch (appender_.start_store(move.store)) {
     case Admission::kStarted:
       return;
@@ -268,7 +279,8 @@ void Reclaimer::on_store(StoreTask& task) noexcept {
   if (task.was_published) {
     Segment& source = state_.segments.at(move.source.segment);
     const std::uint64_t moved_to = state_.segments.at(task.location.segment).generation;
-    if (source.moved_to_last == 0) source.moved_to_first = moved_to;
+    if (source.moved_to_last == 0 || is_broken(Rule::kSyncAllMoved))
+      source.moved_to_first = moved_to;
     source.moved_to_first = std::min(source.moved_to_first, moved_to);
     source.moved_to_last = std::max(source.moved_to_last, moved_to);
     state_.counters.records_readmitted_total.add();

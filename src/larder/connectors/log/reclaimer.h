@@ -28,6 +28,7 @@ class Reclaimer final : public LoadSink, public StoreSink {
   void request_early() noexcept { is_requested_ = true; }
   /// Begins nothing more and moves nothing more.
   void stop() noexcept { is_stopping_ = true; }
+  bool is_reclaiming() const noexcept { return victim_.has_value(); }
   bool is_quiet() const noexcept;
 
   void on_load(LoadTask& task) noexcept override;

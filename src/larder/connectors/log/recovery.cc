@@ -4,6 +4,7 @@
 
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 namespace {
@@ -32,6 +33,7 @@ SetupResult<Recovery::Outcome> Recovery::run(const std::vector<io::FileInfo>& fi
   std::vector<Found> found;
   LARDER_TRY(open_segments(files, found));
   std::ranges::sort(found, {}, &Found::generation);  // L3: later places win by coming later.
+  if (is_broken(Rule::kRecoverInOrder)) std::ranges::sort(found, {}, &Found::segment);
   Outcome outcome;
   // Loading the index is several times as fast when it does not grow meanwhile.
   std::uint64_t entries = 0;
@@ -42,7 +44,7 @@ SetupResult<Recovery::Outcome> Recovery::run(const std::vector<io::FileInfo>& fi
   for (const Found& one : found) recover(one.segment);
   state_.index.reserve(0);
   outcome.head = choose_head(found);
-  evict_until_two_are_free();
+  if (!is_broken(Rule::kOpenFreesTwo)) evict_until_two_are_free();
   scan_buffer_ = {};
   return outcome;
 }
@@ -55,7 +57,7 @@ SetupStatus Recovery::open_segments(const std::vector<io::FileInfo>& files,
     const auto number = segment_of_file_name(file.name);
     if (number && *number < state_.segments.count()) {
       LARDER_TRY(open_segment(*number, found));
-    } else if (file.name != kSuperblockFileName && file.name != "lost+found") {
+    } else if (file.name != kSuperblockFileName && !is_harmless_file_name(file.name)) {
       state_.health.note_flaw("the directory holds '" + file.name +
                               "', which is not larder's and counts for no limit");
     }
@@ -75,16 +77,20 @@ SetupStatus Recovery::open_segment(std::uint32_t number, std::vector<Found>& fou
   };
   if (!file) {
     segment.state = SegmentState::kFailed;
-    segment.has_file = true;  // It takes its share of the capacity all the same.
+    state_.segments.set_has_file(number, true);  // It takes its share of the capacity all the same.
     state_.counters.segments_failed.add();
     state_.health.note_flaw(name + " cannot be opened: " + file.error().to_string());
     return {};
   }
   segment.file = *file;
-  segment.has_file = true;
+  state_.segments.set_has_file(number, true);
   const auto info = state_.device.info(*file);
   const std::uint64_t bytes_wanted = state_.segments.geometry().segment_bytes;
   const bool is_short = info && info->bytes < bytes_wanted;
+  if (info && info->bytes > bytes_wanted) {
+    state_.health.note_flaw(name + " is longer than a segment: what stands behind its end is not " +
+                            "used, and counts for no limit");
+  }
   if (is_short) {
     // Made by an owner that died before it was done, or cut short since.
     if (const Status made = state_.device.allocate(*file, bytes_wanted); !made) {
@@ -126,7 +132,8 @@ void Recovery::recover(std::uint32_t number) {
   state_.segments.note_newest(segment.generation);
   auto table = read_table(number, false);
   if (table && table->trailer.kind == TableKind::kCheckpoint) {
-    const bool counts = was_clean_ && table->trailer.open_count == previous_open_count_;
+    const bool counts = (was_clean_ && table->trailer.open_count == previous_open_count_) ||
+                        is_broken(Rule::kAppendOnlyAfterCleanEnd);
     if (counts && table->entries.empty()) {  // It was ready, and nothing came.
       state_.segments.push_free(number, true);
       return;
@@ -146,6 +153,7 @@ void Recovery::recover(std::uint32_t number) {
     }
     return;
   }
+  if (is_broken(Rule::kScanWithoutTable)) return state_.segments.push_free(number, true);
   segment.table = std::make_unique<TableBuilder>();
   segment.append_offset = state_.grain_bytes();
   if (const Status scanned = scan_segment(number); !scanned) {
@@ -228,7 +236,7 @@ void Recovery::admit(std::uint32_t number, const TableEntry& entry) {
   }
   if (!is_assigned) {
     // It outranks older records of its key all the same, so its segment must not go before theirs.
-    ++state_.segments.at(number).tombstones;
+    if (!is_broken(Rule::kUnindexedOutranks)) ++state_.segments.at(number).tombstones;
     return;
   }
   if (present) state_.segments.remove_live(present->location, present->value_bytes);
@@ -244,7 +252,9 @@ bool Recovery::evict_oldest_before(std::uint32_t number) {
   while (oldest && state_.segments.at(*oldest).generation < end) {
     Segment& segment = state_.segments.at(*oldest);
     if (segment.live_records > 0) {
-      segment.tombstones += segment.live_records;  // As in admit(): they still outrank older ones.
+      if (!is_broken(Rule::kUnindexedOutranks))
+        segment.tombstones +=
+            segment.live_records;  // As in admit(): they still outrank older ones.
       for (const auto& [fingerprint, entry] : state_.index.entries_in(*oldest)) {
         state_.forget(fingerprint, entry.location);
       }
@@ -283,6 +293,8 @@ Status Recovery::scan_segment(std::uint32_t number) {
     while (at < chunk.size()) {
       const auto rest = chunk.subspan(at);
       at += looks_like_record_header(rest) ? scan_record(number, offset + at, rest) : grain;
+      const bool is_hole = offset + at != state_.segments.at(number).append_offset;
+      if (is_broken(Rule::kScanEveryGrain) && is_hole) return {};
     }
     offset += at;
   }
@@ -326,8 +338,10 @@ std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
   const std::uint64_t end = state_.segments.geometry().segment_bytes;
   if (header->value_bytes > end || offset + bytes > end || header->payload.empty()) return grain;
   // The header may be on the disk before its value: a torn record is none.
-  if (bytes <= chunk.size()) {
-    if (hash128(chunk.subspan(grain, header->value_bytes)) != header->checksum) return grain;
+  if (bytes <= chunk.size() || is_broken(Rule::kScanVerifiesValues)) {
+    const bool holds = is_broken(Rule::kScanVerifiesValues) ||
+                       hash128(chunk.subspan(grain, header->value_bytes)) == header->checksum;
+    if (!holds) return grain;
   } else {
     const auto verified = value_holds(number, offset + grain, *header);
     if (!verified || !*verified) return grain;
@@ -359,7 +373,7 @@ void Recovery::write_missing_table(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
   const Geometry& geometry = state_.segments.geometry();
   if (!io_.sync(segment.file)) {
-    segment.sync_failed = true;  // L13.
+    segment.sync_failed = !is_broken(Rule::kFailedSyncAtOpen);  // L13.
     return;
   }
   auto bytes = segment.table->encode(TableKind::kSealed, state_.identity(number),
@@ -381,10 +395,16 @@ void Recovery::evict_until_two_are_free() {
   while (too_few() || segments.files_count() > segments.files_max()) {
     if (segments.files_count() > segments.files_max() && segments.free_count() > 0) {
       const std::uint32_t number = *segments.next_free();
-      segments.give_back(number);
-      state_.device.close(segments.at(number).file);
-      state_.device.remove(segment_file_name(number)).ignore("the next open finds it");
-      continue;
+      const std::string name = segment_file_name(number);
+      segments.begin_removal(number);
+      const Status removed = state_.device.remove(name);
+      if (removed) state_.device.close(segments.at(number).file);
+      segments.end_removal(number, removed.has_value());
+      if (removed) continue;
+      state_.health.note_flaw(
+          "cannot remove " + name +
+          ", so the store takes more than its capacity: " + removed.error().to_string());
+      return;
     }
     const auto oldest = segments.oldest();
     if (!oldest || segments.at(*oldest).state != SegmentState::kSealed) return;

@@ -19,7 +19,7 @@ class Recovery {
   /// `was_clean`, `previous_open_count`: of the superblock as it was found.
   Recovery(PathState& state, bool was_clean, std::uint64_t previous_open_count)
       : state_(state),
-        io_(state.device, state.clock),
+        io_(state.device, state.clock, state.options.opening_steps),
         was_clean_(was_clean),
         previous_open_count_(previous_open_count) {}
 

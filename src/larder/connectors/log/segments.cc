@@ -7,6 +7,8 @@
 #include <string_view>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/rule.h"
+#include "larder/io/direct_io.h"
 
 namespace larder::log_store {
 namespace {
@@ -47,7 +49,7 @@ void Segments::push_free(std::uint32_t segment, bool first) {
   freed.state = SegmentState::kFree;
   freed.tombstones = 0;
   freed.table.reset();
-  if (first) {
+  if (first || is_broken(Rule::kReuseInOrder)) {
     free_.push_front(segment);
   } else {
     free_.push_back(segment);
@@ -72,10 +74,16 @@ void Segments::pop_free(std::uint32_t segment) noexcept {
   free_.pop_front();
 }
 
-void Segments::give_back(std::uint32_t segment) noexcept {
-  pop_free(segment);
+void Segments::begin_removal(std::uint32_t segment) noexcept {
+  if (segments_[segment].state == SegmentState::kFree) pop_free(segment);
+  segments_[segment].state = SegmentState::kRemoving;
+}
+
+void Segments::end_removal(std::uint32_t segment, bool is_removed) {
+  LARDER_CHECK(segments_[segment].state == SegmentState::kRemoving);
+  if (!is_removed) return push_free(segment, true);
   segments_[segment].state = SegmentState::kAbsent;
-  segments_[segment].has_file = false;
+  set_has_file(segment, false);
 }
 
 std::uint32_t Segments::absent_count() const noexcept {
@@ -83,12 +91,14 @@ std::uint32_t Segments::absent_count() const noexcept {
   return files < files_max() ? files_max() - files : 0;
 }
 
-std::uint32_t Segments::files_count() const noexcept {
-  return static_cast<std::uint32_t>(
-      std::ranges::count_if(segments_, [](const Segment& segment) { return segment.has_file; }));
+void Segments::set_has_file(std::uint32_t segment, bool has_file) noexcept {
+  if (segments_[segment].has_file == has_file) return;
+  segments_[segment].has_file = has_file;
+  files_ = has_file ? files_ + 1 : files_ - 1;
 }
 
 bool Segments::is_durably_outranked(std::uint32_t segment) const noexcept {
+  if (is_broken(Rule::kOutrankedDurably)) return true;
   const Segment& dead = segments_[segment];
   return std::ranges::none_of(segments_, [&dead](const Segment& other) {
     return is_used(other.state) && other.generation > dead.generation &&
@@ -99,6 +109,7 @@ bool Segments::is_durably_outranked(std::uint32_t segment) const noexcept {
 }
 
 bool Segments::waits_for_its_copies(std::uint32_t segment) const noexcept {
+  if (is_broken(Rule::kSyncMovedFirst)) return false;
   const Segment& source = segments_[segment];
   return source.moved_to_last != 0 && std::ranges::any_of(segments_, [&](const Segment& other) {
            return other.generation >= source.moved_to_first &&
@@ -135,6 +146,10 @@ std::optional<std::uint32_t> segment_of_file_name(std::string_view name) {
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
   if (error != std::errc{} || end != name.data() + name.size()) return std::nullopt;
   return number;
+}
+
+bool is_harmless_file_name(std::string_view name) noexcept {
+  return name == "lost+found" || name.starts_with(io::kScratchFilePrefix);
 }
 
 }  // namespace larder::log_store

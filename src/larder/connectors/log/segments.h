@@ -16,8 +16,9 @@ namespace larder::log_store {
 
 /// The life of a segment. Transitions:
 ///   absent -> free (file made) -> preparing (header on its way) -> ready -> open -> sealing ->
-///   sealed -> reclaiming -> free; preparing -> failed when its header cannot be written;
-///   free -> absent when it is given back to the file system.
+///   sealed -> reclaiming -> free;
+///   free -> removing -> absent when it is given back to the file system, preparing -> removing
+///   when its header cannot be written, removing -> free when its file cannot be removed.
 enum class SegmentState : std::uint8_t {
   kAbsent = 0,
   kFree,  ///< Nothing points into it. Its old content may still be intact on disk.
@@ -27,12 +28,13 @@ enum class SegmentState : std::uint8_t {
   kSealing,  ///< Full: waits for its writes, the sync and the table.
   kSealed,
   kReclaiming,
-  kFailed,  ///< Not used again in this run.
+  kRemoving,  ///< As free, and its file is being removed.
+  kFailed,    ///< Not used again in this run.
 };
 
 struct Segment {
   SegmentState state = SegmentState::kAbsent;
-  bool has_file = false;
+  bool has_file = false;       ///< Changed by Segments::set_has_file() alone.
   bool was_set_aside = false;  ///< At open its header did not count.
   bool sync_failed = false;    ///< L13: closed, and never given a table.
   io::FileId file = 0;
@@ -87,12 +89,16 @@ class Segments {
   std::optional<std::uint32_t> next_absent() const noexcept;
   /// Takes `segment`, which next_free() told.
   void pop_free(std::uint32_t segment) noexcept;
-  /// Takes it too, and it is absent from now on: the caller closes and removes its file.
-  void give_back(std::uint32_t segment) noexcept;
+  /// The caller closes and removes the file of a segment that nothing points into, which still
+  /// counts until that has succeeded. It leaves the free ones, if it is one, and comes back as the
+  /// next of them when its file could not be removed.
+  void begin_removal(std::uint32_t segment) noexcept;
+  void end_removal(std::uint32_t segment, bool is_removed);
   std::uint32_t free_count() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
   /// How many files may still be made.
   std::uint32_t absent_count() const noexcept;
-  std::uint32_t files_count() const noexcept;
+  void set_has_file(std::uint32_t segment, bool has_file) noexcept;
+  std::uint32_t files_count() const noexcept { return files_; }
   std::uint32_t files_max() const noexcept { return geometry_.segment_count; }
 
   /// L6 under a power cut: a segment must not be overwritten before the records that were moved
@@ -117,6 +123,7 @@ class Segments {
   const Geometry geometry_;
   std::vector<Segment> segments_;
   std::deque<std::uint32_t> free_;
+  std::uint32_t files_ = 0;  ///< Asked for in every turn, so it is counted and not looked for.
   std::uint64_t live_bytes_ = 0;
   std::uint64_t newest_generation_ = 0;
 };
@@ -126,5 +133,8 @@ std::string segment_file_name(std::uint32_t segment);
 /// The number in such a name; nothing for other names.
 std::optional<std::uint32_t> segment_of_file_name(std::string_view name);
 inline constexpr std::string_view kSuperblockFileName = "superblock";
+/// What may stand in a store's directory, or one to come, and is nobody's data: lost+found, and
+/// what a probe has left.
+bool is_harmless_file_name(std::string_view name) noexcept;
 
 }  // namespace larder::log_store

@@ -18,7 +18,7 @@ Geometry geometry_of_files(std::uint32_t files) {
 }
 
 void give_file(Segments& segments, std::uint32_t number) {
-  segments.at(number).has_file = true;
+  segments.set_has_file(number, true);
 }
 
 void use(Segments& segments, std::uint32_t number, SegmentState state, std::uint64_t generation) {
@@ -34,6 +34,21 @@ std::vector<std::uint32_t> take_all_free(Segments& segments) {
     order.push_back(*next);
   }
   return order;
+}
+
+TEST(SegmentsTest, FilesAreCountedAsTheyComeAndGo) {
+  Segments segments{geometry_of_files(32), 0};
+  EXPECT_EQ(segments.files_count(), 0U);
+  for (const std::uint32_t number : {3U, 4U, 4U}) segments.set_has_file(number, true);
+  EXPECT_EQ(segments.files_count(), 2U);
+  EXPECT_EQ(segments.absent_count(), 30U);
+  segments.set_has_file(5, false);
+  EXPECT_EQ(segments.files_count(), 2U);
+  segments.push_free(3);
+  segments.begin_removal(3);
+  segments.end_removal(3, true);
+  EXPECT_EQ(segments.files_count(), 1U);
+  EXPECT_FALSE(segments.at(3).has_file);
 }
 
 TEST(SegmentsTest, FreeSegmentsAreReusedInTheOrderInWhichTheyWereFreed) {
@@ -122,12 +137,14 @@ TEST(SegmentsTest, MoreNumbersThanFilesMayExistAfterTheCapacityWasLowered) {
   EXPECT_EQ(segments.absent_count(), 0U);
   EXPECT_FALSE(segments.next_absent().has_value());
   segments.push_free(9);
-  segments.give_back(9);
+  segments.begin_removal(9);
+  segments.end_removal(9, true);
   EXPECT_EQ(segments.at(9).state, SegmentState::kAbsent);
   EXPECT_EQ(segments.files_count(), 3U);
   EXPECT_EQ(segments.free_count(), 0U);
   segments.push_free(8);
-  segments.give_back(8);
+  segments.begin_removal(8);
+  segments.end_removal(8, true);
   EXPECT_EQ(segments.absent_count(), 1U);
   EXPECT_EQ(segments.next_absent(), 1U);
 }

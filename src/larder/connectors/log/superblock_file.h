@@ -14,8 +14,12 @@ namespace larder::log_store {
 /// Threads: one. Ownership: the device's file; the lock goes with the device.
 class SuperblockFile {
  public:
-  SuperblockFile(io::Device& device, const Clock& clock, std::string where)
-      : device_(device), clock_(clock), io_(device, clock), where_(std::move(where)) {}
+  SuperblockFile(io::Device& device, const Clock& clock, std::string where,
+                 std::shared_ptr<std::atomic<std::uint64_t>> steps = nullptr)
+      : device_(device),
+        clock_(clock),
+        io_(device, clock, std::move(steps)),
+        where_(std::move(where)) {}
 
   /// Makes a new store's superblock with fresh ids and secret, and locks it.
   SetupResult<Superblock> create(const Geometry& geometry, std::uint64_t id_seed);

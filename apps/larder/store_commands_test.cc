@@ -1,0 +1,206 @@
+// inspect, doctor and format, as a shell runs them.
+#include <csignal>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "apps/larder/cli_test_support.h"
+#include "larder/connectors/builtin.h"
+#include "tests/support/seccomp.h"
+
+namespace larder::cli {
+namespace {
+
+class StoreCommandsTest : public LarderTest {
+ protected:
+  void SetUp() override {
+    LarderTest::SetUp();
+    store_ = directory_ + "/store";
+    spec_ = "log:" + store_ + "?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0";
+  }
+  /// Eight keys of 64,000 bytes, stored by a replay of the trace.
+  void make_store() const {
+    const Ended ended =
+        run("replay " + trace_ + " '" + spec_ + "' --block-bytes 64000 --concurrency 1 --no-model");
+    ASSERT_EQ(ended.exit_code, 0) << ended.errors;
+  }
+  void overwrite(const std::string& name, std::streamoff at, const std::string& bytes) const {
+    std::fstream file{store_ + "/" + name, std::ios::binary | std::ios::in | std::ios::out};
+    file.seekp(at) << bytes;
+    file.close();
+    ASSERT_TRUE(file.good());
+  }
+  nlohmann::json keys() const {
+    return nlohmann::json::parse(run("inspect " + store_ + " --list --json").output, nullptr,
+                                 false);
+  }
+
+  std::string store_;
+  std::string spec_;
+};
+
+// --- inspect ------------------------------------------------------------------------------------
+
+TEST_F(StoreCommandsTest, AGoodStoreIsShownAndProvenWithExitCode0) {
+  make_store();
+  const Ended ended = run("inspect " + store_ + " --verify");
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_EQ(ended.errors, "");
+  EXPECT_TRUE(has(ended.output, "keys      8, ")) << ended.output;
+  EXPECT_TRUE(has(ended.output, "verified: 8 of 8 records")) << ended.output;
+  EXPECT_EQ(run("inspect " + store_ + " --count").output, "8\n");
+  EXPECT_EQ(keys().size(), 8U);
+}
+
+TEST_F(StoreCommandsTest, ADamagedValueExitsWith1AndIsNamed) {
+  make_store();
+  const nlohmann::json first = keys()[0];
+  overwrite("segment-0000000", first["offset"].get<std::streamoff>() + 4096 + 1000, "damage");
+  EXPECT_EQ(run("inspect " + store_).exit_code, 0);
+  const Ended ended = run("inspect " + store_ + " --verify");
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_TRUE(has(ended.output, "segment-0000000 at " + first["offset"].dump() + ", key '" +
+                                    first["key"].get<std::string>() + "': "))
+      << ended.output;
+  EXPECT_TRUE(has(ended.output, "1 are damaged")) << ended.output;
+}
+
+TEST_F(StoreCommandsTest, AValueGoesToAFileAndNotToATerminal) {
+  make_store();
+  const std::string key = keys()[3]["key"];
+  const Ended dumped = run("inspect " + store_ + " --dump '" + key + "'");
+  EXPECT_EQ(dumped.exit_code, 0) << dumped.errors;
+  EXPECT_EQ(dumped.output.size(), 64'000U);
+  // What script runs has a terminal.
+  std::ofstream{directory_ + "/command"}
+      << LARDER_BINARY " inspect " + store_ + " --dump '" + key + "'";
+  const Ended refused = shell("script -qec 'sh " + directory_ + "/command' /dev/null");
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_TRUE(has(refused.output, "standard output is a terminal")) << refused.output;
+  const Ended missing = run("inspect " + store_ + " --dump 'nobody\\x00'");
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_TRUE(has(missing.errors, "no key 'nobody\\x00'")) << missing.errors;
+}
+
+TEST_F(StoreCommandsTest, AStoreThatIsOpenIsRefusedWithItsOwner) {
+  auto connector = builtin_registry().open(spec_);
+  ASSERT_TRUE(connector.has_value()) << connector.error().text;
+  const std::string owner = "pid " + std::to_string(::getpid()) + " on host ";
+  for (const std::string& command : {"inspect " + store_, "format '" + spec_ + "' --force"}) {
+    const Ended ended = run(command);
+    EXPECT_EQ(ended.exit_code, 1) << command;
+    EXPECT_TRUE(has(ended.errors, owner)) << command << "\n" << ended.errors;
+  }
+  EXPECT_TRUE((*connector)->stop(kNever).has_value());
+}
+
+TEST_F(StoreCommandsTest, WhereThereIsNoStoreInspectExitsWith1AndSaysWhatThereIs) {
+  EXPECT_TRUE(has(run("inspect " + store_).errors, "No such file"))
+      << run("inspect " + store_).errors;
+  std::filesystem::create_directory(store_);
+  const Ended empty = run("inspect " + store_);
+  EXPECT_EQ(empty.exit_code, 1);
+  EXPECT_TRUE(has(empty.errors, "is empty")) << empty.errors;
+  std::ofstream{store_ + "/notes"} << "mine";
+  const Ended foreign = run("inspect " + store_);
+  EXPECT_EQ(foreign.exit_code, 1);
+  EXPECT_TRUE(has(foreign.errors, "'notes'")) << foreign.errors;
+}
+
+TEST_F(StoreCommandsTest, ALaterFormatExitsWith1AndIsNotTouched) {
+  make_store();
+  for (const std::streamoff copy : {0, 65'536}) overwrite("superblock", copy + 24, "\x09");
+  const Ended ended = run("inspect " + store_);
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_TRUE(has(ended.errors, "format version 9")) << ended.errors;
+}
+
+// --- format -------------------------------------------------------------------------------------
+
+TEST_F(StoreCommandsTest, FormatMakesAStoreOnceAndAnewByForce) {
+  const Ended made = run("format '" + spec_ + "' --prefill");
+  EXPECT_EQ(made.exit_code, 0) << made.errors;
+  EXPECT_TRUE(has(made.output, "wrote every segment once")) << made.output;
+  EXPECT_EQ(run("inspect " + store_ + " --verify").exit_code, 0);
+  EXPECT_EQ(run("format '" + spec_ + "'").exit_code, 1);
+  make_store();
+  EXPECT_EQ(run("format '" + spec_ + "' --force").exit_code, 0);
+  EXPECT_EQ(run("inspect " + store_ + " --count").output, "0\n");
+}
+
+TEST_F(StoreCommandsTest, FormatOfForeignFilesExitsWith1) {
+  std::filesystem::create_directory(store_);
+  std::ofstream{store_ + "/notes"} << "mine";
+  const Ended refused = run("format " + store_ + " --capacity 32GiB");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_TRUE(has(refused.errors, "'notes'") && has(refused.errors, "--force")) << refused.errors;
+}
+
+// --- doctor -------------------------------------------------------------------------------------
+
+TEST_F(StoreCommandsTest, DoctorTellsAboutTheMachineAndTheDirectory) {
+  const Ended text = run("doctor " + store_);
+  EXPECT_TRUE(has(text.output, "io_uring")) << text.output;
+  EXPECT_TRUE(has(text.output, "does not exist yet")) << text.output;
+  EXPECT_FALSE(std::filesystem::exists(store_));
+  const Ended ended = run("doctor " + store_ + " --json");
+  const auto json = nlohmann::json::parse(ended.output, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << ended.output;
+  EXPECT_EQ(json["findings"].size(), 12U);
+  EXPECT_EQ(ended.exit_code, json["healthy"] == true ? 0 : 1);
+}
+
+TEST_F(StoreCommandsTest, DoctorExitsWith1WhereSomethingIsAProblem) {
+  std::ofstream{store_} << "a file";
+  const Ended ended = run("doctor " + store_);
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_TRUE(has(ended.output, "is not a directory")) << ended.output;
+}
+
+TEST_F(StoreCommandsTest, DoctorSeesThatAContainerForbidsUring) {
+  const std::string output = directory_ + "/doctor";
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    if (!testing::forbid_uring(EPERM) || std::freopen(output.c_str(), "w", stdout) == nullptr) {
+      ::_exit(99);
+    }
+    ::execl(LARDER_BINARY, "larder", "doctor", static_cast<char*>(nullptr));
+    ::_exit(99);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  std::ifstream file{output};
+  const std::string text{std::istreambuf_iterator<char>{file}, std::istreambuf_iterator<char>{}};
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << status << "\n" << text;
+  EXPECT_TRUE(has(text, "problem  io_uring     refused: ")) << text;
+  EXPECT_TRUE(has(text, "--security-opt seccomp=")) << text;
+}
+
+// --- Wrong usage --------------------------------------------------------------------------------
+
+TEST_F(StoreCommandsTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
+  const std::pair<std::string, std::string> cases[] = {
+      {"inspect", "DIR is required"},
+      {"inspect " + store_ + " --list --count", "excludes"},
+      {"inspect " + store_ + " --list --verify", "excludes"},
+      {"inspect " + store_ + " --limit 3", "--list"},
+      {"inspect " + store_ + " --prefix a", "--prefix is for --list and --count"},
+      {"inspect " + store_ + " --list --prefix 'a\\b'", "position 2"},
+      {"inspect " + store_ + " --dump 'a\\x0'", "position 2"},
+      {"format", "SPEC|DIR is required"},
+      {"format " + store_, "Add --capacity"},
+      {"format " + store_ + " --capacity lots", "lots"},
+      {"format 'memory:?capacity=1GiB'", "needs no store to be made"},
+      {"doctor " + store_ + " " + store_, "store"},
+  };
+  for (const auto& [arguments, expected] : cases) {
+    const Ended ended = run(arguments);
+    EXPECT_EQ(ended.exit_code, 2) << arguments;
+    EXPECT_TRUE(ended.errors.starts_with("larder: ")) << arguments << "\n" << ended.errors;
+    EXPECT_TRUE(has(ended.errors, expected)) << arguments << "\n" << ended.errors;
+    EXPECT_EQ(ended.output, "") << arguments;
+    EXPECT_FALSE(std::filesystem::exists(store_)) << arguments;
+  }
+}
+
+}  // namespace
+}  // namespace larder::cli

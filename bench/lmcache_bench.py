@@ -1,0 +1,84 @@
+"""`lmcache bench l2` of larder beside LMCache's own file adapters, in turn, on one directory.
+
+    python bench/lmcache_bench.py DIRECTORY [--rounds 3] [--size-kib 1024]
+
+Run it with the python of the environment `interop` (scripts/python_env.sh). Every value is verified.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+
+
+def adapters(directory):
+    url = f"log:{directory}/larder?capacity=4GiB&max_value=8MiB&min_free=0"
+    direct = {"use_odirect": True}
+    return {
+        "larder log": {
+            "type": "native_plugin",
+            "module_path": "larder.lmcache",
+            "class_name": "Connector",
+            "adapter_params": {"url": url},
+        },
+        "fs_native, 4 workers": {
+            "type": "fs_native",
+            "base_path": f"{directory}/fs_native",
+            "num_workers": 4,
+            **direct,
+        },
+        "fs": {"type": "fs", "base_path": f"{directory}/fs", **direct},
+    }
+
+
+def measure(adapter, size_kib):
+    command = [os.path.join(os.path.dirname(sys.executable), "lmcache"), "bench", "l2"]
+    command += ["--l2-adapter", json.dumps(adapter), "--num-keys", str(max(1, 65536 // size_kib))]
+    command += ["--in-flight", "4", "--data-size-kb", str(size_kib), "--rounds", "4"]
+    command += ["--warmup-rounds", "1", "--l1-align-bytes", "4096", "--no-skip-verify"]
+    ended = subprocess.run(
+        [*command, "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "LMCACHE_DISABLE_BANNER": "1"},
+    )
+    assert "data verified OK" in ended.stdout, ended.stdout[-2000:]
+    begin = ended.stdout.index('{\n  "title"')
+    metrics = json.JSONDecoder().raw_decode(ended.stdout[begin:])[0]["metrics"]
+    rates = {}
+    for key, row in metrics.items():
+        if not key.startswith("op_"):
+            continue
+        if row["operation"] != "Lookup":
+            assert row["total_success"] == row["total_keys"], row
+        rates[row["operation"]] = row["throughput_avg_mbps"] * 1.048576e-3 or row["ops_per_sec_avg"]
+    return rates
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size-kib", type=int, default=1024)
+    given = parser.parse_args()
+    results = {}
+    for _ in range(given.rounds):
+        for name, adapter in adapters(given.directory).items():
+            for part in os.listdir(given.directory):
+                shutil.rmtree(os.path.join(given.directory, part))
+            for operation, rate in measure(adapter, given.size_kib).items():
+                results.setdefault((operation, name), []).append(rate)
+    for (operation, name), rates in sorted(results.items()):
+        unit = "keys/s" if operation == "Lookup" else "GB/s"
+        print(
+            f"{operation:7} {name:28} {statistics.median(rates):12.3f} {unit}"
+            f"  ({min(rates):.3f} to {max(rates):.3f})"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+
+#include "larder/base/clock.h"
+#include "larder/base/mutex.h"
+#include "larder/base/thread.h"
+#include "larder/io/device.h"
+
+namespace larder::log_store {
+
+class FileCall;
+
+class FileCallSink {
+ public:
+  virtual ~FileCallSink() = default;
+  /// In the path's thread. The call may be used again.
+  virtual void on_file_call(FileCall& call) noexcept = 0;
+};
+
+/// One call to the file system. The caller's, but FileCalls' while it is busy.
+class FileCall {
+ public:
+  enum class Kind : std::uint8_t {
+    kMake = 1,  ///< Of a file, unless less than `min_free_bytes` would be left then.
+    kRemove,    ///< Of a file.
+    kSyncDirectory,
+    kLook,  ///< How much space is free, and which file has the name.
+  };
+
+  Kind kind = Kind::kLook;
+  std::string name;
+  std::uint64_t bytes = 0;  ///< kMake: the file's length.
+  std::uint64_t min_free_bytes = 0;
+  FileCallSink* sink = nullptr;
+  std::uint32_t tag = 0;  ///< The caller's.
+
+  Status status;            ///< Out.
+  io::Space space;          ///< Out of kLook, and its status.
+  std::uint64_t inode = 0;  ///< Out of kLook: of the file.
+  bool is_missing = false;  ///< Out of kLook: there is none.
+
+  bool is_busy() const noexcept { return is_busy_; }
+
+ private:
+  friend class FileCalls;
+  bool is_busy_ = false;  // The path's thread's own.
+  std::uint64_t submitted_ns_ = 0;
+};
+
+/// Makes a path's calls to the file system in a thread of its own, because they have no deadline: a
+/// disk that does not answer must not keep the path from answering.
+///
+/// Threads: one, the path's, calls everything. Ownership: the device outlives it, and takes these
+///   calls from another thread. Destroying it waits for the call that is being made.
+/// Without a thread a call is made, and its sink told, in submit(): for the simulator.
+class FileCalls {
+ public:
+  static Result<std::unique_ptr<FileCalls>> create(io::Device& device, const Clock& clock,
+                                                   bool has_thread);
+  ~FileCalls();
+  FileCalls(const FileCalls&) = delete;
+  FileCalls& operator=(const FileCalls&) = delete;
+
+  void submit(FileCall& call) noexcept LARDER_EXCLUDES(mutex_);
+  /// Tells the sinks of calls that have ended; whether there was one.
+  bool poll() noexcept LARDER_EXCLUDES(mutex_);
+  /// When the oldest call without an answer was submitted, kNever without one, and what it is:
+  /// "making segment-0000003".
+  std::uint64_t oldest_submitted_ns() const noexcept;
+  std::string oldest() const;
+  bool is_quiet() const noexcept { return in_flight_.empty(); }
+
+ private:
+  FileCalls(io::Device& device, const Clock& clock) : device_(device), clock_(clock) {}
+  void work() noexcept LARDER_EXCLUDES(mutex_);
+  void carry_out(FileCall& call) noexcept;
+  Status make(const FileCall& call) noexcept;
+
+  io::Device& device_;
+  const Clock& clock_;
+  bool has_thread_ = false;
+  std::deque<FileCall*> in_flight_;  // The path's thread's own; they end in this order.
+
+  Mutex mutex_;
+  CondVar arrived_;
+  std::deque<FileCall*> waiting_ LARDER_GUARDED_BY(mutex_);
+  std::deque<FileCall*> finished_ LARDER_GUARDED_BY(mutex_);
+  bool is_stopping_ LARDER_GUARDED_BY(mutex_) = false;
+  Thread thread_;  // Last: uses the others.
+};
+
+}  // namespace larder::log_store

@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstdint>
+
+namespace larder::log_store {
+
+/// What a test build (LARDER_BREAKABLE) can break in the log store, one at a time, so that the
+/// mutation check can show that the tests notice. The letters are those of docs/format_log.md.
+/// tests/mutation/rules.cc says of each what is broken then, and which tests must see it.
+enum class Rule : std::uint8_t {
+  kNone = 0,
+  // L1 Identity.
+  kRecordMac,
+  kTableMac,
+  kSegmentHeaderMac,
+  kPathId,
+  kSegmentNumber,
+  kGeneration,
+  kOffset,
+  // L2 Generations.
+  kRaiseOpenCount,
+  kSyncOpenCount,
+  kSyncHeaderFirst,
+  // L3 Place is version.
+  kRecoverInOrder,
+  // L4 Publish when complete, only forward.
+  kPublishWhenComplete,
+  kPublishForward,
+  kRememberDelete,
+  kFailedWriteChangesNothing,
+  kFailedRangeIsDead,
+  kPrefixOfRun,
+  // L5 Verified reads.
+  kVerifyKey,
+  kVerifyChecksum,
+  kForgetFailed,
+  kForgetOnlyWhatFailed,
+  // L6 No overwrite under a pointer.
+  kPinReads,
+  kNoEntryIntoFreed,
+  // L7 Evict at the tail.
+  kEvictOldest,
+  kSyncMovedFirst,
+  kSyncAllMoved,
+  kOutrankedDurably,
+  // L8 Moves.
+  kMoveCarriesChecksum,
+  kMoveOnlyCurrent,
+  kMoveOnlyIdleKeys,
+  // L9 Tombstones.
+  kTombstoneAlways,
+  kTombstoneStays,
+  kForgottenOutranks,
+  kUnindexedOutranks,
+  kReuseInOrder,
+  kSyncRemovals,
+  // L10 Progress.
+  kMoveHalfASegment,
+  kMoveOnlyWithRoom,
+  kNeverWaitForReclaim,
+  // L11 Seal.
+  kSealWaitsForWrites,
+  kSealSyncsFirst,
+  kSealSyncsTable,
+  kScanWithoutTable,
+  // L12 Open.
+  kScanEveryGrain,
+  kScanVerifiesValues,
+  kAppendOnlyAfterCleanEnd,
+  kOpenFreesTwo,
+  // L13 A failed sync.
+  kFailedSyncFailsBatches,
+  kFailedSyncLasts,
+  kFailedSyncClosesSegment,
+  kFailedSyncAtOpen,
+  kFailedSyncDegrades,
+  // L14 One owner.
+  kLock,
+  kCount,
+};
+
+#ifdef LARDER_BREAKABLE
+/// The one that break_rule() or the environment (LARDER_BREAK, its number) has chosen.
+bool is_broken(Rule rule) noexcept;
+/// For the whole process; before anything else.
+void break_rule(Rule rule) noexcept;
+#else
+constexpr bool is_broken(Rule /*rule*/) noexcept {
+  return false;
+}
+#endif
+
+}  // namespace larder::log_store

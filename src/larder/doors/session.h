@@ -1,0 +1,164 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "larder/base/event_fd.h"
+#include "larder/base/mutex.h"
+#include "larder/base/thread.h"
+#include "larder/connector/batch_limits.h"
+#include "larder/connector/completion_queue.h"
+#include "larder/connector/connector.h"
+#include "larder/connector/failed_keys.h"
+
+namespace larder::doors {
+
+/// A batch with the memory that it points to. A door derives its own, which also holds whatever
+/// keeps keys and buffers alive.
+///
+/// Ownership: the session has it from submit() until wait() or take() gives it back.
+struct Operation {
+  Operation() = default;
+  virtual ~Operation() = default;
+  Operation(const Operation&) = delete;
+  Operation& operator=(const Operation&) = delete;
+
+  Batch batch;
+  std::vector<Item> items;
+  std::vector<Slice> slices;
+  /// Where the connector's limits have no room: wait for it, until the deadline, or be refused.
+  bool waits_for_room = true;
+  /// Comes back through take() instead of wait().
+  bool is_taken = false;
+
+ private:
+  friend class Session;
+  enum class Where : std::uint8_t { kCaller, kQueue, kConnector };
+  Where where_ = Where::kCaller;
+  Operation* previous_ = nullptr;  // Of the in-flight list.
+  Operation* next_ = nullptr;
+  Operation* behind_ = nullptr;  // In a queue.
+};
+
+struct SessionOptions {
+  /// A thread takes finished batches from the connector, so that take() and event_fd() need no
+  /// caller inside wait(). Without it the waiting callers do it themselves, which is quicker.
+  bool has_thread = false;
+  /// How long a key whose load got no place in time is a miss.
+  std::uint64_t miss_after_failure_ns = 30'000'000'000;
+};
+
+/// One user of a connector with many threads: each submits operations and waits for its own, or
+/// takes what is finished after event_fd() said so. What the connector has no room for waits here
+/// in order, loads, lookups and stores apart.
+///
+/// Ownership: owns the connector. Destroy it only after close() was OK.
+/// Threads: any, all calls. Without `has_thread` one of the waiting threads reaps for all.
+/// Cost: a short lock per submit and per return; no thread hand-over when the connector has
+/// finished by the time of wait().
+/// Invariant: an operation is in the in-flight list exactly while the session has it and it is not
+/// finished; `accepted_` counts those that the connector has, per class.
+class Session {
+ public:
+  static SetupResult<std::unique_ptr<Session>> start(std::unique_ptr<Connector> connector,
+                                                     const SessionOptions& options);
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Not OK: the operation is untouched and the caller's. kCancelled after close() began.
+  Status submit(Operation& operation) noexcept LARDER_EXCLUDES(mutex_);
+  /// False at `until_ns`: the session still has it.
+  bool wait(Operation& operation, std::uint64_t until_ns) noexcept LARDER_EXCLUDES(mutex_);
+  /// A hint to end it soon. Only while the session has it.
+  void cancel(Operation& operation) noexcept LARDER_EXCLUDES(mutex_);
+  /// The caller gives up waiting: true, and it will come through take(); false, it is back already.
+  bool leave(Operation& operation) noexcept LARDER_EXCLUDES(mutex_);
+  /// For an operation that was finished without the connector: it comes back through take().
+  void post(Operation& operation) noexcept;
+  /// A finished operation that nobody waits for, or nullptr. Never waits.
+  Operation* take() noexcept LARDER_EXCLUDES(mutex_);
+  /// Readable while take() would return something, and for ever after close().
+  int event_fd() const noexcept { return finished_.event_fd(); }
+
+  /// Answers Exists where the connector can from memory, else false (nothing touched): submit it.
+  bool probe(std::span<Item> items) const noexcept;
+
+  /// Refuses new operations, lets the others go on until `finish_by_ns`, then cancels them.
+  /// kUnavailable when the kernel or a peer still has something at `deadline_ns`, which stuck()
+  /// names; call it again to wait on. Idempotent.
+  Status close(std::uint64_t finish_by_ns, std::uint64_t deadline_ns) noexcept
+      LARDER_EXCLUDES(mutex_);
+  bool is_open() const noexcept { return !is_closing_.load(std::memory_order_acquire); }
+  /// What close() waits for: "2 loads of 18 keys and 64MiB". Empty: nothing.
+  std::string stuck() const LARDER_EXCLUDES(mutex_);
+
+  Connector& connector() noexcept { return *connector_; }
+  const Connector& connector() const noexcept { return *connector_; }
+  /// Operations that had to wait for room, and those refused for want of it.
+  std::uint64_t queued_total() const noexcept { return queued_total_.load(); }
+  std::uint64_t refused_total() const noexcept { return refused_total_.load(); }
+
+ private:
+  /// Operations without a place in the connector, in order of arrival.
+  struct Queue {
+    Operation* head = nullptr;
+    Operation* tail = nullptr;
+
+    void push_back(Operation& operation) noexcept;
+    void push_front(Operation& operation) noexcept;
+    Operation* pop_front() noexcept;
+  };
+
+  Session(std::unique_ptr<Connector> connector, EventFd wake, const SessionOptions& options);
+
+  void run_thread() noexcept LARDER_EXCLUDES(mutex_);
+  bool may_lead() const noexcept LARDER_REQUIRES(mutex_) {
+    return !has_leader_ && !options_.has_thread;
+  }
+  /// Reaps once, waiting for at most until `until_ns`, on behalf of everybody.
+  void lead(std::uint64_t until_ns) noexcept LARDER_REQUIRES(mutex_);
+  std::size_t reap_ready() noexcept LARDER_REQUIRES(mutex_);
+  void finish(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
+  void finish_as(Operation& operation, const Error& error) noexcept LARDER_REQUIRES(mutex_);
+  void note_outcomes(const Batch& batch) noexcept;
+  Status hand_over(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
+  void start_queued() noexcept LARDER_REQUIRES(mutex_);
+  void start_queue(Queue& queue, std::uint64_t& accepted) noexcept LARDER_REQUIRES(mutex_);
+  void fail_queued(std::uint64_t due_ns, const Error& error) noexcept LARDER_REQUIRES(mutex_);
+  std::uint64_t next_queued_deadline() const noexcept LARDER_REQUIRES(mutex_);
+  bool wait_until_empty(std::uint64_t until_ns) noexcept LARDER_REQUIRES(mutex_);
+  void link(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
+  void unlink(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
+
+  const SessionOptions options_;
+  const std::unique_ptr<Connector> connector_;
+  EventFd wake_;
+  CompletionQueue finished_;
+  FailedKeys failed_keys_;
+  std::atomic<bool> is_closing_ = false;
+  std::atomic<std::uint64_t> queued_total_ = 0;
+  std::atomic<std::uint64_t> refused_total_ = 0;
+
+  mutable Mutex mutex_;
+  CondVar changed_;
+  Operation* in_flight_ LARDER_GUARDED_BY(mutex_) = nullptr;
+  std::array<std::uint64_t, kBatchClassCount> accepted_ LARDER_GUARDED_BY(mutex_){};
+  std::array<Queue, kBatchClassCount> queues_ LARDER_GUARDED_BY(mutex_){};
+  std::uint64_t lead_until_ns_ LARDER_GUARDED_BY(mutex_) = 0;
+  bool has_leader_ LARDER_GUARDED_BY(mutex_) = false;
+  bool is_starting_ LARDER_GUARDED_BY(mutex_) = false;
+  bool starts_again_ LARDER_GUARDED_BY(mutex_) = false;
+  bool is_thread_wanted_ LARDER_GUARDED_BY(mutex_) = false;
+  bool is_stopping_ LARDER_GUARDED_BY(mutex_) = false;
+  bool is_closed_ LARDER_GUARDED_BY(mutex_) = false;
+  Thread thread_;
+};
+
+}  // namespace larder::doors

@@ -1,0 +1,28 @@
+#include "larder/io/uring_probe.h"
+
+#include <memory>
+
+#include "larder/io/uring.h"
+
+namespace larder::io {
+
+Status probe_uring() {
+  constexpr unsigned kEntries = 4;
+  constexpr std::uint32_t kFiles = 4;
+  LARDER_ASSIGN(const std::unique_ptr<Uring> uring, Uring::create(kEntries, kFiles));
+  LARDER_TRY(uring->enable());
+  io_uring_sqe* const entry = ::io_uring_get_sqe(&uring->ring());
+  if (entry == nullptr) return Error{ErrorCode::kInternal, "io_uring", "a new ring is full"};
+  ::io_uring_prep_nop(entry);
+  if (const int submitted = ::io_uring_submit_and_wait(&uring->ring(), 1); submitted < 0) {
+    return Error::from_errno(submitted, "io_uring", "submitting a request");
+  }
+  io_uring_cqe* completion = nullptr;
+  if (const int result = ::io_uring_wait_cqe(&uring->ring(), &completion); result < 0) {
+    return Error::from_errno(result, "io_uring", "waiting for a request");
+  }
+  ::io_uring_cqe_seen(&uring->ring(), completion);
+  return {};
+}
+
+}  // namespace larder::io

@@ -1,0 +1,179 @@
+// larder_mutation_check: breaks one rule at a time and shows that the tests notice.
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <list>
+#include <string>
+#include <string_view>
+
+#include "larder/base/logging.h"
+#include "tests/conformance/conformance.h"
+#include "tests/mutation/child.h"
+#include "tests/mutation/rules.h"
+#include "tests/simulation/history.h"
+
+namespace larder::mutation {
+namespace {
+
+constexpr const char* kUsage =
+    "larder_mutation_check [--seeds COUNT] [--jobs COUNT] [--only NAME]\n"
+    "  Breaks each rule of the log store and of the connector contract, one at a time, and runs\n"
+    "  what must notice: up to COUNT seeds of the simulation (2000), unit tests, or the\n"
+    "  conformance suite. Prints a table. Exit code 0: all were noticed, and nothing was where no\n"
+    "  rule was broken.\n";
+
+/// A seed or a test that takes longer than this hangs.
+constexpr int kPatienceMs = 60'000;
+constexpr std::size_t kWordsMax = 110;
+
+struct Options {
+  std::uint64_t seeds = 2000;
+  std::size_t jobs = 2;
+  std::string_view only;
+};
+
+/// A line of the table, and the process that fills it.
+struct Check {
+  std::string letter;
+  std::string what;
+  std::string ring;
+  bool is_seeded = false;
+  bool should_be_noticed = true;
+  Child child;
+};
+
+int run_seeds(log_store::Rule rule, std::uint64_t seeds) {
+  log_store::break_rule(rule);
+  for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
+    std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
+    const auto result = simulation::run_history({.seed = seed});
+    if (result.failure.empty()) continue;
+    std::printf("failed: %s\n", result.failure.substr(0, result.failure.find('\n')).c_str());
+    return 1;
+  }
+  return 0;
+}
+
+int run_conformance(conformance::Defect defect) {
+  const std::string failure = conformance::first_failure(conformance::broken_subject(defect));
+  if (failure.empty()) return 0;
+  std::printf("failed: %s\n", failure.substr(0, failure.find('\n')).c_str());
+  return 1;
+}
+
+Check start(const BrokenRule& broken, std::uint64_t seeds) {
+  const std::string what = std::string{"`"} + broken.name + "`: " + broken.what;
+  if (broken.ring == Ring::kSimulation) {
+    return {.letter = broken.letter,
+            .what = what,
+            .ring = "simulation",
+            .is_seeded = true,
+            .child = Child::run([&] { return run_seeds(broken.rule, seeds); }, kPatienceMs)};
+  }
+  const bool is_unit = broken.ring == Ring::kUnit;
+  return {.letter = broken.letter,
+          .what = what,
+          .ring = is_unit ? "unit" : "simulation, a chosen history",
+          .child = Child::exec({is_unit ? LARDER_UNIT_TEST : LARDER_SIMULATION_TEST,
+                                std::string{"--gtest_filter="} + broken.tests},
+                               "LARDER_BREAK=" + std::to_string(static_cast<int>(broken.rule)),
+                               kPatienceMs)};
+}
+
+Check start(const BrokenContract& broken) {
+  return {.letter = broken.letter,
+          .what = std::string{"`"} + std::string{conformance::name_of(broken.defect)} +
+                  "`: " + broken.what,
+          .ring = "conformance",
+          .child = Child::run([&] { return run_conformance(broken.defect); }, kPatienceMs)};
+}
+
+/// What noticed it; empty when nothing did.
+std::string caught_by(const ChildEnd& end) {
+  if (end.was_killed) return "a hang";
+  if (end.exit_code == 0) return {};
+  std::string words = end.last_words;
+  if (words.size() > kWordsMax) words.resize(words.find_last_of(' ', kWordsMax));
+  if (end.signal != 0) {
+    return words.empty() ? "signal " + std::to_string(end.signal) : "`" + words + "`";
+  }
+  return words.empty() ? "exit code " + std::to_string(end.exit_code) : words;
+}
+
+/// Prints the line; false when it is not what it should be.
+bool print(const Check& check) {
+  const ChildEnd& end = check.child.end();
+  std::string caught = caught_by(end);
+  std::ranges::replace(caught, '|', '/');
+  const bool is_well = caught.empty() != check.should_be_noticed;
+  const std::string seeds = check.is_seeded ? std::to_string(end.seed) : "";
+  std::printf("| %s | %s | %s | %s%s | %s |\n", check.letter.c_str(), check.what.c_str(),
+              check.ring.c_str(), is_well ? "" : "**WRONG** ",
+              caught.empty() ? "nothing" : caught.c_str(), seeds.c_str());
+  return is_well;
+}
+
+int check_all(const Options& options) {
+  std::list<Check> running;
+  bool is_well = true;
+  std::uint64_t seeds_needed = 0;
+  const auto finish_until = [&](std::size_t left) {
+    while (running.size() > left) {
+      for (Check& check : running) {
+        if (!check.child.look() || &check != &running.front()) continue;
+        is_well = print(check) && is_well;
+        seeds_needed = std::max(seeds_needed, check.child.end().seed);
+        running.pop_front();
+        break;
+      }
+    }
+  };
+  std::printf("| rule | broken | ring | noticed by | seeds |\n|---|---|---|---|---|\n");
+  for (const BrokenRule& broken : broken_rules()) {
+    if (!options.only.empty() && options.only != broken.name) continue;
+    finish_until(options.jobs - 1);
+    running.push_back(start(broken, options.seeds));
+  }
+  for (const BrokenContract& broken : broken_contracts()) {
+    if (!options.only.empty() && options.only != conformance::name_of(broken.defect)) continue;
+    finish_until(options.jobs - 1);
+    running.push_back(start(broken));
+  }
+  finish_until(0);
+  if (options.only.empty()) {
+    Check none{.letter = "none",
+               .what = "nothing",
+               .ring = "simulation",
+               .is_seeded = true,
+               .should_be_noticed = false,
+               .child = Child::run([&] { return run_seeds(log_store::Rule::kNone, seeds_needed); },
+                                   kPatienceMs)};
+    running.push_back(std::move(none));
+    finish_until(0);
+  }
+  std::printf(is_well ? "all noticed\n" : "NOT all noticed\n");
+  return is_well ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace larder::mutation
+
+int main(int argc, char** argv) {
+  larder::mutation::Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    if (argument == "--seeds" && i + 1 < argc) {
+      options.seeds = std::strtoull(argv[++i], nullptr, 10);
+    } else if (argument == "--jobs" && i + 1 < argc) {
+      options.jobs = std::max<std::size_t>(1, std::strtoull(argv[++i], nullptr, 10));
+    } else if (argument == "--only" && i + 1 < argc) {
+      options.only = argv[++i];
+    } else {
+      std::fputs(larder::mutation::kUsage, stderr);
+      return 2;
+    }
+  }
+  larder::set_log_level(larder::LogLevel::kOff);
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  return larder::mutation::check_all(options);
+}

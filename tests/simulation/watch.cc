@@ -1,0 +1,295 @@
+#include "tests/simulation/watch.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "larder/connectors/log/format.h"
+
+namespace larder::simulation {
+namespace {
+
+using log_store::Place;
+using log_store::Segment;
+using log_store::SegmentState;
+
+constexpr std::size_t kStepsKept = 256;
+constexpr std::uint64_t kGrain = log_store::kGrainBytesMin;
+constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", "open",
+                                    "sealing", "sealed", "reclaiming", "failed"};
+
+}  // namespace
+
+void Watch::on_open(bool trusts_recovered) {
+  log_store::LogPath& path = store_.path();
+  const log_store::Segments& segments = path.segments_for_test();
+  // What was being moved when the last owner ended may be in two places.
+  for (std::size_t i = 0; i < places_.size(); ++i) {
+    if (places_[i] && reclaiming_.contains(places_[i]->generation)) oracle_.forget_homes(i);
+  }
+  trusts_recovered_ = trusts_recovered;
+  events_from_ = {};
+  evicted_ = readmitted_ = sync_failures_ = newest_prepared_ = 0;
+  opened_.clear();
+  steps_.clear();
+  ends_.clear();
+  states_.clear();
+  reclaiming_.clear();
+  moved_bytes_.clear();
+  places_.assign(plan_.keys, std::nullopt);
+  free_ = path.counters().segments_free.value();
+  const auto oldest = segments.oldest();
+  oldest_ = oldest ? segments.at(*oldest).generation : UINT64_MAX;
+  oracle_.on_open(oldest_);
+  life_begun_ = looked_at_ = oracle_.tick();
+
+  // L12: two are free, were it by eviction. One of them may be on its way to be the next head.
+  std::uint32_t free = segments.free_count() + segments.absent_count();
+  bool has_failed = false;
+  for (std::uint32_t i = 0; i < segments.count(); ++i) {
+    const SegmentState state = segments.at(i).state;
+    has_failed = has_failed || state == SegmentState::kFailed;
+    if (state == SegmentState::kPreparing || state == SegmentState::kReady) ++free;
+  }
+  if (free < 2 && !has_failed)
+    caller_.violation("L12: fewer than two segments are free after open");
+}
+
+void Watch::observe() {
+  if (!store_.is_alive()) return;
+  log_store::LogPath& path = store_.path();
+  if (path.health().is_down()) {
+    caller_.note_path_is_down();
+    coverage_.note(Seen::kPathDown);
+  }
+  const log_store::Segments& segments = path.segments_for_test();
+  std::uint64_t first_unsealed = UINT64_MAX;
+  std::uint64_t newest = 0;
+  std::uint64_t prepared = 0;
+  std::vector<std::uint64_t> on_disk;
+  std::vector<std::uint64_t> sealed;
+  for (std::uint32_t i = 0; i < segments.count(); ++i) {
+    const Segment& segment = segments.at(i);
+    look_at(i, segment);
+    note_removed(i, segment);
+    prepared = std::max(prepared, segment.generation);
+    const bool is_open =
+        segment.state == SegmentState::kOpen || segment.state == SegmentState::kSealing;
+    const bool is_sealed =
+        segment.state == SegmentState::kSealed || segment.state == SegmentState::kReclaiming;
+    if (is_open || is_sealed) newest = std::max(newest, segment.generation);
+    if (is_open && opened_.insert(segment.generation).second) {
+      ++segments_begun_;
+      ++uses_[i];
+    }
+    if (is_open || (is_sealed && segment.sync_failed)) {
+      first_unsealed = std::min(first_unsealed, segment.generation);
+    } else if (is_sealed && (trusts_recovered_ || opened_.contains(segment.generation))) {
+      sealed.push_back(segment.generation);
+    }
+    if (segment.has_file && segment.generation != 0 && segment.state != SegmentState::kPreparing &&
+        segment.state != SegmentState::kReady && segment.state != SegmentState::kFailed) {
+      on_disk.push_back(segment.generation);
+    }
+  }
+  caller_.set_newest_generation(newest);
+  read_events();
+  look_at_keys();
+  for (std::uint32_t i = 0; i < segments.count(); ++i) {
+    if (segments.at(i).sync_failed) oracle_.note_sync_failed(segments.at(i).generation);
+  }
+  oracle_.note_sealed(first_unsealed, trusts_recovered_ ? 0 : life_begun_, sealed);
+  if (prepared != newest_prepared_) {
+    newest_prepared_ = prepared;
+    if (auto wrong = oracle_.check_durable_homes(on_disk); !wrong.empty()) {
+      caller_.violation(wrong);
+    }
+    if (auto wrong = oracle_.check_may_come_back(on_disk, sealed, removed()); !wrong.empty()) {
+      caller_.violation(wrong);
+    }
+  }
+  check_health();
+  free_ = path.counters().segments_free.value();
+  looked_at_ = oracle_.now();
+}
+
+// --- Segments -----------------------------------------------------------------------------------
+
+void Watch::look_at(std::uint32_t number, const Segment& segment) {
+  const auto [last, is_new] = states_.try_emplace(number, segment.state);
+  const SegmentState before = std::exchange(last->second, segment.state);
+  if (is_new || before != segment.state) {
+    caller_.trace("segment %u, generation %llx: %s%s", number,
+                  static_cast<unsigned long long>(segment.generation),
+                  kStateNames[static_cast<std::size_t>(segment.state)],
+                  segment.sync_failed        ? ", a sync failed"
+                  : segment.table != nullptr ? ", table in memory"
+                                             : "");
+  }
+  const std::uint64_t moved = store_.path().counters().bytes_readmitted_total.value();
+  if (segment.state == SegmentState::kReclaiming) {
+    if (segment.pins > 0) coverage_.note(Seen::kReadPinnedAcrossReclaim);
+    const auto begun = moved_bytes_.try_emplace(number, moved).first;
+    if (moved - begun->second > store_.path().segments_for_test().geometry().segment_bytes / 2) {
+      caller_.violation("L10: more than half a segment was moved in one reclaim");
+    }
+  } else {
+    moved_bytes_.erase(number);
+  }
+  if (before != SegmentState::kSealing || segment.state != SegmentState::kSealed) return;
+  if (segment.sync_failed || segment.table != nullptr) return;
+  sealed_as_[number] = segment.generation;
+  // L11: its table is on the disk for good.
+  if (store_.disk().counts().sync_errors > 0) return;
+  const std::string name = log_store::segment_file_name(number);
+  const std::uint64_t trailer_at = store_.disk().file_bytes(name) - kGrain;
+  if (store_.disk().read_image(name, trailer_at, kGrain) !=
+      store_.disk().read_durable_image(name, trailer_at, kGrain)) {
+    caller_.violation("L11: " + name + " is sealed, and its table is not durable");
+  }
+}
+
+bool Watch::is_every_segment_reused() const {
+  return uses_.size() >= store_.path().segments_for_test().files_max() &&
+         std::ranges::all_of(uses_, [](const auto& use) { return use.second >= 2; });
+}
+
+/// A table of an earlier use stands at the end of a segment that has none of its own.
+bool Watch::has_stale_table(std::uint32_t number) const {
+  const auto sealed_as = sealed_as_.find(number);
+  const log_store::LogPath& path = store_.path();
+  const log_store::Geometry& geometry = path.segments_for_test().geometry();
+  if (sealed_as == sealed_as_.end() ||
+      sealed_as->second == path.segments_for_test().at(number).generation) {
+    return false;
+  }
+  const auto trailer = store_.disk().read_image(log_store::segment_file_name(number),
+                                                geometry.segment_bytes - kGrain, kGrain);
+  const log_store::Identity identity{
+      .path_id = path.superblock().path_id, .segment = number, .generation = sealed_as->second};
+  return log_store::decode_table_trailer(trailer, identity, geometry.segment_bytes,
+                                         geometry.grain_bytes, path.superblock().secret)
+      .has_value();
+}
+
+void Watch::note_counters() {
+  const log_store::LogPath& path = store_.path();
+  coverage_.note(Seen::kStagedBytes, path.counters().bytes_staged_total.value());
+  coverage_.note(Seen::kSegmentGivenBack, path.counters().segments_given_back_total.value());
+  coverage_.note(Seen::kStall, path.counters().stalls_total.value());
+  if (const auto head = path.head_for_test(); head && has_stale_table(*head)) {
+    coverage_.note(Seen::kStaleTableAfterReuse);
+  }
+}
+
+// --- Keys ---------------------------------------------------------------------------------------
+
+void Watch::look_at_keys() {
+  const log_store::LogPath& path = store_.path();
+  const log_store::Segments& segments = path.segments_for_test();
+  for (std::uint32_t i = 0; i < segments.count(); ++i) {
+    const Segment& segment = segments.at(i);
+    if (!opened_.contains(segment.generation)) continue;
+    std::uint64_t& end = ends_[segment.generation];
+    if (std::exchange(end, segment.append_offset) == segment.append_offset) continue;
+    steps_.push_back({segment.generation, segment.append_offset, free_});
+    if (steps_.size() > kStepsKept) steps_.pop_front();
+  }
+  for (std::size_t i = 0; i < plan_.keys; ++i) {
+    const auto place = path.place_for_test(caller_.key(i));
+    if (place) oracle_.note_home(i, place->generation);
+    const auto before = std::exchange(places_[i], place);
+    if (!before || !reclaiming_.contains(before->generation) || caller_.is_shared(i)) continue;
+    if (oracle_.was_written_since(i, looked_at_)) {
+      oracle_.forget_homes(i);
+    } else if (place && *place != *before) {
+      oracle_.note_moved(i, place->generation);
+      check_move(i, *place);
+    }
+  }
+  reclaiming_.clear();
+  for (std::uint32_t i = 0; i < segments.count(); ++i) {
+    if (segments.at(i).state == SegmentState::kReclaiming) {
+      reclaiming_.insert(segments.at(i).generation);
+    }
+  }
+}
+
+/// L10: nothing is moved while fewer than two segments are free. Space that comes and goes makes
+/// segments free or not in the middle of a turn.
+void Watch::check_move(std::size_t key, const Place& to) {
+  if (plan_.squeezes_space) return;
+  const auto step = std::ranges::find_if(steps_, [&to](const Step& one) {
+    return one.generation == to.generation && one.append_offset > to.offset;
+  });
+  if (step == steps_.end() || step->free_before >= 2) return;
+  caller_.violation("L10: a record was moved while fewer than two segments were free; " +
+                    oracle_.describe(key));
+}
+
+/// A file that was removed may be back after a power cut until its directory is synced.
+void Watch::note_removed(std::uint32_t number, const Segment& segment) {
+  const auto known = in_file_.find(number);
+  if (!segment.has_file) {
+    if (known == in_file_.end()) return;
+    removed_[number] = known->second;
+    in_file_.erase(known);
+  } else if (segment.generation != 0 && segment.state != SegmentState::kPreparing) {
+    in_file_[number] = segment.generation;  // While preparing, the old one may still be there.
+  }
+}
+
+std::vector<std::uint64_t> Watch::removed() const {
+  std::vector<std::uint64_t> generations;
+  for (const std::string& name : store_.disk().removed_names()) {
+    const auto number = log_store::segment_of_file_name(name);
+    const auto generation = number ? removed_.find(*number) : removed_.end();
+    if (generation != removed_.end()) generations.push_back(generation->second);
+  }
+  return generations;
+}
+
+void Watch::read_events() {
+  log_store::LogPath& path = store_.path();
+  const auto oldest = path.segments_for_test().oldest();
+  const std::uint64_t now_oldest =
+      oldest ? path.segments_for_test().at(*oldest).generation : UINT64_MAX;
+  const std::uint64_t evicted = path.counters().records_evicted_total.value();
+  const EventPage page = path.events().read(events_from_, SIZE_MAX);
+  events_from_ = page.next;
+  if (page.lost > 0) caller_.violation("the harness lost events");
+  coverage_.note(Seen::kEviction, evicted - evicted_);
+  for (const EventPage::Event& event : page.events) {
+    if (event.kind != EventPage::Kind::kRemoved) continue;
+    for (std::size_t i = 0; i < plan_.keys; ++i) {
+      const bool is_this = std::ranges::equal(std::as_bytes(std::span{event.key}), caller_.key(i));
+      if (!is_this && !event.key.empty()) continue;
+      // L7: by the reclaimer only from the oldest generation. Others are removed by a failed Get or
+      // by a Delete.
+      if (is_this && oracle_.home(i) > std::max(oldest_, now_oldest) &&
+          oracle_.must_be_there(i, oracle_.now() + 1)) {
+        caller_.violation("L7: a record left a segment that is not the oldest; " +
+                          oracle_.describe(i));
+      }
+      caller_.trace("removed key %zu", i);
+      oracle_.excuse(i);
+    }
+  }
+  evicted_ = evicted;
+  oldest_ = now_oldest;
+  const std::uint64_t readmitted = path.counters().records_readmitted_total.value();
+  coverage_.note(Seen::kReadmission, readmitted - readmitted_);
+  readmitted_ = readmitted;
+}
+
+/// L13: a failed sync shows.
+void Watch::check_health() {
+  const log_store::LogPath& path = store_.path();
+  const std::uint64_t failures = path.counters().sync_failures_total.value();
+  if (failures > sync_failures_ && path.health().health() == Health::kHealthy) {
+    caller_.violation("L13: a sync has failed, and the path says that it is healthy");
+  }
+  sync_failures_ = failures;
+}
+
+}  // namespace larder::simulation
