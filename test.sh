@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Builds larder and runs its tests.
 #
-#   ./test.sh          unit, conformance and simulation rings (a release build with assertions on)
-#   ./test.sh --full   also the same rings under ASan+UBSan and under TSan, and the code checks
+#   ./test.sh          the C++ rings (a release build with assertions on) and the Python package's tests
+#   ./test.sh --full   also the C++ rings under ASan+UBSan and under TSan, every bit of the corruption
+#                      ring, fuzzing, the mutation check, the package under ASan and as a wheel, an
+#                      unmodified LMCache, and the code checks
 #
 # Ends with one line, "N passed, N failed, N skipped". The reason of every skip is printed.
 set -euo pipefail
@@ -60,8 +62,46 @@ build() { # preset
   cmake --build --preset "$1" -- --quiet
 }
 
+# Runs pytest and adds up.
+run_pytest() { # name, environment, arguments...
+  local log=build/test-$1.log python
+  echo "== Tests ($1)"
+  if ! python=$(scripts/python_env.sh "$2" | tail -n 1); then
+    echo "$1: the environment could not be made"
+    failed=$((failed + 1))
+    return
+  fi
+  "$python" -m pytest -q -rs -p no:cacheprovider "${@:3}" >"$log" 2>&1 || true
+  local summary
+  summary=$(tail -n 1 "$log")
+  count() { grep -oE "[0-9]+ $1" <<<"$summary" | grep -oE '[0-9]+' || echo 0; }
+  local bad=$(($(count failed) + $(count error)))
+  if (($(count passed) + bad == 0)); then bad=1; fi
+  passed=$((passed + $(count passed)))
+  skipped=$((skipped + $(count skipped)))
+  failed=$((failed + bad))
+  grep -E '^SKIPPED' "$log" || true
+  if ((bad > 0)); then tail -n 60 "$log"; fi
+  echo "$1: $summary ($log)"
+}
+
+# A check that has no count of its own: one test.
+run_check() { # name, command...
+  local log=build/test-$1.log
+  echo "== $1"
+  if "${@:2}" >"$log" 2>&1; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+  tail -n 20 "$log"
+}
+
+if [[ $full == yes ]]; then export LARDER_FULL=1; fi
+
 build release
 run_tests release
+run_pytest python test python/tests
 
 if [[ $full == yes ]]; then
   build asan
@@ -69,7 +109,13 @@ if [[ $full == yes ]]; then
   # TSan does not see the kernel: threads and the simulated device (the preset sets LARDER_IO).
   build tsan
   run_tests tsan
-  scripts/check.sh || failed=$((failed + 1))
+  build mutation
+  run_check mutation build/mutation/tests/mutation/larder_mutation_check
+  run_check fuzz tests/fuzz/run.sh 60
+  run_check wheel scripts/python_wheel.sh
+  run_check python-asan scripts/python_asan.sh
+  run_pytest interop interop tests/interop --ignore tests/interop/test_vllm.py
+  run_check code scripts/check.sh
 fi
 
 echo

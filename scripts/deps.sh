@@ -12,6 +12,7 @@ packages=(
   liburing-dev libxxhash-dev libzstd-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   fio e2fsprogs xfsprogs util-linux zstd
+  python3-dev python3-venv
 )
 if [[ ${1:-} == --full ]]; then
   packages+=(clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev)

@@ -1,0 +1,207 @@
+"""`Store`: a connector with plain calls that wait for their answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, Union
+
+from larder import _larder
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+Key = Union[str, bytes]
+
+_SCAN_PAGE_KEYS = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcomes:
+    """What became of the keys of one `get_into`, in the order of the keys.
+
+    A key is a hit, a miss (neither hit nor failed; its buffer is untouched) or failed (its buffer
+    may hold anything).
+    """
+
+    hits: list[bool]
+    failed: list[bool]
+    sizes: list[int]
+    """Bytes of each hit's value; 0 for the others."""
+    errors: list[str | None]
+    """Why a key failed, with key, sizes and cause; None for the others."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What became of the keys of one `set_many`, in the order of the keys."""
+
+    stored: list[bool]
+    """The key has a value now: this one, or with mode `if_absent` the one that it had."""
+    existed: list[bool]
+    """Mode `if_absent`: the key had a value, and nothing was written."""
+    failed: list[bool]
+    errors: list[str | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A store's state at one moment."""
+
+    type: str
+    where: str
+    health: str
+    """`healthy`, `degraded` or `down`."""
+    reasons: list[str]
+    """Why it is not healthy, or what is worth knowing."""
+    bytes_used: int
+    capacity_bytes: int
+    """0: not bounded by larder."""
+    keys: int
+    integrity: str
+    """`checked`: key, length and checksum of every hit are proven. `none`: name and length only."""
+    locality: str
+    properties: dict[str, str]
+    counters: dict[str, int]
+    """Names that end in `_total` only grow."""
+
+
+def open(spec: str) -> Store:
+    """Opens a store, e.g. `larder.open("log:/data/kv?capacity=200GiB")` or `"memory:"`.
+
+    Raises `OpenError`, whose text names what is wrong with the spec, the disk or the other owner.
+    """
+    return Store(spec)
+
+
+class Store:
+    """Keys with values, behind any connector. Threads: any, all calls; none holds the GIL while it
+    waits or copies.
+
+    Keys are `str` (as UTF-8) or `bytes`, 1 to 1024 bytes. Buffers are objects with the buffer
+    protocol that are contiguous, of one dimension and of items of one byte (`memoryview(x).cast("B")`
+    makes one of any contiguous array). They are kept alive until nobody uses them any more, also
+    when a call ends early; do not change them while a call runs.
+
+    `timeout` is in seconds, None waits for ever. What is not with the kernel by then fails. What is,
+    ends when the kernel says so; a second after the time-out the call raises `StuckError`.
+
+    After `os.fork()` the child's object raises `ForkedError`, and the parent's goes on.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self._client = _larder.Client(spec)
+        self._spec = spec
+
+    def get_into(
+        self,
+        keys: Iterable[Key],
+        buffers: Iterable[Buffer],
+        *,
+        timeout: float | None = 30.0,
+    ) -> Outcomes:
+        """Loads the value of each key into its buffer, which must have exactly the value's size.
+
+        A value of another size is a failed key, and then a miss until it is stored again, as after
+        every failed load.
+        """
+        return Outcomes(*self._client.get_into(keys, buffers, timeout))
+
+    def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
+        """The value of one key, or None. Raises `Error` when it is there and cannot be loaded."""
+        return self._client.get(key, timeout)
+
+    def set_many(
+        self,
+        keys: Iterable[Key],
+        values: Iterable[Buffer],
+        *,
+        mode: Literal["replace", "if_absent"] = "replace",
+        timeout: float | None = 30.0,
+    ) -> Stored:
+        """Stores each value under its key. One key's failure is that key's alone."""
+        if mode not in ("replace", "if_absent"):
+            raise ValueError(f"mode: {mode!r}, wanted 'replace' or 'if_absent'")
+        return Stored(*self._client.set_many(keys, values, mode == "replace", timeout))
+
+    def exists(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
+        """Whether each key has a value that can be loaded."""
+        return self._client.exists(keys, timeout)
+
+    def sizes(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[int | None]:
+        """Bytes of each key's value; None for a key without."""
+        return self._client.sizes(keys, timeout)
+
+    def delete(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
+        """Removes each key; whether it was there.
+
+        Raises `Error` with the first reason when some could not be removed, after all were tried.
+        """
+        deleted, errors = self._client.delete(keys, timeout)
+        for error in errors:
+            if error is not None:
+                raise _larder.Error(error)
+        return deleted
+
+    def scan(self) -> Iterator[tuple[bytes, int]]:
+        """Every key with its value's size, oldest first where there is an age.
+
+        A key that is there during the whole scan is seen at least once. Raises `Error` where the
+        connector cannot list its keys.
+        """
+        cursor, done = (0, 0), False
+        while not done:
+            entries, cursor, done = self._client.scan(*cursor, _SCAN_PAGE_KEYS)
+            yield from entries
+
+    def report(self) -> Report:
+        """State, capacity and counters, without I/O."""
+        return Report(**self._client.report())
+
+    def metrics(self) -> dict[str, int]:
+        """The report's numbers under one name each, `larder_...`, as a Prometheus collector wants."""
+        return metrics_of(self.report())
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Lets running calls end, then closes. Idempotent; also called by `with` and at exit.
+
+        Half of `timeout` is for running calls to end by themselves; then they are cancelled. Raises
+        `StuckError`, which says what the kernel or a peer still has. Its buffers stay alive, and
+        another close() goes on waiting.
+        """
+        self._client.close(timeout / 2, timeout)
+
+    @property
+    def closed(self) -> bool:
+        return self._client.closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<larder.Store {self._spec!r}{' closed' if self.closed else ''}>"
+
+
+_HEALTH = {"healthy": 0, "degraded": 1, "down": 2}
+
+
+def metrics_of(report: Report) -> dict[str, int]:
+    """A report's numbers: gauges and totals by name. `larder_health` is 0 healthy, 1 degraded, 2
+    down."""
+    numbers = {
+        "larder_health": _HEALTH[report.health],
+        "larder_bytes_used": report.bytes_used,
+        "larder_capacity_bytes": report.capacity_bytes,
+        "larder_keys": report.keys,
+    }
+    numbers.update({f"larder_{name}": value for name, value in report.counters.items()})
+    return numbers

@@ -1,0 +1,161 @@
+#include "module/arguments.h"
+
+#include <string>
+
+namespace larder::python {
+namespace {
+
+const char* type_name(PyObject* object) {
+  return Py_TYPE(object)->tp_name;
+}
+
+/// A tuple of what `object` iterates over, so that it can neither grow nor lose its members.
+PyObject* tuple_of(PyObject* object, const char* name, const char* wanted) {
+  if (PyUnicode_Check(object) || PyBytes_Check(object) || PyByteArray_Check(object)) {
+    PyErr_Format(PyExc_TypeError, "%s: a single %s, wanted a list of %s", name, type_name(object),
+                 wanted);
+    return nullptr;
+  }
+  PyObject* const tuple = PySequence_Tuple(object);
+  if (tuple == nullptr && PyErr_ExceptionMatches(PyExc_TypeError) &&
+      Py_TYPE(object)->tp_iter == nullptr && !PySequence_Check(object)) {
+    PyErr_Format(PyExc_TypeError, "%s: %s, wanted a list of %s", name, type_name(object), wanted);
+  }
+  return tuple;
+}
+
+bool bytes_of_key(PyObject* key, const char* name, Py_ssize_t index,
+                  std::span<const std::byte>& out) {
+  if (PyUnicode_Check(key)) {
+    Py_ssize_t size = 0;
+    const char* const text = PyUnicode_AsUTF8AndSize(key, &size);
+    if (text == nullptr) {
+      PyErr_Clear();
+      PyErr_Format(PyExc_ValueError,
+                   "%s[%zd]: the str has no UTF-8 form (a lone surrogate); pass bytes", name,
+                   index);
+      return false;
+    }
+    out = {reinterpret_cast<const std::byte*>(text), static_cast<std::size_t>(size)};
+    return true;
+  }
+  if (PyBytes_Check(key)) {
+    out = {reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(key)),
+           static_cast<std::size_t>(PyBytes_GET_SIZE(key))};
+    return true;
+  }
+  PyErr_Format(PyExc_TypeError, "%s[%zd]: %s, wanted str or bytes", name, index, type_name(key));
+  return false;
+}
+
+bool refuse_shape(const Py_buffer& view, PyObject* object, const char* name, Py_ssize_t index) {
+  const std::string format = view.format == nullptr ? "B" : view.format;
+  std::string shape;
+  for (int i = 0; view.shape != nullptr && i < view.ndim; ++i) {
+    shape += (i == 0 ? "" : ", ") + std::to_string(view.shape[i]);
+  }
+  const bool is_contiguous = PyBuffer_IsContiguous(&view, 'C') != 0;
+  PyErr_Format(PyExc_ValueError,
+               "%s[%zd]: %s of shape (%s), format '%s', itemsize %zd%s; wanted one dimension of "
+               "contiguous bytes: %s",
+               name, index, type_name(object), shape.c_str(), format.c_str(), view.itemsize,
+               is_contiguous ? "" : ", not contiguous",
+               is_contiguous
+                   ? "memoryview(x).cast('B')"
+                   : "copy it first, e.g. memoryview(numpy.ascontiguousarray(x)).cast('B')");
+  return false;
+}
+
+/// With the reason of the exporter, which is often the better one, unless there is no exporter.
+bool refuse_object(PyObject* object, const char* name, Py_ssize_t index, Access access) {
+  if (PyObject_CheckBuffer(object) == 0) {
+    PyErr_Format(PyExc_TypeError,
+                 "%s[%zd]: %s has no buffer protocol; wanted bytes, bytearray, memoryview, a numpy "
+                 "array, ... (a torch tensor t: t.flatten().view(torch.uint8).numpy())",
+                 name, index, type_name(object));
+    return false;
+  }
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* trace = nullptr;
+  PyErr_Fetch(&type, &value, &trace);
+  Py_buffer view{};
+  if (access == Access::kWrite && PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) == 0) {
+    PyBuffer_Release(&view);
+    PyErr_Format(PyExc_TypeError, "%s[%zd]: %s is read-only, and its bytes would be written", name,
+                 index, type_name(object));
+  } else {
+    PyErr_Clear();
+    PyErr_Format(PyExc_ValueError, "%s[%zd]: %s gives no buffer: %S", name, index,
+                 type_name(object), value != nullptr ? value : Py_None);
+  }
+  Py_XDECREF(type);
+  Py_XDECREF(value);
+  Py_XDECREF(trace);
+  return false;
+}
+
+}  // namespace
+
+Arguments::~Arguments() {
+  for (Py_buffer& view : views_) PyBuffer_Release(&view);
+  Py_XDECREF(keys_);
+  Py_XDECREF(owned_);
+}
+
+bool Arguments::take_keys(PyObject* keys, const char* name) {
+  keys_ = tuple_of(keys, name, "str or bytes");
+  if (keys_ == nullptr) return false;
+  const Py_ssize_t count = PyTuple_GET_SIZE(keys_);
+  if (static_cast<std::size_t>(count) > kItemsMax) {
+    PyErr_Format(PyExc_ValueError, "%s: %zd keys, wanted at most %zu in one call", name, count,
+                 kItemsMax);
+    return false;
+  }
+  key_bytes_.resize(static_cast<std::size_t>(count));
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (!bytes_of_key(PyTuple_GET_ITEM(keys_, i), name, i, key_bytes_[static_cast<size_t>(i)])) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Arguments::take_buffers(PyObject* buffers, const char* name, Access access) {
+  PyObject* const tuple = tuple_of(buffers, name, "buffers, one for each key");
+  if (tuple == nullptr) return false;
+  const Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+  views_.reserve(static_cast<std::size_t>(count));
+  slices_.reserve(static_cast<std::size_t>(count));
+  bool is_good = true;
+  for (Py_ssize_t i = 0; i < count && is_good; ++i) {
+    is_good = take_buffer(PyTuple_GET_ITEM(tuple, i), name, i, access);
+  }
+  Py_DECREF(tuple);  // The exports hold their objects.
+  return is_good;
+}
+
+bool Arguments::take_buffer(PyObject* object, const char* name, Py_ssize_t index, Access access) {
+  Py_buffer view{};
+  const int flags = access == Access::kWrite ? PyBUF_FULL : PyBUF_FULL_RO;
+  if (PyObject_GetBuffer(object, &view, flags) != 0) {
+    return refuse_object(object, name, index, access);
+  }
+  const bool is_good = view.ndim == 1 && view.itemsize == 1 && view.suboffsets == nullptr &&
+                       PyBuffer_IsContiguous(&view, 'C') != 0;
+  if (!is_good) {
+    refuse_shape(view, object, name, index);
+    PyBuffer_Release(&view);
+    return false;
+  }
+  views_.push_back(view);
+  slices_.push_back({static_cast<std::byte*>(view.buf), static_cast<std::size_t>(view.len)});
+  return true;
+}
+
+void Arguments::add_owned(PyObject* owned, std::byte* data, std::size_t bytes) {
+  owned_ = owned;
+  slices_.push_back({data, bytes});
+}
+
+}  // namespace larder::python

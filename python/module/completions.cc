@@ -1,0 +1,162 @@
+#include "module/completions.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+
+namespace larder::python {
+namespace nb = nanobind;
+namespace {
+
+// LMCache's own clients raise RuntimeError with these texts, and its tests read them.
+constexpr const char* kEmpty = "keys list is empty";
+constexpr const char* kMismatch = "keys and memviews size mismatch";
+
+std::uint64_t deadline_after(double seconds) noexcept {
+  if (!(seconds < 1e9)) return kNever;
+  return RealClock::instance().now_ns() + static_cast<std::uint64_t>(std::max(seconds, 0.0) * 1e9);
+}
+
+void fail_all(doors::Operation& operation, const Error& error) noexcept {
+  for (Item& item : operation.items) {
+    item.outcome = Outcome::kFailed;
+    item.error = error;
+  }
+}
+
+bool is_true(const Batch& batch, const Item& item) noexcept {
+  return item.outcome == (batch.op == Op::kDelete ? Outcome::kDone : Outcome::kHit);
+}
+
+/// The first failure with its remedy in the error's words, and how many there are.
+std::string first_failure(const Batch& batch, std::size_t failed) {
+  const auto at = std::ranges::find(batch.items, Outcome::kFailed, &Item::outcome);
+  std::string text =
+      describe_failure(batch, static_cast<std::size_t>(std::distance(batch.items.begin(), at)));
+  if (failed > 1) text += " (and " + std::to_string(failed - 1) + " more keys)";
+  return text;
+}
+
+nb::object completion_of(const PythonOperation& operation) {
+  const Batch& batch = operation.batch;
+  const bool is_store = batch.op == Op::kSet;
+  const auto failed =
+      static_cast<std::size_t>(std::ranges::count(batch.items, Outcome::kFailed, &Item::outcome));
+  // A failed load or lookup is a key that is not there; only a store has to be said to have failed.
+  const bool is_ok = !is_store || failed == 0;
+  const std::string error = is_ok ? std::string{} : first_failure(batch, failed);
+  const nb::object results =
+      is_store ? nb::none() : list_of(batch.items.size(), [&](std::size_t i) {
+        return new_bool(is_true(batch, batch.items[i]));
+      });
+  const nb::object text = nb::steal(
+      PyUnicode_DecodeUTF8(error.data(), static_cast<Py_ssize_t>(error.size()), "replace"));
+  throw_unless(text.is_valid());
+  return nb::make_tuple(operation.future_id, is_ok, text, results);
+}
+
+}  // namespace
+
+Completions::Completions(const std::string& spec, double load_timeout_s, double store_timeout_s,
+                         double lookup_timeout_s)
+    : handle_(Handle::open(spec, true)),
+      load_timeout_s_(load_timeout_s),
+      store_timeout_s_(store_timeout_s),
+      lookup_timeout_s_(lookup_timeout_s) {
+  throw_unless(handle_ != nullptr);
+  event_fd_ = UniqueFd{::fcntl(handle_->session()->event_fd(), F_DUPFD_CLOEXEC, 0)};
+  if (!event_fd_) {
+    PyErr_SetFromErrno(PyExc_OSError);
+    Handle::let_go(std::move(handle_));
+    throw nb::python_error();
+  }
+}
+
+Completions::~Completions() {
+  if (handle_ != nullptr) Handle::let_go(std::move(handle_));
+}
+
+int Completions::event_fd() const {
+  if (handle_->is_closed()) return -1;
+  throw_unless(handle_->check_usable());
+  return event_fd_.get();
+}
+
+std::unique_ptr<PythonOperation> Completions::new_operation(nb::handle keys) const {
+  throw_unless(handle_->check_usable());
+  auto operation = std::make_unique<PythonOperation>();
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
+  if (operation->arguments.keys().empty()) {
+    PyErr_SetString(PyExc_RuntimeError, kEmpty);
+    throw nb::python_error();
+  }
+  return operation;
+}
+
+std::uint64_t Completions::submit(std::unique_ptr<PythonOperation> operation, Op op,
+                                  double timeout_s) {
+  const bool has_buffers = op == Op::kGet || op == Op::kSet;
+  if (has_buffers && operation->arguments.keys().size() != operation->arguments.slices().size()) {
+    PyErr_SetString(PyExc_RuntimeError, kMismatch);
+    throw nb::python_error();
+  }
+  operation->prepare(op, deadline_after(timeout_s));
+  operation->is_taken = true;
+  // A store that finds no room is a chunk that is not kept; LMCache goes on without it.
+  operation->waits_for_room = op != Op::kSet;
+  operation->batch.urgency = op == Op::kSet ? Urgency::kStore : Urgency::kDemand;
+  const std::uint64_t future_id = operation->future_id = ++last_future_id_;
+  const auto session = handle_->session();
+  bool is_posted = false;
+  {
+    const WithoutGil without_gil;
+    // Once it is the session's, another thread may have drained it.
+    PythonOperation& unowned = *operation.release();
+    is_posted = op == Op::kExists && session->probe(unowned.items);
+    if (!is_posted) {
+      const Status submitted = session->submit(unowned);
+      is_posted = !submitted;
+      if (is_posted) fail_all(unowned, submitted.error());
+    }
+    if (is_posted) session->post(unowned);
+  }
+  return future_id;
+}
+
+std::uint64_t Completions::submit_batch_get(nb::handle keys, nb::handle memoryviews) {
+  auto operation = new_operation(keys);
+  throw_unless(operation->arguments.take_buffers(memoryviews.ptr(), "memoryviews", Access::kWrite));
+  return submit(std::move(operation), Op::kGet, load_timeout_s_);
+}
+
+std::uint64_t Completions::submit_batch_set(nb::handle keys, nb::handle memoryviews) {
+  auto operation = new_operation(keys);
+  throw_unless(operation->arguments.take_buffers(memoryviews.ptr(), "memoryviews", Access::kRead));
+  return submit(std::move(operation), Op::kSet, store_timeout_s_);
+}
+
+std::uint64_t Completions::submit_batch_exists(nb::handle keys) {
+  return submit(new_operation(keys), Op::kExists, lookup_timeout_s_);
+}
+
+std::uint64_t Completions::submit_batch_delete(nb::handle keys) {
+  return submit(new_operation(keys), Op::kDelete, store_timeout_s_);
+}
+
+nb::object Completions::drain_completions() {
+  nb::list completions;
+  if (handle_->is_closed()) return completions;
+  throw_unless(handle_->check_usable());
+  const auto session = handle_->session();
+  while (doors::Operation* const operation = session->take()) {
+    const std::unique_ptr<PythonOperation> owned{static_cast<PythonOperation*>(operation)};
+    completions.append(completion_of(*owned));
+  }
+  return completions;
+}
+
+void Completions::close(double grace_s, double timeout_s) {
+  throw_unless(handle_->close(ns_of(grace_s), ns_of(timeout_s)));
+}
+
+}  // namespace larder::python

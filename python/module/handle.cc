@@ -1,0 +1,255 @@
+#include "module/handle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "larder/base/logging.h"
+#include "larder/connectors/builtin.h"
+
+namespace larder::python {
+namespace {
+
+constexpr std::uint64_t kSecond = 1'000'000'000;
+/// How often a waiting call looks for signals (Ctrl-C).
+constexpr std::uint64_t kSignalsEveryNs = kSecond / 10;
+/// What a call waits past its deadline for transfers that the kernel already has.
+constexpr std::uint64_t kPastDeadlineNs = kSecond;
+constexpr std::uint64_t kEndGraceNs = 10 * kSecond;
+constexpr std::uint64_t kEndTimeoutNs = 30 * kSecond;
+
+// Guarded by the GIL.
+std::set<Handle*>& open_handles() {
+  // Never destroyed: objects may go after static ones have.
+  static auto& handles = *new std::set<Handle*>;
+  return handles;
+}
+
+std::uint64_t after(std::uint64_t ns) noexcept {
+  const std::uint64_t now = RealClock::instance().now_ns();
+  return ns >= kNever - now ? kNever : now + ns;
+}
+
+bool set_closed_error() {
+  park_at_exit();
+  PyErr_SetString(exceptions.closed, "the store was closed");
+  return false;
+}
+
+}  // namespace
+
+Exceptions exceptions;
+
+void PythonOperation::prepare(Op op, std::uint64_t deadline_ns) {
+  const auto keys = arguments.keys();
+  slices.assign(arguments.slices().begin(), arguments.slices().end());
+  items.resize(keys.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    items[i].key = keys[i];
+    if (!slices.empty()) items[i].value = {&slices[i], 1};
+  }
+  batch.op = op;
+  batch.deadline_ns = deadline_ns;
+}
+
+// --- Opening and closing ------------------------------------------------------------------------
+
+Handle::Handle(std::unique_ptr<doors::Session> session)
+    : session_(std::move(session)), generation_(fork_generation()) {
+  open_handles().insert(this);
+}
+
+Handle::~Handle() {
+  open_handles().erase(this);
+}
+
+std::shared_ptr<Handle> Handle::open(const std::string& spec, bool has_thread) {
+  SetupResult<std::unique_ptr<doors::Session>> session = SetupError{};
+  {
+    const WithoutGil without_gil;
+    auto connector = builtin_registry().open(spec);
+    session = connector ? doors::Session::start(std::move(*connector), {.has_thread = has_thread})
+                        : SetupResult<std::unique_ptr<doors::Session>>{connector.error()};
+  }
+  if (!session) {
+    PyErr_SetString(exceptions.open, session.error().text.c_str());
+    return nullptr;
+  }
+  return std::shared_ptr<Handle>{new Handle{std::move(*session)}};
+}
+
+bool Handle::check_usable() const {
+  if (is_forked()) {
+    PyErr_SetString(exceptions.forked,
+                    "the store was opened before fork() and belongs to the parent process; open it "
+                    "in the child, under another directory");
+    return false;
+  }
+  return is_closed() || is_exiting() ? set_closed_error() : true;
+}
+
+bool Handle::close(std::uint64_t grace_ns, std::uint64_t timeout_ns) {
+  const auto session = session_;
+  if (session == nullptr || is_forked()) return true;
+  Status status;
+  {
+    const WithoutGil without_gil;
+    status = session->close(after(grace_ns), after(timeout_ns));
+  }
+  if (status) {
+    drop_session();
+    return true;
+  }
+  const std::string stuck = session->stuck();
+  PyErr_Format(exceptions.stuck,
+               "the store is not closed: %s%s%s. Its buffers are kept alive until that ends; "
+               "close() again waits on",
+               status.error().to_string().c_str(), stuck.empty() ? "" : ": ", stuck.c_str());
+  return false;
+}
+
+void Handle::drop_session() {
+  if (session_ == nullptr) return;  // Another thread's close() was quicker.
+  discard_finished();
+  auto session = std::move(session_);
+  const WithoutGil without_gil;  // Freeing an index may take a while.
+  session.reset();
+}
+
+void Handle::discard_finished() {
+  while (doors::Operation* const operation = session_->take()) {
+    delete static_cast<PythonOperation*>(operation);
+  }
+}
+
+void Handle::let_go(std::shared_ptr<Handle> handle) {
+  PyObject* type = nullptr;
+  PyObject* value = nullptr;
+  PyObject* trace = nullptr;
+  PyErr_Fetch(&type, &value, &trace);
+  if (!handle->is_forked() && !handle->close(kEndGraceNs, kEndTimeoutNs)) {
+    PyErr_Clear();
+    log(LogLevel::kWarning, "python",
+        "a store that nobody uses any more could not be closed: " + handle->session_->stuck());
+  }
+  // Its threads may still run, or never have existed here: neither may be joined, and so it stays.
+  if (!handle->is_closed()) new std::shared_ptr<Handle>{handle};
+  handle.reset();
+  PyErr_Restore(type, value, trace);
+}
+
+void Handle::close_all() {
+  begin_exit();
+  std::vector<std::shared_ptr<Handle>> handles;
+  for (Handle* const handle : open_handles()) {
+    // Empty for one whose end has begun.
+    if (auto shared = handle->weak_from_this().lock()) handles.push_back(std::move(shared));
+  }
+  for (const std::shared_ptr<Handle>& handle : handles) {
+    const auto session = handle->session();
+    if (handle->is_forked() || session == nullptr) continue;
+    PyThreadState* const state = PyEval_SaveThread();
+    const Status status = session->close(after(kEndGraceNs), after(kEndTimeoutNs));
+    PyEval_RestoreThread(state);
+    if (status) {
+      handle->drop_session();
+    } else {
+      log(LogLevel::kWarning, "python", "a store could not be closed at exit: " + session->stuck());
+    }
+  }
+  leave_interpreter(kEndTimeoutNs);
+}
+
+// --- One call -----------------------------------------------------------------------------------
+
+std::unique_ptr<PythonOperation> Handle::run(std::unique_ptr<PythonOperation> operation) {
+  const auto session = session_;
+  if (has_left_operations_) discard_finished();
+  const std::uint64_t deadline_ns = operation->batch.deadline_ns;
+  const std::uint64_t give_up_ns =
+      deadline_ns >= kNever - kPastDeadlineNs ? kNever : deadline_ns + kPastDeadlineNs;
+  Status submitted;
+  bool is_back = false;
+  {
+    const WithoutGil without_gil;
+    submitted = session->submit(*operation);
+    if (submitted)
+      is_back = session->wait(*operation, std::min(give_up_ns, after(kSignalsEveryNs)));
+  }
+  if (!submitted) {
+    operation.reset();
+    if (!session->is_open()) {
+      set_closed_error();
+    } else {
+      PyErr_SetString(exceptions.error, submitted.error().to_string().c_str());
+    }
+    return nullptr;
+  }
+  bool is_interrupted = false;
+  std::uint64_t until_ns = give_up_ns;
+  while (!is_back && RealClock::instance().now_ns() < until_ns) {
+    if (!is_interrupted && PyErr_CheckSignals() != 0) {
+      is_interrupted = true;
+      session->cancel(*operation);
+      until_ns = std::min(until_ns, after(kPastDeadlineNs));
+    }
+    const WithoutGil without_gil;
+    is_back = session->wait(*operation, std::min(until_ns, after(kSignalsEveryNs)));
+  }
+  if (!is_back && session->leave(*operation)) {
+    // The kernel may still write into the buffers, so they stay alive.
+    has_left_operations_ = true;
+    const std::size_t keys = operation->items.size();
+    static_cast<void>(operation.release());
+    if (!is_interrupted) {
+      PyErr_Format(exceptions.stuck,
+                   "no answer at the deadline: the kernel or a peer still has some of %zu keys. "
+                   "Their buffers may still be written to and are kept alive until then",
+                   keys);
+    }
+    return nullptr;
+  }
+  if (is_interrupted) {
+    // Releasing a buffer may run Python code, which must not meet the exception.
+    PyObject* type = nullptr;
+    PyObject* value = nullptr;
+    PyObject* trace = nullptr;
+    PyErr_Fetch(&type, &value, &trace);
+    operation.reset();
+    PyErr_Restore(type, value, trace);
+  }
+  return operation;
+}
+
+bool deadline_of(PyObject* timeout, std::uint64_t& deadline_ns) {
+  deadline_ns = kNever;
+  if (timeout == Py_None) return true;
+  const double seconds = PyFloat_AsDouble(timeout);
+  if (seconds == -1.0 && PyErr_Occurred() != nullptr) {
+    PyErr_Format(PyExc_TypeError, "timeout: %s, wanted seconds or None", Py_TYPE(timeout)->tp_name);
+    return false;
+  }
+  if (std::isnan(seconds) || seconds < 0) {
+    PyErr_Format(PyExc_ValueError, "timeout: %S, wanted seconds (0 or more) or None", timeout);
+    return false;
+  }
+  if (seconds < 1e9) deadline_ns = after(static_cast<std::uint64_t>(seconds * 1e9));
+  return true;
+}
+
+std::string describe_failure(const Batch& batch, std::size_t index) {
+  constexpr std::size_t kShownMax = 160;
+  const Item& item = batch.items[index];
+  const std::string_view key{reinterpret_cast<const char*>(item.key.data()), item.key.size()};
+  std::string text = "key '" + std::string{key.substr(0, kShownMax)} +
+                     (key.size() > kShownMax ? "...'" : "'") + " (index " + std::to_string(index);
+  if (!item.value.empty()) {
+    text += ", buffer of " + std::to_string(bytes_of(item.value)) + " bytes";
+    if (item.error.code() == ErrorCode::kSizeMismatch) {
+      text += ", stored with " + std::to_string(item.value_bytes);
+    }
+  }
+  return text + "): " + item.error.to_string();
+}
+
+}  // namespace larder::python

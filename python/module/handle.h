@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "larder/doors/session.h"
+#include "module/arguments.h"
+
+namespace larder::python {
+
+/// One call's batch, with the Python objects that it points into. Destroyed with the GIL held.
+struct PythonOperation : doors::Operation {
+  /// Makes one item for each key of `arguments`, with its slice if there are any.
+  void prepare(Op op, std::uint64_t deadline_ns);
+
+  Arguments arguments;
+  std::uint64_t future_id = 0;
+};
+
+/// larder.Error and its children; filled when the module is loaded.
+struct Exceptions {
+  PyObject* error = nullptr;
+  PyObject* closed = nullptr;
+  PyObject* forked = nullptr;
+  PyObject* open = nullptr;
+  PyObject* stuck = nullptr;
+};
+extern Exceptions exceptions;
+
+/// An opened store, as the Python classes share it.
+///
+/// Ownership: owns the session. Lives until its Python object is gone, or for ever when the kernel
+/// kept something at the end, or when it is the parent's (after a fork).
+/// Threads: the GIL guards everything but the session.
+class Handle : public std::enable_shared_from_this<Handle> {
+ public:
+  /// nullptr with a Python exception set. Gives the GIL back while it opens.
+  static std::shared_ptr<Handle> open(const std::string& spec, bool has_thread);
+  /// Called at exit: closes every handle that is still open.
+  static void close_all();
+  /// What a Python object's end does with its handle.
+  static void let_go(std::shared_ptr<Handle> handle);
+
+  ~Handle();
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+
+  /// False with ForkedError or ClosedError set.
+  bool check_usable() const;
+  bool is_forked() const noexcept { return generation_ != fork_generation(); }
+  bool is_closed() const noexcept { return session_ == nullptr; }
+  /// False with StuckError set. Lets work go on for `grace_ns` before it is cancelled.
+  bool close(std::uint64_t grace_ns, std::uint64_t timeout_ns);
+  /// Ends operations that nobody asks for any more.
+  void discard_finished();
+
+  /// Not for a closed one. A call keeps this as long as it uses the session, because close() lets
+  /// go of it, and with it of the store's lock, while other threads may be inside a call.
+  std::shared_ptr<doors::Session> session() const noexcept { return session_; }
+  /// Submits and waits. On success the operation is finished; on failure it is gone, or kept alive
+  /// until the kernel has let go of it, and a Python exception is set.
+  std::unique_ptr<PythonOperation> run(std::unique_ptr<PythonOperation> operation);
+
+ private:
+  explicit Handle(std::unique_ptr<doors::Session> session);
+  /// After the session's close() was OK.
+  void drop_session();
+
+  std::shared_ptr<doors::Session> session_;  ///< Empty once it is closed.
+  const std::uint64_t generation_;
+  bool has_left_operations_ = false;
+};
+
+/// None, or seconds from now. False with an exception set.
+bool deadline_of(PyObject* timeout, std::uint64_t& deadline_ns);
+
+/// "key 'abc' (index 3, buffer of 4096 bytes): log: ...". For a person.
+std::string describe_failure(const Batch& batch, std::size_t index);
+
+}  // namespace larder::python

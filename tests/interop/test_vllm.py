@@ -1,0 +1,76 @@
+"""End to end: an unmodified vLLM and an unmodified LMCache server, both restarted, and a prompt whose
+prefix comes from larder. Runs in the environment `engine` (scripts/python_env.sh)."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+from lmcache_server import Server, l2_of, wait_for
+
+HERE = pathlib.Path(__file__).parent
+CHUNKS = 5  # Of 256 tokens, in a prompt of 1,500.
+
+
+def run(*arguments):
+    ended = subprocess.run(
+        [sys.executable, HERE / "vllm_process.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+            "OMP_NUM_THREADS": "2",
+        },
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    return ended.stdout
+
+
+def serve(model, server=None):
+    lines = run("serve", model, server.port if server else 0).splitlines()
+    return json.loads(next(line for line in lines if line.startswith('{"tokens"')))
+
+
+def flip_one_byte_of_a_value(directory):
+    """In the middle of the first record's value: a header grain, the record's, and some."""
+    segment = min(path for path in directory.iterdir() if path.name.startswith("segment"))
+    offset = 4096 + 4096 + 100_000
+    with open(segment, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 0x10]))
+
+
+def test_a_prompt_is_served_from_larder_after_both_were_restarted(tmp_path):
+    model = tmp_path / "model"
+    run("model", model)
+    reference = serve(model)
+    assert len(set(reference["tokens"])) > 4, "an output that wrong bytes would change"
+
+    l2 = l2_of(url=f"log:{tmp_path}/kv?capacity=1GiB&max_value=4MiB&min_free=0")
+    log = tmp_path / "server.log"
+    with Server(l2, log, chunk_tokens=256) as server:
+        first = serve(model, server)
+        assert (first["tokens"], first["cached"]) == (reference["tokens"], 0)
+        wait_for(lambda: server.larder_metrics().get("larder_keys") == CHUNKS, "the store to L2")
+
+    with Server(l2, log, chunk_tokens=256) as server:
+        second = serve(model, server)
+        assert second["tokens"] == reference["tokens"]
+        assert second["cached"] == CHUNKS * 256, "on the first request of both processes"
+        assert server.larder_metrics()["larder_hits_total"] == CHUNKS
+
+    flip_one_byte_of_a_value(tmp_path / "kv")
+    with Server(l2, log, chunk_tokens=256) as server:
+        third = serve(model, server)
+        assert third["tokens"] == reference["tokens"], "recomputed, not served wrong"
+        assert third["cached"] < CHUNKS * 256
+        assert server.larder_metrics()["larder_corruptions_total"] == 1

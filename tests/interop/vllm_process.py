@@ -1,0 +1,88 @@
+"""One life of a real vLLM engine on CPUs, for test_vllm.py.
+
+    vllm_process.py model DIRECTORY           makes a tiny random Llama with its tokenizer
+    vllm_process.py serve DIRECTORY PORT      serves one prompt through LMCache's server at PORT
+
+`serve` prints one line of JSON: {"tokens": [...], "cached": N}. PORT 0 serves without LMCache.
+"""
+
+import json
+import random
+import sys
+
+PROMPT_TOKENS = 1500
+
+
+def make_model(directory):
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(["larder keeps the cache warm " * 8], trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    ).save_pretrained(directory)
+    torch.manual_seed(0)
+    # A large initial range, or every output is one repeated token and wrong bytes go unseen.
+    config = LlamaConfig(
+        vocab_size=512,
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=64,
+        max_position_embeddings=8192,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=False,
+        dtype="bfloat16",
+        initializer_range=0.35,
+    )
+    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
+
+
+def serve(directory, port):
+    from vllm import LLM, SamplingParams
+    from vllm.config import KVTransferConfig
+
+    transfer = None
+    if port:
+        transfer = KVTransferConfig(
+            kv_connector="LMCacheMPConnector",
+            kv_role="kv_both",
+            kv_connector_extra_config={
+                "lmcache.mp.host": "tcp://localhost",
+                "lmcache.mp.port": port,
+            },
+        )
+    engine = LLM(
+        model=directory, enforce_eager=True, max_model_len=4096, kv_transfer_config=transfer
+    )
+    chooser = random.Random(7)
+    prompt = [chooser.randrange(3, 500) for _ in range(PROMPT_TOKENS)]
+    (answer,) = engine.generate(
+        {"prompt_token_ids": prompt},
+        SamplingParams(temperature=0, max_tokens=24, ignore_eos=True),
+    )
+    print(
+        json.dumps(
+            {"tokens": list(answer.outputs[0].token_ids), "cached": answer.num_cached_tokens}
+        ),
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "model":
+        make_model(sys.argv[2])
+    else:
+        serve(sys.argv[2], int(sys.argv[3]))
