@@ -42,7 +42,8 @@ run_tests() { # preset
   skipped=$((skipped + not_run))
   failed=$((failed + all - ok - not_run))
   if ((not_run > 0)); then
-    grep -ohE 'SKIPPED \(.*\)' "$log" | sort | uniq -c || true
+    # CTest keeps a skipped test's output to itself, but its last log has it.
+    grep -ohE 'SKIPPED \(.*\)' "build/$1/Testing/Temporary/LastTest.log" | sort | uniq -c || true
   fi
   if ((all == 0)); then
     tail -n 20 "$log"
