@@ -11,6 +11,8 @@ target_compile_options(
             -Wnon-virtual-dtor
             -Werror
             -fno-omit-frame-pointer
+            # What is built must not tell where.
+            -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=
             $<$<CXX_COMPILER_ID:Clang>:-Wthread-safety>)
 if(LARDER_BREAKABLE)
   target_compile_definitions(larder_flags INTERFACE LARDER_BREAKABLE)
