@@ -205,7 +205,10 @@ class BrokenConnector final : public Connector {
   }
 
   void find_failed(Op op, Item& item) LARDER_REQUIRES(mutex_) {
-    if (op == Op::kGet && item.outcome == Outcome::kFailed) failed_.insert(text_of(item));
+    const bool is_legal = item.error.code() != ErrorCode::kInvalidArgument;
+    if (op == Op::kGet && item.outcome == Outcome::kFailed && is_legal) {
+      failed_.insert(text_of(item));
+    }
     if (op == Op::kExists && failed_.contains(text_of(item))) item.outcome = Outcome::kHit;
   }
 

@@ -36,6 +36,13 @@ class FileSystemFaultTest : public ::testing::Test {
       ASSERT_TRUE(stored.is_done()) << i << ": " << stored.error();
     }
   }
+  /// It answers, and has found out that it can make files.
+  void until_it_is_back() {
+    store_->until("it is back", [&] {
+      return store_->health() != Health::kDown &&
+             store_->reasons().find("cannot add a segment file") == std::string::npos;
+    });
+  }
   std::uint64_t files() const { return (store_->report().bytes_used - 3 * 65536) / (kMiB - 65536); }
   void expect_reason(const std::string& part) const {
     EXPECT_NE(store_->reasons().find(part), std::string::npos)
@@ -92,6 +99,17 @@ TEST_F(FileSystemFaultTest, AFileThatCannotBeMadeIsTriedAgainWithoutALineInTheLo
   expect_reason("No space left on device");
 }
 
+TEST_F(FileSystemFaultTest, AnIdlePathIsWellAgainWhenTheFileSystemIs) {
+  open();
+  fill(0, 2 * kPerSegment);
+  disk_->fail(testing::kCreates, ENOSPC);
+  int next = 100;
+  store_->until_health(Health::kDegraded, [&] { store_->set(next++); });
+  expect_reason("cannot add a segment file");
+  disk_->heal();
+  store_->until_health(Health::kHealthy);  // Nobody stores, so that nobody needs a segment.
+}
+
 // --- Files that cannot be removed ---------------------------------------------------------------
 
 TEST_F(FileSystemFaultTest, ASegmentThatCannotBeRemovedIsNotGivenBackAndGrowthGoesOnLater) {
@@ -141,7 +159,7 @@ TEST_F(FileSystemFaultTest, AReadOnlyFileSystemRefusesStoresAndComesBackByItself
   EXPECT_EQ(store_->health(), Health::kDown);
 
   disk_->heal();
-  store_->until("it is back", [&] { return store_->health() != Health::kDown; });
+  until_it_is_back();
   // As it could not grow, it may have emptied a few segments to go on in.
   for (int i = 6 * kPerSegment; i < 20 * kPerSegment; ++i) {
     EXPECT_TRUE(store_->get(i).is_hit()) << i;
@@ -161,7 +179,7 @@ TEST_F(FileSystemFaultTest, SyncsThatFailCostTheirSegmentsNothingElseAndHealthCo
   EXPECT_NE(store_->health(), Health::kHealthy);
   expect_reason("Input/output error");
   disk_->heal();
-  store_->until("it is back", [&] { return store_->health() != Health::kDown; });
+  until_it_is_back();
   next = 1000;
   store_->until(
       "it grows to its capacity", [&] { return files() >= kFilesWhenFull; },

@@ -47,6 +47,8 @@ constexpr BrokenRule kRules[] = {
      "of the segments that they were moved to only the last is waited for"},
     {Rule::kOutrankedDurably, "L7", "outranked_durably",
      "a dead segment is used again before what outranks its records is synced"},
+    {Rule::kRecoveredIsUnproven, "L7", "recovered_is_unproven",
+     "so is one that is outranked by what a killed owner left unsealed"},
     {Rule::kMoveCarriesChecksum, "L8", "move_carries_checksum", "a move loses the checksum"},
     {Rule::kMoveOnlyCurrent, "L8", "move_only_current",
      "a move is published though the index left its source"},

@@ -26,7 +26,8 @@ constexpr const char* kBallast = "lost+found";
 class History {
  public:
   explicit History(const HistoryOptions& options)
-      : plan_(make_plan(options.seed)),
+      : cut_at_(options.cut_at),
+        plan_(make_plan(options.seed)),
         random_(options.seed),
         oracle_(plan_.keys),
         store_(plan_.path, plan_.disk, [this](Batch& batch) { caller_.on_batch(batch); }),
@@ -49,12 +50,16 @@ class History {
   void end_life(Ending ending);
   void close();
   void cut_power();
+  void cut_power_for_good();
   void tamper_with_files();
   void check_set_aside();
   void squeeze_space();
   void note_what_a_power_cut_left();
   void note_disk_counts();
 
+  bool is_cut_due() const { return cut_at_ != 0 && watch_.segments_prepared() >= cut_at_; }
+
+  const std::uint64_t cut_at_;
   Plan plan_;
   Random random_;
   Coverage coverage_;
@@ -236,7 +241,7 @@ void History::live(std::uint32_t operations) {
   if (plan_.dies_inside_calls && random_.one_in(2)) store_.die_after(1 + random_.below(600));
   if (plan_.squeezes_space && random_.one_in(2)) squeeze_space();
   const std::uint64_t until = caller_.operations() + operations;
-  while (caller_.operations() < until && store_.is_alive() && !has_failed()) {
+  while (caller_.operations() < until && store_.is_alive() && !has_failed() && !is_cut_due()) {
     if (caller_.outstanding() < plan_.outstanding_max) caller_.act();
     if (random_.one_in(plan_.squeezes_space ? 20 : 100)) idle();
     if (plan_.squeezes_space && random_.one_in(60)) squeeze_space();
@@ -246,8 +251,8 @@ void History::live(std::uint32_t operations) {
       rot(random_, store_.disk());
     }
     const bool is_full = caller_.outstanding() >= plan_.outstanding_max;
-    for (std::uint64_t steps = is_full ? 1 : random_.below(3); steps > 0 && store_.is_alive();
-         --steps) {
+    for (std::uint64_t steps = is_full ? 1 : random_.below(3);
+         steps > 0 && store_.is_alive() && !is_cut_due(); --steps) {
       step();
     }
   }
@@ -317,6 +322,18 @@ void History::cut_power() {
   sync_errors_at_cut_ = store_.disk().counts().sync_errors;
 }
 
+/// Of all that was not synced nothing survives.
+void History::cut_power_for_good() {
+  store_.die_after(0);
+  store_.disk().faults() = plan_.disk.faults;
+  store_.disk().faults().survives_power_cut = 0;
+  store_.disk().faults().tears_in_power_cut = 0;
+  cut_power();
+  caller_.forget_all();
+  store_.disk().faults() = plan_.disk.faults;
+  store_.disk().release_stalls();
+}
+
 void History::end_life(Ending ending) {
   const bool drains = random_.one_in(3) || ending == Ending::kCleanClose;
   if (store_.is_alive() && drains) {
@@ -372,6 +389,11 @@ void History::run_life(Ending ending) {
     drain();
   }
   live(plan_.operations_per_life);
+  if (is_cut_due() && !has_failed()) {
+    cut_power_for_good();
+    if (plan_.rots_while_running) oracle_.on_tampering();
+    return;
+  }
   is_every_segment_reused_ = watch_.is_every_segment_reused();
   end_life(ending);
   if (plan_.rots_while_running) oracle_.on_tampering();
@@ -415,12 +437,13 @@ void History::note_disk_counts() {
 HistoryResult History::run() {
   caller_.before_checks([this] { watch_.read_events(); });
   if (plan_.faults.sync_error > 0) caller_.allow_corruption();
+  if (plan_.opens_with_faults && plan_.open_faults.sync_error > 0) caller_.allow_corruption();
   for (const Ending ending : plan_.endings) {
-    if (!has_failed()) run_life(ending);
+    if (!has_failed() && !is_cut_due()) run_life(ending);
   }
   plan_.faults = plan_.disk.faults;
   plan_.operations_per_life = kOperationsOfMoreLives;
-  for (int more = 0; more < kMoreLivesMax && !has_failed(); ++more) {
+  for (int more = 0; more < kMoreLivesMax && !has_failed() && !is_cut_due(); ++more) {
     if (what_it_lacks().empty()) break;
     run_life(power_cuts_ < kPowerCutsMin ? Ending::kPowerCut : Ending::kKill);
   }
@@ -431,7 +454,7 @@ HistoryResult History::run() {
     drain();
   }
   if (!has_failed()) watch_.note_counters();
-  if (!has_failed() && !what_it_lacks().empty()) {
+  if (!has_failed() && cut_at_ == 0 && !what_it_lacks().empty()) {
     caller_.violation("the history is too short: " + what_it_lacks());
   }
   store_.kill();
@@ -445,6 +468,7 @@ HistoryResult History::run() {
   result.keys = plan_.keys;
   result.segments = segments_;
   result.segments_begun = watch_.segments_begun();
+  result.segments_prepared = watch_.segments_prepared();
   result.restarts = opens_ - std::min<std::uint64_t>(opens_, 1);
   result.power_cuts = power_cuts_;
   result.coverage = coverage_;

@@ -10,6 +10,9 @@ namespace larder::simulation {
 struct HistoryOptions {
   std::uint64_t seed = 1;
   bool trace = false;  ///< Prints every event on stdout.
+  /// The history ends early: once this many segments were made ready to be overwritten, at the very
+  /// moment, the power is cut and nothing that was not synced survives. 0: it does not.
+  std::uint64_t cut_at = 0;
 };
 
 struct HistoryResult {
@@ -19,6 +22,7 @@ struct HistoryResult {
   std::uint64_t keys = 0;
   std::uint64_t segments = 0;
   std::uint64_t segments_begun = 0;
+  std::uint64_t segments_prepared = 0;  ///< What HistoryOptions::cut_at counts.
   std::uint64_t restarts = 0;
   std::uint64_t power_cuts = 0;
   Coverage coverage;

@@ -23,6 +23,7 @@ constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", 
 void Watch::on_open(bool trusts_recovered) {
   log_store::LogPath& path = store_.path();
   const log_store::Segments& segments = path.segments_for_test();
+  removed_before_.clear();
   // What was being moved when the last owner ended may be in two places.
   for (std::size_t i = 0; i < places_.size(); ++i) {
     if (places_[i] && reclaiming_.contains(places_[i]->generation)) oracle_.forget_homes(i);
@@ -99,12 +100,15 @@ void Watch::observe() {
     if (segments.at(i).sync_failed) oracle_.note_sync_failed(segments.at(i).generation);
   }
   oracle_.note_sealed(first_unsealed, trusts_recovered_ ? 0 : life_begun_, sealed);
-  if (prepared != newest_prepared_) {
-    newest_prepared_ = prepared;
+  // Whenever something that was on the disk may have gone.
+  auto removed_now = removed();
+  if (std::exchange(newest_prepared_, prepared) != prepared || removed_now != removed_before_) {
+    removed_before_ = std::move(removed_now);
     if (auto wrong = oracle_.check_durable_homes(on_disk); !wrong.empty()) {
       caller_.violation(wrong);
     }
-    if (auto wrong = oracle_.check_may_come_back(on_disk, sealed, removed()); !wrong.empty()) {
+    if (auto wrong = oracle_.check_may_come_back(on_disk, sealed, removed_before_);
+        !wrong.empty()) {
       caller_.violation(wrong);
     }
   }
@@ -125,6 +129,9 @@ void Watch::look_at(std::uint32_t number, const Segment& segment) {
                   segment.sync_failed        ? ", a sync failed"
                   : segment.table != nullptr ? ", table in memory"
                                              : "");
+  }
+  if (segment.state == SegmentState::kReady && (is_new || before != segment.state)) {
+    ++segments_prepared_;
   }
   const std::uint64_t moved = store_.path().counters().bytes_readmitted_total.value();
   if (segment.state == SegmentState::kReclaiming) {

@@ -34,6 +34,8 @@ class Watch {
 
   /// Generations that were appended to, so far.
   std::uint64_t segments_begun() const noexcept { return segments_begun_; }
+  /// Segments whose new header is durable, so far.
+  std::uint64_t segments_prepared() const noexcept { return segments_prepared_; }
   bool is_every_segment_reused() const;
 
  private:
@@ -67,6 +69,7 @@ class Watch {
   std::uint64_t sync_failures_ = 0;
   std::uint64_t oldest_ = 0;
   std::uint64_t newest_prepared_ = 0;
+  std::vector<std::uint64_t> removed_before_;
   std::uint64_t free_ = 0;
   std::uint64_t looked_at_ = 0;     ///< Step.
   std::set<std::uint64_t> opened_;  ///< Generations that were appended to.
@@ -81,6 +84,7 @@ class Watch {
   std::map<std::uint32_t, std::uint64_t> in_file_;  ///< Generation of each file that is there.
   std::map<std::uint32_t, std::uint64_t> removed_;  ///< Of the last one that is not there any more.
   std::uint64_t segments_begun_ = 0;
+  std::uint64_t segments_prepared_ = 0;
   std::map<std::uint32_t, std::uint64_t> uses_;
   std::map<std::uint32_t, std::uint64_t> sealed_as_;  ///< Each segment's last sealed generation.
 };

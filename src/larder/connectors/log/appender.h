@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -123,6 +124,9 @@ class Appender final : public TransferSink, public FileCallSink {
   void owe_directory_sync() noexcept { owes_directory_sync_ = true; }
   /// Set when free segments may not be added to the file system: a full disk, or min_free.
   void set_growth(bool may_grow) noexcept { may_grow_ = may_grow; }
+  /// Tries again what failed in the file system, once in a while, so that the path is well again
+  /// when the file system is, although nobody may need what failed.
+  void retry_files() noexcept;
   /// The file system does not answer: stores do not wait for it.
   void set_files_stalled(bool is_stalled) noexcept { are_files_stalled_ = is_stalled; }
   /// Removes the file of the segment that would be used next, as the file system is too full.
@@ -208,6 +212,7 @@ class Appender final : public TransferSink, public FileCallSink {
   void start_file_call(FileCall::Kind kind, std::uint32_t segment) noexcept;
   void remove_file(std::uint32_t segment) noexcept;
   void on_made(std::uint32_t segment, const Status& made) noexcept;
+  void note_growth(std::string why_not) noexcept;
   void on_removed(std::uint32_t segment, const Status& removed) noexcept;
   void on_directory_synced(const Status& synced) noexcept;
 
@@ -225,6 +230,7 @@ class Appender final : public TransferSink, public FileCallSink {
   bool waits_for_copies_ = false;  ///< The next segment's records are not synced where they went.
   bool owes_directory_sync_ = false;
   bool may_grow_ = true;
+  bool has_failed_to_grow_ = false;
   FileCall file_call_;  ///< One at a time.
   std::deque<std::uint32_t> to_remove_;
   std::uint64_t sync_directory_at_ns_ = 0;  ///< Not before.

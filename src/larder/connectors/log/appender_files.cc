@@ -1,6 +1,7 @@
 // The appender's files: segments are made as they are needed and removed where space runs short, by
 // way of FileCalls, because such calls have no deadline.
 #include <cerrno>
+#include <utility>
 
 #include "larder/connectors/log/appender.h"
 #include "larder/connectors/log/rule.h"
@@ -78,21 +79,33 @@ void Appender::on_made(std::uint32_t number, const Status& made) noexcept {
     const auto file = state_.device.open(segment_file_name(number), io::OpenMode::kExisting);
     if (file) {
       state_.segments.at(number).file = *file;
-      state_.health.set_condition("segment_file", {});
+      note_growth({});
       return state_.segments.push_free(number, true);
     }
     status = file.error();
   }
   may_grow_ = false;  // LogPath looks again later.
   if (status.error().code() == ErrorCode::kResourceExhausted && status.error().sys_errno() == 0) {
+    note_growth({});
     return state_.segments.set_has_file(number, false);  // min_free; LogPath says so.
   }
-  state_.health.set_condition("segment_file",
-                              "cannot add a segment file: " + status.error().to_string());
+  note_growth("cannot add a segment file: " + status.error().to_string());
   if (status.error().sys_errno() != EEXIST) return state_.segments.set_has_file(number, false);
   // Nobody but this path makes such files: it is what an earlier failure has left.
   state_.segments.begin_removal(number);
   to_remove_.push_back(number);
+}
+
+void Appender::note_growth(std::string why_not) noexcept {
+  has_failed_to_grow_ = !why_not.empty();
+  state_.health.set_condition("segment_file", std::move(why_not));
+}
+
+void Appender::retry_files() noexcept {
+  if (state_.health.is_down() || !settle_files() || !has_failed_to_grow_) return;
+  // All segments are there by now, or the capacity leaves no room for more.
+  if (state_.segments.absent_count() == 0) return note_growth({});
+  grow();
 }
 
 void Appender::on_removed(std::uint32_t number, const Status& removed) noexcept {

@@ -43,7 +43,7 @@ void Appender::prepare_next() noexcept {
   }
   segment.state = SegmentState::kPreparing;
   segment.generation = ++generation_;
-  segment.sync_failed = false;
+  segment.sync_failed = segment.is_unproven = false;
   segment.dead_since = 0;
   segment.moved_to_first = segment.moved_to_last = 0;
   is_preparing_ = true;

@@ -224,8 +224,10 @@ void LogPath::apply_space(const io::Space& space, bool may_add_files) noexcept {
         "the file system is too full to grow the store to its capacity: free "
         "some space, or lower capacity or min_free");
   }
-  if (space.free_bytes >= min_free || state_.segments.free_count() <= kFreeKept) return;
-  appender_.give_back();
+  if (space.free_bytes < min_free && state_.segments.free_count() > kFreeKept) {
+    return appender_.give_back();
+  }
+  if (may_add_files) appender_.retry_files();
 }
 
 void LogPath::publish_gauges() noexcept {

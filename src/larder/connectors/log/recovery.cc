@@ -144,6 +144,9 @@ void Recovery::recover(std::uint32_t number) {
       table = Error{ErrorCode::kCorruption, "log", "an old checkpoint"};
     }
   }
+  const std::uint64_t owner = segment.generation >> 32;
+  segment.is_unproven = !table || table->trailer.open_count != owner;
+  if (is_broken(Rule::kRecoveredIsUnproven)) segment.is_unproven = false;
   if (table) {
     segment.append_offset = table->trailer.append_offset;
     admit_table(number, *table);

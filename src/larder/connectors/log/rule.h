@@ -43,6 +43,7 @@ enum class Rule : std::uint8_t {
   kSyncMovedFirst,
   kSyncAllMoved,
   kOutrankedDurably,
+  kRecoveredIsUnproven,
   // L8 Moves.
   kMoveCarriesChecksum,
   kMoveOnlyCurrent,

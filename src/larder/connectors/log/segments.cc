@@ -104,7 +104,7 @@ bool Segments::is_durably_outranked(std::uint32_t segment) const noexcept {
     return is_used(other.state) && other.generation > dead.generation &&
            other.generation <= dead.dead_since &&
            (other.state == SegmentState::kOpen || other.state == SegmentState::kSealing ||
-            other.sync_failed);
+            other.sync_failed || other.is_unproven);
   });
 }
 

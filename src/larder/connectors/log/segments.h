@@ -37,6 +37,9 @@ struct Segment {
   bool has_file = false;       ///< Changed by Segments::set_has_file() alone.
   bool was_set_aside = false;  ///< At open its header did not count.
   bool sync_failed = false;    ///< L13: closed, and never given a table.
+  /// Sealed by a later owner than its own, who cannot know whether a sync of it had failed before:
+  /// L13 holds across owners, and one that succeeds after one that failed proves nothing.
+  bool is_unproven = false;
   io::FileId file = 0;
   std::uint32_t pins = 0;              ///< Reads and moves in flight from here (L6).
   std::uint32_t writes_in_flight = 0;  ///< Places allocated and not yet settled.
@@ -109,9 +112,9 @@ class Segments {
   void note_newest(std::uint64_t generation) noexcept {
     if (generation > newest_generation_) newest_generation_ = generation;
   }
-  /// Whether what outranks the records of a segment without live ones is synced. Otherwise a power
-  /// cut that takes it would bring back older records than these, were the segment overwritten
-  /// first.
+  /// Whether what outranks the records of a segment without live ones is synced for sure.
+  /// Otherwise a power cut that takes it would bring back older records than these, were the
+  /// segment overwritten first.
   bool is_durably_outranked(std::uint32_t segment) const noexcept;
 
   /// The used segment of the lowest generation, whatever its state; nothing in an empty store.
