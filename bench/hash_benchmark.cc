@@ -38,7 +38,7 @@ void report_bytes(benchmark::State& state) {
 
 void library_alone(benchmark::State& state) {
   const auto bytes = memory(static_cast<std::size_t>(state.range(0)));
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     benchmark::DoNotOptimize(XXH3_128bits_dispatch(bytes.data(), bytes.size()));
   }
   report_bytes(state);
@@ -47,7 +47,7 @@ void library_alone(benchmark::State& state) {
 void ours_streaming(benchmark::State& state) {
   const auto bytes = memory(static_cast<std::size_t>(state.range(0)));
   larder::StreamingHash128 hash;
-  for (auto _ : state) {
+  while (state.KeepRunning()) {
     hash.reset();
     for (auto rest = bytes; !rest.empty();) {
       const auto piece = rest.first(std::min(rest.size(), kPieceBytes));

@@ -16,8 +16,8 @@ struct Pair {
   Subject subject;
 };
 
-void PrintTo(const Pair& run,
-             std::ostream* out) {  // NOLINT(readability-identifier-naming): GoogleTest's.
+// NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's.
+void PrintTo(const Pair& run, std::ostream* out) {
   *out << run.test_case->rule;
 }
 

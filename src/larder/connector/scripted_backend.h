@@ -199,6 +199,7 @@ class TestBatch {
     batch.items = items_;
     batch.op = op;
   }
+  ~TestBatch() = default;
   TestBatch(const TestBatch&) = delete;
   TestBatch& operator=(const TestBatch&) = delete;
 

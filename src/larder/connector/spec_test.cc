@@ -135,7 +135,7 @@ TEST(SpecTest, ASpecLongerThan64KiBIsRefused) {
 
 std::string nested_json(int levels) {
   std::string text = R"({"type": "memory"})";
-  for (int i = 1; i < levels; ++i) text = R"({"type": "fault", "inner": )" + text + "}";
+  for (int i = 1; i < levels; ++i) text.insert(0, R"({"type": "fault", "inner": )").append("}");
   return text;
 }
 

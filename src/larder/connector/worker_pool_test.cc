@@ -14,7 +14,6 @@
 namespace larder {
 namespace {
 
-using testing_support::Gate;
 using testing_support::keys;
 using testing_support::kPatience;
 using testing_support::now_ns;

@@ -29,6 +29,7 @@ inline std::uint64_t now_ns() {
 
 inline std::vector<std::string> keys(int count) {
   std::vector<std::string> result;
+  result.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) result.push_back("key" + std::to_string(100 + i));
   return result;
 }
@@ -46,6 +47,8 @@ class WorkerPoolTest : public testing::Test {
     EXPECT_EQ(script_->connections_alive, 0);
     EXPECT_EQ(script_->foreign_thread_uses, 0);
   }
+  WorkerPoolTest(const WorkerPoolTest&) = delete;
+  WorkerPoolTest& operator=(const WorkerPoolTest&) = delete;
 
   /// Ends the pool; the next one has a new script and gate.
   void reset() {

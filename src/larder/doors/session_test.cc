@@ -103,7 +103,7 @@ TEST_F(SessionTest, LoadsWaitForRoomInOrderAndStoresAreRefused) {
     ASSERT_TRUE(session_->submit(loads.back()));
   }
   EXPECT_GT(session_->queued_total(), 0U);
-  for (TestOperation& load : loads) {
+  for (const TestOperation& load : loads) {
     EXPECT_EQ(take_within(30'000), &load);
     for (const Item& item : load.items) EXPECT_EQ(item.outcome, Outcome::kHit);
   }

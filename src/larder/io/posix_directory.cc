@@ -86,7 +86,7 @@ SetupStatus PosixDirectory::decide_direct(const DeviceOptions& options) {
     info_.file_system = file_system_name(static_cast<std::uint32_t>(status.f_type));
   }
   if (options.direct == DirectIo::kNever || options.read_only) return {};
-  DirectIoSupport support = probe_direct_io(fd_.get());
+  const DirectIoSupport support = probe_direct_io(fd_.get());
   if (support.is_supported) {
     info_.direct = true;
     info_.alignment = support.alignment;

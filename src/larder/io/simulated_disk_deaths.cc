@@ -55,7 +55,7 @@ void SimulatedDisk::kill_owner(SimulatedDevice& owner) {
 /// Decides what becomes of a request whose owner was killed. `at_ns` is now, or when its stall
 /// ends.
 void SimulatedDisk::kill_flight(std::uint64_t at_ns, Flight flight) {
-  Request& request = *flight.request;
+  const Request& request = *flight.request;
   flight.request = nullptr;
   const bool is_write = flight.operation == Operation::kWrite;
   const bool never =

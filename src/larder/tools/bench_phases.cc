@@ -75,9 +75,8 @@ SetupResult<std::unique_ptr<BenchPhases>> BenchPhases::create(
   const std::uint32_t buffers = options.batch * options.in_flight;
   LARDER_ASSIGN(ValueBuffers stores, ValueBuffers::create(shape, buffers, true));
   LARDER_ASSIGN(ValueBuffers loads, ValueBuffers::create(shape, buffers, false));
-  return SetupResult<std::unique_ptr<BenchPhases>>{
-      std::unique_ptr<BenchPhases>{new BenchPhases{options, value_bytes, connector, std::move(disk),
-                                                   stop, std::move(stores), std::move(loads)}}};
+  return SetupResult<std::unique_ptr<BenchPhases>>{std::unique_ptr<BenchPhases>{new BenchPhases{
+      options, value_bytes, connector, disk, stop, std::move(stores), std::move(loads)}}};
 }
 
 BenchPhases::BenchPhases(const BenchOptions& options, std::uint64_t value_bytes,
@@ -86,7 +85,7 @@ BenchPhases::BenchPhases(const BenchOptions& options, std::uint64_t value_bytes,
     : options_(options),
       value_bytes_(value_bytes),
       connector_(connector),
-      disk_(std::move(disk)),
+      disk_(disk),
       stop_(stop),
       run_(fmt::format("{:x}-{:x}-{}", RealClock::instance().wall_seconds(), ::getpid(),
                        value_bytes)),

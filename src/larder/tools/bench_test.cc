@@ -107,7 +107,7 @@ TEST(FioTest, ThreadsShareThePartWithoutOverlap) {
   job.engine = {"psync", 4, 1};
   job.block_bytes = 65536;
   job.offset = 1 << 20;
-  job.bytes = 10 * 65536;
+  job.bytes = 655360;
   const auto arguments = fio_arguments(job, "/a:b/file");
   const auto has = [&](const std::string& argument) {
     return std::find(arguments.begin(), arguments.end(), argument) != arguments.end();

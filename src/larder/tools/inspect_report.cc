@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <bit>
 #include <ctime>
 #include <nlohmann/json.hpp>
@@ -31,7 +32,8 @@ bool is_used(const SegmentFacts& segment) {
 std::size_t share_of_bar(std::uint64_t part, std::uint64_t whole) {
   if (whole == 0 || part == 0) return 0;
   const double share = static_cast<double>(part) / static_cast<double>(whole);
-  return std::clamp<std::size_t>(static_cast<std::size_t>(share * kBarWidth + 0.5), 1, kBarWidth);
+  return std::clamp<std::size_t>(static_cast<std::size_t>(std::lround(share * kBarWidth)), 1,
+                                 kBarWidth);
 }
 
 /// "12.3": the third segment of the twelfth session.

@@ -50,7 +50,9 @@ class InspectTest : public ::testing::Test {
         options_,
         [&](std::string_view piece) {
           text += piece;
-          return pieces_left_ == 0 || --pieces_left_ > 0;
+          if (pieces_left_ == 0) return true;
+          --pieces_left_;
+          return pieces_left_ > 0;
         },
         [&](std::string_view piece) {
           errors_ += piece;
@@ -69,7 +71,7 @@ class InspectTest : public ::testing::Test {
     return parsed;
   }
   void damage_value_of(const std::string& key) {
-    InspectOptions before = options_;
+    const InspectOptions before = options_;
     options_.mode = InspectMode::kList;
     const json keys = run_json();
     options_ = before;

@@ -261,6 +261,7 @@ TEST_F(FaultConnectorTest, ASeedReplays) {
     registry = Registry{};
     open("&error_rate=50%25&seed=42");
     std::vector<bool> failed;
+    failed.reserve(100);
     for (int i = 0; i < 100; ++i) failed.push_back(!client->exists("key").has_value());
     if (round == 0) first = failed;
     EXPECT_EQ(failed, first);

@@ -201,7 +201,7 @@ class Appender final : public TransferSink, public FileCallSink {
   void submit_work_sync(SegmentWork& work) noexcept;
   void on_work(Transfer& transfer) noexcept;
   void on_prepared(SegmentWork& work) noexcept;
-  void give_up(std::uint32_t segment) noexcept;
+  void give_up(std::uint32_t number) noexcept;
   void on_sealed(SegmentWork& work) noexcept;
   void end_work(SegmentWork& work) noexcept;
   void settle_write(std::uint32_t segment) noexcept;
@@ -211,9 +211,9 @@ class Appender final : public TransferSink, public FileCallSink {
   bool grow() noexcept;
   void start_file_call(FileCall::Kind kind, std::uint32_t segment) noexcept;
   void remove_file(std::uint32_t segment) noexcept;
-  void on_made(std::uint32_t segment, const Status& made) noexcept;
-  void note_growth(std::string why_not) noexcept;
-  void on_removed(std::uint32_t segment, const Status& removed) noexcept;
+  void on_made(std::uint32_t number, const Status& made) noexcept;
+  void note_growth(const std::string& why_not) noexcept;
+  void on_removed(std::uint32_t number, const Status& removed) noexcept;
   void on_directory_synced(const Status& synced) noexcept;
 
   // Group commit (appender_segments.cc).

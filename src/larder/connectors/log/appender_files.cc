@@ -1,7 +1,6 @@
 // The appender's files: segments are made as they are needed and removed where space runs short, by
 // way of FileCalls, because such calls have no deadline.
 #include <cerrno>
-#include <utility>
 
 #include "larder/connectors/log/appender.h"
 #include "larder/connectors/log/rule.h"
@@ -96,9 +95,9 @@ void Appender::on_made(std::uint32_t number, const Status& made) noexcept {
   to_remove_.push_back(number);
 }
 
-void Appender::note_growth(std::string why_not) noexcept {
+void Appender::note_growth(const std::string& why_not) noexcept {
   has_failed_to_grow_ = !why_not.empty();
-  state_.health.set_condition("segment_file", std::move(why_not));
+  state_.health.set_condition("segment_file", why_not);
 }
 
 void Appender::retry_files() noexcept {

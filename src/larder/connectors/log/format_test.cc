@@ -383,7 +383,7 @@ TEST(FormatTest, SuperblockWithSizesThatDoNotAgreeIsRefused) {
   EXPECT_TRUE(is_refused([](Superblock& s) { s.segment_count = 0; }));
   EXPECT_TRUE(is_refused([](Superblock& s) { s.segment_bytes += 512; }));
   EXPECT_TRUE(is_refused([](Superblock& s) { s.segment_bytes = 0; }));
-  EXPECT_TRUE(is_refused([](Superblock& s) { s.segment_bytes = 3 * kGrain; }));
+  EXPECT_TRUE(is_refused([](Superblock& s) { s.segment_bytes = std::uint64_t{3} * kGrain; }));
   EXPECT_TRUE(is_refused([](Superblock& s) { s.slot_bytes = s.segment_bytes - 1; }));
 }
 

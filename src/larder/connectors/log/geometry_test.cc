@@ -57,7 +57,7 @@ void expect_sound(const Geometry& geometry, const GeometryRequest& request) {
   EXPECT_LE(geometry.segment_bytes + kSlotReserveMin, geometry.slot_bytes);
   EXPECT_GE(geometry.value_bytes_max(), request.value_bytes_max);
   // What is written is what can be read again.
-  Superblock superblock = superblock_of(geometry);
+  const Superblock superblock = superblock_of(geometry);
   std::vector<std::byte> bytes(kGrainBytesMin);
   encode_superblock(superblock, bytes);
   std::uint32_t major = 0;
@@ -206,7 +206,7 @@ TEST(GeometryTest, TheLargestValueFitsBesideItsHeaderAndTable) {
 }
 
 TEST(GeometryTest, AGeometryTooSmallForAnythingHoldsNoValue) {
-  const Geometry geometry{.grain_bytes = 65536, .segment_bytes = 3 * 65536};
+  const Geometry geometry{.grain_bytes = 65536, .segment_bytes = std::uint64_t{3} * 65536};
   EXPECT_EQ(geometry.value_bytes_max(), 0U);
 }
 

@@ -112,7 +112,7 @@ void PathHealth::note_flaw(std::string why) {
   is_degraded_.store(true, std::memory_order_relaxed);
 }
 
-void PathHealth::set_condition(const char* name, std::string why) {
+void PathHealth::set_condition(const char* name, const std::string& why) {
   {
     const MutexLock lock{mutex_};
     const auto at =

@@ -34,7 +34,7 @@ class PathHealth {
   /// A lasting flaw that does not stop the service: a segment set aside, a device that fell back.
   void note_flaw(std::string why) LARDER_EXCLUDES(mutex_);
   /// A flaw of the moment under a name; an empty `why` ends it.
-  void set_condition(const char* name, std::string why) LARDER_EXCLUDES(mutex_);
+  void set_condition(const char* name, const std::string& why) LARDER_EXCLUDES(mutex_);
 
   /// When the next probe is due: soon when the path is down, after a quiet while when it is not
   /// well, else kNever.

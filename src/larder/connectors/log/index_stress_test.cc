@@ -100,13 +100,13 @@ TEST(IndexStress, ReadersSeeWholeEntriesAndEveryKeyThatStays) {
 }
 
 TEST(IndexStress, AnArrayIsReplacedUnderItsReadersAndUnmappedAfterThem) {
-  constexpr std::uint64_t key_count = 20'000;
-  constexpr int turns = 50;
+  constexpr std::uint64_t kKeyCount = 20'000;
+  constexpr int kTurns = 50;
   Index index{UINT64_MAX};
   std::vector<Fingerprint> keys;
   Random random{1};
-  keys.reserve(key_count);
-  for (std::uint64_t i = 0; i < key_count; ++i) keys.push_back({random.next(), random.next()});
+  keys.reserve(kKeyCount);
+  for (std::uint64_t i = 0; i < kKeyCount; ++i) keys.push_back({random.next(), random.next()});
   for (const Fingerprint& key : keys) ASSERT_TRUE(index.assign(key, entry_of(key, 0)));
   const std::uint64_t small_bytes = index.bytes();
   std::atomic<bool> is_done = false;
@@ -115,11 +115,11 @@ TEST(IndexStress, AnArrayIsReplacedUnderItsReadersAndUnmappedAfterThem) {
   readers.reserve(kReaders);
   for (std::size_t reader = 0; reader < kReaders; ++reader) {
     readers.emplace_back([&] {
-      std::vector<IndexEntry> entries(key_count);
-      std::vector<std::uint8_t> found(key_count);
+      std::vector<IndexEntry> entries(kKeyCount);
+      std::vector<std::uint8_t> found(kKeyCount);
       do {
         index.find_many(keys, entries, found);
-        for (std::size_t i = 0; i < key_count; ++i) {
+        for (std::size_t i = 0; i < kKeyCount; ++i) {
           if (found[i] == 0 || !is_whole(keys[i], entries[i])) ++missed;
         }
       } while (!is_done.load(std::memory_order_relaxed));
@@ -127,8 +127,8 @@ TEST(IndexStress, AnArrayIsReplacedUnderItsReadersAndUnmappedAfterThem) {
   }
 
   // Each turn replaces every array twice.
-  for (int turn = 0; turn < turns; ++turn) {
-    index.reserve(5 * key_count);
+  for (int turn = 0; turn < kTurns; ++turn) {
+    index.reserve(5 * kKeyCount);
     EXPECT_GT(index.bytes(), 2 * small_bytes);
     index.reserve(0);
   }

@@ -214,15 +214,15 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& parameter) { return parameter.param.name; });
 
 TEST(IndexTest, EverySizeOfAShardHoldsAllItsKeys) {
-  constexpr std::uint64_t key_count = 1'200;
+  constexpr std::uint64_t kKeyCount = 1'200;
   Index index{kNoBound};
 
-  for (std::uint64_t size = 1; size <= key_count; ++size) {
+  for (std::uint64_t size = 1; size <= kKeyCount; ++size) {
     ASSERT_TRUE(index.assign(in_shard(size), entry_of(size)));
     for (std::uint64_t i = 1; i <= size; ++i) ASSERT_EQ(index.find(in_shard(i)), entry_of(i));
     ASSERT_FALSE(index.find(in_shard(size + 1)).has_value());
   }
-  for (std::uint64_t size = key_count; size > 0; --size) {
+  for (std::uint64_t size = kKeyCount; size > 0; --size) {
     ASSERT_TRUE(index.erase(in_shard(size)));
     ASSERT_FALSE(index.find(in_shard(size)).has_value());
     for (std::uint64_t i = 1; i < size; ++i) ASSERT_EQ(index.find(in_shard(i)), entry_of(i));
@@ -251,16 +251,16 @@ TEST(IndexTest, FindManyOfAnyLengthAgreesWithFind) {
 }
 
 TEST(IndexTest, BytesStayWithinTheirBoundAndARefusedAssignChangesNothing) {
-  constexpr std::uint64_t bytes_max = 4 << 20;
-  Index index{bytes_max};
+  constexpr std::uint64_t kBytesMax = 4 << 20;
+  Index index{kBytesMax};
   std::uint64_t count = 0;
   while (index.assign(spread(count), entry_of(count))) {
     ++count;
-    ASSERT_LE(index.bytes(), bytes_max);
-    ASSERT_LT(count, bytes_max / 32) << "more keys than have room";
+    ASSERT_LE(index.bytes(), kBytesMax);
+    ASSERT_LT(count, kBytesMax / 32) << "more keys than have room";
   }
 
-  EXPECT_GT(count, bytes_max / kBytesPerKeyMax * 8 / 10);
+  EXPECT_GT(count, kBytesMax / kBytesPerKeyMax * 8 / 10);
   EXPECT_EQ(index.keys(), count);
   EXPECT_FALSE(index.find(spread(count)).has_value());
   for (std::uint64_t i = 0; i < count; ++i) ASSERT_EQ(index.find(spread(i)), entry_of(i));
@@ -272,7 +272,7 @@ TEST(IndexTest, BytesStayWithinTheirBoundAndARefusedAssignChangesNothing) {
   ASSERT_LT(victim, count);
   EXPECT_TRUE(index.erase(spread(victim)));
   EXPECT_TRUE(index.assign(spread(count), entry_of(count)));
-  EXPECT_LE(index.bytes(), bytes_max);
+  EXPECT_LE(index.bytes(), kBytesMax);
 }
 
 TEST(IndexTest, NoRoomForOnePageRefusesEveryKey) {
@@ -284,28 +284,28 @@ TEST(IndexTest, NoRoomForOnePageRefusesEveryKey) {
 }
 
 TEST(IndexTest, ReserveMakesRoomAtOnceAndGivesBackTheRest) {
-  constexpr std::uint64_t key_count = 100'000;
+  constexpr std::uint64_t kKeyCount = 100'000;
   Index index{kNoBound};
-  index.reserve(key_count);
+  index.reserve(kKeyCount);
   const std::uint64_t reserved_bytes = index.bytes();
-  EXPECT_GE(reserved_bytes, key_count * 32);
+  EXPECT_GE(reserved_bytes, kKeyCount * 32);
 
-  for (std::uint64_t i = 0; i < key_count; ++i) ASSERT_TRUE(index.assign(spread(i), entry_of(i)));
+  for (std::uint64_t i = 0; i < kKeyCount; ++i) ASSERT_TRUE(index.assign(spread(i), entry_of(i)));
   EXPECT_EQ(index.bytes(), reserved_bytes);
-  for (std::uint64_t i = key_count / 4; i < key_count; ++i) ASSERT_TRUE(index.erase(spread(i)));
+  for (std::uint64_t i = kKeyCount / 4; i < kKeyCount; ++i) ASSERT_TRUE(index.erase(spread(i)));
   EXPECT_EQ(index.bytes(), reserved_bytes);
 
   index.reserve(0);
   EXPECT_LT(index.bytes(), reserved_bytes / 2);
-  for (std::uint64_t i = 0; i < key_count / 4; ++i) ASSERT_EQ(index.find(spread(i)), entry_of(i));
+  for (std::uint64_t i = 0; i < kKeyCount / 4; ++i) ASSERT_EQ(index.find(spread(i)), entry_of(i));
 }
 
 TEST(IndexTest, ReserveBeyondTheBoundLeavesWhatFits) {
-  constexpr std::uint64_t bytes_max = 4 << 20;
-  Index index{bytes_max};
+  constexpr std::uint64_t kBytesMax = 4 << 20;
+  Index index{kBytesMax};
   index.reserve(100'000'000);
 
-  EXPECT_LE(index.bytes(), bytes_max);
+  EXPECT_LE(index.bytes(), kBytesMax);
   for (std::uint64_t i = 0; i < 20'000; ++i) ASSERT_TRUE(index.assign(spread(i), entry_of(i)));
 }
 
@@ -336,16 +336,16 @@ TEST(IndexTest, AKeyTakesAtMost48BytesFromAMillionKeysOnGrowingAndShrinking) {
 
 TEST(IndexTest, AKeyTakesAtMost48BytesInAShardOfAnySize) {
   // What a shard has at one million keys is its smallest size here.
-  constexpr std::uint64_t fewest = kMillion / Index::kShards;
-  constexpr std::uint64_t most = 5 * fewest;
+  constexpr std::uint64_t kFewest = kMillion / Index::kShards;
+  constexpr std::uint64_t kMost = 5 * kFewest;
   Index index{kNoBound};
 
-  for (std::uint64_t i = 0; i < most; ++i) {
+  for (std::uint64_t i = 0; i < kMost; ++i) {
     ASSERT_TRUE(index.assign(in_shard(i), {}));
-    if (i < fewest) continue;
+    if (i < kFewest) continue;
     ASSERT_LE(index.bytes(), kBytesPerKeyMax * index.keys()) << index.keys() << " keys";
   }
-  for (std::uint64_t i = most; i > fewest; --i) {
+  for (std::uint64_t i = kMost; i > kFewest; --i) {
     ASSERT_TRUE(index.erase(in_shard(i - 1)));
     ASSERT_LE(index.bytes(), kBytesPerKeyMax * index.keys()) << index.keys() << " keys";
   }

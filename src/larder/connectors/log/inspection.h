@@ -116,9 +116,9 @@ class Inspection {
   SetupStatus load(const std::string& directory);
   void check_superblock_copies(io::FileId file);
   void collect_damage();
-  Result<Table> table_of(std::uint32_t segment, bool with_keys);
+  Result<Table> table_of(std::uint32_t number, bool with_keys);
   std::vector<std::uint32_t> in_order() const;
-  bool visit_segment(std::uint32_t segment, const std::function<bool(const LiveRecord&)>& visit);
+  bool visit_segment(std::uint32_t number, const std::function<bool(const LiveRecord&)>& visit);
 
   std::unique_ptr<io::Device> device_;
   std::unique_ptr<PathState> state_;

@@ -291,7 +291,7 @@ TEST_F(InspectionTest, ADamagedTableOfACleanStoreIsReportedAndItsRecordsAreFound
 
 TEST_F(InspectionTest, DamagedKeysInATableAreReportedOnceAndTheirRecordsAreStillProven) {
   make_store(60);
-  overwrite(segment(1), fs::file_size(segment(1)) - 2 * 4096 + 3, "damage");
+  overwrite(segment(1), fs::file_size(segment(1)) - 8192 + 3, "damage");
   const auto inspection = inspect();
   ASSERT_NE(inspection, nullptr);
   for (int i = 0; i < 2; ++i) {

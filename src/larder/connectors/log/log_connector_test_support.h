@@ -59,6 +59,8 @@ class Store {
   explicit Store(std::unique_ptr<Connector> connector)
       : connector_(std::move(connector)), client_(*connector_) {}
   ~Store() { EXPECT_TRUE(connector_->stop(kNever).has_value()); }
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
 
   void set(const std::string& key, std::size_t bytes = kValueBytes) {
     const auto stored = client_.set(key, value_of(key, bytes));

@@ -86,10 +86,10 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   }
   std::optional<std::uint32_t> head_for_test() const noexcept { return appender_.head(); }
 
-  void on_load(LoadTask& task) noexcept override;
-  void on_store(StoreTask& task) noexcept override;
-  void on_delete(DeleteTask& task) noexcept override;
-  bool on_written(StoreTask& task) noexcept override;
+  void on_load(LoadTask& load) noexcept override;
+  void on_store(StoreTask& store) noexcept override;
+  void on_delete(DeleteTask& erase) noexcept override;
+  bool on_written(StoreTask& store) noexcept override;
   void on_file_call(FileCall& call) noexcept override;
 
  private:
@@ -160,7 +160,7 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   void apply_space(const io::Space& space, bool may_add_files) noexcept;
   void start_probe() noexcept;
   void publish_gauges() noexcept;
-  Status write_checkpoint(std::uint32_t segment, TableBuilder& table) noexcept;
+  Status write_checkpoint(std::uint32_t number, TableBuilder& table) noexcept;
 
   /// Tells whether a path that is down has come back: writes the owner's note, where nothing else
   /// is, and reads the superblock.

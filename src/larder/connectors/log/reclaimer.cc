@@ -307,7 +307,7 @@ void Reclaimer::end(Move& move) noexcept {
 }
 
 void Reclaimer::finish() noexcept {
-  Segment& segment = state_.segments.at(*victim_);
+  const Segment& segment = state_.segments.at(*victim_);
   if (segment.pins > 0) return;  // L6: reads still have it.
   if (segment.live_records > 0) {
     // The table was not the whole truth, e.g. an entry whose record a damaged table misses.

@@ -36,19 +36,19 @@ class Recovery {
 
   SetupStatus open_segments(const std::vector<io::FileInfo>& files, std::vector<Found>& found);
   SetupStatus open_segment(std::uint32_t number, std::vector<Found>& found);
-  void recover(std::uint32_t segment);
+  void recover(std::uint32_t number);
   std::optional<std::uint32_t> choose_head(const std::vector<Found>& found);
-  Result<TableTrailer> read_trailer(std::uint32_t segment);
-  Result<Table> read_table(std::uint32_t segment, bool with_keys);
-  void admit_table(std::uint32_t segment, const Table& table);
-  void admit(std::uint32_t segment, const TableEntry& entry);
-  bool evict_oldest_before(std::uint32_t segment);
-  void keep_table(std::uint32_t segment, const Table& table);
-  Status scan_segment(std::uint32_t segment);
-  std::uint64_t scan_record(std::uint32_t segment, std::uint64_t offset,
-                            std::span<const std::byte> grain);
-  Result<bool> value_holds(std::uint32_t segment, std::uint64_t offset, const RecordHeader& header);
-  void write_missing_table(std::uint32_t segment);
+  Result<TableTrailer> read_trailer(std::uint32_t number);
+  Result<Table> read_table(std::uint32_t number, bool with_keys);
+  void admit_table(std::uint32_t number, const Table& table);
+  void admit(std::uint32_t number, const TableEntry& entry);
+  bool evict_oldest_before(std::uint32_t number);
+  void keep_table(std::uint32_t number, const Table& table);
+  Status scan_segment(std::uint32_t number);
+  std::uint64_t scan_record(std::uint32_t number, std::uint64_t offset,
+                            std::span<const std::byte> chunk);
+  Result<bool> value_holds(std::uint32_t number, std::uint64_t offset, const RecordHeader& header);
+  void write_missing_table(std::uint32_t number);
   void evict_until_two_are_free();
 
   PathState& state_;

@@ -123,8 +123,8 @@ TEST(StagingTest, RandomUseGivesDisjointChunksAndRefusesOnlyWhatFitsNowhere) {
   const std::uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   Random random{seed};
-  constexpr std::size_t pool_grains = 256;
-  Staging staging = make(pool_grains * kGrain);
+  constexpr std::size_t kPoolGrains = 256;
+  Staging staging = make(kPoolGrains * kGrain);
   const std::byte* base = nullptr;
   std::map<std::size_t, std::size_t> model;  // First grain to number of grains.
   std::vector<std::span<std::byte>> live;
@@ -140,14 +140,14 @@ TEST(StagingTest, RandomUseGivesDisjointChunksAndRefusesOnlyWhatFitsNowhere) {
       const std::size_t grains = random.one_in(8) ? 1 + random.below(64) : 1 + random.below(8);
       const auto chunk = staging.allocate(grains * kGrain - random.below(kGrain));
       if (chunk.empty()) {
-        ASSERT_LT(largest_hole(model, pool_grains), grains);
+        ASSERT_LT(largest_hole(model, kPoolGrains), grains);
         ++refused;
         continue;
       }
       const auto offset = static_cast<std::size_t>(chunk.data() - base);
       ASSERT_EQ(offset % kGrain, 0U);
       const std::size_t first = offset / kGrain;
-      ASSERT_LE(first + grains, pool_grains);
+      ASSERT_LE(first + grains, kPoolGrains);
       const auto next = model.lower_bound(first);
       ASSERT_TRUE(next == model.end() || first + grains <= next->first);
       ASSERT_TRUE(next == model.begin() ||
@@ -167,7 +167,7 @@ TEST(StagingTest, RandomUseGivesDisjointChunksAndRefusesOnlyWhatFitsNowhere) {
   }
   EXPECT_GT(refused, 0U);
   for (const auto chunk : live) staging.release(chunk);
-  EXPECT_EQ(staging.allocate(pool_grains * kGrain).size(), pool_grains * kGrain);
+  EXPECT_EQ(staging.allocate(kPoolGrains * kGrain).size(), kPoolGrains * kGrain);
 }
 
 TEST(StagingDeathTest, ReleasingTwiceOrSomethingElseIsABug) {
