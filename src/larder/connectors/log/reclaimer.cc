@@ -10,7 +10,8 @@ namespace {
 
 /// Moves are made only from this many free segments on (L10).
 constexpr std::uint32_t kFreeForMoves = 2;
-/// At most this share of the segments is kept free.
+/// At most this share of the segments is kept free: of those that there are, so that a store which
+/// cannot grow to its capacity does not empty itself.
 constexpr std::uint32_t kFreeShare = 16;
 constexpr std::uint32_t kMovesInFlightMax = 8;
 constexpr std::uint32_t kTablesAhead = 4;
@@ -50,7 +51,7 @@ void Reclaimer::turn() noexcept {
   const std::uint32_t free = appender_.free_segments();
   if (!victim_) {
     if (is_stopping_) return;
-    if (free >= free_wanted_ && !is_requested_) return;
+    if (free >= std::min(free_wanted_, free_wanted_max()) && !is_requested_) return;
     begin();
   }
   if (!victim_) return;
@@ -322,15 +323,18 @@ void Reclaimer::finish() noexcept {
   adapt();
 }
 
+std::uint32_t Reclaimer::free_wanted_max() const noexcept {
+  return std::max(kFreeWantedMin, state_.segments.files_count() / kFreeShare);
+}
+
 /// Reclaim that ran into a shortage began too late.
 void Reclaimer::adapt() noexcept {
-  const std::uint32_t count = state_.segments.files_max();
   const bool was_short = free_lowest_ < kFreeForMoves;
   free_lowest_ = UINT32_MAX;
   if (was_short) {
     reclaimed_in_plenty_ = 0;
-    free_wanted_ = std::min(2 * free_wanted_, std::max(kFreeWantedMin, count / kFreeShare));
-  } else if (++reclaimed_in_plenty_ >= count) {
+    free_wanted_ = std::min(2 * free_wanted_, free_wanted_max());
+  } else if (++reclaimed_in_plenty_ >= state_.segments.files_count()) {
     reclaimed_in_plenty_ = 0;
     free_wanted_ = std::max(free_wanted_ - 1, kFreeWantedMin);
   }

@@ -78,6 +78,7 @@ class Reclaimer final : public LoadSink, public StoreSink {
   void end(Move& move) noexcept;
   bool may_move() const noexcept;
   void finish() noexcept;
+  std::uint32_t free_wanted_max() const noexcept;
   void adapt() noexcept;
 
   PathState& state_;
