@@ -90,26 +90,27 @@ SetupResult<Superblock> SuperblockFile::open(std::uint64_t lock_wait_ns) {
   // As much as the coarsest alignment needs: the store's grain is not known yet.
   auto buffer = AlignedBuffer::create(kSuperblockCopyStride, kGrainBytesMax);
   if (!buffer) return error(buffer.error(), "cannot read the superblock");
-  const auto info = device_.info(file_);
-  const bool is_empty = info && info->bytes == 0;
   int blank_copies = 0;
   std::uint32_t later_major = 0;
   std::optional<Superblock> newest;
   for (const std::uint64_t offset : {std::uint64_t{0}, kSuperblockCopyStride}) {
+    std::ranges::fill(buffer->span(), std::byte{0});
     const Status read = io_.read(file_, offset, buffer->span());
     if (!read && read.error().code() == ErrorCode::kUnavailable) {
       return error(read.error(), "cannot read the superblock");
     }
-    if (!read) continue;  // The other copy may be well.
+    // The other copy may be well. A file that ends too early is one that was never allocated whole.
+    if (!read && read.error().code() != ErrorCode::kCorruption) continue;
     if (std::ranges::all_of(buffer->span(), [](std::byte byte) { return byte == std::byte{0}; })) {
       ++blank_copies;
     }
+    if (!read) continue;
     std::uint32_t major = 0;
     const auto copy = decode_superblock(buffer->span(), major);
     if (!copy && copy.error().code() == ErrorCode::kUnimplemented) later_major = major;
     if (copy && (!newest || copy->sequence > newest->sequence)) newest = *copy;
   }
-  is_blank_ = is_empty || blank_copies == 2;
+  is_blank_ = blank_copies == 2;
   // Beside an intact copy it is a flipped bit, or an upgrade that died before it changed anything.
   if (!newest && later_major != 0) {
     return SetupError{ErrorCode::kUnimplemented,
