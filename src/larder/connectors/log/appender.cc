@@ -37,8 +37,8 @@ Admission Appender::make_room(std::uint64_t bytes, std::uint64_t entries,
   if (!ready_) {
     prepare_next();
     const bool waits_for_file = file_call_.is_busy() && !are_files_stalled_;
-    const bool waits = is_preparing_ || waits_for_copies_ || waits_for_file ||
-                       is_broken(Rule::kNeverWaitForReclaim);
+    const bool waits_for_sync = (is_preparing_ || waits_for_copies_) && !are_syncs_stalled_;
+    const bool waits = waits_for_sync || waits_for_file || is_broken(Rule::kNeverWaitForReclaim);
     return waits ? Admission::kWait : Admission::kRefused;
   }
   head_ = ready_;

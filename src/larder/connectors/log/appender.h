@@ -129,6 +129,7 @@ class Appender final : public TransferSink, public FileCallSink {
   void retry_files() noexcept;
   /// The file system does not answer: stores do not wait for it.
   void set_files_stalled(bool is_stalled) noexcept { are_files_stalled_ = is_stalled; }
+  void set_syncs_stalled(bool is_stalled) noexcept { are_syncs_stalled_ = is_stalled; }
   /// Removes the file of the segment that would be used next, as the file system is too full.
   void give_back() noexcept;
   void on_file_call(FileCall& call) noexcept override;
@@ -235,6 +236,7 @@ class Appender final : public TransferSink, public FileCallSink {
   std::deque<std::uint32_t> to_remove_;
   std::uint64_t sync_directory_at_ns_ = 0;  ///< Not before.
   bool are_files_stalled_ = false;
+  bool are_syncs_stalled_ = false;
 
   StoreTask* run_first_ = nullptr;  ///< Small records that stand one behind the other, unwritten.
   StoreTask* run_last_ = nullptr;

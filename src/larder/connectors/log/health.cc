@@ -51,7 +51,7 @@ void PathHealth::note_io_error(std::uint64_t now_ns, const char* what, int sys_e
   last_error_ns_ = now_ns;
   ++errors_in_a_row_;
   std::string why = std::string{what} + ": " + std::generic_category().message(sys_errno);
-  if (is_down()) return;
+  if (is_down_by_disk()) return;
   if (errors_in_a_row_ >= kErrorsUntilDown) {
     go_down(now_ns, why + " (" + std::to_string(errors_in_a_row_) + " in a row); probing");
   } else {
@@ -62,7 +62,7 @@ void PathHealth::note_io_error(std::uint64_t now_ns, const char* what, int sys_e
 void PathHealth::note_io_success(std::uint64_t now_ns) {
   if (last_error_ns_ == 0) return;
   errors_in_a_row_ = 0;
-  if (!is_down() && now_ns - last_error_ns_ >= kQuietUntilHealthyNs) {
+  if (!is_down_by_disk() && now_ns - last_error_ns_ >= kQuietUntilHealthyNs) {
     last_error_ns_ = 0;
     publish({});
   }
@@ -70,13 +70,29 @@ void PathHealth::note_io_success(std::uint64_t now_ns) {
 
 void PathHealth::note_stall(std::uint64_t now_ns, std::uint64_t age_ns) {
   last_error_ns_ = now_ns;
-  if (is_down()) return;
+  if (is_down_by_disk()) return;
   go_down(now_ns, "a transfer has had no answer for " + std::to_string(age_ns / 1'000'000'000) +
                       " s; probing");
 }
 
+void PathHealth::note_blocked() {
+  down_.fetch_or(kByThread, std::memory_order_relaxed);
+  set_condition("blocked",
+                "down: the kernel keeps the store's own thread for longer than stall=; loads miss "
+                "and stores are refused until it lets go");
+}
+
+void PathHealth::note_unblocked(std::uint64_t now_ns) {
+  if (!is_down_by_disk()) {
+    last_error_ns_ = now_ns;  // Degraded for a quiet while, then healthy.
+    publish("was down until just now");
+  }
+  set_condition("blocked", {});
+  down_.fetch_and(~kByThread, std::memory_order_relaxed);
+}
+
 void PathHealth::go_down(std::uint64_t now_ns, std::string why) {
-  is_down_.store(true, std::memory_order_relaxed);
+  down_.fetch_or(kByDisk, std::memory_order_relaxed);
   // One that goes down again soon goes on backing off: else it would come and go all the time.
   const bool is_again = came_back_ns_ != 0 && now_ns - came_back_ns_ < kQuietUntilHealthyNs;
   probe_wait_ns_ = is_again ? std::min(2 * probe_wait_ns_, kLongestProbeWaitNs) : kFirstProbeWaitNs;
@@ -85,17 +101,17 @@ void PathHealth::go_down(std::uint64_t now_ns, std::string why) {
 }
 
 std::uint64_t PathHealth::next_probe_ns() const noexcept {
-  if (is_down()) return probe_at_ns_;
+  if (is_down_by_disk()) return probe_at_ns_;
   return last_error_ns_ == 0 ? kNever : last_error_ns_ + kQuietUntilHealthyNs;
 }
 
 void PathHealth::note_probe(std::uint64_t now_ns, bool succeeded) {
-  if (!is_down()) {
+  if (!is_down_by_disk()) {
     succeeded ? note_io_success(now_ns) : note_io_error(now_ns, "probing", EIO);
     return;
   }
   if (succeeded) {
-    is_down_.store(false, std::memory_order_relaxed);
+    down_.fetch_and(~kByDisk, std::memory_order_relaxed);
     errors_in_a_row_ = 0;
     last_error_ns_ = came_back_ns_ = now_ns;  // Degraded for a quiet while, then healthy.
     publish("was down until just now");

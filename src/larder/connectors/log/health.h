@@ -17,12 +17,12 @@ namespace larder::log_store {
 ///
 /// Down answers at once (P3, P4): loads and lookups are misses, stores are refused. The path then
 /// probes its disk with exponential back-off and comes back by itself.
-/// Threads: the path's one, but is_down() and snapshot() from any.
+/// Threads: the path's one, but is_down(), is_blocked(), note_blocked() and snapshot() from any.
 class PathHealth {
  public:
   explicit PathHealth(std::string where) : where_(std::move(where)) {}
 
-  bool is_down() const noexcept { return is_down_.load(std::memory_order_relaxed); }
+  bool is_down() const noexcept { return down_.load(std::memory_order_relaxed) != 0; }
   Health health() const noexcept;
   /// State and reasons, for report().
   std::pair<Health, std::vector<std::string>> snapshot() const LARDER_EXCLUDES(mutex_);
@@ -31,6 +31,12 @@ class PathHealth {
   void note_io_success(std::uint64_t now_ns);
   /// Something in flight is older than the limit.
   void note_stall(std::uint64_t now_ns, std::uint64_t age_ns);
+  /// The kernel does not let the path's own thread go: down until note_unblocked().
+  void note_blocked() LARDER_EXCLUDES(mutex_);
+  void note_unblocked(std::uint64_t now_ns) LARDER_EXCLUDES(mutex_);
+  bool is_blocked() const noexcept {
+    return (down_.load(std::memory_order_relaxed) & kByThread) != 0;
+  }
   /// A lasting flaw that does not stop the service: a segment set aside, a device that fell back.
   void note_flaw(std::string why) LARDER_EXCLUDES(mutex_);
   /// A flaw of the moment under a name; an empty `why` ends it.
@@ -42,11 +48,18 @@ class PathHealth {
   void note_probe(std::uint64_t now_ns, bool succeeded);
 
  private:
+  // Why a path is down: a sum of these.
+  static constexpr std::uint32_t kByDisk = 1;
+  static constexpr std::uint32_t kByThread = 2;
+
+  bool is_down_by_disk() const noexcept {
+    return (down_.load(std::memory_order_relaxed) & kByDisk) != 0;
+  }
   void go_down(std::uint64_t now_ns, std::string why);
   void publish(std::string io_reason) LARDER_EXCLUDES(mutex_);
 
   const std::string where_;
-  std::atomic<bool> is_down_ = false;
+  std::atomic<std::uint32_t> down_ = 0;
   std::atomic<bool> is_degraded_ = false;
   // The path's thread's own.
   std::uint32_t errors_in_a_row_ = 0;

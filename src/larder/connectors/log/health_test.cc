@@ -83,6 +83,32 @@ TEST_F(PathHealthTest, AStallTakesThePathDownAtOnce) {
   EXPECT_EQ(reasons(), "down: a transfer has had no answer for 5 s; probing|");
 }
 
+TEST_F(PathHealthTest, APathWhoseThreadIsKeptIsDownUntilItIsBackAndDegradedForAQuietWhile) {
+  health_.note_blocked();
+  EXPECT_TRUE(health_.is_blocked());
+  EXPECT_EQ(health_.health(), Health::kDown);
+  EXPECT_NE(reasons().find("the kernel keeps the store's own thread"), std::string::npos);
+  EXPECT_EQ(health_.next_probe_ns(), kNever) << "the thread's coming back is the probe";
+  health_.note_unblocked(kStart);
+  EXPECT_EQ(health_.health(), Health::kDegraded);
+  EXPECT_EQ(reasons(), "was down until just now|");
+  health_.note_io_success(kStart + 10 * kSecond);
+  EXPECT_EQ(health_.health(), Health::kHealthy);
+  fail(8, kStart + 11 * kSecond);
+  EXPECT_EQ(health_.next_probe_ns() - kStart, 11 * kSecond + 100'000'000);
+}
+
+TEST_F(PathHealthTest, ADiskThatIsDownStaysSoWhenTheThreadIsBack) {
+  fail(8);
+  health_.note_blocked();
+  health_.note_unblocked(kStart);
+  EXPECT_TRUE(health_.is_down());
+  EXPECT_EQ(reasons(), "down: reading a record: Input/output error (8 in a row); probing|");
+  health_.note_blocked();
+  health_.note_probe(kStart, true);
+  EXPECT_TRUE(health_.is_down()) << "the thread is still kept";
+}
+
 TEST_F(PathHealthTest, ProbesBackOffUpToTenSecondsAndStartAnewTheNextTime) {
   fail(8);
   std::uint64_t now_ns = kStart;

@@ -301,6 +301,8 @@ Report LogConnector::report() const {
   path.counters().for_each([&](std::string_view name, std::uint64_t value) {
     report.counters.push_back({.name = std::string{name}, .value = value});
   });
+  report.counters.push_back(
+      {.name = "answered_while_blocked_total", .value = reactor_->answered_as_down()});
   report.counters.push_back({.name = "index_bytes", .value = path.index_bytes()});
   limits_.append_counters(report.counters);
   return report;

@@ -329,8 +329,7 @@ LogPath::Start LogPath::start_set(Batch& batch, Item& item) noexcept {
   if (state_.health.is_down()) {
     state_.counters.sets_total.add();
     state_.counters.sets_refused_total.add();
-    end_item(batch, item, Outcome::kFailed,
-             Error{ErrorCode::kUnavailable, "log", "the path is down; the store was refused"});
+    end_item(batch, item, Outcome::kFailed, kStoreWhileDown);
     return Start::kStarted;
   }
   if (appender_.has_waiting()) return Start::kBlocked;
@@ -401,7 +400,7 @@ LogPath::Start LogPath::start_delete(Batch& batch, Item& item) noexcept {
     return Start::kStarted;
   };
   if (state_.health.is_down()) {
-    return fail(Error{ErrorCode::kUnavailable, "log", "the path is down; nothing was deleted"});
+    return fail(kDeleteWhileDown);
   }
   if (appender_.has_waiting()) return Start::kBlocked;
   if (is_broken(Rule::kTombstoneAlways) && !state_.index.find(state_.fingerprint(item.key))) {

@@ -23,7 +23,8 @@ namespace larder::log_store {
 class BatchSink {
  public:
   virtual ~BatchSink() = default;
-  /// Every item of the batch has its outcome. Called in the path's thread.
+  /// Every item of the batch has its outcome. Called in the path's thread, and from any while that
+  /// is blocked.
   virtual void on_batch(Batch& batch) noexcept = 0;
 };
 
@@ -55,6 +56,8 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   static constexpr std::uint32_t kCancelBit = 1U << 31;
   void note_cancel() noexcept { has_cancelled_.store(true, std::memory_order_release); }
 
+  /// The part of a turn in which the kernel may block; turn() does it where nobody has.
+  void reap() noexcept { state_.transfers.reap(); }
   void turn() noexcept;
   /// When turn() has something to do although nothing happened; kNever when it has not.
   std::uint64_t next_timer_ns() const noexcept;
@@ -66,6 +69,20 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   /// After is_idle(): writes what makes the next open fast and marks the store clean. Blocks. A
   /// path that is destroyed without it is one whose process was killed.
   Status close() noexcept;
+
+  // While the kernel does not let the path's thread go (path_blocked.cc), the path is down: nothing
+  // else waits.
+  /// Any thread: from now on the path is down.
+  void note_blocked() noexcept { state_.health.note_blocked(); }
+  /// The path's thread, when it is back.
+  void note_unblocked() noexcept;
+  bool is_blocked() const noexcept { return state_.health.is_blocked(); }
+  /// Any thread: ends a batch that accept() has not seen, with misses and refusals.
+  void answer_as_down(Batch& batch) const noexcept;
+  /// Does the same with what accept() has queued and nobody has begun. Only while is_blocked(), and
+  /// nobody is in accept() or turn().
+  void answer_queued_as_down() noexcept;
+  std::uint64_t stall_ns() const noexcept { return state_.options.stall_ns; }
 
   /// Exists from memory, from any thread: fills outcome and value_bytes.
   void probe(std::span<Item> items) const noexcept;
@@ -127,6 +144,11 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   };
   static constexpr std::size_t kQueues = 2 * kUrgencyCount;
   enum class Start : std::uint8_t { kStarted, kBlocked };
+
+  static constexpr Error kStoreWhileDown{ErrorCode::kUnavailable, "log",
+                                         "the path is down; the store was refused"};
+  static constexpr Error kDeleteWhileDown{ErrorCode::kUnavailable, "log",
+                                          "the path is down; nothing was deleted"};
 
   LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
           std::uint32_t segment_numbers, io::Device& device, const Clock& clock, BatchSink& sink,
@@ -197,6 +219,7 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   FileCall look_call_;
   std::uint64_t superblock_inode_ = 0;
   bool are_files_stalled_ = false;
+  bool are_syncs_stalled_ = false;
   std::atomic<bool> has_cancelled_ = false;
 
   Pool<GetTask> gets_;

@@ -177,8 +177,17 @@ void LogPath::Probe::on_transfer(Transfer& transfer) noexcept {
   state_.health.note_probe(state_.clock.now_ns(), succeeded);
 }
 
-/// The file system's own calls have no deadline, but nobody waits for them.
+/// The file system's own calls, and syncs, have no deadline, but no new segment waits for them.
 void LogPath::watch_files(std::uint64_t now_ns) noexcept {
+  const std::uint64_t sync_ns = state_.transfers.oldest_sync_submitted_ns();
+  if ((sync_ns != kNever && now_ns >= sync_ns + state_.options.stall_ns) != are_syncs_stalled_) {
+    are_syncs_stalled_ = !are_syncs_stalled_;
+    appender_.set_syncs_stalled(are_syncs_stalled_);
+    state_.health.set_condition("syncs", are_syncs_stalled_
+                                             ? "a sync has had no answer for longer than stall=; "
+                                               "what needs a new segment is refused"
+                                             : "");
+  }
   const std::uint64_t oldest_ns = state_.file_calls->oldest_submitted_ns();
   const bool is_stalled = oldest_ns != kNever && now_ns >= oldest_ns + state_.options.stall_ns;
   if (is_stalled == are_files_stalled_) return;

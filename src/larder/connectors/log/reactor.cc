@@ -1,6 +1,7 @@
 #include "larder/connectors/log/reactor.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
@@ -11,6 +12,11 @@ namespace {
 constexpr std::uint64_t kScanPageWithinNs = 60'000'000'000;
 /// How often the end is looked for while threads may still be inside submit().
 constexpr std::uint64_t kStopPollNs = 5'000'000;
+/// A thread may also wait for a processor: so long it has not been kept, however short `stall` is.
+constexpr std::uint64_t kKeptAfterAtLeastNs = 1'000'000'000;
+/// How often the watcher looks until then, and how rarely at most.
+constexpr std::uint64_t kLooksUntilKept = 4;
+constexpr std::uint64_t kLookEveryAtMostNs = 1'000'000'000;
 
 }  // namespace
 
@@ -27,6 +33,7 @@ Status Reactor::start() {
     takes_scans_ = true;
   }
   LARDER_ASSIGN(thread_, Thread::start("larder-log", [this] { run(); }));
+  LARDER_ASSIGN(watcher_, Thread::start("larder-watch", [this] { watch(); }));
   return {};
 }
 
@@ -43,6 +50,12 @@ Status Reactor::submit(Batch& batch) noexcept {
     submitters_.fetch_sub(1, std::memory_order_seq_cst);
     return Error{ErrorCode::kCancelled, "log", "the store was stopped"};
   }
+  if (is_kept_.load(std::memory_order_relaxed)) [[unlikely]] {
+    answered_as_down_.fetch_add(1, std::memory_order_relaxed);
+    path_->answer_as_down(batch);
+    submitters_.fetch_sub(1, std::memory_order_seq_cst);
+    return {};
+  }
   batch.connector_next = inbox_.load(std::memory_order_relaxed);
   while (!inbox_.compare_exchange_weak(batch.connector_next, &batch, std::memory_order_seq_cst,
                                        std::memory_order_relaxed)) {
@@ -58,7 +71,7 @@ void Reactor::note_cancel() noexcept {
   device_->wake();
 }
 
-bool Reactor::take_inbox() noexcept {
+Batch* Reactor::take_inbox_in_order() noexcept {
   Batch* batch = inbox_.exchange(nullptr, std::memory_order_acquire);
   Batch* in_order = nullptr;
   while (batch != nullptr) {
@@ -67,13 +80,7 @@ bool Reactor::take_inbox() noexcept {
     in_order = batch;
     batch = next;
   }
-  const bool had_some = in_order != nullptr;
-  while (in_order != nullptr) {
-    Batch* const next = in_order->connector_next;
-    path_->accept(*in_order);
-    in_order = next;
-  }
-  return had_some;
+  return in_order;
 }
 
 bool Reactor::has_inbox() const noexcept {
@@ -82,37 +89,62 @@ bool Reactor::has_inbox() const noexcept {
          is_stop_wanted_.load(std::memory_order_seq_cst);
 }
 
+/// All that a turn is but for what may block in the kernel: that is before and after it. False
+/// after the last one.
+bool Reactor::turn(bool& is_stopping, std::uint64_t& until_ns) noexcept {
+  // The watcher has it only for a moment, and only after this thread was kept by the kernel.
+  while (is_in_use_.exchange(true, std::memory_order_acquire)) std::this_thread::yield();
+  if (is_kept_.load(std::memory_order_relaxed)) [[unlikely]] {
+    is_kept_.store(false, std::memory_order_relaxed);
+    path_->note_unblocked();
+  }
+  for (Batch* batch = take_inbox_in_order(); batch != nullptr;) {
+    Batch* const next = batch->connector_next;
+    path_->accept(*batch);
+    batch = next;
+  }
+  if (has_scans_.exchange(false, std::memory_order_acquire)) {
+    const MutexLock lock{mutex_};
+    for (ScanTask* const task : scans_) path_->start_scan(*task);
+    scans_.clear();
+  }
+  if (is_stop_wanted_.load(std::memory_order_acquire)) {
+    if (!is_stopping) {
+      const MutexLock lock{mutex_};
+      takes_scans_ = false;
+    }
+    is_stopping = true;
+    path_->begin_stop();
+  }
+  path_->turn();
+  until_ns = path_->next_timer_ns();
+  const bool is_last = is_stopping && path_->is_idle() &&
+                       submitters_.load(std::memory_order_seq_cst) == 0 &&
+                       inbox_.load(std::memory_order_seq_cst) == nullptr;
+  if (!is_last) is_in_use_.store(false, std::memory_order_release);
+  return !is_last;
+}
+
 void Reactor::run() noexcept {
   bool is_stopping = false;
   for (;;) {
-    take_inbox();
-    if (has_scans_.exchange(false, std::memory_order_acquire)) {
-      const MutexLock lock{mutex_};
-      for (ScanTask* const task : scans_) path_->start_scan(*task);
-      scans_.clear();
-    }
-    if (is_stop_wanted_.load(std::memory_order_acquire)) {
-      if (!is_stopping) {
-        const MutexLock lock{mutex_};
-        takes_scans_ = false;
-      }
-      is_stopping = true;
-      path_->begin_stop();
-    }
-    path_->turn();
-    if (is_stopping && path_->is_idle() && submitters_.load(std::memory_order_seq_cst) == 0 &&
-        inbox_.load(std::memory_order_seq_cst) == nullptr) {
-      break;
-    }
+    turns_.store(turns_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    path_->reap();
+    std::uint64_t until_ns = kNever;
+    if (!turn(is_stopping, until_ns)) break;
     is_asleep_.store(true, std::memory_order_seq_cst);
     if (!is_stopping && has_inbox()) {
       is_asleep_.store(false, std::memory_order_relaxed);
       continue;
     }
-    const std::uint64_t until_ns = path_->next_timer_ns();
     device_->wait(is_stopping ? std::min(until_ns, RealClock::instance().now_ns() + kStopPollNs)
                               : until_ns);
     is_asleep_.store(false, std::memory_order_relaxed);
+  }
+  {
+    const MutexLock lock{mutex_};
+    is_watch_over_ = true;
+    over_.notify_all();
   }
   if (const Status closed = path_->close(); !closed) {
     log(LogLevel::kWarning, "log",
@@ -122,6 +154,48 @@ void Reactor::run() noexcept {
   const MutexLock lock{mutex_};
   has_ended_ = true;
   changed_.notify_all();
+}
+
+// --- The watcher --------------------------------------------------------------------------------
+
+void Reactor::watch() noexcept {
+  const std::uint64_t kept_after_ns = std::max(path_->stall_ns(), kKeptAfterAtLeastNs);
+  const std::uint64_t look_every_ns = std::min(kept_after_ns / kLooksUntilKept, kLookEveryAtMostNs);
+  const std::uint64_t looks_max = kept_after_ns / look_every_ns;
+  std::uint64_t turns_seen = 0;
+  std::uint64_t looks = 0;
+  for (;;) {
+    {
+      const MutexLock lock{mutex_};
+      if (!is_watch_over_) over_.wait_for(mutex_, look_every_ns);
+      if (is_watch_over_) return;
+    }
+    // Looks are counted, not time: who was stopped with the whole process has not been kept.
+    const std::uint64_t turns = turns_.load(std::memory_order_relaxed);
+    looks = turns == turns_seen ? looks + 1 : 0;
+    turns_seen = turns;
+    if (looks == 0) continue;
+    device_->wake();  // It may only sleep.
+    if (looks < looks_max) continue;
+    if (!path_->is_blocked()) path_->note_blocked();
+    is_kept_.store(true, std::memory_order_relaxed);
+    answer_as_down();
+  }
+}
+
+/// What waits in the inbox and, where the thread has not been kept in the middle of a turn, in the
+/// path's queues.
+void Reactor::answer_as_down() noexcept {
+  for (Batch* batch = take_inbox_in_order(); batch != nullptr;) {
+    Batch* const next = batch->connector_next;
+    answered_as_down_.fetch_add(1, std::memory_order_relaxed);
+    path_->answer_as_down(*batch);
+    batch = next;
+  }
+  if (is_in_use_.exchange(true, std::memory_order_acquire)) return;
+  // Only a turn ends it, and there is none now.
+  if (path_->is_blocked()) path_->answer_queued_as_down();
+  is_in_use_.store(false, std::memory_order_release);
 }
 
 // --- Scans --------------------------------------------------------------------------------------
@@ -149,9 +223,10 @@ Result<ScanPage> Reactor::scan(ScanCursor from, std::size_t keys_max) {
   };
   {
     const MutexLock lock{mutex_};
-    if (!takes_scans_) {
+    if (!takes_scans_ || path_->is_blocked()) {
       delete shared;
-      return Error{ErrorCode::kCancelled, "log", "the store was stopped"};
+      return takes_scans_ ? Error{ErrorCode::kUnavailable, "log", "the path is down"}
+                          : Error{ErrorCode::kCancelled, "log", "the store was stopped"};
     }
     scans_.push_back(&mine->task);
     has_scans_.store(true, std::memory_order_seq_cst);
@@ -186,6 +261,7 @@ Status Reactor::stop(std::uint64_t deadline_ns) noexcept {
     }
   }
   thread_.join();
+  watcher_.join();
   return {};
 }
 

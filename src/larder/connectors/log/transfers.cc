@@ -1,15 +1,12 @@
 #include "larder/connectors/log/transfers.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "larder/base/check.h"
 
 namespace larder::log_store {
 namespace {
-
-constexpr std::size_t kReapedAtOnce = 16;
 
 /// Calls visit(bytes of one slice inside [from, to)) in order.
 template <class Visitor>
@@ -55,18 +52,25 @@ Transfer* Transfers::acquire_internal() noexcept {
   return transfer;
 }
 
+void Transfers::List::append(Transfer& transfer) noexcept {
+  transfer.earlier = newest;
+  transfer.later = nullptr;
+  (newest == nullptr ? oldest : newest->later) = &transfer;
+  newest = &transfer;
+}
+
+void Transfers::List::remove(Transfer& transfer) noexcept {
+  (transfer.earlier == nullptr ? oldest : transfer.earlier->later) = transfer.later;
+  (transfer.later == nullptr ? newest : transfer.later->earlier) = transfer.earlier;
+}
+
 void Transfers::submit(Transfer& transfer) noexcept {
   transfer.bytes = 0;
   for (const iovec& vector : transfer.vectors) transfer.bytes += vector.iov_len;
   transfer.request.buffers = transfer.vectors;
   transfer.request.user_data = &transfer;
   transfer.submitted_ns = clock_.now_ns();
-  transfer.earlier = transfer.later = nullptr;
-  if (transfer.request.operation != io::Operation::kSync) {
-    transfer.earlier = newest_;
-    (newest_ == nullptr ? oldest_ : newest_->later) = &transfer;
-    newest_ = &transfer;
-  }
+  list_of(transfer).append(transfer);
   ++in_flight_;
   bytes_in_flight_ += transfer.bytes;
   device_.submit(transfer.request);
@@ -78,15 +82,17 @@ void Transfers::release(Transfer& transfer) noexcept {
   free_.push_back(&transfer);
 }
 
+void Transfers::reap() noexcept {
+  reaped_count_ = device_.reap(reaped_);
+  has_reaped_ = true;
+}
+
 void Transfers::poll() noexcept {
-  std::array<io::Request*, kReapedAtOnce> done{};
-  const std::size_t count = device_.reap(done);
-  for (std::size_t i = 0; i < count; ++i) {
-    Transfer& transfer = *static_cast<Transfer*>(done[i]->user_data);
-    if (transfer.request.operation != io::Operation::kSync) {
-      (transfer.earlier == nullptr ? oldest_ : transfer.earlier->later) = transfer.later;
-      (transfer.later == nullptr ? newest_ : transfer.later->earlier) = transfer.earlier;
-    }
+  if (!has_reaped_) reap();
+  has_reaped_ = false;
+  for (std::size_t i = 0; i < reaped_count_; ++i) {
+    Transfer& transfer = *static_cast<Transfer*>(reaped_[i]->user_data);
+    list_of(transfer).remove(transfer);
     --in_flight_;
     bytes_in_flight_ -= transfer.bytes;
     transfer.sink->on_transfer(transfer);

@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -72,17 +73,33 @@ class Transfers {
   void submit(Transfer& transfer) noexcept;
   void release(Transfer& transfer) noexcept;
 
-  /// Hands out some of what has ended, few enough that the device gets new work meanwhile; what is
-  /// left makes Device::wait() return at once.
+  /// Takes some of what has ended, few enough that the device gets new work meanwhile; what is left
+  /// makes Device::wait() return at once. It may block in the kernel, and touches nothing else.
+  void reap() noexcept;
+  /// Hands out what reap() has taken, and calls that itself where nobody has.
   void poll() noexcept;
   std::uint32_t in_flight() const noexcept { return in_flight_; }
   /// When the oldest read or write in flight was submitted; kNever when there is none. Syncs do not
-  /// count: one may rightly take long.
-  std::uint64_t oldest_submitted_ns() const noexcept {
-    return oldest_ == nullptr ? kNever : oldest_->submitted_ns;
-  }
+  /// count: one may rightly take longer.
+  std::uint64_t oldest_submitted_ns() const noexcept { return transfers_.oldest_ns(); }
+  std::uint64_t oldest_sync_submitted_ns() const noexcept { return syncs_.oldest_ns(); }
 
  private:
+  static constexpr std::size_t kReapedAtOnce = 16;
+  /// By submission.
+  struct List {
+    Transfer* oldest = nullptr;
+    Transfer* newest = nullptr;
+    std::uint64_t oldest_ns() const noexcept {
+      return oldest == nullptr ? kNever : oldest->submitted_ns;
+    }
+    void append(Transfer& transfer) noexcept;
+    void remove(Transfer& transfer) noexcept;
+  };
+  List& list_of(const Transfer& transfer) noexcept {
+    return transfer.request.operation == io::Operation::kSync ? syncs_ : transfers_;
+  }
+
   io::Device& device_;
   const Clock& clock_;
   const std::uint32_t depth_;
@@ -91,8 +108,11 @@ class Transfers {
   std::uint32_t in_use_ = 0;  ///< Acquired, the reserve included.
   std::uint32_t in_flight_ = 0;
   std::uint64_t bytes_in_flight_ = 0;
-  Transfer* oldest_ = nullptr;
-  Transfer* newest_ = nullptr;
+  List transfers_;
+  List syncs_;
+  std::array<io::Request*, kReapedAtOnce> reaped_{};
+  std::size_t reaped_count_ = 0;
+  bool has_reaped_ = false;
 };
 
 /// Appends the parts of `slices` that hold the value's bytes [from, to).
