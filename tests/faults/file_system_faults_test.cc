@@ -190,6 +190,28 @@ TEST_F(FileSystemFaultTest, SyncsThatFailCostTheirSegmentsNothingElseAndHealthCo
 
 // --- No answer ----------------------------------------------------------------------------------
 
+TEST_F(FileSystemFaultTest, ASyncThatDoesNotEndRefusesWhatNeedsANewSegmentAndHealthComesBack) {
+  open();
+  fill(0, 3 * kPerSegment);
+  disk_->stall(testing::kSyncs);
+  // Nothing here has a deadline of its own.
+  int refused = 0;
+  for (int i = 100; i < 100 + 6 * kPerSegment; ++i) {
+    const Operation& stored = store_->set(i);
+    if (stored.is_done()) continue;
+    ++refused;
+    EXPECT_NE(stored.error().find("the store was refused"), std::string::npos) << stored.error();
+  }
+  EXPECT_GT(refused, 0);
+  EXPECT_EQ(store_->health(), Health::kDegraded);
+  expect_reason("a sync has had no answer");
+  for (int i = 0; i < kPerSegment; ++i) EXPECT_TRUE(store_->get(i).is_hit()) << i;
+  disk_->heal();
+  int next = 5000;
+  store_->until("it stores again", [&] { return store_->set(++next).is_done(); });
+  store_->until_health(Health::kHealthy, [&] { store_->set(++next); });
+}
+
 class StalledFileSystemTest : public FileSystemFaultTest,
                               public ::testing::WithParamInterface<std::uint32_t> {};
 

@@ -289,7 +289,7 @@ void FaultyDirectory::Server::answer(const Request& request) {
       return write(request);
     case FUSE_FSYNC:
     case FUSE_FSYNCDIR:
-      return reply_status(request, ::fdatasync(fd_of(node)));
+      return reply(request, 0);  // No power is cut here, and a busy machine's disk takes long.
     case FUSE_FALLOCATE: {
       const auto& in = request.as<fuse_fallocate_in>();
       return reply_status(

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "larder/base/clock.h"
 #include "larder/base/unique_fd.h"
 
 extern char**
@@ -22,6 +23,8 @@ extern char**
 namespace larder::testing {
 
 namespace {
+
+constexpr std::uint64_t kBusyForNs = 10'000'000'000;
 
 struct CommandResult {
   int exit_code = -1;  // -1: it could not be run.
@@ -116,19 +119,37 @@ SetupResult<std::unique_ptr<LoopMount>> LoopMount::create(const LoopMountOptions
   }
   if (made.exit_code != 0) return failure("mkfs." + file_system, made.output);
 
-  if (::mount(loop->device_.c_str(), mount_point.c_str(), file_system.c_str(), 0,
-              options.mount_options.c_str()) != 0) {
-    const int sys_errno = errno;
-    if (sys_errno == EINVAL && !options.mount_options.empty()) {
-      return SetupError{
-          ErrorCode::kUnimplemented,
-          "needs a kernel whose " + file_system + " can be mounted with " + options.mount_options};
-    }
-    return failure("mount", std::generic_category().message(sys_errno));
-  }
-  loop->is_mounted_ = true;
   loop->mount_point_ = mount_point;
+  loop->options_ = options;
+  LARDER_TRY(loop->mount());
   return loop;
+}
+
+SetupStatus LoopMount::mount() {
+  if (::mount(device_.c_str(), mount_point_.c_str(), options_.file_system.c_str(),
+              options_.mount_flags, options_.mount_options.c_str()) == 0) {
+    is_mounted_ = true;
+    return {};
+  }
+  const int sys_errno = errno;
+  if (sys_errno == EINVAL && !options_.mount_options.empty()) {
+    return SetupError{ErrorCode::kUnimplemented, "needs a kernel whose " + options_.file_system +
+                                                     " can be mounted with " +
+                                                     options_.mount_options};
+  }
+  return failure("mount", std::generic_category().message(sys_errno));
+}
+
+SetupStatus LoopMount::mount_again() {
+  const std::uint64_t deadline_ns = RealClock::instance().now_ns() + kBusyForNs;
+  // The kernel lets go of the files of a closed ring a little later.
+  while (::umount2(mount_point_.c_str(), 0) != 0) {
+    if (errno != EBUSY || RealClock::instance().now_ns() > deadline_ns) {
+      return failure("umount", std::generic_category().message(errno));
+    }
+  }
+  is_mounted_ = false;
+  return mount();
 }
 
 LoopMount::~LoopMount() {

@@ -18,6 +18,7 @@ struct LoopMountOptions {
   bool direct_io = true;
   std::vector<std::string> make_arguments;  ///< More, for mkfs.
   std::string mount_options;                ///< Of the file system's own, as in "prjquota".
+  unsigned long mount_flags = 0;            ///< MS_...
   std::string image_directory;  ///< Where the image is; empty: where temporary files are.
 };
 
@@ -37,13 +38,17 @@ class LoopMount {
 
   /// Where it is mounted; empty but for what mkfs makes (lost+found).
   const std::string& path() const noexcept { return mount_point_; }
+  /// Unmounts, once nobody has a file open any more, and mounts again, as after a repair.
+  SetupStatus mount_again();
   /// "/dev/loop3"
   const std::string& device() const noexcept { return device_; }
 
  private:
   LoopMount() = default;
+  SetupStatus mount();
 
   TemporaryDirectory directory_;
+  LoopMountOptions options_;
   std::string image_;
   std::string mount_point_;
   std::string device_;
