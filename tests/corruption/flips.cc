@@ -175,7 +175,7 @@ std::string Flipper::flip_both_superblocks(std::uint64_t at, std::uint64_t seed)
   }
   for (const auto& [name, unused] : before.files()) {
     if (image.files().size() != before.files().size() || image.read(name) != before.read(name)) {
-      return what + ": " + name + " was touched";
+      return std::string{what}.append(": ").append(name).append(" was touched");
     }
   }
   return {};

@@ -76,7 +76,8 @@ std::string Survival::check(const std::vector<std::string>& reasons, bool to_the
     said += reason + "\n";
   }
   for (const std::string& reason : reasons) {
-    if (said.find(reason) == std::string::npos) return "nothing of '" + reason + "' in: " + said;
+    if (said.find(reason) == std::string::npos)
+      return std::string{"nothing of '"}.append(reason).append("' in: ").append(said);
   }
   if (std::string wrong = compare(**store); !wrong.empty()) return wrong;
   if (!to_the_end) return {};

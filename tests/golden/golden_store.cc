@@ -85,7 +85,8 @@ SetupResult<GoldenManifest> read_manifest(const std::string& file) {
     GoldenValue value;
     words >> kind >> key;
     if (kind == "hit") words >> value.version >> value.bytes;
-    if (!words || (kind != "hit" && kind != "miss")) return broken(file + ": " + line);
+    if (!words || (kind != "hit" && kind != "miss"))
+      return broken(std::string{file}.append(": ").append(line));
     manifest[from_hex(key)] = kind == "hit" ? std::optional{value} : std::nullopt;
   }
   return manifest;

@@ -105,9 +105,11 @@ void Child::bury() {
 bool Child::look() {
   if (is_over_) return true;
   pollfd ready{.fd = output_.get(), .events = POLLIN, .revents = 0};
-  if (::poll(&ready, 1, kLookForMs) > 0) {
+  const bool has_output = ::poll(&ready, 1, kLookForMs) > 0;
+  if (!has_output) quiet_ms_ += kLookForMs;
+  if (has_output) {
     if (!read_some()) bury();
-  } else if ((quiet_ms_ += kLookForMs) >= patience_ms_ && !end_.was_killed) {
+  } else if (quiet_ms_ >= patience_ms_ && !end_.was_killed) {
     end_.was_killed = true;
     ::kill(pid_, SIGKILL);
   }

@@ -136,7 +136,7 @@ void History::open() {
   for (int tries = 0; tries < 3 && !store_.is_open() && !has_failed(); ++tries) try_open();
   if (!store_.is_open()) return caller_.violation("the store does not open");
 
-  log_store::LogPath& path = store_.path();
+  const log_store::LogPath& path = store_.path();
   ++opens_;
   superblock_ = path.superblock();
   segments_ = std::max<std::uint64_t>(segments_, path.segments_for_test().files_max());
@@ -200,7 +200,7 @@ void History::step() {
   store_.turn();
   watch_.observe();
   if (!store_.is_alive()) return;
-  log_store::LogPath& path = store_.path();
+  const log_store::LogPath& path = store_.path();
   if (caller_.outstanding() > 0 && path.counters().transfers_in_flight.value() == 0 &&
       !path.health().is_down() && path.next_timer_ns() > before_ns) {
     caller_.violation("batches wait, the disk has nothing to do, and nobody will wake the path");

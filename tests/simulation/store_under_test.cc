@@ -45,7 +45,9 @@ class StoreUnderTest::MortalDevice final : public io::Device {
 
  private:
   void age() noexcept {
-    if (calls_left_ == 0 || --calls_left_ > 0 || !device_.is_alive()) return;
+    if (calls_left_ == 0) return;
+    --calls_left_;
+    if (calls_left_ > 0 || !device_.is_alive()) return;
     disk_.kill_owner(device_);
   }
 

@@ -21,7 +21,7 @@ constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", 
 }  // namespace
 
 void Watch::on_open(bool trusts_recovered) {
-  log_store::LogPath& path = store_.path();
+  const log_store::LogPath& path = store_.path();
   const log_store::Segments& segments = path.segments_for_test();
   removed_before_.clear();
   // What was being moved when the last owner ended may be in two places.
@@ -58,7 +58,7 @@ void Watch::on_open(bool trusts_recovered) {
 
 void Watch::observe() {
   if (!store_.is_alive()) return;
-  log_store::LogPath& path = store_.path();
+  const log_store::LogPath& path = store_.path();
   if (path.health().is_down()) {
     caller_.note_path_is_down();
     coverage_.note(Seen::kPathDown);
@@ -257,7 +257,7 @@ std::vector<std::uint64_t> Watch::removed() const {
 }
 
 void Watch::read_events() {
-  log_store::LogPath& path = store_.path();
+  const log_store::LogPath& path = store_.path();
   const auto oldest = path.segments_for_test().oldest();
   const std::uint64_t now_oldest =
       oldest ? path.segments_for_test().at(*oldest).generation : UINT64_MAX;

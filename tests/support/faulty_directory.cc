@@ -435,7 +435,8 @@ void FaultyDirectory::Server::space(const Request& request) {
 void FaultyDirectory::Server::list(const Request& request) {
   const auto& in = request.as<fuse_read_in>();
   std::vector<std::string> names;
-  if (DIR* const directory = ::fdopendir(::openat(root_.get(), ".", O_RDONLY | O_DIRECTORY))) {
+  const int file = ::openat(root_.get(), ".", O_RDONLY | O_DIRECTORY);
+  if (DIR* const directory = file < 0 ? nullptr : ::fdopendir(file)) {
     while (const dirent* const entry = ::readdir(directory)) names.emplace_back(entry->d_name);
     ::closedir(directory);
   }

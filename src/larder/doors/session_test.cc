@@ -45,6 +45,9 @@ struct TestOperation : Operation {
 
 class SessionTest : public testing::Test {
  protected:
+  SessionTest() = default;
+  SessionTest(const SessionTest&) = delete;
+  SessionTest& operator=(const SessionTest&) = delete;
   ~SessionTest() override {
     if (session_ == nullptr) return;
     EXPECT_TRUE(session_->close(0, in(30 * kSecond)));
