@@ -36,11 +36,12 @@ class FileSystemFaultTest : public ::testing::Test {
       ASSERT_TRUE(stored.is_done()) << i << ": " << stored.error();
     }
   }
-  /// It answers, and has found out that it can make files.
+  /// It answers, and has found out that it can make files, write headers and sync the directory.
   void until_it_is_back() {
     store_->until("it is back", [&] {
-      return store_->health() != Health::kDown &&
-             store_->reasons().find("cannot add a segment file") == std::string::npos;
+      const std::string reasons = store_->reasons();
+      return store_->health() != Health::kDown && reasons.find("cannot") == std::string::npos &&
+             reasons.find("could not") == std::string::npos;
     });
   }
   std::uint64_t files() const { return (store_->report().bytes_used - 3 * 65536) / (kMiB - 65536); }
