@@ -103,6 +103,9 @@ TEST_F(LogConnectorTest, AStoreThatAProcessHasNamesItsPidAndHost) {
   char byte = 0;
   ASSERT_EQ(::read(ends[0], &byte, 1), 1);
   ASSERT_EQ(byte, '+');
+  // It has the store, and does nothing more with it.
+  ASSERT_EQ(::kill(holder, SIGSTOP), 0);
+  ASSERT_EQ(::waitpid(holder, nullptr, WUNTRACED), holder);
   const auto before = content();
 
   const SetupError error = refusal(spec());
