@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,72 +6,18 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
-#include <optional>
 #include <utility>
 
 #include "larder/base/unique_fd.h"
 #include "larder/connectors/builtin.h"
+#include "tests/conformance/places.h"
 #include "tests/conformance/subjects.h"
-#include "tests/support/loop_mount.h"
-#include "tests/support/temporary_directory.h"
 
 namespace larder::conformance {
 namespace {
 
-/// Where a subject's stores go: a file system that lives as long as any of its subjects.
-struct Place {
-  std::unique_ptr<testing::LoopMount> loop;
-  std::unique_ptr<testing::TemporaryDirectory> directory;
-  std::string tmpfs;
-  std::string path;
-  int stores = 0;
-
-  ~Place() {
-    if (!tmpfs.empty()) ::umount2(tmpfs.c_str(), MNT_DETACH);
-  }
-};
-
-constexpr std::uint64_t kPlaceBytes = std::uint64_t{1} << 30;
 constexpr std::size_t kGrain = 4096;
 constexpr std::size_t kKeyInHeader = 96;  // docs/format_log.md: the record header.
-
-/// Made at the first use, so that listing the tests mounts nothing.
-using PlaceMaker = std::function<SetupResult<std::shared_ptr<Place>>()>;
-
-PlaceMaker once(PlaceMaker make) {
-  auto made = std::make_shared<std::optional<SetupResult<std::shared_ptr<Place>>>>();
-  return [made, make = std::move(make)] {
-    if (!*made) *made = make();
-    return **made;
-  };
-}
-
-SetupResult<std::shared_ptr<Place>> temporary_place() {
-  auto place = std::make_shared<Place>();
-  place->directory = std::make_unique<testing::TemporaryDirectory>();
-  place->path = place->directory->path();
-  return place;
-}
-
-PlaceMaker loop_place(std::string file_system, std::uint32_t sector_bytes) {
-  return [file_system = std::move(file_system),
-          sector_bytes]() -> SetupResult<std::shared_ptr<Place>> {
-    auto place = std::make_shared<Place>();
-    LARDER_ASSIGN(place->loop,
-                  testing::LoopMount::create(file_system, kPlaceBytes, sector_bytes, true));
-    place->path = place->loop->path();
-    return place;
-  };
-}
-
-SetupResult<std::shared_ptr<Place>> tmpfs_place() {
-  LARDER_ASSIGN(auto place, temporary_place());
-  if (::mount("larder-test", place->path.c_str(), "tmpfs", 0, "size=1g") != 0) {
-    return SetupError{ErrorCode::kUnimplemented, "root, to mount a tmpfs"};
-  }
-  place->tmpfs = place->path;
-  return place;
-}
 
 /// The last record of the key in any segment: one bit of its value is turned over.
 bool damage(Connector& connector, std::string_view key) {

@@ -49,7 +49,7 @@ std::vector<Subject> fault_subjects() {
 
 std::vector<Subject> all_subjects() {
   std::vector<Subject> subjects;
-  for (const auto& some : {memory_subjects(), fault_subjects(), log_subjects()}) {
+  for (const auto& some : {memory_subjects(), fault_subjects(), log_subjects(), fs_subjects()}) {
     subjects.insert(subjects.end(), some.begin(), some.end());
   }
   return subjects;

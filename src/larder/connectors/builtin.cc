@@ -1,6 +1,7 @@
 #include "larder/connectors/builtin.h"
 
 #include "larder/connectors/fault/fault_connector.h"
+#include "larder/connectors/fs/fs_connector.h"
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/memory/memory_connector.h"
 
@@ -11,6 +12,8 @@ namespace {
 Registry make_registry() {
   Registry registry;
   registry.add(log_store::connector_type());
+  registry.add(fs::connector_type());
+  registry.add(fs::native_connector_type());
   registry.add(memory::connector_type());
   registry.add(fault::connector_type());
   return registry;

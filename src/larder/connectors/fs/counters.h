@@ -1,0 +1,42 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "larder/connector/report.h"
+
+namespace larder::fs {
+
+/// Totals since opening. Any thread; relaxed, since each stands for itself.
+struct FsCounters {
+  using Total = std::atomic<std::uint64_t>;
+  Total hits = 0;
+  Total misses = 0;
+  Total get_failures = 0;
+  Total sets = 0;
+  Total sets_existed = 0;
+  Total set_failures = 0;
+  Total deletes = 0;
+  Total evictions = 0;
+  Total bytes_loaded = 0;
+  Total bytes_stored = 0;
+  Total bytes_staged = 0;        ///< Copied, because direct I/O or staging asked for it.
+  Total corruptions = 0;         ///< Values whose checksum does not fit, or is not there.
+  Total files_wrong_size = 0;    ///< Files shorter or longer than what was asked for.
+  Total files_not_regular = 0;   ///< Links, directories, ... where a value should be.
+  Total files_repaired = 0;      ///< Such ones that a store replaced.
+  Total legacy_hits = 0;         ///< Loads and lookups that found the legacy name.
+  Total temporaries_swept = 0;   ///< Left over by writers that died.
+  Total direct_fallbacks = 0;    ///< Transfers that O_DIRECT refused.
+  Total directory_returns = 0;   ///< The base directory was made, or opened, anew.
+  Total calls_abandoned = 0;     ///< Staged calls given up at their deadline.
+
+  static void add(Total& total, std::uint64_t n = 1) noexcept {
+    total.fetch_add(n, std::memory_order_relaxed);
+  }
+  void append_to(std::vector<Counter>& counters) const;
+};
+
+}  // namespace larder::fs

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "larder/base/mutex.h"
+#include "larder/base/result.h"
+#include "larder/base/unique_fd.h"
+#include "larder/connectors/fs/options.h"
+
+namespace larder::fs {
+
+/// The open base directory and its folder for temporary files. Immutable, shared by whoever uses
+/// it; nothing below it is reached by a path that could lead elsewhere, and no symbolic link below
+/// it is followed.
+class Directory {
+ public:
+  /// Opens both, and makes what is missing of them below the base directory's parent (all of the
+  /// path when `make_parents`).
+  static SetupResult<std::shared_ptr<const Directory>> open(const FsOptions& options,
+                                                            bool make_parents);
+
+  int base_fd() const noexcept { return base_.get(); }
+  int temporary_fd() const noexcept { return temporary_ ? temporary_.get() : base_.get(); }
+  bool has_temporary_folder() const noexcept { return static_cast<bool>(temporary_); }
+  /// Whether `path` leads to this directory now.
+  bool is_at(const std::string& path) const noexcept;
+  dev_t device() const noexcept { return device_; }
+
+ private:
+  Directory() = default;
+
+  UniqueFd base_;
+  UniqueFd temporary_;  ///< None: temporary files stand beside the values.
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+};
+
+/// The folder in which a name is: the base directory, or one of its shards.
+class Folder {
+ public:
+  /// kIo with ENOENT when there is no such shard, unless it is made.
+  static Result<Folder> find(const Directory& directory, std::string_view name,
+                             const FsOptions& options, bool make);
+
+  int fd() const noexcept { return shard_ ? shard_.get() : base_fd_; }
+
+ private:
+  int base_fd_ = -1;
+  UniqueFd shard_;
+};
+
+/// The base directory by its path, which may vanish and come back: then it is opened, or made, anew.
+///
+/// Threads: any. Cost: get() a short lock; look_again() at most one stat() a second.
+class BasePath {
+ public:
+  static SetupResult<std::unique_ptr<BasePath>> open(const FsOptions& options);
+
+  std::shared_ptr<const Directory> get() const LARDER_EXCLUDES(mutex_);
+  /// After something was not found: true when the path leads to another directory than before,
+  /// which is used from now on. Looks at most once a second unless `now`.
+  bool look_again(bool now) LARDER_EXCLUDES(mutex_);
+  /// After nothing could be made: the same, and makes the directory where its parent is there and
+  /// on the file system that the directory was on (an unmounted disk is not written beside).
+  bool restore() LARDER_EXCLUDES(mutex_);
+  bool is_missing() const noexcept { return is_missing_.load(std::memory_order_relaxed); }
+
+ private:
+  BasePath(const FsOptions& options, std::shared_ptr<const Directory> directory, dev_t parent_device)
+      : options_(options), parent_device_(parent_device), directory_(std::move(directory)) {}
+  bool reopen_locked() LARDER_REQUIRES(mutex_);
+
+  const FsOptions options_;
+  const dev_t parent_device_;
+  std::atomic<std::uint64_t> looked_ns_ = 0;
+  std::atomic<bool> is_missing_ = false;
+  mutable Mutex mutex_;
+  std::shared_ptr<const Directory> directory_ LARDER_GUARDED_BY(mutex_);
+};
+
+/// Makes `from` of the temporary folder the file `to` of `folder`, in one step.
+///
+/// Without `replace` something that is there stays: EEXIST. Where the file system has no such
+/// rename a hard link does the same, and where it has none either an ordinary rename replaces.
+Status publish_file(int temporary_fd, const std::string& from, int folder_fd,
+                    const std::string& to, bool replace) noexcept;
+
+/// The names in the base directory, or in all its shards, one after the other. Everything that is
+/// there from begin to end comes once at least. One thread at a time.
+class NameWalk {
+ public:
+  static Result<NameWalk> begin(std::shared_ptr<const Directory> directory, bool has_shards);
+
+  struct Name {
+    int folder_fd = -1;  ///< Good until the next call.
+    const char* text = nullptr;
+  };
+  /// Null text: that was the last.
+  Result<Name> next();
+
+ private:
+  struct Closer {
+    void operator()(DIR* stream) const noexcept { ::closedir(stream); }
+  };
+  using Stream = std::unique_ptr<DIR, Closer>;
+
+  static Result<Stream> open_stream(int parent_fd, const char* name);
+  bool open_next_shard();
+
+  std::shared_ptr<const Directory> directory_;
+  Stream stream_;
+  bool has_shards_ = false;
+  unsigned next_shard_ = 0;
+};
+
+}  // namespace larder::fs

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace larder::fs {
+
+/// How a key became a file's name. No two keys have one name, and the name alone tells its kind.
+enum class NameKind : std::uint8_t {
+  /// `model@0x<rank>@<group>@<hash>[@<salt>].data`, '/' in the model written as `-SEP-`: what
+  /// LMCache writes for the key `model@<rank>@<group>@<hash>[@<salt>]`.
+  kLmcache = 1,
+  /// `k-<key>.data` with every byte but letters, digits, '.', '_' and '-' as %XX: a key that LMCache
+  /// would refuse, cut short, or keep under another key's name.
+  kEscaped,
+  /// `h-<SHA-256 of the key>.data`: a key whose name would be too long. The key stands beside it in
+  /// `h-<...>.key`.
+  kHashed,
+};
+
+struct FileName {
+  NameKind kind = NameKind::kLmcache;
+  std::string text;  ///< A plain file name of at most 255 bytes.
+};
+
+/// The one name under which the value of `key` is written. Any bytes make a key.
+FileName file_name_of(std::string_view key);
+
+/// What releases of LMCache before object groups called the file of a key of group 0, if they had a
+/// name for it: `model@0x<rank>@<hash>[@<salt>].data`. Such a file is read, and never written. It
+/// is no key's present name.
+std::optional<std::string> legacy_file_name_of(std::string_view key);
+
+/// What a name in the directory is.
+enum class EntryKind : std::uint8_t {
+  kForeign = 0,  ///< Nobody's we know: left alone.
+  kValue,        ///< A value; `key` is its key.
+  kLegacyValue,  ///< The same, under its legacy name.
+  kHashedValue,  ///< A value whose key stands in key_file_of().
+  kKeyFile,      ///< The key of a kHashedValue.
+  kTemporary,    ///< A store that has not ended: larder's, or LMCache's `.tmp` of a value.
+};
+struct EntryName {
+  EntryKind kind = EntryKind::kForeign;
+  std::string key;
+};
+EntryName parse_entry_name(std::string_view name);
+
+/// `h-<...>.data` -> `h-<...>.key`, and back.
+std::string key_file_of(std::string_view hashed_name);
+std::string hashed_name_of(std::string_view key_file);
+
+/// A name that no process, thread or machine uses at the same time; EntryKind::kTemporary.
+std::string temporary_name();
+
+/// The folder of a name in LMCache's sharded layout: "ab/cd", the first four digits of its chunk
+/// hash; of other names four digits of their own hash.
+std::string shard_of(std::string_view name);
+
+}  // namespace larder::fs

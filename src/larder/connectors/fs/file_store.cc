@@ -1,0 +1,321 @@
+#include "larder/connectors/fs/file_store.h"
+
+#include <fcntl.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <span>
+#include <utility>
+
+#include "larder/connectors/fs/checksum.h"
+
+namespace larder::fs {
+namespace {
+
+constexpr const char* kWhere = "fs";
+constexpr std::int64_t kRefreshEverySeconds = 3600;
+
+std::string_view text_of(std::span<const std::byte> key) noexcept {
+  return {reinterpret_cast<const char*>(key.data()), key.size()};
+}
+
+/// Nothing has the name; or what it stood in is gone meanwhile (network file systems say ESTALE).
+bool means_absent(int sys_errno) noexcept {
+  return sys_errno == ENOENT || sys_errno == ENOTDIR || sys_errno == ESTALE;
+}
+
+/// Something has the name that is no regular file, and was not opened.
+bool means_not_regular(int sys_errno) noexcept {
+  return sys_errno == ELOOP || sys_errno == ENXIO || sys_errno == EMLINK;
+}
+
+}  // namespace
+
+void Trouble::note(const Error& error) noexcept {
+  const MutexLock lock{mutex_};
+  error_ = error;
+  is_there_.store(true, std::memory_order_relaxed);
+}
+
+std::optional<Error> Trouble::get() const noexcept {
+  if (!is_there_.load(std::memory_order_relaxed)) return std::nullopt;
+  const MutexLock lock{mutex_};
+  return error_;
+}
+
+// ---- Finding --------------------------------------------------------------------------------------
+
+FileStore::Found FileStore::found_of(const struct stat& status) noexcept {
+  constexpr std::uint64_t kStatBlock = 512;
+  Found found;
+  found.is_there = true;
+  found.is_regular = S_ISREG(status.st_mode);
+  found.is_directory = S_ISDIR(status.st_mode);
+  found.bytes = static_cast<std::uint64_t>(status.st_size);
+  found.blocks_bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlock;
+  found.modified_seconds = status.st_mtim.tv_sec;
+  return found;
+}
+
+Result<FileStore::Found> FileStore::look(const Directory& directory,
+                                         const std::string& name) const {
+  const auto folder = Folder::find(directory, name, options_, false);
+  if (!folder) {
+    if (means_absent(folder.error().sys_errno())) return Found{};
+    return folder.error();
+  }
+  struct stat status{};
+  if (::fstatat(folder->fd(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
+    return found_of(status);
+  }
+  if (means_absent(errno)) return Found{};
+  return Error::from_errno(errno, kWhere, "looking for a file");
+}
+
+std::optional<std::string> FileStore::legacy_name(const Item& item) const {
+  if (options_.has_shards || !has_legacy_.load(std::memory_order_relaxed)) return std::nullopt;
+  return legacy_file_name_of(text_of(item.key));
+}
+
+Result<std::optional<std::string>> FileStore::present_name(const Directory& directory,
+                                                           const Item& item, Found& found) {
+  FileName name = file_name_of(text_of(item.key));
+  LARDER_ASSIGN(found, look(directory, name.text));
+  if (found.is_regular) return std::optional{std::move(name.text)};
+  if (found.is_there) FsCounters::add(counters_.files_not_regular);
+  if (auto legacy = legacy_name(item)) {
+    LARDER_ASSIGN(found, look(directory, *legacy));
+    if (found.is_regular) {
+      FsCounters::add(counters_.legacy_hits);
+      return std::optional{std::move(*legacy)};
+    }
+  }
+  return std::optional<std::string>{};
+}
+
+Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::string& name,
+                                      bool& is_direct, Found& found) {
+  found = {};
+  const auto folder = Folder::find(directory, name, options_, false);
+  if (!folder) {
+    if (means_absent(folder.error().sys_errno())) return UniqueFd{};
+    return folder.error();
+  }
+  // Not to wait for the other end of a pipe that somebody put here.
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  UniqueFd fd{::openat(folder->fd(), name.c_str(), kFlags | (is_direct ? O_DIRECT : 0))};
+  if (!fd && errno == EINVAL && is_direct) {
+    is_direct = false;
+    FsCounters::add(counters_.direct_fallbacks);
+    fd.reset(::openat(folder->fd(), name.c_str(), kFlags));
+  }
+  if (!fd) {
+    if (means_absent(errno)) return UniqueFd{};
+    if (means_not_regular(errno)) {
+      found.is_there = true;
+      FsCounters::add(counters_.files_not_regular);
+      return UniqueFd{};
+    }
+    return Error::from_errno(errno, kWhere, "opening a file");
+  }
+  struct stat status{};
+  if (::fstat(fd.get(), &status) != 0) {
+    return Error::from_errno(errno, kWhere, "looking at an open file");
+  }
+  found = found_of(status);
+  if (found.is_regular) return fd;
+  FsCounters::add(counters_.files_not_regular);
+  return UniqueFd{};
+}
+
+// ---- Get -----------------------------------------------------------------------------------------
+
+Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
+                                                                  const CallOptions& options) {
+  const std::uint64_t room = bytes_of(item.value);
+  const bool wants_direct = facts_.is_direct && room >= facts_.alignment.offset;
+  OpenValue value;
+  Found found;
+  bool is_direct = wants_direct;
+  // Twice where the base directory turns out to be another one now.
+  do {
+    const auto directory = base_->get();
+    const std::uint64_t since = inventory_.clock();
+    value.name = file_name_of(text_of(item.key));
+    is_direct = wants_direct;
+    LARDER_ASSIGN(value.fd, open_name(*directory, value.name.text, is_direct, found));
+    if (value.fd) break;
+    if (!found.is_there) inventory_.missing(value.name.text, since);
+    if (const auto legacy = legacy_name(item)) {
+      LARDER_ASSIGN(value.fd, open_name(*directory, *legacy, is_direct, found));
+      if (value.fd) {
+        FsCounters::add(counters_.legacy_hits);
+        value.name.text = *legacy;
+        break;
+      }
+    }
+  } while (base_->look_again(false));
+  if (!value.fd) {
+    item.outcome = Outcome::kMiss;
+    return std::optional<OpenValue>{};
+  }
+  item.value_bytes = found.bytes;
+  if (found.bytes > room || (found.bytes < room && !options.allow_shorter)) {
+    FsCounters::add(counters_.files_wrong_size);
+    return Error{ErrorCode::kSizeMismatch, kWhere, "the file and the buffer differ in size"};
+  }
+  value.modified_seconds = found.modified_seconds;
+  if (is_direct) value.alignment = facts_.alignment;
+  if (!is_direct && options_.read_ahead_bytes != 0 && found.bytes > options_.read_ahead_bytes) {
+    ::posix_fadvise(value.fd.get(), 0, static_cast<off_t>(options_.read_ahead_bytes),
+                    POSIX_FADV_WILLNEED);
+  }
+  return std::optional{std::move(value)};
+}
+
+bool FileStore::falls_back(OpenValue& value, const Error& error) noexcept {
+  if (error.sys_errno() != EINVAL || value.alignment.offset == 1) return false;
+  const int flags = ::fcntl(value.fd.get(), F_GETFL);
+  if (flags < 0 || ::fcntl(value.fd.get(), F_SETFL, flags & ~O_DIRECT) != 0) return false;
+  value.alignment = {};
+  FsCounters::add(counters_.direct_fallbacks);
+  return true;
+}
+
+Status FileStore::get_here(Item& item, const CallOptions& options, StagingBuffer& staging) {
+  LARDER_ASSIGN(std::optional<OpenValue> value, open_value(item, options));
+  if (!value) return {};
+  for (;;) {
+    ValueTransfer transfer{item.value, item.value_bytes, value->alignment};
+    Status read = transfer.read_straight(value->fd.get());
+    if (read) read = transfer.read_rest(value->fd.get(), staging, counters_);
+    if (read) return finish_get(item, *value);
+    if (!falls_back(*value, read.error())) return read;
+  }
+}
+
+Status FileStore::get(Item& item, const CallOptions& options, StagingBuffer& staging) {
+  const Status status = get_here(item, options, staging);
+  note_get(item, status);
+  return status;
+}
+
+Status FileStore::check_checksum(const Item& item, int fd) {
+  const auto expected = read_checksum(fd);
+  if (!expected) return expected.error();
+  const bool is_right = *expected && (*expected)->value_bytes == item.value_bytes &&
+                        (*expected)->hash == checksum_of(item.key, item.value, item.value_bytes);
+  if (is_right) return {};
+  FsCounters::add(counters_.corruptions);
+  if (!*expected) return Error{ErrorCode::kCorruption, kWhere, "the file has no checksum"};
+  return Error{ErrorCode::kCorruption, kWhere, "the file does not match its checksum"};
+}
+
+Status FileStore::finish_get(Item& item, const OpenValue& value) {
+  if (options_.checksum == Checksum::kXattr) LARDER_TRY(check_checksum(item, value.fd.get()));
+  mark_used(value.name.text, -1, value.fd.get(), value.modified_seconds);
+  item.outcome = Outcome::kHit;
+  return {};
+}
+
+void FileStore::note_get(const Item& item, const Status& status) noexcept {
+  if (!status) {
+    FsCounters::add(counters_.get_failures);
+    if (status.error().code() == ErrorCode::kIo) load_trouble_.note(status.error());
+  } else if (item.outcome == Outcome::kHit) {
+    FsCounters::add(counters_.hits);
+    FsCounters::add(counters_.bytes_loaded, item.value_bytes);
+    load_trouble_.clear();
+  } else {
+    FsCounters::add(counters_.misses);
+  }
+}
+
+void FileStore::mark_used(const std::string& name, int folder_fd, int fd,
+                          std::int64_t modified_seconds) {
+  if (!inventory_.is_tracking()) return;
+  inventory_.used(name);
+  if (std::time(nullptr) - modified_seconds < kRefreshEverySeconds) return;
+  // For the order after a restart. Without the right to do so it stays as it is.
+  const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{0, UTIME_NOW}};
+  if (fd >= 0) {
+    ::futimens(fd, times.data());
+  } else {
+    ::utimensat(folder_fd, name.c_str(), times.data(), AT_SYMLINK_NOFOLLOW);
+  }
+}
+
+// ---- Exists, Touch, Delete -------------------------------------------------------------------------
+
+Status FileStore::exists(Item& item) {
+  Found found;
+  do {
+    LARDER_ASSIGN(const auto name, present_name(*base_->get(), item, found));
+    if (!name) continue;
+    if (found.bytes > options_.value_bytes_max) {
+      FsCounters::add(counters_.files_wrong_size);
+      break;
+    }
+    item.outcome = Outcome::kHit;
+    item.value_bytes = found.bytes;
+    return {};
+  } while (base_->look_again(false));
+  item.outcome = Outcome::kMiss;
+  return {};
+}
+
+Status FileStore::touch(Item& item) {
+  Found found;
+  const auto directory = base_->get();
+  LARDER_ASSIGN(const auto name, present_name(*directory, item, found));
+  item.outcome = name ? Outcome::kDone : Outcome::kMiss;
+  if (!name || !inventory_.is_tracking()) return {};
+  LARDER_ASSIGN(const Folder folder, Folder::find(*directory, *name, options_, false));
+  mark_used(*name, folder.fd(), -1, found.modified_seconds);
+  return {};
+}
+
+Status FileStore::remove(Item& item) {
+  const auto directory = base_->get();
+  LARDER_ASSIGN(bool is_removed, unlink_value(*directory, file_name_of(text_of(item.key)).text));
+  if (const auto legacy = legacy_name(item)) {
+    LARDER_ASSIGN(const bool is_legacy_removed, unlink_value(*directory, *legacy));
+    is_removed = is_removed || is_legacy_removed;
+  }
+  item.outcome = is_removed ? Outcome::kDone : Outcome::kMiss;
+  if (is_removed) {
+    FsCounters::add(counters_.deletes);
+  } else {
+    base_->look_again(false);
+  }
+  return {};
+}
+
+Result<bool> FileStore::unlink_value(const Directory& directory, const std::string& name) {
+  LARDER_ASSIGN(const Found found, look(directory, name));
+  if (!found.is_regular) return false;
+  LARDER_ASSIGN(const Folder folder, Folder::find(directory, name, options_, false));
+  // Out of the inventory first: what is stored under the name from now on is counted by itself.
+  auto known = inventory_.take(name);
+  if (parse_entry_name(name).kind == EntryKind::kHashedValue) {
+    // The key before the value, and a store does it the other way round: while there is a value,
+    // its key is beside it or will be.
+    ::unlinkat(folder.fd(), key_file_of(name).c_str(), 0);
+  }
+  const int failed = ::unlinkat(folder.fd(), name.c_str(), 0) == 0 ? 0 : errno;
+  if (failed != 0 && !means_absent(failed)) {
+    if (known) inventory_.kept(std::move(*known));
+    return Error::from_errno(failed, kWhere, "removing a file");
+  }
+  if (known) inventory_.gone(*known);
+  if (failed != 0) return false;
+  inventory_.removed(name, found.blocks_bytes);
+  if (options_.fsync == Fsync::kDirectory) ::fsync(folder.fd());
+  return true;
+}
+
+}  // namespace larder::fs

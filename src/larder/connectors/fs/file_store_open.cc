@@ -1,0 +1,134 @@
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include "larder/connectors/fs/checksum.h"
+#include "larder/connectors/fs/file_store.h"
+#include "larder/io/direct_io.h"
+
+// How a store is opened, and what it reports.
+
+namespace larder::fs {
+namespace {
+
+constexpr const char* kLockName = ".larder-lock";
+
+constexpr std::array<std::string_view, 6> kNetworkFileSystems{"nfs",  "lustre", "ceph",
+                                                              "fuse", "smb2",   "gpfs"};
+
+FileSystemFacts facts_of(const Directory& directory, const FsOptions& options) {
+  FileSystemFacts facts;
+  struct statfs status{};
+  if (::fstatfs(directory.base_fd(), &status) == 0) {
+    facts.name = io::file_system_name(static_cast<std::uint64_t>(status.f_type));
+    if (status.f_bsize > 0) facts.block_bytes = static_cast<std::uint64_t>(status.f_bsize);
+  }
+  facts.is_network = std::ranges::find(kNetworkFileSystems, facts.name) != kNetworkFileSystems.end();
+  if (options.use_direct) {
+    const io::DirectIoSupport support = io::probe_direct_io(directory.temporary_fd());
+    facts.is_direct = support.is_supported;
+    facts.no_direct_why = support.why_not;
+    if (support.is_supported) facts.alignment = support.alignment;
+  }
+  return facts;
+}
+
+SetupStatus check_attributes(const Directory& directory, const std::string& path) {
+  const auto draft = Draft::create(directory, 0600, false);
+  const Status written = draft ? write_checksum(draft->fd(), {}) : Status{draft.error()};
+  if (written) return {};
+  return SetupError{written.error().code(),
+                    "fs: checksum=xattr is not possible in '" + path +
+                        "': " + written.error().to_string() +
+                        "; mount the file system with extended attributes, or leave checksum out"};
+}
+
+SetupResult<UniqueFd> lock_directory(const Directory& directory, const std::string& path) {
+  UniqueFd fd{::openat(directory.base_fd(), kLockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                       0600)};
+  if (!fd) {
+    return SetupError{ErrorCode::kIo, "fs: making '" + path + "/" + kLockName +
+                                          "': " + std::generic_category().message(errno)};
+  }
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    return SetupError{ErrorCode::kUnavailable,
+                      "fs: '" + path +
+                          "' is in use by another process, which opened it with exclusive=yes; "
+                          "give each process a directory, or open it without exclusive"};
+  }
+  return fd;
+}
+
+}  // namespace
+
+SetupResult<std::unique_ptr<FileStore>> FileStore::open(const FsOptions& options) {
+  LARDER_ASSIGN(auto base, BasePath::open(options));
+  const auto directory = base->get();
+  if (options.checksum == Checksum::kXattr) {
+    LARDER_TRY(check_attributes(*directory, options.base_path));
+  }
+  UniqueFd lock;
+  if (options.is_exclusive) {
+    LARDER_ASSIGN(lock, lock_directory(*directory, options.base_path));
+  }
+  return std::unique_ptr<FileStore>{
+      new FileStore{options, std::move(base), facts_of(*directory, options), std::move(lock)}};
+}
+
+FileStore::FileStore(const FsOptions& options, std::unique_ptr<BasePath> base,
+                     FileSystemFacts facts, UniqueFd lock)
+    : options_(options),
+      base_(std::move(base)),
+      facts_(std::move(facts)),
+      lock_(std::move(lock)),
+      inventory_(options.capacity_bytes, options.is_exclusive) {}
+
+FileStore::~FileStore() = default;
+
+void FileStore::append_report(Report& report) const {
+  const auto degrade = [&](Health health, std::string reason) {
+    report.health = std::max(report.health, health);
+    report.reasons.push_back(std::move(reason));
+  };
+  const Inventory::Totals totals = inventory_.totals();
+  report.keys = totals.keys;
+  report.bytes_used = totals.bytes;
+  report.capacity_bytes = options_.capacity_bytes;
+  if (base_->is_missing()) {
+    degrade(Health::kDown, "the directory '" + options_.base_path +
+                               "' is not there; it is used again as soon as it is");
+  }
+  if (const auto error = store_trouble_.get()) {
+    degrade(Health::kDegraded, "the last store failed: " + error->to_string());
+  }
+  if (const auto error = load_trouble_.get()) {
+    degrade(Health::kDegraded, "the last load failed: " + error->to_string());
+  }
+  if (options_.use_direct && !facts_.is_direct) {
+    degrade(Health::kDegraded, "use_odirect is asked for and not possible: " +
+                                   facts_.no_direct_why + "; files are buffered");
+  }
+  if (!totals.is_counted) {
+    report.reasons.emplace_back("the files that were there are still being counted");
+  }
+  if (inventory_.is_tracking() && !options_.is_exclusive) {
+    report.reasons.emplace_back(
+        "the capacity bounds what this process found and wrote; what others write beside it comes "
+        "on top");
+  }
+  report.properties.emplace_back("file_system", facts_.name);
+  report.properties.emplace_back("direct", facts_.is_direct ? "yes" : "no");
+  report.properties.emplace_back("counted", totals.is_counted ? "yes" : "no");
+  report.properties.emplace_back("checksum",
+                                 options_.checksum == Checksum::kXattr ? "xattr" : "none");
+  counters_.append_to(report.counters);
+}
+
+}  // namespace larder::fs

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "larder/connector/connector.h"
+#include "larder/connector/registry.h"
+#include "larder/connectors/fs/file_store.h"
+#include "larder/connectors/fs/keeper.h"
+#include "larder/connectors/fs/lanes.h"
+#include "larder/connectors/fs/scans.h"
+
+namespace larder::fs {
+
+/// One file for each value, in LMCache's names and format: for file systems that several processes
+/// and machines share, and for directories that LMCache's `fs` and `fs_native` wrote or will read.
+///
+/// What exists the file system says, at every call: others may store, read and remove in the same
+/// directory at any time, larder or LMCache. A hit is a whole file of the right name and length;
+/// that its bytes are the ones that were stored is proven with `checksum=xattr` only, and then for
+/// every hit.
+/// Ownership: the store, shared with its threads. Threads: as the contract says; see Lanes and
+/// Keeper. Cost: a few system calls and a name of about 100 bytes for each key; no copy of values,
+/// but where direct I/O or staging needs one (bytes_staged_total).
+class FsConnector final : public Connector {
+ public:
+  static SetupResult<std::unique_ptr<Connector>> open(const FsOptions& options);
+  ~FsConnector() override = default;
+  FsConnector(const FsConnector&) = delete;
+  FsConnector& operator=(const FsConnector&) = delete;
+
+  Status submit(Batch& batch) noexcept override { return lanes_->submit(batch); }
+  std::size_t reap(std::span<Batch*> done) noexcept override { return lanes_->reap(done); }
+  int event_fd() const noexcept override { return lanes_->event_fd(); }
+  void cancel(Batch& batch) noexcept override { lanes_->cancel(batch); }
+  bool probe(std::span<Item> items) const noexcept override { return lanes_->probe(items); }
+  Capabilities capabilities() const noexcept override;
+  Report report() const override;
+  Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;
+  Status stop(std::uint64_t deadline_ns) noexcept override { return lanes_->stop(deadline_ns); }
+
+ private:
+  FsConnector(std::shared_ptr<FileStore> store, std::string degraded_why, bool is_staged,
+              bool has_ring);
+
+  const std::shared_ptr<FileStore> store_;
+  const std::string degraded_why_;
+  const bool is_staged_;
+  const bool has_ring_;
+  Scans scans_;
+  std::unique_ptr<Lanes> lanes_;
+  std::unique_ptr<Keeper> keeper_;
+};
+
+const ConnectorType& connector_type();
+/// The same under LMCache's other name for it.
+const ConnectorType& native_connector_type();
+
+}  // namespace larder::fs

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "larder/base/mutex.h"
+#include "larder/base/thread.h"
+#include "larder/connectors/fs/file_store.h"
+
+namespace larder::fs {
+
+inline constexpr std::uint64_t kSweepEverySeconds = 3600;
+
+/// What a store does beside its callers, in a thread of its own: counts the files that are there
+/// when it opens, and removes temporary files (larder's and LMCache's) that nobody has written to
+/// for an hour, at opening and once an hour from then on.
+///
+/// Ownership: shares the store, and keeps it alive where a hung file system does not let the thread
+/// end. Threads: one at a time.
+class Keeper {
+ public:
+  static Result<std::unique_ptr<Keeper>> start(std::shared_ptr<FileStore> store);
+  /// Waits for the thread, unless a call into the file system has not ended for `patience_ns`.
+  ~Keeper();
+  Keeper(const Keeper&) = delete;
+  Keeper& operator=(const Keeper&) = delete;
+
+ private:
+  struct State;
+  explicit Keeper(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+  std::shared_ptr<State> state_;
+  Thread thread_;
+};
+
+}  // namespace larder::fs

@@ -1,0 +1,213 @@
+#include "larder/connectors/fs/lanes.h"
+
+#include <algorithm>
+#include <functional>
+#include <new>
+#include <utility>
+
+#include "larder/base/clock.h"
+
+namespace larder::fs {
+namespace {
+
+constexpr std::array<const char*, kBatchClassCount> kLaneNames{"lookup", "load", "store"};
+constexpr Error kDown{ErrorCode::kUnavailable, "fs", "the file system does not answer"};
+
+std::uint64_t now_ns() noexcept {
+  return RealClock::instance().now_ns();
+}
+
+TileSchedulerOptions scheduler_options(const FsOptions& options) {
+  TileSchedulerOptions made;
+  made.name = "larder-fs";
+  made.workers = options.workers;
+  made.limits = options.limits;
+  made.value_bytes_max = options.value_bytes_max;
+  made.slices_max = io::kBuffersMax;
+  made.miss_after_failure_ns = options.miss_after_failure_ns;
+  return made;
+}
+
+}  // namespace
+
+SetupResult<std::unique_ptr<Lanes>> Lanes::create(std::shared_ptr<FileStore> store, bool is_staged,
+                                                  bool has_ring) {
+  LARDER_TRY(scheduler_options(store->options()).validate());
+  std::unique_ptr<Lanes> lanes{new Lanes{std::move(store), is_staged, has_ring}};
+  if (const Status status = lanes->start(); !status) {
+    return SetupError{status.error().code(), "fs: " + status.error().to_string()};
+  }
+  return lanes;
+}
+
+Lanes::Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
+    : store_(std::move(store)),
+      is_staged_(is_staged),
+      has_ring_(has_ring),
+      scheduler_(scheduler_options(store_->options())),
+      budget_(store_->options().load_bytes_max) {
+  for (auto& count : abandoned_) count = std::make_shared<std::atomic<std::uint32_t>>(0);
+}
+
+Lanes::~Lanes() {
+  stop(kNever).ignore("without a deadline it succeeds");
+  const MutexLock lock{watch_mutex_};
+  is_ending_ = true;
+  watch_changed_.notify_all();
+}
+
+Status Lanes::start() {
+  LARDER_TRY(scheduler_.start());
+  for (std::size_t i = 0; i < kBatchClassCount; ++i) {
+    const auto lane = static_cast<BatchClass>(i);
+    const std::uint32_t count = store_->options().workers.at(i);
+    for (std::uint32_t n = 0; n < count; ++n) {
+      Worker& worker = *workers_.emplace_back(std::make_unique<Worker>());
+      worker.lane = lane;
+      if (is_staged_) {
+        worker.staged = std::make_unique<StagedCaller>(store_, abandoned_.at(i), count);
+      }
+      LARDER_TRY(start_thread(std::string{"fs-"} + kLaneNames.at(i),
+                              [this, &worker] { run_worker(worker); }));
+    }
+    LARDER_TRY(start_thread(std::string{"fs-down-"} + kLaneNames.at(i),
+                            [this, lane] { fail_for(lane); }));
+  }
+  LARDER_ASSIGN(Thread watching, Thread::start("fs-watch", [this] { watch(); }));
+  threads_.push_back(std::move(watching));
+  return {};
+}
+
+Status Lanes::start_thread(const std::string& name, std::function<void()> body) {
+  scheduler_.add_worker();
+  auto thread = Thread::start(name, [this, body = std::move(body)] {
+    body();
+    scheduler_.remove_worker();
+  });
+  if (!thread) {
+    scheduler_.remove_worker();
+    return thread.error();
+  }
+  threads_.push_back(std::move(*thread));
+  return {};
+}
+
+void Lanes::run_worker(Worker& worker) noexcept {
+  std::unique_ptr<Loader> loader;
+  if (worker.lane == BatchClass::kLoad && !is_staged_) {
+    loader = std::make_unique<Loader>(*store_, scheduler_, budget_, has_ring_);
+  }
+  for (;;) {
+    const TileScheduler::Taken taken = scheduler_.take(worker.lane, false, kNever);
+    if (taken.wake == TileScheduler::Wake::kStop) return;
+    note_progress(worker, now_ns());
+    if (loader != nullptr) {
+      loader->run(taken.tile, [this, &worker] { note_progress(worker, now_ns()); });
+    } else {
+      run_tile(worker, taken.tile);
+    }
+    note_progress(worker, 0);
+    scheduler_.finish(taken.tile);
+  }
+}
+
+void Lanes::run_tile(Worker& worker, const TileScheduler::Tile& tile) noexcept {
+  const Batch& batch = *tile.batch;
+  for (Item& item : tile.items) {
+    if (!scheduler_.begin_item(batch, item)) continue;
+    scheduler_.end_item(batch, item, call(worker, batch, item));
+    note_progress(worker, now_ns());
+  }
+}
+
+Status Lanes::call(Worker& worker, const Batch& batch, Item& item) noexcept {
+  CallOptions options{batch.deadline_ns, batch.set_mode, batch.allow_shorter};
+  try {
+    if (batch.op == Op::kSet) options.set_mode = scheduler_.set_mode_of(batch, item);
+    if (is_staged_) return worker.staged->call(batch.op, item, options);
+    switch (batch.op) {
+      case Op::kGet:
+        return store_->get(item, options, worker.staging);
+      case Op::kSet:
+        return store_->set(item, options, worker.staging);
+      case Op::kExists:
+        return store_->exists(item);
+      case Op::kDelete:
+        return store_->remove(item);
+      case Op::kTouch:
+        return store_->touch(item);
+    }
+    return Error{ErrorCode::kInvalidArgument, "fs", "the operation is unknown"};
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kResourceExhausted, "fs", "the process has no memory left"};
+  } catch (...) {
+    return Error{ErrorCode::kInternal, "fs", "an unknown exception"};
+  }
+}
+
+// ---- Calls that do not end -----------------------------------------------------------------------
+
+void Lanes::note_progress(Worker& worker, std::uint64_t now_ns) noexcept {
+  worker.busy_since_ns.store(now_ns);
+  if (!worker.is_aside.load()) return;
+  const MutexLock lock{watch_mutex_};
+  if (!worker.is_aside.exchange(false)) return;
+  --aside_.at(static_cast<std::size_t>(worker.lane));
+  scheduler_.set_down(worker.lane, false);
+}
+
+void Lanes::watch() noexcept {
+  const std::uint64_t stall_ns = store_->options().stall_ns;
+  const std::uint64_t look_every_ns = std::max<std::uint64_t>(stall_ns / 5, 1'000'000);
+  const MutexLock lock{watch_mutex_};
+  while (!is_ending_) {
+    const std::uint64_t now = now_ns();
+    for (const auto& worker : workers_) {
+      const std::uint64_t since = worker->busy_since_ns.load();
+      const bool is_stalled = since != 0 && now > since && now - since > stall_ns;
+      if (is_stalled == worker->is_aside.load()) continue;
+      worker->is_aside.store(is_stalled);
+      auto& aside = aside_.at(static_cast<std::size_t>(worker->lane));
+      is_stalled ? ++aside : --aside;
+      scheduler_.set_down(worker->lane, is_stalled);
+    }
+    watch_changed_.wait_for(watch_mutex_, look_every_ns);
+  }
+}
+
+void Lanes::fail_for(BatchClass lane) noexcept {
+  for (;;) {
+    const TileScheduler::Taken taken = scheduler_.take(lane, true, kNever);
+    if (taken.wake == TileScheduler::Wake::kStop) return;
+    for (Item& item : taken.tile.items) {
+      if (scheduler_.begin_item(*taken.tile.batch, item)) {
+        scheduler_.end_item(*taken.tile.batch, item, Status{kDown});
+      }
+    }
+    scheduler_.finish(taken.tile);
+  }
+}
+
+Status Lanes::stop(std::uint64_t deadline_ns) noexcept {
+  for (const auto& worker : workers_) {
+    if (worker->staged != nullptr) worker->staged->stop();
+  }
+  return scheduler_.stop(deadline_ns);
+}
+
+void Lanes::append_report(Report& report) const {
+  scheduler_.append_report(report);
+  report.counters.push_back({"bytes_loading", budget_.taken()});
+  const MutexLock lock{watch_mutex_};
+  for (std::size_t i = 0; i < kBatchClassCount; ++i) {
+    const std::uint32_t hung = aside_.at(i) + abandoned_.at(i)->load();
+    if (hung == 0) continue;
+    const bool is_down = hung >= store_->options().workers.at(i);
+    report.health = std::max(report.health, is_down ? Health::kDown : Health::kDegraded);
+    report.reasons.push_back(std::to_string(hung) + " " + kLaneNames.at(i) +
+                             " calls into the file system have not ended" +
+                             (is_down ? "; everything for them fails at once" : ""));
+  }
+}
+
+}  // namespace larder::fs

@@ -1,0 +1,123 @@
+#include "larder/connectors/fs/loader.h"
+
+#include <new>
+#include <utility>
+
+#include "larder/base/logging.h"
+
+namespace larder::fs {
+namespace {
+
+constexpr std::size_t kDoneAtOnce = 16;
+
+CallOptions options_of(const Batch& batch) noexcept {
+  return {batch.deadline_ns, batch.set_mode, batch.allow_shorter};
+}
+
+}  // namespace
+
+Loader::Loader(FileStore& store, TileScheduler& scheduler, ByteBudget& budget, bool has_ring)
+    : store_(store), scheduler_(scheduler), budget_(budget) {
+  if (!has_ring) return;
+  auto ring = io::FileRing::create(kFlightsMax, store.facts().alignment);
+  if (!ring) {
+    log(LogLevel::kWarning, "fs", "reads go without io_uring: " + ring.error().to_string());
+    return;
+  }
+  ring_ = std::move(*ring);
+  flights_.resize(kFlightsMax);
+  for (Flight& flight : flights_) free_.push_back(&flight);
+}
+
+Loader::~Loader() = default;
+
+void Loader::begin(const Batch& batch, Item& item, std::uint64_t bytes) noexcept {
+  bool is_in_flight = false;
+  Status status;
+  try {
+    status = ring_ == nullptr ? store_.get(item, options_of(batch), staging_)
+                              : begin_read(batch, item, bytes, is_in_flight);
+  } catch (const std::bad_alloc&) {
+    status = Error{ErrorCode::kResourceExhausted, "fs", "the process has no memory left"};
+  } catch (...) {
+    status = Error{ErrorCode::kInternal, "fs", "an unknown exception"};
+  }
+  if (is_in_flight) return;
+  if (ring_ != nullptr) store_.note_get(item, status);
+  end_item(batch, item, status, bytes);
+}
+
+Status Loader::begin_read(const Batch& batch, Item& item, std::uint64_t bytes,
+                          bool& is_in_flight) {
+  LARDER_ASSIGN(std::optional<FileStore::OpenValue> value,
+                store_.open_value(item, options_of(batch)));
+  if (!value) return {};
+  Flight& flight = *free_.back();
+  flight.value = std::move(*value);
+  flight.transfer.emplace(item.value, item.value_bytes, flight.value.alignment);
+  if (flight.transfer->straight_bytes() == 0) {
+    flight.item = &item;
+    return end_read(flight);
+  }
+  free_.pop_back();
+  flight.item = &item;
+  flight.bytes = bytes;
+  flight.request = {};
+  flight.request.user_data = &flight;
+  flight.transfer->make_straight_read(flight.value.fd.get(), flight.request);
+  is_in_flight = true;
+  ring_->submit(flight.request);
+  return {};
+}
+
+void Loader::reap(const Batch& batch) noexcept {
+  std::array<io::Request*, kDoneAtOnce> done{};
+  end(batch, std::span{done}.first(ring_->reap(done)));
+}
+
+void Loader::wait(const Batch& batch) noexcept {
+  std::array<io::Request*, kDoneAtOnce> done{};
+  end(batch, std::span{done}.first(ring_->wait(done)));
+}
+
+void Loader::end(const Batch& batch, std::span<io::Request*> done) noexcept {
+  for (io::Request* const request : done) {
+    Flight& flight = *static_cast<Flight*>(request->user_data);
+    Item& item = *flight.item;
+    Status status;
+    try {
+      status = end_read(flight);
+    } catch (...) {
+      status = Error{ErrorCode::kResourceExhausted, "fs", "the process has no memory left"};
+    }
+    flight.value.fd.reset();
+    const std::uint64_t bytes = flight.bytes;
+    free_.push_back(&flight);
+    store_.note_get(item, status);
+    end_item(batch, item, status, bytes);
+  }
+}
+
+/// After the straight part, if there is one.
+Status Loader::end_read(Flight& flight) {
+  Status read = flight.transfer->straight_bytes() == 0
+                    ? Status{}
+                    : flight.transfer->check_straight(flight.request);
+  if (read) {
+    read = flight.transfer->read_rest(flight.value.fd.get(), staging_, store_.counters());
+  }
+  if (!read && store_.falls_back(flight.value, read.error())) {
+    ValueTransfer buffered{flight.item->value, flight.item->value_bytes, io::Alignment{}};
+    read = buffered.read_straight(flight.value.fd.get());
+  }
+  if (read) read = store_.finish_get(*flight.item, flight.value);
+  return read;
+}
+
+void Loader::end_item(const Batch& batch, Item& item, const Status& status,
+                      std::uint64_t bytes) noexcept {
+  budget_.give_back(bytes);
+  scheduler_.end_item(batch, item, status);
+}
+
+}  // namespace larder::fs

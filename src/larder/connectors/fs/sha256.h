@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+
+namespace larder::fs {
+
+/// SHA-256 (FIPS 180-4) in 64 lower-case hexadecimal digits. For names that nobody can make two
+/// keys share; too slow for values. Any thread.
+std::string sha256_hex(std::span<const std::byte> data);
+
+}  // namespace larder::fs
