@@ -40,10 +40,10 @@ bool damage(Connector& connector, std::string_view key) {
 }
 
 Subject fs_subject(std::string name, const PlaceMaker& place, const char* io,
-                   const std::string& parameters) {
-  const auto open_with = [place, io, parameters](const std::string& more, bool is_fresh) -> Open {
-    return [place, io, spec = parameters + more,
-            is_fresh]() -> SetupResult<std::unique_ptr<Connector>> {
+                   const std::string& parameters, std::string small = "") {
+  if (small.empty()) small = parameters + "&capacity=1MiB&min_free=0&exclusive=yes";
+  const auto open_with = [place, io](const std::string& spec, bool is_fresh) -> Open {
+    return [place, io, spec, is_fresh]() -> SetupResult<std::unique_ptr<Connector>> {
       LARDER_ASSIGN(const std::shared_ptr<Place> at, place());
       const auto path_of = [&](int store) { return at->path + "/files-" + std::to_string(store); };
       if (is_fresh) {
@@ -59,10 +59,10 @@ Subject fs_subject(std::string name, const PlaceMaker& place, const char* io,
   };
   Subject subject;
   subject.name = std::move(name);
-  subject.open = open_with("", true);
-  subject.reopen = open_with("", false);
-  subject.open_small = open_with("&capacity=1MiB&min_free=0&exclusive=yes", true);
-  subject.open_limited = open_with("&batches_max=" + std::to_string(kLimitedBatches) +
+  subject.open = open_with(parameters, true);
+  subject.reopen = open_with(parameters, false);
+  subject.open_small = open_with(small, true);
+  subject.open_limited = open_with(parameters + "&batches_max=" + std::to_string(kLimitedBatches) +
                                        "&in_flight=" + std::to_string(kLimitedBytes),
                                    true);
   return subject;
@@ -84,8 +84,8 @@ std::vector<Subject> fs_subjects() {
     subjects.push_back(
         fs_subject("fs_xfs_direct_4k", xfs, nullptr, "use_odirect=yes&relative_tmp_dir=tmp/new"));
     subjects.push_back(fs_subject("fs_tmpfs", once(tmpfs_place), nullptr, "num_workers=2"));
-    subjects.push_back(
-        fs_subject("fs_capacity", temporary, nullptr, "max_capacity_gb=0.5&min_free=0"));
+    subjects.push_back(fs_subject("fs_capacity", temporary, nullptr, "max_capacity_gb=0.5&min_free=0",
+                                  "max_capacity_gb=0.001&min_free=0"));
     subjects.push_back(fs_subject("fs_shards", temporary, nullptr, "sharded_dirs=yes"));
   }
   subjects.push_back(fs_subject("fs_threads", temporary, "threads", "use_odirect=yes"));

@@ -1,4 +1,5 @@
 #include <array>
+#include <charconv>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -128,14 +129,18 @@ SetupError invalid(const std::string& text) {
 SetupResult<std::uint64_t> parse_capacity(const Parameters& parameters) {
   const std::uint64_t bytes = parameters.bytes("capacity");
   const std::string& text = parameters.text("max_capacity_gb");
-  const auto gib = parse_bytes(text + "GiB");
-  if (!gib) {
-    return invalid("max_capacity_gb is '" + text + "'; it must be a number of GiB, as in 0.5 or 200");
+  constexpr double kGib = 1 << 30;
+  constexpr double kMost = 1 << 30;  // An EiB.
+  double gib = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), gib);
+  if (error != std::errc{} || end != text.data() + text.size() || !(gib >= 0 && gib <= kMost)) {
+    return invalid("max_capacity_gb is '" + text +
+                   "'; it must be a number of GiB, as in 0.5 or 200");
   }
-  if (bytes != 0 && *gib != 0) {
+  if (bytes != 0 && gib > 0) {
     return invalid("both capacity and max_capacity_gb are given; leave one out");
   }
-  return bytes + *gib;
+  return bytes + static_cast<std::uint64_t>(gib * kGib);
 }
 
 SetupResult<std::string> parse_temporary_folder(const std::string& text) {

@@ -46,7 +46,7 @@ Lanes::Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
       has_ring_(has_ring),
       scheduler_(scheduler_options(store_->options())),
       budget_(store_->options().load_bytes_max) {
-  for (auto& count : abandoned_) count = std::make_shared<std::atomic<std::uint32_t>>(0);
+  for (auto& count : abandoned_) count = std::make_shared<Abandoned>();
 }
 
 Lanes::~Lanes() {
@@ -189,10 +189,14 @@ void Lanes::fail_for(BatchClass lane) noexcept {
 }
 
 Status Lanes::stop(std::uint64_t deadline_ns) noexcept {
+  // Staged calls may be left behind, but not while there is hope that they end.
+  const std::uint64_t until_ns = std::min(deadline_ns, now_ns() + store_->options().stall_ns);
   for (const auto& worker : workers_) {
-    if (worker->staged != nullptr) worker->staged->stop();
+    if (worker->staged != nullptr) worker->staged->stop(until_ns);
   }
-  return scheduler_.stop(deadline_ns);
+  LARDER_TRY(scheduler_.stop(deadline_ns));
+  for (const auto& abandoned : abandoned_) abandoned->wait_empty(until_ns);
+  return {};
 }
 
 void Lanes::append_report(Report& report) const {
@@ -200,7 +204,7 @@ void Lanes::append_report(Report& report) const {
   report.counters.push_back({"bytes_loading", budget_.taken()});
   const MutexLock lock{watch_mutex_};
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
-    const std::uint32_t hung = aside_.at(i) + abandoned_.at(i)->load();
+    const std::size_t hung = aside_.at(i) + abandoned_.at(i)->count();
     if (hung == 0) continue;
     const bool is_down = hung >= store_->options().workers.at(i);
     report.health = std::max(report.health, is_down ? Health::kDown : Health::kDegraded);

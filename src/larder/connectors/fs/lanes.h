@@ -69,7 +69,7 @@ class Lanes {
   const bool has_ring_;
   TileScheduler scheduler_;
   ByteBudget budget_;
-  std::array<std::shared_ptr<std::atomic<std::uint32_t>>, kBatchClassCount> abandoned_;
+  std::array<std::shared_ptr<Abandoned>, kBatchClassCount> abandoned_;
   std::vector<std::unique_ptr<Worker>> workers_;
   mutable Mutex watch_mutex_;
   CondVar watch_changed_;

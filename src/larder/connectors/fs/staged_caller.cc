@@ -12,6 +12,9 @@ namespace larder::fs {
 namespace {
 
 constexpr std::size_t kPageBytes = 4096;
+constexpr Error kStopped{ErrorCode::kCancelled, "fs", "the connector was stopped"};
+constexpr Error kLate{ErrorCode::kDeadlineExceeded, "fs", "the file system is late"};
+constexpr Error kNoAnswer{ErrorCode::kUnavailable, "fs", "the file system does not answer"};
 
 void copy_in(std::span<const Slice> slices, std::byte* to) noexcept {
   for (const Slice& slice : slices) {
@@ -56,6 +59,50 @@ Status run(FileStore& store, Op op, Item& item, const CallOptions& options,
 
 }  // namespace
 
+void Abandoned::add(std::uint64_t since_ns) {
+  const MutexLock lock{mutex_};
+  since_ns_.insert(since_ns);
+}
+
+void Abandoned::remove(std::uint64_t since_ns) {
+  const MutexLock lock{mutex_};
+  since_ns_.erase(since_ns_.find(since_ns));
+  changed_.notify_all();
+}
+
+void Abandoned::wake() {
+  const MutexLock lock{mutex_};
+  changed_.notify_all();
+}
+
+std::size_t Abandoned::count() const {
+  const MutexLock lock{mutex_};
+  return since_ns_.size();
+}
+
+void Abandoned::wait_empty(std::uint64_t until_ns) {
+  const MutexLock lock{mutex_};
+  while (!since_ns_.empty()) {
+    const std::uint64_t now_ns = RealClock::instance().now_ns();
+    if (now_ns >= until_ns) return;
+    changed_.wait_for(mutex_, until_ns - now_ns);
+  }
+}
+
+Status Abandoned::wait_below(std::size_t max, std::uint64_t stall_ns, std::uint64_t deadline_ns,
+                             const std::atomic<bool>& is_stopping) {
+  const MutexLock lock{mutex_};
+  while (since_ns_.size() >= max) {
+    if (is_stopping.load()) return kStopped;
+    const std::uint64_t now_ns = RealClock::instance().now_ns();
+    const std::uint64_t down_ns = *since_ns_.begin() + stall_ns;
+    if (now_ns >= down_ns) return kNoAnswer;
+    if (now_ns >= deadline_ns) return kLate;
+    changed_.wait_for(mutex_, std::min(down_ns, deadline_ns) - now_ns);
+  }
+  return is_stopping.load() ? Status{kStopped} : Status{};
+}
+
 /// Shared by the caller and the helper's thread. Between kWorking and kDone the task is the
 /// helper's, otherwise the caller's.
 struct StagedCaller::Helper {
@@ -63,7 +110,7 @@ struct StagedCaller::Helper {
 
   explicit Helper(std::shared_ptr<FileStore> kept) : store(std::move(kept)) {}
 
-  void work(std::atomic<std::uint32_t>& abandoned) {
+  void work(Abandoned& abandoned) {
     for (;;) {
       {
         const MutexLock lock{mutex};
@@ -75,7 +122,7 @@ struct StagedCaller::Helper {
       status = run(*store, op, item, options, staging);
       const MutexLock lock{mutex};
       if (state == State::kAbandoned) {
-        abandoned.fetch_sub(1);
+        abandoned.remove(begun_ns);
         return;
       }
       state = State::kDone;
@@ -89,6 +136,7 @@ struct StagedCaller::Helper {
   State state LARDER_GUARDED_BY(mutex) = State::kIdle;
 
   // The task.
+  std::uint64_t begun_ns = 0;
   Op op = Op::kGet;
   std::string key;
   AlignedBuffer buffer;
@@ -100,8 +148,7 @@ struct StagedCaller::Helper {
 };
 
 StagedCaller::StagedCaller(std::shared_ptr<FileStore> store,
-                           std::shared_ptr<std::atomic<std::uint32_t>> abandoned,
-                           std::uint32_t abandoned_max)
+                           std::shared_ptr<Abandoned> abandoned, std::size_t abandoned_max)
     : store_(std::move(store)), abandoned_(std::move(abandoned)), abandoned_max_(abandoned_max) {}
 
 StagedCaller::~StagedCaller() {
@@ -112,9 +159,8 @@ StagedCaller::~StagedCaller() {
 }
 
 Status StagedCaller::call(Op op, Item& item, const CallOptions& options) {
-  if (abandoned_->load() >= abandoned_max_) {
-    return Error{ErrorCode::kUnavailable, "fs", "the file system does not answer"};
-  }
+  LARDER_TRY(abandoned_->wait_below(abandoned_max_, store_->options().stall_ns,
+                                    options.deadline_ns, is_stopping_));
   if (helper_ == nullptr) LARDER_TRY(start_helper());
   LARDER_TRY(prepare(op, item, options));
   LARDER_TRY(wait(options));
@@ -155,6 +201,7 @@ Status StagedCaller::prepare(Op op, const Item& item, const CallOptions& options
       FsCounters::add(store_->counters().bytes_staged, bytes);
     }
   }
+  helper.begun_ns = RealClock::instance().now_ns();
   const MutexLock lock{helper.mutex};
   helper.state = Helper::State::kWorking;
   helper.changed.notify_all();
@@ -176,18 +223,17 @@ Status StagedCaller::wait(const CallOptions& options) {
         return {};
       }
       const std::uint64_t now_ns = RealClock::instance().now_ns();
-      if (is_stopping_.load()) {
-        error = {ErrorCode::kCancelled, "fs", "the connector was stopped"};
+      const std::uint64_t stop_ns = stop_until_ns_.load();
+      if (now_ns >= stop_ns) {
+        error = kStopped;
       } else if (now_ns >= until_ns) {
-        error = has_deadline
-                    ? Error{ErrorCode::kDeadlineExceeded, "fs", "the file system is late"}
-                    : Error{ErrorCode::kUnavailable, "fs", "the file system does not answer"};
+        error = has_deadline ? kLate : kNoAnswer;
       } else {
-        helper.changed.wait_for(helper.mutex, until_ns - now_ns);
+        helper.changed.wait_for(helper.mutex, std::min(until_ns, stop_ns) - now_ns);
         continue;
       }
       helper.state = Helper::State::kAbandoned;
-      abandoned_->fetch_add(1);
+      abandoned_->add(helper.begun_ns);
       break;
     }
   }
@@ -214,8 +260,10 @@ Status StagedCaller::take_over(Op op, Item& item) {
   return helper_->status;
 }
 
-void StagedCaller::stop() noexcept {
+void StagedCaller::stop(std::uint64_t until_ns) noexcept {
+  stop_until_ns_.store(until_ns);
   is_stopping_.store(true);
+  abandoned_->wake();
   const MutexLock lock{mutex_};
   if (helper_ == nullptr) return;
   const MutexLock helper_lock{helper_->mutex};

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "larder/base/aligned_buffer.h"
@@ -12,6 +13,27 @@
 
 namespace larder::fs {
 
+/// The helpers of a lane that were left with a call that has not ended. Any thread.
+class Abandoned {
+ public:
+  void add(std::uint64_t since_ns) LARDER_EXCLUDES(mutex_);
+  void remove(std::uint64_t since_ns) LARDER_EXCLUDES(mutex_);
+  /// Ends a wait_below(), as a stop of its caller does.
+  void wake() LARDER_EXCLUDES(mutex_);
+  std::size_t count() const LARDER_EXCLUDES(mutex_);
+  /// Waits until there are none, but not beyond `until_ns`.
+  void wait_empty(std::uint64_t until_ns) LARDER_EXCLUDES(mutex_);
+  /// Waits until there are fewer than `max`. kUnavailable when the oldest has not ended for
+  /// `stall_ns`: the file system does not answer.
+  Status wait_below(std::size_t max, std::uint64_t stall_ns, std::uint64_t deadline_ns,
+                    const std::atomic<bool>& is_stopping) LARDER_EXCLUDES(mutex_);
+
+ private:
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::multiset<std::uint64_t> since_ns_ LARDER_GUARDED_BY(mutex_);
+};
+
 /// Calls into a file system that may hang, for one worker: each runs in a helper thread, on memory
 /// of larder's own, and is waited for no longer than its deadline. Then the caller goes on; the
 /// call, its memory and its thread are left to themselves until the file system answers.
@@ -20,17 +42,17 @@ namespace larder::fs {
 /// one, but stop(). Cost: one copy of every value, counted as staged; two thread switches.
 class StagedCaller {
  public:
-  /// `abandoned` counts the helpers that were left, over all callers of a lane; when there are
-  /// `abandoned_max`, calls fail at once.
-  StagedCaller(std::shared_ptr<FileStore> store,
-               std::shared_ptr<std::atomic<std::uint32_t>> abandoned, std::uint32_t abandoned_max);
+  /// No call begins while `abandoned_max` of the lane's have been left and have not ended.
+  StagedCaller(std::shared_ptr<FileStore> store, std::shared_ptr<Abandoned> abandoned,
+               std::size_t abandoned_max);
   ~StagedCaller();
   StagedCaller(const StagedCaller&) = delete;
   StagedCaller& operator=(const StagedCaller&) = delete;
 
   Status call(Op op, Item& item, const CallOptions& options);
-  /// Ends a call that is waited for, and all later ones, as cancelled. Any thread.
-  void stop() noexcept LARDER_EXCLUDES(mutex_);
+  /// Begins no more calls, and waits for the present one no longer than `until_ns`: both end as
+  /// cancelled. Any thread.
+  void stop(std::uint64_t until_ns) noexcept LARDER_EXCLUDES(mutex_);
 
  private:
   struct Helper;
@@ -42,9 +64,10 @@ class StagedCaller {
   void abandon() noexcept;
 
   const std::shared_ptr<FileStore> store_;
-  const std::shared_ptr<std::atomic<std::uint32_t>> abandoned_;
-  const std::uint32_t abandoned_max_;
+  const std::shared_ptr<Abandoned> abandoned_;
+  const std::size_t abandoned_max_;
   std::atomic<bool> is_stopping_ = false;
+  std::atomic<std::uint64_t> stop_until_ns_ = kNever;
   Mutex mutex_;  ///< Of helper_, for stop(); the caller's thread alone changes it.
   std::shared_ptr<Helper> helper_;
   Thread thread_;
