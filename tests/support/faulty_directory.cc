@@ -52,6 +52,8 @@ std::uint32_t operation_of(std::uint32_t opcode) {
     case FUSE_FALLOCATE:
       return kAllocates;
     case FUSE_CREATE:
+    case FUSE_RENAME:
+    case FUSE_RENAME2:
       return kCreates;
     case FUSE_UNLINK:
       return kRemoves;
@@ -131,6 +133,7 @@ class FaultyDirectory::Server {
   void read(const Request& request);
   void write(const Request& request);
   void set_attributes(const Request& request);
+  void rename(const Request& request, std::size_t head_bytes, std::uint32_t flags);
   void space(const Request& request);
   void list(const Request& request);
   bool attributes(std::uint64_t node, fuse_attr& out);
@@ -298,6 +301,10 @@ void FaultyDirectory::Server::answer(const Request& request) {
     }
     case FUSE_UNLINK:
       return reply_status(request, ::unlinkat(root_.get(), request.name().c_str(), 0));
+    case FUSE_RENAME:
+      return rename(request, sizeof(fuse_rename_in), 0);
+    case FUSE_RENAME2:
+      return rename(request, sizeof(fuse_rename2_in), request.as<fuse_rename2_in>().flags);
     case FUSE_STATFS:
       return space(request);
     case FUSE_READDIR:
@@ -384,6 +391,14 @@ void FaultyDirectory::Server::create(const Request& request) {
   }
   out.open.open_flags = FOPEN_DIRECT_IO;
   reply_with(request, out);
+}
+
+/// A file's node goes by its inode, which stays.
+void FaultyDirectory::Server::rename(const Request& request, std::size_t head_bytes,
+                                     std::uint32_t flags) {
+  const std::string from = request.name(head_bytes);
+  const std::string to = request.name(head_bytes + from.size() + 1);
+  reply_status(request, ::renameat2(root_.get(), from.c_str(), root_.get(), to.c_str(), flags));
 }
 
 void FaultyDirectory::Server::read(const Request& request) {

@@ -27,8 +27,7 @@ Result<std::optional<ChecksumRecord>> read_checksum(int fd) noexcept {
   Words words{};
   const ssize_t bytes = ::fgetxattr(fd, kAttribute, words.data(), sizeof(words));
   if (bytes == static_cast<ssize_t>(sizeof(words))) {
-    return std::optional{
-        ChecksumRecord{le64toh(words[0]), {le64toh(words[1]), le64toh(words[2])}}};
+    return std::optional{ChecksumRecord{le64toh(words[0]), {le64toh(words[1]), le64toh(words[2])}}};
   }
   if (bytes >= 0 || errno == ENODATA || errno == ERANGE) return std::optional<ChecksumRecord>{};
   return Error::from_errno(errno, "fs", "reading a checksum");

@@ -22,16 +22,16 @@ struct FsCounters {
   Total evictions = 0;
   Total bytes_loaded = 0;
   Total bytes_stored = 0;
-  Total bytes_staged = 0;        ///< Copied, because direct I/O or staging asked for it.
-  Total corruptions = 0;         ///< Values whose checksum does not fit, or is not there.
-  Total files_wrong_size = 0;    ///< Files shorter or longer than what was asked for.
-  Total files_not_regular = 0;   ///< Links, directories, ... where a value should be.
-  Total files_repaired = 0;      ///< Such ones that a store replaced.
-  Total legacy_hits = 0;         ///< Loads and lookups that found the legacy name.
-  Total temporaries_swept = 0;   ///< Left over by writers that died.
-  Total direct_fallbacks = 0;    ///< Transfers that O_DIRECT refused.
-  Total directory_returns = 0;   ///< The base directory was made, or opened, anew.
-  Total calls_abandoned = 0;     ///< Staged calls given up at their deadline.
+  Total bytes_staged = 0;       ///< Copied, because direct I/O or staging asked for it.
+  Total corruptions = 0;        ///< Values whose checksum does not fit, or is not there.
+  Total files_wrong_size = 0;   ///< Files shorter or longer than what was asked for.
+  Total files_not_regular = 0;  ///< Links, directories, ... where a value should be.
+  Total files_repaired = 0;     ///< Such ones that a store replaced.
+  Total legacy_hits = 0;        ///< Loads and lookups that found the legacy name.
+  Total temporaries_swept = 0;  ///< Left over by writers that died.
+  Total direct_fallbacks = 0;   ///< Transfers that O_DIRECT refused.
+  Total directory_returns = 0;  ///< The base directory was made, or opened, anew.
+  Total calls_abandoned = 0;    ///< Staged calls given up at their deadline.
 
   static void add(Total& total, std::uint64_t n = 1) noexcept {
     total.fetch_add(n, std::memory_order_relaxed);

@@ -21,9 +21,9 @@ constexpr unsigned kShardsPerLevel = 256;
 constexpr std::uint64_t kLookEveryNs = 1'000'000'000;
 
 SetupError cannot(const std::string& doing, const std::string& path, int sys_errno) {
-  return SetupError{Error::from_errno(sys_errno, "", "").code(),
-                    "fs: " + doing + " '" + path +
-                        "': " + std::generic_category().message(sys_errno)};
+  return SetupError{
+      Error::from_errno(sys_errno, "", "").code(),
+      "fs: " + doing + " '" + path + "': " + std::generic_category().message(sys_errno)};
 }
 
 std::string parent_of(const std::string& path) {
@@ -170,8 +170,8 @@ bool BasePath::reopen_locked() {
   return true;
 }
 
-Status publish_file(int temporary_fd, const std::string& from, int folder_fd,
-                    const std::string& to, bool replace) noexcept {
+Status publish_file(int temporary_fd, const std::string& from, int folder_fd, const std::string& to,
+                    bool replace) noexcept {
   if (!replace) {
     if (::renameat2(temporary_fd, from.c_str(), folder_fd, to.c_str(), RENAME_NOREPLACE) == 0) {
       return {};

@@ -56,7 +56,8 @@ class Folder {
   UniqueFd shard_;
 };
 
-/// The base directory by its path, which may vanish and come back: then it is opened, or made, anew.
+/// The base directory by its path, which may vanish and come back: then it is opened, or made,
+/// anew.
 ///
 /// Threads: any. Cost: get() a short lock; look_again() at most one stat() a second.
 class BasePath {
@@ -73,7 +74,8 @@ class BasePath {
   bool is_missing() const noexcept { return is_missing_.load(std::memory_order_relaxed); }
 
  private:
-  BasePath(const FsOptions& options, std::shared_ptr<const Directory> directory, dev_t parent_device)
+  BasePath(const FsOptions& options, std::shared_ptr<const Directory> directory,
+           dev_t parent_device)
       : options_(options), parent_device_(parent_device), directory_(std::move(directory)) {}
   bool reopen_locked() LARDER_REQUIRES(mutex_);
 
@@ -89,8 +91,8 @@ class BasePath {
 ///
 /// Without `replace` something that is there stays: EEXIST. Where the file system has no such
 /// rename a hard link does the same, and where it has none either an ordinary rename replaces.
-Status publish_file(int temporary_fd, const std::string& from, int folder_fd,
-                    const std::string& to, bool replace) noexcept;
+Status publish_file(int temporary_fd, const std::string& from, int folder_fd, const std::string& to,
+                    bool replace) noexcept;
 
 /// The names in the base directory, or in all its shards, one after the other. Everything that is
 /// there from begin to end comes once at least. One thread at a time.

@@ -20,8 +20,8 @@ class Draft {
   static Result<Draft> create(const Directory& directory, mode_t mode, bool is_direct) {
     Draft draft{directory.temporary_fd()};
     constexpr int kFlags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW;
-    draft.fd_.reset(::openat(draft.folder_fd_, draft.name_.c_str(),
-                             kFlags | (is_direct ? O_DIRECT : 0), mode));
+    draft.fd_.reset(
+        ::openat(draft.folder_fd_, draft.name_.c_str(), kFlags | (is_direct ? O_DIRECT : 0), mode));
     if (!draft.fd_) {
       const int failed = errno;
       // Where O_DIRECT is refused, the file may have been made all the same.

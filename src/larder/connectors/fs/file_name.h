@@ -12,7 +12,8 @@ enum class NameKind : std::uint8_t {
   /// `model@0x<rank>@<group>@<hash>[@<salt>].data`, '/' in the model written as `-SEP-`: what
   /// LMCache writes for the key `model@<rank>@<group>@<hash>[@<salt>]`.
   kLmcache = 1,
-  /// `k-<key>.data` with every byte but letters, digits, '.', '_' and '-' as %XX: a key that LMCache
+  /// `k-<key>.data` with every byte but letters, digits, '.', '_' and '-' as %XX: a key that
+  /// LMCache
   /// would refuse, cut short, or keep under another key's name.
   kEscaped,
   /// `h-<SHA-256 of the key>.data`: a key whose name would be too long. The key stands beside it in

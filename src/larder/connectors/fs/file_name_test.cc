@@ -82,11 +82,26 @@ TEST(FileNameTest, LegacyNamesAreThoseOfGroupZeroAndNobodysPresentOnes) {
 }
 
 TEST(FileNameTest, WhatIsNotOursIsForeign) {
-  for (const char* name :
-       {"", ".", "..", "notes.txt", "notes.tmp", ".data", "x.data", "k-.data", "k-%2.data",
-        "k-%2f.data", "k-a b.data", "h-12.data", "h-12.key", "m@0xff.data", "m@ff@0@aa.data",
-        "m@0xff@0@aa@.data", "m@0xff@0@aa@b@c.data", "lost+found", ".larder-lock",
-        "m@0xff@0@aa.data~"}) {
+  for (const char* name : {"",
+                           ".",
+                           "..",
+                           "notes.txt",
+                           "notes.tmp",
+                           ".data",
+                           "x.data",
+                           "k-.data",
+                           "k-%2.data",
+                           "k-%2f.data",
+                           "k-a b.data",
+                           "h-12.data",
+                           "h-12.key",
+                           "m@0xff.data",
+                           "m@ff@0@aa.data",
+                           "m@0xff@0@aa@.data",
+                           "m@0xff@0@aa@b@c.data",
+                           "lost+found",
+                           ".larder-lock",
+                           "m@0xff@0@aa.data~"}) {
     EXPECT_EQ(parse_entry_name(name).kind, EntryKind::kForeign) << name;
   }
 }
@@ -110,10 +125,38 @@ TEST(FileNameTest, ShardsFollowTheChunkHash) {
 
 /// Keys near each other: built of the pieces that names are made of.
 std::string tricky_key(Random& random) {
-  static const std::vector<std::string> kPieces{
-      "@",   "@",  "@",    "/",    "-SEP-", "-SEP",  "SEP-", "-",   "0",    "0x",       ".data",
-      "k-",  "h-", ".tmp", "%",    "%40",   "%2F",   "\0"s,  "a",   "model", "000000ff", "\xff",
-      "..",  ".",  " ",    "ff00", "@0@",   "@0x0@", "@@",   "A",   "aabbccddeeff0011", "\n"};
+  static const std::vector<std::string> kPieces{"@",
+                                                "@",
+                                                "@",
+                                                "/",
+                                                "-SEP-",
+                                                "-SEP",
+                                                "SEP-",
+                                                "-",
+                                                "0",
+                                                "0x",
+                                                ".data",
+                                                "k-",
+                                                "h-",
+                                                ".tmp",
+                                                "%",
+                                                "%40",
+                                                "%2F",
+                                                "\0"s,
+                                                "a",
+                                                "model",
+                                                "000000ff",
+                                                "\xff",
+                                                "..",
+                                                ".",
+                                                " ",
+                                                "ff00",
+                                                "@0@",
+                                                "@0x0@",
+                                                "@@",
+                                                "A",
+                                                "aabbccddeeff0011",
+                                                "\n"};
   std::string key;
   const std::size_t pieces = 1 + random.below(9);
   for (std::size_t i = 0; i < pieces; ++i) key += kPieces[random.below(kPieces.size())];

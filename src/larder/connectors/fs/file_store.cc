@@ -47,7 +47,8 @@ std::optional<Error> Trouble::get() const noexcept {
   return error_;
 }
 
-// ---- Finding --------------------------------------------------------------------------------------
+// ---- Finding
+// --------------------------------------------------------------------------------------
 
 FileStore::Found FileStore::found_of(const struct stat& status) noexcept {
   constexpr std::uint64_t kStatBlock = 512;
@@ -132,7 +133,8 @@ Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::str
   return UniqueFd{};
 }
 
-// ---- Get -----------------------------------------------------------------------------------------
+// ---- Get
+// -----------------------------------------------------------------------------------------
 
 Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
                                                                   const CallOptions& options) {
@@ -249,7 +251,8 @@ void FileStore::mark_used(const std::string& name, int folder_fd, int fd,
   }
 }
 
-// ---- Exists, Touch, Delete -------------------------------------------------------------------------
+// ---- Exists, Touch, Delete
+// -------------------------------------------------------------------------
 
 Status FileStore::exists(Item& item) {
   Found found;

@@ -27,7 +27,7 @@ namespace larder::fs {
 
 /// What the file system under the base directory can do; found out at opening.
 struct FileSystemFacts {
-  std::string name;        ///< "ext4", "nfs", ...
+  std::string name;  ///< "ext4", "nfs", ...
   bool is_network = false;
   bool is_direct = false;  ///< O_DIRECT was asked for and works.
   std::string no_direct_why;
@@ -40,7 +40,8 @@ class Trouble {
  public:
   void note(const Error& error) noexcept LARDER_EXCLUDES(mutex_);
   void clear() noexcept {
-    if (is_there_.load(std::memory_order_relaxed)) is_there_.store(false, std::memory_order_relaxed);
+    if (is_there_.load(std::memory_order_relaxed))
+      is_there_.store(false, std::memory_order_relaxed);
   }
   std::optional<Error> get() const noexcept LARDER_EXCLUDES(mutex_);
 
@@ -55,8 +56,8 @@ class Trouble {
 ///
 /// A store writes a file under a name that nobody else uses and then gives it its name in one step:
 /// a reader, in whichever process, sees no file or a whole one. What is found instead of a whole
-/// regular file (a link, a directory, nothing in it) is no value, and is replaced by the next store.
-/// Ownership: the open directory; nothing of an item after a call. Threads: any.
+/// regular file (a link, a directory, nothing in it) is no value, and is replaced by the next
+/// store. Ownership: the open directory; nothing of an item after a call. Threads: any.
 class FileStore {
  public:
   static SetupResult<std::unique_ptr<FileStore>> open(const FsOptions& options);

@@ -30,7 +30,8 @@ FileSystemFacts facts_of(const Directory& directory, const FsOptions& options) {
     facts.name = io::file_system_name(static_cast<std::uint64_t>(status.f_type));
     if (status.f_bsize > 0) facts.block_bytes = static_cast<std::uint64_t>(status.f_bsize);
   }
-  facts.is_network = std::ranges::find(kNetworkFileSystems, facts.name) != kNetworkFileSystems.end();
+  facts.is_network =
+      std::ranges::find(kNetworkFileSystems, facts.name) != kNetworkFileSystems.end();
   if (options.use_direct) {
     const io::DirectIoSupport support = io::probe_direct_io(directory.temporary_fd());
     facts.is_direct = support.is_supported;
@@ -51,8 +52,8 @@ SetupStatus check_attributes(const Directory& directory, const std::string& path
 }
 
 SetupResult<UniqueFd> lock_directory(const Directory& directory, const std::string& path) {
-  UniqueFd fd{::openat(directory.base_fd(), kLockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
-                       0600)};
+  UniqueFd fd{
+      ::openat(directory.base_fd(), kLockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!fd) {
     return SetupError{ErrorCode::kIo, "fs: making '" + path + "/" + kLockName +
                                           "': " + std::generic_category().message(errno)};

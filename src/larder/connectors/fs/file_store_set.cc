@@ -92,8 +92,7 @@ Status FileStore::write_value(const Directory& directory, Item& item, const File
 
 /// `reserved` becomes 0 when it went into the inventory.
 Status FileStore::write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                                    bool replace, std::uint64_t& reserved,
-                                    StagingBuffer& staging) {
+                                    bool replace, std::uint64_t& reserved, StagingBuffer& staging) {
   const std::uint64_t value_bytes = bytes_of(item.value);
   bool is_direct = facts_.is_direct && value_bytes >= facts_.alignment.offset;
   LARDER_ASSIGN(Draft draft, create_draft(directory, is_direct));
@@ -107,8 +106,7 @@ Status FileStore::write_and_publish(const Directory& directory, Item& item, cons
   item.existed = stored.existed;
   if (stored.existed) return {};
   const bool is_hashed = name.kind == NameKind::kHashed;
-  const std::uint64_t bytes =
-      found_of(status).blocks_bytes + (is_hashed ? facts_.block_bytes : 0);
+  const std::uint64_t bytes = found_of(status).blocks_bytes + (is_hashed ? facts_.block_bytes : 0);
   inventory_.stored(name.text, reserved, bytes, stored.replaced_bytes);
   reserved = 0;
   return {};
@@ -147,8 +145,8 @@ Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBu
   }
   LARDER_TRY(std::move(written));
   if (options_.checksum == Checksum::kXattr) {
-    LARDER_TRY(write_checksum(
-        draft.fd(), {value_bytes, checksum_of(item.key, item.value, value_bytes)}));
+    LARDER_TRY(
+        write_checksum(draft.fd(), {value_bytes, checksum_of(item.key, item.value, value_bytes)}));
   }
   if (options_.fsync != Fsync::kNone && ::fsync(draft.fd()) != 0) {
     return Error::from_errno(errno, kWhere, "syncing a file");
@@ -166,8 +164,7 @@ Status FileStore::make_way(int folder_fd, const std::string& name) noexcept {
 }
 
 Result<FileStore::Stored> FileStore::publish(const Directory& directory, Draft& draft,
-                                             const FileName& name, const Item& item,
-                                             bool replace) {
+                                             const FileName& name, const Item& item, bool replace) {
   LARDER_ASSIGN(const Folder folder, Folder::find(directory, name.text, options_, true));
   Stored stored;
   for (int tries = 0;; ++tries) {
@@ -222,7 +219,8 @@ Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, con
   return draft.publish(folder_fd, key_file, true);
 }
 
-// ---- Room ----------------------------------------------------------------------------------------
+// ---- Room
+// ----------------------------------------------------------------------------------------
 
 Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64_t value_bytes) {
   if (!inventory_.is_tracking()) return 0;

@@ -11,9 +11,8 @@ namespace larder::fs {
 SetupResult<std::unique_ptr<Connector>> FsConnector::open(const FsOptions& options) {
   LARDER_ASSIGN(const io::RingChoice choice, io::choose_ring());
   LARDER_ASSIGN(std::shared_ptr<FileStore> store, FileStore::open(options));
-  const bool is_staged =
-      options.staged == Staged::kYes ||
-      (options.staged == Staged::kAuto && store->facts().is_network);
+  const bool is_staged = options.staged == Staged::kYes ||
+                         (options.staged == Staged::kAuto && store->facts().is_network);
   if (!choice.why_not.empty() && !is_staged) {
     log(LogLevel::kWarning, "fs", choice.why_not + "; loads are as deep as there are workers");
   }
@@ -26,8 +25,8 @@ SetupResult<std::unique_ptr<Connector>> FsConnector::open(const FsOptions& optio
   return std::unique_ptr<Connector>{std::move(made)};
 }
 
-FsConnector::FsConnector(std::shared_ptr<FileStore> store, std::string degraded_why,
-                         bool is_staged, bool has_ring)
+FsConnector::FsConnector(std::shared_ptr<FileStore> store, std::string degraded_why, bool is_staged,
+                         bool has_ring)
     : store_(std::move(store)),
       degraded_why_(std::move(degraded_why)),
       is_staged_(is_staged),

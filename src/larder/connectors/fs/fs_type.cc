@@ -30,8 +30,9 @@ constexpr std::array kParameters{
               .example = "lookup:2,load:8,store:16"},
     Parameter{.name = "relative_tmp_dir",
               .default_text = "",
-              .help = "A folder below base_path, on the same file system, in which files are written "
-                      "before they get their names; without it they stand beside the others."},
+              .help =
+                  "A folder below base_path, on the same file system, in which files are written "
+                  "before they get their names; without it they stand beside the others."},
     Parameter{.name = "use_odirect",
               .kind = ParameterKind::kBool,
               .default_text = "no",
@@ -60,8 +61,9 @@ constexpr std::array kParameters{
     Parameter{.name = "min_free",
               .kind = ParameterKind::kBytes,
               .default_text = "1GiB",
-              .help = "With a capacity: free space to leave on the file system. Old files make room "
-                      "for it; when there are none a store is refused."},
+              .help =
+                  "With a capacity: free space to leave on the file system. Old files make room "
+                  "for it; when there are none a store is refused."},
     Parameter{.name = "exclusive",
               .kind = ParameterKind::kBool,
               .default_text = "no",
@@ -76,8 +78,9 @@ constexpr std::array kParameters{
               .kind = ParameterKind::kChoice,
               .default_text = "none",
               .choices = "none|xattr",
-              .help = "xattr: every file carries a checksum as an extended attribute, and a load "
-                      "proves it. Files without one (LMCache's) fail to load, and are stored again."},
+              .help =
+                  "xattr: every file carries a checksum as an extended attribute, and a load "
+                  "proves it. Files without one (LMCache's) fail to load, and are stored again."},
     Parameter{.name = "sharded_dirs",
               .kind = ParameterKind::kBool,
               .default_text = "no",
@@ -87,8 +90,9 @@ constexpr std::array kParameters{
               .kind = ParameterKind::kChoice,
               .default_text = "auto",
               .choices = "auto|yes|no",
-              .help = "Read and write through larder's own memory, so that a file system that hangs "
-                      "keeps nobody beyond a deadline; costs a copy. auto: on network file systems."},
+              .help =
+                  "Read and write through larder's own memory, so that a file system that hangs "
+                  "keeps nobody beyond a deadline; costs a copy. auto: on network file systems."},
     Parameter{.name = "mode",
               .default_text = "0600",
               .help = "Of the files, in octal; who may read or write them may list the folders.",
@@ -177,13 +181,13 @@ SetupResult<std::array<std::uint32_t, kBatchClassCount>> parse_lanes(std::int64_
     const std::string_view part = rest.substr(0, end);
     rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
     const std::size_t colon = part.find(':');
-    const auto count =
-        parse_integer(colon == std::string_view::npos ? "" : part.substr(colon + 1));
+    const auto count = parse_integer(colon == std::string_view::npos ? "" : part.substr(colon + 1));
     std::size_t lane = 0;
     while (lane < kNames.size() && kNames.at(lane) != part.substr(0, colon)) ++lane;
     if (lane == kNames.size() || !count || *count < 1 || *count > 1024) {
-      return invalid("lanes has '" + std::string{part} +
-                     "'; write lookup, load or store, a colon, and 1 to 1024, as in load:8,store:16");
+      return invalid(
+          "lanes has '" + std::string{part} +
+          "'; write lookup, load or store, a colon, and 1 to 1024, as in load:8,store:16");
     }
     lanes.at(lane) = static_cast<std::uint32_t>(*count);
   }
@@ -205,9 +209,10 @@ SetupResult<FsOptions> options_of(const Parameters& parameters) {
   if (options.capacity_bytes != 0) options.min_free_bytes = parameters.bytes("min_free");
   options.is_exclusive = parameters.flag("exclusive");
   const std::string& fsync = parameters.text("fsync");
-  options.fsync = fsync == "dir" ? Fsync::kDirectory : fsync == "file" ? Fsync::kFile : Fsync::kNone;
-  options.checksum =
-      parameters.text("checksum") == "xattr" ? Checksum::kXattr : Checksum::kNone;
+  options.fsync = fsync == "dir"    ? Fsync::kDirectory
+                  : fsync == "file" ? Fsync::kFile
+                                    : Fsync::kNone;
+  options.checksum = parameters.text("checksum") == "xattr" ? Checksum::kXattr : Checksum::kNone;
   options.has_shards = parameters.flag("sharded_dirs");
   const std::string& staged = parameters.text("staged");
   options.staged = staged == "yes" ? Staged::kYes : staged == "no" ? Staged::kNo : Staged::kAuto;
@@ -228,8 +233,9 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
 
 constexpr ConnectorType kType{
     .name = "fs",
-    .summary = "One file for each value in LMCache's names and format, on any file system, shared "
-               "or not.",
+    .summary =
+        "One file for each value in LMCache's names and format, on any file system, shared "
+        "or not.",
     .example = "fs:/mnt/shared/kv?use_odirect=yes",
     .location_parameter = "base_path",
     .parameters = kParameters,

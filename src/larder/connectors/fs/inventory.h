@@ -101,7 +101,7 @@ class Inventory {
   std::unordered_map<std::string, bool> changed_ LARDER_GUARDED_BY(mutex_);
   bool is_counted_ LARDER_GUARDED_BY(mutex_) = false;
   std::uint64_t keys_ LARDER_GUARDED_BY(mutex_) = 0;
-  std::uint64_t bytes_ LARDER_GUARDED_BY(mutex_) = 0;     ///< Of the entries.
+  std::uint64_t bytes_ LARDER_GUARDED_BY(mutex_) = 0;  ///< Of the entries.
   std::uint64_t leaving_bytes_ LARDER_GUARDED_BY(mutex_) = 0;
   std::uint64_t reserved_bytes_ LARDER_GUARDED_BY(mutex_) = 0;
   std::uint64_t clock_ LARDER_GUARDED_BY(mutex_) = 0;

@@ -32,7 +32,8 @@ constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 /// One walk over the directory.
 class Round {
  public:
-  Round(FileStore& store, const std::atomic<bool>& is_ending) : store_(store), is_ending_(is_ending) {}
+  Round(FileStore& store, const std::atomic<bool>& is_ending)
+      : store_(store), is_ending_(is_ending) {}
 
   /// Counts values when `counts`; sweeps in any case.
   Status run(bool counts) {
@@ -136,30 +137,33 @@ Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) 
   auto state = std::make_shared<State>(std::move(store));
   std::unique_ptr<Keeper> keeper{new Keeper{state}};
   LARDER_ASSIGN(keeper->thread_, Thread::start("larder-fs-keep", [state] {
-    for (bool is_first = true; !state->is_ending.load(); is_first = false) {
-      Round round{*state->store, state->is_ending};
-      const Status ended = round.run(is_first);
-      if (!ended) log(LogLevel::kWarning, "fs", "reading the directory: " + ended.error().to_string());
-      if (state->is_ending.load()) break;
-      if (is_first) {
-        // What could not be read is not known to be there: nothing of it is counted twice.
-        if (ended) state->store->set_has_legacy(round.has_legacy());
-        state->store->inventory().counted();
-        state->store->evict_to_capacity();
-      }
-      const MutexLock lock{state->mutex};
-      const std::uint64_t until_ns =
-          RealClock::instance().now_ns() + kSweepEverySeconds * kNsPerSecond;
-      while (!state->is_ending.load()) {
-        const std::uint64_t now_ns = RealClock::instance().now_ns();
-        if (now_ns >= until_ns) break;
-        state->changed.wait_for(state->mutex, until_ns - now_ns);
-      }
-    }
-    const MutexLock lock{state->mutex};
-    state->has_ended = true;
-    state->changed.notify_all();
-  }));
+                  for (bool is_first = true; !state->is_ending.load(); is_first = false) {
+                    Round round{*state->store, state->is_ending};
+                    const Status ended = round.run(is_first);
+                    if (!ended)
+                      log(LogLevel::kWarning, "fs",
+                          "reading the directory: " + ended.error().to_string());
+                    if (state->is_ending.load()) break;
+                    if (is_first) {
+                      // What could not be read is not known to be there: nothing of it is counted
+                      // twice.
+                      if (ended) state->store->set_has_legacy(round.has_legacy());
+                      state->store->inventory().counted();
+                      state->store->evict_to_capacity();
+                    }
+                    const MutexLock lock{state->mutex};
+                    const std::uint64_t until_ns =
+                        RealClock::instance().now_ns() + kSweepEverySeconds * kNsPerSecond;
+                    while (!state->is_ending.load()) {
+                      const std::uint64_t now_ns = RealClock::instance().now_ns();
+                      if (now_ns >= until_ns) break;
+                      state->changed.wait_for(state->mutex, until_ns - now_ns);
+                    }
+                  }
+                  const MutexLock lock{state->mutex};
+                  state->has_ended = true;
+                  state->changed.notify_all();
+                }));
   return keeper;
 }
 

@@ -70,8 +70,8 @@ Status Lanes::start() {
       LARDER_TRY(start_thread(std::string{"fs-"} + kLaneNames.at(i),
                               [this, &worker] { run_worker(worker); }));
     }
-    LARDER_TRY(start_thread(std::string{"fs-down-"} + kLaneNames.at(i),
-                            [this, lane] { fail_for(lane); }));
+    LARDER_TRY(
+        start_thread(std::string{"fs-down-"} + kLaneNames.at(i), [this, lane] { fail_for(lane); }));
   }
   LARDER_ASSIGN(Thread watching, Thread::start("fs-watch", [this] { watch(); }));
   threads_.push_back(std::move(watching));
@@ -145,7 +145,8 @@ Status Lanes::call(Worker& worker, const Batch& batch, Item& item) noexcept {
   }
 }
 
-// ---- Calls that do not end -----------------------------------------------------------------------
+// ---- Calls that do not end
+// -----------------------------------------------------------------------
 
 void Lanes::note_progress(Worker& worker, std::uint64_t now_ns) noexcept {
   worker.busy_since_ns.store(now_ns);

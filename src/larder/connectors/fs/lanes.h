@@ -21,11 +21,11 @@ namespace larder::fs {
 /// kind with its own.
 ///
 /// Opens, creates, renames and removals are calls in these threads; the reads of a load's files are
-/// the kernel's, all of a tile at once (Loader). `staged`: everything runs as a StagedCaller's call.
-/// A call that has not ended after `stall` puts its thread aside; when all of a lane are, the lane
-/// is down and everything for it fails at once, until one comes back.
-/// Ownership: shares the store. Threads: any; reap() one at a time. Its own: the workers, one
-/// watching thread, and one for each lane that fails what a lane that is down cannot do.
+/// the kernel's, all of a tile at once (Loader). `staged`: everything runs as a StagedCaller's
+/// call. A call that has not ended after `stall` puts its thread aside; when all of a lane are, the
+/// lane is down and everything for it fails at once, until one comes back. Ownership: shares the
+/// store. Threads: any; reap() one at a time. Its own: the workers, one watching thread, and one
+/// for each lane that fails what a lane that is down cannot do.
 class Lanes {
  public:
   static SetupResult<std::unique_ptr<Lanes>> create(std::shared_ptr<FileStore> store,

@@ -47,8 +47,7 @@ void Loader::begin(const Batch& batch, Item& item, std::uint64_t bytes) noexcept
   end_item(batch, item, status, bytes);
 }
 
-Status Loader::begin_read(const Batch& batch, Item& item, std::uint64_t bytes,
-                          bool& is_in_flight) {
+Status Loader::begin_read(const Batch& batch, Item& item, std::uint64_t bytes, bool& is_in_flight) {
   LARDER_ASSIGN(std::optional<FileStore::OpenValue> value,
                 store_.open_value(item, options_of(batch)));
   if (!value) return {};

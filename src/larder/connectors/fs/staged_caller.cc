@@ -147,8 +147,8 @@ struct StagedCaller::Helper {
   StagingBuffer staging;
 };
 
-StagedCaller::StagedCaller(std::shared_ptr<FileStore> store,
-                           std::shared_ptr<Abandoned> abandoned, std::size_t abandoned_max)
+StagedCaller::StagedCaller(std::shared_ptr<FileStore> store, std::shared_ptr<Abandoned> abandoned,
+                           std::size_t abandoned_max)
     : store_(std::move(store)), abandoned_(std::move(abandoned)), abandoned_max_(abandoned_max) {}
 
 StagedCaller::~StagedCaller() {
@@ -159,8 +159,8 @@ StagedCaller::~StagedCaller() {
 }
 
 Status StagedCaller::call(Op op, Item& item, const CallOptions& options) {
-  LARDER_TRY(abandoned_->wait_below(abandoned_max_, store_->options().stall_ns,
-                                    options.deadline_ns, is_stopping_));
+  LARDER_TRY(abandoned_->wait_below(abandoned_max_, store_->options().stall_ns, options.deadline_ns,
+                                    is_stopping_));
   if (helper_ == nullptr) LARDER_TRY(start_helper());
   LARDER_TRY(prepare(op, item, options));
   LARDER_TRY(wait(options));
@@ -210,9 +210,9 @@ Status StagedCaller::prepare(Op op, const Item& item, const CallOptions& options
 
 Status StagedCaller::wait(const CallOptions& options) {
   const bool has_deadline = options.deadline_ns != kNever;
-  const std::uint64_t until_ns = has_deadline ? options.deadline_ns
-                                              : RealClock::instance().now_ns() +
-                                                    store_->options().stall_ns;
+  const std::uint64_t until_ns = has_deadline
+                                     ? options.deadline_ns
+                                     : RealClock::instance().now_ns() + store_->options().stall_ns;
   Helper& helper = *helper_;
   Error error;
   {

@@ -29,8 +29,9 @@ bool fits(const iovec& buffer, const io::Alignment& alignment) {
 Result<std::span<std::byte>> StagingBuffer::get(const io::Alignment& alignment) {
   const std::size_t multiple = std::max<std::size_t>(alignment.offset, kPageBytes);
   if (buffer_.size() == 0) {
-    LARDER_ASSIGN(buffer_, AlignedBuffer::create(rounded_up(kChunkBytes, multiple),
-                                                 std::max<std::size_t>(alignment.memory, multiple)));
+    LARDER_ASSIGN(buffer_,
+                  AlignedBuffer::create(rounded_up(kChunkBytes, multiple),
+                                        std::max<std::size_t>(alignment.memory, multiple)));
   }
   return buffer_.span();
 }
@@ -94,8 +95,8 @@ Status ValueTransfer::read_rest(int fd, StagingBuffer& staging, FsCounters& coun
     const auto wanted =
         static_cast<std::size_t>(std::min<std::uint64_t>(chunk.size(), value_bytes_ - at));
     // Whole blocks; the last one ends early, with the file.
-    iovec buffer{chunk.data(), std::min<std::size_t>(
-                                   chunk.size(), rounded_up(wanted, alignment_.offset))};
+    iovec buffer{chunk.data(),
+                 std::min<std::size_t>(chunk.size(), rounded_up(wanted, alignment_.offset))};
     io::Request request;
     request.operation = io::Operation::kRead;
     request.file = static_cast<io::FileId>(fd);

@@ -1,0 +1,313 @@
+// The fs connector when the file system does what it can do.
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+
+#include "larder/connectors/fs/fs_test_support.h"
+#include "tests/support/faulty_directory.h"
+
+namespace larder::fs {
+namespace {
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+
+#define LARDER_NEEDS_MOUNT(disk) \
+  if (!(disk).is_mounted()) GTEST_SKIP() << "SKIPPED (needs root, to mount a tmpfs)"
+
+TEST(FsTroubleTest, AFullDiskIsARefusedStoreThatLeavesNothing) {
+  const SmallDisk disk{"4m"};
+  LARDER_NEEDS_MOUNT(disk);
+  OpenFs fs{disk.path()};
+  int stored = 0;
+  ErrorCode refused = ErrorCode::kNone;
+  for (int i = 0; i < 8; ++i) {
+    const auto result = fs.client->set("key-" + std::to_string(i),
+                                       value_of(static_cast<std::uint64_t>(i), 1U << 20));
+    if (result) {
+      ++stored;
+    } else {
+      refused = result.error().code();
+      EXPECT_EQ(result.error().sys_errno(), ENOSPC);
+    }
+  }
+  EXPECT_GE(stored, 3);
+  ASSERT_LT(stored, 8);
+  EXPECT_EQ(refused, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(names_in(disk.path()).size(), static_cast<std::size_t>(stored))
+      << "a temporary file stayed";
+  EXPECT_EQ(fs.connector->report().health, Health::kDegraded);
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(
+        fs.has("key-" + std::to_string(i), value_of(static_cast<std::uint64_t>(i), 1U << 20)));
+  }
+  EXPECT_TRUE(*fs.client->remove("key-0"));
+  fs.set("key-9", value_of(9, 1U << 20));
+  EXPECT_EQ(fs.connector->report().health, Health::kHealthy);
+}
+
+TEST(FsTroubleTest, WithACapacityAFullDiskMakesOldFilesGo) {
+  const SmallDisk disk{"4m"};
+  LARDER_NEEDS_MOUNT(disk);
+  OpenFs fs{disk.path(), "capacity=100MiB"};
+  write_file(disk.path() + "/others", value_of(1, 1U << 20));
+  for (int i = 0; i < 8; ++i) {
+    fs.set("key-" + std::to_string(i), value_of(static_cast<std::uint64_t>(i), 1U << 20));
+  }
+  EXPECT_TRUE(fs.has("key-7", value_of(7, 1U << 20)));
+  EXPECT_TRUE(fs.is_miss("key-0"));
+  EXPECT_EQ(content_of(disk.path() + "/others"), value_of(1, 1U << 20));
+}
+
+TEST(FsTroubleTest, FreeSpaceIsLeft) {
+  const SmallDisk disk{"8m"};
+  LARDER_NEEDS_MOUNT(disk);
+  Registry registry;
+  registry.add(connector_type());
+  auto opened = registry.open("fs:" + disk.path() + "?capacity=100MiB&min_free=4MiB");
+  ASSERT_TRUE(opened.has_value());
+  BlockingClient client{**opened};
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(client.set("key-" + std::to_string(i), value_of(1, 512U << 10)).has_value());
+    EXPECT_GE(std::filesystem::space(disk.path()).available, 4U << 20);
+  }
+  EXPECT_TRUE((*opened)->stop(kNever).has_value());
+}
+
+TEST(FsTroubleTest, AReadOnlyFileSystemServesWhatItHas) {
+  SmallDisk disk{"4m"};
+  LARDER_NEEDS_MOUNT(disk);
+  OpenFs fs{disk.path()};
+  fs.set("key", value_of(1));
+  disk.remount(true);
+  EXPECT_TRUE(fs.has("key", value_of(1)));
+  const auto stored = fs.client->set("other", value_of(2));
+  ASSERT_FALSE(stored.has_value());
+  EXPECT_EQ(stored.error().sys_errno(), EROFS);
+  EXPECT_FALSE(fs.client->remove("key").has_value());
+  EXPECT_TRUE(fs.has("key", value_of(1)));
+  disk.remount(false);
+  fs.set("other", value_of(2));
+  EXPECT_TRUE(*fs.client->remove("key"));
+}
+
+TEST(FsTroubleTest, ARemovedDirectoryIsMadeAgain) {
+  const testing::TemporaryDirectory directory;
+  const std::string base = directory.path() + "/kv";
+  OpenFs fs{base, "relative_tmp_dir=tmp"};
+  fs.set("key", value_of(1));
+  for (int round = 0; round < 3; ++round) {
+    std::filesystem::remove_all(base);
+    EXPECT_TRUE(fs.is_miss("key"));
+    fs.set("key", value_of(2));
+    EXPECT_TRUE(fs.has("key", value_of(2)));
+    EXPECT_TRUE(std::filesystem::exists(base + "/" + file_name_of("key").text));
+  }
+  std::filesystem::remove_all(base + "/tmp");
+  fs.set("other", value_of(3));
+  EXPECT_GE(fs.counter("directory_returns_total"), 4U);
+}
+
+TEST(FsTroubleTest, AReaderFindsADirectoryThatCameBack) {
+  const testing::TemporaryDirectory directory;
+  const std::string base = directory.path() + "/kv";
+  OpenFs fs{base};
+  std::filesystem::rename(base, directory.path() + "/away");
+  EXPECT_TRUE(wait_until([&] {
+    EXPECT_TRUE(fs.is_miss("key"));
+    return fs.connector->report().health == Health::kDown;
+  }));
+  std::filesystem::create_directory(base);
+  write_file(base + "/" + file_name_of("key").text, value_of(1));
+  EXPECT_TRUE(wait_until([&] { return fs.has("key", value_of(1)); }));
+  EXPECT_EQ(fs.connector->report().health, Health::kHealthy);
+}
+
+TEST(FsTroubleTest, AnUnmountedDiskIsNotWrittenBeside) {
+  const testing::TemporaryDirectory directory;
+  const std::string base = directory.path() + "/disk";
+  std::filesystem::create_directory(base);
+  if (::mount("larder-test", base.c_str(), "tmpfs", 0, "size=4m") != 0) {
+    GTEST_SKIP() << "SKIPPED (needs root, to mount a tmpfs)";
+  }
+  OpenFs fs{base + "/kv"};
+  fs.set("key", value_of(1));
+  ASSERT_EQ(::umount2(base.c_str(), MNT_DETACH), 0);
+  EXPECT_TRUE(wait_until([&] {
+    const auto size = fs.client->exists("another");
+    return size && fs.connector->report().health == Health::kDown;
+  }));
+  EXPECT_TRUE(names_in(base).empty()) << "files were written below the mount point";
+}
+
+/// Runs `body` as a user without rights in a child process; its exit status.
+int as_nobody(const std::function<bool()>& body) {
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    constexpr ::uid_t kNobody = 65534;
+    if (::setresgid(kNobody, kNobody, kNobody) != 0 ||
+        ::setresuid(kNobody, kNobody, kNobody) != 0) {
+      ::_exit(2);
+    }
+    ::_exit(body() && !::testing::Test::HasFailure() ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST(FsTroubleTest, WithoutPermissionKeysFailByThemselves) {
+  if (::getuid() != 0) GTEST_SKIP() << "SKIPPED (needs root, to become another user)";
+  const testing::TemporaryDirectory directory;
+  std::filesystem::permissions(directory.path(), std::filesystem::perms{0755});
+  const std::string base = directory.path() + "/kv";
+  std::filesystem::create_directory(base);
+  write_file(base + "/" + file_name_of("readable").text, value_of(1));
+  write_file(base + "/" + file_name_of("secret").text, value_of(2));
+  std::filesystem::permissions(base + "/" + file_name_of("readable").text,
+                               std::filesystem::perms{0644});
+  std::filesystem::permissions(base + "/" + file_name_of("secret").text,
+                               std::filesystem::perms{0600});
+  std::filesystem::permissions(base, std::filesystem::perms{0555});
+  EXPECT_EQ(as_nobody([&] {
+              OpenFs fs{base};
+              EXPECT_TRUE(fs.has("readable", value_of(1)));
+              EXPECT_EQ(fs.client->get("secret").error().sys_errno(), EACCES);
+              EXPECT_TRUE(fs.is_miss("secret"));
+              EXPECT_EQ(fs.client->set("new", value_of(3)).error().sys_errno(), EACCES);
+              EXPECT_EQ(fs.client->remove("readable").error().sys_errno(), EACCES);
+              EXPECT_EQ(fs.connector->report().health, Health::kDegraded);
+              return true;
+            }),
+            0);
+  std::filesystem::permissions(base, std::filesystem::perms{0711});
+  EXPECT_EQ(as_nobody([&] {
+              Registry registry;
+              registry.add(connector_type());
+              const auto opened = registry.open("fs:" + base);
+              return !opened && opened.error().text.find(base) != std::string::npos;
+            }),
+            0);
+}
+
+// ---- A file system that does not answer
+// --------------------------------------------------------------
+
+std::unique_ptr<testing::FaultyDirectory> faulty(std::string& skipped) {
+  auto made = testing::FaultyDirectory::create();
+  if (made) return std::move(*made);
+  skipped = made.error().text;
+  return nullptr;
+}
+
+TEST(FsTroubleTest, StagedEveryOperationEndsAtItsDeadline) {
+  std::string skipped;
+  const auto disk = faulty(skipped);
+  if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
+  OpenFs fs{disk->path(), "stall=200ms"};
+  EXPECT_EQ(property_of(fs.connector->report(), "staged"), "yes") << "FUSE counts as a network";
+  fs.set("key", value_of(1));
+  disk->stall(testing::kEverything);
+  BlockingClient hasty{*fs.connector, kSecondNs / 10};
+  Bytes buffer(10'000);
+  const auto late = hasty.get_into("key", buffer);
+  ASSERT_FALSE(late.has_value());
+  EXPECT_EQ(late.error().code(), ErrorCode::kDeadlineExceeded);
+  EXPECT_FALSE(hasty.set("other", value_of(2)).has_value());
+  EXPECT_FALSE(hasty.exists("other").has_value());
+  // Once all threads of a kind hang, it is known that there is no answer.
+  EXPECT_TRUE(wait_until([&] {
+    const auto size = hasty.exists("more");
+    return !size && size.error().code() == ErrorCode::kUnavailable;
+  }));
+  EXPECT_EQ(fs.connector->report().health, Health::kDown);
+  disk->heal();
+  EXPECT_TRUE(wait_until([&] {
+    const auto stored = fs.client->set("key", value_of(3), SetMode::kReplace);
+    return stored && fs.has("key", value_of(3));
+  }));
+  EXPECT_TRUE(wait_until([&] { return fs.connector->report().health == Health::kHealthy; }));
+}
+
+TEST(FsTroubleTest, StagedAStopDoesNotWaitForAHungFileSystem) {
+  std::string skipped;
+  const auto disk = faulty(skipped);
+  if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
+  OpenFs fs{disk->path(), "stall=200ms"};
+  disk->stall(testing::kEverything);
+  const std::string key = "key";
+  Item item;
+  item.key = std::as_bytes(std::span{key});
+  Batch batch;
+  batch.items = {&item, 1};
+  batch.op = Op::kExists;
+  ASSERT_TRUE(fs.connector->submit(batch).has_value());
+  EXPECT_TRUE(fs.connector->stop(RealClock::instance().now_ns() + 30 * kSecondNs).has_value());
+  Batch* done = nullptr;
+  EXPECT_EQ(fs.connector->reap({&done, 1}), 1U);
+  EXPECT_EQ(item.outcome, Outcome::kFailed);
+  disk->heal();
+}
+
+TEST(FsTroubleTest, NotStagedWhatIsQueuedFailsOnceEveryThreadHangs) {
+  std::string skipped;
+  const auto disk = faulty(skipped);
+  if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
+  OpenFs fs{disk->path(), "stall=100ms&staged=no&num_workers=2"};
+  disk->stall(testing::kEverything);
+  std::vector<std::string> keys;
+  for (int i = 0; i < 6; ++i) keys.push_back("key-" + std::to_string(i));
+  std::vector<Item> items(keys.size());
+  std::vector<Batch> batches(keys.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    items[i].key = std::as_bytes(std::span{keys[i]});
+    batches[i].items = {&items[i], 1};
+    batches[i].op = Op::kExists;
+    ASSERT_TRUE(fs.connector->submit(batches[i]).has_value());
+  }
+  std::vector<Batch*> back;
+  const auto reap_until = [&](std::size_t count) {
+    return wait_until([&] {
+      Batch* done = nullptr;
+      while (fs.connector->reap({&done, 1}) == 1) back.push_back(done);
+      return back.size() >= count;
+    });
+  };
+  // Two hang in the kernel; the others come back although nobody answers.
+  ASSERT_TRUE(reap_until(4));
+  EXPECT_EQ(back.size(), 4U);
+  for (const Batch* batch : back) {
+    EXPECT_EQ(batch->items[0].error.code(), ErrorCode::kUnavailable);
+  }
+  EXPECT_EQ(fs.connector->report().health, Health::kDown);
+  disk->heal();
+  ASSERT_TRUE(reap_until(6));
+  EXPECT_TRUE(wait_until([&] { return fs.is_miss("key"); }));
+}
+
+TEST(FsTroubleTest, AReadErrorIsAFailureAndThenAMiss) {
+  std::string skipped;
+  const auto disk = faulty(skipped);
+  if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
+  OpenFs fs{disk->path(), "staged=no&use_odirect=yes"};
+  fs.set("key", value_of(1));
+  fs.set("other", value_of(2));
+  disk->fail(testing::kOpens, EIO);
+  const auto found = fs.client->get_into("key", *std::make_unique<Bytes>(10'000));
+  ASSERT_FALSE(found.has_value());
+  EXPECT_EQ(found.error().code(), ErrorCode::kIo);
+  EXPECT_EQ(fs.connector->report().health, Health::kDegraded);
+  disk->heal();
+  EXPECT_TRUE(fs.is_miss("key"));
+  EXPECT_TRUE(fs.has("other", value_of(2)));
+  fs.set("key", value_of(3));
+  EXPECT_TRUE(fs.has("key", value_of(3)));
+  EXPECT_EQ(fs.connector->report().health, Health::kHealthy);
+}
+
+}  // namespace
+}  // namespace larder::fs
