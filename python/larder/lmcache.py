@@ -29,7 +29,9 @@ class Connector(_larder.Completions):
     and `close()`. Keys and buffers are kept alive until their completion was drained.
 
     Named by `url="log:/data/kv?capacity=500GiB"`, or by the parameters of a connector's type as
-    LMCache spells them: `type="log", path="/data/kv", capacity="500GiB"`.
+    LMCache spells them: `type="log", path="/data/kv", capacity="500GiB"`. LMCache's own types `fs`,
+    `fs_native`, `mock` and `fault_inject` are among them, with their parameters:
+    `type="fs_native", base_path="/data/kv", num_workers=8, use_odirect=True`.
 
     Loads and lookups that find no room wait for it; a store that finds none completes as failed.
     Time-outs are in seconds, the wait included: a load that is late is a miss, at the next lookup
@@ -66,7 +68,8 @@ def _spec_of(url: str | None, parameters: dict[str, Any]) -> str:
             "Connector: neither url nor type; wanted url='log:/data/kv?capacity=500GiB' or "
             "type='log', path='/data/kv', capacity='500GiB'"
         )
-    return json.dumps(parameters)
+    # LMCache's own adapters take None for "not set".
+    return json.dumps({name: value for name, value in parameters.items() if value is not None})
 
 
 class _Collector:

@@ -84,7 +84,8 @@ std::vector<Subject> fs_subjects() {
     subjects.push_back(
         fs_subject("fs_xfs_direct_4k", xfs, nullptr, "use_odirect=yes&relative_tmp_dir=tmp/new"));
     subjects.push_back(fs_subject("fs_tmpfs", once(tmpfs_place), nullptr, "num_workers=2"));
-    subjects.push_back(fs_subject("fs_capacity", temporary, nullptr, "max_capacity_gb=0.5&min_free=0",
+    subjects.push_back(fs_subject("fs_capacity", temporary, nullptr,
+                                  "max_capacity_gb=0.5&min_free=0",
                                   "max_capacity_gb=0.001&min_free=0"));
     subjects.push_back(fs_subject("fs_shards", temporary, nullptr, "sharded_dirs=yes"));
   }

@@ -47,9 +47,19 @@ std::vector<Subject> fault_subjects() {
   return {quiet, delayed};
 }
 
+std::vector<Subject> mock_subjects() {
+  Subject subject;
+  subject.name = "mock";
+  subject.open = opener("mock:?max_size_gb=0.25&mock_bandwidth_gb=1000");
+  subject.open_small = opener("mock:?max_size_gb=0.001&mock_bandwidth_gb=1000");
+  subject.open_limited = opener("mock:?max_size_gb=0.25&mock_bandwidth_gb=1000&" + limits());
+  return {subject};
+}
+
 std::vector<Subject> all_subjects() {
   std::vector<Subject> subjects;
-  for (const auto& some : {memory_subjects(), fault_subjects(), log_subjects(), fs_subjects()}) {
+  for (const auto& some :
+       {memory_subjects(), fault_subjects(), mock_subjects(), log_subjects(), fs_subjects()}) {
     subjects.insert(subjects.end(), some.begin(), some.end());
   }
   return subjects;

@@ -10,11 +10,12 @@ namespace larder::conformance {
 /// type; all_subjects() joins them.
 std::vector<Subject> memory_subjects();
 std::vector<Subject> fault_subjects();
+std::vector<Subject> mock_subjects();
 /// The log store over io_uring and threads on the directory for temporary files, and over
 /// loop-mounted ext4 and xfs with direct I/O and a tmpfs where this user may mount them.
 std::vector<Subject> log_subjects();
-/// One file a value, in flat directories and in shards: buffered and with O_DIRECT, over io_uring and
-/// threads, staged, with checksums; on ext4, xfs, and a tmpfs.
+/// One file a value, in flat directories and in shards: buffered and with O_DIRECT, over io_uring
+/// and threads, staged, with checksums; on ext4, xfs, and a tmpfs.
 std::vector<Subject> fs_subjects();
 
 std::vector<Subject> all_subjects();

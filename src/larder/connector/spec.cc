@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <vector>
 
 namespace larder {
@@ -189,6 +190,9 @@ class JsonReader final : public Json::json_sax_t {
 
   bool start_object(std::size_t /*elements*/) override {
     if (!frames_.empty() && frames_.back().key == kTypeKey) return fail("expected a text");
+    if (!frames_.empty() && frames_.back().list) {
+      return fail("a list can only have numbers and texts");
+    }
     if (frames_.size() == kSpecDepthMax) {
       error_ = too_deep();
       return false;
@@ -219,10 +223,22 @@ class JsonReader final : public Json::json_sax_t {
     }
     return add_value(spec.to_url());
   }
+  /// A list of numbers or texts is their text with commas in between, as a URL has it.
   bool start_array(std::size_t /*elements*/) override {
-    return fail("a list is not a value; expected a text, a number, true, false or an object");
+    if (frames_.empty() || frames_.back().key == kTypeKey || frames_.back().list) {
+      return fail("a list can only be a value, and have numbers and texts");
+    }
+    frames_.back().list.emplace();
+    return true;
   }
-  bool end_array() override { return true; }
+  bool end_array() override {
+    std::string joined;
+    for (const std::string& value : *frames_.back().list) {
+      joined += (joined.empty() ? "" : ",") + value;
+    }
+    frames_.back().list.reset();
+    return add_value(std::move(joined));
+  }
   bool parse_error(std::size_t /*position*/, const std::string& /*token*/,
                    const nlohmann::detail::exception& exception) override {
     // "[json.exception.parse_error.101] parse error at line 1, column 9: ... - invalid literal;
@@ -243,6 +259,7 @@ class JsonReader final : public Json::json_sax_t {
   struct Frame {
     Spec spec;
     std::string key;
+    std::optional<std::vector<std::string>> list;  ///< The one that is being read.
   };
 
   bool fail(std::string_view what) {
@@ -252,8 +269,16 @@ class JsonReader final : public Json::json_sax_t {
     return false;
   }
   bool add_value(std::string value) {
+    if (frames_.empty()) return fail("expected an object");
     Frame& frame = frames_.back();
     if (frame.key == kTypeKey) return fail("expected a text");
+    if (frame.list) {
+      if (value.empty() || value.find(',') != std::string::npos) {
+        return fail("what a list has must not be empty and have no comma");
+      }
+      frame.list->push_back(std::move(value));
+      return true;
+    }
     if (!is_legal_value(value)) return fail(kLegalValue);
     // An empty location is none, as in a URL.
     if (!frame.key.empty() || !value.empty()) frame.spec.set(frame.key, std::move(value));

@@ -4,6 +4,7 @@
 #include "larder/connectors/fs/fs_connector.h"
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/memory/memory_connector.h"
+#include "larder/connectors/mock/mock_connector.h"
 
 namespace larder {
 namespace {
@@ -16,6 +17,8 @@ Registry make_registry() {
   registry.add(fs::native_connector_type());
   registry.add(memory::connector_type());
   registry.add(fault::connector_type());
+  registry.add(fault::inject_connector_type());
+  registry.add(mock::connector_type());
   return registry;
 }
 

@@ -164,6 +164,9 @@ FaultConnector::Fate FaultConnector::fate_of(Flight& flight, std::size_t place,
     return Fate::kForward;
   }
   if (options_.is_hit(FaultKind::kError, op, number)) return Fate::kFail;
+  if (op == Op::kGet && options_.gaps.is_hit(item.key, place, outer.items.size(), options_.seed)) {
+    return Fate::kFail;
+  }
   const bool is_failed_key = failed_keys_.contains(item.key, now_ns);
   if (is_failed_key && (op == Op::kGet || op == Op::kExists || op == Op::kTouch)) {
     return Fate::kMiss;
@@ -354,7 +357,8 @@ Report FaultConnector::report() const {
   report.type = connector_type().name;
   report.integrity = capabilities().integrity;
   for (Counter& counter : report.counters) counter.name = "inner_" + counter.name;
-  if (std::ranges::any_of(options_.rates, [](double rate) { return rate > 0; })) {
+  if (options_.gaps.is_any() ||
+      std::ranges::any_of(options_.rates, [](double rate) { return rate > 0; })) {
     report.reasons.emplace_back("faults are injected on purpose");
   }
   {

@@ -125,5 +125,7 @@ class FaultConnector final : public Connector {
 };
 
 const ConnectorType& connector_type();
+/// LMCache's name and parameters for failing loads.
+const ConnectorType& inject_connector_type();
 
 }  // namespace larder::fault

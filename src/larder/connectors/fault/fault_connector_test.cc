@@ -4,6 +4,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <optional>
 #include <string>
@@ -113,6 +114,71 @@ TEST_F(FaultConnectorTest, AnErrorInABatchIsThatItemsAlone) {
   EXPECT_EQ(items[0].outcome, Outcome::kHit);
   EXPECT_EQ(items[1].outcome, Outcome::kFailed);
   EXPECT_EQ(items[2].outcome, Outcome::kHit);
+}
+
+/// Which of a batch's loads failed.
+std::vector<std::size_t> gaps_in(BlockingClient& client, std::size_t count) {
+  std::vector<std::string> keys;
+  std::vector<Item> items(count);
+  Bytes memory(count * 10);
+  std::vector<Slice> slices;
+  for (std::size_t i = 0; i < count; ++i) {
+    keys.push_back("key-" + std::to_string(1000 + i));
+    slices.push_back({memory.data() + 10 * i, 10});
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    EXPECT_TRUE(client.set(keys[i], value_of(i, 10)).has_value());
+    items[i].key = std::as_bytes(std::span{keys[i]});
+    items[i].value = {&slices[i], 1};
+  }
+  Batch batch;
+  batch.items = items;
+  batch.op = Op::kGet;
+  EXPECT_TRUE(client.run(batch).has_value());
+  std::vector<std::size_t> gaps;
+  for (std::size_t i = 0; i < count; ++i) {
+    if (items[i].outcome == Outcome::kFailed) gaps.push_back(i);
+  }
+  return gaps;
+}
+
+using Gaps = std::vector<std::size_t>;
+
+TEST_F(FaultConnectorTest, GapsAreCountedFromTheTailAndFromTheHead) {
+  open("&gap_tail_ratios=0,0.5&gap_indices=1");
+  // round(0.5 x 10) and round(0.5 x 8); a half goes to the even neighbour: round(0.5 x 3).
+  EXPECT_EQ(gaps_in(*client, 11), (Gaps{1, 5, 10}));
+  EXPECT_EQ(gaps_in(*client, 9), (Gaps{1, 4, 8}));
+  EXPECT_EQ(gaps_in(*client, 4), (Gaps{1, 2, 3}));
+  EXPECT_EQ(gaps_in(*client, 1), (Gaps{0}));
+}
+
+TEST_F(FaultConnectorTest, LmcachesFaultInjectOpensAndTheSameKeysAlwaysFail) {
+  Gaps first;
+  for (int round = 0; round < 2; ++round) {
+    registry = Registry{};
+    registry.add(memory::connector_type());
+    registry.add(inject_connector_type());
+    auto opened = registry.open(R"({"type": "fault_inject", "inner": {"type": "memory"},
+        "rate": 0.25, "seed": 3, "gap_indices": [7, 2], "gap_tail_ratios": [1.0]})");
+    ASSERT_TRUE(opened.has_value()) << opened.error().text;
+    if (connector) {
+      EXPECT_TRUE(connector->stop(kNever).has_value());
+    }
+    connector = std::move(opened).value();
+    client.emplace(*connector);
+    const Gaps gaps = gaps_in(*client, 200);
+    for (const std::size_t place : {0U, 2U, 7U}) {
+      EXPECT_EQ(std::ranges::count(gaps, place), 1) << place;
+    }
+    EXPECT_GT(gaps.size(), 25U);
+    EXPECT_LT(gaps.size(), 90U);
+    if (round == 0) first = gaps;
+    EXPECT_EQ(gaps, first);
+    EXPECT_FALSE(connector->report().reasons.empty());
+    // Lookups and stores are not disturbed, but a failed load is a miss from then on (C6).
+    EXPECT_FALSE(client->exists("key-1000")->has_value());
+  }
 }
 
 TEST_F(FaultConnectorTest, AKeyWhoseGetFailedIsAMissUntilItIsStoredAgain) {
@@ -288,6 +354,16 @@ TEST_F(FaultConnectorTest, AfterStopABatchIsRefusedUntouched) {
   One exists{Op::kExists, "key"};
   EXPECT_EQ(connector->submit(exists.batch).error().code(), ErrorCode::kCancelled);
   EXPECT_EQ(exists.item.outcome, Outcome::kPending);
+}
+
+TEST(FaultTypeTest, AWrongListNamesItselfAndWhatItMustBe) {
+  for (const auto& [ratios, indices, wrong] :
+       {std::array{"0.5,1.5", "", "1.5"}, std::array{"x", "", "'x'"}, std::array{"", "1,,2", "''"},
+        std::array{"", "-1", "-1"}}) {
+    const auto parsed = LoadGaps::parse(ratios, indices);
+    ASSERT_FALSE(parsed.has_value()) << wrong;
+    EXPECT_NE(parsed.error().text.find(wrong), std::string::npos) << parsed.error().text;
+  }
 }
 
 TEST(FaultTypeTest, AnUnknownInnerTypeOrAWrongPatternIsAnError) {

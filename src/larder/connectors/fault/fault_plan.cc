@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <span>
 #include <string>
 #include <utility>
@@ -88,6 +89,46 @@ bool OperationPattern::matches(Op op, std::uint64_t number) const noexcept {
   return std::ranges::any_of(ranges_, [&](const Range& range) {
     return (!range.op || *range.op == op) && range.first <= number && number <= range.last;
   });
+}
+
+SetupResult<LoadGaps> LoadGaps::parse(std::string_view tail_ratios, std::string_view indices) {
+  const auto invalid = [](std::string_view name, std::string_view part, const char* wanted) {
+    return SetupError{
+        ErrorCode::kInvalidArgument,
+        "fault: " + std::string{name} + " has '" + std::string{part} + "'; it must be " + wanted};
+  };
+  LoadGaps gaps;
+  while (!tail_ratios.empty()) {
+    const std::string_view part = take(tail_ratios, ',');
+    double ratio = -1;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), ratio);
+    if (error != std::errc{} || end != part.data() + part.size() || !(ratio >= 0 && ratio <= 1)) {
+      return invalid("gap_tail_ratios", part, "a list of numbers from 0 to 1, as in 0.5,0.25");
+    }
+    gaps.tail_ratios.push_back(ratio);
+  }
+  while (!indices.empty()) {
+    const std::string_view part = take(indices, ',');
+    std::uint64_t index = 0;
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
+    if (error != std::errc{} || end != part.data() + part.size()) {
+      return invalid("gap_indices", part, "a list of places from 0 on, as in 3,7");
+    }
+    gaps.indices.push_back(index);
+  }
+  return gaps;
+}
+
+bool LoadGaps::is_hit(std::span<const std::byte> key, std::size_t place, std::size_t count,
+                      std::uint64_t seed) const noexcept {
+  if (std::ranges::find(indices, place) != indices.end()) return true;
+  const auto is_gap = [&](double ratio) {
+    // Halves go to the even neighbour, as in Python.
+    const double gap = std::nearbyint((1.0 - ratio) * static_cast<double>(count - 1));
+    return static_cast<std::size_t>(gap) == place;
+  };
+  if (std::ranges::any_of(tail_ratios, is_gap)) return true;
+  return key_rate > 0 && static_cast<double>(hash64(key, seed) >> 11) * 0x1.0p-53 < key_rate;
 }
 
 bool FaultOptions::is_hit(FaultKind kind, Op op, std::uint64_t number) const noexcept {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -39,12 +40,28 @@ class OperationPattern {
   std::vector<Range> ranges_;
 };
 
+/// LMCache's `fault_inject`: loads that fail by their place in the batch or by their key, so that a
+/// found prefix has holes. The same key fails at every load.
+struct LoadGaps {
+  /// Of a batch of n keys the one at round((1 - ratio) * (n - 1)): 0 is the last, 1 the first.
+  std::vector<double> tail_ratios;
+  std::vector<std::uint64_t> indices;  ///< Places from the beginning, 0 is the first.
+  double key_rate = 0;                 ///< Share of all keys.
+
+  bool is_any() const noexcept { return key_rate > 0 || !tail_ratios.empty() || !indices.empty(); }
+  bool is_hit(std::span<const std::byte> key, std::size_t place, std::size_t count,
+              std::uint64_t seed) const noexcept;
+  /// Lists as "0.5,0.25" and "3,7", either may be empty.
+  static SetupResult<LoadGaps> parse(std::string_view tail_ratios, std::string_view indices);
+};
+
 struct FaultOptions {
   std::array<double, kFaultKindCount> rates{};  ///< 0..1, by FaultKind.
   std::uint64_t delay_ns = 0;
   std::uint64_t stall_ns = 0;
   std::uint64_t seed = 1;
   OperationPattern pattern;
+  LoadGaps gaps;
 
   double rate(FaultKind kind) const noexcept { return rates.at(static_cast<std::size_t>(kind)); }
   /// Whether the operation with this number meets this fault: a function of the options alone, so

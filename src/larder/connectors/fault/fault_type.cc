@@ -9,12 +9,30 @@ constexpr Parameter rate(std::string_view name, std::string_view help) {
   return {.name = name, .kind = ParameterKind::kFraction, .default_text = "0", .help = help};
 }
 
+constexpr Parameter kInner{.name = "inner",
+                           .kind = ParameterKind::kSpec,
+                           .help = "The connector that really keeps the values.",
+                           .is_required = true,
+                           .example = "memory:?capacity=1GiB"};
+constexpr Parameter kGapTailRatios{
+    .name = "gap_tail_ratios",
+    .default_text = "",
+    .help =
+        "Loads fail at these places of every batch of n keys: round((1 - ratio) x (n - 1)), so "
+        "that 0 is the last key, 0.5 the middle one and 1 the first. A list, as in 0.5,0.25.",
+    .example = "0.5,0.25"};
+constexpr Parameter kGapIndices{
+    .name = "gap_indices",
+    .default_text = "",
+    .help = "Loads fail at these places of every batch, counted from 0. A list, as in 3,7.",
+    .example = "3,7"};
+constexpr Parameter kKeyRate =
+    rate("rate",
+         "Share of keys whose loads fail; the key and the seed decide, so the same key "
+         "always fails.");
+
 constexpr std::array kParameters{
-    Parameter{.name = "inner",
-              .kind = ParameterKind::kSpec,
-              .help = "The connector that really keeps the values.",
-              .is_required = true,
-              .example = "memory:?capacity=1GiB"},
+    kInner,
     rate("error_rate", "Share of keys that fail with an I/O error."),
     rate("delay_rate", "Share of batches that come back `delay` late."),
     rate("stall_rate",
@@ -44,6 +62,9 @@ constexpr std::array kParameters{
               .help = "Which operations the rates apply to, as in get:3,7;set:*;exists:10-20. They "
                       "are counted from 1 for each of get, set, exists, delete and touch: keys for "
                       "error, drop and corrupt, batches for delay and stall."},
+    kGapTailRatios,
+    kGapIndices,
+    kKeyRate,
     Parameter{.name = "batches_max",
               .kind = ParameterKind::kInteger,
               .default_text = "4096",
@@ -56,6 +77,34 @@ constexpr std::array kParameters{
               .help = "Value bytes accepted and not yet reaped, for loads and stores each."},
 };
 
+constexpr std::array kInjectParameters{
+    kInner,
+    kGapTailRatios,
+    kGapIndices,
+    kKeyRate,
+    Parameter{.name = "seed",
+              .kind = ParameterKind::kInteger,
+              .default_text = "0",
+              .minimum = "0",
+              .help = "Chooses other keys for `rate`; not those that LMCache would choose."},
+};
+
+SetupResult<LoadGaps> gaps_of(const Parameters& parameters) {
+  LARDER_ASSIGN(LoadGaps gaps, LoadGaps::parse(parameters.text("gap_tail_ratios"),
+                                               parameters.text("gap_indices")));
+  gaps.key_rate = parameters.fraction("rate");
+  return gaps;
+}
+
+SetupResult<std::unique_ptr<Connector>> open_inject(const Parameters& parameters,
+                                                    const Registry& registry) {
+  FaultOptions options;
+  options.seed = static_cast<std::uint64_t>(parameters.integer("seed"));
+  LARDER_ASSIGN(options.gaps, gaps_of(parameters));
+  LARDER_ASSIGN(auto inner, registry.open(parameters.spec("inner")));
+  return FaultConnector::create(std::move(inner), options, BatchLimitOptions{});
+}
+
 SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
                                              const Registry& registry) {
   FaultOptions options;
@@ -67,6 +116,7 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   options.stall_ns = parameters.duration_ns("stall");
   options.seed = static_cast<std::uint64_t>(parameters.integer("seed"));
   LARDER_ASSIGN(options.pattern, OperationPattern::parse(parameters.text("pattern")));
+  LARDER_ASSIGN(options.gaps, gaps_of(parameters));
   BatchLimitOptions limits;
   limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
   limits.bytes_max = parameters.bytes("in_flight");
@@ -84,6 +134,18 @@ const ConnectorType& connector_type() {
       .location_parameter = "",
       .parameters = kParameters,
       .open = open,
+  };
+  return kType;
+}
+
+const ConnectorType& inject_connector_type() {
+  static constexpr ConnectorType kType{
+      .name = "fault_inject",
+      .summary = "LMCache's name for fault with failing loads: holes in what was found.",
+      .example = "fault_inject:?inner=memory:&gap_tail_ratios=0.5",
+      .location_parameter = "",
+      .parameters = kInjectParameters,
+      .open = open_inject,
   };
   return kType;
 }
