@@ -1,6 +1,7 @@
 """`lmcache bench l2` of larder beside LMCache's own file adapters, in turn, on one directory.
 
-    python bench/lmcache_bench.py DIRECTORY [--rounds 3] [--size-kib 1024]
+    python bench/lmcache_bench.py DIRECTORY [--rounds 3] [--size-kib 1024] [--workers 4,32] [--buffered]
+                                  [--only fs_native --only "larder fs"]
 
 Run it with the python of the environment `interop` (scripts/python_env.sh). Every value is verified.
 """
@@ -14,24 +15,28 @@ import subprocess
 import sys
 
 
-def adapters(directory):
-    url = f"log:{directory}/larder?capacity=4GiB&max_value=8MiB&min_free=0"
-    direct = {"use_odirect": True}
+def larder(**parameters):
     return {
-        "larder log": {
-            "type": "native_plugin",
-            "module_path": "larder.lmcache",
-            "class_name": "Connector",
-            "adapter_params": {"url": url},
-        },
-        "fs_native, 4 workers": {
-            "type": "fs_native",
-            "base_path": f"{directory}/fs_native",
-            "num_workers": 4,
-            **direct,
-        },
-        "fs": {"type": "fs", "base_path": f"{directory}/fs", **direct},
+        "type": "native_plugin",
+        "module_path": "larder.lmcache",
+        "class_name": "Connector",
+        "adapter_params": parameters,
     }
+
+
+def adapters(directory, workers, buffered):
+    url = f"log:{directory}/larder?capacity=4GiB&max_value=8MiB&min_free=0"
+    made = {"larder log": larder(url=url)}
+    ways = {"O_DIRECT": True, "buffered": False} if buffered else {"O_DIRECT": True}
+    for way, is_direct in ways.items():
+        for count in workers:
+            files = {"type": "fs_native", "num_workers": count, "use_odirect": is_direct}
+            name = f"{count} workers, {way}"
+            path = f"{directory}/{count}-{way}"
+            made[f"larder fs, {name}"] = larder(base_path=f"{path}-larder", **files)
+            made[f"fs_native, {name}"] = {"base_path": f"{path}-native", **files}
+    made["fs, O_DIRECT"] = {"type": "fs", "base_path": f"{directory}/fs", "use_odirect": True}
+    return made
 
 
 def measure(adapter, size_kib):
@@ -64,10 +69,19 @@ def main():
     parser.add_argument("directory")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size-kib", type=int, default=1024)
+    parser.add_argument("--workers", default="4", help="of the file adapters, as in 4,32")
+    parser.add_argument("--buffered", action="store_true", help="the file adapters without O_DIRECT too")
+    parser.add_argument("--only", action="append", default=[], help="adapters whose name has this")
     given = parser.parse_args()
+    workers = [int(count) for count in given.workers.split(",")]
+    chosen = {
+        name: adapter
+        for name, adapter in adapters(given.directory, workers, given.buffered).items()
+        if not given.only or any(only in name for only in given.only)
+    }
     results = {}
     for _ in range(given.rounds):
-        for name, adapter in adapters(given.directory).items():
+        for name, adapter in chosen.items():
             for part in os.listdir(given.directory):
                 shutil.rmtree(os.path.join(given.directory, part))
             for operation, rate in measure(adapter, given.size_kib).items():
@@ -75,7 +89,7 @@ def main():
     for (operation, name), rates in sorted(results.items()):
         unit = "keys/s" if operation == "Lookup" else "GB/s"
         print(
-            f"{operation:7} {name:28} {statistics.median(rates):12.3f} {unit}"
+            f"{operation:7} {name:32} {statistics.median(rates):12.3f} {unit}"
             f"  ({min(rates):.3f} to {max(rates):.3f})"
         )
 

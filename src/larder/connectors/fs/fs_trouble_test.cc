@@ -1,9 +1,11 @@
 // The fs connector when the file system does what it can do.
 
 #include <gtest/gtest.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -61,6 +63,51 @@ TEST(FsTroubleTest, WithACapacityAFullDiskMakesOldFilesGo) {
   EXPECT_TRUE(fs.has("key-7", value_of(7, 1U << 20)));
   EXPECT_TRUE(fs.is_miss("key-0"));
   EXPECT_EQ(content_of(disk.path() + "/others"), value_of(1, 1U << 20));
+}
+
+/// What a file system of its own says is taken, at one moment.
+std::uint64_t bytes_taken(const std::string& path) {
+  struct statvfs status{};
+  EXPECT_EQ(::statvfs(path.c_str(), &status), 0);
+  return std::uint64_t{status.f_blocks - status.f_bfree} * status.f_frsize;
+}
+
+TEST(FsTroubleTest, ExclusiveAtNoMomentIsMoreTakenThanTheCapacity) {
+  const SmallDisk disk{"64m"};
+  LARDER_NEEDS_MOUNT(disk);
+  constexpr std::uint64_t kCapacity = std::uint64_t{4} << 20;
+  const std::uint64_t before = bytes_taken(disk.path());
+  OpenFs fs{disk.path(), "capacity=4MiB&exclusive=yes&num_workers=8"};
+  std::atomic<bool> is_ending = false;
+  std::atomic<std::uint64_t> most = 0;
+  std::thread watching{[&] {
+    while (!is_ending) most = std::max(most.load(), bytes_taken(disk.path()) - before);
+  }};
+  constexpr std::size_t kItems = 16;
+  std::vector<Bytes> values;
+  for (std::size_t i = 0; i < kItems; ++i) values.push_back(value_of(i, 100'000 + 999 * i));
+  for (int round = 0; round < 50; ++round) {
+    std::vector<std::string> keys;
+    std::vector<Slice> slices;
+    std::vector<Item> items(kItems);
+    for (std::size_t i = 0; i < kItems; ++i) {
+      keys.push_back("key-" + std::to_string(round) + "-" + std::to_string(i));
+      slices.push_back({values[i].data(), values[i].size()});
+    }
+    for (std::size_t i = 0; i < kItems; ++i) {
+      items[i].key = std::as_bytes(std::span{keys[i]});
+      items[i].value = {&slices[i], 1};
+    }
+    Batch batch;
+    batch.items = items;
+    batch.op = Op::kSet;
+    ASSERT_TRUE(fs.client->run(batch).has_value());
+    for (const Item& item : items) EXPECT_EQ(item.outcome, Outcome::kDone);
+  }
+  is_ending = true;
+  watching.join();
+  EXPECT_LE(most.load(), kCapacity);
+  EXPECT_GT(most.load(), kCapacity / 2);
 }
 
 TEST(FsTroubleTest, FreeSpaceIsLeft) {

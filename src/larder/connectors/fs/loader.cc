@@ -56,7 +56,9 @@ Status Loader::begin_read(const Batch& batch, Item& item, std::uint64_t bytes, b
   flight.transfer.emplace(item.value, item.value_bytes, flight.value.alignment);
   if (flight.transfer->straight_bytes() == 0) {
     flight.item = &item;
-    return end_read(flight);
+    const Status read = end_read(flight);
+    flight.value.fd.reset();
+    return read;
   }
   free_.pop_back();
   flight.item = &item;
