@@ -15,9 +15,9 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
-@pytest.fixture(params=["memory", "log"])
+@pytest.fixture(params=["memory", "log", "fs"])
 def spec(request, tmp_path):
-    """A spec whose store is empty: in memory, and on a disk."""
+    """A spec whose store is empty: in memory, in a log on a disk, and in files."""
     return spec_of(request.param, tmp_path)
 
 
@@ -30,6 +30,8 @@ def store(spec):
 def spec_of(kind, directory, **parameters):
     if kind == "memory":
         return "memory:?capacity=1GiB"
+    if kind == "fs":
+        return f"fs:{directory}/files?capacity=1GiB&min_free=0"
     given = {"capacity": "1GiB", "max_value": "4MiB", "segment": "32MiB", "min_free": "0"}
     given.update(parameters)
     return f"log:{directory}/store?" + "&".join(f"{k}={v}" for k, v in given.items())

@@ -99,7 +99,7 @@ def test_report_and_metrics_count(store):
     store.set_many(["a"], [b"123"])
     store.get("a")
     report = store.report()
-    assert report.type in ("memory", "log")
+    assert report.type in ("memory", "log", "fs")
     assert report.health == "healthy", report.reasons
     assert report.keys == 1
     assert report.integrity == "checked"

@@ -16,7 +16,7 @@ namespace larder::fs {
 /// the order of their last use. Knows no file system; the file system alone says what exists.
 ///
 /// Without a capacity it only counts, and what others do makes the counts drift. With one every
-/// file has an entry (about 200 bytes), and `used` never says less than larder's files have:
+/// file has an entry (about 300 bytes), and `used` never says less than larder's files have:
 /// room is reserved before a file is written, and given free after it was unlinked.
 /// While the files that were there at opening are being counted (note_found() to counted()), what
 /// was stored or removed meanwhile is remembered, so that nothing is counted twice.
