@@ -120,10 +120,10 @@ def test_the_fd_is_an_eventfd_that_never_loses_a_completion(client):
         completions = {completion[0] for completion in client.connector.drain_completions()}
         assert completions <= futures - drained
         drained |= completions
-    assert not readable(client.fd)
-    client.connector.submit_batch_exists([key(1)])
-    assert readable(client.fd, 5000), "and it works on"
-    assert len(client.connector.drain_completions()) == 1
+    while readable(client.fd):  # It may say so once more than there is something.
+        os.read(client.fd, 8)
+        assert client.connector.drain_completions() == []
+    client.wait(client.connector.submit_batch_exists([key(1)]))
     assert not os.get_inheritable(client.fd)
     assert not os.get_blocking(client.fd)
 
