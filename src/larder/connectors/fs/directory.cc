@@ -10,6 +10,7 @@
 #include <system_error>
 
 #include "larder/base/clock.h"
+#include "larder/base/logging.h"
 #include "larder/connectors/fs/file_name.h"
 
 namespace larder::fs {
@@ -141,7 +142,7 @@ bool BasePath::look_again(bool now) {
   if (!looked_ns_.compare_exchange_strong(looked_ns, now_ns) && !now) return false;
   const MutexLock lock{mutex_};
   if (directory_->is_at(options_.base_path)) {
-    is_missing_.store(false, std::memory_order_relaxed);
+    note_missing(false);
     return false;
   }
   return reopen_locked();
@@ -164,10 +165,16 @@ bool BasePath::restore() {
 
 bool BasePath::reopen_locked() {
   auto opened = Directory::open(options_, false);
-  is_missing_.store(!opened.has_value(), std::memory_order_relaxed);
+  note_missing(!opened.has_value());
   if (!opened) return false;
   directory_ = std::move(*opened);
   return true;
+}
+
+void BasePath::note_missing(bool is_missing) noexcept {
+  if (is_missing_.exchange(is_missing, std::memory_order_relaxed) == is_missing) return;
+  log(LogLevel::kWarning, "fs",
+      "the directory '" + options_.base_path + (is_missing ? "' is not there" : "' is back"));
 }
 
 Status publish_file(int temporary_fd, const std::string& from, int folder_fd, const std::string& to,

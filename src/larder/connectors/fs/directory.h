@@ -78,6 +78,7 @@ class BasePath {
            dev_t parent_device)
       : options_(options), parent_device_(parent_device), directory_(std::move(directory)) {}
   bool reopen_locked() LARDER_REQUIRES(mutex_);
+  void note_missing(bool is_missing) noexcept;
 
   const FsOptions options_;
   const dev_t parent_device_;

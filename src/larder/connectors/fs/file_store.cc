@@ -11,6 +11,7 @@
 #include <span>
 #include <utility>
 
+#include "larder/base/clock.h"
 #include "larder/connectors/fs/checksum.h"
 
 namespace larder::fs {
@@ -36,9 +37,21 @@ bool means_not_regular(int sys_errno) noexcept {
 }  // namespace
 
 void Trouble::note(const Error& error) noexcept {
-  const MutexLock lock{mutex_};
-  error_ = error;
-  is_there_.store(true, std::memory_order_relaxed);
+  {
+    const MutexLock lock{mutex_};
+    error_ = error;
+  }
+  if (is_there_.exchange(true, std::memory_order_relaxed)) return;
+  if (!limiter_.allow(RealClock::instance().now_ns())) return;
+  is_logged_.store(true, std::memory_order_relaxed);
+  log(LogLevel::kWarning, "fs", std::string{operations_} + " fail: " + error.to_string());
+}
+
+void Trouble::clear() noexcept {
+  if (!is_there_.load(std::memory_order_relaxed)) return;
+  is_there_.store(false, std::memory_order_relaxed);
+  if (!is_logged_.exchange(false, std::memory_order_relaxed)) return;
+  log(LogLevel::kWarning, "fs", std::string{operations_} + " work again");
 }
 
 std::optional<Error> Trouble::get() const noexcept {

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "larder/base/hash.h"
+#include "larder/base/logging.h"
 #include "larder/base/mutex.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
@@ -35,18 +36,20 @@ struct FileSystemFacts {
   std::uint64_t block_bytes = 4096;
 };
 
-/// Whether the last operation of a kind met an error of the file system. Any thread.
+/// Whether the last operation of a kind met an error of the file system. A change is a line of log,
+/// at most one a minute. Any thread.
 class Trouble {
  public:
+  explicit Trouble(const char* operations) : operations_(operations) {}
   void note(const Error& error) noexcept LARDER_EXCLUDES(mutex_);
-  void clear() noexcept {
-    if (is_there_.load(std::memory_order_relaxed))
-      is_there_.store(false, std::memory_order_relaxed);
-  }
+  void clear() noexcept;
   std::optional<Error> get() const noexcept LARDER_EXCLUDES(mutex_);
 
  private:
+  const char* const operations_;  ///< "stores", ...
   std::atomic<bool> is_there_ = false;
+  std::atomic<bool> is_logged_ = false;  ///< Its end is worth a line too.
+  LogLimiter limiter_{60'000'000'000};
   mutable Mutex mutex_;
   Error error_ LARDER_GUARDED_BY(mutex_);
 };
@@ -163,8 +166,8 @@ class FileStore {
   const UniqueFd lock_;  ///< Of the only process, when exclusive.
   FsCounters counters_;
   Inventory inventory_;
-  Trouble store_trouble_;
-  Trouble load_trouble_;
+  Trouble store_trouble_{"stores"};
+  Trouble load_trouble_{"loads"};
   std::atomic<bool> has_legacy_ = true;
 };
 

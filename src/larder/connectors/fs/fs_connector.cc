@@ -16,6 +16,11 @@ SetupResult<std::unique_ptr<Connector>> FsConnector::open(const FsOptions& optio
   if (!choice.why_not.empty() && !is_staged) {
     log(LogLevel::kWarning, "fs", choice.why_not + "; loads are as deep as there are workers");
   }
+  if (options.use_direct && !store->facts().is_direct) {
+    log(LogLevel::kWarning, "fs",
+        "use_odirect is not possible in '" + options.base_path +
+            "': " + store->facts().no_direct_why + "; files are buffered");
+  }
   std::unique_ptr<FsConnector> made{
       new FsConnector{store, choice.why_not, is_staged, choice.has_ring && !is_staged}};
   LARDER_ASSIGN(made->lanes_, Lanes::create(store, is_staged, made->has_ring_));

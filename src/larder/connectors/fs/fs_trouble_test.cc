@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 
 #include "larder/connectors/fs/fs_test_support.h"
 #include "tests/support/faulty_directory.h"
+#include "tests/support/seccomp.h"
 
 namespace larder::fs {
 namespace {
@@ -191,20 +193,66 @@ TEST(FsTroubleTest, AnUnmountedDiskIsNotWrittenBeside) {
   EXPECT_TRUE(names_in(base).empty()) << "files were written below the mount point";
 }
 
-/// Runs `body` as a user without rights in a child process; its exit status.
-int as_nobody(const std::function<bool()>& body) {
+/// Runs `body` in a process of its own; its exit status.
+int in_child(const std::function<bool()>& body) {
   const ::pid_t child = ::fork();
-  if (child == 0) {
-    constexpr ::uid_t kNobody = 65534;
-    if (::setresgid(kNobody, kNobody, kNobody) != 0 ||
-        ::setresuid(kNobody, kNobody, kNobody) != 0) {
-      ::_exit(2);
-    }
-    ::_exit(body() && !::testing::Test::HasFailure() ? 0 : 1);
-  }
+  if (child == 0) ::_exit(body() && !::testing::Test::HasFailure() ? 0 : 1);
   int status = 0;
   ::waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/// As a user without rights.
+int as_nobody(const std::function<bool()>& body) {
+  return in_child([&] {
+    constexpr ::uid_t kNobody = 65534;
+    if (::setresgid(kNobody, kNobody, kNobody) != 0 ||
+        ::setresuid(kNobody, kNobody, kNobody) != 0) {
+      return false;
+    }
+    return body();
+  });
+}
+
+/// Whether stores of all kinds keep their promises, and leave no temporary file.
+void expect_stores_work(const std::string& path) {
+  OpenFs fs{path, "relative_tmp_dir=tmp"};
+  fs.set("key", value_of(1));
+  fs.set("key", value_of(2), SetMode::kIfAbsent, true);
+  EXPECT_TRUE(fs.has("key", value_of(1)));
+  fs.set("key", value_of(3), SetMode::kReplace);
+  EXPECT_TRUE(fs.has("key", value_of(3)));
+  write_file(path + "/" + file_name_of("empty").text, {});
+  fs.set("empty", value_of(4));
+  EXPECT_TRUE(fs.has("empty", value_of(4)));
+  EXPECT_TRUE(*fs.client->remove("key"));
+  EXPECT_TRUE(*fs.client->remove("empty"));
+  EXPECT_EQ(names_in(path), std::vector<std::string>{"tmp"});
+  EXPECT_TRUE(names_in(path + "/tmp").empty());
+}
+
+TEST(FsTroubleTest, WhereNoRenameKeepsWhatIsThereALinkDoes) {
+  // As NFS says it.
+  const testing::TemporaryDirectory directory;
+  EXPECT_EQ(in_child([&] {
+              if (!testing::forbid_call(SYS_renameat2, EINVAL)) return false;
+              expect_stores_work(directory.path());
+              return true;
+            }),
+            0);
+}
+
+TEST(FsTroubleTest, WhereThereAreNoLinksEitherAnOrdinaryRenameDoes) {
+  const testing::TemporaryDirectory directory;
+  EXPECT_EQ(in_child([&] {
+              if (!testing::forbid_call(SYS_renameat2, EINVAL) ||
+                  !testing::forbid_call(SYS_linkat, EPERM)) {
+                return false;
+              }
+              expect_stores_work(directory.path());
+              return true;
+            }),
+            0);
 }
 
 TEST(FsTroubleTest, WithoutPermissionKeysFailByThemselves) {
@@ -334,6 +382,33 @@ TEST(FsTroubleTest, NotStagedWhatIsQueuedFailsOnceEveryThreadHangs) {
   disk->heal();
   ASSERT_TRUE(reap_until(6));
   EXPECT_TRUE(wait_until([&] { return fs.is_miss("key"); }));
+}
+
+TEST(FsTroubleTest, AStoreThatCannotBeMadeDurableFailsAndLeavesNothing) {
+  std::string skipped;
+  const auto disk = faulty(skipped);
+  if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
+  OpenFs fs{disk->path(), "staged=no&fsync=file"};
+  fs.set("key", value_of(1));
+  disk->fail(testing::kSyncs, EIO);
+  EXPECT_EQ(fs.client->set("other", value_of(2)).error().sys_errno(), EIO);
+  EXPECT_TRUE(fs.is_miss("other"));
+  EXPECT_GT(disk->faults(), 0U);
+  EXPECT_EQ(names_in(disk->path()), std::vector<std::string>{file_name_of("key").text});
+  disk->heal();
+  fs.set("other", value_of(2));
+}
+
+TEST(FsTroubleTest, ChecksumsWhereTheFileSystemHasNoAttributesAreAnErrorAtOpening) {
+  std::string skipped;
+  const auto disk = faulty(skipped);
+  if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
+  Registry registry;
+  registry.add(connector_type());
+  const auto opened = registry.open("fs:" + disk->path() + "?checksum=xattr");
+  ASSERT_FALSE(opened.has_value());
+  EXPECT_NE(opened.error().text.find("checksum=xattr"), std::string::npos) << opened.error().text;
+  EXPECT_TRUE(names_in(disk->path()).empty());
 }
 
 TEST(FsTroubleTest, AReadErrorIsAFailureAndThenAMiss) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "larder/base/clock.h"
+#include "larder/base/logging.h"
 
 namespace larder::fs {
 namespace {
@@ -152,9 +153,21 @@ void Lanes::note_progress(Worker& worker, std::uint64_t now_ns) noexcept {
   worker.busy_since_ns.store(now_ns);
   if (!worker.is_aside.load()) return;
   const MutexLock lock{watch_mutex_};
-  if (!worker.is_aside.exchange(false)) return;
-  --aside_.at(static_cast<std::size_t>(worker.lane));
-  scheduler_.set_down(worker.lane, false);
+  if (worker.is_aside.load()) set_aside(worker, false);
+}
+
+void Lanes::set_aside(Worker& worker, bool is_aside) noexcept {
+  const auto lane = static_cast<std::size_t>(worker.lane);
+  const std::uint32_t workers = store_->options().workers.at(lane);
+  const bool was_down = aside_.at(lane) == workers;
+  worker.is_aside.store(is_aside);
+  is_aside ? ++aside_.at(lane) : --aside_.at(lane);
+  scheduler_.set_down(worker.lane, is_aside);
+  const bool is_down = aside_.at(lane) == workers;
+  if (is_down == was_down) return;
+  log(LogLevel::kWarning, "fs",
+      std::string{kLaneNames.at(lane)} + " calls into '" + store_->options().base_path +
+          (is_down ? "' do not end: they fail at once until one does" : "' end again"));
 }
 
 void Lanes::watch() noexcept {
@@ -167,10 +180,7 @@ void Lanes::watch() noexcept {
       const std::uint64_t since = worker->busy_since_ns.load();
       const bool is_stalled = since != 0 && now > since && now - since > stall_ns;
       if (is_stalled == worker->is_aside.load()) continue;
-      worker->is_aside.store(is_stalled);
-      auto& aside = aside_.at(static_cast<std::size_t>(worker->lane));
-      is_stalled ? ++aside : --aside;
-      scheduler_.set_down(worker->lane, is_stalled);
+      set_aside(*worker, is_stalled);
     }
     watch_changed_.wait_for(watch_mutex_, look_every_ns);
   }

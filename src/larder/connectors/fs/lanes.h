@@ -61,6 +61,7 @@ class Lanes {
   void run_tile(Worker& worker, const TileScheduler::Tile& tile) noexcept;
   Status call(Worker& worker, const Batch& batch, Item& item) noexcept;
   void note_progress(Worker& worker, std::uint64_t now_ns) noexcept LARDER_EXCLUDES(watch_mutex_);
+  void set_aside(Worker& worker, bool is_aside) noexcept LARDER_REQUIRES(watch_mutex_);
   void watch() noexcept LARDER_EXCLUDES(watch_mutex_);
   void fail_for(BatchClass lane) noexcept;
 
