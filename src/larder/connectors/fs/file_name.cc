@@ -151,6 +151,14 @@ bool is_hashed(std::string_view name, std::string_view suffix) {
          is_lower_hex(name.substr(kHashedPrefix.size(), kShaDigits));
 }
 
+std::uint64_t random_word() {
+  std::uint64_t word = 0;
+  if (::getrandom(&word, sizeof(word), 0) != static_cast<ssize_t>(sizeof(word))) {
+    word = RealClock::instance().now_ns() * 0x9E3779B97F4A7C15U;
+  }
+  return word;
+}
+
 /// A key's present or legacy name; kForeign for all others. Whatever is read from a name must give
 /// that name back, so that nothing is found under two keys.
 EntryName parse_value_name(std::string_view name) {
@@ -228,12 +236,9 @@ std::string hashed_name_of(std::string_view key_file) {
 }
 
 std::string temporary_name() {
-  // Random for each process (not only once: a fork copies it), counted within it.
+  // The process's own, and its number for children that inherit it; counted within a process.
+  static const std::uint64_t salt = random_word();
   static std::atomic<std::uint64_t> number = 0;
-  std::uint64_t salt = 0;
-  if (::getrandom(&salt, sizeof(salt), 0) != static_cast<ssize_t>(sizeof(salt))) {
-    salt = RealClock::instance().now_ns() * 0x9E3779B97F4A7C15U;
-  }
   std::array<char, 80> text{};
   const int length =
       std::snprintf(text.data(), text.size(), "%s%016llx-%x-%llx%s", kTemporaryPrefix.data(),

@@ -97,16 +97,20 @@ Status FileStore::write_and_publish(const Directory& directory, Item& item, cons
   bool is_direct = facts_.is_direct && value_bytes >= facts_.alignment.offset;
   LARDER_ASSIGN(Draft draft, create_draft(directory, is_direct));
   LARDER_TRY(fill(draft, item, is_direct, staging));
-  struct stat status{};
-  if (::fstat(draft.fd(), &status) != 0) {
-    return Error::from_errno(errno, kWhere, "looking at a written file");
+  const std::uint64_t block = facts_.block_bytes;
+  std::uint64_t bytes = (value_bytes + block - 1) / block * block;
+  if (inventory_.is_tracking()) {
+    struct stat status{};
+    if (::fstat(draft.fd(), &status) != 0) {
+      return Error::from_errno(errno, kWhere, "looking at a written file");
+    }
+    bytes = found_of(status).blocks_bytes;
   }
   LARDER_TRY(draft.close());
   LARDER_ASSIGN(const Stored stored, publish(directory, draft, name, item, replace));
   item.existed = stored.existed;
   if (stored.existed) return {};
-  const bool is_hashed = name.kind == NameKind::kHashed;
-  const std::uint64_t bytes = found_of(status).blocks_bytes + (is_hashed ? facts_.block_bytes : 0);
+  if (name.kind == NameKind::kHashed) bytes += block;
   inventory_.stored(name.text, reserved, bytes, stored.replaced_bytes);
   reserved = 0;
   return {};

@@ -128,11 +128,11 @@ void Inventory::found(std::string name, std::uint64_t bytes, std::int64_t modifi
 void Inventory::counted() {
   const MutexLock lock{mutex_};
   if (is_tracking()) {
-    const auto& changed = changed_;
-    std::erase_if(found_, [&](const Found& file) { return changed.contains(file.name); });
     // The youngest first, each before all others: in the end the oldest is the first.
     std::ranges::sort(found_, std::ranges::greater{}, &Found::modified_ns);
-    for (const Found& file : found_) put_locked(file.name, file.bytes, false);
+    for (const Found& file : found_) {
+      if (!changed_.contains(file.name)) put_locked(file.name, file.bytes, false);
+    }
   } else {
     const auto stored = std::ranges::count_if(changed_, [](const auto& one) { return one.second; });
     keys_ += static_cast<std::uint64_t>(stored);
