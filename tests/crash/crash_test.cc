@@ -53,7 +53,7 @@ struct KillCounts {
 class CrashTest : public ::testing::Test {
  protected:
   void run(const Scenario& scenario) {
-    scenario_ = &scenario;
+    scenario_ = scenario;
     content_.value_bytes_min = scenario.value_bytes_min;
     content_.value_bytes_max = scenario.value_bytes_max;
     ring_ = {.segments = static_cast<std::uint32_t>(scenario.segments),
@@ -80,9 +80,9 @@ class CrashTest : public ::testing::Test {
 
   std::string spec() const {
     return "log:" + store_ + "?min_free=0&capacity=" +
-           format_bytes_exact(scenario_->segments * scenario_->segment_bytes) +
-           "&segment=" + format_bytes_exact(scenario_->segment_bytes) +
-           "&max_value=" + format_bytes_exact(scenario_->value_bytes_max) + scenario_->more;
+           format_bytes_exact(scenario_.segments * scenario_.segment_bytes) +
+           "&segment=" + format_bytes_exact(scenario_.segment_bytes) +
+           "&max_value=" + format_bytes_exact(scenario_.value_bytes_max) + scenario_.more;
   }
 
   std::unique_ptr<WriterProcess> start(bool is_last) {
@@ -137,7 +137,7 @@ class CrashTest : public ::testing::Test {
   void live(Aim aim) {
     const auto process = start(false);
     if (process == nullptr) return;
-    const std::uint64_t operations = random_.below(scenario_->operations_max) + 1;
+    const std::uint64_t operations = random_.below(scenario_.operations_max) + 1;
     const auto late = Clock::now() + kPatience;
     if (!pump_until(*process, late, [&] { return has_told_all_ && ended_ >= operations; })) return;
     ASSERT_GE(ended_, operations) << "life " << life_ << " took too long";
@@ -211,7 +211,7 @@ class CrashTest : public ::testing::Test {
   /// writes; of fewer, chance allows no such bound.
   void expect_met_everything() const {
     const int share_with_writes = kills_.kills >= 100 ? 90 : 70;
-    EXPECT_GE(kills_.kills, scenario_->kills);
+    EXPECT_GE(kills_.kills, scenario_.kills);
     EXPECT_GE(kills_.with_writes * 100, kills_.kills * share_with_writes);
     EXPECT_GE(kills_.in_seal_or_reclaim * 5, kills_.kills);
     EXPECT_GT(kills_.in_seal_by_files, 0);
@@ -226,7 +226,7 @@ class CrashTest : public ::testing::Test {
 
   const testing::TemporaryDirectory directory_;
   const std::string store_ = directory_.path() + "/store";
-  const Scenario* scenario_ = nullptr;
+  Scenario scenario_;
   Content content_;
   RingBound ring_;
   std::unique_ptr<Model> model_;
