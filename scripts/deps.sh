@@ -9,9 +9,10 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config ccache git
   libexpected-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
-  liburing-dev libxxhash-dev libzstd-dev
+  liburing-dev libxxhash-dev libzstd-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   fio e2fsprogs xfsprogs util-linux zstd
+  redis-server openssl
   python3-dev python3-venv
 )
 if [[ ${1:-} == --full ]]; then

@@ -17,6 +17,9 @@ std::vector<Subject> log_subjects();
 /// One file a value, in flat directories and in shards: buffered and with O_DIRECT, over io_uring
 /// and threads, staged, with checksums; on ext4, xfs, and a tmpfs.
 std::vector<Subject> fs_subjects();
+/// A Redis server that the test starts: over TCP, a unix socket and TLS, with a password; Valkey
+/// likewise where it is installed.
+std::vector<Subject> resp_subjects();
 
 std::vector<Subject> all_subjects();
 

@@ -96,6 +96,14 @@ std::string describe_markdown(std::span<const ConnectorType* const> types) {
       continue;
     }
     text += "\n" + location_sentence(*type) + "\n\n";
+    // One connector may have several names: its table stands under the first.
+    const auto first = std::ranges::find_if(sorted, [type](const ConnectorType* other) {
+      return other->parameters.data() == type->parameters.data();
+    });
+    if (*first != type) {
+      text += "Its parameters are those of `" + std::string{(*first)->name} + "`.\n";
+      continue;
+    }
     text += "| parameter | value | default | what it does |\n|---|---|---|---|\n";
     for (const Parameter& row : type->parameters) {
       text += "| `" + std::string{row.name} + "` | " + cell(values_of(row)) + " | " +

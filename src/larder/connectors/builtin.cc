@@ -5,6 +5,7 @@
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/memory/memory_connector.h"
 #include "larder/connectors/mock/mock_connector.h"
+#include "larder/connectors/resp/resp_connector.h"
 
 namespace larder {
 namespace {
@@ -19,6 +20,7 @@ Registry make_registry() {
   registry.add(fault::connector_type());
   registry.add(fault::inject_connector_type());
   registry.add(mock::connector_type());
+  for (const ConnectorType& type : resp::connector_types()) registry.add(type);
   return registry;
 }
 

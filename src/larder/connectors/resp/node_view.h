@@ -1,0 +1,56 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "larder/base/mutex.h"
+#include "larder/connector/failed_keys.h"
+#include "larder/connector/peer_state.h"
+#include "larder/connectors/resp/reply_error.h"
+#include "larder/connectors/resp/server_info.h"
+#include "larder/connectors/resp/stored_by_me.h"
+
+namespace larder::resp {
+
+/// Numbers that only grow. Written by the reactor, read by any thread.
+struct NodeCounters {
+  std::atomic<std::uint64_t> hits = 0;
+  std::atomic<std::uint64_t> misses = 0;
+  std::atomic<std::uint64_t> stores = 0;
+  std::atomic<std::uint64_t> stores_existed = 0;
+  std::atomic<std::uint64_t> bytes_loaded = 0;
+  std::atomic<std::uint64_t> bytes_stored = 0;
+  std::atomic<std::uint64_t> size_mismatches = 0;
+  std::atomic<std::uint64_t> error_replies = 0;
+  std::atomic<std::uint64_t> connections_lost = 0;
+  std::atomic<std::uint64_t> retries = 0;
+  std::atomic<std::uint64_t> stores_over_capacity = 0;
+};
+
+/// What a node knows that others may see: its part of a report. Any thread reads; the reactor
+/// writes.
+class NodeView {
+ public:
+  NodeView(std::uint64_t capacity_bytes, std::size_t keys_max);
+
+  NodeCounters counters;
+  PeerState peer;
+  StoredByMe stored;
+  FailedKeys failed_keys;
+
+  void note_info(std::string_view text) LARDER_EXCLUDES(mutex_);
+  void note_refusal(const ReplyError& refusal) noexcept;
+  /// Something worked: what was refused before is over.
+  void note_success(bool is_write) noexcept;
+
+  void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
+
+ private:
+  // The rows live for ever.
+  std::atomic<const ReplyError*> server_refusal_ = nullptr;
+  std::atomic<const ReplyError*> write_refusal_ = nullptr;
+  mutable Mutex mutex_;
+  ServerInfo info_ LARDER_GUARDED_BY(mutex_);
+};
+
+}  // namespace larder::resp

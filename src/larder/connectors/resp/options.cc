@@ -1,0 +1,262 @@
+#include "larder/connectors/resp/options.h"
+
+#include <sys/un.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
+#include "larder/base/size_text.h"
+
+namespace larder::resp {
+namespace {
+
+constexpr std::size_t kPasswordBytesMax = 64U << 10;
+constexpr double kGibibyte = 1024.0 * 1024 * 1024;
+constexpr double kGibibytesMax = 1e9;
+
+SetupError invalid(std::string_view type, std::string text) {
+  return SetupError{ErrorCode::kInvalidArgument, std::string{type} + ": " + std::move(text)};
+}
+
+/// Larder's own variable, then LMCache's.
+std::optional<std::string> environment(const char* name) {
+  for (const char* const prefix : {"LARDER_RESP_", "LMCACHE_RESP_"}) {
+    const char* const value = std::getenv((std::string{prefix} + name).c_str());
+    if (value != nullptr && *value != '\0') return value;
+  }
+  return std::nullopt;
+}
+
+SetupResult<std::uint16_t> read_port(std::string_view type, std::string_view text) {
+  const auto number = parse_integer(text);
+  if (!number || *number < 1 || *number > 65'535) {
+    return invalid(type, "the port must be a number from 1 to 65535, for example 6379");
+  }
+  return static_cast<std::uint16_t>(*number);
+}
+
+SetupResult<std::string> read_password_file(std::string_view type, const std::string& path) {
+  std::ifstream file{path, std::ios::binary};
+  std::string password{std::istreambuf_iterator<char>{file}, {}};
+  while (!password.empty() && (password.back() == '\n' || password.back() == '\r')) {
+    password.pop_back();
+  }
+  if (!file.is_open() || password.empty() || password.size() > kPasswordBytesMax) {
+    return invalid(type, "password_file=" + path +
+                             " cannot be read or is empty: name a file that holds the password");
+  }
+  return password;
+}
+
+SetupStatus read_secrets(const Parameters& parameters, std::string_view type,
+                         RespOptions& options) {
+  if (parameters.has("username")) options.username = parameters.text("username");
+  if (parameters.has("password")) options.password = parameters.text("password");
+  if (options.username.empty()) options.username = environment("USERNAME").value_or("");
+  if (parameters.has("password_file")) {
+    if (!options.password.empty()) {
+      return invalid(type, "a password and password_file are both given; leave one out");
+    }
+    LARDER_ASSIGN(options.password, read_password_file(type, parameters.text("password_file")));
+  }
+  if (options.password.empty()) {
+    const char* const own = std::getenv("LARDER_RESP_PASSWORD");
+    const char* const file = std::getenv("LARDER_RESP_PASSWORD_FILE");
+    const bool has_own = own != nullptr && *own != '\0';
+    if (!has_own && file != nullptr && *file != '\0') {
+      LARDER_ASSIGN(options.password, read_password_file(type, file));
+    } else {
+      options.password = environment("PASSWORD").value_or("");
+    }
+  }
+  if (options.password.empty() && !options.username.empty()) {
+    return invalid(type, "a user name without a password; give password_file, or "
+                         "LARDER_RESP_PASSWORD in the environment");
+  }
+  return {};
+}
+
+SetupStatus read_endpoint(const Parameters& parameters, std::string_view type,
+                          RespOptions& options) {
+  bool has_host = false;
+  bool has_port = false;
+  if (parameters.has("address")) {
+    LARDER_TRY(read_address(parameters.text("address"), type, options, has_host, has_port));
+  }
+  if (parameters.has("path")) {
+    if (has_host || !options.endpoint.path.empty()) {
+      return invalid(type, "an address and path are both given; leave one out");
+    }
+    options.endpoint.path = parameters.text("path");
+  }
+  if (options.endpoint.path.size() >= sizeof(sockaddr_un{}.sun_path)) {
+    return invalid(type, "the path of the unix socket is longer than the 107 bytes that the system "
+                         "allows; use a shorter one");
+  }
+  if (parameters.has("host")) {
+    if (has_host || !options.endpoint.path.empty()) {
+      return invalid(type, "an address and host are both given; leave one out");
+    }
+    options.endpoint.host = parameters.text("host");
+    has_host = true;
+  }
+  if (parameters.has("port")) {
+    if (has_port) return invalid(type, "the port is given twice; leave one out");
+    options.endpoint.port = static_cast<std::uint16_t>(parameters.integer("port"));
+    has_port = true;
+  }
+  if (!options.endpoint.path.empty()) return {};
+  if (type == "unix") {
+    return invalid(type, "the path of the socket is missing; write for example "
+                         "unix:/run/redis/redis-server.sock");
+  }
+  if (!has_host) options.endpoint.host = environment("HOST").value_or("127.0.0.1");
+  if (const auto port = environment("PORT"); port && !has_port) {
+    LARDER_ASSIGN(options.endpoint.port, read_port(type, *port));
+  }
+  if (options.endpoint.host.empty()) return invalid(type, "the host must not be empty");
+  return {};
+}
+
+SetupStatus read_capacity(const Parameters& parameters, std::string_view type,
+                          RespOptions& options) {
+  // LMCache writes 0.5 and 20 alike.
+  const std::string& text = parameters.text("max_capacity_gb");
+  char* end = nullptr;
+  const double gibibytes = std::strtod(text.c_str(), &end);
+  if (text.empty() || *end != '\0' || !(gibibytes >= 0) || gibibytes > kGibibytesMax) {
+    return invalid(type, "max_capacity_gb must be a number of GiB, for example 20 or 0.5; 0 is no "
+                         "limit");
+  }
+  options.capacity_bytes = static_cast<std::uint64_t>(gibibytes * kGibibyte);
+  return {};
+}
+
+std::string decoded(std::string_view text) {
+  const auto digit = [](char c) -> int {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+  };
+  std::string result;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 &&
+        digit(text[i + 2]) >= 0) {
+      result += static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2]));
+      i += 2;
+    } else {
+      result += text[i];
+    }
+  }
+  return result;
+}
+
+}  // namespace
+
+SetupStatus read_address(std::string_view address, std::string_view type, RespOptions& options,
+                         bool& has_host, bool& has_port) {
+  if (type == "unix" || (address.starts_with('/') && !address.starts_with("//"))) {
+    while (address.starts_with("//")) address.remove_prefix(1);
+    if (!address.starts_with('/')) {
+      return invalid(type, "expected the absolute path of a socket, for example "
+                           "unix:/run/redis/redis-server.sock");
+    }
+    options.endpoint.path = std::string{address};
+    return {};
+  }
+  if (address.starts_with("//")) address.remove_prefix(2);
+  if (const std::size_t at = address.rfind('@'); at != std::string_view::npos) {
+    // The spec's own percent-decoding is done: what is encoded still was encoded twice, because
+    // '@', ':' and '/' in a password would be read as the address's own.
+    const std::string_view user = address.substr(0, at);
+    const std::size_t colon = std::min(user.find(':'), user.size());
+    options.username = decoded(user.substr(0, colon));
+    if (colon < user.size()) options.password = decoded(user.substr(colon + 1));
+    address.remove_prefix(at + 1);
+  }
+  if (const std::size_t slash = address.find('/'); slash != std::string_view::npos) {
+    const std::string_view database = address.substr(slash + 1);
+    address = address.substr(0, slash);
+    if (!database.empty()) {
+      const auto number = parse_integer(database);
+      if (!number || *number < 0 || *number > 65'535) {
+        return invalid(type, "after the host and '/' stands the number of a database, for example "
+                             "redis://127.0.0.1:6379/2");
+      }
+      options.database = static_cast<std::uint32_t>(*number);
+    }
+  }
+  std::string_view host = address;
+  std::string_view port;
+  if (address.starts_with('[')) {
+    const std::size_t end = address.find(']');
+    if (end == std::string_view::npos) return invalid(type, "an IPv6 address ends with ']'");
+    host = address.substr(1, end - 1);
+    port = address.substr(end + 1);
+    if (!port.empty() && !port.starts_with(':')) {
+      return invalid(type, "after ']' stands ':' and the port");
+    }
+  } else if (const std::size_t colon = address.find(':'); colon != std::string_view::npos) {
+    if (address.find(':', colon + 1) != std::string_view::npos) {
+      return invalid(type, "an IPv6 address stands in brackets, for example redis://[::1]:6379");
+    }
+    host = address.substr(0, colon);
+    port = address.substr(colon);
+  }
+  if (!port.empty()) {
+    LARDER_ASSIGN(options.endpoint.port, read_port(type, port.substr(1)));
+    has_port = true;
+  }
+  if (!host.empty()) {
+    options.endpoint.host = std::string{host};
+    has_host = true;
+  }
+  return {};
+}
+
+SetupResult<RespOptions> options_of(const Parameters& parameters, std::string_view type) {
+  RespOptions options;
+  LARDER_TRY(read_endpoint(parameters, type, options));
+  LARDER_TRY(read_secrets(parameters, type, options));
+  LARDER_TRY(read_capacity(parameters, type, options));
+  if (parameters.has("database")) {
+    if (options.database != 0) return invalid(type, "the database is given twice; leave one out");
+    options.database = static_cast<std::uint32_t>(parameters.integer("database"));
+  }
+  if (type == "rediss" || parameters.flag("tls")) {
+    if (!options.endpoint.path.empty()) {
+      return invalid(type, "TLS over a unix socket is not supported; leave tls out");
+    }
+    options.tls = TlsOptions{.ca_file = parameters.text("tls_ca"),
+                             .certificate_file = parameters.text("tls_certificate"),
+                             .key_file = parameters.text("tls_key"),
+                             .server_name = parameters.has("tls_server_name")
+                                                ? parameters.text("tls_server_name")
+                                                : options.endpoint.host};
+  } else if (parameters.has("tls_ca") || parameters.has("tls_certificate") ||
+             parameters.has("tls_key")) {
+    return invalid(type, "TLS files are given but TLS is not asked for; write rediss:// or tls=yes");
+  }
+
+  options.prefix = parameters.text("prefix");
+  options.ttl_ms = parameters.duration_ns("ttl") / 1'000'000;
+  options.value_bytes_max = parameters.bytes("max_value");
+  if (parameters.has("connections")) {
+    options.connections = static_cast<std::uint32_t>(parameters.integer("connections"));
+  } else if (parameters.has("num_workers")) {
+    options.connections = static_cast<std::uint32_t>(parameters.integer("num_workers"));
+  }
+  options.pipeline_bytes = parameters.bytes("pipeline");
+  options.connect_timeout_ns = parameters.duration_ns("connect_timeout");
+  options.timeout_ns = parameters.duration_ns("timeout");
+  options.info_interval_ns = parameters.duration_ns("info_interval");
+  options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
+  options.reconnect.max_ns = parameters.duration_ns("reconnect_max");
+  options.limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
+  options.limits.bytes_max = parameters.bytes("in_flight");
+  return options;
+}
+
+}  // namespace larder::resp

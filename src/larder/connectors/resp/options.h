@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "larder/base/result.h"
+#include "larder/connector/batch_limits.h"
+#include "larder/connector/parameters.h"
+#include "larder/connector/peer_state.h"
+#include "larder/connectors/resp/address.h"
+#include "larder/connectors/resp/tls_stream.h"
+
+namespace larder::resp {
+
+struct RespOptions {
+  Endpoint endpoint;
+  std::string username;
+  std::string password;  ///< Empty: the server wants none. Never shown.
+  std::uint32_t database = 0;
+  std::optional<TlsOptions> tls;
+
+  std::string prefix;        ///< Before every key.
+  std::uint64_t ttl_ms = 0;  ///< 0: values stay.
+  std::uint64_t value_bytes_max = std::uint64_t{512} << 20;
+  std::uint64_t capacity_bytes = 0;  ///< Of what this process stores; 0: none.
+
+  std::uint32_t connections = 8;  ///< For values; one more is for small operations.
+  /// Value bytes that a connection may have in flight; one value always may.
+  std::uint64_t pipeline_bytes = std::uint64_t{64} << 10;
+  std::uint64_t connect_timeout_ns = 2'000'000'000;
+  std::uint64_t timeout_ns = 5'000'000'000;  ///< Without a byte either way.
+  std::uint64_t info_interval_ns = 5'000'000'000;
+  std::uint64_t miss_after_failure_ns = 30'000'000'000;
+  ReconnectOptions reconnect;
+  BatchLimitOptions limits;
+};
+
+/// From a spec's parameters and, for what it leaves out, the environment: LARDER_RESP_HOST, _PORT,
+/// _USERNAME, _PASSWORD, _PASSWORD_FILE, then LMCache's LMCACHE_RESP_HOST, _PORT, _USERNAME,
+/// _PASSWORD. `type` is what the spec was called. No error shows a secret.
+SetupResult<RespOptions> options_of(const Parameters& parameters, std::string_view type);
+
+/// What stands between the type and '?': "//user:password@host:port/2", "host:port", or for `unix`
+/// the path of a socket. Sets what it has.
+SetupStatus read_address(std::string_view address, std::string_view type, RespOptions& options,
+                         bool& has_host, bool& has_port);
+
+}  // namespace larder::resp

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "larder/base/result.h"
+
+namespace larder::resp {
+
+/// What an error reply means for larder.
+struct ReplyError {
+  /// How far it reaches.
+  enum class Scope : std::uint8_t {
+    kKey = 0,     ///< This key only.
+    kWrites,      ///< The server takes no writes now.
+    kServer,      ///< The server does nothing for us now.
+    kConnection,  ///< Only a new connection can mend it.
+  };
+  std::string_view code;  ///< "OOM"; empty for what is not known.
+  Error error;            ///< Literals, with the remedy.
+  Scope scope = Scope::kKey;
+};
+
+/// By the first word of an error reply (without '-'). Never null; the last row is for the unknown.
+const ReplyError& find_reply_error(std::string_view text) noexcept;
+
+}  // namespace larder::resp

@@ -1,0 +1,436 @@
+#include "larder/connectors/resp/resp_connector.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include "larder/base/check.h"
+#include "larder/base/event_fd.h"
+#include "larder/base/thread.h"
+#include "larder/connector/batch_limits.h"
+#include "larder/connector/completion_queue.h"
+#include "larder/connectors/resp/node.h"
+#include "larder/connectors/resp/options.h"
+
+namespace larder::resp {
+namespace {
+
+constexpr std::uint32_t kSlicesMax = 1024;
+constexpr std::uint64_t kWakeData = std::uint64_t{1} << 63;
+constexpr std::uint64_t kResolvedData = kWakeData + 1;
+constexpr std::uint64_t kLongestWaitNs = 60'000'000'000;
+/// Keys that are known as stored by this process, about 40 bytes each: more where a capacity
+/// depends on it.
+constexpr std::size_t kKeysCounted = std::size_t{1} << 20;
+constexpr std::size_t kKeysCountedForCapacity = std::size_t{1} << 24;
+
+/// A node on a reactor thread of its own, and the way of batches there and back.
+///
+/// Threads: as the contract says; node_ belongs to the reactor once it runs. Cost of submit(): one
+/// short lock, and a system call only when the reactor sleeps.
+class RespConnector final : public Connector, private BatchSink {
+ public:
+  explicit RespConnector(RespOptions options)
+      : options_(std::move(options)),
+        limits_(options_.limits),
+        view_(options_.capacity_bytes,
+              options_.capacity_bytes > 0 ? kKeysCountedForCapacity : kKeysCounted) {}
+  ~RespConnector() override {
+    stop(kNever).ignore("kNever waits to the end");
+    LARDER_CHECK(completions_.empty());
+  }
+  RespConnector(const RespConnector&) = delete;
+  RespConnector& operator=(const RespConnector&) = delete;
+
+  SetupStatus open() {
+    if (options_.tls) {
+      LARDER_ASSIGN(tls_, TlsContext::create(*options_.tls));
+    }
+    const Status started = start();
+    if (started) return {};
+    return SetupError{started.error().code(), "resp: " + started.error().to_string()};
+  }
+
+  Status submit(Batch& batch) noexcept override LARDER_EXCLUDES(mutex_) {
+    LARDER_TRY(check_batch(batch));
+    const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
+    LARDER_TRY(limits_.admit(class_of(batch.op), bytes));
+    bool must_wake = false;
+    {
+      const MutexLock lock{mutex_};
+      if (!is_stopped_) {
+        batch.connector_pending.store(0, std::memory_order_relaxed);
+        batch.connector_next = nullptr;
+        (last_ == nullptr ? first_ : last_->connector_next) = &batch;
+        last_ = &batch;
+        must_wake = std::exchange(is_asleep_, false);
+      }
+      if (is_stopped_) {
+        limits_.release(class_of(batch.op), bytes);
+        return Error{ErrorCode::kCancelled, "resp", "the connector was stopped"};
+      }
+    }
+    if (must_wake) wake_->signal();
+    return {};
+  }
+
+  std::size_t reap(std::span<Batch*> done) noexcept override {
+    const std::size_t count = completions_.reap(done);
+    for (const Batch* batch : done.first(count)) {
+      limits_.release(class_of(batch->op), BatchLimits::bytes_of_batch(*batch));
+    }
+    return count;
+  }
+  int event_fd() const noexcept override { return completions_.event_fd(); }
+
+  void cancel(Batch& batch) noexcept override {
+    batch.connector_pending.fetch_or(Node::kCancelBit, std::memory_order_acq_rel);
+    has_cancels_.store(true, std::memory_order_release);
+    wake_->signal();
+  }
+
+  bool probe(std::span<Item> /*items*/) const noexcept override { return false; }
+
+  Capabilities capabilities() const noexcept override {
+    Capabilities capabilities;
+    capabilities.slices_max = kSlicesMax;
+    capabilities.value_bytes_max = options_.value_bytes_max;
+    capabilities.integrity = Integrity::kNone;
+    capabilities.locality = Locality::kRemote;
+    capabilities.survives_restart = true;
+    return capabilities;
+  }
+
+  Report report() const override;
+
+  Result<ScanPage> scan(ScanCursor /*from*/, std::size_t /*keys_max*/) override {
+    return Error{ErrorCode::kUnimplemented, "resp", "keys are not listed by this connector"};
+  }
+
+  Status stop(std::uint64_t deadline_ns) noexcept override LARDER_EXCLUDES(mutex_) {
+    {
+      const MutexLock lock{mutex_};
+      is_stopped_ = true;
+      is_asleep_ = false;
+    }
+    if (!thread_.joinable()) return {};
+    wake_->signal();
+    {
+      const MutexLock lock{mutex_};
+      while (!has_ended_) {
+        const std::uint64_t now_ns = RealClock::instance().now_ns();
+        if (now_ns >= deadline_ns) {
+          return Error{ErrorCode::kUnavailable, "resp", "the reactor has not ended in time"};
+        }
+        ended_.wait_for(mutex_, deadline_ns - now_ns);
+      }
+    }
+    thread_.join();
+    return {};
+  }
+
+ private:
+  Status start() {
+    epoll_ = UniqueFd{::epoll_create1(EPOLL_CLOEXEC)};
+    if (!epoll_) return Error::from_errno(errno, "resp", "creating an epoll instance");
+    LARDER_ASSIGN(EventFd wake, EventFd::create());
+    LARDER_ASSIGN(EventFd resolved, EventFd::create());
+    wake_ = std::make_unique<EventFd>(std::move(wake));
+    resolved_ = std::make_shared<EventFd>(std::move(resolved));
+    for (const auto& [fd, data] : {std::pair{wake_->get(), kWakeData},
+                                   std::pair{resolved_->get(), kResolvedData}}) {
+      epoll_event watched{};
+      watched.events = EPOLLIN;
+      watched.data.u64 = data;
+      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &watched) != 0) {
+        return Error::from_errno(errno, "resp", "waiting for an eventfd");
+      }
+    }
+    resolver_ = std::make_unique<Resolver>(options_.endpoint, resolved_);
+    node_ =
+        std::make_unique<Node>(options_, *resolver_, tls_.get(), view_,
+                                   static_cast<BatchSink&>(*this), epoll_.get());
+    LARDER_ASSIGN(thread_, Thread::start("larder-resp", [this] { run(); }));
+    return {};
+  }
+
+  void on_batch(Batch& batch) noexcept override { completions_.push(batch); }
+
+  /// False when the connector was stopped: what there is was taken, and no more comes.
+  bool take_inbox(std::uint64_t now_ns) LARDER_EXCLUDES(mutex_) {
+    Batch* batch = nullptr;
+    bool is_stopped = false;
+    {
+      const MutexLock lock{mutex_};
+      batch = std::exchange(first_, nullptr);
+      last_ = nullptr;
+      is_stopped = is_stopped_;
+    }
+    while (batch != nullptr) {
+      Batch* const next = batch->connector_next;
+      node_->accept(*batch, now_ns);
+      batch = next;
+    }
+    return !is_stopped;
+  }
+
+  void run() noexcept {
+    while (take_inbox(now_ns())) {
+      if (has_cancels_.exchange(false, std::memory_order_acquire)) node_->on_cancel(now_ns());
+      node_->turn(now_ns());
+      wait();
+    }
+    node_->close(now_ns());
+    const MutexLock lock{mutex_};
+    has_ended_ = true;
+    ended_.notify_all();
+  }
+
+  void wait() noexcept LARDER_EXCLUDES(mutex_) {
+    std::uint64_t next_ns = node_->next_time_ns();
+    {
+      const MutexLock lock{mutex_};
+      if (first_ != nullptr || is_stopped_) next_ns = 0;
+      is_asleep_ = next_ns != 0;
+    }
+    const std::uint64_t now = now_ns();
+    const std::uint64_t wait_ns = next_ns > now ? std::min(next_ns - now, kLongestWaitNs) : 0;
+    std::array<epoll_event, 64> events{};
+    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                                   static_cast<int>((wait_ns + 999'999) / 1'000'000));
+    {
+      const MutexLock lock{mutex_};
+      is_asleep_ = false;
+    }
+    for (int i = 0; i < count; ++i) {
+      const epoll_event& event = events.at(static_cast<std::size_t>(i));
+      if (event.data.u64 == kWakeData) {
+        wake_->drain();
+      } else if (event.data.u64 == kResolvedData) {
+        resolved_->drain();
+        node_->on_resolved(now_ns());
+      } else {
+        node_->on_io(event.data.u64, event.events, now_ns());
+      }
+    }
+  }
+
+  static std::uint64_t now_ns() noexcept { return RealClock::instance().now_ns(); }
+
+  const RespOptions options_;
+  BatchLimits limits_;
+  CompletionQueue completions_;
+  NodeView view_;
+  std::unique_ptr<TlsContext> tls_;
+  UniqueFd epoll_;
+  std::unique_ptr<EventFd> wake_;
+  std::shared_ptr<EventFd> resolved_;  ///< With the resolver's threads, which may outlive this.
+  std::unique_ptr<Resolver> resolver_;
+  std::unique_ptr<Node> node_;
+  std::atomic<bool> has_cancels_ = false;
+
+  Mutex mutex_;
+  CondVar ended_;
+  Batch* first_ LARDER_GUARDED_BY(mutex_) = nullptr;  ///< Submitted, through connector_next.
+  Batch* last_ LARDER_GUARDED_BY(mutex_) = nullptr;
+  bool is_asleep_ LARDER_GUARDED_BY(mutex_) = false;
+  bool is_stopped_ LARDER_GUARDED_BY(mutex_) = false;
+  bool has_ended_ LARDER_GUARDED_BY(mutex_) = false;
+  Thread thread_;  // Last: it uses the others.
+};
+
+Report RespConnector::report() const {
+  Report report;
+  report.type = "resp";
+  report.where = options_.endpoint.to_string();
+  if (options_.database != 0) report.where += "/" + std::to_string(options_.database);
+  report.integrity = Integrity::kNone;
+  report.locality = Locality::kRemote;
+  report.bytes_used = view_.stored.bytes();
+  report.capacity_bytes = options_.capacity_bytes;
+  report.keys = view_.stored.keys();
+  const char* const transport = options_.tls                       ? "tls"
+                                : options_.endpoint.path.empty() ? "tcp"
+                                                                   : "unix";
+  report.properties = {{"transport", transport},
+                       {"accounting", "stored_by_me"},
+                       {"connections", std::to_string(options_.connections + 1)}};
+  if (!options_.prefix.empty()) report.properties.push_back({"prefix", options_.prefix});
+  view_.append_report(report);
+  limits_.append_counters(report.counters);
+  return report;
+}
+
+constexpr std::array kParameters{
+    Parameter{.name = "address",
+              .help = "What stands after 'redis:': [//][user[:password]@]host[:port][/database], or "
+                      "the path of a unix socket after 'unix:'.",
+              .is_secret = true,
+              .example = "//127.0.0.1:6379"},
+    Parameter{.name = "host",
+              .help = "The server, in place of an address. Else LARDER_RESP_HOST, LMCACHE_RESP_HOST, "
+                      "127.0.0.1."},
+    Parameter{.name = "port",
+              .kind = ParameterKind::kInteger,
+              .minimum = "1",
+              .maximum = "65535",
+              .help = "Its port. Else LARDER_RESP_PORT, LMCACHE_RESP_PORT, 6379."},
+    Parameter{.name = "path", .help = "Its unix socket, in place of host and port."},
+    Parameter{.name = "database",
+              .kind = ParameterKind::kInteger,
+              .minimum = "0",
+              .maximum = "65535",
+              .help = "The number of the database (SELECT)."},
+    Parameter{.name = "username",
+              .help = "The user (AUTH). Else LARDER_RESP_USERNAME, LMCACHE_RESP_USERNAME."},
+    Parameter{.name = "password",
+              .help = "The password. Other users may see a command line: rather use password_file, "
+                      "LARDER_RESP_PASSWORD or LMCACHE_RESP_PASSWORD.",
+              .is_secret = true},
+    Parameter{.name = "password_file",
+              .help = "A file that holds the password. Else LARDER_RESP_PASSWORD_FILE."},
+    Parameter{.name = "tls",
+              .kind = ParameterKind::kBool,
+              .default_text = "no",
+              .help = "Encrypt, and verify the server's certificate; always with rediss:."},
+    Parameter{.name = "tls_ca",
+              .help = "PEM file of the CA certificates to trust; without it what the system trusts."},
+    Parameter{.name = "tls_certificate",
+              .help = "PEM file of the certificate to show to the server."},
+    Parameter{.name = "tls_key", .help = "PEM file of its key."},
+    Parameter{.name = "tls_server_name",
+              .help = "The name that the server's certificate must be for, where it is not the "
+                      "host."},
+    Parameter{.name = "prefix",
+              .help = "Put before every key. Without it keys are as LMCache's resp writes them."},
+    Parameter{.name = "ttl",
+              .kind = ParameterKind::kDuration,
+              .default_text = "0",
+              .help = "How long a value stays on the server after its store; 0 is for ever."},
+    Parameter{.name = "connections",
+              .kind = ParameterKind::kInteger,
+              .minimum = "1",
+              .maximum = "256",
+              .help = "Connections for values; one more is for small operations. Else num_workers."},
+    Parameter{.name = "num_workers",
+              .kind = ParameterKind::kInteger,
+              .default_text = "8",
+              .minimum = "1",
+              .maximum = "256",
+              .help = "LMCache's name for connections."},
+    Parameter{.name = "pipeline",
+              .kind = ParameterKind::kBytes,
+              .default_text = "64KiB",
+              .minimum = "1",
+              .maximum = "1GiB",
+              .help = "Value bytes that one connection has on the way at once; a value that is "
+                      "larger goes alone."},
+    Parameter{.name = "connect_timeout",
+              .kind = ParameterKind::kDuration,
+              .default_text = "2s",
+              .minimum = "1ms",
+              .maximum = "10m",
+              .help = "For a connection, its encryption and its greeting together."},
+    Parameter{.name = "timeout",
+              .kind = ParameterKind::kDuration,
+              .default_text = "5s",
+              .minimum = "1ms",
+              .maximum = "1h",
+              .help = "A connection that waits for so long without a byte either way is closed."},
+    Parameter{.name = "reconnect_max",
+              .kind = ParameterKind::kDuration,
+              .default_text = "2s",
+              .minimum = "10ms",
+              .maximum = "10m",
+              .help = "The longest wait between two attempts to connect; the first is 10ms."},
+    Parameter{.name = "info_interval",
+              .kind = ParameterKind::kDuration,
+              .default_text = "5s",
+              .minimum = "10ms",
+              .maximum = "1h",
+              .help = "How often the server is asked for its state (INFO) for the report."},
+    Parameter{.name = "miss_after_failure",
+              .kind = ParameterKind::kDuration,
+              .default_text = "30s",
+              .minimum = "1ms",
+              .maximum = "1h",
+              .help = "A key whose load missed its deadline, or whose server was lost, is a miss for "
+                      "so long."},
+    Parameter{.name = "max_value",
+              .kind = ParameterKind::kBytes,
+              .default_text = "512MiB",
+              .minimum = "1",
+              .maximum = "1GiB",
+              .help = "The largest value that is stored; the server's proto-max-bulk-len must allow "
+                      "it."},
+    Parameter{.name = "max_capacity_gb",
+              .default_text = "0",
+              .help = "GiB of values that this process may store, as in 20 or 0.5; beyond it stores "
+                      "fail. What others stored does not count. 0 is no limit."},
+    Parameter{.name = "batches_max",
+              .kind = ParameterKind::kInteger,
+              .default_text = "4096",
+              .minimum = "1",
+              .maximum = "1048576",
+              .help = "Batches accepted and not yet reaped, for lookups, loads and stores each."},
+    Parameter{.name = "in_flight",
+              .kind = ParameterKind::kBytes,
+              .default_text = "4GiB",
+              .minimum = "1",
+              .help = "Value bytes accepted and not yet reaped, for loads and stores each."},
+};
+
+SetupResult<std::unique_ptr<Connector>> open_as(std::string_view type,
+                                                const Parameters& parameters) {
+  LARDER_ASSIGN(RespOptions options, options_of(parameters, type));
+  auto connector = std::make_unique<RespConnector>(std::move(options));
+  LARDER_TRY(connector->open());
+  return std::unique_ptr<Connector>{std::move(connector)};
+}
+
+constexpr ConnectorType make_type(std::string_view name, std::string_view summary,
+                                  std::string_view example,
+                                  SetupResult<std::unique_ptr<Connector>> (*open)(
+                                      const Parameters&, const Registry&)) {
+  return {.name = name,
+          .summary = summary,
+          .example = example,
+          .location_parameter = "address",
+          .parameters = kParameters,
+          .open = open};
+}
+
+constexpr std::array kTypes{
+    make_type("resp", "A Redis or Valkey server; keys and values are those of LMCache's resp.",
+              "resp:127.0.0.1:6379?max_capacity_gb=20",
+              [](const Parameters& parameters, const Registry&) {
+                return open_as("resp", parameters);
+              }),
+    make_type("redis", "The same as resp, by the URL that Redis' own tools use.",
+              "redis://127.0.0.1:6379/0?password_file=/run/secrets/redis",
+              [](const Parameters& parameters, const Registry&) {
+                return open_as("redis", parameters);
+              }),
+    make_type("rediss", "The same as resp, with TLS.",
+              "rediss://cache.example:6380?tls_ca=/etc/ssl/redis-ca.pem",
+              [](const Parameters& parameters, const Registry&) {
+                return open_as("rediss", parameters);
+              }),
+    make_type("unix", "The same as resp, over a unix socket.", "unix:/run/redis/redis-server.sock",
+              [](const Parameters& parameters, const Registry&) {
+                return open_as("unix", parameters);
+              }),
+};
+
+}  // namespace
+
+std::span<const ConnectorType> connector_types() {
+  return kTypes;
+}
+
+}  // namespace larder::resp

@@ -1,0 +1,93 @@
+#include "larder/connectors/resp/server_info.h"
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+
+#include "larder/base/size_text.h"
+
+namespace larder::resp {
+namespace {
+
+constexpr std::size_t kTextBytesMax = 64;
+/// From this share of maxmemory on a server that evicts nothing is about to refuse writes.
+constexpr double kNearlyFull = 0.95;
+
+/// Of what a server says, only what is printable and short.
+std::string tame(std::string_view text) {
+  std::string tamed;
+  for (const char c : text.substr(0, kTextBytesMax)) {
+    tamed += std::isprint(static_cast<unsigned char>(c)) != 0 ? c : '?';
+  }
+  return tamed;
+}
+
+void read_number(std::string_view text, std::uint64_t& number) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc{} && end == text.data() + text.size()) number = value;
+}
+
+}  // namespace
+
+void ServerInfo::read(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    const std::size_t colon = line.find(':');
+    if (colon == std::string_view::npos) continue;
+    const std::string_view name = line.substr(0, colon);
+    const std::string_view value = line.substr(colon + 1);
+    // Valkey tells redis_version too, for its age's sake, before its own.
+    if (name == "redis_version" && version.empty()) {
+      kind = "redis";
+      version = tame(value);
+    } else if (name == "server_name") {
+      kind = tame(value);
+    } else if (name == "valkey_version") {
+      kind = "valkey";
+      version = tame(value);
+    } else if (name == "role") {
+      role = tame(value);
+    } else if (name == "maxmemory_policy") {
+      maxmemory_policy = tame(value);
+    } else if (name == "used_memory") {
+      read_number(value, used_memory_bytes);
+    } else if (name == "maxmemory") {
+      read_number(value, maxmemory_bytes);
+    } else if (name == "evicted_keys") {
+      read_number(value, evicted_keys_total);
+    } else {
+      continue;
+    }
+    is_known = true;
+  }
+}
+
+void ServerInfo::append_report(Report& report) const {
+  if (!is_known) return;
+  report.properties.push_back({"server", kind});
+  report.properties.push_back({"server_version", version});
+  if (!role.empty()) report.properties.push_back({"server_role", role});
+  report.properties.push_back({"maxmemory_policy", maxmemory_policy});
+  report.counters.push_back({"server_used_memory_bytes", used_memory_bytes});
+  report.counters.push_back({"server_maxmemory_bytes", maxmemory_bytes});
+  report.counters.push_back({"server_evicted_keys_total", evicted_keys_total});
+  if (maxmemory_bytes == 0) return;
+  const std::string limit = format_bytes(maxmemory_bytes);
+  if (maxmemory_policy != "noeviction") {
+    report.reasons.push_back("the server evicts keys by itself (maxmemory-policy " +
+                             maxmemory_policy + ") when it has reached its maxmemory of " + limit);
+  } else if (static_cast<double>(used_memory_bytes) >=
+             kNearlyFull * static_cast<double>(maxmemory_bytes)) {
+    report.health = std::max(report.health, Health::kDegraded);
+    report.reasons.push_back("the server uses " + format_bytes(used_memory_bytes) +
+                             " of its maxmemory of " + limit +
+                             " and evicts nothing (maxmemory-policy noeviction): it refuses "
+                             "stores; raise maxmemory or set maxmemory-policy allkeys-lru");
+  }
+}
+
+}  // namespace larder::resp

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "larder/base/result.h"
+#include "larder/base/unique_fd.h"
+#include "larder/connectors/resp/stream.h"
+
+struct ssl_ctx_st;
+
+namespace larder::resp {
+
+struct TlsOptions {
+  std::string ca_file;           ///< PEM; empty: what the system trusts.
+  std::string certificate_file;  ///< PEM chain that shows who we are; empty: none is shown.
+  std::string key_file;          ///< PEM; goes with certificate_file.
+  std::string server_name;       ///< What the server's certificate must be for: name or address.
+};
+
+/// Everything that TLS connections to one server share. Always verifies; TLS 1.2 at least.
+/// One thread at a time.
+class TlsContext {
+ public:
+  /// Reads the files; an error names the file and what is wrong with it.
+  static SetupResult<std::unique_ptr<TlsContext>> create(const TlsOptions& options);
+  ~TlsContext();
+  TlsContext(const TlsContext&) = delete;
+  TlsContext& operator=(const TlsContext&) = delete;
+
+  /// Null when there is no memory left. Must not outlive the context. Values are copied once each
+  /// way, which encryption needs anyway.
+  std::unique_ptr<Stream> connect(UniqueFd socket);
+
+ private:
+  TlsContext(ssl_ctx_st* context, std::string server_name);
+
+  ssl_ctx_st* const context_;
+  const std::string server_name_;
+};
+
+}  // namespace larder::resp

@@ -1,0 +1,358 @@
+#include <array>
+#include <atomic>
+
+#include "larder/base/mutex.h"
+
+#include "tests/resp/resp_test_support.h"
+#include "tests/support/scripted_peer.h"
+
+namespace larder::resp {
+namespace {
+
+using testing::ScriptedPeer;
+using Answer = ScriptedPeer::Answer;
+using Words = ScriptedPeer::Words;
+
+std::string bulk(std::string_view bytes) {
+  return "$" + std::to_string(bytes.size()) + "\r\n" + std::string{bytes} + "\r\n";
+}
+
+std::string bulk_of(std::string_view key, std::size_t bytes) {
+  const auto value = value_of(key, bytes);
+  return bulk({reinterpret_cast<const char*>(value.data()), value.size()});
+}
+
+/// One connection for values, so that its order is seen; failures are forgotten at once.
+std::string peer_spec(const ScriptedPeer& peer, const std::string& more = "") {
+  return redis_spec(peer.port(), "connections=1&miss_after_failure=1ms" + more);
+}
+
+TEST(RespPeerTest, AnAnswerOneByteAtATimeIsAnAnswer) {
+  const ScriptedPeer peer{[](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] == "GET") return Answer{.bytes = bulk_of(words[1], 3000), .one_by_one = true};
+    if (words[0] == "SET") return Answer{.bytes = "+OK\r\n", .one_by_one = true};
+    if (words[0] == "STRLEN") return Answer{.bytes = ":3000\r\n", .one_by_one = true};
+    return std::nullopt;
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient client{*connector};
+  EXPECT_EQ(set_code(client, "a", 3000), ErrorCode::kNone);
+  EXPECT_TRUE(is_hit(client, "a", 3000));
+  EXPECT_EQ(*client.exists("a").value(), 3000U);
+}
+
+/// The first GET ends in a reset after `cut` bytes of its answer; the second one is answered.
+void expect_a_retry_after(std::size_t cut) {
+  std::atomic<int> gets = 0;
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] != "GET") return std::nullopt;
+    const std::string whole = bulk_of(words[1], 100'000);
+    if (gets.fetch_add(1) > 0) return Answer{.bytes = whole};
+    return Answer{.bytes = whole.substr(0, cut), .resets = true};
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient client{*connector};
+  EXPECT_TRUE(is_hit(client, "key", 100'000));
+  EXPECT_EQ(gets.load(), 2);
+  EXPECT_EQ(counter_of(*connector, "retries_total"), 1U);
+}
+
+TEST(RespPeerTest, AResetBeforeInsideAndAfterTheHeaderIsRetriedOnce) {
+  for (const std::size_t cut : {0U, 1U, 4U, 9U}) expect_a_retry_after(cut);
+}
+
+TEST(RespPeerTest, AResetInsideAndAtTheEndOfThePayloadIsRetriedOnce) {
+  for (const std::size_t cut : {10U, 70'000U, 100'009U, 100'010U}) expect_a_retry_after(cut);
+}
+
+TEST(RespPeerTest, ASecondResetIsTheKeysFailure) {
+  const ScriptedPeer peer{[](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] == "GET" && words[1] == "bad") return Answer{.bytes = "$5\r\nab", .resets = true};
+    if (words[0] == "GET") return Answer{.bytes = bulk_of(words[1], 5)};
+    return std::nullopt;
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient client{*connector};
+  EXPECT_EQ(get_code(client, "bad", 5), ErrorCode::kUnavailable);
+  EXPECT_TRUE(is_hit(client, "good", 5));
+}
+
+TEST(RespPeerTest, AMissAfterAHalfReadValueIsNoMiss) {
+  std::atomic<int> gets = 0;
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] != "GET") return std::nullopt;
+    if (gets.fetch_add(1) > 0) return Answer{.bytes = "$-1\r\n"};
+    return Answer{.bytes = "$5\r\nab", .resets = true};
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient client{*connector};
+  // The buffer was written to, which a miss would deny.
+  EXPECT_EQ(get_code(client, "key", 5), ErrorCode::kUnavailable);
+}
+
+TEST(RespPeerTest, AStoreWhoseAnswerIsLostFailsAndIsNotSentAgain) {
+  std::atomic<int> sets = 0;
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] != "SET") return std::nullopt;
+    if (sets.fetch_add(1) > 0) return Answer{.bytes = "+OK\r\n"};
+    return Answer{.bytes = "+O", .resets = true};
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient client{*connector};
+  EXPECT_EQ(set_code(client, "key", 100), ErrorCode::kUnavailable);
+  EXPECT_EQ(sets.load(), 1);
+  EXPECT_EQ(set_code(client, "key", 100), ErrorCode::kNone);
+}
+
+TEST(RespPeerTest, GarbageAndAnswersOfAnotherKindCloseTheConnection) {
+  for (const std::string garbage :
+       {"HTTP/1.1 400 Bad Request\r\n\r\n", ":1\r\n", "+OK\r\n", "*1\r\n$1\r\na\r\n", "$-2\r\n",
+        "$5\r\nabcdefg\r\n", "$99999999999\r\n", "\r\n", "*-1\n"}) {
+    std::atomic<int> last_connection = 0;
+    const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
+      if (words[0] != "GET") return std::nullopt;
+      last_connection.store(connection);
+      if (words[1] == "bad") return Answer{.bytes = garbage};
+      return Answer{.bytes = bulk_of(words[1], 5)};
+    }};
+    const Opened connector{peer_spec(peer)};
+    BlockingClient client{*connector};
+    EXPECT_TRUE(is_hit(client, "before", 5)) << garbage;
+    const int before = last_connection.load();
+    EXPECT_EQ(get_code(client, "bad", 5), ErrorCode::kUnavailable) << garbage;
+    EXPECT_TRUE(is_hit(client, "after", 5)) << garbage;
+    EXPECT_GT(last_connection.load(), before) << garbage;
+  }
+}
+
+TEST(RespPeerTest, AValueOfAnotherSizeIsReadToItsEnd) {
+  // It looks like answers to what comes next.
+  const std::string crafted = "$5\r\nYYYYY\r\n+OK\r\n:1\r\n$-1\r\n-ERR\r\n" + std::string(70'000, '$');
+  std::atomic<int> connections = 0;
+  const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
+    if (words[0] == "SET") return Answer{.bytes = "+OK\r\n"};
+    if (words[0] != "GET") return std::nullopt;
+    connections.store(connection);
+    return Answer{.bytes = words[1] == "large" ? bulk(crafted) : bulk_of(words[1], 5)};
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient client{*connector};
+  EXPECT_TRUE(is_hit(client, "first", 5));
+  const int before = connections.load();
+  for (const std::size_t room : {std::size_t{5}, std::size_t{10'000}, crafted.size() + 1}) {
+    std::vector<std::byte> buffer(room);
+    const auto got = client.get_into("large", buffer);
+    ASSERT_FALSE(got.has_value());
+    EXPECT_EQ(got.error().code(), ErrorCode::kSizeMismatch);
+    EXPECT_TRUE(is_hit(client, "next" + std::to_string(room), 5));
+    // Until it is stored again it is a miss.
+    EXPECT_TRUE(is_miss(client, "large", room));
+    ASSERT_EQ(set_code(client, "large", 0), ErrorCode::kNone);
+  }
+  EXPECT_EQ(connections.load(), before);
+}
+
+TEST(RespPeerTest, BothSizesOfAMismatchAreTold) {
+  const ScriptedPeer peer{[](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] == "GET") return Answer{.bytes = bulk(std::string(1234, 'x'))};
+    return std::nullopt;
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient client{*connector};
+  std::vector<std::byte> memory(1000);
+  const Slice slice{memory.data(), memory.size()};
+  Item item;
+  item.key = bytes_of_text("key");
+  item.value = {&slice, 1};
+  Batch batch;
+  batch.items = {&item, 1};
+  ASSERT_TRUE(client.run(batch).has_value());
+  EXPECT_EQ(item.error.code(), ErrorCode::kSizeMismatch);
+  EXPECT_EQ(item.value_bytes, 1234U);
+}
+
+TEST(RespPeerTest, EveryErrorReplyIsTheKeysOwnAndKeepsTheConnectionInStep) {
+  struct Case {
+    const char* reply;
+    ErrorCode code;
+  };
+  for (const Case& one : {Case{"-LOADING Redis is loading the dataset in memory", ErrorCode::kUnavailable},
+                          Case{"-BUSY Redis is busy running a script.", ErrorCode::kUnavailable},
+                          Case{"-READONLY You can't write against a read only replica.",
+                               ErrorCode::kUnavailable},
+                          Case{"-OOM command not allowed when used memory > 'maxmemory'.",
+                               ErrorCode::kResourceExhausted},
+                          Case{"-MISCONF Redis is configured to save", ErrorCode::kUnavailable},
+                          Case{"-MOVED 3999 127.0.0.1:6381", ErrorCode::kUnimplemented},
+                          Case{"-ASK 3999 127.0.0.1:6381", ErrorCode::kUnimplemented},
+                          Case{"-NOPERM this user has no permissions", ErrorCode::kInvalidArgument},
+                          Case{"-WRONGTYPE Operation against a key", ErrorCode::kCorruption},
+                          Case{"-ERR whatever", ErrorCode::kIo},
+                          Case{"-", ErrorCode::kIo}}) {
+    std::atomic<int> connections = 0;
+    const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
+      if (words[0] != "GET" && words[0] != "SET") return std::nullopt;
+      connections.store(connection);
+      if (words[1] == "bad") return Answer{.bytes = std::string{one.reply} + "\r\n"};
+      return Answer{.bytes = words[0] == "SET" ? "+OK\r\n" : bulk_of(words[1], 5)};
+    }};
+    const Opened connector{peer_spec(peer)};
+    BlockingClient client{*connector};
+    EXPECT_TRUE(is_hit(client, "before", 5)) << one.reply;
+    const int before = connections.load();
+    EXPECT_EQ(set_code(client, "bad", 5), one.code) << one.reply;
+    EXPECT_EQ(set_code(client, "good", 5), ErrorCode::kNone) << one.reply;
+    EXPECT_EQ(get_code(client, "bad", 5), one.code) << one.reply;
+    EXPECT_TRUE(is_hit(client, "after", 5)) << one.reply;
+    EXPECT_EQ(set_code(client, "after", 5), ErrorCode::kNone) << one.reply;
+    EXPECT_EQ(connections.load(), before) << one.reply;
+    EXPECT_EQ(connector->report().health, Health::kHealthy) << one.reply;
+  }
+}
+
+TEST(RespPeerTest, ARefusalShowsInTheReportUntilSomethingWorks) {
+  std::atomic<bool> is_loading = true;
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] != "SET") return std::nullopt;
+    return Answer{.bytes = is_loading ? "-LOADING Redis is loading\r\n" : "+OK\r\n"};
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient client{*connector};
+  EXPECT_EQ(set_code(client, "key", 5), ErrorCode::kUnavailable);
+  EXPECT_EQ(connector->report().health, Health::kDegraded);
+  EXPECT_NE(text_of_report(*connector).find("LOADING"), std::string::npos);
+  is_loading = false;
+  EXPECT_EQ(set_code(client, "key", 5), ErrorCode::kNone);
+  EXPECT_EQ(connector->report().health, Health::kHealthy);
+}
+
+TEST(RespPeerTest, ALateAnswerIsDroppedAndTheNextOneIsFound) {
+  std::atomic<int> gets = 0;
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] != "GET") return std::nullopt;
+    // The first key's answer comes together with the second's.
+    if (gets.fetch_add(1) == 0) return Answer{};
+    return Answer{.bytes = bulk_of("late", 5) + bulk_of(words[1], 5)};
+  }};
+  const Opened connector{peer_spec(peer)};
+  BlockingClient hasty{*connector, 100 * kMillisecondNs};
+  BlockingClient client{*connector};
+  EXPECT_EQ(get_code(hasty, "late", 5), ErrorCode::kDeadlineExceeded);
+  EXPECT_TRUE(is_hit(client, "next", 5));
+}
+
+TEST(RespPeerTest, AfterADeadlineInsideOfAValueItsMemoryIsTheCallersAgain) {
+  std::atomic<int> gets = 0;
+  const std::string whole = bulk_of("half", 100'000);
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] != "GET") return std::nullopt;
+    if (gets.fetch_add(1) == 0) return Answer{.bytes = whole.substr(0, 50'000)};
+    return Answer{.bytes = whole.substr(50'000) + bulk_of(words[1], 5)};
+  }};
+  const Opened connector{peer_spec(peer)};
+  std::vector<std::byte> memory(100'000);
+  BlockingClient hasty{*connector, 100 * kMillisecondNs};
+  const auto got = hasty.get_into("half", memory);
+  ASSERT_FALSE(got.has_value());
+  EXPECT_EQ(got.error().code(), ErrorCode::kDeadlineExceeded);
+  const std::vector<std::byte> mark(memory.size(), std::byte{0xEE});
+  memory = mark;
+  BlockingClient client{*connector};
+  EXPECT_TRUE(is_hit(client, "next", 5));
+  EXPECT_EQ(memory, mark);
+}
+
+TEST(RespPeerTest, AServerThatNeverAnswersIsLeftAfterTheTimeout) {
+  std::atomic<int> connections = 0;
+  const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
+    if (words[0] == "GET") connections.store(connection);
+    return std::nullopt;
+  }};
+  const Opened connector{peer_spec(peer, "&timeout=100ms")};
+  BlockingClient client{*connector};
+  EXPECT_EQ(get_code(client, "key", 5), ErrorCode::kUnavailable);
+  EXPECT_GT(connections.load(), 1);  // 0 and 1 came first: it was tried on another one.
+}
+
+TEST(RespPeerTest, AServerThatDoesNotGreetIsDown) {
+  const ScriptedPeer peer{
+      [](const Words&, int) -> std::optional<Answer> { return Answer{}; }};
+  const Opened connector{peer_spec(peer, "&connect_timeout=100ms")};
+  BlockingClient client{*connector};
+  EXPECT_EQ(get_code(client, "key", 5), ErrorCode::kUnavailable);
+  EXPECT_TRUE(eventually_has_health(*connector, Health::kDown));
+}
+
+TEST(RespPeerTest, SmallOperationsDoNotWaitForValues) {
+  const ScriptedPeer peer{[](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] == "STRLEN") return Answer{.bytes = ":7\r\n"};
+    if (words[0] == "UNLINK") return Answer{.bytes = ":1\r\n"};
+    return std::nullopt;  // GET is never answered.
+  }};
+  const Opened connector{peer_spec(peer)};
+  std::vector<std::byte> memory(5);
+  const Slice slice{memory.data(), memory.size()};
+  std::vector<Item> items(100);
+  for (Item& item : items) {
+    item.key = bytes_of_text("key");
+    item.value = {&slice, 1};
+  }
+  Batch batch;
+  batch.items = items;
+  ASSERT_TRUE(connector->submit(batch).has_value());
+  std::atomic<bool> is_back = false;
+  {
+    // Not through a client: the Gets come back in between when they are cancelled at the end.
+    Item small;
+    small.key = bytes_of_text("key");
+    Batch exists;
+    exists.op = Op::kExists;
+    exists.items = {&small, 1};
+    ASSERT_TRUE(connector->submit(exists).has_value());
+    std::array<Batch*, 2> done{};
+    ASSERT_TRUE(eventually([&] { return connector->reap(done) == 1; }));
+    EXPECT_EQ(done[0], &exists);
+    EXPECT_EQ(small.value_bytes, 7U);
+  }
+  connector->cancel(batch);
+  std::array<Batch*, 1> done{};
+  ASSERT_TRUE(eventually([&] { return connector->reap(done) == 1; }));
+  for (const Item& item : items) EXPECT_EQ(item.error.code(), ErrorCode::kCancelled);
+}
+
+TEST(RespPeerTest, TheGreetingSaysWhoAndWhere) {
+  Mutex mutex;
+  std::vector<Words> greeting;
+  const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
+    const MutexLock lock{mutex};
+    if (connection == 0 && words[0] != "INFO") greeting.push_back(words);
+    return std::nullopt;
+  }};
+  const Opened connector{redis_spec(
+      peer.port(), "username=me&password=secret%20word&database=7&connections=1")};
+  ASSERT_TRUE(eventually([&] { return counter_of(*connector, "connections") == 2; }));
+  const MutexLock lock{mutex};
+  EXPECT_EQ(greeting, (std::vector<Words>{{"AUTH", "me", "secret word"},
+                                          {"SELECT", "7"},
+                                          {"CLIENT", "SETNAME", "larder"},
+                                          {"PING"}}));
+}
+
+TEST(RespPeerTest, AnErrorReplyThatRepeatsThePasswordShowsItToNobody) {
+  const ScriptedPeer peer{[](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] != "AUTH") return std::nullopt;
+    return Answer{.bytes = "-ERR unknown command 'AUTH', with args beginning with: '" +
+                           words.back() + "'\r\n"};
+  }};
+  const Opened connector{peer_spec(peer, "&password=tell-nobody")};
+  BlockingClient client{*connector};
+  std::vector<std::byte> buffer(5);
+  const auto got = client.get_into("key", buffer);
+  ASSERT_FALSE(got.has_value());
+  EXPECT_EQ(got.error().to_string().find("tell-nobody"), std::string::npos);
+  EXPECT_NE(got.error().to_string().find("AUTH"), std::string::npos) << got.error().to_string();
+  EXPECT_EQ(text_of_report(*connector).find("tell-nobody"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace larder::resp

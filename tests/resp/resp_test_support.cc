@@ -1,0 +1,105 @@
+#include "tests/resp/resp_test_support.h"
+
+#include <poll.h>
+
+#include <algorithm>
+
+#include "larder/base/clock.h"
+#include "larder/base/hash.h"
+#include "larder/base/random.h"
+#include "larder/connectors/builtin.h"
+
+namespace larder::resp {
+
+SetupResult<std::unique_ptr<Connector>> try_spec(const std::string& spec) {
+  return builtin_registry().open(spec);
+}
+
+std::unique_ptr<Connector> open_spec(const std::string& spec) {
+  auto opened = try_spec(spec);
+  EXPECT_TRUE(opened.has_value()) << opened.error().text;
+  return opened ? std::move(*opened) : nullptr;
+}
+
+std::string redis_spec(std::uint16_t port, const std::string& parameters) {
+  return "redis://127.0.0.1:" + std::to_string(port) + "?reconnect_max=50ms&" + parameters;
+}
+
+std::span<const std::byte> bytes_of_text(std::string_view text) {
+  return std::as_bytes(std::span{text});
+}
+
+std::vector<std::byte> value_of(std::string_view key, std::size_t bytes) {
+  std::vector<std::byte> value(bytes);
+  Random random{hash64(bytes_of_text(key))};
+  random.fill(value);
+  return value;
+}
+
+bool eventually(const std::function<bool()>& is_true) {
+  const std::uint64_t give_up_ns = RealClock::instance().now_ns() + kPatienceNs;
+  while (!is_true()) {
+    if (RealClock::instance().now_ns() >= give_up_ns) return false;
+    ::poll(nullptr, 0, 1);  // Between two looks.
+  }
+  return true;
+}
+
+bool eventually_has_health(const Connector& connector, Health health) {
+  return eventually([&] { return connector.report().health == health; });
+}
+
+std::uint64_t counter_of(const Connector& connector, std::string_view name) {
+  const Report report = connector.report();
+  const auto found = std::ranges::find(report.counters, name, &Counter::name);
+  EXPECT_NE(found, report.counters.end()) << name;
+  return found == report.counters.end() ? 0 : found->value;
+}
+
+std::string property_of(const Connector& connector, std::string_view name) {
+  for (const auto& [known, value] : connector.report().properties) {
+    if (known == name) return value;
+  }
+  return "";
+}
+
+std::string text_of_report(const Connector& connector) {
+  const Report report = connector.report();
+  std::string text = report.type + " " + report.where;
+  for (const std::string& reason : report.reasons) text += "\n" + reason;
+  for (const auto& [name, value] : report.properties) text += "\n" + name + "=" + value;
+  for (const Counter& counter : report.counters) {
+    text += "\n" + counter.name + "=" + std::to_string(counter.value);
+  }
+  return text;
+}
+
+ErrorCode set_code(BlockingClient& client, std::string_view key, std::size_t bytes, SetMode mode) {
+  const auto value = value_of(key, bytes);
+  const auto stored = client.set(key, value, mode);
+  return stored ? ErrorCode::kNone : stored.error().code();
+}
+
+ErrorCode get_code(BlockingClient& client, std::string_view key, std::size_t bytes) {
+  std::vector<std::byte> buffer(bytes);
+  const auto got = client.get_into(key, buffer);
+  if (!got) return got.error().code();
+  if (*got) {
+    EXPECT_EQ(buffer, value_of(key, bytes)) << key << ": a hit with wrong bytes";
+  }
+  return ErrorCode::kNone;
+}
+
+bool is_hit(BlockingClient& client, std::string_view key, std::size_t bytes) {
+  std::vector<std::byte> buffer(bytes);
+  const auto got = client.get_into(key, buffer);
+  return got && *got && **got == bytes && buffer == value_of(key, bytes);
+}
+
+bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes) {
+  std::vector<std::byte> buffer(bytes);
+  const auto got = client.get_into(key, buffer);
+  return got && !*got;
+}
+
+}  // namespace larder::resp
