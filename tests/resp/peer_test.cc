@@ -249,7 +249,7 @@ TEST(RespPeerTest, AfterADeadlineInsideOfAValueItsMemoryIsTheCallersAgain) {
     if (gets.fetch_add(1) == 0) return Answer{.bytes = whole.substr(0, 50'000)};
     return Answer{.bytes = whole.substr(50'000) + bulk_of(words[1], 5)};
   }};
-  const Opened connector{peer_spec(peer)};
+  const Opened connector{peer_spec(peer, "&pipeline=1MiB")};
   std::vector<std::byte> memory(100'000);
   BlockingClient hasty{*connector, 100 * kMillisecondNs};
   const auto got = hasty.get_into("half", memory);

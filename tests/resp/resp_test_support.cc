@@ -22,7 +22,8 @@ std::unique_ptr<Connector> open_spec(const std::string& spec) {
 }
 
 std::string redis_spec(std::uint16_t port, const std::string& parameters) {
-  return "redis://127.0.0.1:" + std::to_string(port) + "?reconnect_max=50ms&" + parameters;
+  return "redis://127.0.0.1:" + std::to_string(port) + "?reconnect_max=50ms" +
+         (parameters.empty() ? "" : "&" + parameters);
 }
 
 std::span<const std::byte> bytes_of_text(std::string_view text) {

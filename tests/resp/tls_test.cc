@@ -27,7 +27,7 @@ class RespTlsTest : public ::testing::Test {
   std::string file(const std::string& name) const { return certificates_.path() + "/" + name; }
   std::string spec(const std::string& host, const std::string& parameters) const {
     return "rediss://" + host + ":" + std::to_string(server_->tls_port()) +
-           "?connections=2&reconnect_max=50ms&" + parameters;
+           "?connections=2&reconnect_max=50ms" + (parameters.empty() ? "" : "&" + parameters);
   }
   std::string client_parameters(const std::string& ca) const {
     return "tls_ca=" + file(ca) + "&tls_certificate=" + file("client.pem") +

@@ -259,6 +259,9 @@ void Connection::on_time(std::uint64_t now_ns) noexcept {
     case State::kConnecting:
       return fail_address(unavailable("the server does not accept the connection in time"), now_ns);
     case State::kSecuring:
+      return lose(unavailable("the server does not answer the TLS handshake in time; does it speak "
+                              "TLS on this port?"),
+                  now_ns);
     case State::kGreeting:
       return lose(unavailable("the server accepts the connection but does not answer"), now_ns);
     case State::kClosed:
