@@ -587,6 +587,8 @@ void Connection::receive(std::uint64_t now_ns) noexcept {
     }
     inbox_ = std::span{inbox_bytes_}.first(static_cast<std::size_t>(transfer.bytes - to_sink));
     if (!read_inbox(now_ns)) return;
+    // Nothing more is due, so one more read would only find nothing. (TLS may hold bytes back.)
+    if (state_ == State::kReady && commands_.empty() && context_.tls == nullptr) return;
   }
 }
 
