@@ -46,8 +46,8 @@ ServersMaker once(std::string program) {
 
 Subject resp_subject(std::string name, const ServersMaker& servers, const SpecMaker& spec) {
   const auto open_with = [servers, spec](std::string parameters) -> Open {
-    return [servers, spec, parameters = std::move(parameters)]()
-               -> SetupResult<std::unique_ptr<Connector>> {
+    return [servers, spec,
+            parameters = std::move(parameters)]() -> SetupResult<std::unique_ptr<Connector>> {
       LARDER_ASSIGN(const std::shared_ptr<Servers> at, servers());
       if (at->server->command({"FLUSHALL"}) != "OK") {
         return SetupError{ErrorCode::kInternal, "the server does not answer FLUSHALL"};
@@ -79,9 +79,9 @@ std::vector<Subject> resp_subjects() {
   }));
   subjects.push_back(resp_subject("resp_tls", redis, [](const Servers& at) {
     return "rediss://localhost:" + std::to_string(at.server->tls_port()) +
-           "?tls_ca=" + at.certificates->path() + "/ca.pem&tls_certificate=" +
-           at.certificates->path() + "/client.pem&tls_key=" + at.certificates->path() +
-           "/client.key&";
+           "?tls_ca=" + at.certificates->path() +
+           "/ca.pem&tls_certificate=" + at.certificates->path() +
+           "/client.pem&tls_key=" + at.certificates->path() + "/client.key&";
   }));
   if (std::system("command -v valkey-server >/dev/null 2>&1") == 0) {
     subjects.push_back(resp_subject("resp_valkey", once("valkey-server"), tcp));

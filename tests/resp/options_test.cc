@@ -119,13 +119,27 @@ TEST(RespOptionsTest, APasswordMayStandInAFile) {
 }
 
 TEST(RespOptionsTest, WhatCannotBeIsAnErrorThatSaysWhatToDo) {
-  for (const std::string_view text :
-       {"redis://host:0", "redis://host:65536", "redis://host:x", "redis://::1", "redis://[::1",
-        "redis://[::1]x", "redis://host/x", "redis://host/-1", "unix:", "unix:relative",
-        "redis://host?host=other", "redis://host:1?port=2", "redis://host/1?database=2",
-        "resp:host?path=/socket", "resp:host?tls_ca=/a", "rediss:/socket", "redis://user@host",
-        "resp:host?max_capacity_gb=-1", "resp:host?max_capacity_gb=lots", "resp:?host=",
-        "resp:host?connections=0"}) {
+  for (const std::string_view text : {"redis://host:0",
+                                      "redis://host:65536",
+                                      "redis://host:x",
+                                      "redis://::1",
+                                      "redis://[::1",
+                                      "redis://[::1]x",
+                                      "redis://host/x",
+                                      "redis://host/-1",
+                                      "unix:",
+                                      "unix:relative",
+                                      "redis://host?host=other",
+                                      "redis://host:1?port=2",
+                                      "redis://host/1?database=2",
+                                      "resp:host?path=/socket",
+                                      "resp:host?tls_ca=/a",
+                                      "rediss:/socket",
+                                      "redis://user@host",
+                                      "resp:host?max_capacity_gb=-1",
+                                      "resp:host?max_capacity_gb=lots",
+                                      "resp:?host=",
+                                      "resp:host?connections=0"}) {
     EXPECT_FALSE(error_of(text).empty()) << text;
   }
   EXPECT_FALSE(error_of("unix:/" + std::string(108, 'x')).empty());

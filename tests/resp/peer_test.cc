@@ -2,7 +2,6 @@
 #include <atomic>
 
 #include "larder/base/mutex.h"
-
 #include "tests/resp/resp_test_support.h"
 #include "tests/support/scripted_peer.h"
 
@@ -127,7 +126,8 @@ TEST(RespPeerTest, GarbageAndAnswersOfAnotherKindCloseTheConnection) {
 
 TEST(RespPeerTest, AValueOfAnotherSizeIsReadToItsEnd) {
   // It looks like answers to what comes next.
-  const std::string crafted = "$5\r\nYYYYY\r\n+OK\r\n:1\r\n$-1\r\n-ERR\r\n" + std::string(70'000, '$');
+  const std::string crafted =
+      "$5\r\nYYYYY\r\n+OK\r\n:1\r\n$-1\r\n-ERR\r\n" + std::string(70'000, '$');
   std::atomic<int> connections = 0;
   const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
     if (words[0] == "SET") return Answer{.bytes = "+OK\r\n"};
@@ -176,19 +176,18 @@ TEST(RespPeerTest, EveryErrorReplyIsTheKeysOwnAndKeepsTheConnectionInStep) {
     const char* reply;
     ErrorCode code;
   };
-  for (const Case& one : {Case{"-LOADING Redis is loading the dataset in memory", ErrorCode::kUnavailable},
-                          Case{"-BUSY Redis is busy running a script.", ErrorCode::kUnavailable},
-                          Case{"-READONLY You can't write against a read only replica.",
-                               ErrorCode::kUnavailable},
-                          Case{"-OOM command not allowed when used memory > 'maxmemory'.",
-                               ErrorCode::kResourceExhausted},
-                          Case{"-MISCONF Redis is configured to save", ErrorCode::kUnavailable},
-                          Case{"-MOVED 3999 127.0.0.1:6381", ErrorCode::kUnimplemented},
-                          Case{"-ASK 3999 127.0.0.1:6381", ErrorCode::kUnimplemented},
-                          Case{"-NOPERM this user has no permissions", ErrorCode::kInvalidArgument},
-                          Case{"-WRONGTYPE Operation against a key", ErrorCode::kCorruption},
-                          Case{"-ERR whatever", ErrorCode::kIo},
-                          Case{"-", ErrorCode::kIo}}) {
+  for (const Case& one :
+       {Case{"-LOADING Redis is loading the dataset in memory", ErrorCode::kUnavailable},
+        Case{"-BUSY Redis is busy running a script.", ErrorCode::kUnavailable},
+        Case{"-READONLY You can't write against a read only replica.", ErrorCode::kUnavailable},
+        Case{"-OOM command not allowed when used memory > 'maxmemory'.",
+             ErrorCode::kResourceExhausted},
+        Case{"-MISCONF Redis is configured to save", ErrorCode::kUnavailable},
+        Case{"-MOVED 3999 127.0.0.1:6381", ErrorCode::kUnimplemented},
+        Case{"-ASK 3999 127.0.0.1:6381", ErrorCode::kUnimplemented},
+        Case{"-NOPERM this user has no permissions", ErrorCode::kInvalidArgument},
+        Case{"-WRONGTYPE Operation against a key", ErrorCode::kCorruption},
+        Case{"-ERR whatever", ErrorCode::kIo}, Case{"-", ErrorCode::kIo}}) {
     std::atomic<int> connections = 0;
     const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
       if (words[0] != "GET" && words[0] != "SET") return std::nullopt;
@@ -275,8 +274,7 @@ TEST(RespPeerTest, AServerThatNeverAnswersIsLeftAfterTheTimeout) {
 }
 
 TEST(RespPeerTest, AServerThatDoesNotGreetIsDown) {
-  const ScriptedPeer peer{
-      [](const Words&, int) -> std::optional<Answer> { return Answer{}; }};
+  const ScriptedPeer peer{[](const Words&, int) -> std::optional<Answer> { return Answer{}; }};
   const Opened connector{peer_spec(peer, "&connect_timeout=100ms")};
   BlockingClient client{*connector};
   EXPECT_EQ(get_code(client, "key", 5), ErrorCode::kUnavailable);
@@ -328,8 +326,8 @@ TEST(RespPeerTest, TheGreetingSaysWhoAndWhere) {
     if (connection == 0 && words[0] != "INFO") greeting.push_back(words);
     return std::nullopt;
   }};
-  const Opened connector{redis_spec(
-      peer.port(), "username=me&password=secret%20word&database=7&connections=1")};
+  const Opened connector{
+      redis_spec(peer.port(), "username=me&password=secret%20word&database=7&connections=1")};
   ASSERT_TRUE(eventually([&] { return counter_of(*connector, "connections") == 2; }));
   const MutexLock lock{mutex};
   EXPECT_EQ(greeting, (std::vector<Words>{{"AUTH", "me", "secret word"},

@@ -79,9 +79,9 @@ TEST(RespFaultTest, AStoppedServerCostsDeadlinesAndThenServes) {
 
 TEST(RespFaultTest, AStoppedServerIsDownAfterTheTimeout) {
   LARDER_START_REDIS(server, {});
-  const Opened connector{
-      redis_spec(server.port(), "timeout=100ms&connect_timeout=100ms&connections=2"
-                                "&miss_after_failure=1ms&info_interval=20ms")};
+  const Opened connector{redis_spec(server.port(),
+                                    "timeout=100ms&connect_timeout=100ms&connections=2"
+                                    "&miss_after_failure=1ms&info_interval=20ms")};
   BlockingClient client{*connector};
   ASSERT_EQ(set_code(client, "key", 10), ErrorCode::kNone);
   server.pause();

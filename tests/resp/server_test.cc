@@ -21,8 +21,7 @@ TEST(RespServerTest, KeysAndValuesOnTheServerAreRaw) {
 
 TEST(RespServerTest, PrefixTimeToLiveAndDatabaseAreKept) {
   LARDER_START_REDIS(server, {});
-  const Opened connector{
-      redis_spec(server.port(), "prefix=kv/&ttl=1h&database=5&connections=2")};
+  const Opened connector{redis_spec(server.port(), "prefix=kv/&ttl=1h&database=5&connections=2")};
   BlockingClient client{*connector};
   ASSERT_EQ(set_code(client, "replaced", 10), ErrorCode::kNone);
   ASSERT_EQ(set_code(client, "absent", 10, SetMode::kIfAbsent), ErrorCode::kNone);
@@ -164,8 +163,8 @@ TEST(RespServerTest, CapacityCountsWhatThisProcessStored) {
 TEST(RespServerTest, NamesAndIPv6AndTheUnixSocketReachTheServer) {
   LARDER_START_REDIS(server, {});
   const std::string port = std::to_string(server.port());
-  for (const std::string& spec : {"redis://localhost:" + port, "unix:" + server.socket_path(),
-                                  "resp:127.0.0.1:" + port}) {
+  for (const std::string& spec :
+       {"redis://localhost:" + port, "unix:" + server.socket_path(), "resp:127.0.0.1:" + port}) {
     const Opened connector{spec};
     BlockingClient client{*connector};
     EXPECT_EQ(set_code(client, spec, 1000), ErrorCode::kNone) << spec;

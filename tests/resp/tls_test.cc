@@ -75,16 +75,17 @@ TEST_F(RespTlsTest, AClientWithoutACertificateIsRefusedWithAReason) {
 }
 
 TEST_F(RespTlsTest, PlainAndTlsDoNotMeet) {
-  expect_down("rediss://127.0.0.1:" + std::to_string(server_->port()) + "?" +
-                  client_parameters("ca.pem"),
-              "TLS");
+  expect_down(
+      "rediss://127.0.0.1:" + std::to_string(server_->port()) + "?" + client_parameters("ca.pem"),
+      "TLS");
   const Opened connector{redis_spec(server_->tls_port(), "connect_timeout=2s")};
   BlockingClient client{*connector};
   EXPECT_EQ(get_code(client, "key", 10), ErrorCode::kUnavailable);
 }
 
 TEST_F(RespTlsTest, AStoppedServerAndKilledConnectionsAreLikeWithoutTls) {
-  const Opened connector{spec("localhost", client_parameters("ca.pem") + "&miss_after_failure=1ms")};
+  const Opened connector{
+      spec("localhost", client_parameters("ca.pem") + "&miss_after_failure=1ms")};
   BlockingClient client{*connector};
   BlockingClient hasty{*connector, 200 * kMillisecondNs};
   ASSERT_EQ(set_code(client, "key", 300'000), ErrorCode::kNone);

@@ -29,8 +29,8 @@ Result<Addresses> look_up(const Endpoint& endpoint, int flags) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = flags | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int error = ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(),
-                                  &hints, &found);
+  const int error =
+      ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(), &hints, &found);
   if (error != 0) {
     // gai_strerror() gives literals in the C library's catalogue of the moment.
     return Error{ErrorCode::kUnavailable, "resp: the server's name cannot be resolved",
@@ -64,7 +64,8 @@ Error connect_error(int sys_errno) noexcept {
     case ECONNREFUSED:
       return {ErrorCode::kUnavailable, "resp", "the server refuses the connection: is it running?"};
     case ENOENT:
-      return {ErrorCode::kUnavailable, "resp", "there is no such unix socket: is the server running?"};
+      return {ErrorCode::kUnavailable, "resp",
+              "there is no such unix socket: is the server running?"};
     case EACCES:
     case EPERM:
       return {ErrorCode::kUnavailable, "resp", "this user may not connect to the server's socket"};
@@ -116,14 +117,14 @@ Result<Addresses> Resolver::resolve() {
   }
   if (RealClock::instance().now_ns() < last_until_ns_) return last_;
   question_ = std::make_shared<Question>();
-  auto started = Thread::start("larder-resolve", [question = question_, endpoint = endpoint_,
-                                                  answered = answered_] {
-    auto answer = look_up(endpoint, AI_ADDRCONFIG);
-    if (!answer) answer = look_up(endpoint, 0);  // On a machine with loopback only.
-    const MutexLock lock{question->mutex};
-    question->answer = std::move(answer);
-    answered->signal();
-  });
+  auto started = Thread::start(
+      "larder-resolve", [question = question_, endpoint = endpoint_, answered = answered_] {
+        auto answer = look_up(endpoint, AI_ADDRCONFIG);
+        if (!answer) answer = look_up(endpoint, 0);  // On a machine with loopback only.
+        const MutexLock lock{question->mutex};
+        question->answer = std::move(answer);
+        answered->signal();
+      });
   if (!started) {
     question_.reset();
     return started.error();

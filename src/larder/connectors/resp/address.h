@@ -47,7 +47,7 @@ class Resolver {
 
   const Endpoint endpoint_;
   const std::shared_ptr<EventFd> answered_;
-  std::shared_ptr<Question> question_;  ///< Shared with its thread, which may outlive this.
+  std::shared_ptr<Question> question_;       ///< Shared with its thread, which may outlive this.
   Result<std::vector<SocketAddress>> last_;  ///< For the other connections of the same moment.
   std::uint64_t last_until_ns_ = 0;
 };

@@ -33,7 +33,8 @@ struct Operation {
   std::vector<std::uint32_t> items;  ///< kAnyExists.
 };
 
-/// One request on its way: what is sent, partly from the caller's memory, and where its answer goes.
+/// One request on its way: what is sent, partly from the caller's memory, and where its answer
+/// goes.
 struct Command {
   Operation operation;
   std::string head;                ///< All bytes before the payload.

@@ -123,7 +123,10 @@ bool Connection::on_greeting(RespParser::Event event, std::uint64_t now_ns) noex
   }
   const Greeting step = greeting_steps_.front();
   greeting_steps_.pop_front();
-  if (is_error && step != Greeting::kName) {
+  // Who may not PING but is asked for no password may work.
+  const bool may_fail =
+      step == Greeting::kName || (step == Greeting::kPing && parser_->text().starts_with("NOPERM"));
+  if (is_error && !may_fail) {
     Error error = find_reply_error(parser_->text()).error;
     if (find_reply_error(parser_->text()).code.empty()) {
       error = unavailable(step == Greeting::kAuth ? "the server refuses AUTH: is it set up with a "
@@ -452,8 +455,8 @@ void Connection::begin_value() noexcept {
     sink_.is_text = true;
     sink_.is_dropped = false;
   } else if (command.operation.kind == CommandKind::kGet && command.operation.batch != nullptr) {
-    value_fits_ = bytes == command.target_bytes ||
-                  (bytes < command.target_bytes && command.allows_shorter);
+    value_fits_ =
+        bytes == command.target_bytes || (bytes < command.target_bytes && command.allows_shorter);
     sink_.is_dropped = !value_fits_;
     sink_.slices = command.target;
   }

@@ -49,8 +49,8 @@ struct ConnectionContext {
 ///   waiting -> resolving -> connecting -> securing (TLS) -> greeting -> ready -> waiting ...
 ///
 /// Payloads are written from and read into the caller's memory. An answer that does not fit, that
-/// nobody waits for any more, or that is an error is read to its end, so the next one is found where
-/// it begins; what is not an answer at all closes the socket.
+/// nobody waits for any more, or that is an error is read to its end, so the next one is found
+/// where it begins; what is not an answer at all closes the socket.
 ///
 /// Threads: the reactor's. Nothing here waits.
 /// Invariant: commands_[0, first_unsent_) are on the wire whole; replies belong to commands_[0].
@@ -167,8 +167,8 @@ class Connection {
   std::optional<RespParser> parser_;
   Sink sink_;
   bool value_fits_ = false;
-  std::string text_;                    ///< Of a value that is read as text.
-  std::span<const std::byte> inbox_;    ///< Not read yet, of inbox_bytes_.
+  std::string text_;                  ///< Of a value that is read as text.
+  std::span<const std::byte> inbox_;  ///< Not read yet, of inbox_bytes_.
   std::vector<std::byte> inbox_bytes_;
 
   std::deque<Command> commands_;

@@ -16,9 +16,9 @@ namespace larder::resp {
 /// A batch in flight.
 struct BatchState {
   Batch* batch = nullptr;
-  std::uint32_t next_item = 0;   ///< The first that nobody has taken.
-  std::uint32_t left = 0;        ///< Items without an outcome.
-  std::uint32_t sizes_open = 0;  ///< kSize commands without an answer.
+  std::uint32_t next_item = 0;                 ///< The first that nobody has taken.
+  std::uint32_t left = 0;                      ///< Items without an outcome.
+  std::uint32_t sizes_open = 0;                ///< kSize commands without an answer.
   std::vector<std::uint32_t> absent_or_empty;  ///< Items whose size was 0.
   bool is_waiting = false;                     ///< In its lane's queue.
   std::list<BatchState*>::iterator waiting;

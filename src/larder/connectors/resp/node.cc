@@ -80,8 +80,7 @@ std::size_t Node::lane_of(CommandKind kind) noexcept {
   return kind == CommandKind::kGet || kind == CommandKind::kSet ? kLarge : kSmall;
 }
 
-std::span<const std::unique_ptr<Connection>> Node::connections_of(
-    std::size_t lane) const noexcept {
+std::span<const std::unique_ptr<Connection>> Node::connections_of(std::size_t lane) const noexcept {
   const std::span all{connections_};
   return lane == kSmall ? all.first(1) : all.subspan(1);
 }
@@ -109,7 +108,8 @@ void Node::on_cancel(std::uint64_t now_ns) noexcept {
   now_ns_ = now_ns;
   for (auto at = states_.begin(); at != states_.end();) {
     BatchState& state = *at++;
-    if ((state.batch->connector_pending.load(std::memory_order_acquire) & kCancelBit) == 0) continue;
+    if ((state.batch->connector_pending.load(std::memory_order_acquire) & kCancelBit) == 0)
+      continue;
     give_up(state, {ErrorCode::kCancelled, "resp", "the batch was cancelled"});
   }
 }
@@ -284,7 +284,7 @@ bool Node::build(Command& command) {
       break;
     case CommandKind::kSet:
       if (!view_.stored.reserve(item.key, command.cost_bytes)) {
-        add_one(view_.counters.stores_over_capacity);
+        add_one(view_.counters.sets_over_capacity);
         fail(*operation.batch, operation.item,
              {ErrorCode::kResourceExhausted, "resp",
               "what this process stored has reached max_capacity_gb"});
@@ -441,10 +441,10 @@ bool Node::on_stored(Operation& operation, const Reply& reply) noexcept {
     const std::uint64_t bytes = bytes_of(item.value);
     view_.failed_keys.erase(item.key);
     view_.stored.note_stored(item.key, bytes);
-    add_one(view_.counters.stores);
+    add_one(view_.counters.sets);
     add_one(view_.counters.bytes_stored, bytes);
   } else {
-    add_one(view_.counters.stores_existed);
+    add_one(view_.counters.sets_existed);
   }
   item.existed = has_existed;
   item.outcome = Outcome::kDone;
@@ -543,7 +543,9 @@ void Node::fail(BatchState& state, std::uint32_t index, const Error& error) noex
   Item& item = state.batch->items[index];
   item.error = error;
   item.outcome = Outcome::kFailed;
+  if (state.batch->op == Op::kSet) add_one(view_.counters.set_failures);
   if (state.batch->op == Op::kGet) {
+    add_one(view_.counters.get_failures);
     view_.failed_keys.note_failed_get(item.key, error.code(), now_ns_,
                                       options_.miss_after_failure_ns);
   }

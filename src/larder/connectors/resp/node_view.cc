@@ -57,9 +57,11 @@ void NodeView::append_report(Report& report) const {
   report.counters.push_back({"failed_keys", failed_keys.size()});
   add("hits_total", counters.hits);
   add("misses_total", counters.misses);
-  add("stores_total", counters.stores);
-  add("stores_existed_total", counters.stores_existed);
-  add("stores_over_capacity_total", counters.stores_over_capacity);
+  add("get_failures_total", counters.get_failures);
+  add("sets_total", counters.sets);
+  add("sets_existed_total", counters.sets_existed);
+  add("set_failures_total", counters.set_failures);
+  add("sets_over_capacity_total", counters.sets_over_capacity);
   add("bytes_loaded_total", counters.bytes_loaded);
   add("bytes_stored_total", counters.bytes_stored);
   add("size_mismatches_total", counters.size_mismatches);

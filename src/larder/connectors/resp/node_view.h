@@ -16,15 +16,17 @@ namespace larder::resp {
 struct NodeCounters {
   std::atomic<std::uint64_t> hits = 0;
   std::atomic<std::uint64_t> misses = 0;
-  std::atomic<std::uint64_t> stores = 0;
-  std::atomic<std::uint64_t> stores_existed = 0;
+  std::atomic<std::uint64_t> get_failures = 0;
+  std::atomic<std::uint64_t> sets = 0;
+  std::atomic<std::uint64_t> sets_existed = 0;
+  std::atomic<std::uint64_t> set_failures = 0;
   std::atomic<std::uint64_t> bytes_loaded = 0;
   std::atomic<std::uint64_t> bytes_stored = 0;
   std::atomic<std::uint64_t> size_mismatches = 0;
   std::atomic<std::uint64_t> error_replies = 0;
   std::atomic<std::uint64_t> connections_lost = 0;
   std::atomic<std::uint64_t> retries = 0;
-  std::atomic<std::uint64_t> stores_over_capacity = 0;
+  std::atomic<std::uint64_t> sets_over_capacity = 0;
 };
 
 /// What a node knows that others may see: its part of a report. Any thread reads; the reactor

@@ -71,8 +71,9 @@ SetupStatus read_secrets(const Parameters& parameters, std::string_view type,
     }
   }
   if (options.password.empty() && !options.username.empty()) {
-    return invalid(type, "a user name without a password; give password_file, or "
-                         "LARDER_RESP_PASSWORD in the environment");
+    return invalid(type,
+                   "a user name without a password; give password_file, or "
+                   "LARDER_RESP_PASSWORD in the environment");
   }
   return {};
 }
@@ -91,8 +92,9 @@ SetupStatus read_endpoint(const Parameters& parameters, std::string_view type,
     options.endpoint.path = parameters.text("path");
   }
   if (options.endpoint.path.size() >= sizeof(sockaddr_un{}.sun_path)) {
-    return invalid(type, "the path of the unix socket is longer than the 107 bytes that the system "
-                         "allows; use a shorter one");
+    return invalid(type,
+                   "the path of the unix socket is longer than the 107 bytes that the system "
+                   "allows; use a shorter one");
   }
   if (parameters.has("host")) {
     if (has_host || !options.endpoint.path.empty()) {
@@ -108,8 +110,9 @@ SetupStatus read_endpoint(const Parameters& parameters, std::string_view type,
   }
   if (!options.endpoint.path.empty()) return {};
   if (type == "unix") {
-    return invalid(type, "the path of the socket is missing; write for example "
-                         "unix:/run/redis/redis-server.sock");
+    return invalid(type,
+                   "the path of the socket is missing; write for example "
+                   "unix:/run/redis/redis-server.sock");
   }
   if (!has_host) options.endpoint.host = environment("HOST").value_or("127.0.0.1");
   if (const auto port = environment("PORT"); port && !has_port) {
@@ -126,8 +129,9 @@ SetupStatus read_capacity(const Parameters& parameters, std::string_view type,
   char* end = nullptr;
   const double gibibytes = std::strtod(text.c_str(), &end);
   if (text.empty() || *end != '\0' || !(gibibytes >= 0) || gibibytes > kGibibytesMax) {
-    return invalid(type, "max_capacity_gb must be a number of GiB, for example 20 or 0.5; 0 is no "
-                         "limit");
+    return invalid(type,
+                   "max_capacity_gb must be a number of GiB, for example 20 or 0.5; 0 is no "
+                   "limit");
   }
   options.capacity_bytes = static_cast<std::uint64_t>(gibibytes * kGibibyte);
   return {};
@@ -160,8 +164,9 @@ SetupStatus read_address(std::string_view address, std::string_view type, RespOp
   if (type == "unix" || (address.starts_with('/') && !address.starts_with("//"))) {
     while (address.starts_with("//")) address.remove_prefix(1);
     if (!address.starts_with('/')) {
-      return invalid(type, "expected the absolute path of a socket, for example "
-                           "unix:/run/redis/redis-server.sock");
+      return invalid(type,
+                     "expected the absolute path of a socket, for example "
+                     "unix:/run/redis/redis-server.sock");
     }
     options.endpoint.path = std::string{address};
     return {};
@@ -182,8 +187,9 @@ SetupStatus read_address(std::string_view address, std::string_view type, RespOp
     if (!database.empty()) {
       const auto number = parse_integer(database);
       if (!number || *number < 0 || *number > 65'535) {
-        return invalid(type, "after the host and '/' stands the number of a database, for example "
-                             "redis://127.0.0.1:6379/2");
+        return invalid(type,
+                       "after the host and '/' stands the number of a database, for example "
+                       "redis://127.0.0.1:6379/2");
       }
       options.database = static_cast<std::uint32_t>(*number);
     }
@@ -237,7 +243,8 @@ SetupResult<RespOptions> options_of(const Parameters& parameters, std::string_vi
                                                 : options.endpoint.host};
   } else if (parameters.has("tls_ca") || parameters.has("tls_certificate") ||
              parameters.has("tls_key")) {
-    return invalid(type, "TLS files are given but TLS is not asked for; write rediss:// or tls=yes");
+    return invalid(type,
+                   "TLS files are given but TLS is not asked for; write rediss:// or tls=yes");
   }
 
   options.prefix = parameters.text("prefix");

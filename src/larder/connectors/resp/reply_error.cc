@@ -39,7 +39,7 @@ constexpr std::array kRows{
         Scope::kConnection),
     row("NOPERM", ErrorCode::kInvalidArgument,
         "NOPERM: the user may not do this; larder needs GET SET STRLEN EXISTS UNLINK TOUCH on its "
-        "keys",
+        "keys, and INFO",
         Scope::kServer),
     row("MOVED", ErrorCode::kUnimplemented,
         "MOVED: the server is part of a Redis Cluster, which larder does not follow; use a server "
@@ -74,6 +74,13 @@ const ReplyError& find_reply_error(std::string_view text) noexcept {
             "the server has its maximum of clients; raise maxclients or lower connections",
             Scope::kConnection);
     return kTooMany;
+  }
+  if (text.starts_with("ERR Protocol error: invalid bulk length")) {
+    static constexpr ReplyError kTooLong =
+        row("ERR", ErrorCode::kInvalidArgument,
+            "the value is longer than the server's proto-max-bulk-len allows; raise it",
+            Scope::kConnection);
+    return kTooLong;
   }
   return kRows.back();
 }

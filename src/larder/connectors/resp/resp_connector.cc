@@ -142,8 +142,8 @@ class RespConnector final : public Connector, private BatchSink {
     LARDER_ASSIGN(EventFd resolved, EventFd::create());
     wake_ = std::make_unique<EventFd>(std::move(wake));
     resolved_ = std::make_shared<EventFd>(std::move(resolved));
-    for (const auto& [fd, data] : {std::pair{wake_->get(), kWakeData},
-                                   std::pair{resolved_->get(), kResolvedData}}) {
+    for (const auto& [fd, data] :
+         {std::pair{wake_->get(), kWakeData}, std::pair{resolved_->get(), kResolvedData}}) {
       epoll_event watched{};
       watched.events = EPOLLIN;
       watched.data.u64 = data;
@@ -152,8 +152,7 @@ class RespConnector final : public Connector, private BatchSink {
       }
     }
     resolver_ = std::make_unique<Resolver>(options_.endpoint, resolved_);
-    node_ =
-        std::make_unique<Node>(options_, *resolver_, tls_.get(), view_,
+    node_ = std::make_unique<Node>(options_, *resolver_, tls_.get(), view_,
                                    static_cast<BatchSink&>(*this), epoll_.get());
     LARDER_ASSIGN(thread_, Thread::start("larder-resp", [this] { run(); }));
     return {};
@@ -254,9 +253,9 @@ Report RespConnector::report() const {
   report.bytes_used = view_.stored.bytes();
   report.capacity_bytes = options_.capacity_bytes;
   report.keys = view_.stored.keys();
-  const char* const transport = options_.tls                       ? "tls"
+  const char* const transport = options_.tls                     ? "tls"
                                 : options_.endpoint.path.empty() ? "tcp"
-                                                                   : "unix";
+                                                                 : "unix";
   report.properties = {{"transport", transport},
                        {"accounting", "stored_by_me"},
                        {"connections", std::to_string(options_.connections + 1)}};
@@ -268,13 +267,15 @@ Report RespConnector::report() const {
 
 constexpr std::array kParameters{
     Parameter{.name = "address",
-              .help = "What stands after 'redis:': [//][user[:password]@]host[:port][/database], or "
-                      "the path of a unix socket after 'unix:'.",
+              .help =
+                  "What stands after 'redis:': [//][user[:password]@]host[:port][/database], or "
+                  "the path of a unix socket after 'unix:'.",
               .is_secret = true,
               .example = "//127.0.0.1:6379"},
     Parameter{.name = "host",
-              .help = "The server, in place of an address. Else LARDER_RESP_HOST, LMCACHE_RESP_HOST, "
-                      "127.0.0.1."},
+              .help =
+                  "The server, in place of an address. Else LARDER_RESP_HOST, LMCACHE_RESP_HOST, "
+                  "127.0.0.1."},
     Parameter{.name = "port",
               .kind = ParameterKind::kInteger,
               .minimum = "1",
@@ -298,8 +299,9 @@ constexpr std::array kParameters{
               .kind = ParameterKind::kBool,
               .default_text = "no",
               .help = "Encrypt, and verify the server's certificate; always with rediss:."},
-    Parameter{.name = "tls_ca",
-              .help = "PEM file of the CA certificates to trust; without it what the system trusts."},
+    Parameter{
+        .name = "tls_ca",
+        .help = "PEM file of the CA certificates to trust; without it what the system trusts."},
     Parameter{.name = "tls_certificate",
               .help = "PEM file of the certificate to show to the server."},
     Parameter{.name = "tls_key", .help = "PEM file of its key."},
@@ -312,11 +314,12 @@ constexpr std::array kParameters{
               .kind = ParameterKind::kDuration,
               .default_text = "0",
               .help = "How long a value stays on the server after its store; 0 is for ever."},
-    Parameter{.name = "connections",
-              .kind = ParameterKind::kInteger,
-              .minimum = "1",
-              .maximum = "256",
-              .help = "Connections for values; one more is for small operations. Else num_workers."},
+    Parameter{
+        .name = "connections",
+        .kind = ParameterKind::kInteger,
+        .minimum = "1",
+        .maximum = "256",
+        .help = "Connections for values; one more is for small operations. Else num_workers."},
     Parameter{.name = "num_workers",
               .kind = ParameterKind::kInteger,
               .default_text = "8",
@@ -359,19 +362,22 @@ constexpr std::array kParameters{
               .default_text = "30s",
               .minimum = "1ms",
               .maximum = "1h",
-              .help = "A key whose load missed its deadline, or whose server was lost, is a miss for "
-                      "so long."},
+              .help =
+                  "A key whose load missed its deadline, or whose server was lost, is a miss for "
+                  "so long."},
     Parameter{.name = "max_value",
               .kind = ParameterKind::kBytes,
               .default_text = "512MiB",
               .minimum = "1",
               .maximum = "1GiB",
-              .help = "The largest value that is stored; the server's proto-max-bulk-len must allow "
-                      "it."},
+              .help =
+                  "The largest value that is stored; the server's proto-max-bulk-len must allow "
+                  "it."},
     Parameter{.name = "max_capacity_gb",
               .default_text = "0",
-              .help = "GiB of values that this process may store, as in 20 or 0.5; beyond it stores "
-                      "fail. What others stored does not count. 0 is no limit."},
+              .help =
+                  "GiB of values that this process may store, as in 20 or 0.5; beyond it stores "
+                  "fail. What others stored does not count. 0 is no limit."},
     Parameter{.name = "batches_max",
               .kind = ParameterKind::kInteger,
               .default_text = "4096",
@@ -393,10 +399,9 @@ SetupResult<std::unique_ptr<Connector>> open_as(std::string_view type,
   return std::unique_ptr<Connector>{std::move(connector)};
 }
 
-constexpr ConnectorType make_type(std::string_view name, std::string_view summary,
-                                  std::string_view example,
-                                  SetupResult<std::unique_ptr<Connector>> (*open)(
-                                      const Parameters&, const Registry&)) {
+constexpr ConnectorType make_type(
+    std::string_view name, std::string_view summary, std::string_view example,
+    SetupResult<std::unique_ptr<Connector>> (*open)(const Parameters&, const Registry&)) {
   return {.name = name,
           .summary = summary,
           .example = example,
@@ -406,25 +411,22 @@ constexpr ConnectorType make_type(std::string_view name, std::string_view summar
 }
 
 constexpr std::array kTypes{
-    make_type("resp", "A Redis or Valkey server; keys and values are those of LMCache's resp.",
-              "resp:127.0.0.1:6379?max_capacity_gb=20",
-              [](const Parameters& parameters, const Registry&) {
-                return open_as("resp", parameters);
-              }),
-    make_type("redis", "The same as resp, by the URL that Redis' own tools use.",
-              "redis://127.0.0.1:6379/0?password_file=/run/secrets/redis",
-              [](const Parameters& parameters, const Registry&) {
-                return open_as("redis", parameters);
-              }),
+    make_type(
+        "resp", "A Redis or Valkey server; keys and values are those of LMCache's resp.",
+        "resp:127.0.0.1:6379?max_capacity_gb=20",
+        [](const Parameters& parameters, const Registry&) { return open_as("resp", parameters); }),
+    make_type(
+        "redis", "The same as resp, by the URL that Redis' own tools use.",
+        "redis://127.0.0.1:6379/0?password_file=/run/secrets/redis",
+        [](const Parameters& parameters, const Registry&) { return open_as("redis", parameters); }),
     make_type("rediss", "The same as resp, with TLS.",
               "rediss://cache.example:6380?tls_ca=/etc/ssl/redis-ca.pem",
               [](const Parameters& parameters, const Registry&) {
                 return open_as("rediss", parameters);
               }),
-    make_type("unix", "The same as resp, over a unix socket.", "unix:/run/redis/redis-server.sock",
-              [](const Parameters& parameters, const Registry&) {
-                return open_as("unix", parameters);
-              }),
+    make_type(
+        "unix", "The same as resp, over a unix socket.", "unix:/run/redis/redis-server.sock",
+        [](const Parameters& parameters, const Registry&) { return open_as("unix", parameters); }),
 };
 
 }  // namespace

@@ -1,11 +1,10 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string_view>
-
-#include <array>
 
 namespace larder::resp {
 
@@ -18,9 +17,9 @@ struct ParserLimits {
 /// Reads replies of the Redis protocol (RESP2) as they arrive, in pieces of any length.
 ///
 /// What is read is told as events. The payload of a bulk string does not pass through here: after
-/// kBulk the caller takes payload_left() bytes from wherever it has them, straight into their place,
-/// and tells so by took_payload(); then next() reads the end. An array is its header only; its
-/// elements follow as events of their own.
+/// kBulk the caller takes payload_left() bytes from wherever it has them, straight into their
+/// place, and tells so by took_payload(); then next() reads the end. An array is its header only;
+/// its elements follow as events of their own.
 ///
 /// Bounded: it allocates nothing, keeps the first kTextBytesMax bytes of a line, and refuses
 /// lengths beyond the limits before anything is made of them. Once broken, it stays broken: nobody

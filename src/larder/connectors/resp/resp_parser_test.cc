@@ -126,11 +126,28 @@ TEST(RespParserTest, APayloadMayLookLikeReplies) {
 }
 
 TEST(RespParserTest, WhatIsNotRespBreaksItForGood) {
-  for (const std::string_view bad :
-       {"hello\r\n", "%1\r\n", "_\r\n", "\r\n", "+OK\n", "+OK\rX", ":\r\n", ":1x\r\n", ":+1\r\n",
-        ": 1\r\n", ":9223372036854775808\r\n", ":000000000000000000000000\r\n", "$\r\n", "$-2\r\n",
-        "$1.5\r\n", "$0x10\r\n", "$3\r\nabcd\r\n", "$3\r\nabc\n", "$3\r\nabc\rX", "*-2\r\n",
-        "*x\r\n", "HTTP/1.1 400 Bad Request\r\n"}) {
+  for (const std::string_view bad : {"hello\r\n",
+                                     "%1\r\n",
+                                     "_\r\n",
+                                     "\r\n",
+                                     "+OK\n",
+                                     "+OK\rX",
+                                     ":\r\n",
+                                     ":1x\r\n",
+                                     ":+1\r\n",
+                                     ": 1\r\n",
+                                     ":9223372036854775808\r\n",
+                                     ":000000000000000000000000\r\n",
+                                     "$\r\n",
+                                     "$-2\r\n",
+                                     "$1.5\r\n",
+                                     "$0x10\r\n",
+                                     "$3\r\nabcd\r\n",
+                                     "$3\r\nabc\n",
+                                     "$3\r\nabc\rX",
+                                     "*-2\r\n",
+                                     "*x\r\n",
+                                     "HTTP/1.1 400 Bad Request\r\n"}) {
     RespParser parser;
     std::string payload;
     const auto told = events_of(parser, std::as_bytes(std::span{bad}), payload);

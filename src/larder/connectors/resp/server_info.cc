@@ -58,7 +58,7 @@ void ServerInfo::read(std::string_view text) {
     } else if (name == "maxmemory") {
       read_number(value, maxmemory_bytes);
     } else if (name == "evicted_keys") {
-      read_number(value, evicted_keys_total);
+      read_number(value, evicted_keys);
     } else {
       continue;
     }
@@ -74,7 +74,7 @@ void ServerInfo::append_report(Report& report) const {
   report.properties.push_back({"maxmemory_policy", maxmemory_policy});
   report.counters.push_back({"server_used_memory_bytes", used_memory_bytes});
   report.counters.push_back({"server_maxmemory_bytes", maxmemory_bytes});
-  report.counters.push_back({"server_evicted_keys_total", evicted_keys_total});
+  report.counters.push_back({"server_evicted_keys", evicted_keys});
   if (maxmemory_bytes == 0) return;
   const std::string limit = format_bytes(maxmemory_bytes);
   if (maxmemory_policy != "noeviction") {

@@ -16,7 +16,7 @@ struct ServerInfo {
   std::string maxmemory_policy;
   std::uint64_t used_memory_bytes = 0;
   std::uint64_t maxmemory_bytes = 0;  ///< 0: none set.
-  std::uint64_t evicted_keys_total = 0;
+  std::uint64_t evicted_keys = 0;     ///< Since the server started.
   bool is_known = false;
 
   /// Takes over what `text` has; sections may come one by one. Lines that it does not know, or

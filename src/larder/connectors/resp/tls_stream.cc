@@ -44,8 +44,9 @@ class TlsStream final : public Stream {
               .error = Error{ErrorCode::kUnavailable, "resp: the server's TLS certificate",
                              ::X509_verify_cert_error_string(verified)}};
     }
-    return waiting_or_failed(result, "the TLS handshake failed; does the server speak TLS here, and "
-                                     "does it want a client certificate?");
+    return waiting_or_failed(result,
+                             "the TLS handshake failed; does the server speak TLS here, and "
+                             "does it want a client certificate?");
   }
 
   Transfer read(std::span<const iovec> into) noexcept override {
@@ -164,8 +165,8 @@ std::unique_ptr<Stream> TlsContext::connect(UniqueFd socket) {
   auto stream = std::make_unique<TlsStream>(std::move(socket), ssl);
   bool is_set = ::SSL_set_fd(ssl, stream->fd()) == 1;
   if (is_address(server_name_)) {
-    is_set = is_set &&
-             ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), server_name_.c_str()) == 1;
+    is_set =
+        is_set && ::X509_VERIFY_PARAM_set1_ip_asc(::SSL_get0_param(ssl), server_name_.c_str()) == 1;
   } else {
     is_set = is_set && ::SSL_set1_host(ssl, server_name_.c_str()) == 1 &&
              ::SSL_set_tlsext_host_name(ssl, server_name_.c_str()) == 1;
