@@ -15,6 +15,7 @@
 #include "larder/connectors/builtin.h"
 #include "larder/tools/bench_ceiling.h"
 #include "larder/tools/bench_phases.h"
+#include "larder/tools/bench_resp_ceiling.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/fio_runner.h"
 #include "larder/tools/stop_connector.h"
@@ -244,6 +245,15 @@ class Bench {
     if (!options().with_ceiling || options().mode == BenchMode::kExists) return Made{nullptr};
     if (connector_.capabilities().locality == Locality::kMemory) {
       return make_memcpy_ceiling(value_bytes, keys);
+    }
+    if (connector_.report().type == "resp") {
+      auto made = make_resp_ceiling(options(), value_bytes, keys);
+      if (made && *made == nullptr) {
+        series.notes.emplace_back(
+            "nothing to compare with: the raw client speaks no TLS, and only "
+            "loads, stores and latency");
+      }
+      return made;
     }
     if (directory_.empty()) {
       series.notes.emplace_back("nothing to compare with: the values are in no single directory");

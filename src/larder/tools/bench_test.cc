@@ -17,6 +17,7 @@
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/fio_runner.h"
 #include "larder/tools/workload.h"
+#include "tests/support/redis_server.h"
 
 namespace larder::tools {
 namespace {
@@ -341,6 +342,33 @@ TEST(BenchTest, TheJsonIsOneObjectWithEveryPair) {
   EXPECT_EQ(json["series"][0]["pairs"].size(), 3U);
   EXPECT_EQ(json["series"][0]["value_bytes"], 65536);
   EXPECT_FALSE(json["machine"]["kernel"].get<std::string>().empty());
+}
+
+TEST(BenchTest, ARedisServerIsHeldAgainstARawClientThatLeavesNothing) {
+  testing::RedisServerOptions with_password;
+  with_password.password = "secret";
+  auto server = testing::RedisServer::create(with_password);
+  if (!server && server.error().code == ErrorCode::kUnimplemented) {
+    GTEST_SKIP() << "SKIPPED (needs " << server.error().text << ")";
+  }
+  ASSERT_TRUE(server) << server.error().text;
+  for (const BenchMode mode : {BenchMode::kLoad, BenchMode::kStore, BenchMode::kLatency}) {
+    for (const std::uint64_t value_bytes : {64U, 100U, 70'000U}) {
+      BenchOptions options = small_bench(mode);
+      options.spec = "redis://localhost:" + std::to_string((*server)->port()) +
+                     "/1?connections=3&password=secret";
+      options.value_bytes = {value_bytes};
+      options.bytes = 64 * value_bytes;
+      const BenchResult result = run_bench(options);
+      EXPECT_TRUE(result.is_good());
+      ASSERT_EQ(result.series.size(), 1U);
+      EXPECT_TRUE(result.series.front().ratio().has_value());
+      EXPECT_EQ(to_text(result).find("secret"), std::string::npos);
+      EXPECT_EQ(to_json(result).find("secret"), std::string::npos);
+      ASSERT_EQ((*server)->command({"SELECT", "1"}), "OK");
+      EXPECT_EQ((*server)->command({"DBSIZE"}), "0");
+    }
+  }
 }
 
 TEST(ConnectorsListTest, TextMarkdownAndJsonNameEveryTypeAndParameter) {
