@@ -298,7 +298,6 @@ TEST(RespPeerTest, SmallOperationsDoNotWaitForValues) {
   Batch batch;
   batch.items = items;
   ASSERT_TRUE(connector->submit(batch).has_value());
-  std::atomic<bool> is_back = false;
   {
     // Not through a client: the Gets come back in between when they are cancelled at the end.
     Item small;

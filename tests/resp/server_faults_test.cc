@@ -1,4 +1,6 @@
 #include <atomic>
+#include <filesystem>
+#include <iterator>
 #include <thread>
 
 #include "tests/resp/resp_test_support.h"
@@ -105,6 +107,31 @@ TEST(RespFaultTest, KilledConnectionsComeBackWithoutAFailedLoad) {
     EXPECT_TRUE(is_hit(client, "key", kValueBytes)) << round;
   }
   EXPECT_GT(counter_of(*connector, "connections_lost_total"), 0U);
+}
+
+std::ptrdiff_t open_descriptors() {
+  return std::distance(std::filesystem::directory_iterator{"/proc/self/fd"},
+                       std::filesystem::directory_iterator{});
+}
+
+TEST(RespFaultTest, LostConnectionsAndClosedConnectorsLeaveNoDescriptorBehind) {
+  LARDER_START_REDIS(server, {});
+  server.command({"PING"});  // Its own connection is there from the first command on.
+  const std::ptrdiff_t before = open_descriptors();
+  for (int round = 0; round < 3; ++round) {
+    const Opened connector{redis_spec(server.port(), "connections=3&miss_after_failure=1ms")};
+    BlockingClient client{*connector};
+    ASSERT_TRUE(eventually([&] { return counter_of(*connector, "connections") == 4; }));
+    const std::ptrdiff_t connected = open_descriptors();
+    EXPECT_GE(connected, before + 4);
+    for (int i = 0; i < 10; ++i) {
+      server.command({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"});
+      get_code(client, "key", 10);
+    }
+    ASSERT_TRUE(eventually([&] { return counter_of(*connector, "connections") == 4; }));
+    EXPECT_TRUE(eventually([&] { return open_descriptors() == connected; }));
+  }
+  EXPECT_EQ(open_descriptors(), before);
 }
 
 TEST(RespFaultTest, AFullServerThatEvictsNothingRefusesStoresAndServesLoads) {
