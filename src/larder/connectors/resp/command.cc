@@ -16,6 +16,22 @@ void append_header(std::string& text, char type, std::size_t number) {
 
 }  // namespace
 
+CommandKind first_command(Op op) noexcept {
+  switch (op) {
+    case Op::kGet:
+      return CommandKind::kGet;
+    case Op::kSet:
+      return CommandKind::kSet;
+    case Op::kExists:
+      return CommandKind::kSize;
+    case Op::kDelete:
+      return CommandKind::kDelete;
+    case Op::kTouch:
+      return CommandKind::kTouch;
+  }
+  return CommandKind::kGet;
+}
+
 void append_bulk(std::string& text, std::string_view bulk) {
   append_header(text, '$', bulk.size());
   text += bulk;

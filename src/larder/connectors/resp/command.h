@@ -23,6 +23,9 @@ enum class CommandKind : std::uint8_t {
   kInfo,
 };
 
+/// What an item of a batch begins with.
+CommandKind first_command(Op op) noexcept;
+
 /// What of a batch one command is for.
 struct Operation {
   BatchState* batch = nullptr;  ///< Null: the item was given up; its answer is read and dropped.

@@ -60,6 +60,8 @@ class Node final : private ConnectionEvents {
  private:
   static constexpr std::size_t kSmall = 0;  ///< Lanes.
   static constexpr std::size_t kLarge = 1;
+  static constexpr Error kLate{ErrorCode::kDeadlineExceeded, "resp", "the deadline had passed"};
+  static constexpr Error kStopped{ErrorCode::kCancelled, "resp", "the connector was stopped"};
   static std::size_t lane_of(CommandKind kind) noexcept;
 
   void on_ready(Connection& connection) noexcept override;

@@ -29,6 +29,10 @@ struct NodeCounters {
   std::atomic<std::uint64_t> sets_over_capacity = 0;
 };
 
+inline void add_one(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) noexcept {
+  counter.fetch_add(by, std::memory_order_relaxed);
+}
+
 /// What a node knows that others may see: its part of a report. Any thread reads; the reactor
 /// writes.
 class NodeView {

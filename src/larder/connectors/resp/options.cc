@@ -157,6 +157,34 @@ std::string decoded(std::string_view text) {
   return result;
 }
 
+/// "user:password", each percent-encoded once more than the spec itself, because '@', ':' and '/'
+/// would otherwise be read as the address's own.
+void read_user(std::string_view text, RespOptions& options) {
+  const std::size_t colon = std::min(text.find(':'), text.size());
+  options.username = decoded(text.substr(0, colon));
+  if (colon < text.size()) options.password = decoded(text.substr(colon + 1));
+}
+
+struct HostAndPort {
+  std::string_view host = {};
+  std::string_view port = {};  ///< With its ':'.
+};
+
+SetupResult<HostAndPort> split_host(std::string_view text, std::string_view type) {
+  if (text.starts_with('[')) {
+    const std::size_t end = text.find(']');
+    if (end == std::string_view::npos) return invalid(type, "an IPv6 address ends with ']'");
+    const HostAndPort parts{.host = text.substr(1, end - 1), .port = text.substr(end + 1)};
+    if (parts.port.empty() || parts.port.starts_with(':')) return parts;
+    return invalid(type, "after ']' stands ':' and the port");
+  }
+  const std::size_t colon = std::min(text.find(':'), text.size());
+  if (text.find(':', colon + 1) != std::string_view::npos) {
+    return invalid(type, "an IPv6 address stands in brackets, for example redis://[::1]:6379");
+  }
+  return HostAndPort{.host = text.substr(0, colon), .port = text.substr(colon)};
+}
+
 }  // namespace
 
 SetupStatus read_address(std::string_view address, std::string_view type, RespOptions& options,
@@ -173,52 +201,26 @@ SetupStatus read_address(std::string_view address, std::string_view type, RespOp
   }
   if (address.starts_with("//")) address.remove_prefix(2);
   if (const std::size_t at = address.rfind('@'); at != std::string_view::npos) {
-    // The spec's own percent-decoding is done: what is encoded still was encoded twice, because
-    // '@', ':' and '/' in a password would be read as the address's own.
-    const std::string_view user = address.substr(0, at);
-    const std::size_t colon = std::min(user.find(':'), user.size());
-    options.username = decoded(user.substr(0, colon));
-    if (colon < user.size()) options.password = decoded(user.substr(colon + 1));
+    read_user(address.substr(0, at), options);
     address.remove_prefix(at + 1);
   }
-  if (const std::size_t slash = address.find('/'); slash != std::string_view::npos) {
-    const std::string_view database = address.substr(slash + 1);
-    address = address.substr(0, slash);
-    if (!database.empty()) {
-      const auto number = parse_integer(database);
-      if (!number || *number < 0 || *number > 65'535) {
-        return invalid(type,
-                       "after the host and '/' stands the number of a database, for example "
-                       "redis://127.0.0.1:6379/2");
-      }
-      options.database = static_cast<std::uint32_t>(*number);
+  const std::size_t slash = std::min(address.find('/'), address.size());
+  if (slash + 1 < address.size()) {
+    const auto number = parse_integer(address.substr(slash + 1));
+    if (!number || *number < 0 || *number > 65'535) {
+      return invalid(type,
+                     "after the host and '/' stands the number of a database, for example "
+                     "redis://127.0.0.1:6379/2");
     }
+    options.database = static_cast<std::uint32_t>(*number);
   }
-  std::string_view host = address;
-  std::string_view port;
-  if (address.starts_with('[')) {
-    const std::size_t end = address.find(']');
-    if (end == std::string_view::npos) return invalid(type, "an IPv6 address ends with ']'");
-    host = address.substr(1, end - 1);
-    port = address.substr(end + 1);
-    if (!port.empty() && !port.starts_with(':')) {
-      return invalid(type, "after ']' stands ':' and the port");
-    }
-  } else if (const std::size_t colon = address.find(':'); colon != std::string_view::npos) {
-    if (address.find(':', colon + 1) != std::string_view::npos) {
-      return invalid(type, "an IPv6 address stands in brackets, for example redis://[::1]:6379");
-    }
-    host = address.substr(0, colon);
-    port = address.substr(colon);
+  LARDER_ASSIGN(const HostAndPort parts, split_host(address.substr(0, slash), type));
+  has_port = !parts.port.empty();
+  has_host = !parts.host.empty();
+  if (has_port) {
+    LARDER_ASSIGN(options.endpoint.port, read_port(type, parts.port.substr(1)));
   }
-  if (!port.empty()) {
-    LARDER_ASSIGN(options.endpoint.port, read_port(type, port.substr(1)));
-    has_port = true;
-  }
-  if (!host.empty()) {
-    options.endpoint.host = std::string{host};
-    has_host = true;
-  }
+  if (has_host) options.endpoint.host = std::string{parts.host};
   return {};
 }
 

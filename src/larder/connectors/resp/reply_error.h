@@ -7,6 +7,11 @@
 
 namespace larder::resp {
 
+/// The peer is gone, slow or talks nonsense; the same may work later. `what` is a literal.
+constexpr Error unavailable(const char* what) noexcept {
+  return {ErrorCode::kUnavailable, "resp", what};
+}
+
 /// What an error reply means for larder.
 struct ReplyError {
   /// How far it reaches.

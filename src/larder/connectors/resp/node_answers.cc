@@ -1,0 +1,304 @@
+// What becomes of a node's items: answers, and other ends. node.cc has the way to the server.
+#include "larder/base/check.h"
+#include "larder/connectors/resp/node.h"
+#include "larder/connectors/resp/reply_error.h"
+
+namespace larder::resp {
+namespace {
+
+constexpr std::size_t kExistsKeysMax = 64;
+
+}  // namespace
+
+// ---- Answers ------------------------------------------------------------------------------------
+
+void Node::on_ready(Connection& connection) noexcept {
+  if (connection.index() == 0) next_info_ns_ = 0;
+}
+
+bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& reply) noexcept {
+  Operation& operation = command.operation;
+  if (operation.kind == CommandKind::kInfo) {
+    is_info_asked_ = false;
+    if (reply.kind == Reply::Kind::kValue) view_.note_info(reply.text);
+    return true;
+  }
+  const bool is_set = operation.kind == CommandKind::kSet;
+  const bool is_understood = [&] {
+    if (reply.kind == Reply::Kind::kError) return on_error_reply(operation, reply);
+    switch (operation.kind) {
+      case CommandKind::kGet:
+        return on_value(operation, reply);
+      case CommandKind::kSet:
+        return on_stored(operation, reply);
+      case CommandKind::kSize:
+        return on_size(operation, reply);
+      case CommandKind::kAnyExists:
+        return on_any_exists(operation, reply);
+      case CommandKind::kSizeByValue:
+        return on_size_by_value(operation, reply);
+      case CommandKind::kDelete:
+      case CommandKind::kTouch:
+        return on_count(operation, reply);
+      case CommandKind::kInfo:
+        break;
+    }
+    return true;
+  }();
+  // What was not understood is lost, and released there.
+  if (is_understood && is_set) view_.stored.release(command.payload_bytes);
+  return is_understood;
+}
+
+bool Node::on_error_reply(const Operation& operation, const Reply& reply) noexcept {
+  const ReplyError& known = find_reply_error(reply.text);
+  view_.note_refusal(known);
+  fail_all(operation, known.error);
+  return true;
+}
+
+bool Node::on_value(Operation& operation, const Reply& reply) noexcept {
+  BatchState& state = *operation.batch;
+  Item& item = state.batch->items[operation.item];
+  if (reply.kind == Reply::Kind::kNull) {
+    view_.stored.note_gone(item.key);
+    view_.note_success(false);
+    if (!operation.is_begun) {
+      miss(state, operation.item);
+    } else {
+      fail(state, operation.item,
+           {ErrorCode::kUnavailable, "resp", "the connection was lost inside of the value"});
+    }
+    return true;
+  }
+  if (reply.kind != Reply::Kind::kValue) return false;
+  view_.note_success(false);
+  item.value_bytes = reply.value_bytes;
+  if (!reply.fits) {
+    add_one(view_.counters.size_mismatches);
+    fail(state, operation.item,
+         {ErrorCode::kSizeMismatch, "resp", "the value and the buffer differ in size"});
+    return true;
+  }
+  add_one(view_.counters.hits);
+  add_one(view_.counters.bytes_loaded, reply.value_bytes);
+  item.outcome = Outcome::kHit;
+  finish(state);
+  return true;
+}
+
+bool Node::on_stored(Operation& operation, const Reply& reply) noexcept {
+  BatchState& state = *operation.batch;
+  Item& item = state.batch->items[operation.item];
+  const bool has_existed =
+      reply.kind == Reply::Kind::kNull && state.batch->set_mode == SetMode::kIfAbsent;
+  const bool is_stored = reply.kind == Reply::Kind::kSimple && reply.text == "OK";
+  if (!has_existed && !is_stored) return false;
+  view_.note_success(true);
+  if (is_stored) {
+    const std::uint64_t bytes = bytes_of(item.value);
+    view_.failed_keys.erase(item.key);
+    view_.stored.note_stored(item.key, bytes);
+    add_one(view_.counters.sets);
+    add_one(view_.counters.bytes_stored, bytes);
+  } else {
+    add_one(view_.counters.sets_existed);
+  }
+  item.existed = has_existed;
+  item.outcome = Outcome::kDone;
+  finish(state);
+  return true;
+}
+
+bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
+  if (reply.kind != Reply::Kind::kInteger || reply.integer < 0) return false;
+  BatchState& state = *operation.batch;
+  view_.note_success(false);
+  --state.sizes_open;
+  if (reply.integer > 0) {
+    Item& item = state.batch->items[operation.item];
+    item.value_bytes = static_cast<std::uint64_t>(reply.integer);
+    item.outcome = Outcome::kHit;
+    // Before finish(): the batch may be gone after it.
+    ask_for_absent(state);
+    finish(state);
+    return true;
+  }
+  state.absent_or_empty.push_back(operation.item);
+  ask_for_absent(state);
+  return true;
+}
+
+void Node::ask_for_absent(BatchState& state) noexcept {
+  const bool is_last = state.sizes_open == 0 && state.next_item == state.batch->items.size();
+  if (state.absent_or_empty.empty()) return;
+  if (!is_last && state.absent_or_empty.size() < kExistsKeysMax) return;
+  Operation operation;
+  operation.batch = &state;
+  operation.kind = CommandKind::kAnyExists;
+  operation.items.swap(state.absent_or_empty);
+  lanes_[kSmall].put_last(std::move(operation));
+}
+
+bool Node::on_any_exists(const Operation& operation, const Reply& reply) noexcept {
+  if (reply.kind != Reply::Kind::kInteger || reply.integer < 0) return false;
+  BatchState& state = *operation.batch;
+  view_.note_success(false);
+  if (reply.integer == 0) {
+    for (const std::uint32_t item : operation.items) {
+      view_.stored.note_gone(state.batch->items[item].key);
+    }
+    // The last of them may end the batch.
+    for (const std::uint32_t item : operation.items) miss(state, item);
+    return true;
+  }
+  for (const std::uint32_t item : operation.items) {
+    Operation one;
+    one.batch = &state;
+    one.item = item;
+    one.kind = CommandKind::kSizeByValue;
+    lanes_[kSmall].put_last(std::move(one));
+  }
+  return true;
+}
+
+bool Node::on_size_by_value(const Operation& operation, const Reply& reply) noexcept {
+  BatchState& state = *operation.batch;
+  Item& item = state.batch->items[operation.item];
+  if (reply.kind == Reply::Kind::kNull) {
+    view_.stored.note_gone(item.key);
+    miss(state, operation.item);
+    return true;
+  }
+  if (reply.kind != Reply::Kind::kValue) return false;
+  item.value_bytes = reply.value_bytes;
+  item.outcome = Outcome::kHit;
+  finish(state);
+  return true;
+}
+
+bool Node::on_count(const Operation& operation, const Reply& reply) noexcept {
+  if (reply.kind != Reply::Kind::kInteger || reply.integer < 0 || reply.integer > 1) return false;
+  BatchState& state = *operation.batch;
+  Item& item = state.batch->items[operation.item];
+  const bool is_delete = operation.kind == CommandKind::kDelete;
+  view_.note_success(is_delete);
+  if (is_delete || reply.integer == 0) view_.stored.note_gone(item.key);
+  item.outcome = reply.integer == 1 ? Outcome::kDone : Outcome::kMiss;
+  finish(state);
+  return true;
+}
+
+// ---- Ends ---------------------------------------------------------------------------------------
+
+void Node::miss(BatchState& state, std::uint32_t item) noexcept {
+  if (state.batch->op == Op::kGet) add_one(view_.counters.misses);
+  state.batch->items[item].outcome = Outcome::kMiss;
+  finish(state);
+}
+
+void Node::fail(BatchState& state, std::uint32_t index, const Error& error) noexcept {
+  Item& item = state.batch->items[index];
+  item.error = error;
+  item.outcome = Outcome::kFailed;
+  if (state.batch->op == Op::kSet) add_one(view_.counters.set_failures);
+  if (state.batch->op == Op::kGet) {
+    add_one(view_.counters.get_failures);
+    view_.failed_keys.note_failed_get(item.key, error.code(), now_ns_,
+                                      options_.miss_after_failure_ns);
+  }
+  finish(state);
+}
+
+void Node::fail_all(const Operation& operation, const Error& error) noexcept {
+  BatchState& state = *operation.batch;
+  if (operation.kind == CommandKind::kAnyExists) {
+    for (const std::uint32_t item : operation.items) fail(state, item, error);
+    return;
+  }
+  if (operation.kind == CommandKind::kSize) {
+    --state.sizes_open;
+    ask_for_absent(state);
+  }
+  fail(state, operation.item, error);
+}
+
+void Node::finish(BatchState& state) noexcept {
+  LARDER_CHECK(state.left > 0);
+  if (--state.left > 0) return;
+  Batch& batch = *state.batch;
+  if (state.deadline) deadlines_.erase(*state.deadline);
+  lanes_[lane_of(first_command(batch.op))].remove(state);
+  states_.erase(state.self);
+  sink_.on_batch(batch);
+}
+
+void Node::give_up(BatchState& state, const Error& error) noexcept {
+  // One more than there is, so that the batch does not end before this function does.
+  ++state.left;
+  const auto give_up_item = [&](std::uint32_t item) { fail(state, item, error); };
+  Lane& lane = lanes_[lane_of(first_command(state.batch->op))];
+  lane.remove(state);
+  while (state.next_item < state.batch->items.size()) give_up_item(state.next_item++);
+  for (Lane& one : lanes_) one.drop_operations(state, give_up_item);
+  std::vector<std::uint32_t> absent_or_empty;
+  absent_or_empty.swap(state.absent_or_empty);
+  for (const std::uint32_t item : absent_or_empty) give_up_item(item);
+  for (const auto& connection : connections_) give_up_commands(*connection, state, error);
+  state.sizes_open = 0;
+  finish(state);
+}
+
+void Node::give_up_commands(Connection& connection, BatchState& state,
+                            const Error& error) noexcept {
+  std::deque<Command>& commands = connection.commands();
+  for (std::size_t i = 0; i < commands.size();) {
+    Command& command = commands[i];
+    const bool is_half_sent =
+        command.payload_bytes > 0 && command.sent_bytes > 0 && !command.is_sent();
+    // A payload that is half sent still needs the caller's memory: see overdue_at_ns().
+    if (command.operation.batch != &state || is_half_sent) {
+      ++i;
+      continue;
+    }
+    if (command.operation.kind == CommandKind::kSet) view_.stored.release(command.payload_bytes);
+    if (command.operation.kind != CommandKind::kAnyExists) {
+      fail(state, command.operation.item, error);
+    }
+    for (const std::uint32_t item : command.operation.items) fail(state, item, error);
+    command.operation.batch = nullptr;
+    if (command.sent_bytes == 0) {
+      connection.erase_unsent(i);
+    } else {
+      ++i;
+    }
+  }
+}
+
+void Node::on_lost(Connection& connection, std::deque<Command> commands,
+                   const Error& error) noexcept {
+  if (connection.index() == 0) is_info_asked_ = false;
+  needs_turn_ = true;
+  if (!is_closing_ && connection.has_served()) add_one(view_.counters.connections_lost);
+  for (Command& command : commands) {
+    Operation& operation = command.operation;
+    if (operation.batch == nullptr) continue;
+    if (operation.kind == CommandKind::kSet) view_.stored.release(command.payload_bytes);
+    const bool changes =
+        operation.kind == CommandKind::kSet || operation.kind == CommandKind::kDelete;
+    const bool is_late = operation.batch->batch->deadline_ns <= now_ns_;
+    if (is_closing_ || is_late) {
+      fail_all(operation, is_closing_ ? kStopped : kLate);
+    } else if (command.sent_bytes == 0) {
+      lanes_[lane_of(operation.kind)].put_last(std::move(operation));
+    } else if (!changes && !operation.was_retried) {
+      operation.was_retried = true;
+      add_one(view_.counters.retries);
+      lanes_[lane_of(operation.kind)].put_last(std::move(operation));
+    } else {
+      fail_all(operation, error);
+    }
+  }
+}
+
+}  // namespace larder::resp
