@@ -41,7 +41,7 @@ fi
 echo "$(numfmt --to=iec-i --suffix=B "$free") are free."
 
 say "Packages"
-scripts/deps.sh
+scripts/deps.sh --build
 
 say "Building (build/release)"
 cmake --preset release >build/quickstart-cmake.log 2>&1 || {

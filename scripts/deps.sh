@@ -2,7 +2,9 @@
 # Installs the Debian packages that larder is built and tested with, if any is missing.
 # As root, or through sudo; says what to install where it may not.
 #
-#   scripts/deps.sh            what building, testing and measuring need
+#   scripts/deps.sh --build    what building and measuring need
+#   scripts/deps.sh            also what testing needs; Debian starts the Redis server that is among
+#                              it, which the tests do not use: they start their own
 #   scripts/deps.sh --full     also what `./test.sh --full` and the code checks need (clang 19)
 set -euo pipefail
 
@@ -11,10 +13,11 @@ packages=(
   libexpected-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
   liburing-dev libxxhash-dev libzstd-dev libssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev
-  fio e2fsprogs xfsprogs util-linux zstd
-  redis-server openssl
-  python3-dev python3-venv
+  fio util-linux zstd
 )
+if [[ ${1:-} != --build ]]; then
+  packages+=(e2fsprogs xfsprogs redis-server openssl python3-dev python3-venv)
+fi
 if [[ ${1:-} == --full ]]; then
   packages+=(clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev)
 fi
