@@ -125,41 +125,41 @@ TEST(FileNameTest, ShardsFollowTheChunkHash) {
 
 /// Keys near each other: built of the pieces that names are made of.
 std::string tricky_key(Random& random) {
-  static const std::vector<std::string> kPieces{"@",
-                                                "@",
-                                                "@",
-                                                "/",
-                                                "-SEP-",
-                                                "-SEP",
-                                                "SEP-",
-                                                "-",
-                                                "0",
-                                                "0x",
-                                                ".data",
-                                                "k-",
-                                                "h-",
-                                                ".tmp",
-                                                "%",
-                                                "%40",
-                                                "%2F",
-                                                "\0"s,
-                                                "a",
-                                                "model",
-                                                "000000ff",
-                                                "\xff",
-                                                "..",
-                                                ".",
-                                                " ",
-                                                "ff00",
-                                                "@0@",
-                                                "@0x0@",
-                                                "@@",
-                                                "A",
-                                                "aabbccddeeff0011",
-                                                "\n"};
+  static const std::vector<std::string> pieces{"@",
+                                               "@",
+                                               "@",
+                                               "/",
+                                               "-SEP-",
+                                               "-SEP",
+                                               "SEP-",
+                                               "-",
+                                               "0",
+                                               "0x",
+                                               ".data",
+                                               "k-",
+                                               "h-",
+                                               ".tmp",
+                                               "%",
+                                               "%40",
+                                               "%2F",
+                                               "\0"s,
+                                               "a",
+                                               "model",
+                                               "000000ff",
+                                               "\xff",
+                                               "..",
+                                               ".",
+                                               " ",
+                                               "ff00",
+                                               "@0@",
+                                               "@0x0@",
+                                               "@@",
+                                               "A",
+                                               "aabbccddeeff0011",
+                                               "\n"};
   std::string key;
   const std::size_t pieces = 1 + random.below(9);
-  for (std::size_t i = 0; i < pieces; ++i) key += kPieces[random.below(kPieces.size())];
+  for (std::size_t i = 0; i < pieces; ++i) key += pieces[random.below(pieces.size())];
   if (random.one_in(15)) key.append(random.below(700), random.one_in(2) ? 'x' : '/');
   return key;
 }
@@ -203,7 +203,7 @@ TEST(FileNameTest, AnyNameThatIsReadGivesItselfBack) {
   int read = 0;
   for (int i = 0; i < 300'000; ++i) {
     std::string name = tricky_key(random) + ".data";
-    if (random.one_in(2)) name = "m@0x" + name;
+    if (random.one_in(2)) name.insert(0, "m@0x");
     const EntryName entry = parse_entry_name(name);
     if (entry.kind == EntryKind::kValue) {
       ASSERT_EQ(file_name_of(entry.key).text, name);

@@ -105,7 +105,7 @@ Result<std::optional<std::string>> FileStore::present_name(const Directory& dire
     LARDER_ASSIGN(found, look(directory, *legacy));
     if (found.is_regular) {
       FsCounters::add(counters_.legacy_hits);
-      return std::optional{std::move(*legacy)};
+      return legacy;
     }
   }
   return std::optional<std::string>{};
@@ -324,7 +324,7 @@ Result<bool> FileStore::unlink_value(const Directory& directory, const std::stri
   }
   const int failed = ::unlinkat(folder.fd(), name.c_str(), 0) == 0 ? 0 : errno;
   if (failed != 0 && !means_absent(failed)) {
-    if (known) inventory_.kept(std::move(*known));
+    if (known) inventory_.kept(*known);
     return Error::from_errno(failed, kWhere, "removing a file");
   }
   if (known) inventory_.gone(*known);

@@ -147,7 +147,7 @@ Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBu
     ValueTransfer buffered{item.value, value_bytes, io::Alignment{}};
     written = buffered.write(draft.fd(), staging, counters_);
   }
-  LARDER_TRY(std::move(written));
+  LARDER_TRY(written);
   if (options_.checksum == Checksum::kXattr) {
     LARDER_TRY(
         write_checksum(draft.fd(), {value_bytes, checksum_of(item.key, item.value, value_bytes)}));
@@ -279,7 +279,7 @@ bool FileStore::evict_one(const Directory& directory) {
     if (::unlinkat(folder->fd(), victim->name.c_str(), 0) != 0 && errno != ENOENT) {
       // It is the youngest now, so that one file that stays does not keep the others.
       store_trouble_.note(Error::from_errno(errno, kWhere, "removing an old file"));
-      inventory_.kept(std::move(*victim));
+      inventory_.kept(*victim);
       return false;
     }
   }

@@ -149,7 +149,7 @@ TEST_F(FsConnectorTest, AnEmptyFileIsReplacedAtOnce) {
 }
 
 TEST_F(FsConnectorTest, ASymbolicLinkIsNotFollowedAndIsReplaced) {
-  testing::TemporaryDirectory elsewhere;
+  const testing::TemporaryDirectory elsewhere;
   const std::string secret = elsewhere.path() + "/secret";
   write_file(secret, value_of(9));
   for (const SetMode mode : {SetMode::kIfAbsent, SetMode::kReplace}) {
@@ -212,7 +212,7 @@ TEST_F(FsConnectorTest, LeftOverTemporaryFilesGoAfterAnHour) {
   }
   write_file(path(fresh), value_of(1));
   {
-    OpenFs fs{directory.path()};
+    const OpenFs fs{directory.path()};
     EXPECT_EQ(fs.counter("temporaries_swept_total"), 3U);
   }
   std::vector<std::string> expected{fresh, "notes.tmp"};
@@ -360,7 +360,7 @@ TEST_F(FsConnectorTest, AnExclusiveDirectoryHasOneOwner) {
   ASSERT_FALSE(second.has_value());
   EXPECT_NE(second.error().text.find(directory.path()), std::string::npos) << second.error().text;
   fs.close();
-  OpenFs third{directory.path(), "exclusive=yes"};
+  const OpenFs third{directory.path(), "exclusive=yes"};
 }
 
 // ---- Options

@@ -78,7 +78,7 @@ void Inventory::gone(const Victim& victim) {
   leaving_bytes_ -= victim.bytes;
 }
 
-void Inventory::kept(Victim victim) {
+void Inventory::kept(const Victim& victim) {
   const MutexLock lock{mutex_};
   leaving_bytes_ -= victim.bytes;
   if (!entries_.contains(victim.name)) put_locked(victim.name, victim.bytes, true);

@@ -49,7 +49,7 @@ class Inventory {
   /// A victim's file is unlinked (or was not there).
   void gone(const Victim& victim) LARDER_EXCLUDES(mutex_);
   /// It could not be unlinked.
-  void kept(Victim victim) LARDER_EXCLUDES(mutex_);
+  void kept(const Victim& victim) LARDER_EXCLUDES(mutex_);
   /// A file was unlinked. Without a capacity this is what counts.
   void removed(const std::string& name, std::uint64_t bytes) LARDER_EXCLUDES(mutex_);
   void used(const std::string& name) LARDER_EXCLUDES(mutex_);

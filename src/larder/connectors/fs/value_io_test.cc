@@ -132,7 +132,7 @@ INSTANTIATE_TEST_SUITE_P(Grains, ValueTransferTest,
 
 TEST(ValueTransferBufferedTest, EverythingGoesStraight) {
   Cut cut{100'000, {1, 50, 3000}, 3, 1};
-  ValueTransfer transfer{cut.slices, 100'000, io::Alignment{}};
+  const ValueTransfer transfer{cut.slices, 100'000, io::Alignment{}};
   EXPECT_FALSE(transfer.has_rest());
 }
 
