@@ -158,8 +158,8 @@ std::string tricky_key(Random& random) {
                                                "aabbccddeeff0011",
                                                "\n"};
   std::string key;
-  const std::size_t pieces = 1 + random.below(9);
-  for (std::size_t i = 0; i < pieces; ++i) key += pieces[random.below(pieces.size())];
+  const std::size_t count = 1 + random.below(9);
+  for (std::size_t i = 0; i < count; ++i) key += pieces[random.below(pieces.size())];
   if (random.one_in(15)) key.append(random.below(700), random.one_in(2) ? 'x' : '/');
   return key;
 }

@@ -57,6 +57,7 @@ struct ConnectionContext {
 class Connection {
  public:
   Connection(ConnectionContext& context, std::uint32_t index, std::uint64_t seed);
+  ~Connection() = default;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 

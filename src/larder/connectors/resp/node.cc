@@ -194,7 +194,7 @@ bool Node::take(std::size_t lane, Operation& operation, std::uint64_t now_ns) {
 }
 
 bool Node::take_item(BatchState& state, Operation& operation, std::uint64_t now_ns) {
-  Batch& batch = *state.batch;
+  const Batch& batch = *state.batch;
   const std::uint32_t index = state.next_item++;
   if (state.next_item == batch.items.size()) lanes_[lane_of(first_command(batch.op))].remove(state);
   const Item& item = batch.items[index];
