@@ -32,7 +32,7 @@ class FileSystemFaultTest : public ::testing::Test {
   }
   void fill(int from, int to) {
     for (int i = from; i < to; ++i) {
-      Operation& stored = store_->set(i);
+      const Operation& stored = store_->set(i);
       ASSERT_TRUE(stored.is_done()) << i << ": " << stored.error();
     }
   }
@@ -63,7 +63,7 @@ TEST_F(FileSystemFaultTest, AQuotaThatIsUsedUpLeavesARingOfWhatThereIs) {
   disk_->fail(testing::kAllocates, EDQUOT);
   int refused = 0;
   for (int i = 200; i < 500; ++i) {
-    Operation& stored = store_->set(i);
+    const Operation& stored = store_->set(i);
     if (stored.is_done()) continue;
     ++refused;
     EXPECT_NE(stored.error().find("no free segment; the store was refused"), std::string::npos)
@@ -144,13 +144,13 @@ TEST_F(FileSystemFaultTest, AReadOnlyFileSystemRefusesStoresAndComesBackByItself
   int next = 100;
   std::string errors;
   store_->until_health(Health::kDown, [&] {
-    Operation& stored = store_->set(next++);
+    const Operation& stored = store_->set(next++);
     EXPECT_TRUE(stored.has_failed());
     errors += stored.error() + "\n";
   });
   EXPECT_NE(errors.find("Read-only file system"), std::string::npos) << errors;
   expect_reason("Read-only file system");
-  Operation& refused = store_->set(next++);
+  const Operation& refused = store_->set(next++);
   EXPECT_TRUE(refused.has_failed());
   EXPECT_NE(refused.error().find("the path is down; the store was refused"), std::string::npos)
       << refused.error();

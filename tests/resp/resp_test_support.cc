@@ -68,7 +68,9 @@ std::string text_of_report(const Connector& connector) {
   const Report report = connector.report();
   std::string text = report.type + " " + report.where;
   for (const std::string& reason : report.reasons) text += "\n" + reason;
-  for (const auto& [name, value] : report.properties) text += "\n" + name + "=" + value;
+  for (const auto& [name, value] : report.properties) {
+    text.append("\n").append(name).append("=").append(value);
+  }
   for (const Counter& counter : report.counters) {
     text += "\n" + counter.name + "=" + std::to_string(counter.value);
   }
