@@ -9,7 +9,6 @@
 #include "larder/io/device.h"
 #include "larder/io/request_queue.h"
 
-
 namespace larder::io {
 
 class Uring;
