@@ -18,31 +18,7 @@
 namespace larder::io {
 namespace {
 
-constexpr std::size_t kPlainBytesMax = std::size_t{1} << 30;  // An entry's length has 32 bits.
 constexpr unsigned kCompletionsAtOnce = 32;
-
-void prepare(io_uring_sqe& entry, Request& request) noexcept {
-  const int fd = static_cast<int>(request.file);
-  const std::span<iovec> buffers = remaining_buffers(request);
-  const std::uint64_t offset = request.offset + request.bytes_done;
-  const auto count = static_cast<unsigned>(buffers.size());
-  const bool is_read = request.operation == Operation::kRead;
-  if (request.operation == Operation::kSync) {
-    ::io_uring_prep_fsync(&entry, fd, IORING_FSYNC_DATASYNC);
-  } else if (count == 1) {
-    const auto bytes = static_cast<unsigned>(std::min(buffers[0].iov_len, kPlainBytesMax));
-    if (is_read) {
-      ::io_uring_prep_read(&entry, fd, buffers[0].iov_base, bytes, offset);
-    } else {
-      ::io_uring_prep_write(&entry, fd, buffers[0].iov_base, bytes, offset);
-    }
-  } else if (is_read) {
-    ::io_uring_prep_readv(&entry, fd, buffers.data(), count, offset);
-  } else {
-    ::io_uring_prep_writev(&entry, fd, buffers.data(), count, offset);
-  }
-  ::io_uring_sqe_set_data(&entry, &request);
-}
 
 }  // namespace
 
@@ -101,7 +77,8 @@ void FileRing::feed() noexcept {
   while (on_ring_ < depth_ && !pending_.empty()) {
     io_uring_sqe* const entry = ::io_uring_get_sqe(&uring_->ring());
     if (entry == nullptr) return;
-    prepare(*entry, *pending_.pop());
+    Request& request = *pending_.pop();
+    prepare_transfer(*entry, static_cast<int>(request.file), request);
     ++on_ring_;
   }
 }
@@ -128,9 +105,7 @@ void FileRing::collect() noexcept {
 }
 
 void FileRing::note_enter_result(int result) noexcept {
-  const bool is_transient = result >= 0 || result == -EINTR || result == -EAGAIN ||
-                            result == -EBUSY || result == -ETIME || result == -ENOMEM;
-  if (is_transient) return;
+  if (is_transient_enter_result(result)) return;
   broken_errno_ = -result;
   log(LogLevel::kError, "io", "io_uring stopped working: every request fails from now on");
 }

@@ -10,11 +10,14 @@
 #include <array>
 #include <cerrno>
 
+#include "larder/io/transfer.h"
+
 namespace larder::io {
 
 namespace {
 
 constexpr const char* kWhere = "io_uring";
+constexpr std::size_t kPlainBytesMax = std::size_t{1} << 30;  // An entry's length has 32 bits.
 
 /// The best flags first; older kernels refuse what they do not know with EINVAL.
 constexpr std::array<unsigned, 3> kSetupFlags{
@@ -84,6 +87,35 @@ Status Uring::set_file(std::uint32_t slot, int fd) noexcept {
     return Error::from_errno(result, kWhere, "registering a file");
   }
   return {};
+}
+
+void prepare_transfer(io_uring_sqe& entry, int file, Request& request) noexcept {
+  if (request.operation == Operation::kSync) {
+    ::io_uring_prep_fsync(&entry, file, IORING_FSYNC_DATASYNC);
+  } else {
+    const std::span<iovec> buffers = remaining_buffers(request);
+    const std::uint64_t offset = request.offset + request.bytes_done;
+    const auto count = static_cast<unsigned>(buffers.size());
+    const bool is_read = request.operation == Operation::kRead;
+    if (count == 1) {
+      const auto bytes = static_cast<unsigned>(std::min(buffers[0].iov_len, kPlainBytesMax));
+      if (is_read) {
+        ::io_uring_prep_read(&entry, file, buffers[0].iov_base, bytes, offset);
+      } else {
+        ::io_uring_prep_write(&entry, file, buffers[0].iov_base, bytes, offset);
+      }
+    } else if (is_read) {
+      ::io_uring_prep_readv(&entry, file, buffers.data(), count, offset);
+    } else {
+      ::io_uring_prep_writev(&entry, file, buffers.data(), count, offset);
+    }
+  }
+  ::io_uring_sqe_set_data(&entry, &request);
+}
+
+bool is_transient_enter_result(int result) noexcept {
+  return result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY ||
+         result == -ETIME || result == -ENOMEM;
 }
 
 }  // namespace larder::io

@@ -8,6 +8,7 @@
 
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
+#include "larder/io/device.h"
 
 namespace larder::io {
 
@@ -49,5 +50,12 @@ class Uring {
   // is after the last request. The one way to learn this from a thread that may not use the ring.
   UniqueFd released_;
 };
+
+/// Describes what is left of a request, which the completion's user data then points to. `file` is
+/// a descriptor, or a slot of the file table when the caller adds IOSQE_FIXED_FILE.
+void prepare_transfer(io_uring_sqe& entry, int file, Request& request) noexcept;
+/// Whether io_uring_enter() may be called again after this result: what the kernel did not take
+/// stays in the submission queue.
+bool is_transient_enter_result(int result) noexcept;
 
 }  // namespace larder::io

@@ -25,7 +25,6 @@ constexpr std::uint64_t kWakeCompletion = 0;
 constexpr std::uint64_t kTimeoutCompletion = LIBURING_UDATA_TIMEOUT;
 
 constexpr std::size_t kCompletionsAtOnce = 64;
-constexpr std::size_t kPlainBytesMax = std::size_t{1} << 30;  // An entry's length has 32 bits.
 constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 
 /// Unlike a thread id never used twice.
@@ -33,11 +32,6 @@ std::uint64_t this_thread_number() noexcept {
   static std::atomic<std::uint64_t> threads = 0;
   thread_local const std::uint64_t number = threads.fetch_add(1, std::memory_order_relaxed) + 1;
   return number;
-}
-
-bool is_transient(int result) noexcept {
-  return result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY ||
-         result == -ETIME || result == -ENOMEM;
 }
 
 }  // namespace
@@ -199,36 +193,11 @@ void UringDevice::feed() noexcept {
   while (on_ring_ < depth_ && !pending_.empty()) {
     io_uring_sqe* const entry = ::io_uring_get_sqe(&uring_->ring());
     if (entry == nullptr) return;  // The kernel has not taken what is there; it will.
-    prepare(*entry, *pending_.pop());
+    Request& request = *pending_.pop();
+    prepare_transfer(*entry, static_cast<int>(request.file), request);
+    entry->flags |= IOSQE_FIXED_FILE;
     ++on_ring_;
   }
-}
-
-void UringDevice::prepare(io_uring_sqe& entry, Request& request) noexcept {
-  const int slot = static_cast<int>(request.file);
-  if (request.operation == Operation::kSync) {
-    ::io_uring_prep_fsync(&entry, slot, IORING_FSYNC_DATASYNC);
-  } else {
-    const std::span<iovec> buffers = remaining_buffers(request);
-    const std::uint64_t offset = request.offset + request.bytes_done;
-    const bool is_read = request.operation == Operation::kRead;
-    if (buffers.size() == 1) {
-      const auto bytes = static_cast<unsigned>(std::min(buffers[0].iov_len, kPlainBytesMax));
-      if (is_read) {
-        ::io_uring_prep_read(&entry, slot, buffers[0].iov_base, bytes, offset);
-      } else {
-        ::io_uring_prep_write(&entry, slot, buffers[0].iov_base, bytes, offset);
-      }
-    } else if (is_read) {
-      ::io_uring_prep_readv(&entry, slot, buffers.data(), static_cast<unsigned>(buffers.size()),
-                            offset);
-    } else {
-      ::io_uring_prep_writev(&entry, slot, buffers.data(), static_cast<unsigned>(buffers.size()),
-                             offset);
-    }
-  }
-  entry.flags |= IOSQE_FIXED_FILE;
-  ::io_uring_sqe_set_data(&entry, &request);
 }
 
 void UringDevice::arm_wake() noexcept {
@@ -246,8 +215,7 @@ void UringDevice::submit_to_kernel() noexcept {
 }
 
 void UringDevice::note_enter_result(int result) noexcept {
-  // What the kernel did not take stays in the submission queue for the next time.
-  if (!is_transient(result)) break_down(-result);
+  if (!is_transient_enter_result(result)) break_down(-result);
 }
 
 /// Takes the completions that are there. They leave the ring before anything else looks at them.
@@ -278,7 +246,7 @@ void UringDevice::take(std::uint64_t user_data, std::int32_t result) noexcept {
     return;
   }
   --on_ring_;
-  // The kernel hands back the address that prepare() gave it.
+  // The kernel hands back the address that prepare_transfer() gave it.
   Request& request = *reinterpret_cast<Request*>(user_data);  // NOLINT(performance-no-int-to-ptr)
   if (advance_transfer(request, result, info_.alignment) == TransferStep::kEnded) {
     done_.push(request);

@@ -12,8 +12,6 @@
 #include "larder/io/posix_directory.h"
 #include "larder/io/request_queue.h"
 
-struct io_uring_sqe;  // NOLINT(readability-identifier-naming): the kernel's name.
-
 namespace larder::io {
 
 class Uring;
@@ -71,7 +69,6 @@ class UringDevice final : public Device {
   void enter_thread() noexcept;
   Status replace_ring() noexcept;
   void feed() noexcept;
-  void prepare(io_uring_sqe& entry, Request& request) noexcept;
   void arm_wake() noexcept;
   void submit_to_kernel() noexcept;
   void note_enter_result(int result) noexcept;
