@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "larder/base/hash.h"
+#include "larder/connector/common_parameters.h"
 
 namespace larder::fault {
 namespace {
@@ -100,12 +101,11 @@ SetupResult<LoadGaps> LoadGaps::parse(std::string_view tail_ratios, std::string_
   LoadGaps gaps;
   while (!tail_ratios.empty()) {
     const std::string_view part = take(tail_ratios, ',');
-    double ratio = -1;
-    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), ratio);
-    if (error != std::errc{} || end != part.data() + part.size() || !(ratio >= 0 && ratio <= 1)) {
+    const auto ratio = parse_number(part);
+    if (!ratio || !(*ratio >= 0 && *ratio <= 1)) {
       return invalid("gap_tail_ratios", part, "a list of numbers from 0 to 1, as in 0.5,0.25");
     }
-    gaps.tail_ratios.push_back(ratio);
+    gaps.tail_ratios.push_back(*ratio);
   }
   while (!indices.empty()) {
     const std::string_view part = take(indices, ',');

@@ -1,5 +1,6 @@
 #include <array>
 
+#include "larder/connector/common_parameters.h"
 #include "larder/connectors/fault/fault_connector.h"
 
 namespace larder::fault {
@@ -117,11 +118,8 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   options.seed = static_cast<std::uint64_t>(parameters.integer("seed"));
   LARDER_ASSIGN(options.pattern, OperationPattern::parse(parameters.text("pattern")));
   LARDER_ASSIGN(options.gaps, gaps_of(parameters));
-  BatchLimitOptions limits;
-  limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
-  limits.bytes_max = parameters.bytes("in_flight");
   LARDER_ASSIGN(auto inner, registry.open(parameters.spec("inner")));
-  return FaultConnector::create(std::move(inner), options, limits);
+  return FaultConnector::create(std::move(inner), options, batch_limits_of(parameters));
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 #include <array>
-#include <charconv>
 #include <filesystem>
 #include <optional>
 #include <string>
 
 #include "larder/base/size_text.h"
+#include "larder/connector/common_parameters.h"
 #include "larder/connectors/fs/fs_connector.h"
 
 namespace larder::fs {
@@ -135,16 +135,15 @@ SetupResult<std::uint64_t> parse_capacity(const Parameters& parameters) {
   const std::string& text = parameters.text("max_capacity_gb");
   constexpr double kGib = 1 << 30;
   constexpr double kMost = 1 << 30;  // An EiB.
-  double gib = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), gib);
-  if (error != std::errc{} || end != text.data() + text.size() || !(gib >= 0 && gib <= kMost)) {
+  const auto gib = parse_number(text);
+  if (!gib || !(*gib >= 0 && *gib <= kMost)) {
     return invalid("max_capacity_gb is '" + text +
                    "'; it must be a number of GiB, as in 0.5 or 200");
   }
-  if (bytes != 0 && gib > 0) {
+  if (bytes != 0 && *gib > 0) {
     return invalid("both capacity and max_capacity_gb are given; leave one out");
   }
-  return bytes + static_cast<std::uint64_t>(gib * kGib);
+  return bytes + static_cast<std::uint64_t>(*gib * kGib);
 }
 
 SetupResult<std::string> parse_temporary_folder(const std::string& text) {
@@ -220,8 +219,7 @@ SetupResult<FsOptions> options_of(const Parameters& parameters) {
   options.value_bytes_max = parameters.bytes("max_value");
   options.stall_ns = parameters.duration_ns("stall");
   options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
-  options.limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
-  options.limits.bytes_max = parameters.bytes("in_flight");
+  options.limits = batch_limits_of(parameters);
   return options;
 }
 

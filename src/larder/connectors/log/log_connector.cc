@@ -12,6 +12,7 @@
 
 #include "larder/base/size_text.h"
 #include "larder/connector/batch_limits.h"
+#include "larder/connector/common_parameters.h"
 #include "larder/connectors/log/opening.h"
 #include "larder/connectors/log/reactor.h"
 
@@ -330,10 +331,8 @@ SetupResult<std::unique_ptr<Connector>> open_now(
   LogSettings settings = settings_of(parameters);
   settings.path.opening_steps = steps;
   LARDER_TRY(make_directory(settings.device.directory));
-  const BatchLimitOptions limits{
-      .batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max")),
-      .bytes_max = parameters.bytes("in_flight")};
-  auto connector = std::make_unique<LogConnector>(settings.path, limits, settings.device.directory);
+  auto connector = std::make_unique<LogConnector>(settings.path, batch_limits_of(parameters),
+                                                  settings.device.directory);
   LARDER_TRY(connector->open(settings.device));
   return std::unique_ptr<Connector>{std::move(connector)};
 }

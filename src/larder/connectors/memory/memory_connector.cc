@@ -8,6 +8,7 @@
 
 #include "larder/base/check.h"
 #include "larder/base/clock.h"
+#include "larder/connector/common_parameters.h"
 
 namespace larder::memory {
 namespace {
@@ -382,8 +383,7 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   options.capacity_bytes = parameters.bytes("capacity");
   options.value_bytes_max = parameters.bytes("max_value");
   options.events_max = static_cast<std::size_t>(parameters.integer("events"));
-  options.limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
-  options.limits.bytes_max = parameters.bytes("in_flight");
+  options.limits = batch_limits_of(parameters);
   return std::make_unique<MemoryConnector>(options);
 }
 

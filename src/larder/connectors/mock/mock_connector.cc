@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstring>
 #include <utility>
 
 #include "larder/base/clock.h"
+#include "larder/connector/common_parameters.h"
 
 namespace larder::mock {
 namespace {
@@ -229,11 +229,9 @@ constexpr std::array kParameters{
 SetupResult<std::uint64_t> parse_gib(const Parameters& parameters, std::string_view name) {
   constexpr double kMost = 1 << 20;
   const std::string& text = parameters.text(name);
-  double gib = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), gib);
-  const bool is_number = error == std::errc{} && end == text.data() + text.size();
-  if (is_number && gib > 0 && gib <= kMost && gib * kGib >= 1) {
-    return static_cast<std::uint64_t>(gib * kGib);
+  const auto gib = parse_number(text);
+  if (gib && *gib > 0 && *gib <= kMost && *gib * kGib >= 1) {
+    return static_cast<std::uint64_t>(*gib * kGib);
   }
   return SetupError{ErrorCode::kInvalidArgument,
                     "mock: " + std::string{name} + " is '" + text +
@@ -245,10 +243,7 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   MockOptions options;
   LARDER_ASSIGN(options.capacity_bytes, parse_gib(parameters, "max_size_gb"));
   LARDER_ASSIGN(options.bandwidth_bytes_per_s, parse_gib(parameters, "mock_bandwidth_gb"));
-  BatchLimitOptions limits;
-  limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
-  limits.bytes_max = parameters.bytes("in_flight");
-  return MockConnector::create(options, limits);
+  return MockConnector::create(options, batch_limits_of(parameters));
 }
 
 }  // namespace

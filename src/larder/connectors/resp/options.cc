@@ -7,6 +7,7 @@
 #include <iterator>
 
 #include "larder/base/size_text.h"
+#include "larder/connector/common_parameters.h"
 
 namespace larder::resp {
 namespace {
@@ -263,8 +264,7 @@ SetupResult<RespOptions> options_of(const Parameters& parameters, std::string_vi
   options.info_interval_ns = parameters.duration_ns("info_interval");
   options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
   options.reconnect.max_ns = parameters.duration_ns("reconnect_max");
-  options.limits.batches_max = static_cast<std::uint64_t>(parameters.integer("batches_max"));
-  options.limits.bytes_max = parameters.bytes("in_flight");
+  options.limits = batch_limits_of(parameters);
   return options;
 }
 
