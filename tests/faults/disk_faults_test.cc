@@ -79,6 +79,12 @@ class DiskFaultTest : public ::testing::Test {
     EXPECT_NE(store_->reasons().find(part), std::string::npos)
         << "'" << part << "' in: " << store_->reasons();
   }
+  void until_reason(const std::string& part) {
+    store_->until("degraded, as " + part, [&] {
+      return store_->health() == Health::kDegraded &&
+             store_->reasons().find(part) != std::string::npos;
+    });
+  }
 
   std::unique_ptr<testing::LoopMount> mount_;
   std::string store_path_;
@@ -285,8 +291,7 @@ TEST_F(DiskFaultTest, FilesThatWereRemovedUnderAStoreAreReportedAndServedToTheEn
   open();
   fill(0, 6 * kPerSegment);
   fs::remove_all(store_path_);
-  store_->until_health(Health::kDegraded);
-  expect_reason("the store's files were removed");
+  until_reason("the store's files were removed");
   // As it may add no files, it empties a few segments to go on in.
   EXPECT_GE(count_hits(0, 6 * kPerSegment), 2 * kPerSegment);
   for (int i = 1000; i < 1000 + 10 * kPerSegment; ++i) set(i);
@@ -305,8 +310,7 @@ TEST_F(DiskFaultTest, ASuperblockThatIsMovedAwayAndBackEndsWhatItBegan) {
   open();
   fill(0, 3 * kPerSegment);
   fs::rename(store_path_ + "/superblock", store_path_ + "/kept");
-  store_->until_health(Health::kDegraded);
-  expect_reason("the store's files were removed");
+  until_reason("the store's files were removed");
   fs::rename(store_path_ + "/kept", store_path_ + "/superblock");
   store_->until_health(Health::kHealthy);
   fill(1000, 1000 + 6 * kPerSegment);
