@@ -52,6 +52,9 @@ SetupStatus TileSchedulerOptions::validate() const {
   for (const std::uint32_t count : workers) {
     if (count < 1 || count > kLaneWorkersMax) return wrong("a lane must have 1 to 1024 workers");
   }
+  for (const std::uint32_t items : tile_items_min) {
+    if (items < 1) return wrong("a tile must have at least 1 item");
+  }
   if (limits.batches_max < 1 || limits.batches_max > kBatchesMaxMax) {
     return wrong("batches_max must be 1 to 1048576");
   }
@@ -93,21 +96,19 @@ Status TileScheduler::submit(Batch& batch) noexcept {
   const BatchClass batch_class = class_of(batch.op);
   const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
   LARDER_TRY(limits_.admit(batch_class, bytes));
-  const MutexLock lock{mutex_};
-  if (is_stopping_.load(std::memory_order_relaxed)) {
-    limits_.release(batch_class, bytes);
-    return kStopped;
+  CondVar* work = nullptr;
+  {
+    const MutexLock lock{mutex_};
+    if (is_stopping_.load(std::memory_order_relaxed)) {
+      limits_.release(batch_class, bytes);
+      return kStopped;
+    }
+    enqueue(batch);
+    ++batches_in_flight_;
+    Lane& lane = lane_of(batch.op);
+    work = lane.workers_down == lane.workers ? &lane.work_down : &lane.work;
   }
-  enqueue(batch);
-  ++batches_in_flight_;
-  Lane& lane = lane_of(batch.op);
-  if (lane.workers_down == lane.workers) {
-    lane.work_down.notify_all();
-  } else if (tiles_of(batch) == 1) {
-    lane.work.notify_one();
-  } else {
-    lane.work.notify_all();
-  }
+  work->notify_one();
   return {};
 }
 
@@ -184,8 +185,10 @@ TileScheduler::Lane& TileScheduler::lane_of(Op op) noexcept {
 }
 
 std::uint32_t TileScheduler::tiles_of(const Batch& batch) const noexcept {
-  const std::uint32_t workers = options_.workers[static_cast<std::size_t>(class_of(batch.op))];
-  return static_cast<std::uint32_t>(std::min<std::size_t>(batch.items.size(), workers));
+  const auto lane = static_cast<std::size_t>(class_of(batch.op));
+  const std::size_t tiles =
+      std::max<std::size_t>(batch.items.size() / options_.tile_items_min[lane], 1);
+  return static_cast<std::uint32_t>(std::min<std::size_t>(tiles, options_.workers[lane]));
 }
 
 void TileScheduler::enqueue(Batch& batch) noexcept {
@@ -316,8 +319,23 @@ void TileScheduler::remove_worker() noexcept {
 
 TileScheduler::Taken TileScheduler::take(BatchClass batch_class, bool is_down,
                                          std::uint64_t wake_at_ns) noexcept {
-  const MutexLock lock{mutex_};
-  Lane& lane = lanes_[static_cast<std::size_t>(batch_class)];
+  Taken taken;
+  CondVar* work = nullptr;
+  bool is_more = false;
+  {
+    const MutexLock lock{mutex_};
+    Lane& lane = lanes_[static_cast<std::size_t>(batch_class)];
+    work = is_down ? &lane.work_down : &lane.work;
+    taken = take_or_wait(lane, is_down, wake_at_ns);
+    is_more = taken.wake == Wake::kTile && lane.batches_queued != 0;
+  }
+  // Each wakes the next, so that a batch of few keys does not wake a lane of many workers.
+  if (is_more) work->notify_one();
+  return taken;
+}
+
+TileScheduler::Taken TileScheduler::take_or_wait(Lane& lane, bool is_down,
+                                                 std::uint64_t wake_at_ns) noexcept {
   CondVar& work = is_down ? lane.work_down : lane.work;
   for (;;) {
     if (is_stopping_.load(std::memory_order_relaxed)) return Taken{};

@@ -23,6 +23,9 @@ inline constexpr std::uint32_t kLaneWorkersMax = 1024;
 struct TileSchedulerOptions {
   std::string name = "pool";  ///< Of the threads, as tools show them.
   std::array<std::uint32_t, kBatchClassCount> workers = {2, 4, 4};  ///< Per lane; each 1 to 1024.
+  /// Per lane: a batch of fewer is not cut. At least 1; more where a worker is done with an item
+  /// sooner than another one wakes.
+  std::array<std::uint32_t, kBatchClassCount> tile_items_min = {1, 1, 1};
   BatchLimitOptions limits;
   std::uint64_t value_bytes_max = kValueBytesMax;
   std::size_t slices_max = 1024;
@@ -35,9 +38,9 @@ struct TileSchedulerOptions {
 /// The part of WorkerPool that knows no backend: accepted batches wait here, in one lane per
 /// BatchClass, until a worker takes them in tiles; whoever ends a batch's last tile publishes it.
 ///
-/// Tiles: a batch is cut into min(items, workers of the lane) runs of items whose sizes differ by
-///   at most one. Within a lane tiles are taken by urgency, weighted 8:4:2:1, first come first
-///   served within one urgency.
+/// Tiles: a batch is cut into min(items / tile_items_min, workers of the lane) runs of items, at
+///   least one, whose sizes differ by at most one. Within a lane tiles are taken by urgency,
+///   weighted 8:4:2:1, first come first served within one urgency.
 /// Ownership: uses connector_next, connector_pending and items[0].connector_words of every accepted
 ///   batch; allocates nothing per batch. Owns the timer thread, which fails what is still queued at
 ///   its deadline; the worker threads are WorkerPool's.
@@ -123,6 +126,8 @@ class TileScheduler {
   void enqueue(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void dequeue(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void withdraw(Batch& batch, Withdrawn& list) noexcept LARDER_REQUIRES(mutex_);
+  Taken take_or_wait(Lane& lane, bool is_down, std::uint64_t wake_at_ns) noexcept
+      LARDER_REQUIRES(mutex_);
   Batch* next_batch(Lane& lane) noexcept LARDER_REQUIRES(mutex_);
   Tile next_tile(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -148,6 +149,27 @@ TEST_F(WorkerPoolTest, ABatchIsCutIntoBalancedTilesOneForEachWorker) {
     }
     std::ranges::sort(all);
     EXPECT_EQ(all, keys(count));
+  }
+}
+
+TEST_F(WorkerPoolTest, ABatchIsNotCutIntoTilesOfFewerItemsThanTheLeast) {
+  options_.scheduler.workers = {1, kWorkers, 1};
+  options_.scheduler.tile_items_min = {1, 4, 1};
+  for (const auto& [count, tiles] :
+       {std::pair{1, 1}, {7, 1}, {8, 2}, {4 * kWorkers + 3, kWorkers}}) {
+    reset();
+    block(Op::kGet);
+    make_pool();
+    TestBatch get{Op::kGet, keys(count)};
+    submit(get);
+    ASSERT_TRUE(gate_->wait_for_arrivals(tiles));
+    EXPECT_EQ(script_->calls().size(), static_cast<std::size_t>(tiles));
+    gate_->open();
+    ASSERT_EQ(reap(), &get.batch);
+    std::set<int> connections;
+    for (const auto& call : script_->calls()) connections.insert(call.connection);
+    EXPECT_EQ(connections.size(), static_cast<std::size_t>(tiles)) << count;
+    EXPECT_EQ(script_->calls().size(), static_cast<std::size_t>(count));
   }
 }
 
