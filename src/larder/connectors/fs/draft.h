@@ -1,69 +1,46 @@
 #pragma once
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <string>
-#include <utility>
 
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 #include "larder/connectors/fs/directory.h"
-#include "larder/connectors/fs/file_name.h"
 
 namespace larder::fs {
 
-/// A file under a temporary name, open for writing; unlinked unless it was published. One thread.
+/// A file that is being written and that nobody finds until it is published; gone unless it was.
+///
+/// Without a name where the file system can (O_TMPFILE): the kernel removes it whatever happens to
+/// the process, and one change of the directory publishes it. Else under a temporary name. One
+/// thread.
 class Draft {
  public:
-  static Result<Draft> create(const Directory& directory, mode_t mode, bool is_direct) {
-    Draft draft{directory.temporary_fd()};
-    constexpr int kFlags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW;
-    draft.fd_.reset(
-        ::openat(draft.folder_fd_, draft.name_.c_str(), kFlags | (is_direct ? O_DIRECT : 0), mode));
-    if (!draft.fd_) {
-      const int failed = errno;
-      // Where O_DIRECT is refused, the file may have been made all the same.
-      if (failed == EINVAL) ::unlinkat(draft.folder_fd_, draft.name_.c_str(), 0);
-      return Error::from_errno(failed, "fs", "creating a file");
-    }
-    draft.is_there_ = true;
-    return draft;
-  }
-  ~Draft() {
-    if (is_there_) ::unlinkat(folder_fd_, name_.c_str(), 0);
-  }
-  Draft(Draft&& other) noexcept
-      : folder_fd_(other.folder_fd_),
-        name_(std::move(other.name_)),
-        fd_(std::move(other.fd_)),
-        is_there_(std::exchange(other.is_there_, false)) {}
+  enum class Kind : std::uint8_t { kUnnamed = 0, kNamed };
+
+  /// `kUnnamed` is a wish.
+  static Result<Draft> create(const Directory& directory, mode_t mode, bool is_direct, Kind kind);
+  /// Whether unnamed files can be made and published here.
+  static bool can_be_unnamed(const Directory& directory) noexcept;
+  ~Draft();
+  Draft(Draft&& other) noexcept;
   Draft& operator=(Draft&&) = delete;
   Draft(const Draft&) = delete;
   Draft& operator=(const Draft&) = delete;
 
   int fd() const noexcept { return fd_.get(); }
-  /// Late write errors come here on network file systems.
-  Status close() noexcept {
-    if (::close(fd_.release()) != 0 && errno != EINTR) {
-      return Error::from_errno(errno, "fs", "closing a written file");
-    }
-    return {};
-  }
-  Status publish(int folder_fd, const std::string& name, bool replace) noexcept {
-    LARDER_TRY(publish_file(folder_fd_, name_, folder_fd, name, replace));
-    is_there_ = false;
-    return {};
-  }
+  /// Gives the written file its name. EEXIST: somebody has the name now, and it was not to be
+  /// replaced, or `is_taken` told nothing of it; may be tried again. Late write errors of network
+  /// file systems come here.
+  Status publish(int folder_fd, const std::string& name, bool replace, bool is_taken) noexcept;
 
  private:
-  explicit Draft(int folder_fd) : folder_fd_(folder_fd), name_(temporary_name()) {}
+  Draft(int folder_fd, std::string name);
+  Status link_to(int folder_fd, const std::string& name) noexcept;
 
   int folder_fd_;
-  std::string name_;
-  UniqueFd fd_;
-  bool is_there_ = false;
+  std::string name_;  ///< Where it has none yet, the one that it may get on the way.
+  UniqueFd fd_;       ///< A named file's is closed before it is published.
+  bool has_name_ = false;
 };
 
 }  // namespace larder::fs

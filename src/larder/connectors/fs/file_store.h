@@ -34,6 +34,7 @@ struct FileSystemFacts {
   std::string no_direct_why;
   io::Alignment alignment;  ///< Of direct transfers.
   std::uint64_t block_bytes = 4096;
+  bool has_unnamed_files = false;  ///< O_TMPFILE; see Draft.
 };
 
 /// Whether the last operation of a kind met an error of the file system. A change is a line of log,

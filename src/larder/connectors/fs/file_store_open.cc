@@ -32,6 +32,7 @@ FileSystemFacts facts_of(const Directory& directory, const FsOptions& options) {
   }
   facts.is_network =
       std::ranges::find(kNetworkFileSystems, facts.name) != kNetworkFileSystems.end();
+  facts.has_unnamed_files = !facts.is_network && Draft::can_be_unnamed(directory);
   if (options.use_direct) {
     const io::DirectIoSupport support = io::probe_direct_io(directory.temporary_fd());
     facts.is_direct = support.is_supported;
@@ -42,7 +43,7 @@ FileSystemFacts facts_of(const Directory& directory, const FsOptions& options) {
 }
 
 SetupStatus check_attributes(const Directory& directory, const std::string& path) {
-  const auto draft = Draft::create(directory, 0600, false);
+  const auto draft = Draft::create(directory, 0600, false, Draft::Kind::kNamed);
   const Status written = draft ? write_checksum(draft->fd(), {}) : Status{draft.error()};
   if (written) return {};
   return SetupError{written.error().code(),

@@ -106,7 +106,6 @@ Status FileStore::write_and_publish(const Directory& directory, Item& item, cons
     }
     bytes = found_of(status).blocks_bytes;
   }
-  LARDER_TRY(draft.close());
   LARDER_ASSIGN(const Stored stored, publish(directory, draft, name, item, replace));
   item.existed = stored.existed;
   if (stored.existed) return {};
@@ -117,11 +116,12 @@ Status FileStore::write_and_publish(const Directory& directory, Item& item, cons
 }
 
 Result<Draft> FileStore::create_draft(const Directory& directory, bool& is_direct) {
-  auto draft = Draft::create(directory, options_.file_mode, is_direct);
+  const auto kind = facts_.has_unnamed_files ? Draft::Kind::kUnnamed : Draft::Kind::kNamed;
+  auto draft = Draft::create(directory, options_.file_mode, is_direct, kind);
   if (draft || !is_direct || draft.error().sys_errno() != EINVAL) return draft;
   is_direct = false;
   FsCounters::add(counters_.direct_fallbacks);
-  return Draft::create(directory, options_.file_mode, false);
+  return Draft::create(directory, options_.file_mode, false, kind);
 }
 
 Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging) {
@@ -187,7 +187,7 @@ Result<FileStore::Stored> FileStore::publish(const Directory& directory, Draft& 
         FsCounters::add(counters_.files_repaired);
       }
     }
-    const Status published = draft.publish(folder.fd(), name.text, replace || found.is_there);
+    const Status published = draft.publish(folder.fd(), name.text, replace, found.is_there);
     if (published) {
       if (found.is_regular) stored.replaced_bytes = found.blocks_bytes;
       break;
@@ -213,14 +213,14 @@ Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, con
       S_ISREG(status.st_mode) && static_cast<std::uint64_t>(status.st_size) == item.key.size()) {
     return {};
   }
-  LARDER_ASSIGN(Draft draft, Draft::create(directory, options_.file_mode, false));
+  LARDER_ASSIGN(Draft draft,
+                Draft::create(directory, options_.file_mode, false, Draft::Kind::kNamed));
   // Only read through, as every Set does.
   const Slice slice{const_cast<std::byte*>(item.key.data()), item.key.size()};
   StagingBuffer unused;
   ValueTransfer transfer{{&slice, 1}, item.key.size(), io::Alignment{}};
   LARDER_TRY(transfer.write(draft.fd(), unused, counters_));
-  LARDER_TRY(draft.close());
-  return draft.publish(folder_fd, key_file, true);
+  return draft.publish(folder_fd, key_file, true, false);
 }
 
 // ---- Room

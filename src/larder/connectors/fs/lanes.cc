@@ -18,10 +18,18 @@ std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
 }
 
-TileSchedulerOptions scheduler_options(const FsOptions& options) {
+TileSchedulerOptions scheduler_options(const FileStore& store, bool is_staged, bool has_ring) {
+  const FsOptions& options = store.options();
   TileSchedulerOptions made;
   made.name = "larder-fs";
   made.workers = options.workers;
+  // On a disk of its own looking for a file and opening it take microseconds, and io_uring reads
+  // it.
+  constexpr std::uint32_t kLookups = 8;
+  constexpr std::uint32_t kLoads = 4;
+  if (!store.facts().is_network && !is_staged) {
+    made.tile_items_min = {kLookups, has_ring ? kLoads : 1, 1};
+  }
   made.limits = options.limits;
   made.value_bytes_max = options.value_bytes_max;
   made.slices_max = io::kBuffersMax;
@@ -33,7 +41,7 @@ TileSchedulerOptions scheduler_options(const FsOptions& options) {
 
 SetupResult<std::unique_ptr<Lanes>> Lanes::create(std::shared_ptr<FileStore> store, bool is_staged,
                                                   bool has_ring) {
-  LARDER_TRY(scheduler_options(store->options()).validate());
+  LARDER_TRY(scheduler_options(*store, is_staged, has_ring).validate());
   std::unique_ptr<Lanes> lanes{new Lanes{std::move(store), is_staged, has_ring}};
   if (const Status status = lanes->start(); !status) {
     return SetupError{status.error().code(), "fs: " + status.error().to_string()};
@@ -45,7 +53,7 @@ Lanes::Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
     : store_(std::move(store)),
       is_staged_(is_staged),
       has_ring_(has_ring),
-      scheduler_(scheduler_options(store_->options())),
+      scheduler_(scheduler_options(*store_, is_staged, has_ring)),
       budget_(store_->options().load_bytes_max) {
   for (auto& count : abandoned_) count = std::make_shared<Abandoned>();
 }
@@ -68,8 +76,10 @@ Status Lanes::start() {
       if (is_staged_) {
         worker.staged = std::make_unique<StagedCaller>(store_, abandoned_.at(i), count);
       }
-      LARDER_TRY(start_thread(std::string{"fs-"} + kLaneNames.at(i),
-                              [this, &worker] { run_worker(worker); }));
+      const bool is_loader = lane == BatchClass::kLoad && !is_staged_;
+      LARDER_TRY(start_thread(std::string{"fs-"} + kLaneNames.at(i), [this, &worker, is_loader] {
+        is_loader ? run_loads(worker) : run_worker(worker);
+      }));
     }
     LARDER_TRY(
         start_thread(std::string{"fs-down-"} + kLaneNames.at(i), [this, lane] { fail_for(lane); }));
@@ -94,22 +104,37 @@ Status Lanes::start_thread(const std::string& name, std::function<void()> body) 
 }
 
 void Lanes::run_worker(Worker& worker) noexcept {
-  std::unique_ptr<Loader> loader;
-  if (worker.lane == BatchClass::kLoad && !is_staged_) {
-    loader = std::make_unique<Loader>(*store_, scheduler_, budget_, has_ring_);
-  }
   for (;;) {
     const TileScheduler::Taken taken = scheduler_.take(worker.lane, false, kNever);
     if (taken.wake == TileScheduler::Wake::kStop) return;
     note_progress(worker, now_ns());
-    if (loader != nullptr) {
-      loader->run(taken.tile, [this, &worker] { note_progress(worker, now_ns()); });
-    } else {
-      run_tile(worker, taken.tile);
-    }
+    run_tile(worker, taken.tile);
     note_progress(worker, 0);
     scheduler_.finish(taken.tile);
   }
+}
+
+void Lanes::run_loads(Worker& worker) noexcept {
+  Loader loader{*store_, scheduler_, budget_, has_ring_};
+  const auto note = [this, &worker] { note_progress(worker, now_ns()); };
+  for (bool is_stopping = false; !is_stopping || !loader.is_idle();) {
+    if (loader.is_idle()) note_progress(worker, 0);
+    if (!is_stopping && !loader.is_full()) {
+      // While something is in flight, only what is there already.
+      const std::uint64_t until_ns = loader.is_idle() ? kNever : 0;
+      const TileScheduler::Taken taken = scheduler_.take(worker.lane, false, until_ns);
+      is_stopping = taken.wake == TileScheduler::Wake::kStop;
+      if (taken.wake == TileScheduler::Wake::kTile) {
+        note();
+        loader.start(taken.tile, note);
+        continue;
+      }
+    }
+    if (loader.is_idle()) continue;
+    loader.wait();
+    note();
+  }
+  note_progress(worker, 0);
 }
 
 void Lanes::run_tile(Worker& worker, const TileScheduler::Tile& tile) noexcept {

@@ -21,11 +21,11 @@ namespace larder::fs {
 /// kind with its own.
 ///
 /// Opens, creates, renames and removals are calls in these threads; the reads of a load's files are
-/// the kernel's, all of a tile at once (Loader). `staged`: everything runs as a StagedCaller's
-/// call. A call that has not ended after `stall` puts its thread aside; when all of a lane are, the
-/// lane is down and everything for it fails at once, until one comes back. Ownership: shares the
-/// store. Threads: any; reap() one at a time. Its own: the workers, one watching thread, and one
-/// for each lane that fails what a lane that is down cannot do.
+/// the kernel's, of as many tiles at once as a Loader takes. `staged`: everything runs as a
+/// StagedCaller's call. A call that has not ended after `stall` puts its thread aside; when all of
+/// a lane are, the lane is down and everything for it fails at once, until one comes back.
+/// Ownership: shares the store. Threads: any; reap() one at a time. Its own: the workers, one
+/// watching thread, and one for each lane that fails what a lane that is down cannot do.
 class Lanes {
  public:
   static SetupResult<std::unique_ptr<Lanes>> create(std::shared_ptr<FileStore> store,
@@ -58,6 +58,7 @@ class Lanes {
   Status start();
   Status start_thread(const std::string& name, std::function<void()> body);
   void run_worker(Worker& worker) noexcept;
+  void run_loads(Worker& worker) noexcept;
   void run_tile(Worker& worker, const TileScheduler::Tile& tile) noexcept;
   Status call(Worker& worker, const Batch& batch, Item& item) noexcept;
   void note_progress(Worker& worker, std::uint64_t now_ns) noexcept LARDER_EXCLUDES(watch_mutex_);

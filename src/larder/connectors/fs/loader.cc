@@ -17,7 +17,8 @@ CallOptions options_of(const Batch& batch) noexcept {
 }  // namespace
 
 Loader::Loader(FileStore& store, TileScheduler& scheduler, ByteBudget& budget, bool has_ring)
-    : store_(store), scheduler_(scheduler), budget_(budget) {
+    : store_(store), scheduler_(scheduler), budget_(budget), jobs_(kFlightsMax + 1) {
+  for (Job& job : jobs_) free_jobs_.push_back(&job);
   if (!has_ring) return;
   auto ring = io::FileRing::create(kFlightsMax, store.facts().alignment);
   if (!ring) {
@@ -31,12 +32,25 @@ Loader::Loader(FileStore& store, TileScheduler& scheduler, ByteBudget& budget, b
 
 Loader::~Loader() = default;
 
-void Loader::begin(const Batch& batch, Item& item, std::uint64_t bytes) noexcept {
+Loader::Job& Loader::new_job(const TileScheduler::Tile& tile) noexcept {
+  Job& job = *free_jobs_.back();  // Each of the others has a flight.
+  free_jobs_.pop_back();
+  job = {tile, 1};
+  return job;
+}
+
+void Loader::release(Job& job) noexcept {
+  if (--job.parts != 0) return;
+  scheduler_.finish(job.tile);
+  free_jobs_.push_back(&job);
+}
+
+void Loader::begin(Job& job, Item& item, std::uint64_t bytes) noexcept {
   bool is_in_flight = false;
   Status status;
   try {
-    status = ring_ == nullptr ? store_.get(item, options_of(batch), staging_)
-                              : begin_read(batch, item, bytes, is_in_flight);
+    status = ring_ == nullptr ? store_.get(item, options_of(*job.tile.batch), staging_)
+                              : begin_read(job, item, bytes, is_in_flight);
   } catch (const std::bad_alloc&) {
     status = Error{ErrorCode::kResourceExhausted, "fs", "the process has no memory left"};
   } catch (...) {
@@ -44,24 +58,25 @@ void Loader::begin(const Batch& batch, Item& item, std::uint64_t bytes) noexcept
   }
   if (is_in_flight) return;
   if (ring_ != nullptr) store_.note_get(item, status);
-  end_item(batch, item, status, bytes);
+  end_item(job, item, status, bytes);
 }
 
-Status Loader::begin_read(const Batch& batch, Item& item, std::uint64_t bytes, bool& is_in_flight) {
+Status Loader::begin_read(Job& job, Item& item, std::uint64_t bytes, bool& is_in_flight) {
   LARDER_ASSIGN(std::optional<FileStore::OpenValue> value,
-                store_.open_value(item, options_of(batch)));
+                store_.open_value(item, options_of(*job.tile.batch)));
   if (!value) return {};
   Flight& flight = *free_.back();
   flight.value = std::move(*value);
   flight.transfer.emplace(item.value, item.value_bytes, flight.value.alignment);
+  flight.job = &job;
+  flight.item = &item;
   if (flight.transfer->straight_bytes() == 0) {
-    flight.item = &item;
     const Status read = end_read(flight);
     flight.value.fd.reset();
     return read;
   }
   free_.pop_back();
-  flight.item = &item;
+  ++job.parts;
   flight.bytes = bytes;
   flight.request = {};
   flight.request.user_data = &flight;
@@ -71,17 +86,17 @@ Status Loader::begin_read(const Batch& batch, Item& item, std::uint64_t bytes, b
   return {};
 }
 
-void Loader::reap(const Batch& batch) noexcept {
+void Loader::reap() noexcept {
   std::array<io::Request*, kDoneAtOnce> done{};
-  end(batch, std::span{done}.first(ring_->reap(done)));
+  end(std::span{done}.first(ring_->reap(done)));
 }
 
-void Loader::wait(const Batch& batch) noexcept {
+void Loader::wait() noexcept {
   std::array<io::Request*, kDoneAtOnce> done{};
-  end(batch, std::span{done}.first(ring_->wait(done)));
+  end(std::span{done}.first(ring_->wait(done)));
 }
 
-void Loader::end(const Batch& batch, std::span<io::Request*> done) noexcept {
+void Loader::end(std::span<io::Request*> done) noexcept {
   for (io::Request* const request : done) {
     Flight& flight = *static_cast<Flight*>(request->user_data);
     Item& item = *flight.item;
@@ -92,10 +107,10 @@ void Loader::end(const Batch& batch, std::span<io::Request*> done) noexcept {
       status = Error{ErrorCode::kResourceExhausted, "fs", "the process has no memory left"};
     }
     flight.value.fd.reset();
-    const std::uint64_t bytes = flight.bytes;
     free_.push_back(&flight);
     store_.note_get(item, status);
-    end_item(batch, item, status, bytes);
+    end_item(*flight.job, item, status, flight.bytes);
+    release(*flight.job);
   }
 }
 
@@ -115,10 +130,10 @@ Status Loader::end_read(Flight& flight) {
   return read;
 }
 
-void Loader::end_item(const Batch& batch, Item& item, const Status& status,
+void Loader::end_item(const Job& job, Item& item, const Status& status,
                       std::uint64_t bytes) noexcept {
   budget_.give_back(bytes);
-  scheduler_.end_item(batch, item, status);
+  scheduler_.end_item(*job.tile.batch, item, status);
 }
 
 }  // namespace larder::fs

@@ -30,22 +30,33 @@ class Loader {
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 
-  /// Ends every item of the tile. `note_progress()` is called after each call that may block.
+  /// Begins every item of a tile. The tile is finished here or in a later start() or wait(), with
+  /// its last item. `note_progress()` is called after each call that may block.
   template <class Progress>
-  void run(const TileScheduler::Tile& tile, const Progress& note_progress) {
+  void start(const TileScheduler::Tile& tile, const Progress& note_progress) {
+    Job& job = new_job(tile);
     for (Item& item : tile.items) {
-      if (scheduler_.begin_item(*tile.batch, item)) load(*tile.batch, item, note_progress);
-      if (ring_ != nullptr && ring_->in_flight() > 0) reap(*tile.batch);
+      if (scheduler_.begin_item(*tile.batch, item)) load(job, item, note_progress);
+      if (!is_idle()) reap();
       note_progress();
     }
-    while (ring_ != nullptr && ring_->in_flight() > 0) {
-      wait(*tile.batch);
-      note_progress();
-    }
+    release(job);
   }
+  /// Waits until a read has ended. Not when idle.
+  void wait() noexcept;
+  /// Nothing is in flight.
+  bool is_idle() const noexcept { return ring_ == nullptr || ring_->in_flight() == 0; }
+  /// Another tile would have to wait for a read to end.
+  bool is_full() const noexcept { return ring_ != nullptr && free_.empty(); }
 
  private:
+  /// A tile of which something is in flight, or that is being started.
+  struct Job {
+    TileScheduler::Tile tile;
+    std::size_t parts = 0;  ///< Its flights, and one while it is being started.
+  };
   struct Flight {
+    Job* job = nullptr;
     Item* item = nullptr;
     FileStore::OpenValue value;
     std::optional<ValueTransfer> transfer;
@@ -54,31 +65,32 @@ class Loader {
   };
 
   template <class Progress>
-  void load(const Batch& batch, Item& item, const Progress& note_progress) {
+  void load(Job& job, Item& item, const Progress& note_progress) {
     const std::uint64_t bytes = bytes_of(item.value);
-    while (ring_ != nullptr && free_.empty()) {
-      wait(batch);
+    while (is_full()) {
+      wait();
       note_progress();
     }
     while (!budget_.try_take(bytes)) {
       // Only who has nothing in flight may wait for others: else two could wait for each other.
-      if (ring_ == nullptr || ring_->in_flight() == 0) {
+      if (is_idle()) {
         budget_.take(bytes);
         break;
       }
-      wait(batch);
+      wait();
       note_progress();
     }
-    begin(batch, item, bytes);
+    begin(job, item, bytes);
   }
 
-  void begin(const Batch& batch, Item& item, std::uint64_t bytes) noexcept;
-  Status begin_read(const Batch& batch, Item& item, std::uint64_t bytes, bool& is_in_flight);
-  void reap(const Batch& batch) noexcept;
-  void wait(const Batch& batch) noexcept;
-  void end(const Batch& batch, std::span<io::Request*> done) noexcept;
+  Job& new_job(const TileScheduler::Tile& tile) noexcept;
+  void release(Job& job) noexcept;
+  void begin(Job& job, Item& item, std::uint64_t bytes) noexcept;
+  Status begin_read(Job& job, Item& item, std::uint64_t bytes, bool& is_in_flight);
+  void reap() noexcept;
+  void end(std::span<io::Request*> done) noexcept;
   Status end_read(Flight& flight);
-  void end_item(const Batch& batch, Item& item, const Status& status, std::uint64_t bytes) noexcept;
+  void end_item(const Job& job, Item& item, const Status& status, std::uint64_t bytes) noexcept;
 
   FileStore& store_;
   TileScheduler& scheduler_;
@@ -86,6 +98,8 @@ class Loader {
   StagingBuffer staging_;
   std::vector<Flight> flights_;
   std::vector<Flight*> free_;
+  std::vector<Job> jobs_;
+  std::vector<Job*> free_jobs_;
   std::unique_ptr<io::FileRing> ring_;  ///< Null: reads are made here.
 };
 
