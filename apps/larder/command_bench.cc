@@ -56,7 +56,7 @@ class BenchCommand final : public Command {
         ->capture_default_str();
     command
         .add_option("--unaligned", options_.unaligned_bytes,
-                    "Put every piece this many bytes_ behind an aligned address")
+                    "Put every piece this many bytes behind an aligned address")
         ->check(CLI::Range(0, 4095))
         ->capture_default_str();
     command.add_option("--load-percent", options_.load_percent, "mixed: share of loads")
