@@ -115,10 +115,11 @@ TEST_F(DeviceFaultTest, FailingSyncsFailTheBatchesThatWaitForThem) {
   make_disk("ext4", {"-O", "^has_journal"});
   if (IsSkipped() || HasFailure()) return;
   open("&sync=batch");
-  fill(0, 20 * kPerSegment);
+  constexpr int kStores =
+      80 * kPerSegment;  // It is as large as it may be: only segments need syncs.
+  fill(0, kStores);
   disk_->fail(testing::kSyncs, EIO);
-  int next = 1000;
-  // Growth needs a sync too: where it fails first, the first stores find no free segment.
+  int next = kStores;
   store_->until("the sync of a segment fails", [&] {
     const Operation& stored = store_->set(next++);
     EXPECT_TRUE(stored.has_failed());
@@ -126,11 +127,9 @@ TEST_F(DeviceFaultTest, FailingSyncsFailTheBatchesThatWaitForThem) {
   });
   EXPECT_EQ(store_->health(), Health::kDegraded);
   disk_->heal();
-  next = 2000;
   store_->until("stores are acknowledged again", [&] { return store_->set(++next).is_done(); });
   EXPECT_TRUE(store_->get(next).is_hit());
-  // As above.
-  for (int i = 10 * kPerSegment; i < 20 * kPerSegment; ++i) {
+  for (int i = kStores - 20 * kPerSegment; i < kStores; ++i) {
     EXPECT_TRUE(store_->get(i).is_hit()) << i;
   }
 }
