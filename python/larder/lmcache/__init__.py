@@ -1,0 +1,8 @@
+"""The doors for LMCache. docs/lmcache.md tells sizing, migration and what the metrics mean.
+
+LMCache itself is not imported.
+"""
+
+from larder.lmcache.connector import Connector
+
+__all__ = ["Connector"]
