@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Key = Union[str, bytes]
 
-_SCAN_PAGE_KEYS = 4096
+SCAN_PAGE_KEYS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +121,7 @@ class Store:
         timeout: float | None = 30.0,
     ) -> Stored:
         """Stores each value under its key. One key's failure is that key's alone."""
-        if mode not in ("replace", "if_absent"):
-            raise ValueError(f"mode: {mode!r}, wanted 'replace' or 'if_absent'")
-        return Stored(*self._client.set_many(keys, values, mode == "replace", timeout))
+        return Stored(*self._client.set_many(keys, values, check_mode(mode), timeout))
 
     def exists(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
         """Whether each key has a value that can be loaded."""
@@ -152,7 +150,7 @@ class Store:
         """
         cursor, done = (0, 0), False
         while not done:
-            entries, cursor, done = self._client.scan(*cursor, _SCAN_PAGE_KEYS)
+            entries, cursor, done = self._client.scan(*cursor, SCAN_PAGE_KEYS)
             yield from entries
 
     def report(self) -> Report:
@@ -189,6 +187,13 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<larder.Store {self._spec!r}{' closed' if self.closed else ''}>"
+
+
+def check_mode(mode: str) -> bool:
+    """Whether a store with this mode replaces."""
+    if mode not in ("replace", "if_absent"):
+        raise ValueError(f"mode: {mode!r}, wanted 'replace' or 'if_absent'")
+    return mode == "replace"
 
 
 _HEALTH = {"healthy": 0, "degraded": 1, "down": 2}

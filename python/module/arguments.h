@@ -33,6 +33,8 @@ class Arguments {
 
   std::span<const std::span<const std::byte>> keys() const noexcept { return key_bytes_; }
   std::span<const Slice> slices() const noexcept { return slices_; }
+  /// Of add_owned(), borrowed.
+  PyObject* owned() const noexcept { return owned_; }
 
  private:
   bool take_buffer(PyObject* object, const char* name, Py_ssize_t index, Access access);

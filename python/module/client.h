@@ -1,7 +1,6 @@
 #pragma once
 
-#include "module/handle.h"
-#include "module/nanobind.h"
+#include "module/results.h"
 
 namespace larder::python {
 
@@ -41,40 +40,5 @@ class Client {
 
   std::shared_ptr<Handle> handle_;
 };
-
-inline std::uint64_t ns_of(double seconds) noexcept {
-  if (!(seconds > 0)) return 0;
-  return seconds > 1e9 ? kNever : static_cast<std::uint64_t>(seconds * 1e9);
-}
-
-/// A dictionary of plain values.
-nanobind::object report_of(const Handle& handle);
-
-inline void throw_unless(bool is_good) {
-  if (!is_good) throw nanobind::python_error();
-}
-
-/// A list made of `count` new references.
-template <class Make>
-nanobind::object list_of(std::size_t count, Make&& make) {
-  nanobind::object list = nanobind::steal(PyList_New(static_cast<Py_ssize_t>(count)));
-  throw_unless(list.is_valid());
-  for (std::size_t i = 0; i < count; ++i) {
-    PyObject* const member = make(i);
-    throw_unless(member != nullptr);
-    PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i), member);
-  }
-  return list;
-}
-
-inline PyObject* new_bool(bool value) {
-  return PyBool_FromLong(value ? 1 : 0);
-}
-
-/// The items' outcomes as bools.
-inline nanobind::object outcomes_of(const Batch& batch, Outcome outcome) {
-  return list_of(batch.items.size(),
-                 [&](std::size_t i) { return new_bool(batch.items[i].outcome == outcome); });
-}
 
 }  // namespace larder::python

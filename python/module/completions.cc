@@ -1,7 +1,5 @@
 #include "module/completions.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 
 namespace larder::python {
@@ -59,28 +57,10 @@ nb::object completion_of(const PythonOperation& operation) {
 
 Completions::Completions(const std::string& spec, double load_timeout_s, double store_timeout_s,
                          double lookup_timeout_s)
-    : handle_(Handle::open(spec, true)),
+    : EventClient(spec, Handle::kEndGraceNs),
       load_timeout_s_(load_timeout_s),
       store_timeout_s_(store_timeout_s),
-      lookup_timeout_s_(lookup_timeout_s) {
-  throw_unless(handle_ != nullptr);
-  event_fd_ = UniqueFd{::fcntl(handle_->session()->event_fd(), F_DUPFD_CLOEXEC, 0)};
-  if (!event_fd_) {
-    PyErr_SetFromErrno(PyExc_OSError);
-    Handle::let_go(std::move(handle_));
-    throw nb::python_error();
-  }
-}
-
-Completions::~Completions() {
-  if (handle_ != nullptr) Handle::let_go(std::move(handle_));
-}
-
-int Completions::event_fd() const {
-  if (handle_->is_closed()) return -1;
-  throw_unless(handle_->check_usable());
-  return event_fd_.get();
-}
+      lookup_timeout_s_(lookup_timeout_s) {}
 
 std::unique_ptr<PythonOperation> Completions::new_operation(nb::handle keys) const {
   throw_unless(handle_->check_usable());
@@ -106,20 +86,14 @@ std::uint64_t Completions::submit(std::unique_ptr<PythonOperation> operation, Op
   operation->waits_for_room = op != Op::kSet;
   operation->batch.urgency = op == Op::kSet ? Urgency::kStore : Urgency::kDemand;
   const std::uint64_t future_id = operation->future_id = ++last_future_id_;
-  const auto session = handle_->session();
-  bool is_posted = false;
-  {
-    const WithoutGil without_gil;
-    // Once it is the session's, another thread may have drained it.
-    PythonOperation& unowned = *operation.release();
-    is_posted = op == Op::kExists && session->probe(unowned.items);
-    if (!is_posted) {
-      const Status submitted = session->submit(unowned);
-      is_posted = !submitted;
-      if (is_posted) fail_all(unowned, submitted.error());
-    }
-    if (is_posted) session->post(unowned);
-  }
+  // Once it is the session's, another thread may have drained it.
+  PythonOperation& unowned = *operation.release();
+  const Result<bool> is_accepted = EventClient::submit(unowned);
+  if (is_accepted && *is_accepted) return future_id;
+  operation.reset(&unowned);
+  if (!is_accepted) fail_all(unowned, is_accepted.error());
+  // Closed by another thread meanwhile: as with what was in flight, no completion comes.
+  if (const auto session = handle_->session()) session->post(*operation.release());
   return future_id;
 }
 
@@ -147,16 +121,11 @@ nb::object Completions::drain_completions() {
   nb::list completions;
   if (handle_->is_closed()) return completions;
   throw_unless(handle_->check_usable());
-  const auto session = handle_->session();
-  while (doors::Operation* const operation = session->take()) {
-    const std::unique_ptr<PythonOperation> owned{static_cast<PythonOperation*>(operation)};
+  while (PythonOperation* const operation = take()) {
+    const std::unique_ptr<PythonOperation> owned{operation};
     completions.append(completion_of(*owned));
   }
   return completions;
-}
-
-void Completions::close(double grace_s, double timeout_s) {
-  throw_unless(handle_->close(ns_of(grace_s), ns_of(timeout_s)));
 }
 
 }  // namespace larder::python

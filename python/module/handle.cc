@@ -15,7 +15,6 @@ constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kSignalsEveryNs = kSecond / 10;
 /// What a call waits past its deadline for transfers that the kernel already has.
 constexpr std::uint64_t kPastDeadlineNs = kSecond;
-constexpr std::uint64_t kEndGraceNs = 10 * kSecond;
 constexpr std::uint64_t kEndTimeoutNs = 30 * kSecond;
 
 // Guarded by the GIL.
@@ -54,8 +53,8 @@ void PythonOperation::prepare(Op op, std::uint64_t deadline_ns) {
 
 // --- Opening and closing ------------------------------------------------------------------------
 
-Handle::Handle(std::unique_ptr<doors::Session> session)
-    : session_(std::move(session)), generation_(fork_generation()) {
+Handle::Handle(std::unique_ptr<doors::Session> session, std::uint64_t end_grace_ns)
+    : session_(std::move(session)), generation_(fork_generation()), end_grace_ns_(end_grace_ns) {
   open_handles().insert(this);
 }
 
@@ -63,7 +62,8 @@ Handle::~Handle() {
   open_handles().erase(this);
 }
 
-std::shared_ptr<Handle> Handle::open(const std::string& spec, bool has_thread) {
+std::shared_ptr<Handle> Handle::open(const std::string& spec, bool has_thread,
+                                     std::uint64_t end_grace_ns) {
   SetupResult<std::unique_ptr<doors::Session>> session = SetupError{};
   {
     const WithoutGil without_gil;
@@ -75,7 +75,7 @@ std::shared_ptr<Handle> Handle::open(const std::string& spec, bool has_thread) {
     PyErr_SetString(exceptions.open, session.error().text.c_str());
     return nullptr;
   }
-  return std::shared_ptr<Handle>{new Handle{std::move(*session)}};
+  return std::shared_ptr<Handle>{new Handle{std::move(*session), end_grace_ns}};
 }
 
 bool Handle::check_usable() const {
@@ -118,7 +118,7 @@ void Handle::drop_session() {
 
 void Handle::discard_finished() {
   while (doors::Operation* const operation = session_->take()) {
-    delete static_cast<PythonOperation*>(operation);
+    static_cast<PythonOperation*>(operation)->discard();
   }
 }
 
@@ -127,7 +127,7 @@ void Handle::let_go(std::shared_ptr<Handle> handle) {
   PyObject* value = nullptr;
   PyObject* trace = nullptr;
   PyErr_Fetch(&type, &value, &trace);
-  if (!handle->is_forked() && !handle->close(kEndGraceNs, kEndTimeoutNs)) {
+  if (!handle->is_forked() && !handle->close(handle->end_grace_ns_, kEndTimeoutNs)) {
     PyErr_Clear();
     log(LogLevel::kWarning, "python",
         "a store that nobody uses any more could not be closed: " + handle->session_->stuck());
@@ -149,7 +149,7 @@ void Handle::close_all() {
     const auto session = handle->session();
     if (handle->is_forked() || session == nullptr) continue;
     PyThreadState* const state = PyEval_SaveThread();
-    const Status status = session->close(after(kEndGraceNs), after(kEndTimeoutNs));
+    const Status status = session->close(after(handle->end_grace_ns_), after(kEndTimeoutNs));
     PyEval_RestoreThread(state);
     if (status) {
       handle->drop_session();
@@ -164,6 +164,10 @@ void Handle::close_all() {
 
 std::unique_ptr<PythonOperation> Handle::run(std::unique_ptr<PythonOperation> operation) {
   const auto session = session_;
+  if (session == nullptr) {  // An argument's own code has closed it.
+    set_closed_error();
+    return nullptr;
+  }
   if (has_left_operations_) discard_finished();
   const std::uint64_t deadline_ns = operation->batch.deadline_ns;
   const std::uint64_t give_up_ns =

@@ -13,6 +13,8 @@ namespace larder::python {
 struct PythonOperation : doors::Operation {
   /// Makes one item for each key of `arguments`, with its slice if there are any.
   void prepare(Op op, std::uint64_t deadline_ns);
+  /// Frees an operation that was taken from the session and that nobody asks for any more.
+  virtual void discard() { delete this; }
 
   Arguments arguments;
   std::uint64_t future_id = 0;
@@ -35,8 +37,12 @@ extern Exceptions exceptions;
 /// Threads: the GIL guards everything but the session.
 class Handle : public std::enable_shared_from_this<Handle> {
  public:
-  /// nullptr with a Python exception set. Gives the GIL back while it opens.
-  static std::shared_ptr<Handle> open(const std::string& spec, bool has_thread);
+  static constexpr std::uint64_t kEndGraceNs = 10'000'000'000;
+
+  /// nullptr with a Python exception set. Gives the GIL back while it opens. `end_grace_ns` is what
+  /// work gets to end by itself when nobody closed the store: at exit, and at its object's end.
+  static std::shared_ptr<Handle> open(const std::string& spec, bool has_thread,
+                                      std::uint64_t end_grace_ns = kEndGraceNs);
   /// Called at exit: closes every handle that is still open.
   static void close_all();
   /// What a Python object's end does with its handle.
@@ -63,12 +69,13 @@ class Handle : public std::enable_shared_from_this<Handle> {
   std::unique_ptr<PythonOperation> run(std::unique_ptr<PythonOperation> operation);
 
  private:
-  explicit Handle(std::unique_ptr<doors::Session> session);
+  Handle(std::unique_ptr<doors::Session> session, std::uint64_t end_grace_ns);
   /// After the session's close() was OK.
   void drop_session();
 
   std::shared_ptr<doors::Session> session_;  ///< Empty once it is closed.
   const std::uint64_t generation_;
+  const std::uint64_t end_grace_ns_;
   bool has_left_operations_ = false;
 };
 

@@ -1,9 +1,11 @@
 // The extension module larder._larder: argument checks, and the GIL given back. What it does is
 // documented in python/larder, where people look.
+#include "module/async_client.h"
+#include "module/client.h"
 #include "module/completions.h"
-#include "module/nanobind.h"
 
 namespace nb = nanobind;
+using larder::python::AsyncClient;
 using larder::python::Client;
 using larder::python::Completions;
 using larder::python::Handle;
@@ -74,6 +76,29 @@ NB_MODULE(_larder, module) {
       .def("report", &Completions::report)
       .def("close", &Completions::close, nb::arg("grace") = 10.0, nb::arg("timeout") = 30.0)
       .def_prop_ro("closed", &Completions::is_closed);
+
+  nb::class_<AsyncClient>(module, "AsyncClient")
+      .def(nb::init<const std::string&>(), nb::arg("spec"))
+      .def("event_fd", &AsyncClient::event_fd)
+      .def("submit_get_into", &AsyncClient::submit_get_into, nb::arg("id"), nb::arg("keys"),
+           nb::arg("buffers"), nb::arg("timeout").none())
+      .def("submit_get", &AsyncClient::submit_get, nb::arg("id"), nb::arg("key"), nb::arg("size"),
+           nb::arg("timeout").none())
+      .def("submit_set_many", &AsyncClient::submit_set_many, nb::arg("id"), nb::arg("keys"),
+           nb::arg("values"), nb::arg("replaces"), nb::arg("timeout").none())
+      .def("submit_sizes", &AsyncClient::submit_sizes, nb::arg("id"), nb::arg("keys"),
+           nb::arg("timeout").none())
+      .def("submit_exists", &AsyncClient::submit_exists, nb::arg("id"), nb::arg("keys"),
+           nb::arg("timeout").none())
+      .def("submit_delete", &AsyncClient::submit_delete, nb::arg("id"), nb::arg("keys"),
+           nb::arg("timeout").none())
+      .def("cancel", &AsyncClient::cancel, nb::arg("id"))
+      .def("drain", &AsyncClient::drain)
+      .def("scan", &AsyncClient::scan, nb::arg("first_word"), nb::arg("second_word"),
+           nb::arg("keys_max"))
+      .def("report", &AsyncClient::report)
+      .def("close", &AsyncClient::close, nb::arg("grace"), nb::arg("timeout"))
+      .def_prop_ro("closed", &AsyncClient::is_closed);
 
   nb::module_::import_("atexit").attr("register")(nb::cpp_function([] { Handle::close_all(); }));
 }

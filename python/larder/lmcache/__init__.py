@@ -3,6 +3,7 @@
 LMCache itself is not imported.
 """
 
+from larder.lmcache.client import ConnectorClient, ConnectorClientBase
 from larder.lmcache.connector import Connector
 
-__all__ = ["Connector"]
+__all__ = ["Connector", "ConnectorClient", "ConnectorClientBase"]

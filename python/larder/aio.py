@@ -1,0 +1,357 @@
+"""Stores for asyncio: `larder.Store` with every operation awaitable.
+
+    import larder.aio
+
+    async with larder.aio.open("log:/data/kv?capacity=200GiB") as store:
+        await store.set_many(["a", "b"], [b"one", b"two"])
+        outcomes = await store.get_into(["a", "b"], [bytearray(3), bytearray(3)])
+
+Names, arguments and results are those of `larder.open()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+import types
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+from larder import _larder
+from larder._store import SCAN_PAGE_KEYS, Key, Outcomes, Report, Stored, check_mode, metrics_of
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer, Self
+
+__all__ = ["Opening", "Store", "open"]
+
+# What a call waits past its time-out for transfers that the kernel already has.
+_PAST_TIMEOUT = 1.0
+
+
+def open(spec: str) -> Opening:
+    """Opens a store: `store = await larder.aio.open(spec)`, or `async with larder.aio.open(spec) as
+    store:`, which closes it at the end.
+
+    It may take seconds, which are a thread's and not the loop's. Raises `OpenError`, whose text
+    names what is wrong with the spec, the disk or the other owner. When the task is cancelled
+    meanwhile, the store is closed again as soon as it is open.
+    """
+    return Opening(spec)
+
+
+class Opening:
+    """What `open()` gives: to be awaited, or used by `async with`."""
+
+    def __init__(self, spec: str) -> None:
+        self._spec = spec
+        self._store: Store | None = None
+
+    def __await__(self) -> Generator[Any, None, Store]:
+        return self._open().__await__()
+
+    async def _open(self) -> Store:
+        is_wanted = True
+
+        def open_client() -> _larder.AsyncClient:
+            client = _larder.AsyncClient(self._spec)
+            if not is_wanted:
+                client.close(0.0, 30.0)
+            return client
+
+        try:
+            client = await asyncio.get_running_loop().run_in_executor(None, open_client)
+        except BaseException:
+            is_wanted = False
+            raise
+        return Store(client, self._spec)
+
+    async def __aenter__(self) -> Store:
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        assert self._store is not None
+        await self._store.close()
+
+
+class Store:
+    """Keys with values, behind any connector; made by `larder.aio.open()`.
+
+    Keys, buffers and per-key results are those of `larder.Store`. Any event loop of any thread may
+    use the store, several at once; each watches the store's event fd by one reader of its own.
+
+    `timeout` is in seconds, None waits for ever. What is not with the kernel by then fails; a second
+    later the call raises `StuckError` if the kernel still has some of it.
+
+    A task may be cancelled at any moment, which also cancels its operation in the store. Whenever a
+    call ends without its result (cancelled, `StuckError`, `ClosedError`), the operation may go on
+    for a while: loads may still write into the buffers, a store may still take effect. Keys and
+    buffers are kept alive until it has ended; do not use such a buffer for anything else.
+
+    `exists()` and `sizes()` answer at once, without giving the loop a turn, where the connector
+    knows its keys in memory. After `os.fork()` the child's object raises `ForkedError`.
+    """
+
+    def __init__(self, client: _larder.AsyncClient, spec: str) -> None:
+        self._client = client
+        self._spec = spec
+        self._fd = client.event_fd()
+        self._numbers = itertools.count(1)
+        # By id, from before the submission until somebody took the entry out. Every access is one
+        # operation of the dict, hence atomic.
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._loops: set[asyncio.AbstractEventLoop] = set()
+        self._closers: set[asyncio.Future[None]] = set()
+        self._is_closing = False
+
+    async def get_into(
+        self,
+        keys: Iterable[Key],
+        buffers: Iterable[Buffer],
+        *,
+        timeout: float | None = 30.0,
+    ) -> Outcomes:
+        """Loads the value of each key into its buffer, which must have exactly the value's size.
+
+        A value of another size is a failed key, and then a miss until it is stored again, as after
+        every failed load.
+        """
+        submit = self._client.submit_get_into
+        return Outcomes(*await self._run(timeout, submit, keys, buffers))
+
+    async def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
+        """The value of one key, or None. Raises `Error` when it is there and cannot be loaded."""
+        begin = time.monotonic()
+        (size,) = await self.sizes([key], timeout=timeout)
+        if size is None:
+            return None
+        if timeout is not None:
+            timeout = max(0.0, timeout - (time.monotonic() - begin))
+        value, error = await self._run(timeout, self._client.submit_get, key, size)
+        if error is not None:
+            raise _larder.Error(error)
+        found: bytes | None = value
+        return found
+
+    async def set_many(
+        self,
+        keys: Iterable[Key],
+        values: Iterable[Buffer],
+        *,
+        mode: Literal["replace", "if_absent"] = "replace",
+        timeout: float | None = 30.0,
+    ) -> Stored:
+        """Stores each value under its key. One key's failure is that key's alone."""
+        submit = self._client.submit_set_many
+        return Stored(*await self._run(timeout, submit, keys, values, check_mode(mode)))
+
+    async def exists(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
+        """Whether each key has a value that can be loaded."""
+        found: list[bool] = await self._run(timeout, self._client.submit_exists, keys)
+        return found
+
+    async def sizes(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[int | None]:
+        """Bytes of each key's value; None for a key without."""
+        found: list[int | None] = await self._run(timeout, self._client.submit_sizes, keys)
+        return found
+
+    async def delete(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
+        """Removes each key; whether it was there.
+
+        Raises `Error` with the first reason when some could not be removed, after all were tried.
+        """
+        deleted: list[bool]
+        deleted, errors = await self._run(timeout, self._client.submit_delete, keys)
+        for error in errors:
+            if error is not None:
+                raise _larder.Error(error)
+        return deleted
+
+    async def scan(self) -> AsyncIterator[tuple[bytes, int]]:
+        """Every key with its value's size, oldest first where there is an age; page by page, in a
+        thread.
+
+        A key that is there during the whole scan is seen at least once. Raises `Error` where the
+        connector cannot list its keys.
+        """
+        cursor, done = (0, 0), False
+        while not done:
+            entries, cursor, done = await asyncio.get_running_loop().run_in_executor(
+                None, self._client.scan, *cursor, SCAN_PAGE_KEYS
+            )
+            for entry in entries:
+                yield entry
+
+    async def report(self) -> Report:
+        """State, capacity and counters, without I/O."""
+        return Report(**self._client.report())
+
+    async def metrics(self) -> dict[str, int]:
+        """The report's numbers under one name each, `larder_...`, as a Prometheus collector wants."""
+        return metrics_of(await self.report())
+
+    async def close(self, timeout: float = 30.0) -> None:
+        """Lets waiting calls end, then closes, in a thread. Idempotent.
+
+        Half of `timeout` is for the calls to end by themselves; those that have not raise
+        `ClosedError`, and their operations are cancelled. Raises `StuckError`, which says what the
+        kernel or a peer still has. Its buffers stay alive, and another close() goes on waiting.
+        """
+        deadline = time.monotonic() + timeout
+        self._is_closing = True
+        loop = asyncio.get_running_loop()
+        if not self.closed:
+            await self._wait_until_idle(loop, timeout / 2)
+            self._fail_all(_larder.ClosedError, "the store was closed before the answer came")
+            left = max(0.0, deadline - time.monotonic())
+            await loop.run_in_executor(None, self._client.close, 0.0, left)
+        for user in tuple(self._loops):
+            _call_in(user, loop, user.remove_reader, self._fd)
+        self._loops.clear()
+
+    @property
+    def closed(self) -> bool:
+        return self._client.closed
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<larder.aio.Store {self._spec!r}{' closed' if self.closed else ''}>"
+
+    # --- One operation ----------------------------------------------------------------------------
+
+    async def _run(
+        self, timeout: float | None, submit: Callable[..., Any], *arguments: object
+    ) -> Any:
+        loop = asyncio.get_running_loop()
+        if loop not in self._loops:
+            self._watch_from(loop)
+        if self._is_closing:
+            raise _larder.ClosedError("the store was closed")
+        number = next(self._numbers)
+        future: asyncio.Future[Any] = loop.create_future()
+        self._pending[number] = future
+        timer: asyncio.TimerHandle | None = None
+        try:
+            result = submit(number, *arguments, timeout)
+            if result is not None:
+                return result
+            if timeout is not None:
+                timer = loop.call_later(timeout + _PAST_TIMEOUT, self._give_up, number, timeout)
+            return await future
+        except BaseException:
+            self._client.cancel(number)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if self._pending.pop(number, None) is not None:
+                self._note_ended()
+
+    def _give_up(self, number: int, timeout: float) -> None:
+        future = self._pending.get(number)
+        if future is not None and not future.done():
+            future.set_exception(
+                _larder.StuckError(
+                    f"no answer within {timeout:g} s: the kernel or a peer still has some of the keys. "
+                    "Their buffers may still be written to and are kept alive until then"
+                )
+            )
+
+    def _watch_from(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.closed:
+            return
+        self._client.event_fd()  # Raises in a forked child, whose reads would take the parent's.
+        for user in tuple(self._loops):
+            if user.is_closed():
+                self._loops.discard(user)
+        loop.add_reader(self._fd, self._drain, loop)
+        self._loops.add(loop)
+
+    def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hands finished operations to those who wait for them, in whichever loop."""
+        if self.closed:
+            loop.remove_reader(self._fd)
+            return
+        try:
+            finished = self._client.drain()
+        except _larder.Error as error:  # E.g. of a forked child's copy.
+            self._fail_all(type(error), str(error))
+            return
+        except Exception as error:
+            self._fail_all(_larder.Error, f"the store's answers cannot be read: {error}")
+            return
+        for number, result in finished:
+            future = self._pending.pop(number, None)
+            if future is None:
+                continue  # Cancelled or given up.
+            _call_in(future.get_loop(), loop, _set_result, future, result)
+        if finished:
+            self._note_ended()
+
+    def _fail_all(self, kind: type[Exception], text: str) -> None:
+        loop = asyncio.get_running_loop()
+        for number in tuple(self._pending):
+            future = self._pending.pop(number, None)
+            if future is not None:
+                _call_in(future.get_loop(), loop, _set_exception, future, kind(text))
+
+    # --- The end ----------------------------------------------------------------------------------
+
+    async def _wait_until_idle(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._watch_from(loop)  # The others may not run any more.
+        idle: asyncio.Future[None] = loop.create_future()
+        self._closers.add(idle)
+        try:
+            self._note_ended()
+            await asyncio.wait([idle], timeout=seconds)
+        finally:
+            self._closers.discard(idle)
+
+    def _note_ended(self) -> None:
+        if self._pending:
+            return
+        for idle in tuple(self._closers):
+            _call_in(idle.get_loop(), None, _set_result, idle, None)
+
+
+def _call_in(
+    loop: asyncio.AbstractEventLoop,
+    running: asyncio.AbstractEventLoop | None,
+    call: Callable[..., object],
+    *arguments: object,
+) -> None:
+    """Calls in the thread of `loop`: at once when it is the running one. Never, if it is closed."""
+    if loop is running:
+        call(*arguments)
+        return
+    try:
+        loop.call_soon_threadsafe(call, *arguments)
+    except RuntimeError:
+        pass  # It is closed, and nobody waits in it any more.
+
+
+def _set_result(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _set_exception(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)

@@ -1,0 +1,148 @@
+#include "module/async_client.h"
+
+namespace larder::python {
+namespace nb = nanobind;
+namespace {
+
+std::uint64_t deadline_after(nb::handle timeout) {
+  std::uint64_t deadline_ns = 0;
+  throw_unless(deadline_of(timeout.ptr(), deadline_ns));
+  return deadline_ns;
+}
+
+}  // namespace
+
+/// Keeps itself alive while the session has it; cancel() keeps it while it is inside the session
+/// without the GIL. In the map from submission to its end.
+struct AsyncClient::Operation : PythonOperation {
+  ~Operation() override {
+    if (in_flight != nullptr) in_flight->erase(future_id);
+  }
+  void discard() override { const auto last = std::move(self); }
+
+  std::shared_ptr<Operation> self;
+  std::shared_ptr<InFlight> in_flight;
+  ResultOf result_of = nullptr;
+};
+
+// Nobody is left to take an answer when the loops are gone: nothing to wait for at the end.
+AsyncClient::AsyncClient(const std::string& spec)
+    : EventClient(spec, 0), in_flight_(std::make_shared<InFlight>()) {}
+
+std::shared_ptr<AsyncClient::Operation> AsyncClient::new_operation(std::uint64_t id,
+                                                                   ResultOf result_of) const {
+  throw_unless(handle_->check_usable());
+  auto operation = std::make_shared<Operation>();
+  operation->future_id = id;
+  operation->is_taken = true;
+  operation->result_of = result_of;
+  return operation;
+}
+
+nb::object AsyncClient::start(std::shared_ptr<Operation> operation) {
+  if (operation->items.empty()) return operation->result_of(*operation);
+  if (!in_flight_->emplace(operation->future_id, operation.get()).second) {
+    PyErr_Format(PyExc_ValueError, "id: %llu is in flight already",
+                 static_cast<unsigned long long>(operation->future_id));
+    throw nb::python_error();
+  }
+  operation->in_flight = in_flight_;
+  operation->self = operation;
+  const Result<bool> is_accepted = submit(*operation);
+  if (is_accepted && *is_accepted) return nb::none();
+  operation->self.reset();
+  if (is_accepted) return operation->result_of(*operation);
+  throw_unless(handle_->check_usable());
+  const bool is_closing = is_accepted.error().code() == ErrorCode::kCancelled;
+  PyErr_SetString(is_closing ? exceptions.closed : exceptions.error,
+                  is_closing ? "the store was closed" : is_accepted.error().to_string().c_str());
+  throw nb::python_error();
+}
+
+nb::object AsyncClient::submit_get_into(std::uint64_t id, nb::handle keys, nb::handle buffers,
+                                        nb::handle timeout) {
+  auto operation = new_operation(id, loads_of);
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
+               operation->arguments.take_buffers(buffers.ptr(), "buffers", Access::kWrite));
+  check_counts(operation->arguments, "buffers");
+  operation->prepare(Op::kGet, deadline_ns);
+  return start(std::move(operation));
+}
+
+nb::object AsyncClient::submit_get(std::uint64_t id, nb::handle key, Py_ssize_t size,
+                                   nb::handle timeout) {
+  auto operation = new_operation(id, value_of);
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  const nb::object keys = nb::steal(PyTuple_Pack(1, key.ptr()));
+  throw_unless(keys.is_valid() && operation->arguments.take_keys(keys.ptr(), "key"));
+  PyObject* const value = PyBytes_FromStringAndSize(nullptr, size);
+  throw_unless(value != nullptr);
+  operation->arguments.add_owned(value, reinterpret_cast<std::byte*>(PyBytes_AS_STRING(value)),
+                                 static_cast<std::size_t>(size));
+  operation->prepare(Op::kGet, deadline_ns);
+  operation->batch.allow_shorter = true;  // It may have been replaced since its size was asked.
+  return start(std::move(operation));
+}
+
+nb::object AsyncClient::submit_set_many(std::uint64_t id, nb::handle keys, nb::handle values,
+                                        bool replaces, nb::handle timeout) {
+  auto operation = new_operation(id, stores_of);
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
+               operation->arguments.take_buffers(values.ptr(), "values", Access::kRead));
+  check_counts(operation->arguments, "values");
+  operation->prepare(Op::kSet, deadline_ns);
+  operation->batch.set_mode = replaces ? SetMode::kReplace : SetMode::kIfAbsent;
+  operation->batch.urgency = Urgency::kStore;
+  return start(std::move(operation));
+}
+
+nb::object AsyncClient::look_up(std::uint64_t id, nb::handle keys, nb::handle timeout,
+                                ResultOf result_of) {
+  auto operation = new_operation(id, result_of);
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
+  operation->prepare(Op::kExists, deadline_ns);
+  return start(std::move(operation));
+}
+
+nb::object AsyncClient::submit_sizes(std::uint64_t id, nb::handle keys, nb::handle timeout) {
+  return look_up(id, keys, timeout, sizes_of);
+}
+
+nb::object AsyncClient::submit_exists(std::uint64_t id, nb::handle keys, nb::handle timeout) {
+  return look_up(id, keys, timeout, existence_of);
+}
+
+nb::object AsyncClient::submit_delete(std::uint64_t id, nb::handle keys, nb::handle timeout) {
+  auto operation = new_operation(id, deletions_of);
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
+  operation->prepare(Op::kDelete, deadline_ns);
+  return start(std::move(operation));
+}
+
+void AsyncClient::cancel(std::uint64_t id) {
+  const auto found = in_flight_->find(id);
+  const auto session = handle_->session();
+  if (found == in_flight_->end() || session == nullptr || handle_->is_forked()) return;
+  const std::shared_ptr<Operation> operation = found->second->self;
+  if (operation == nullptr) return;
+  // Another thread may be inside the session's lock and want the GIL.
+  const WithoutGil without_gil;
+  session->cancel(*operation);
+}
+
+nb::object AsyncClient::drain() {
+  nb::list finished;
+  if (handle_->is_closed()) return finished;
+  throw_unless(handle_->check_usable());
+  while (PythonOperation* const taken = take()) {
+    const std::shared_ptr<Operation> operation = std::move(static_cast<Operation*>(taken)->self);
+    finished.append(nb::make_tuple(operation->future_id, operation->result_of(*operation)));
+  }
+  return finished;
+}
+
+}  // namespace larder::python

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <unordered_map>
+
+#include "module/event_client.h"
+
+namespace larder::python {
+
+/// Every operation of a store, submitted under an id and drained with all that is known of each
+/// key: what larder.aio is made of. Python sees larder._larder.AsyncClient.
+///
+/// The id is the caller's, who can so know it before the answer comes to another thread. A submit
+/// returns the result where it is there at once (nothing to do, or an Exists answered from memory),
+/// else None, and drain() gives (id, result) once.
+///
+/// Threads: any, all calls.
+class AsyncClient : public EventClient {
+ public:
+  explicit AsyncClient(const std::string& spec);
+
+  nanobind::object submit_get_into(std::uint64_t id, nanobind::handle keys,
+                                   nanobind::handle buffers, nanobind::handle timeout);
+  /// Into a bytes object of its own of at most `size` bytes.
+  nanobind::object submit_get(std::uint64_t id, nanobind::handle key, Py_ssize_t size,
+                              nanobind::handle timeout);
+  nanobind::object submit_set_many(std::uint64_t id, nanobind::handle keys, nanobind::handle values,
+                                   bool replaces, nanobind::handle timeout);
+  nanobind::object submit_sizes(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
+  nanobind::object submit_exists(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
+  nanobind::object submit_delete(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
+  /// A hint to end it soon; it is drained all the same. Unknown ids are ignored.
+  void cancel(std::uint64_t id);
+  /// [(id, result), ...]; [] after close().
+  nanobind::object drain();
+  nanobind::object scan(std::uint64_t first_word, std::uint64_t second_word, std::size_t keys_max) {
+    return page_of(*handle_, first_word, second_word, keys_max);
+  }
+
+ private:
+  struct Operation;
+  using InFlight = std::unordered_map<std::uint64_t, Operation*>;
+  using ResultOf = nanobind::object (*)(const PythonOperation&);
+
+  std::shared_ptr<Operation> new_operation(std::uint64_t id, ResultOf result_of) const;
+  nanobind::object start(std::shared_ptr<Operation> operation);
+  nanobind::object look_up(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout,
+                           ResultOf result_of);
+
+  std::shared_ptr<InFlight> in_flight_;  ///< The GIL guards it. Operations may outlive the client.
+};
+
+}  // namespace larder::python
