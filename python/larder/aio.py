@@ -239,7 +239,11 @@ class Store:
     async def _run(
         self, timeout: float | None, submit: Callable[..., Any], *arguments: object
     ) -> Any:
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._client.event_fd()  # In a forked child no loop of the parent runs: says it better.
+            raise
         if loop not in self._loops:
             self._watch_from(loop)
         if self._is_closing:
