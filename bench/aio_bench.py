@@ -3,9 +3,9 @@ docs/benchmarks.md quotes.
 
     python bench/aio_bench.py DIR [--rounds 7] [--seconds 0.5]
 
-Values of 4 KiB, `memory:` and a `log:` below DIR, batches of 1 and 16; one batch at a time, and 64 at a
-time (as many waiting tasks, or as many calls in a pool of 64 threads). The ways take turns within
-each round. Run it with the python of an environment that has the package.
+Values of 4 KiB, `memory:` and a `log:` below DIR, batches of 1 and 16; one batch at a time, and 64
+at a time (as many waiting tasks, or as many calls in a pool of 64 threads). The ways take turns
+within each round. Run it with the python of an environment that has the package.
 """
 
 import argparse

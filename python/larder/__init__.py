@@ -10,6 +10,7 @@ b'one'
 [True, False]
 
 `larder.open(spec)` gives a `Store`; what a spec is, `larder connectors` on the command line tells.
+`larder.aio` (to be imported) is the same for asyncio.
 `larder.lmcache.Connector` is the door for LMCache's `native_plugin`.
 """
 

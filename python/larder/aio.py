@@ -87,8 +87,8 @@ class Store:
     Keys, buffers and per-key results are those of `larder.Store`. Any event loop of any thread may
     use the store, several at once; each watches the store's event fd by one reader of its own.
 
-    `timeout` is in seconds, None waits for ever. What is not with the kernel by then fails; a second
-    later the call raises `StuckError` if the kernel still has some of it.
+    `timeout` is in seconds, None waits for ever. What is not with the kernel by then fails; a
+    second later the call raises `StuckError` if the kernel still has some of it.
 
     A task may be cancelled at any moment, which also cancels its operation in the store. Whenever a
     call ends without its result (cancelled, `StuckError`, `ClosedError`), the operation may go on
@@ -194,7 +194,7 @@ class Store:
         return Report(**self._client.report())
 
     async def metrics(self) -> dict[str, int]:
-        """The report's numbers under one name each, `larder_...`, as a Prometheus collector wants."""
+        """The report's numbers under one name each, `larder_...`, as Prometheus collectors want."""
         return metrics_of(await self.report())
 
     async def close(self, timeout: float = 30.0) -> None:
@@ -273,8 +273,8 @@ class Store:
         if future is not None and not future.done():
             future.set_exception(
                 _larder.StuckError(
-                    f"no answer within {timeout:g} s: the kernel or a peer still has some of the keys. "
-                    "Their buffers may still be written to and are kept alive until then"
+                    f"no answer within {timeout:g} s: the kernel or a peer still has some of the "
+                    "keys. Their buffers may still be written to and are kept alive until then"
                 )
             )
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import larder
+import larder.aio
 
 # AddressSanitizer keeps freed memory: only then does RSS say nothing.
 IS_RSS_EXACT = "asan" not in os.environ.get("LD_PRELOAD", "")
@@ -25,6 +26,12 @@ def spec(request, tmp_path):
 def store(spec):
     with larder.open(spec) as opened:
         yield opened
+
+
+@pytest.fixture
+def store_of(tmp_path):
+    """What larder.aio.open() gives for a kind of store."""
+    return lambda kind, **parameters: larder.aio.open(spec_of(kind, tmp_path, **parameters))
 
 
 def spec_of(kind, directory, **parameters):

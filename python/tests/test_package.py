@@ -26,13 +26,24 @@ def test_stubs_and_module_agree(tmp_path):
 def test_a_users_typed_program_checks(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
-        "import larder\n"
-        "from larder.lmcache import Connector\n"
+        "import larder.aio\n"
+        "from larder.lmcache import Connector, ConnectorClient, ConnectorClientBase\n"
         "store: larder.Store = larder.open('memory:')\n"
         "hits: list[bool] = store.get_into(['k'], [bytearray(1)]).hits\n"
         "value: bytes | None = store.get(b'k', timeout=None)\n"
         "store.set_many(['k'], [b'1'], mode='if_absent')\n"
-        "fd: int = Connector('memory:').event_fd()\n",
+        "fd: int = Connector('memory:').event_fd()\n"
+        "async def use() -> None:\n"
+        "    async with larder.aio.open('memory:') as opened:\n"
+        "        found: bytes | None = await opened.get('k')\n"
+        "    other: larder.aio.Store = await larder.aio.open('memory:')\n"
+        "    hits: list[bool] = (await other.get_into(['k'], [bytearray(1)])).hits\n"
+        "    keys: list[bytes] = [key async for key, _ in other.scan()]\n"
+        "    client = await ConnectorClient.open('memory:')\n"
+        "    mask: list[bool] = await client.batch_get(['k'], [memoryview(b'')])\n"
+        "class Users(ConnectorClientBase[Connector]):\n"
+        "    def __init__(self, path: str) -> None:\n"
+        "        super().__init__(Connector(path))\n",
         encoding="utf-8",
     )
     assert run("mypy", "--strict", str(program)).stdout.startswith("Success")

@@ -3,7 +3,8 @@
 LMCache itself is not imported.
 """
 
-from larder.lmcache.client import ConnectorClient, ConnectorClientBase
+from larder.lmcache.client import ConnectorClient
+from larder.lmcache.client_base import ConnectorClientBase
 from larder.lmcache.connector import Connector
 
 __all__ = ["Connector", "ConnectorClient", "ConnectorClientBase"]
