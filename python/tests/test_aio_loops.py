@@ -80,6 +80,53 @@ def test_a_loop_that_is_closed_with_work_in_flight(store_of):
     del tasks
 
 
+def test_close_takes_the_answers_of_loops_that_are_gone():
+    spec = "fault:?inner=memory:&delay_rate=1&delay=20ms&pattern=get:*"
+    store = run(larder.aio.open(spec)._open())
+    run(store.set_many(["k"], [b"1"]))
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(store.get_into(["k"], [bytearray(1)], timeout=None))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    task._log_destroy_pending = False
+    run(store.close(timeout=10_000))  # Half of it would be too long for run().
+    assert not store._pending
+
+
+class QuietClient:
+    """In the place of the native client: its fd never says that there is something to drain."""
+
+    closed = False
+
+    def __init__(self):
+        self.fd = os.eventfd(0)
+        self.submitted = threading.Event()
+
+    def event_fd(self):
+        return self.fd
+
+    def submit_get_into(self, number, keys, buffers, timeout):
+        self.submitted.set()
+
+    def drain(self):
+        return [(1, ([True], [False], [1], [None]))]
+
+
+def test_a_sleeping_loop_is_woken_by_the_one_that_has_its_answer():
+    client = QuietClient()
+    store = larder.aio.Store(client, "quiet:")
+
+    async def main(number):
+        if number == 0:
+            assert (await store.get_into(["k"], [bytearray(1)], timeout=None)).hits == [True]
+        else:
+            assert client.submitted.wait(60)
+            store._drain(asyncio.get_running_loop())
+
+    in_threads(2, main)
+    os.close(client.fd)
+
+
 def test_garbage_collection_of_a_store_whose_loop_is_gone():
     store = run(larder.aio.open(STALLED)._open())
     run(store.set_many(["k"], [b"12345678"]))
