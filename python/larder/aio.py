@@ -28,6 +28,7 @@ __all__ = ["Opening", "Store", "open"]
 
 # What a call waits past its time-out for transfers that the kernel already has.
 _PAST_TIMEOUT = 1.0
+_CLOSED_EARLY = (_larder.ClosedError, "the store was closed before the answer came")
 
 
 def open(spec: str) -> Opening:
@@ -209,9 +210,10 @@ class Store:
         loop = asyncio.get_running_loop()
         if not self.closed:
             await self._wait_until_idle(loop, timeout / 2)
-            self._fail_all(_larder.ClosedError, "the store was closed before the answer came")
+            self._fail_all(*_CLOSED_EARLY)
             left = max(0.0, deadline - time.monotonic())
             await loop.run_in_executor(None, self._client.close, 0.0, left)
+            self._fail_all(*_CLOSED_EARLY)  # Other threads' calls that were just being submitted.
         for user in tuple(self._loops):
             _call_in(user, loop, user.remove_reader, self._fd)
         self._loops.clear()

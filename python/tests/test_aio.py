@@ -366,6 +366,19 @@ def test_what_the_kernel_keeps_past_the_timeout_raises():
     run(main())
 
 
+def test_a_call_that_slips_in_while_the_store_closes_ends_too():
+    async def main():
+        client = StuckClient()
+        store = larder.aio.Store(client, "stuck:")
+        late = asyncio.get_running_loop().create_future()
+        client.close = lambda grace, timeout: store._pending.update({99: late})
+        await store.close()
+        with pytest.raises(larder.ClosedError, match="before the answer came"):
+            await late
+
+    run(main())
+
+
 def test_answers_that_cannot_be_read_fail_every_waiting_call():
     async def main():
         client = StuckClient()
