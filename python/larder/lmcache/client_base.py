@@ -169,7 +169,7 @@ class ConnectorClientBase(Generic[NativeT]):
 
     def __del__(self) -> None:
         # The native threads go before the buffers do.
-        if not getattr(self, "_is_close_called", True) and self._pending:
+        if not getattr(self, "_is_close_called", True) and (self._pending or self._abandoned):
             try:
                 self._close_native()
             except Exception as error:
