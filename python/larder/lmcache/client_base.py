@@ -36,7 +36,8 @@ class _Entry(NamedTuple):
 class ConnectorClientBase(Generic[NativeT]):
     """Awaitable batches over any object with LMCache's contract for native connectors:
     `event_fd()`, `submit_batch_get/set(keys, memoryviews)`, `submit_batch_exists(keys)`,
-    `drain_completions()` and `close()`. A subclass of LMCache's class of this name works with this one as its base:
+    `drain_completions()` and `close()`. A subclass of LMCache's class of this name works with this
+    one as its base:
 
         class MyClient(ConnectorClientBase[MyNative]):
             def __init__(self, path, loop=None):
@@ -133,7 +134,8 @@ class ConnectorClientBase(Generic[NativeT]):
         idempotent.
 
         Buffers are kept alive until the connector's own close() has returned, which runs in a
-        thread. `timeout` in seconds bounds how long this call waits for it; then it raises `StuckError`.
+        thread. `timeout` in seconds bounds how long this call waits for it; then it raises
+        `StuckError`.
         """
         with self._lock:
             if self._is_close_called:
