@@ -5,7 +5,7 @@
 #include <set>
 
 #include "larder/base/logging.h"
-#include "larder/connectors/builtin.h"
+#include "module/python_registry.h"
 
 namespace larder::python {
 namespace {
@@ -65,9 +65,12 @@ Handle::~Handle() {
 std::shared_ptr<Handle> Handle::open(const std::string& spec, bool has_thread,
                                      std::uint64_t end_grace_ns) {
   SetupResult<std::unique_ptr<doors::Session>> session = SetupError{};
-  {
+  const auto resolved = resolve_spec(spec);
+  if (!resolved) {
+    session = resolved.error();
+  } else {
     const WithoutGil without_gil;
-    auto connector = builtin_registry().open(spec);
+    auto connector = python_registry().open(*resolved);
     session = connector ? doors::Session::start(std::move(*connector), {.has_thread = has_thread})
                         : SetupResult<std::unique_ptr<doors::Session>>{connector.error()};
   }

@@ -31,14 +31,9 @@ WithoutGil::WithoutGil() noexcept {
 
 WithoutGil::~WithoutGil() {
   if (state_ == nullptr) return;
-#if PY_VERSION_HEX >= 0x030d0000
-  const bool is_finalizing = Py_IsFinalizing() != 0;
-#else
-  const bool is_finalizing = _Py_IsFinalizing() != 0;
-#endif
   // Only after leave_interpreter() lost patience. The process ends in a moment, without this
   // thread.
-  while (is_finalizing) ::pause();
+  while (is_finalizing()) ::pause();
   PyEval_RestoreThread(state_);
   --threads_without_gil;
 }
@@ -60,6 +55,14 @@ void begin_exit() noexcept {
 
 bool is_exiting() noexcept {
   return has_exit_begun;
+}
+
+bool is_finalizing() noexcept {
+#if PY_VERSION_HEX >= 0x030d0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
 }
 
 void park_at_exit() noexcept {

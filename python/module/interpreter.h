@@ -37,6 +37,8 @@ void leave_interpreter(std::uint64_t patience_ns) noexcept;
 /// From now on calls keep the GIL, and those that would wait are refused.
 void begin_exit() noexcept;
 bool is_exiting() noexcept;
+/// The interpreter has ended for every thread but one: a thread that asks for the GIL is lost.
+bool is_finalizing() noexcept;
 /// With the GIL: never returns in a thread that is not the one that ends the interpreter, which can
 /// only be a daemon. CPython from 3.14 on does the same; an exception would be printed by it.
 void park_at_exit() noexcept;

@@ -3,6 +3,8 @@
 #include "module/async_client.h"
 #include "module/client.h"
 #include "module/completions.h"
+#include "module/nanobind.h"
+#include "module/python_registry.h"
 
 namespace nb = nanobind;
 using larder::python::AsyncClient;
@@ -99,6 +101,13 @@ NB_MODULE(_larder, module) {
       .def("report", &AsyncClient::report)
       .def("close", &AsyncClient::close, nb::arg("grace"), nb::arg("timeout"))
       .def_prop_ro("closed", &AsyncClient::is_closed);
+  module.def("connector_types", [] {
+    nb::list names;
+    for (const larder::ConnectorType* type : larder::python::python_registry().types()) {
+      names.append(nb::str(type->name.data(), type->name.size()));
+    }
+    return names;
+  });
 
   nb::module_::import_("atexit").attr("register")(nb::cpp_function([] { Handle::close_all(); }));
 }

@@ -33,7 +33,16 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
   return current[b.size()];
 }
 
+/// A Python process has this type too; to a command it must not look like a mistake in writing.
+constexpr std::string_view kPythonType = "python";
+
 SetupError unknown_type(const Spec& spec, std::span<const ConnectorType* const> types) {
+  if (spec.type() == kPythonType) {
+    return SetupError{ErrorCode::kUnimplemented,
+                      "python: a connector written in Python needs a Python interpreter, and this "
+                      "program has none; open it from Python: larder.open(\"python:...\"), or "
+                      "larder.lmcache.Connector(url=\"python:...\")"};
+  }
   std::vector<std::string_view> names;
   for (const ConnectorType* type : types) names.push_back(type->name);
   std::ranges::sort(names);

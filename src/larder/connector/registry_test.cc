@@ -72,6 +72,13 @@ TEST(RegistryTest, OpenPassesTheParametersWithTheLocationUnderItsName) {
   EXPECT_EQ(opened.error().text, "opened /data/kv");
 }
 
+TEST(RegistryTest, APythonSpecSaysWhereItCanBeOpened) {
+  const auto opened = Registry{}.open("python:mystore:Store?path=/data/kv.db");
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kUnimplemented);
+  EXPECT_NE(opened.error().text.find("larder.open("), std::string::npos) << opened.error().text;
+}
+
 TEST(RegistryTest, AnUnknownTypeNamesTheNearestAndListsAll) {
   const auto opened = make_registry().open("lgo:/data/kv");
 

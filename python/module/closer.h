@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+
+#include "larder/base/mutex.h"
+#include "larder/base/thread.h"
+#include "module/reference.h"
+
+namespace larder::python {
+
+/// Calls a Python object's close() once, in a thread of its own, so that whoever asks for it waits
+/// no longer than it wants. Threads: any, without the GIL. Destroy it only after close() said true
+/// or was never called.
+class Closer {
+ public:
+  /// Begins it if nobody has; false when it has not ended at `deadline_ns`. `object` is borrowed.
+  bool close(PyObject* object, std::uint64_t deadline_ns) noexcept LARDER_EXCLUDES(mutex_);
+
+ private:
+  enum class State : std::uint8_t { kOpen, kClosing, kClosed };
+  void run(PyObject* object) noexcept LARDER_EXCLUDES(mutex_);
+
+  Mutex mutex_;
+  CondVar closed_;
+  State state_ LARDER_GUARDED_BY(mutex_) = State::kOpen;
+  Thread thread_;
+};
+
+}  // namespace larder::python
