@@ -4,8 +4,7 @@ from typing import Any
 from typing_extensions import Buffer
 
 version: str
-
-def connector_types() -> list[str]: ...
+connector_types: tuple[str, ...]
 
 class Error(RuntimeError): ...
 class ClosedError(Error): ...

@@ -138,10 +138,10 @@ def unregister(name: str) -> None:
         _registered.pop(name, None)
 
 
-def _builtin_names() -> list[str]:
+def _builtin_names() -> tuple[str, ...]:
     from larder import _larder
 
-    return _larder.connector_types()
+    return _larder.connector_types
 
 
 # --- What installed packages bring ----------------------------------------------------------------

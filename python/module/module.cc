@@ -108,6 +108,11 @@ NB_MODULE(_larder, module) {
     }
     return names;
   });
+  nb::list types;
+  for (const larder::ConnectorType* type : larder::python::python_registry().types()) {
+    types.append(nb::str(type->name.data(), type->name.size()));
+  }
+  module.attr("connector_types") = nb::tuple(types);
 
   nb::module_::import_("atexit").attr("register")(nb::cpp_function([] { Handle::close_all(); }));
 }

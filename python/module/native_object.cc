@@ -95,8 +95,10 @@ class NativeObject final : public PythonObject {
   Result<bool> ask(const PythonThread& thread, const Method& method, Key key, const Slice* memory,
                    bool is_writable);
   Status submit(const Method& method, Key key, const CallBuffer* buffer,
-                NativeCompletions::Waiter& waiter);
+                NativeCompletions::Waiter& waiter) LARDER_REQUIRES(submit_mutex_);
 
+  /// Submissions come one after the other, as from LMCache. Taken before the GIL, never after.
+  Mutex submit_mutex_;
   Reference object_;
   Reference get_;
   Reference set_;
@@ -166,6 +168,7 @@ Result<bool> NativeObject::ask(const PythonThread& thread, const Method& method,
   NativeCompletions::Waiter waiter;
   std::optional<CallBuffer> buffer;
   {
+    const MutexLock lock{submit_mutex_};
     const PythonThread::Turn turn{thread};
     if (memory != nullptr) buffer.emplace(*memory, is_writable);
     const Status submitted = submit(method, key, buffer ? &*buffer : nullptr, waiter);
