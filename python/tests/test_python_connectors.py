@@ -2,7 +2,9 @@
 
 import errno
 import os
+import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -1137,3 +1139,29 @@ def test_nothing_is_left_behind():
         assert (sys.getrefcount(made), len(os.listdir("/proc/self/task"))) == before
     finally:
         connectors.unregister("left")
+
+
+# --- The example ----------------------------------------------------------------------------------
+
+
+def test_the_example_package_passes_its_own_tests(tmp_path):
+    """As an installation has it: the sources, and the entry points of its pyproject.toml."""
+    source = pathlib.Path(__file__).parents[2] / "examples" / "python_connector"
+    shutil.copytree(source / "larder_sqlite", tmp_path / "larder_sqlite")
+    project = (source / "pyproject.toml").read_text()
+    section = project.split('[project.entry-points."larder.connectors"]\n')[1].split("\n\n")[0]
+    entries = [
+        (name, value.strip('"')) for name, value in (line.split(" = ") for line in section.split("\n"))
+    ]
+    assert entries == [("sqlite", "larder_sqlite:SqliteConnector")]
+    distribution(tmp_path, "larder_sqlite", entries)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+        + [str(source / "tests"), "--rootdir", str(source)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert ended.returncode == 0 and "6 passed" in ended.stdout, ended.stdout + ended.stderr
