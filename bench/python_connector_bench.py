@@ -116,7 +116,8 @@ def main():
         for store in stores.values():
             store.close()
         print(
-            f"batches of {batch}, {given.keys} keys, {given.pairs} rounds: us a key, median (quartiles)"
+            f"batches of {batch}, {given.keys} keys, {given.pairs} rounds: us a key, median "
+            "(quartiles)"
         )
         for (operation, name), numbers in figures.items():
             low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")

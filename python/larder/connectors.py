@@ -261,7 +261,8 @@ def _factory_of(name: str) -> Factory:
     if len(entries) > 1:
         known = " and ".join(sorted(entry.value for entry in entries))
         raise ValueError(
-            f"several packages bring this name ({known}); name the class: python:package.module:Class"
+            f"several packages bring this name ({known}); name the class, as in "
+            "python:package.module:Class"
         )
     if entries:
         return _callable(entries[0].load())

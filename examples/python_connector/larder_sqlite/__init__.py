@@ -33,7 +33,9 @@ class SqliteConnector(PythonConnector):
     locality = "local_disk"
     value_bytes_max = 1 << 30
 
-    def __init__(self, location: str, chunk_bytes: str = str(1 << 20), num_workers: str = "4") -> None:
+    def __init__(
+        self, location: str, chunk_bytes: str = str(1 << 20), num_workers: str = "4"
+    ) -> None:
         # A spec's values are texts.
         self.chunk_bytes = int(chunk_bytes)
         self.num_workers = int(num_workers)

@@ -67,7 +67,8 @@ def test_many_threads(spec):
             try:
                 keys = [f"key-{number * 10 + i}" for i in range(10)]
                 for version in range(5):
-                    assert all(store.set_many(keys, [value_of(key, version) for key in keys]).stored)
+                    values = [value_of(key, version) for key in keys]
+                    assert all(store.set_many(keys, values).stored)
                     load_all(store, keys, version)
             except BaseException as error:
                 failures.append(error)

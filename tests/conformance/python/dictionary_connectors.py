@@ -1,4 +1,4 @@
-"""The connectors that python_conformance_test.cc opens: a dictionary behind each of the two forms."""
+"""What python_conformance_test.cc opens: a dictionary behind each of the two forms."""
 
 import os
 import threading
