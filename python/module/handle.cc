@@ -195,6 +195,7 @@ std::unique_ptr<PythonOperation> Handle::run(std::unique_ptr<PythonOperation> op
   bool is_interrupted = false;
   std::uint64_t until_ns = give_up_ns;
   while (!is_back && RealClock::instance().now_ns() < until_ns) {
+    park_at_exit();  // From then on a wait would keep the GIL, and with it the interpreter's end.
     if (!is_interrupted && PyErr_CheckSignals() != 0) {
       is_interrupted = true;
       session->cancel(*operation);
