@@ -72,15 +72,15 @@ CallBuffer::CallBuffer(const Slice& memory, bool is_writable) {
 }
 
 CallBuffer::~CallBuffer() {
-  end();
+  end(false);
 }
 
-bool CallBuffer::end() noexcept {
+bool CallBuffer::end(bool collects) noexcept {
   if (!exporter_) return true;
   view_ = Reference{};
   auto* const exporter = reinterpret_cast<Exporter*>(exporter_.get());
   // A view may only be waiting for the collector, for example in the frames of an exception.
-  if (exporter->views > 0) PyGC_Collect();
+  if (exporter->views > 0 && collects) PyGC_Collect();
   exporter->has_ended = true;
   const bool is_free = exporter->views == 0;
   exporter_ = Reference{};

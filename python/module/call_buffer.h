@@ -20,8 +20,9 @@ class CallBuffer {
 
   /// Borrowed.
   PyObject* view() const noexcept { return view_.get(); }
-  /// After the call, when its result and exception are gone. False: some view is left.
-  bool end() noexcept;
+  /// After the call, when its result and exception are gone. False: some view is left, also after
+  /// a collection of garbage if that is asked for.
+  bool end(bool collects) noexcept;
 
  private:
   Reference exporter_;

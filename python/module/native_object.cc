@@ -97,6 +97,13 @@ class NativeObject final : public PythonObject {
   Status submit(const Method& method, Key key, const CallBuffer* buffer,
                 NativeCompletions::Waiter& waiter) LARDER_REQUIRES(submit_mutex_);
 
+  /// A completion says that the object is done with the buffer; what its threads still have in
+  /// their variables is only counted.
+  void give_back(std::optional<CallBuffer>& buffer) noexcept {
+    if (buffer && !buffer->end(false)) log_.count_kept_view();
+    buffer.reset();
+  }
+
   /// Submissions come one after the other, as from LMCache. Taken before the GIL, never after.
   Mutex submit_mutex_;
   Reference object_;
@@ -173,17 +180,14 @@ Result<bool> NativeObject::ask(const PythonThread& thread, const Method& method,
     if (memory != nullptr) buffer.emplace(*memory, is_writable);
     const Status submitted = submit(method, key, buffer ? &*buffer : nullptr, waiter);
     if (!submitted) {
-      const bool is_free = !buffer || buffer->end();
-      buffer.reset();
-      return is_free ? log_.note(submitted.error()) : log_.note_kept_view(method.name);
+      give_back(buffer);
+      return log_.note(submitted.error());
     }
   }
   const NativeAnswer answer = completions_.wait(waiter);
   if (buffer) {
     const PythonThread::Turn turn{thread};
-    const bool is_free = buffer->end();
-    buffer.reset();
-    if (!is_free) return log_.note_kept_view(method.name);
+    give_back(buffer);
   }
   if (answer.has_results && (answer.is_ok || is_writable)) return answer.is_true;
   if (answer.is_ok) return true;

@@ -43,7 +43,7 @@ class PlainObject final : public PythonObject {
     const PythonThread::Turn turn{thread};
     CallBuffer buffer{memory, true};
     auto size = call_for_size(get_into_, "get_into", key, buffer.view());
-    return buffer.end() ? size : log_.note_kept_view("get_into");
+    return buffer.end(true) ? size : log_.note_kept_view("get_into");
   }
 
   Status store(const PythonThread& thread, Key key, const Slice& memory) override {
@@ -58,7 +58,7 @@ class PlainObject final : public PythonObject {
         status = log_.note(wrong_result("set", result.get(), "None; a failure is an exception"));
       }
     }
-    return buffer.end() ? status : log_.note_kept_view("set");
+    return buffer.end(true) ? status : log_.note_kept_view("set");
   }
 
   Result<std::optional<std::uint64_t>> size(const PythonThread& thread, Key key) override {

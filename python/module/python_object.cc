@@ -70,7 +70,7 @@ Error ObjectLog::note(const Error& error) noexcept {
 }
 
 Error ObjectLog::note_kept_view(std::string_view method) noexcept {
-  views_kept_total_.fetch_add(1, std::memory_order_relaxed);
+  count_kept_view();
   return note(error_of_text(
       ErrorCode::kInternal,
       std::string{method} +

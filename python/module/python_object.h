@@ -69,6 +69,8 @@ class ObjectLog {
   Error note(const Error& error) noexcept;
   /// A method kept a view of a buffer after it returned.
   Error note_kept_view(std::string_view method) noexcept;
+  /// The same where that is no error.
+  void count_kept_view() noexcept { views_kept_total_.fetch_add(1, std::memory_order_relaxed); }
   void append_counters(Report& report) const;
 
  private:

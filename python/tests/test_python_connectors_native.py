@@ -173,3 +173,17 @@ def test_a_native_object_without_delete(open_object):
     store = open_object(made)
     with pytest.raises(larder.Error, match="submit_batch_delete"):
         store.delete(["k"])
+
+
+def test_a_view_that_is_left_after_the_completion_is_only_counted(open_object):
+    kept = []
+
+    class Keeper(Native):
+        def submit_batch_set(self, keys, memoryviews):
+            kept.extend(memoryviews)
+            return super().submit_batch_set(keys, memoryviews)
+
+    store = open_object(Keeper())
+    assert store.set_many(["k"], [b"12"]).stored == [True] and store.get("k") == b"12"
+    assert store.report().counters["views_kept_total"] == 1
+    kept.clear()

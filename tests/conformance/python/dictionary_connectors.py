@@ -137,7 +137,6 @@ class Native:
                     return
                 future_id, operation, lists = self.requests.pop(0)
             results = [operation(*one) for one in zip(*lists)]
-            del lists  # The views go with the batch.
             with self.condition:
                 self.completions.append(
                     (future_id, True, "", None if None in results else results)
