@@ -101,13 +101,7 @@ NB_MODULE(_larder, module) {
       .def("report", &AsyncClient::report)
       .def("close", &AsyncClient::close, nb::arg("grace"), nb::arg("timeout"))
       .def_prop_ro("closed", &AsyncClient::is_closed);
-  module.def("connector_types", [] {
-    nb::list names;
-    for (const larder::ConnectorType* type : larder::python::python_registry().types()) {
-      names.append(nb::str(type->name.data(), type->name.size()));
-    }
-    return names;
-  });
+
   nb::list types;
   for (const larder::ConnectorType* type : larder::python::python_registry().types()) {
     types.append(nb::str(type->name.data(), type->name.size()));
