@@ -1,0 +1,70 @@
+"""Names of chunks. A name says everything that a chunk's content follows from, so two contents never
+have one name, and a chunk is found only behind exactly the same prefix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Of what a name says and how a value is laid out. Another format never finds this one's values.
+FORMAT = 1
+
+# Parts of a configuration that say where it came from, how results are handed out, or what a text is
+# cut into, and not how keys and values are computed. Everything else counts, known or not: too much
+# costs a miss, too little would be a wrong hit.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "_name_or_path",
+        "architectures",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "id2label",
+        "label2id",
+        "output_attentions",
+        "output_hidden_states",
+        "pad_token_id",
+        "problem_type",
+        "return_dict",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    }
+)
+
+
+def canonical(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration (of JSON's types) without the parts that have no effect on keys and values."""
+    return {
+        name: canonical(value) if isinstance(value, Mapping) else value
+        for name, value in configuration.items()
+        if name not in _WITHOUT_EFFECT
+    }
+
+
+def namespace(parts: Mapping[str, Any]) -> bytes:
+    """32 bytes that stand for `parts` (of JSON's types) and this format."""
+    text = json.dumps({"format": FORMAT, **parts}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).digest()
+
+
+def key_prefix(name: bytes) -> str:
+    """What the keys of all chunks of a namespace begin with."""
+    return f"larder.hf/{name.hex()[:32]}/"
+
+
+def chunk_keys(name: bytes, tokens: bytes, chunk_tokens: int, chunks: int) -> list[str]:
+    """Keys of the first `chunks` chunks of a text. `tokens` is its ids, 8 bytes each, little-endian.
+
+    Each key is a hash of the namespace and of all tokens up to the chunk's end: SHA-256 over the
+    previous chunk's hash (first: the namespace) and the chunk's own tokens. All have fixed lengths,
+    so no two texts give one input.
+    """
+    keys, prefix, link = [], key_prefix(name), name
+    step = 8 * chunk_tokens
+    for begin in range(0, chunks * step, step):
+        link = hashlib.sha256(link + tokens[begin : begin + step]).digest()
+        keys.append(prefix + link.hex())
+    return keys
