@@ -68,6 +68,8 @@ def count_layers(model: PreTrainedModel) -> int:
         raise refuse(
             "it reads more than text, and token ids do not say what an image or a sound is"
         )
+    if not model.can_generate():
+        raise refuse("it does not generate; give the model that generate() is called on")
     for flag in _LOOKS_AHEAD:
         if getattr(config, flag, None):
             raise refuse(f"its tokens look ahead (config.{flag}={getattr(config, flag)!r})")
@@ -84,6 +86,11 @@ def count_layers(model: PreTrainedModel) -> int:
             kind = type(layer).__name__
             why = _WHY_NOT.get(kind, "only a DynamicLayer, of full attention, keeps just that")
             raise refuse(f"its cache has a {kind} for layer {index}, and {why}")
+    # Earlier releases give the following a DynamicCache that the model does not fill.
+    if not model._supports_default_dynamic_cache() or model._is_stateful:
+        raise refuse("it keeps a state of the whole text in a cache of its own")
+    if getattr(config, "num_kv_shared_layers", None):
+        raise refuse(f"{config.num_kv_shared_layers} of its layers share another layer's cache")
     return len(new_cache(model).layers)
 
 
