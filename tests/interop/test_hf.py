@@ -403,6 +403,19 @@ def test_memory_that_a_stuck_load_may_still_write_to_is_not_used_again():
         assert torch.equal(generate(prompts._model, ids, restored.cache), expected)
 
 
+def test_without_memory_for_the_tensors_nothing_is_restored(store, monkeypatch):
+    prompts, ids, _ = saved_prompt(store)
+
+    def refuse(*_, **__):
+        raise RuntimeError("no room")  # On a GPU it is a torch.OutOfMemoryError, which is one.
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "empty", refuse)
+        assert prompts.load(ids).tokens == 0
+    assert prompts.counters().last_error == "a load failed: no room"
+    assert prompts.load(ids).tokens == 96
+
+
 @pytest.mark.parametrize("buffer_bytes", [1, 100_000, 1 << 30])
 def test_any_size_of_buffer_will_do(store, buffer_bytes):
     prompts, ids, expected = saved_prompt(store, 500, buffer_bytes=buffer_bytes)
@@ -432,6 +445,18 @@ def test_rows_of_a_batch_are_restored_as_far_as_all_of_them_are_there(store):
     restored = prompts.load(ids, ones)
     assert restored.tokens == CHUNK
     assert torch.equal(generate(chosen, ids, restored.cache), expected)
+
+
+def test_beams_start_from_a_repeated_cache(store):
+    prompts, ids, _ = saved_prompt(store)
+    restored = prompts.load(ids)
+    restored.cache.batch_repeat_interleave(3)
+    chosen, ones = prompts._model, torch.ones_like(ids)
+    expected = chosen.generate(ids, attention_mask=ones, num_beams=3, max_new_tokens=8)
+    found = chosen.generate(
+        ids, attention_mask=ones, num_beams=3, max_new_tokens=8, past_key_values=restored.cache
+    )
+    assert torch.equal(found, expected)
 
 
 def test_threads_may_share_one(store):

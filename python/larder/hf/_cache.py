@@ -83,8 +83,8 @@ class PromptCache:
             )
         if chunk_tokens < 1:
             raise ValueError(f"chunk_tokens: {chunk_tokens}, wanted at least 1")
-        if not timeout > 0:
-            raise ValueError(f"timeout: {timeout}, wanted seconds above 0")
+        if not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise ValueError(f"timeout: {timeout}, wanted seconds, above 0 and not infinite")
         self._store = store
         self._model = model
         self._layers = _model.count_layers(model)
@@ -192,7 +192,8 @@ class PromptCache:
         return [_keys.chunk_keys(self._namespace, row, self._chunk_tokens, chunks) for row in rows]
 
     def _take_turn(self, what: str, work: Callable[[float], None]) -> None:
-        """Runs `work(deadline)` alone. What the store says is counted, and goes no further."""
+        """Runs `work(deadline)` alone. What the store says is counted, and goes no further; so does
+        memory that is not there."""
         deadline = time.monotonic() + self._timeout
         if not self._turn.acquire(timeout=self._timeout):
             self._tally.fail(
@@ -202,7 +203,8 @@ class PromptCache:
         try:
             with plain_tensors(), self._tally.turn():
                 work(deadline)
-        except _larder.Error as error:
+        except (RuntimeError, MemoryError, OSError) as error:
+            # RuntimeErrors are larder's own, and torch's where memory is short.
             self._buffer.abandon()
             self._tally.fail(f"a {what} failed: {error}", calls_failed=1)
         except BaseException:
