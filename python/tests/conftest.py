@@ -2,8 +2,10 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -44,7 +46,31 @@ def spec_of(kind, directory, **parameters):
     return f"log:{directory}/store?" + "&".join(f"{k}={v}" for k, v in given.items())
 
 
-def run_python(code, *, timeout=120, env=None):
+# A deadline ends what hangs and judges no speed: tests run on machines that do other things, too.
+DEADLINE_S = 120
+
+
+def join_all(threads):
+    """Waits for threads, which should be daemons: one that hangs is a failure and not a hang."""
+    deadline = time.monotonic() + DEADLINE_S
+    for thread in threads:
+        thread.join(timeout=max(0, deadline - time.monotonic()))
+        assert not thread.is_alive(), f"{thread.name} did not end within {DEADLINE_S} s"
+
+
+def exit_code_of(child):
+    """Waits for a forked child; one that hangs is killed."""
+    deadline = time.monotonic() + DEADLINE_S
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise AssertionError(f"the child did not end within {DEADLINE_S} s")
+        time.sleep(0.001)
+    return os.waitstatus_to_exitcode(ended[1])
+
+
+def run_python(code, *, timeout=DEADLINE_S, env=None):
     """Runs a script in an interpreter of its own, with the same package."""
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", code],

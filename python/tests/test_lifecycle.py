@@ -7,7 +7,16 @@ import threading
 import time
 
 import pytest
-from conftest import IS_RSS_EXACT, MIB, random_bytes, run_python, spec_of
+from conftest import (
+    DEADLINE_S,
+    IS_RSS_EXACT,
+    MIB,
+    exit_code_of,
+    join_all,
+    random_bytes,
+    run_python,
+    spec_of,
+)
 
 import larder
 
@@ -15,7 +24,7 @@ import larder
 STALLED = "fault:?inner=memory:&stall_rate=1&stall=1h&pattern=get:*"
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=DEADLINE_S):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -67,14 +76,12 @@ def test_close_cancels_what_other_threads_wait_for():
     def load():
         results.append(store.get_into(["k"], [bytearray(8)], timeout=None))
 
-    threads = [threading.Thread(target=load) for _ in range(4)]
+    threads = [threading.Thread(target=load, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     wait_for(lambda: store.report().counters["batches_in_flight_load"] == 4)
     store.close(timeout=2)
-    for thread in threads:
-        thread.join(timeout=20)
-        assert not thread.is_alive()
+    join_all(threads)
     assert [outcome.failed for outcome in results] == [[True]] * 4
 
 
@@ -96,40 +103,47 @@ def test_many_threads_share_a_store(spec):
                 failures.append(error)
                 raise
 
-        threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+        threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in range(6)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        join_all(threads)
         assert not failures
 
 
 def test_the_gil_is_free_while_a_call_waits():
-    with larder.open(STALLED) as store:
-        store.set_many(["k"], [b"1"])
-        done = threading.Event()
-        thread = threading.Thread(
-            target=lambda: (store.get_into(["k"], [bytearray(1)], timeout=1), done.set())
-        )
-        thread.start()
-        turns = 0
-        while not done.is_set():
-            turns += 1
-            time.sleep(0)
-        thread.join()
-        assert turns > 100, "this thread ran while the other one waited"
+    store = larder.open(STALLED)
+    store.set_many(["k"], [b"1"])
+    outcomes = []
+    # Ends by itself only long after this thread, if it can run, has ended it.
+    thread = threading.Thread(
+        target=lambda: outcomes.append(store.get_into(["k"], [bytearray(1)], timeout=DEADLINE_S)),
+        daemon=True,
+    )
+    thread.start()
+    wait_for(lambda: store.report().counters["batches_in_flight_load"] == 1)
+    assert outcomes == [], "this thread ran while the other one waited"
+    store.close(timeout=2)
+    join_all([thread])
+    assert [outcome.failed for outcome in outcomes] == [[True]]
 
 
 def test_an_interrupt_ends_a_call():
     with larder.open(STALLED) as store:
         store.set_many(["k"], [b"1"])
+
+        def interrupt():
+            wait_for(lambda: store.report().counters["batches_in_flight_load"] == 1)
+            os.kill(os.getpid(), signal.SIGALRM)
+
         previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        thread = threading.Thread(target=interrupt, daemon=True)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
             with pytest.raises(KeyboardInterrupt):
-                store.get_into(["k"], [bytearray(1)], timeout=None)
+                thread.start()
+                store.get_into(["k"], [bytearray(1)], timeout=2 * DEADLINE_S)
         finally:
             signal.signal(signal.SIGALRM, previous)
+        join_all([thread])
 
 
 def test_after_fork_the_child_is_told_and_the_parent_goes_on(spec):
@@ -156,9 +170,9 @@ def test_after_fork_the_child_is_told_and_the_parent_goes_on(spec):
         os.write(writer, said)
         os._exit(0)
     os.close(writer)
+    assert exit_code_of(child) == 0
     assert os.read(reader, 100) == b"refused refused child"
     os.close(reader)
-    assert os.waitpid(child, 0)[1] == 0
     assert store.get("k") == b"parent"
     store.set_many(["k2"], [b"still"])
     store.close()
@@ -176,7 +190,7 @@ def test_a_fork_while_other_threads_are_inside(spec):
                 store.set_many(["a"], [b"x" * 1000])
                 store.get("a")
 
-        threads = [threading.Thread(target=work) for _ in range(3)]
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(3)]
         for thread in threads:
             thread.start()
         for _ in range(10):
@@ -187,10 +201,9 @@ def test_a_fork_while_other_threads_are_inside(spec):
                 except larder.ForkedError:
                     os._exit(0)
                 os._exit(1)
-            assert os.waitpid(child, 0)[1] == 0
+            assert exit_code_of(child) == 0
         stop.set()
-        for thread in threads:
-            thread.join()
+        join_all(threads)
 
 
 def test_garbage_collection_closes_in_any_order(tmp_path):

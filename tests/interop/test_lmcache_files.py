@@ -231,13 +231,14 @@ def test_stores_of_both_at_once_leave_whole_values(tmp_path):
     stock = Native(LMCacheFSClient(base, 4))
     ours = Native(Connector(type="fs_native", base_path=base))
     threads = [
-        threading.Thread(target=store, args=(stock, by_stock)),
-        threading.Thread(target=store, args=(ours, by_ours)),
+        threading.Thread(target=store, args=(stock, by_stock), daemon=True),
+        threading.Thread(target=store, args=(ours, by_ours), daemon=True),
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=300)
+        assert not thread.is_alive()
     assert not failures
     ok, found, values = ours.get(keys, [size] * len(keys))
     for i, is_found in enumerate(found):
