@@ -1,11 +1,11 @@
 """Loads and saves of a KV cache by `larder.hf`, beside a plain copy and beside the store alone.
 
-    python bench/hf_bench.py SPEC [--chunks 8] [--pairs 7] [--layers 32] [--heads 8] [--head-dim 128]
+    python bench/hf_bench.py SPEC [--chunks 8] [--pairs 7] [--layers 32] [--heads 8]
 
-A chunk is 256 tokens in bf16, 32 MiB with the defaults: Llama-3.1-8B. The cache is filled at random;
-the model around it has hardly any weights, and is never run. Each turn: a copy of all tensors to
-others (memcpy), the values alone into and out of the store, save, load. Run it with the python of
-the environment `interop` (scripts/python_env.sh).
+A chunk is 256 tokens in bf16, 32 MiB with the defaults: Llama-3.1-8B. The cache is filled at
+random; the model around it has hardly any weights, and is never run. Each turn: a copy of all
+tensors to others (memcpy), save, load, the values alone into and out of the store. Run it with the
+python of the environment `interop` (scripts/python_env.sh).
 """
 
 import argparse

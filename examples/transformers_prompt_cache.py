@@ -21,7 +21,7 @@ PROMPT_TOKENS = 1200
 
 
 def make_model():
-    """The same weights each time. They are large, so that the output follows from all of the prompt."""
+    """The same weights each time, and large ones, so that the whole prompt decides the output."""
     torch.manual_seed(7)
     config = LlamaConfig(
         vocab_size=1000,

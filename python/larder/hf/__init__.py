@@ -8,8 +8,8 @@
     sequences = model.generate(**inputs, past_key_values=restored.cache, max_new_tokens=64)
     prompts.save(sequences, restored.cache)
 
-docs/transformers.md tells sizing and limits. torch and transformers (5 or later) are imported when a
-`PromptCache` is made, not before.
+docs/transformers.md tells sizing and limits. torch and transformers (5 or later) are imported when
+a `PromptCache` is made, not before.
 """
 
 from larder.hf._cache import PromptCache

@@ -25,7 +25,7 @@ class ChunkBuffer:
         self._stride = 1
 
     def prepare(self, value_bytes: int, wanted: int) -> int:
-        """Makes room for `wanted` values, or as many as the limit allows, at least one. How many."""
+        """Makes room for `wanted` values, or what the limit allows, at least one. How many."""
         self._value_bytes = value_bytes
         self._stride = max(1, -(-value_bytes // PAGE_BYTES)) * PAGE_BYTES
         slots = max(1, min(wanted, self._limit_bytes // self._stride))

@@ -36,14 +36,14 @@ class _Saving:
 class PromptCache:
     """Keeps what a model computed for the beginning of a prompt, and finds it again.
 
-    A prompt is cut into chunks of `chunk_tokens`; a chunk's keys and values are one value in `store`,
-    named by a hash of all tokens up to its end and of what they follow from: the model's class and
-    configuration, `dtype`, `chunk_tokens`, and `revision`. Only whole chunks are kept.
+    A prompt is cut into chunks of `chunk_tokens`; a chunk's keys and values are one value in
+    `store`, named by a hash of all tokens up to its end and of what they follow from: the model's
+    class and configuration, `dtype`, `chunk_tokens`, and `revision`. Only whole chunks are kept.
 
     `revision` says which weights these are, for instance the commit of the checkpoint, with every
-    adapter and quantisation. larder cannot see it: two checkpoints of one architecture have the same
-    configuration, and under one name the second would be given the first one's keys and values.
-    Give adapters that are switched at run time a `PromptCache` each.
+    adapter and quantisation. larder cannot see it: two checkpoints of one architecture have the
+    same configuration, and under one name the second would be given the first one's keys and
+    values. Give adapters that are switched at run time a `PromptCache` each.
 
     A model that cannot be kept by prefix is refused with a ValueError that names the layer and why.
 
@@ -165,8 +165,8 @@ class PromptCache:
         length = cache.get_seq_length()
         if length > input_ids.shape[1]:
             raise ValueError(
-                f"cache: {length} tokens, input_ids has {input_ids.shape[1]}; give all tokens that the "
-                "cache was computed from, after generate what it returned"
+                f"cache: {length} tokens, input_ids has {input_ids.shape[1]}; give all tokens that "
+                "the cache was computed from, after generate what it returned"
             )
         places = {
             key: (chunk, row)

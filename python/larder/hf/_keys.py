@@ -1,5 +1,5 @@
-"""Names of chunks. A name says everything that a chunk's content follows from, so two contents never
-have one name, and a chunk is found only behind exactly the same prefix."""
+"""Names of chunks. A name says everything that a chunk's content follows from, so two contents
+never have one name, and a chunk is found only behind exactly the same prefix."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 # Of what a name says and how a value is laid out. Another format never finds this one's values.
 FORMAT = 1
 
-# Parts of a configuration that say where it came from, how results are handed out, or what a text is
-# cut into, and not how keys and values are computed. Everything else counts, known or not: too much
-# costs a miss, too little would be a wrong hit.
+# Parts of a configuration that say where it came from, how results are handed out, or what a text
+# is cut into, and not how keys and values are computed. Everything else counts, known or not: too
+# much costs a miss, too little would be a wrong hit.
 _WITHOUT_EFFECT = frozenset(
     {
         "_name_or_path",
@@ -36,7 +36,7 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def canonical(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration (of JSON's types) without the parts that have no effect on keys and values."""
+    """A configuration (of JSON's types) without what has no effect on keys and values."""
     return {
         name: canonical(value) if isinstance(value, Mapping) else value
         for name, value in configuration.items()
@@ -56,7 +56,7 @@ def key_prefix(name: bytes) -> str:
 
 
 def chunk_keys(name: bytes, tokens: bytes, chunk_tokens: int, chunks: int) -> list[str]:
-    """Keys of the first `chunks` chunks of a text. `tokens` is its ids, 8 bytes each, little-endian.
+    """Keys of the first `chunks` chunks of a text. `tokens`: its ids, 8 bytes each, little-endian.
 
     Each key is a hash of the namespace and of all tokens up to the chunk's end: SHA-256 over the
     previous chunk's hash (first: the namespace) and the chunk's own tokens. All have fixed lengths,

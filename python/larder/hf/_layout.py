@@ -1,9 +1,10 @@
 """What the bytes of a stored chunk are.
 
-A value is a header, zeros up to the next multiple of 4096 bytes, and the tensors: for each layer its
-keys as [heads, chunk_tokens, key_dim] and its values as [heads, chunk_tokens, value_dim]. Where all
-layers are alike that is one array [layers, 2, heads, chunk_tokens, dim]. The header's size is a whole
-number of pages, so that tensors begin on a page and a chunk of usual size goes to the disk uncopied.
+A value is a header, zeros up to the next multiple of 4096 bytes, and the tensors: for each layer
+its keys as [heads, chunk_tokens, key_dim] and its values as [heads, chunk_tokens, value_dim]. Where
+all layers are alike that is one array [layers, 2, heads, chunk_tokens, dim]. The header's size is a
+whole number of pages, so that tensors begin on a page and a chunk of usual size goes to the disk
+uncopied.
 """
 
 from __future__ import annotations

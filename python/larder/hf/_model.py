@@ -40,8 +40,8 @@ def require_transformers() -> None:
     if int(transformers.__version__.split(".")[0]) < _OLDEST_MAJOR:
         raise ImportError(
             f"larder.hf needs transformers {_OLDEST_MAJOR} or later and this is "
-            f"{transformers.__version__}, whose caches have another form; install a newer one with: "
-            "pip install 'transformers>=5'"
+            f"{transformers.__version__}, whose caches have another form; install a newer one "
+            "with: pip install 'transformers>=5'"
         )
 
 
@@ -53,8 +53,7 @@ def new_cache(model: PreTrainedModel) -> DynamicCache:
 
 def count_layers(model: PreTrainedModel) -> int:
     """The number of layers of a model that can be kept. Raises ValueError with the reason when not:
-    keys and values must follow from the token and those before it alone, and be kept for each token.
-    """
+    keys and values must follow from a token and those before it alone, and be kept for each."""
     from transformers.cache_utils import DynamicLayer
 
     name, config = type(model).__name__, model.config
@@ -145,7 +144,8 @@ def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
         raise TypeError(f"input_ids: {type(input_ids).__name__}, wanted a torch.Tensor")
     if input_ids.dim() != 2 or input_ids.is_floating_point():
         raise ValueError(
-            f"input_ids: {input_ids.dtype} of shape {list(input_ids.shape)}, wanted ids [batch, tokens]"
+            f"input_ids: {input_ids.dtype} of shape {list(input_ids.shape)}, wanted ids "
+            "[batch, tokens]"
         )
     if attention_mask is None:
         if input_ids.shape[0] > 1:
@@ -160,8 +160,9 @@ def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
         )
     elif not bool((attention_mask != 0).all()):
         raise ValueError(
-            "attention_mask: has zeros; padding moves tokens to other positions, so the same ids would "
-            "have other keys and values. Give rows of one length, or one row at a time without padding"
+            "attention_mask: has zeros; padding moves tokens to other positions, so the same ids "
+            "would have other keys and values. Give rows of one length, or one row at a time "
+            "without padding"
         )
     # Nothing else is little-endian everywhere: PyTorch runs on no other machine.
     return [row.numpy().astype("<i8").tobytes() for row in input_ids.cpu()]
@@ -175,8 +176,8 @@ def layout_of(cache: Any, rows: int, layers: int, dtype: str, chunk_tokens: int)
 
     if type(cache) is not DynamicCache:
         raise TypeError(
-            f"cache: {type(cache).__name__}, wanted a DynamicCache, as load() gives; other caches do "
-            "not keep each token's keys and values as they are"
+            f"cache: {type(cache).__name__}, wanted a DynamicCache, as load() gives; other caches "
+            "do not keep each token's keys and values as they are"
         )
     if cache.offloading:
         raise ValueError("cache: its layers are offloaded; make it with offloading=False")

@@ -32,7 +32,7 @@ class Tally:
             self._add(numbers)
 
     def fail(self, reason: str, **numbers: int) -> None:
-        """Adds, keeps the reason, and logs it unless failures were logged since the last success."""
+        """Adds, keeps the reason, and logs it if it is the first failure since a success."""
         with self._lock:
             self._add(numbers)
             self._counters = dataclasses.replace(self._counters, last_error=reason)

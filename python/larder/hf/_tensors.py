@@ -71,7 +71,7 @@ class Target:
 
 
 def pack(parts: list[torch.Tensor], cache: DynamicCache, chunk: int, row: int) -> None:
-    """Copies one row of a chunk of `cache` into `parts`, which are in the order of `Layout.shapes`."""
+    """Copies one row of a chunk of `cache` into `parts`, in the order of `Layout.shapes`."""
     tokens = parts[0].shape[1]
     place = slice(chunk * tokens, (chunk + 1) * tokens)
     for layer, keys, values in zip(cache.layers, parts[::2], parts[1::2]):

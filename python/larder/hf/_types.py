@@ -32,7 +32,7 @@ class Saved:
 
 @dataclasses.dataclass(frozen=True)
 class Counters:
-    """What a `PromptCache` did since it was made. Every chunk counts once for each row of a batch."""
+    """What a `PromptCache` did since it was made. A chunk counts once for each row of a batch."""
 
     loads: int = 0
     saves: int = 0
