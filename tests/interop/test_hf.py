@@ -184,6 +184,16 @@ def test_it_is_there_after_a_restart_of_the_store(lasting):
         assert torch.equal(generate(prompts._model, ids, restored.cache), expected)
 
 
+def test_the_store_takes_the_buffer_as_it_is(tmp_path):
+    spec = f"log:{tmp_path}/kv?capacity=256MiB&max_value=1MiB&segment=8MiB&min_free=0"
+    with larder.open(spec) as store:
+        prompts, ids, _ = saved_prompt(store, 200)
+        assert prompts.load(ids).tokens == 192
+        metrics = store.metrics()
+        assert metrics["larder_bytes_loaded_total"] == metrics["larder_bytes_stored_total"] > 0
+        assert metrics["larder_bytes_staged_total"] == 0
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -476,7 +486,7 @@ def test_threads_may_share_one(store):
                 wrong.append((first, turn))
             prompts.save(sequences, restored.cache)
 
-    threads = [threading.Thread(target=work, args=(first,)) for first in range(4)]
+    threads = [threading.Thread(target=work, args=(first,), daemon=True) for first in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -487,6 +497,16 @@ def test_threads_may_share_one(store):
     assert (counters.loads, counters.saves, counters.calls_failed) == (48, 48, 0)
     assert counters.chunks_restored + counters.chunks_missed == 48 * 3
     assert store.report().keys == 18
+
+
+def test_a_call_that_does_not_get_its_turn_restores_nothing(store):
+    prompts, ids, expected = saved_prompt(store)
+    prompts._timeout = 0.05
+    with prompts._turn:  # As another thread's call has it that waits for a disk.
+        restored = prompts.load(ids)
+    assert restored.tokens == 0
+    assert prompts.counters().last_error == "a load did not get its turn within 0.05 s"
+    assert torch.equal(generate(prompts._model, ids, restored.cache), expected)
 
 
 def test_graphs_and_inference_mode_do_not_matter(store):
