@@ -137,7 +137,9 @@ def test_a_prompt_that_branches_off_is_restored_up_to_the_branch(store):
     expected = generate(prompts._model, other)
     assert torch.equal(generate(prompts._model, other, found.cache), expected)
     other[0, 0] = (other[0, 0] + 1) % 199
-    assert prompts.load(other).tokens == 0, "equal chunks behind another first token"
+    assert prompts.load(other).tokens == 0
+    prompts.save(other[:, :CHUNK], prefilled(prompts._model, other[:, :CHUNK]))
+    assert prompts.load(other).tokens == CHUNK, "equal chunks behind another first token are others"
 
 
 def test_a_prompt_shorter_than_a_chunk_keeps_nothing(store):
@@ -455,6 +457,20 @@ def test_rows_of_a_batch_are_restored_as_far_as_all_of_them_are_there(store):
     restored = prompts.load(ids, ones)
     assert restored.tokens == CHUNK
     assert torch.equal(generate(chosen, ids, restored.cache), expected)
+    assert prompts.counters().calls_failed == 0
+
+
+def test_a_chunk_that_one_row_cannot_load_ends_the_prefix_of_all():
+    # The fifth chunk that is loaded is the second one of the second row.
+    with larder.open("fault:?inner=memory:&error_rate=100%25&pattern=get:5") as store:
+        prompts = prompts_of(store)
+        ids = prompt(100, rows=3)
+        ones = torch.ones_like(ids)
+        prompts.save(ids, prefilled(prompts._model, ids), ones)
+        restored = prompts.load(ids, ones)
+        assert restored.tokens == CHUNK
+        expected = generate(prompts._model, ids)
+        assert torch.equal(generate(prompts._model, ids, restored.cache), expected)
 
 
 def test_beams_start_from_a_repeated_cache(store):
