@@ -1,4 +1,4 @@
-"""What the tests of `larder.hf` share: a store, a model's prompts in it, and ways to damage them."""
+"""What the tests of `larder.hf` share: a store, a model's prompts in it, a way to damage them."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What goes wrong with a store, its values or its answers costs `larder.hf` time and nothing else."""
+"""A store that fails, changes values or does not answer costs `larder.hf` time and nothing else."""
 
 import threading
 
