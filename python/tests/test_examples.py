@@ -16,7 +16,9 @@ SAYS = {
     "asyncio_store.py": r"turn 3: [1-9]\d* of 96 chunks came from the store\n",
 }
 # Those that need more than this environment has, and who runs them.
-ELSEWHERE = {}
+ELSEWHERE = {
+    "transformers_prompt_cache.py": "tests/interop/test_hf.py",
+}
 
 
 def test_no_example_is_forgotten():
