@@ -27,7 +27,7 @@ struct RespOptions {
 
   std::uint32_t connections = 8;  ///< For values; one more is for small operations.
   /// Value bytes that a connection may have in flight; one value always may.
-  std::uint64_t pipeline_bytes = std::uint64_t{64} << 10;
+  std::uint64_t pipeline_bytes = std::uint64_t{256} << 10;
   std::uint64_t connect_timeout_ns = 2'000'000'000;
   std::uint64_t timeout_ns = 5'000'000'000;  ///< Without a byte either way.
   std::uint64_t info_interval_ns = 5'000'000'000;

@@ -69,7 +69,7 @@ constexpr std::array kParameters{
               .help = "LMCache's name for connections."},
     Parameter{.name = "pipeline",
               .kind = ParameterKind::kBytes,
-              .default_text = "64KiB",
+              .default_text = "256KiB",
               .minimum = "1",
               .maximum = "1GiB",
               .help = "Value bytes that one connection has on the way at once; a value that is "
