@@ -26,15 +26,6 @@ bool is_true(const Batch& batch, const Item& item) noexcept {
   return item.outcome == (batch.op == Op::kDelete ? Outcome::kDone : Outcome::kHit);
 }
 
-/// The first failure with its remedy in the error's words, and how many there are.
-std::string first_failure(const Batch& batch, std::size_t failed) {
-  const auto at = std::ranges::find(batch.items, Outcome::kFailed, &Item::outcome);
-  std::string text =
-      describe_failure(batch, static_cast<std::size_t>(std::distance(batch.items.begin(), at)));
-  if (failed > 1) text += " (and " + std::to_string(failed - 1) + " more keys)";
-  return text;
-}
-
 nb::object completion_of(const PythonOperation& operation) {
   const Batch& batch = operation.batch;
   const bool is_store = batch.op == Op::kSet;
@@ -54,6 +45,14 @@ nb::object completion_of(const PythonOperation& operation) {
 }
 
 }  // namespace
+
+std::string first_failure(const Batch& batch, std::size_t failed) {
+  const auto at = std::ranges::find(batch.items, Outcome::kFailed, &Item::outcome);
+  std::string text =
+      describe_failure(batch, static_cast<std::size_t>(std::distance(batch.items.begin(), at)));
+  if (failed > 1) text += " (and " + std::to_string(failed - 1) + " more keys)";
+  return text;
+}
 
 Completions::Completions(const std::string& spec, double load_timeout_s, double store_timeout_s,
                          double lookup_timeout_s)

@@ -4,6 +4,9 @@
 
 namespace larder::python {
 
+/// What became of one key, in drain_outcomes(). Python's copy is in larder/lmcache/l2_mirror.py.
+enum class KeyOutcome : char { kFailed = 0, kDone = 1, kMiss = 2, kExisted = 3 };
+
 /// Calls that return at once and are answered through an event fd: LMCache's contract for native
 /// connectors. Python sees larder._larder.Completions.
 ///
@@ -22,6 +25,19 @@ class Completions : public EventClient {
   /// [(future id, ok, error, results or None), ...]; [] after close().
   nanobind::object drain_completions();
 
+  // What LMCache's contract has no place for (tracking.cc).
+
+  std::uint64_t submit_batch_touch(nanobind::handle keys);
+  /// drain_completions() with what became of each key: [(future id, codes, first failure), ...];
+  /// one KeyOutcome a key in the bytes `codes`.
+  nanobind::object drain_outcomes();
+  /// ([(was stored, key, bytes), ...], next position, lost); None where no events are kept.
+  nanobind::object events(std::uint64_t position, std::size_t events_max) const;
+  /// As Client::scan().
+  nanobind::object scan(std::uint64_t first_word, std::uint64_t second_word, std::size_t keys_max) {
+    return page_of(*handle_, first_word, second_word, keys_max);
+  }
+
  private:
   std::uint64_t submit(std::unique_ptr<PythonOperation> operation, Op op, double timeout_s);
   std::unique_ptr<PythonOperation> new_operation(nanobind::handle keys) const;
@@ -31,5 +47,8 @@ class Completions : public EventClient {
   const double lookup_timeout_s_;
   std::uint64_t last_future_id_ = 0;  ///< The GIL guards it.
 };
+
+/// The first failure with its remedy in the error's words, and how many there are.
+std::string first_failure(const Batch& batch, std::size_t failed);
 
 }  // namespace larder::python

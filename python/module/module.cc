@@ -75,6 +75,11 @@ NB_MODULE(_larder, module) {
       .def("submit_batch_exists", &Completions::submit_batch_exists, nb::arg("keys"))
       .def("submit_batch_delete", &Completions::submit_batch_delete, nb::arg("keys"))
       .def("drain_completions", &Completions::drain_completions)
+      .def("submit_batch_touch", &Completions::submit_batch_touch, nb::arg("keys"))
+      .def("drain_outcomes", &Completions::drain_outcomes)
+      .def("events", &Completions::events, nb::arg("position"), nb::arg("events_max"))
+      .def("scan", &Completions::scan, nb::arg("first_word"), nb::arg("second_word"),
+           nb::arg("keys_max"))
       .def("report", &Completions::report)
       .def("close", &Completions::close, nb::arg("grace") = 10.0, nb::arg("timeout") = 30.0)
       .def_prop_ro("closed", &Completions::is_closed);

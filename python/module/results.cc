@@ -108,7 +108,9 @@ nb::object page_of(const Handle& handle, std::uint64_t first_word, std::uint64_t
     page = session->connector().scan({{first_word, second_word}}, keys_max);
   }
   if (!page) {
-    PyErr_SetString(exceptions.error, page.error().to_string().c_str());
+    const bool is_cursor_bad = page.error().code() == ErrorCode::kInvalidArgument;
+    PyErr_SetString(is_cursor_bad ? PyExc_ValueError : exceptions.error,
+                    page.error().to_string().c_str());
     throw nb::python_error();
   }
   const nb::object entries = list_of(page->entries.size(), [&](std::size_t i) {

@@ -1,0 +1,339 @@
+"""larder as an L2 adapter of LMCache's own interface, for its adapter type `plugin` (0.5.6)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from lmcache.lmcache_native import Bitmap
+from lmcache.logging import init_logger
+from lmcache.v1.distributed.api import KeyEntry, KeyListPage, ObjectKey
+from lmcache.v1.distributed.eviction import L2EvictionPolicy
+from lmcache.v1.distributed.internal_api import L2StoreResult
+from lmcache.v1.distributed.l2_adapters.base import L2AdapterInterface
+
+from larder.lmcache.connector import Connector
+from larder.lmcache.l2_accounting import Change
+from larder.lmcache.l2_config import EVICTION_REFUSED, L2AdapterConfig
+from larder.lmcache.l2_errors import ErrorCounts
+from larder.lmcache.l2_keys import parse_key, wire_key
+from larder.lmcache.l2_listing import list_page
+from larder.lmcache.l2_locks import LockTable
+from larder.lmcache.l2_mirror import DONE, EXISTED, FAILED, Mirror
+from larder.lmcache.l2_tasks import Kind, Task, TaskRunner
+
+_DELETE_SECONDS = 30.0
+_SEED_KEYS = 4096
+_HIT = bytes([DONE])
+
+
+class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
+    """LMCache's L2 over any larder connector, with what `native_plugin` cannot have: locks that
+    `delete` respects, usage that knows of larder's own evictions and of what was stored before a
+    restart, listing, and a say in who evicts.
+
+    `adapter_params` are those of `Connector`, and `evict` and `lmcache_capacity_gb`
+    (`L2AdapterConfig.help`). Values are read from and written to LMCache's memory as they are, at
+    their logical size: the padding behind them is never stored.
+
+    No method but the constructor, `register_listener` and `list_l2_keys` raises: a task that could
+    not be done ends as failed, is counted in `report_status()["errors"]` and logged once a kind.
+
+    Locks: a lookup locks its keys from its submission on, and keeps the locks of those that it
+    found until `submit_unlock`. `delete` leaves locked keys where they are, as LMCache's raw_block
+    does; whoever wants them gone asks again. larder's own eviction knows no locks: a key that goes
+    between lookup and load is a miss.
+
+    Threads: any. A thread of its own completes the tasks, one reads what the store holds (at the
+    beginning, and after lost events).
+    """
+
+    def __init__(
+        self,
+        config: L2AdapterConfig | dict[str, Any],
+        l1_memory_desc: Any = None,
+        **_: Any,
+    ) -> None:
+        """`l1_memory_desc` is used to say whether values go without a copy; nothing is registered.
+
+        Raises `larder.OpenError`, `TypeError` and `ValueError` for what is wrong with the
+        configuration or the store.
+        """
+        if not isinstance(config, L2AdapterConfig):
+            config = L2AdapterConfig.from_dict(config)
+        self._config = config
+        self._errors = ErrorCounts(init_logger(__name__))
+        self._connector = Connector(**config.connector_parameters)
+        try:
+            super().__init__(max_capacity_bytes=self._capacity_bytes())
+            self._alignment = _alignment_of(self._connector, l1_memory_desc)
+            self._lock = threading.Lock()
+            self._locks = LockTable()
+            self._skipped_deletes = 0
+            self._mirror = Mirror(
+                self._connector, self._on_change, lambda kind, error: self._errors.note(kind, error)
+            )
+            self._tasks = TaskRunner(self._connector, self._mirror, self._errors, self._on_finished)
+        except BaseException:
+            self._connector.close(0, 10)
+            raise
+        self._mirror.start()
+        self._tasks.start()
+
+    def _capacity_bytes(self) -> int:
+        capacity = int(self._connector.report()["capacity_bytes"])
+        if self._config.lmcache_capacity_gb:
+            return int(self._config.lmcache_capacity_gb * 2**30)
+        if self._config.evict == "lmcache" and capacity == 0:
+            raise ValueError(
+                "evict: 'lmcache' needs a capacity to evict at, and the store has none; give "
+                "capacity, or lmcache_capacity_gb"
+            )
+        return capacity
+
+    # --- Event descriptors ----------------------------------------------------------------------
+
+    def get_store_event_fd(self) -> int:
+        return self._tasks.event_fd(Kind.STORE)
+
+    def get_lookup_and_lock_event_fd(self) -> int:
+        return self._tasks.event_fd(Kind.LOOKUP)
+
+    def get_load_event_fd(self) -> int:
+        return self._tasks.event_fd(Kind.LOAD)
+
+    # --- Tasks ----------------------------------------------------------------------------------
+
+    def submit_store_task(self, keys: list[ObjectKey], objects: list[Any]) -> int:
+        return self._tasks.submit(Task(Kind.STORE, _names(keys), list(keys), list(objects)))
+
+    def pop_completed_store_tasks(self) -> dict[int, L2StoreResult]:
+        """Successful is a task all of whose keys are there now; its bytes are those written, not
+        those of keys that were there already."""
+        return self._tasks.pop_all(Kind.STORE)
+
+    def submit_lookup_and_lock_task(
+        self, keys: list[ObjectKey], group_layout_descs: Any = None
+    ) -> int:
+        """The layouts are not needed; LMCache before 0.5 does not pass them."""
+        names = _names(keys)
+        with self._lock:
+            self._locks.acquire(names)
+        return self._tasks.submit(Task(Kind.LOOKUP, names, list(keys)))
+
+    def query_lookup_and_lock_result(self, task_id: int) -> Bitmap | None:
+        return self._tasks.pop(Kind.LOOKUP, task_id)
+
+    def submit_unlock(self, keys: list[ObjectKey]) -> None:
+        names = _names(keys)
+        with self._lock:
+            self._locks.release(names)
+
+    def submit_load_task(self, keys: list[ObjectKey], objects: list[Any]) -> int:
+        return self._tasks.submit(Task(Kind.LOAD, _names(keys), list(keys), list(objects)))
+
+    def query_load_result(self, task_id: int) -> Bitmap | None:
+        return self._tasks.pop(Kind.LOAD, task_id)
+
+    def touch_keys(self, keys: list[ObjectKey]) -> None:
+        """Marks keys as used, for larder's eviction and for listeners. Does not wait."""
+        self._tasks.submit(Task(Kind.TOUCH, _names(keys), list(keys)))
+
+    def delete(self, keys: list[ObjectKey]) -> None:
+        """Deletes what is not locked; waits for it, for 30 s at most. Usage and listeners know by
+        the time of return."""
+        names = _names(keys)
+        with self._lock:
+            chosen = [i for i, name in enumerate(names) if name not in self._locks]
+            self._skipped_deletes += len(names) - len(chosen)
+        if not chosen:
+            return
+        task = Task(Kind.DELETE, [names[i] for i in chosen], [keys[i] for i in chosen])
+        self._tasks.submit(task)
+        if not task.is_finished.wait(_DELETE_SECONDS):
+            self._errors.note("delete", f"{len(chosen)} keys took more than {_DELETE_SECONDS:g} s")
+
+    def _on_finished(self, task: Task, codes: bytes) -> Any:
+        """What the controllers get for a task, after the mirror has heard of it."""
+        if task.kind is Kind.STORE:
+            self._accessed(task, codes, EXISTED)
+            written = sum(size for size, code in zip(task.sizes, codes) if code == DONE)
+            return L2StoreResult(FAILED not in codes, written)
+        if task.kind is Kind.LOOKUP:
+            with self._lock:
+                self._locks.release(
+                    name for name, code in zip(task.names, codes) if code != DONE
+                )
+        elif task.kind is not Kind.DELETE:
+            self._accessed(task, codes, DONE)
+        return _bitmap_of(codes)
+
+    # --- Listeners and usage --------------------------------------------------------------------
+
+    @property
+    def supports_global_eviction(self) -> bool:
+        # With larder evicting, True makes LMCache hand over the policy of an eviction block, which
+        # register_listener() then refuses by name; False would make it ignore the block.
+        return self._config.evict == "larder" or bool(super().supports_global_eviction)
+
+    def register_listener(self, listener: Any) -> None:
+        """The listener first hears of everything that is there. What it raises is counted.
+
+        Raises `ValueError` for LMCache's eviction policy, unless `evict` is `lmcache`.
+        """
+        if self._config.evict == "larder" and isinstance(listener, L2EvictionPolicy):
+            raise ValueError(EVICTION_REFUSED)
+        guarded = _GuardedListener(listener, self._errors)
+        with self._mirror.lock:
+            super().register_listener(guarded)
+            there = self._mirror.accounts.items()
+            for i in range(0, len(there), _SEED_KEYS):
+                page = there[i : i + _SEED_KEYS]
+                guarded.on_l2_keys_stored(
+                    [_object_key(name) for name, _ in page], [size for _, size in page]
+                )
+
+    def _on_change(self, change: Change) -> None:
+        keys = [_object_key(name) for name in change.keys]
+        try:
+            if change.is_stored:
+                self._notify_keys_stored(keys, change.sizes)
+            else:
+                self._notify_keys_deleted(keys, change.sizes)
+        except Exception as error:
+            self._errors.note("notify", error)
+
+    def _accessed(self, task: Task, codes: bytes, wanted: int) -> None:
+        keys = [key for key, code in zip(task.keys, codes) if code == wanted]
+        if not keys:
+            return
+        try:
+            with self._mirror.lock:
+                self._notify_keys_accessed(keys)
+        except Exception as error:
+            self._errors.note("notify", error)
+
+    # --- Listing and status ---------------------------------------------------------------------
+
+    def list_l2_keys(
+        self, model_name: str | None = None, page_size: int = 500, cursor: str | None = None
+    ) -> KeyListPage:
+        """LMCache's keys in the store, oldest first where it has an order. A key that is there all
+        the time is listed at least once; pages may be short before the last.
+
+        Raises `ValueError` for a bad `page_size` or `cursor`, `larder.Error` when the store cannot
+        be read.
+        """
+        entries, token = list_page(self._connector, model_name, page_size, cursor)
+        return KeyListPage(
+            entries=tuple(
+                KeyEntry(key=ObjectKey(*fields).to_encoded_object_key(), size_bytes=size)
+                for fields, size in entries
+            ),
+            next_page_token=token,
+        )
+
+    def report_status(self) -> dict[str, Any]:
+        """Healthy unless the store is down or closed; degraded shows in `health` and `reasons`."""
+        try:
+            report = self._connector.report()
+        except Exception as error:
+            report = {"health": "down", "reasons": [str(error)]}
+        mirror = self._mirror
+        usage = self.get_usage()
+        with mirror.lock:
+            accounting = {
+                "is_complete": mirror.is_complete,
+                "scanned_keys": mirror.scanned_keys,
+                "scans": mirror.scans,
+                "follows_events": mirror.has_events,
+                "events_lost": mirror.events_lost,
+                "keys": len(mirror.accounts),
+                "foreign_keys": mirror.accounts.foreign_keys,
+                "foreign_bytes": mirror.accounts.foreign_bytes,
+            }
+        with self._lock:
+            locks = {"locked_keys": len(self._locks), "skipped_deletes": self._skipped_deletes}
+        return {
+            "is_healthy": self._tasks.is_running and report["health"] != "down",
+            "type": type(self).__name__,
+            "connector": report.get("type", ""),
+            "where": report.get("where", ""),
+            "health": report["health"],
+            "reasons": list(report["reasons"]),
+            "evict": self._config.evict,
+            "current_size_bytes": usage.total_bytes_used,
+            "max_capacity_bytes": usage.total_capacity_bytes,
+            "store_bytes_used": report.get("bytes_used", 0),
+            "store_capacity_bytes": report.get("capacity_bytes", 0),
+            "accounting": accounting,
+            "in_flight": self._tasks.in_flight(),
+            **locks,
+            **self._alignment,
+            "errors": self._errors.counts(),
+        }
+
+    # --- The end --------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Lets what is under way end (10 s, then it is cancelled); tasks that did not are failed.
+        Buffers are let go of when the kernel has. Idempotent."""
+        self._tasks.close()
+
+
+class _GuardedListener:
+    """One listener's exception must not keep the others from hearing."""
+
+    def __init__(self, listener: Any, errors: ErrorCounts) -> None:
+        self._listener = listener
+        self._errors = errors
+
+    def on_l2_keys_stored(self, keys: list[ObjectKey], sizes: list[int]) -> None:
+        try:
+            self._listener.on_l2_keys_stored(keys, sizes)
+        except Exception as error:
+            self._errors.note("listener", error)
+
+    def on_l2_keys_accessed(self, keys: list[ObjectKey]) -> None:
+        try:
+            self._listener.on_l2_keys_accessed(keys)
+        except Exception as error:
+            self._errors.note("listener", error)
+
+    def on_l2_keys_deleted(self, keys: list[ObjectKey]) -> None:
+        try:
+            self._listener.on_l2_keys_deleted(keys)
+        except Exception as error:
+            self._errors.note("listener", error)
+
+
+def _names(keys: Sequence[ObjectKey]) -> list[str]:
+    return [wire_key(key) for key in keys]
+
+
+def _object_key(name: bytes) -> ObjectKey:
+    fields = parse_key(name)
+    assert fields is not None, "the accounts hold LMCache's keys only"
+    return ObjectKey(*fields)
+
+
+def _bitmap_of(codes: bytes) -> Bitmap:
+    count = len(codes)
+    leading = count - len(codes.lstrip(_HIT))
+    bitmap = Bitmap(count, leading)
+    at = codes.find(_HIT, leading)
+    while at >= 0:
+        bitmap.set(at)
+        at = codes.find(_HIT, at + 1)
+    return bitmap
+
+
+def _alignment_of(connector: Connector, l1_memory_desc: Any) -> dict[str, int | bool | None]:
+    wanted = int(connector.report()["properties"].get("buffer_alignment", 1))
+    given = getattr(l1_memory_desc, "align_bytes", None)
+    return {
+        "buffer_alignment": wanted,
+        "l1_align_bytes": given,
+        "is_l1_aligned": None if given is None else given % wanted == 0,
+    }

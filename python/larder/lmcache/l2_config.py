@@ -1,0 +1,81 @@
+"""The configuration of `L2Adapter`: what stands in `adapter_params`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from lmcache.v1.distributed.l2_adapters.config import L2AdapterConfigBase
+
+EVICTION_REFUSED = (
+    "eviction: larder evicts by itself, down to the byte of its capacity, and LMCache's policy would "
+    'throw away what larder would keep. Remove the "eviction" block; or, to let LMCache choose what '
+    'goes, add "evict": "lmcache" to adapter_params'
+)
+
+# For a log that was not told: what its readers may lag behind, some 10 MB.
+_EVENTS = 65536
+
+
+class L2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]
+    """`connector_parameters` are those of `larder.lmcache.Connector`."""
+
+    def __init__(
+        self,
+        connector_parameters: dict[str, Any],
+        evict: str = "larder",
+        lmcache_capacity_gb: float = 0,
+    ) -> None:
+        self.connector_parameters = _with_events(connector_parameters)
+        self.evict = evict
+        self.lmcache_capacity_gb = lmcache_capacity_gb
+
+    @classmethod
+    def from_dict(cls, d: dict[str, Any]) -> L2AdapterConfig:
+        parameters = dict(d)
+        evict = parameters.pop("evict", "larder")
+        if evict not in ("larder", "lmcache"):
+            raise ValueError(f"evict: {evict!r}, wanted 'larder' or 'lmcache'")
+        capacity_gb = parameters.pop("lmcache_capacity_gb", 0)
+        if (
+            isinstance(capacity_gb, bool)
+            or not isinstance(capacity_gb, (int, float))
+            or not 0 <= capacity_gb < 1e9
+        ):
+            raise ValueError(f"lmcache_capacity_gb: {capacity_gb!r}, wanted GiB, 0 or more")
+        if capacity_gb and evict != "lmcache":
+            raise ValueError(
+                "lmcache_capacity_gb: only LMCache's eviction asks for it; add \"evict\": \"lmcache\", "
+                "or give larder's capacity in url or capacity"
+            )
+        if "eviction" in parameters:
+            if evict != "lmcache":
+                raise ValueError(EVICTION_REFUSED)
+            raise ValueError(
+                'eviction: LMCache reads it beside "adapter_params", not in it; move the block there'
+            )
+        return cls(parameters, evict, float(capacity_gb))
+
+    @classmethod
+    def help(cls) -> str:
+        return (
+            "larder's L2 adapter:\n"
+            "- url (str): where and how large, e.g. log:/data/kv?capacity=500GiB; or type and the "
+            "parameters of that connector\n"
+            "- load_timeout, store_timeout, lookup_timeout (seconds; 30, 60, 10)\n"
+            "- evict (str): 'larder' (default), or 'lmcache' to let LMCache's eviction block choose "
+            "what goes\n"
+            "- lmcache_capacity_gb (float): with evict 'lmcache', the capacity that LMCache's "
+            "watermark is a part of (default: the store's)\n"
+            "docs/lmcache.md tells more."
+        )
+
+
+def _with_events(parameters: dict[str, Any]) -> dict[str, Any]:
+    """A log keeps its events only when it is told to, and the adapter lives by them."""
+    url = parameters.get("url")
+    if isinstance(url, str) and url.startswith("log:") and not re.search(r"[?&]events=", url):
+        return {**parameters, "url": f"{url}{'&' if '?' in url else '?'}events={_EVENTS}"}
+    if parameters.get("type") == "log":
+        return {"events": _EVENTS, **parameters}
+    return parameters

@@ -1,0 +1,213 @@
+"""Keeps `Accounts` true to what a connector really holds, its own evictions included."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from larder.lmcache.l2_accounting import Accounts, Change
+
+# What became of a key, as drain_outcomes() says it.
+FAILED, DONE, MISS, EXISTED = range(4)
+
+_EVENTS_PAGE = 4096
+_SCAN_PAGE_KEYS = 4096
+_RETRY_SECONDS_MAX = 60.0
+
+
+class Source(Protocol):
+    """The part of a connector that is read here."""
+
+    def events(
+        self, position: int, events_max: int
+    ) -> tuple[list[tuple[bool, bytes, int]], int, int] | None: ...
+    def scan(
+        self, first_word: int, second_word: int, keys_max: int
+    ) -> tuple[list[tuple[bytes, int]], tuple[int, int], bool]: ...
+
+
+def pages_of(
+    source: Source, page_keys: int = _SCAN_PAGE_KEYS
+) -> Iterator[list[tuple[bytes, int]]]:
+    """Every key of a store with its size, page by page."""
+    cursor, is_done = (0, 0), False
+    while not is_done:
+        page, cursor, is_done = source.scan(*cursor, page_keys)
+        yield page
+
+
+class Mirror:
+    """Accounts of a connector's content, from its events and from scans in a thread of its own.
+
+    A connector that keeps events is followed by them; when it has lost some for this reader, a
+    scan finds out what they were. One without events is followed by the outcomes of this process's
+    own operations (`note`), and scanned again when its owner says so (`request_scan`).
+
+    `on_change` hears every change once, in order, under `lock`; `on_error` what went wrong. Both
+    are called by whichever thread found out, and must not raise.
+
+    Threads: any. `lock` is held while changes are told, so that whoever holds it sees accounts and
+    listeners agree.
+    Invariant: what `on_change` has heard, added up, is what `accounts` says.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        on_change: Callable[[Change], None],
+        on_error: Callable[[str, BaseException], None],
+        *,
+        retry_seconds: float = 1.0,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.accounts = Accounts()
+        self.events_lost = 0
+        self.scans = 0
+        self.scanned_keys = 0
+        self._source = source
+        self._on_change = on_change
+        self._on_error = on_error
+        self._retry_seconds = retry_seconds
+        self._position = 0
+        self._evictions_seen = 0
+        self._next_scan_at = 0.0
+        self.has_events = source.events(0, 0) is not None
+        self._is_scan_wanted = True
+        self._is_scanning = False
+        self._wake = threading.Condition(self.lock)
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._run, daemon=True, name="larder-l2-scan")
+
+    def start(self) -> None:
+        """Begins the first scan, which accounts for what the store held before."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No change is told any more after this."""
+        with self.lock:
+            self._is_stopped = True
+            self._wake.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a scan has ended and nothing that calls for another one was found since."""
+        with self.lock:
+            return not self._is_scan_wanted and not self._is_scanning
+
+    def wait_until_complete(self, timeout: float) -> bool:
+        with self.lock:
+            return self._wake.wait_for(lambda: self.is_complete or self._is_stopped, timeout)
+
+    def request_scan(self) -> None:
+        with self.lock:
+            self._is_scan_wanted = True
+            self._wake.notify_all()
+
+    # --- What happens ---------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Takes in what the connector says has happened until now."""
+        if not self.has_events:
+            return
+        with self.lock:
+            while not self._is_stopped:
+                page = self._source.events(self._position, _EVENTS_PAGE)
+                if page is None:
+                    return
+                events, self._position, lost = page
+                if lost:
+                    # A scan that is under way counts on hearing everything: it begins anew.
+                    self.events_lost += lost
+                    self.request_scan()
+                if not events:
+                    return
+                self._tell(self.accounts.apply(events))
+
+    def note(
+        self, was_stored: bool, keys: Sequence[str], sizes: Sequence[int], codes: bytes
+    ) -> None:
+        """The outcomes of this process's own stores (True), or of what ought to have removed or
+        found the keys (False): for a connector without events, which else nobody hears of."""
+        if self.has_events:
+            return
+        if was_stored:
+            happened = [
+                (True, key.encode(), size)
+                for key, size, code in zip(keys, sizes, codes)
+                if code in (DONE, EXISTED)
+            ]
+        else:
+            happened = [(False, key.encode(), 0) for key in keys]
+        with self.lock:
+            if not self._is_stopped:
+                self._tell(self.accounts.apply(happened))
+
+    def note_evictions(self, evicted_total: int) -> None:
+        """The connector's own count. Without events a scan has to find out what went; scans take
+        at most a tenth of the time."""
+        with self.lock:
+            if self.has_events or evicted_total == self._evictions_seen or self._is_scanning:
+                return
+            if time.monotonic() < self._next_scan_at:
+                return
+            self._evictions_seen = evicted_total
+            self.request_scan()
+
+    def _tell(self, changes: list[Change]) -> None:
+        for change in changes:
+            self._on_change(change)
+
+    # --- Scans ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        failures = 0
+        while True:
+            with self.lock:
+                pause = min(self._retry_seconds * 2**failures, _RETRY_SECONDS_MAX)
+                if failures:
+                    self._wake.wait_for(lambda: self._is_stopped, pause)
+                self._wake.wait_for(lambda: self._is_scan_wanted or self._is_stopped)
+                if self._is_stopped:
+                    return
+            try:
+                self._scan()
+                failures = 0
+            except Exception as error:
+                if self._is_stopped:
+                    return
+                failures += 1
+                self._on_error("scan", error)
+                with self.lock:
+                    self._is_scanning = False
+                    self._is_scan_wanted = True
+
+    def _scan(self) -> None:
+        began = time.monotonic()
+        with self.lock:
+            self._is_scanning = True
+            # What the events before this tell of has happened before the scan looks.
+            self.pump()
+            self._is_scan_wanted = False
+            self.accounts.begin_scan()
+            self.scanned_keys = 0
+        for page in pages_of(self._source):
+            with self.lock:
+                self.pump()
+                if self._is_stopped or self._is_scan_wanted:
+                    return
+                self._tell(self.accounts.scanned(page))
+                self.scanned_keys += len(page)
+        with self.lock:
+            self.pump()
+            if self._is_stopped or self._is_scan_wanted:
+                return
+            self._tell(self.accounts.end_scan())
+            self.scans += 1
+            self._is_scanning = False
+            ended = time.monotonic()
+            self._next_scan_at = ended + 9 * (ended - began)
+            self._wake.notify_all()
