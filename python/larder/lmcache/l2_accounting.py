@@ -71,18 +71,20 @@ class Accounts:
     def _store(self, key: bytes, size: int, changes: list[Change]) -> None:
         if self._gone is not None:
             self._gone.discard(key)
-        entry = self._entries.get(key) or self._foreign.get(key)
-        if entry is not None:
-            entry.scan = self._scan
-            if entry.size == size:
-                return
-            self._take_out(key, changes)  # Replaced by another size.
-        self._put_in(key, size, changes)
+        self._set(key, self._entries.get(key) or self._foreign.get(key), size, changes)
 
     def _remove(self, key: bytes, changes: list[Change]) -> None:
         if self._gone is not None:
             self._gone.add(key)
         self._take_out(key, changes)
+
+    def _set(self, key: bytes, entry: _Entry | None, size: int, changes: list[Change]) -> None:
+        if entry is not None and entry.size == size:
+            entry.scan = self._scan
+            return
+        if entry is not None:
+            self._take_out(key, changes)  # Replaced by another size.
+        self._put_in(key, size, changes)
 
     def _put_in(self, key: bytes, size: int, changes: list[Change]) -> None:
         entry = _Entry(size, self._scan)
@@ -121,13 +123,9 @@ class Accounts:
         changes: list[Change] = []
         for key, size in page:
             # What happened during the scan says more than the scan, which may have looked before.
-            if key in self._gone:
-                continue
             entry = self._entries.get(key) or self._foreign.get(key)
-            if entry is None:
-                self._put_in(key, size, changes)
-            else:
-                entry.scan = self._scan
+            if key not in self._gone and (entry is None or entry.scan < self._scan):
+                self._set(key, entry, size, changes)
         return changes
 
     def end_scan(self) -> list[Change]:
