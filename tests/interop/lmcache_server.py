@@ -39,11 +39,12 @@ def wait_for(condition, what, seconds=60):
     return result
 
 
-def l2_of(**parameters):
+def l2_of(form="native_plugin", **parameters):
+    """The JSON of larder as an L2, in one of its two forms."""
     return {
-        "type": "native_plugin",
+        "type": form,
         "module_path": "larder.lmcache",
-        "class_name": "Connector",
+        "class_name": {"native_plugin": "Connector", "plugin": "L2Adapter"}[form],
         "adapter_params": parameters,
     }
 

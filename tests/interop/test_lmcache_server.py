@@ -25,9 +25,11 @@ def log_path(tmp_path):
     return tmp_path / "server.log"
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_a_prompt_survives_a_restart_of_the_server(tmp_path, log_path, world_size):
-    l2 = l2_of(url=log_of(tmp_path / "kv"))
+@pytest.mark.parametrize(
+    ("form", "world_size"), [("native_plugin", 1), ("native_plugin", 2), ("plugin", 2)]
+)
+def test_a_prompt_survives_a_restart_of_the_server(tmp_path, log_path, form, world_size):
+    l2 = l2_of(form, url=log_of(tmp_path / "kv"))
     keys = CHUNKS * world_size
     with Server(l2, log_path) as server:
         engine = Engine(server, world_size)
@@ -66,8 +68,9 @@ def goes_on(server, engine, number):
     assert "Traceback" not in server.text(), server.text()
 
 
-def test_the_server_goes_on_with_limits_of_one_byte(tmp_path, log_path):
-    l2 = l2_of(url=log_of(tmp_path / "kv", in_flight=1, batches_max=1))
+@pytest.mark.parametrize("form", ["native_plugin", "plugin"])
+def test_the_server_goes_on_with_limits_of_one_byte(tmp_path, log_path, form):
+    l2 = l2_of(form, url=log_of(tmp_path / "kv", in_flight=1, batches_max=1))
     with Server(l2, log_path) as server:
         engine = Engine(server)
         for number in range(5):
@@ -114,8 +117,9 @@ def test_the_server_goes_on_when_the_disk_is_full(tmp_path, log_path):
         subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
-def test_the_server_goes_on_when_the_directory_disappears(tmp_path, log_path):
-    l2 = l2_of(url=log_of(tmp_path / "kv", capacity="64MiB", max_value="128KiB", segment="1MiB"))
+@pytest.mark.parametrize("form", ["native_plugin", "plugin"])
+def test_the_server_goes_on_when_the_directory_disappears(tmp_path, log_path, form):
+    l2 = l2_of(form, url=log_of(tmp_path / "kv", capacity="64MiB", max_value="128KiB", segment="1MiB"))
     with Server(l2, log_path) as server:
         engine = Engine(server)
         goes_on(server, engine, 0)

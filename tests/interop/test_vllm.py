@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
 from lmcache_server import Server, l2_of, wait_for
 
 HERE = pathlib.Path(__file__).parent
@@ -49,13 +50,14 @@ def flip_one_byte_of_a_value(directory):
         file.write(bytes([byte[0] ^ 0x10]))
 
 
-def test_a_prompt_is_served_from_larder_after_both_were_restarted(tmp_path):
+@pytest.mark.parametrize("form", ["native_plugin", "plugin"])
+def test_a_prompt_is_served_from_larder_after_both_were_restarted(tmp_path, form):
     model = tmp_path / "model"
     run("model", model)
     reference = serve(model)
     assert len(set(reference["tokens"])) > 4, "an output that wrong bytes would change"
 
-    l2 = l2_of(url=f"log:{tmp_path}/kv?capacity=1GiB&max_value=4MiB&min_free=0")
+    l2 = l2_of(form, url=f"log:{tmp_path}/kv?capacity=1GiB&max_value=4MiB&min_free=0")
     log = tmp_path / "server.log"
     with Server(l2, log, chunk_tokens=256) as server:
         first = serve(model, server)
