@@ -25,13 +25,19 @@ from lmcache.v1.distributed.l2_adapters.config import parse_args_to_l2_adapters_
 from lmcache.v1.distributed.storage_manager import StorageManager
 from lmcache_server import l2_of
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 
 
 def plugin(*, eviction=None, **parameters):
     """The JSON of an adapter of the form `plugin`."""
     l2 = l2_of("plugin", **parameters)
     return l2 if eviction is None else {**l2, "eviction": eviction}
+
+
+def log_of(directory, **parameters):
+    given = {"capacity": "256MiB", "max_value": "1MiB", "segment": "4MiB", "min_free": "0"}
+    given.update(parameters)
+    return f"log:{directory}/kv?" + "&".join(f"{name}={value}" for name, value in given.items())
 
 
 def parsed(*l2s):
@@ -141,6 +147,19 @@ class Listener:
         for key, size in self.sizes.items():
             total[key.cache_salt] = total.get(key.cache_salt, 0) + size
         return {salt: size for salt, size in total.items() if size}
+
+
+def is_settled(adapter, listener):
+    """The store lists what the listener has heard of, and the usage is the same."""
+    listed = {}
+    cursor = None
+    while True:
+        page = adapter.list_l2_keys(page_size=100, cursor=cursor)
+        assert len(page.entries) <= 100
+        listed.update((entry.key.to_object_key(), entry.size_bytes) for entry in page.entries)
+        cursor = page.next_page_token
+        if cursor is None:
+            return listed == listener.sizes and adapter.get_usage().total_bytes_used == sum(listed.values())
 
 
 class Manager:

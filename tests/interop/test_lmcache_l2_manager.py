@@ -8,18 +8,10 @@ import urllib.error
 import urllib.request
 
 import pytest
-from l2_adapter import MIB, Listener, Manager, key_of, plugin
+from l2_adapter import KIB, MIB, Listener, Manager, key_of, log_of, plugin
 from lmcache_server import CHUNK_BYTES, CHUNK_TOKENS, Engine, Server, wait_for
 
 from larder.lmcache.l2_keys import wire_key
-
-KIB = 1 << 10
-
-
-def log_of(directory, **parameters):
-    given = {"capacity": "512MiB", "max_value": "1MiB", "segment": "8MiB", "min_free": "0"}
-    given.update(parameters)
-    return f"log:{directory}/kv?" + "&".join(f"{name}={value}" for name, value in given.items())
 
 
 def used(adapter):

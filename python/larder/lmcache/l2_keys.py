@@ -7,6 +7,7 @@ LMCache is not imported.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple, Protocol
 
@@ -48,6 +49,7 @@ def wire_key(key: KeyLike) -> str:
     return f"{text}@{key.cache_salt}" if key.cache_salt else text
 
 
+@functools.lru_cache(maxsize=8192)
 def parse_key(name: bytes) -> KeyFields | None:
     """The fields of a stored name, or None for one that `wire_key` does not make."""
     try:

@@ -13,7 +13,8 @@ from larder.lmcache.l2_accounting import Accounts, Change
 FAILED, DONE, MISS, EXISTED = range(4)
 
 _EVENTS_PAGE = 4096
-_SCAN_PAGE_KEYS = 4096
+# Completions wait while a page is told to listeners.
+_SCAN_PAGE_KEYS = 256
 _RETRY_SECONDS_MAX = 60.0
 
 
@@ -77,12 +78,18 @@ class Mirror:
         self._is_scan_wanted = True
         self._is_scanning = False
         self._wake = threading.Condition(self.lock)
+        self._is_ending = False
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, daemon=True, name="larder-l2-scan")
 
     def start(self) -> None:
         """Begins the first scan, which accounts for what the store held before."""
         self._thread.start()
+
+    def expect_end(self) -> None:
+        """The connector is about to be closed: a scan that cannot go on is no error any more."""
+        with self.lock:
+            self._is_ending = True
 
     def stop(self) -> None:
         """No change is told any more after this."""
@@ -123,9 +130,9 @@ class Mirror:
                     # A scan that is under way counts on hearing everything: it begins anew.
                     self.events_lost += lost
                     self.request_scan()
-                if not events:
-                    return
                 self._tell(self.accounts.apply(events))
+                if len(events) < _EVENTS_PAGE:
+                    return
 
     def note(
         self, was_stored: bool, keys: Sequence[str], sizes: Sequence[int], codes: bytes
@@ -177,7 +184,7 @@ class Mirror:
                 self._scan()
                 failures = 0
             except Exception as error:
-                if self._is_stopped:
+                if self._is_ending or self._is_stopped:
                     return
                 failures += 1
                 self._on_error("scan", error)

@@ -124,6 +124,7 @@ class TaskRunner:
             if early is None:
                 self._running[future] = task
         if early is not None:
+            self._look_for_changes()
             self._complete(task, *early)
         return task.id
 
@@ -167,9 +168,10 @@ class TaskRunner:
                     self._early[future] = (codes, error)
                 else:
                     finished.append((task, codes, error))
+        # Whatever these tasks have changed, the connector has told before it gave them back.
+        self._look_for_changes()
         for task, codes, error in finished:
             self._complete(task, codes, error)
-        self._look_for_changes()
 
     def _look_for_changes(self) -> None:
         try:
@@ -178,7 +180,7 @@ class TaskRunner:
                 counters = self._connector.report()["counters"]
                 evicted = counters.get("evictions_total", counters.get("records_evicted_total", 0))
                 self._mirror.note_evictions(evicted)
-        except _larder.Error as error:
+        except Exception as error:
             if not self._is_closed:
                 self._errors.note("events", error)
 
@@ -200,9 +202,8 @@ class TaskRunner:
         task.is_finished.set()
 
     def _tell_mirror(self, task: Task, codes: bytes) -> None:
-        if task.kind is Kind.LOOKUP or not task.names:
+        if task.kind is Kind.LOOKUP:
             return
-        self._look_for_changes()
         if task.kind is Kind.STORE:
             self._mirror.note(True, task.names, task.sizes, codes)
         else:
@@ -217,6 +218,7 @@ class TaskRunner:
             if self._is_closed:
                 return
             self._is_closed = True
+            self._mirror.expect_end()
             try:
                 # Meanwhile the thread completes what ends.
                 self._connector.close()
