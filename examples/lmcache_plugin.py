@@ -4,8 +4,8 @@ which also lists what is stored over HTTP and knows after a restart what it has.
     python examples/lmcache_plugin.py [DIRECTORY]
 
 Needs LMCache 0.5.6, no GPU: it starts a server with lmcache_plugin.json (its capacity made small),
-plays a serving engine that stores a prompt's chunks, starts the server anew, loads them from the disk
-and lists them. In production an engine with LMCache's connector takes the place of `Engine`.
+plays a serving engine that stores a prompt's chunks, starts the server anew, loads them from the
+disk and lists them. In production an engine with LMCache's connector takes the place of `Engine`.
 """
 
 import pathlib

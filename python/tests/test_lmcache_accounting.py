@@ -30,7 +30,8 @@ FIELDS = st.builds(
 
 
 def name(i, salt=""):
-    return wire_key(KeyFields(i.to_bytes(16, "big"), "meta-llama/Llama-3.1-8B", 0x02000000, 0, salt))
+    model = "meta-llama/Llama-3.1-8B"
+    return wire_key(KeyFields(i.to_bytes(16, "big"), model, 0x02000000, 0, salt))
 
 
 # --- Names ---------------------------------------------------------------------------------------

@@ -159,7 +159,8 @@ def is_settled(adapter, listener):
         listed.update((entry.key.to_object_key(), entry.size_bytes) for entry in page.entries)
         cursor = page.next_page_token
         if cursor is None:
-            return listed == listener.sizes and adapter.get_usage().total_bytes_used == sum(listed.values())
+            used = adapter.get_usage().total_bytes_used
+            return listed == listener.sizes and used == sum(listed.values())
 
 
 class Manager:

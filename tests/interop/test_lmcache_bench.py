@@ -9,9 +9,10 @@ import pytest
 from lmcache_server import l2_of
 
 
+@pytest.mark.parametrize("form", ["native_plugin", "plugin"])
 @pytest.mark.parametrize("size_kib", [64, 1024])
-def test_lmcaches_own_bench_verifies_every_value(tmp_path, size_kib):
-    l2 = l2_of(url=f"log:{tmp_path}/kv?capacity=1GiB&max_value=4MiB&min_free=0")
+def test_lmcaches_own_bench_verifies_every_value(tmp_path, size_kib, form):
+    l2 = l2_of(form, url=f"log:{tmp_path}/kv?capacity=1GiB&max_value=4MiB&min_free=0")
     ended = subprocess.run(
         [os.path.join(os.path.dirname(sys.executable), "lmcache"), "bench", "l2"]
         + ["--l2-adapter", json.dumps(l2), "--num-keys", "32", "--in-flight", "4"]

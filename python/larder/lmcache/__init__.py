@@ -1,12 +1,14 @@
 """The doors for LMCache: larder as its L2, by one line of configuration and no change to LMCache.
 
-    --l2-adapter '{"type": "native_plugin", "module_path": "larder.lmcache", "class_name": "Connector",
+    --l2-adapter '{"type": "native_plugin",
+                   "module_path": "larder.lmcache", "class_name": "Connector",
                    "adapter_params": {"url": "log:/data/kv?capacity=500GiB"}}'
-    --l2-adapter '{"type": "plugin", "module_path": "larder.lmcache", "class_name": "L2Adapter",
+    --l2-adapter '{"type": "plugin",
+                   "module_path": "larder.lmcache", "class_name": "L2Adapter",
                    "adapter_params": {"url": "log:/data/kv?capacity=500GiB"}}'
 
-docs/lmcache.md tells which form to take, sizing, migration and what the metrics mean. LMCache itself
-is imported for `L2Adapter` and `L2AdapterConfig` only, when they are first asked for.
+docs/lmcache.md tells which form to take, sizing, migration and what the metrics mean. LMCache
+itself is imported for `L2Adapter` and `L2AdapterConfig` only, when they are first asked for.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from typing import Any
 from lmcache.v1.distributed.l2_adapters.config import L2AdapterConfigBase
 
 EVICTION_REFUSED = (
-    "eviction: larder evicts by itself, down to the byte of its capacity, and LMCache's policy would "
-    'throw away what larder would keep. Remove the "eviction" block; or, to let LMCache choose what '
-    'goes, add "evict": "lmcache" to adapter_params'
+    "eviction: larder evicts by itself, at its capacity, and LMCache's policy would throw away what "
+    'larder would keep. Remove the "eviction" block; or, to let LMCache choose what goes, add '
+    '"evict": "lmcache" to adapter_params'
 )
 
 # For a log that was not told: what its readers may lag behind, some 10 MB.
@@ -45,14 +45,14 @@ class L2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]
             raise ValueError(f"lmcache_capacity_gb: {capacity_gb!r}, wanted GiB, 0 or more")
         if capacity_gb and evict != "lmcache":
             raise ValueError(
-                "lmcache_capacity_gb: only LMCache's eviction asks for it; add \"evict\": \"lmcache\", "
+                'lmcache_capacity_gb: only LMCache\'s eviction asks for it; add "evict": "lmcache", '
                 "or give larder's capacity in url or capacity"
             )
         if "eviction" in parameters:
             if evict != "lmcache":
                 raise ValueError(EVICTION_REFUSED)
             raise ValueError(
-                'eviction: LMCache reads it beside "adapter_params", not in it; move the block there'
+                'eviction: LMCache reads it beside "adapter_params", not in it; move it there'
             )
         return cls(parameters, evict, float(capacity_gb))
 
@@ -63,8 +63,8 @@ class L2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]
             "- url (str): where and how large, e.g. log:/data/kv?capacity=500GiB; or type and the "
             "parameters of that connector\n"
             "- load_timeout, store_timeout, lookup_timeout (seconds; 30, 60, 10)\n"
-            "- evict (str): 'larder' (default), or 'lmcache' to let LMCache's eviction block choose "
-            "what goes\n"
+            "- evict (str): 'larder' (default), or 'lmcache' to let LMCache's eviction block "
+            "choose what goes\n"
             "- lmcache_capacity_gb (float): with evict 'lmcache', the capacity that LMCache's "
             "watermark is a part of (default: the store's)\n"
             "docs/lmcache.md tells more."

@@ -20,7 +20,7 @@ class ErrorCounts:
             is_first = self._counts[kind] == 1
         if is_first:
             self._logger.warning(
-                "larder: %s: %s. Later ones of this kind are only counted, in the adapter's status.",
+                "larder: %s: %s. Others of this kind are only counted, in the adapter's status.",
                 kind,
                 error,
                 exc_info=error if isinstance(error, BaseException) else None,
