@@ -8,8 +8,8 @@ from typing import Any
 from lmcache.v1.distributed.l2_adapters.config import L2AdapterConfigBase
 
 EVICTION_REFUSED = (
-    "eviction: larder evicts by itself, at its capacity, and LMCache's policy would throw away what "
-    'larder would keep. Remove the "eviction" block; or, to let LMCache choose what goes, add '
+    "eviction: larder evicts by itself, at its capacity, and LMCache's policy would throw away "
+    'what larder would keep. Remove the "eviction" block; or, to let LMCache choose what goes, add '
     '"evict": "lmcache" to adapter_params'
 )
 
@@ -45,7 +45,7 @@ class L2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]
             raise ValueError(f"lmcache_capacity_gb: {capacity_gb!r}, wanted GiB, 0 or more")
         if capacity_gb and evict != "lmcache":
             raise ValueError(
-                'lmcache_capacity_gb: only LMCache\'s eviction asks for it; add "evict": "lmcache", '
+                'lmcache_capacity_gb: only LMCache\'s eviction asks for it; add "evict": "lmcache" '
                 "or give larder's capacity in url or capacity"
             )
         if "eviction" in parameters:

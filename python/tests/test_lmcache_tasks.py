@@ -1,0 +1,137 @@
+"""The L2 adapter's tasks over connectors that do what real ones seldom do. Without LMCache."""
+
+import gc
+import logging
+import os
+import threading
+import weakref
+
+import larder
+from larder.lmcache.l2_errors import ErrorCounts
+from larder.lmcache.l2_mirror import DONE, FAILED, Mirror
+from larder.lmcache.l2_tasks import Kind, Task, TaskRunner
+
+
+class Connector:
+    """Finishes what the test says, when it says so."""
+
+    def __init__(self):
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.finished = []
+        self.drained = threading.Event()
+        self.futures = 0
+        self.on_submit = lambda future: None
+        self.close = lambda: None
+
+    def event_fd(self):
+        return self.fd
+
+    def submit_batch_exists(self, keys):
+        self.futures += 1
+        self.on_submit(self.futures)
+        return self.futures
+
+    def submit_batch_get(self, keys, views):
+        return self.submit_batch_exists(keys)
+
+    def finish(self, future, codes):
+        self.finished.append((future, codes, ""))
+        os.eventfd_write(self.fd, 1)
+
+    def drain_outcomes(self):
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            pass
+        taken, self.finished = self.finished, []
+        if taken:
+            self.drained.set()
+        return taken
+
+    def events(self, position, events_max):
+        return [], position, 0
+
+    def scan(self, first_word, second_word, keys_max):
+        return [], (0, 0), True
+
+
+class Memory:
+    def __init__(self):
+        self.byte_array = memoryview(bytearray(8))
+
+
+def runner_of(connector, on_finished=lambda task, codes: codes):
+    errors = ErrorCounts(logging.getLogger("test"))
+    mirror = Mirror(connector, lambda change: None, errors.note)
+    runner = TaskRunner(connector, mirror, errors, on_finished)
+    mirror.start()
+    runner.start()
+    return runner, errors
+
+
+def test_a_task_that_ends_before_its_submission_returns_is_completed_once():
+    connector = Connector()
+
+    def finish_now(future):
+        connector.finish(future, bytes([DONE]))
+        assert connector.drained.wait(30)
+
+    connector.on_submit = finish_now
+    runner, errors = runner_of(connector)
+    task = Task(Kind.LOOKUP, ["a"], ["a"])
+    runner.submit(task)
+    assert task.is_finished.wait(30)
+    assert runner.pop(Kind.LOOKUP, task.id) == bytes([DONE])
+    assert runner.pop(Kind.LOOKUP, task.id) is None
+    assert sum(runner.in_flight().values()) == 0
+    runner.close()
+    assert errors.counts() == {}
+
+
+def test_memory_that_the_kernel_still_has_is_kept_for_ever():
+    connector = Connector()
+
+    def stay_stuck():
+        raise larder.StuckError("a load of 1 key is still with the kernel")
+
+    connector.close = stay_stuck
+    runner, errors = runner_of(connector)
+    memory = Memory()
+    kept = weakref.ref(memory)
+    task = Task(Kind.LOAD, ["a"], ["a"], [memory])
+    runner.submit(task)
+    del memory
+    runner.close()
+    assert runner.pop(Kind.LOAD, task.id) == bytes([FAILED])
+    assert errors.counts() == {"close": 1, "load": 1}
+    del task, runner
+    gc.collect()
+    assert kept() is not None
+
+
+def test_a_result_that_cannot_be_made_is_a_failed_task():
+    connector = Connector()
+
+    def only_failures(task, codes):
+        if DONE in codes:
+            raise RuntimeError("a mistake")
+        return codes
+
+    runner, errors = runner_of(connector, only_failures)
+    connector.on_submit = lambda future: connector.finish(future, bytes([DONE, DONE]))
+    task = Task(Kind.LOOKUP, ["a", "b"], ["a", "b"])
+    runner.submit(task)
+    assert task.is_finished.wait(30)
+    assert runner.pop(Kind.LOOKUP, task.id) == bytes([FAILED, FAILED])
+    assert errors.counts() == {"completion": 1}
+    runner.close()
+
+
+def test_errors_are_logged_once_a_kind(caplog):
+    errors = ErrorCounts(logging.getLogger("larder.test"))
+    for i in range(5):
+        errors.note("load", f"number {i}")
+        errors.note("store", ValueError("bad"))
+    assert errors.counts() == {"load": 5, "store": 5}
+    assert len(caplog.records) == 2
+    assert "number 0" in caplog.text and "number 1" not in caplog.text
