@@ -85,7 +85,7 @@ class Driver:
     def _wait(self, fd, take):
         poller = select.poll()
         poller.register(fd, select.POLLIN)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while (result := take()) is None:
             assert time.monotonic() < deadline, "no result"
             if poller.poll(1000):

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from l2_adapter import Driver, Listener, adapter_of, is_settled, key_of, log_of, plugin, value_of
 
+# A machine that stands still for a while must not turn hits into misses.
+UNHURRIED = {"load_timeout": 3600, "store_timeout": 3600, "lookup_timeout": 3600}
+SECONDS = 120
 INDEX = st.integers(0, 8)
 INDICES = st.lists(INDEX, min_size=1, max_size=6, unique=True)
 
@@ -42,11 +45,11 @@ class AdapterAgainstModel(RuleBasedStateMachine):
         self.start()
 
     def start(self):
-        self.adapter = adapter_of(plugin(url=self.url))
+        self.adapter = adapter_of(plugin(url=self.url, **UNHURRIED))
         self.driver = Driver(self.adapter)
         self.listener = Listener()
         self.adapter.register_listener(self.listener)
-        assert self.adapter._mirror.wait_until_complete(30)
+        assert self.adapter._mirror.wait_until_complete(SECONDS)
 
     @staticmethod
     def key(i):
@@ -140,11 +143,11 @@ class AdapterAgainstModel(RuleBasedStateMachine):
 
     @rule()
     def settle(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + SECONDS
         while not is_settled(self.adapter, self.listener):
             assert time.monotonic() < deadline, self.adapter.report_status()
             self.adapter._tasks._look_for_changes()
-            self.adapter._mirror.wait_until_complete(30)
+            self.adapter._mirror.wait_until_complete(SECONDS)
 
     @invariant()
     def usage_is_what_listeners_heard(self):
