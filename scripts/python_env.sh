@@ -24,17 +24,18 @@ mkdir -p build/venv
 python=$environment/bin/python
 [[ -x $python ]] || "${LARDER_PYTHON:-python3}" -m venv "$environment"
 
-# Installs once per list of packages; the stamp is the list.
+# Installs once per list of packages; the stamp is the list, and that of a file of them its sum.
 install_once() { # name, pip arguments...
-  local stamp=$environment/$1.stamp
+  local stamp=$environment/$1.stamp wanted=${*:2}
   shift
-  [[ -f $stamp && $(<"$stamp") == "$*" ]] && return
+  if [[ $1 == -r ]]; then wanted+=" $(sha256sum <"$2")"; fi
+  [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
   echo "Installing into $environment: $*" >&2
   if ! "$python" -m pip install -q --disable-pip-version-check "$@" >"$log" 2>&1; then
     tail -n 20 "$log" >&2
     exit 1
   fi
-  echo "$*" >"$stamp"
+  echo "$wanted" >"$stamp"
 }
 
 install_once build 'scikit-build-core>=0.10' 'nanobind>=2.4' ninja

@@ -17,6 +17,9 @@ SAYS = {
 }
 # Those that need more than this environment has, and who runs them.
 ELSEWHERE = {
+    "lmcache_example.py": "what the next two share",
+    "lmcache_native_plugin.py": "tests/interop/test_lmcache_examples.py",
+    "lmcache_plugin.py": "tests/interop/test_lmcache_examples.py",
     "transformers_prompt_cache.py": "tests/interop/test_hf.py",
 }
 
