@@ -232,15 +232,16 @@ class Watched:
             poller.poll(1000)
 
     def store(self, keys, size):
+        evictions_seen = self.mirror.evictions_seen
         codes = self.run(self.connector.submit_batch_set(keys, [bytes(size)] * len(keys)))
         self.mirror.pump()
-        self.mirror.note(True, keys, [size] * len(keys), codes)
+        self.mirror.note_stored(keys, [size] * len(keys), codes, evictions_seen)
         return codes
 
     def delete(self, keys):
         codes = self.run(self.connector.submit_batch_delete(keys))
         self.mirror.pump()
-        self.mirror.note(False, keys, [], b"")
+        self.mirror.note_gone(keys)
         return codes
 
     def load(self, keys, size):
@@ -248,7 +249,7 @@ class Watched:
             self.connector.submit_batch_get(keys, [bytearray(size) for _ in keys])
         )
         self.mirror.pump()
-        self.mirror.note(False, [k for k, code in zip(keys, codes) if code == 2], [], b"")
+        self.mirror.note_gone([k for k, code in zip(keys, codes) if code == 2])
         return codes
 
     def settle(self):

@@ -4,10 +4,12 @@ import gc
 import logging
 import os
 import threading
+import time
 import weakref
 
 import larder
 from larder.lmcache.l2_errors import ErrorCounts
+from larder.lmcache.l2_keys import KeyFields, wire_key
 from larder.lmcache.l2_mirror import DONE, FAILED, Mirror
 from larder.lmcache.l2_tasks import Kind, Task, TaskRunner
 
@@ -34,6 +36,9 @@ class Connector:
     def submit_batch_get(self, keys, views):
         return self.submit_batch_exists(keys)
 
+    def submit_batch_set(self, keys, views):
+        return self.submit_batch_exists(keys)
+
     def finish(self, future, codes):
         self.finished.append((future, codes, ""))
         os.eventfd_write(self.fd, 1)
@@ -53,6 +58,24 @@ class Connector:
 
     def scan(self, first_word, second_word, keys_max):
         return [], (0, 0), True
+
+
+class EvictingConnector(Connector):
+    """Keeps no events and, until the test says otherwise, no keys: what was stored was evicted."""
+
+    def __init__(self):
+        super().__init__()
+        self.evictions = 0
+        self.there = []
+
+    def events(self, position, events_max):
+        return None
+
+    def scan(self, first_word, second_word, keys_max):
+        return list(self.there), (0, 0), True
+
+    def report(self):
+        return {"counters": {"evictions_total": self.evictions}}
 
 
 class Memory:
@@ -125,6 +148,43 @@ def test_a_result_that_cannot_be_made_is_a_failed_task():
     assert runner.pop(Kind.LOOKUP, task.id) == bytes([FAILED, FAILED])
     assert errors.counts() == {"completion": 1}
     runner.close()
+
+
+def wait_until(is_so):
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_key_that_was_evicted_before_its_store_was_told_of_goes_from_the_accounts():
+    connector = EvictingConnector()
+    runner, errors = runner_of(connector)
+    mirror = runner._mirror
+    assert mirror.wait_until_complete(60)
+    name = wire_key(KeyFields(b"evicted", "llama", 0, 0, ""))
+    task = Task(Kind.STORE, [name], ["key"], [Memory()])
+    runner.submit(task)
+    connector.evictions = 1
+    wait_until(lambda: mirror.scans == 2)
+    connector.finish(1, bytes([DONE]))
+    assert task.is_finished.wait(60)
+    wait_until(lambda: not mirror.accounts.items())
+    assert mirror.wait_until_complete(60)
+    scans = mirror.scans
+
+    # What stays costs no scan.
+    task = Task(Kind.STORE, [name], ["key"], [Memory()])
+    runner.submit(task)
+    connector.there = [(name.encode(), 8)]
+    connector.finish(2, bytes([DONE]))
+    assert task.is_finished.wait(60)
+    runner._look_for_changes()
+    assert mirror.wait_until_complete(60)
+    assert mirror.scans == scans
+    assert mirror.accounts.items() == connector.there
+    runner.close()
+    assert errors.counts() == {}
 
 
 def test_errors_are_logged_once_a_kind(caplog):

@@ -44,7 +44,8 @@ class Mirror:
 
     A connector that keeps events is followed by them; when it has lost some for this reader, a
     scan finds out what they were. One without events is followed by the outcomes of this process's
-    own operations (`note`), and scanned again when its owner says so (`request_scan`).
+    own operations (`note_stored`, `note_gone`), and scanned again for what it evicts
+    (`note_evictions`).
 
     `on_change` hears every change once, in order, under `lock`; `on_error` what went wrong. Both
     are called by whichever thread found out, and must not raise.
@@ -73,6 +74,7 @@ class Mirror:
         self._retry_seconds = retry_seconds
         self._position = 0
         self._evictions_seen = 0
+        self._is_scan_due = False  # Although no evictions were counted since the last one.
         self._next_scan_at = 0.0
         self.has_events = source.events(0, 0) is not None
         self._is_scan_wanted = True
@@ -134,32 +136,43 @@ class Mirror:
                 if len(events) < _EVENTS_PAGE:
                     return
 
-    def note(
-        self, was_stored: bool, keys: Sequence[str], sizes: Sequence[int], codes: bytes
-    ) -> None:
-        """The outcomes of this process's own stores (True), or of what ought to have removed or
-        found the keys (False): for a connector without events, which else nobody hears of."""
-        if self.has_events:
-            return
-        if was_stored:
-            happened = [
-                (True, key.encode(), size)
-                for key, size, code in zip(keys, sizes, codes)
-                if code in (DONE, EXISTED)
-            ]
-        else:
-            happened = [(False, key.encode(), 0) for key in keys]
+    @property
+    def evictions_seen(self) -> int:
+        """How many evictions the scan that was last asked for knows of, and maybe more."""
         with self.lock:
-            if not self._is_stopped:
-                self._tell(self.accounts.apply(happened))
+            return self._evictions_seen
+
+    def note_stored(
+        self, keys: Sequence[str], sizes: Sequence[int], codes: bytes, evictions_seen: int
+    ) -> None:
+        """The outcomes of this process's own stores, for a connector without events, of which else
+        nobody hears. `evictions_seen` is what the property said before they were submitted."""
+        happened = [
+            (True, key.encode(), size)
+            for key, size, code in zip(keys, sizes, codes)
+            if code in (DONE, EXISTED)
+        ]
+        with self.lock:
+            if self.has_events or self._is_stopped:
+                return
+            self._tell(self.accounts.apply(happened))
+            if evictions_seen != self._evictions_seen:
+                # The keys may be among those evicted, and the scan for them may be over.
+                self._is_scan_due = True
+
+    def note_gone(self, keys: Sequence[str]) -> None:
+        """What this process deleted or did not find, for a connector without events."""
+        with self.lock:
+            if not self.has_events and not self._is_stopped:
+                self._tell(self.accounts.apply((False, key.encode(), 0) for key in keys))
 
     def note_evictions(self, evicted_total: int) -> None:
-        """The connector's own count. Without events a scan has to find out what went; scans take
-        at most a tenth of the time."""
+        """The connector's own count, to be told of again and again. Without events a scan has to
+        find out what went; scans take at most a tenth of the time."""
         with self.lock:
-            if self.has_events or evicted_total == self._evictions_seen or self._is_scanning:
+            if self.has_events or self._is_scanning or time.monotonic() < self._next_scan_at:
                 return
-            if time.monotonic() < self._next_scan_at:
+            if evicted_total == self._evictions_seen and not self._is_scan_due:
                 return
             self._evictions_seen = evicted_total
             self.request_scan()
@@ -199,6 +212,7 @@ class Mirror:
             # What the events before this tell of has happened before the scan looks.
             self.pump()
             self._is_scan_wanted = False
+            self._is_scan_due = False
             self.accounts.begin_scan()
             self.scanned_keys = 0
         for page in pages_of(self._source):

@@ -42,6 +42,7 @@ class Task:
         self.keys = keys
         self.objects = objects or []
         self.sizes: list[int] = []
+        self.evictions_seen = 0  # By the mirror, before the submission.
         self.id = -1
         self.is_finished = threading.Event()
 
@@ -114,6 +115,7 @@ class TaskRunner:
         if not task.names:
             self._complete(task, b"", "")
             return task.id
+        task.evictions_seen = self._mirror.evictions_seen
         try:
             future = self._submit_to_connector(task)
         except Exception as error:
@@ -205,11 +207,10 @@ class TaskRunner:
         if task.kind is Kind.LOOKUP:
             return
         if task.kind is Kind.STORE:
-            self._mirror.note(True, task.names, task.sizes, codes)
+            self._mirror.note_stored(task.names, task.sizes, codes, task.evictions_seen)
         else:
             went = (DONE, MISS) if task.kind is Kind.DELETE else (MISS,)
-            names = [name for name, code in zip(task.names, codes) if code in went]
-            self._mirror.note(False, names, [], b"")
+            self._mirror.note_gone([name for name, code in zip(task.names, codes) if code in went])
 
     # --- The end --------------------------------------------------------------------------------
 
