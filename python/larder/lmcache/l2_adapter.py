@@ -142,7 +142,8 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
 
     def delete(self, keys: list[ObjectKey]) -> None:
         """Deletes what is not locked; waits for it, for 30 s at most. Usage and listeners know by
-        the time of return."""
+        the time of return; when events were lost, once `report_status()["accounting"]` says
+        `is_complete` again."""
         names = _names(keys)
         with self._lock:
             chosen = [i for i, name in enumerate(names) if name not in self._locks]
