@@ -49,6 +49,7 @@ class Shape:
 class Pass:
     gb_per_s: float
     cpu_s_per_gb: float
+    server_cpu_s_per_gb: float = 0.0
 
 
 class Buffers:
@@ -157,17 +158,37 @@ def show(title, results, reference):
     for name, passes in results.items():
         middle, low, high = quartiles([one.gb_per_s for one in passes])
         cpu = statistics.median(one.cpu_s_per_gb for one in passes)
+        server = statistics.median(one.server_cpu_s_per_gb for one in passes)
         pairs = zip(passes, results[reference], strict=True)
         ratio = quartiles([one.gb_per_s / other.gb_per_s for one, other in pairs])
         print(
             f"  {name:<24} {middle:7.3f} GB/s ({low:.3f} to {high:.3f})   "
             f"{ratio[0]:5.2f} x {reference} ({ratio[1]:.2f} to {ratio[2]:.2f})   "
-            + (f"{cpu:.3f} s CPU/GB" if cpu else ""),
+            + (f"{cpu:.3f} s CPU/GB" if cpu else "")
+            + (f", the server {server:.3f}" if server else ""),
             flush=True,
         )
 
 
-def compare_clients(title, makers, shape, rounds, before_load, fio=None, after_round=lambda: None):
+def watched_pass(server_cpu, client, shape, *arguments):
+    """run_pass() with the CPU that the server took meanwhile."""
+    before = server_cpu()
+    result = run_pass(client, shape, *arguments)
+    gb = shape.batches * shape.batch * shape.value_bytes / 1e9
+    result.server_cpu_s_per_gb = (server_cpu() - before) / gb
+    return result
+
+
+def compare_clients(
+    title,
+    makers,
+    shape,
+    rounds,
+    before_load,
+    fio=None,
+    after_round=lambda: None,
+    server_cpu=lambda: 0.0,
+):
     """`makers`: name to a function that opens a client. The second one is the reference."""
     buffers = Buffers(shape)
     names = list(makers)
@@ -180,9 +201,9 @@ def compare_clients(title, makers, shape, rounds, before_load, fio=None, after_r
             client = makers[name]()
             settle()
             prefix = next(numbers_of_passes)
-            stored = run_pass(client, shape, buffers, prefix, False)
+            stored = watched_pass(server_cpu, client, shape, buffers, prefix, False)
             before_load()
-            loaded = run_pass(client, shape, buffers, prefix, True)
+            loaded = watched_pass(server_cpu, client, shape, buffers, prefix, True)
             client.close()
             if turn >= 0:  # The first round warms up.
                 stores[name].append(stored)
@@ -240,10 +261,13 @@ def compare_redis(given, shape):
 
     host, port = given.where.rsplit(":", 1)
 
-    def flush():
-        subprocess.run(
-            ["redis-cli", "-h", host, "-p", port, "flushall"], check=True, capture_output=True
-        )
+    def ask(*words):
+        command = ["redis-cli", "-h", host, "-p", port, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def server_cpu():
+        lines = dict(line.split(":") for line in ask("info", "cpu").split() if ":" in line)
+        return float(lines["used_cpu_user"]) + float(lines["used_cpu_sys"])
 
     for workers in (int(count) for count in given.workers.split(",")):
         compare_clients(
@@ -259,7 +283,8 @@ def compare_redis(given, shape):
             shape,
             given.rounds,
             before_load=lambda: None,
-            after_round=flush,
+            after_round=lambda: ask("flushall"),
+            server_cpu=server_cpu,
         )
 
 
