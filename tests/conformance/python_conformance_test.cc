@@ -10,7 +10,7 @@
 
 #include "module/python_error.h"
 #include "module/python_registry.h"
-#include "tests/conformance/conformance.h"
+#include "tests/conformance/conformance_runs.h"
 
 namespace larder::conformance {
 namespace {
@@ -87,42 +87,14 @@ std::vector<Subject> python_subjects() {
   return {plain, native, nested};
 }
 
-struct Pair {
-  const Case* test_case = nullptr;
-  Subject subject;
-};
-
-// NOLINTNEXTLINE(readability-identifier-naming): GoogleTest's.
-void PrintTo(const Pair& run, std::ostream* out) {
-  *out << run.test_case->rule;
-}
-
-std::vector<Pair> all_runs() {
-  std::vector<Pair> runs;
-  for (const Subject& subject : python_subjects()) {
-    for (const Case& test_case : conformance_cases()) {
-      if (applies(test_case, subject)) runs.push_back({&test_case, subject});
-    }
-  }
-  return runs;
-}
-
-class PythonConformance : public testing::TestWithParam<Pair> {};
+class PythonConformance : public testing::TestWithParam<Run> {};
 
 TEST_P(PythonConformance, Keeps) {
-  const char* const seed = std::getenv("LARDER_SEED");
-  const CaseResult result =
-      run_case(*GetParam().test_case, GetParam().subject,
-               seed == nullptr ? kDefaultSeed : std::strtoull(seed, nullptr, 10));
-  for (const std::string& failure : result.failures) ADD_FAILURE() << failure;
-  if (!result.skipped.empty()) GTEST_SKIP() << "SKIPPED (" << result.skipped << ")";
+  check_run(GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, PythonConformance, testing::ValuesIn(all_runs()),
-                         [](const testing::TestParamInfo<Pair>& pair) {
-                           return pair.param.subject.name + "_" +
-                                  std::string{pair.param.test_case->name};
-                         });
+INSTANTIATE_TEST_SUITE_P(All, PythonConformance, testing::ValuesIn(runs_of(python_subjects())),
+                         name_of_run);
 
 }  // namespace
 }  // namespace larder::conformance
