@@ -15,15 +15,16 @@ constexpr const char* kWhere = "fs";
 
 }  // namespace
 
-Draft::Draft(int folder_fd, std::string name) : folder_fd_(folder_fd), name_(std::move(name)) {}
+Draft::Draft(int folder_fd) : folder_fd_(folder_fd) {}
 
 Result<Draft> Draft::create(const Directory& directory, mode_t mode, bool is_direct, Kind kind) {
-  Draft draft{directory.temporary_fd(), temporary_name()};
+  Draft draft{directory.temporary_fd()};
   const int flags = O_WRONLY | O_CLOEXEC | (is_direct ? O_DIRECT : 0);
   if (kind == Kind::kUnnamed) {
     draft.fd_.reset(::openat(draft.folder_fd_, ".", flags | O_TMPFILE, mode));
     if (draft.fd_) return draft;  // What is wrong the other way tells better.
   }
+  draft.name_ = temporary_name();
   draft.fd_.reset(
       ::openat(draft.folder_fd_, draft.name_.c_str(), flags | O_CREAT | O_EXCL | O_NOFOLLOW, mode));
   if (!draft.fd_) {
@@ -37,11 +38,11 @@ Result<Draft> Draft::create(const Directory& directory, mode_t mode, bool is_dir
 }
 
 bool Draft::can_be_unnamed(const Directory& directory) noexcept {
-  const UniqueFd fd{
-      ::openat(directory.temporary_fd(), ".", O_WRONLY | O_CLOEXEC | O_TMPFILE, 0600)};
+  UniqueFd fd{::openat(directory.temporary_fd(), ".", O_WRONLY | O_CLOEXEC | O_TMPFILE, 0600)};
   if (!fd) return false;
-  Draft draft{directory.temporary_fd(), temporary_name()};
-  draft.fd_.reset(::dup(fd.get()));
+  Draft draft{directory.temporary_fd()};
+  draft.name_ = temporary_name();
+  draft.fd_ = std::move(fd);
   draft.has_name_ = draft.link_to(draft.folder_fd_, draft.name_).has_value();
   return draft.has_name_;
 }
@@ -68,6 +69,7 @@ Status Draft::publish(int folder_fd, const std::string& name, bool replace,
   if (!has_name_) {
     if (!is_taken) return link_to(folder_fd, name);
     // No call puts a file without a name in another's place.
+    name_ = temporary_name();
     LARDER_TRY(link_to(folder_fd_, name_));
     has_name_ = true;
   }

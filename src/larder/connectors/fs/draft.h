@@ -34,11 +34,11 @@ class Draft {
   Status publish(int folder_fd, const std::string& name, bool replace, bool is_taken) noexcept;
 
  private:
-  Draft(int folder_fd, std::string name);
+  explicit Draft(int folder_fd);
   Status link_to(int folder_fd, const std::string& name) noexcept;
 
   int folder_fd_;
-  std::string name_;  ///< Where it has none yet, the one that it may get on the way.
+  std::string name_;  ///< The temporary one, if it has one.
   UniqueFd fd_;       ///< A named file's is closed before it is published.
   bool has_name_ = false;
 };
