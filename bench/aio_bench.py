@@ -14,12 +14,12 @@ import concurrent.futures
 import itertools
 import os
 import random
-import statistics
 import tempfile
 import time
 
 import larder
 import larder.aio
+from quartiles import quartiles
 
 VALUE = 4096
 KEYS = 4096
@@ -84,7 +84,7 @@ class Bench:
 def show(name, batch, taken):
     cells = []
     for values in taken.values():
-        low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+        middle, low, high = quartiles(values)
         cells.append(f"{middle:.1f} ({low:.1f} to {high:.1f})")
     print(f"| {name} | {batch} | " + " | ".join(cells) + " |", flush=True)
 

@@ -9,7 +9,6 @@ python of the environment `interop` (scripts/python_env.sh).
 """
 
 import argparse
-import statistics
 import time
 
 import torch
@@ -17,6 +16,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 import larder
 import larder.hf
+from quartiles import quartiles
 
 CHUNK_TOKENS = 256
 
@@ -79,7 +79,7 @@ def turn(store, prompts, ids, cache, rates):
 
 
 def show(name, values, unit):
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    middle, low, high = quartiles(values)
     print(f"  {name:<26} {middle:7.2f} {unit}  (quartiles {low:.2f} to {high:.2f})")
 
 

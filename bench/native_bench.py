@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 
 from larder.lmcache import Connector
+from quartiles import quartiles
 
 KIB, MIB = 1 << 10, 1 << 20
 numbers_of_passes = itertools.count(1)  # No two passes store the same keys.
@@ -144,13 +145,6 @@ def settle(is_cold=False):
     if is_cold:
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
             file.write("1")
-
-
-def quartiles(values):
-    if len(values) < 2:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return middle, low, high
 
 
 def show(title, results, reference):

@@ -13,23 +13,16 @@ import os
 import random
 import re
 import select
-import statistics
 import subprocess
 import sys
 import time
 
 import larder
 from larder.lmcache import Connector
+from quartiles import quartiles
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 BATCH = 16
-
-
-def quartiles(values):
-    if len(values) < 2:
-        return values[0], values[0], values[0]
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return middle, low, high
 
 
 def show(name, values, unit=""):

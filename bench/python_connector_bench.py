@@ -8,11 +8,11 @@ it with the python of an environment that has the package (scripts/python_env.sh
 
 import argparse
 import os
-import statistics
 import time
 
 import larder
 from larder import connectors
+from quartiles import quartiles
 
 VALUE_BYTES = 64
 
@@ -120,7 +120,7 @@ def main():
             "(quartiles)"
         )
         for (operation, name), numbers in figures.items():
-            low, middle, high = statistics.quantiles(numbers, n=4, method="inclusive")
+            middle, low, high = quartiles(numbers)
             print(f"  {operation:<8} {name:<16} {middle:8.2f}  ({low:.2f} to {high:.2f})")
 
 
