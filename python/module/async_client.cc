@@ -27,7 +27,7 @@ struct AsyncClient::Operation : PythonOperation {
 
 // Nobody is left to take an answer when the loops are gone: nothing to wait for at the end.
 AsyncClient::AsyncClient(const std::string& spec)
-    : EventClient(spec, 0), in_flight_(std::make_shared<InFlight>()) {}
+    : EventClient(spec, false, 0), in_flight_(std::make_shared<InFlight>()) {}
 
 std::shared_ptr<AsyncClient::Operation> AsyncClient::new_operation(std::uint64_t id,
                                                                    ResultOf result_of) const {

@@ -3,7 +3,7 @@
 namespace larder::python {
 namespace nb = nanobind;
 
-Client::Client(const std::string& spec) : handle_(Handle::open(spec, false)) {
+Client::Client(const std::string& spec) : handle_(Handle::open(spec)) {
   throw_unless(handle_ != nullptr);
 }
 

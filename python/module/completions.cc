@@ -56,7 +56,7 @@ std::string first_failure(const Batch& batch, std::size_t failed) {
 
 Completions::Completions(const std::string& spec, double load_timeout_s, double store_timeout_s,
                          double lookup_timeout_s)
-    : EventClient(spec, Handle::kEndGraceNs),
+    : EventClient(spec, true, Handle::kEndGraceNs),
       load_timeout_s_(load_timeout_s),
       store_timeout_s_(store_timeout_s),
       lookup_timeout_s_(lookup_timeout_s) {}

@@ -23,8 +23,9 @@ class EventClient {
   bool is_closed() const noexcept { return handle_->is_closed(); }
 
  protected:
-  /// Throws nanobind::python_error. `end_grace_ns`: see Handle::open().
-  EventClient(const std::string& spec, std::uint64_t end_grace_ns);
+  /// Throws nanobind::python_error. `misses_wrong_sizes`: see SessionOptions; `end_grace_ns`: see
+  /// Handle::open().
+  EventClient(const std::string& spec, bool misses_wrong_sizes, std::uint64_t end_grace_ns);
   ~EventClient();
 
   /// True: the session has the operation, which another thread may have taken by now. False: it is

@@ -62,7 +62,7 @@ Handle::~Handle() {
   open_handles().erase(this);
 }
 
-std::shared_ptr<Handle> Handle::open(const std::string& spec, bool has_thread,
+std::shared_ptr<Handle> Handle::open(const std::string& spec, const doors::SessionOptions& options,
                                      std::uint64_t end_grace_ns) {
   SetupResult<std::unique_ptr<doors::Session>> session = SetupError{};
   const auto resolved = resolve_spec(spec);
@@ -71,7 +71,7 @@ std::shared_ptr<Handle> Handle::open(const std::string& spec, bool has_thread,
   } else {
     const WithoutGil without_gil;
     auto connector = python_registry().open(*resolved);
-    session = connector ? doors::Session::start(std::move(*connector), {.has_thread = has_thread})
+    session = connector ? doors::Session::start(std::move(*connector), options)
                         : SetupResult<std::unique_ptr<doors::Session>>{connector.error()};
   }
   if (!session) {

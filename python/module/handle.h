@@ -41,7 +41,8 @@ class Handle : public std::enable_shared_from_this<Handle> {
 
   /// nullptr with a Python exception set. Gives the GIL back while it opens. `end_grace_ns` is what
   /// work gets to end by itself when nobody closed the store: at exit, and at its object's end.
-  static std::shared_ptr<Handle> open(const std::string& spec, bool has_thread,
+  static std::shared_ptr<Handle> open(const std::string& spec,
+                                      const doors::SessionOptions& options = {},
                                       std::uint64_t end_grace_ns = kEndGraceNs);
   /// Called at exit: closes every handle that is still open.
   static void close_all();

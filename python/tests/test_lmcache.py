@@ -176,8 +176,9 @@ def test_a_failed_load_is_a_miss_at_the_next_lookup(client):
         [False, True],
     )
     assert client.exists([key(1), key(2)])[2] == [False, True]
-    client.set([key(1)], [b"again"])
+    client.set([key(1)], [b"new!"])  # LMCache's stores keep what is there: this one replaces it.
     assert client.exists([key(1)])[2] == [True]
+    assert client.get([key(1)], [view(bytes(4))]) == (True, "", [True])
 
 
 def test_arguments_are_refused_with_lmcaches_texts(client):

@@ -190,6 +190,7 @@ class BrokenConnector final : public Connector {
       ++item.value_bytes;
     }
     if (has(Defect::kFindsFailedKey)) find_failed(op, item);
+    if (has(Defect::kDropsOnWrongSize)) drop_on_wrong_size(op, item);
     if (op != Op::kGet || item.value.empty()) return;
     const Slice& first = item.value.front();
     const Slice& last = item.value.back();
@@ -210,6 +211,12 @@ class BrokenConnector final : public Connector {
       failed_.insert(text_of(item));
     }
     if (op == Op::kExists && failed_.contains(text_of(item))) item.outcome = Outcome::kHit;
+  }
+
+  void drop_on_wrong_size(Op op, Item& item) LARDER_REQUIRES(mutex_) {
+    if (item.error.code() == ErrorCode::kSizeMismatch) failed_.insert(text_of(item));
+    if (op == Op::kSet) failed_.erase(text_of(item));
+    if (op == Op::kExists && failed_.contains(text_of(item))) item.outcome = Outcome::kMiss;
   }
 
   struct Kept {
@@ -309,7 +316,8 @@ std::string_view name_of(Defect defect) {
       "LosesAtStop",
       "IgnoresSize",
       "HidesRemovals",
-      "WrongSize"};
+      "WrongSize",
+      "DropsOnWrongSize"};
   return kNames.at(static_cast<std::size_t>(defect));
 }
 

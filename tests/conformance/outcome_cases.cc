@@ -190,14 +190,17 @@ void an_illegal_value_fails_alone(Context& context) {
   const Capabilities capabilities = session->connector().capabilities();
   Bytes memory(1U << 20);
   // The same memory many times over: what is too large is refused before it is touched.
-  const std::size_t pieces =
-      static_cast<std::size_t>(capabilities.value_bytes_max / memory.size()) + 1;
-  const std::vector<Slice> too_large(pieces, Slice{memory.data(), memory.size()});
+  const auto larger_than = [&memory](std::uint64_t bytes) {
+    return std::vector<Slice>(static_cast<std::size_t>(bytes / memory.size()) + 1,
+                              Slice{memory.data(), memory.size()});
+  };
   const std::vector<Slice> too_many(std::size_t{capabilities.slices_max} + 1,
                                     Slice{memory.data(), 1});
   for (const Op op : {Op::kSet, Op::kGet}) {
     Request& request = session->make(op);
-    request.add_slices("too large", too_large).add_slices("too many", too_many);
+    // What is there may have been stored under a larger bound than today's.
+    const std::uint64_t bound = op == Op::kSet ? capabilities.value_bytes_max : kValueBytesMax;
+    request.add_slices("too large", larger_than(bound)).add_slices("too many", too_many);
     request.add_slices("nowhere", {Slice{nullptr, 10}});
     add_for(request, op, "good", 10);
     session->run(request);

@@ -110,6 +110,7 @@ class Caller {
   void end_risks(Submission& submission);
   void end(Submission& submission, Item& item, Operation& operation);
   void end_get(const Submission& submission, const Item& item, const Operation& operation);
+  void end_failed_get(const Submission& submission, const Item& item, const Operation& operation);
   void end_set(const Submission& submission, const Item& item, const Operation& operation);
   void end_delete(const Item& item, const Operation& operation);
   void check_error(const Submission& submission, const Item& item, const Operation& operation);

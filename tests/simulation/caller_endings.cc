@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "larder/connector/failed_keys.h"
 #include "larder/io/simulated_history.h"
 #include "tests/simulation/caller.h"
 
@@ -155,19 +156,27 @@ void Caller::end_get(const Submission& submission, const Item& item, const Opera
           violation("get, size mismatch: " + wrong);
         }
       }
-      if (item.error.code() == ErrorCode::kCancelled) return;
-      oracle_.tick();
-      if (item.error.code() != ErrorCode::kDeadlineExceeded ||
-          store_.clock().now_ns() <
-              submission.batch.deadline_ns + plan_.path.miss_after_failure_ns) {
-        // A deadline makes it a miss for some time only.
-        check_miss_after_failure(operation, item.error.code() != ErrorCode::kDeadlineExceeded);
-      }
-      oracle_.excuse(operation.key);
+      end_failed_get(submission, item, operation);
       return;
     default:
       violation("get: a wrong outcome");
   }
+}
+
+/// C6, by what failed: nothing is said about the value, it is a miss for some time, or for good.
+void Caller::end_failed_get(const Submission& submission, const Item& item,
+                            const Operation& operation) {
+  const AfterFailedGet after = after_failed_get(item.error.code());
+  if (after == AfterFailedGet::kNothing) return;
+  oracle_.tick();
+  const bool is_lasting = after == AfterFailedGet::kMissUntilStored;
+  const std::uint64_t since_ns = item.error.code() == ErrorCode::kDeadlineExceeded
+                                     ? submission.batch.deadline_ns
+                                     : store_.clock().now_ns();
+  if (is_lasting || store_.clock().now_ns() < since_ns + plan_.path.miss_after_failure_ns) {
+    check_miss_after_failure(operation, is_lasting);
+  }
+  oracle_.excuse(operation.key);
 }
 
 /// C6: until it is stored again. A move that overtook the Get is a newer, verified record.

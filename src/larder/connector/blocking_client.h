@@ -33,7 +33,7 @@ class BlockingClient {
                      SetMode mode = SetMode::kReplace) noexcept;
 
   /// The stored size when it is a hit; a miss leaves the buffer untouched. A value of another size
-  /// than the buffer is kSizeMismatch, and then a miss (C6).
+  /// than the buffer is kSizeMismatch, and stays (C6).
   Result<std::optional<std::uint64_t>> get_into(std::string_view key,
                                                 std::span<std::byte> buffer) noexcept;
   /// Asks for the size first. Allocates.

@@ -5,10 +5,6 @@
 namespace larder {
 namespace {
 
-constexpr bool has_value(Op op) noexcept {
-  return op == Op::kGet || op == Op::kSet;
-}
-
 constexpr Error invalid(const char* what) noexcept {
   return Error{ErrorCode::kInvalidArgument, "connector", what};
 }
@@ -48,7 +44,8 @@ Status check_item(const Batch& batch, const Item& item, std::uint64_t value_byte
                   std::size_t slices_max) noexcept {
   if (item.key.empty()) return invalid("the key is empty");
   if (item.key.size() > kKeyBytesMax) return invalid("the key is longer than 1024 bytes");
-  if (has_value(batch.op)) return check_value(item.value, value_bytes_max, slices_max);
+  if (batch.op == Op::kSet) return check_value(item.value, value_bytes_max, slices_max);
+  if (batch.op == Op::kGet) return check_value(item.value, kValueBytesMax, slices_max);
   if (!item.value.empty()) return invalid("this operation takes no value");
   return {};
 }

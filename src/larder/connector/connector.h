@@ -73,9 +73,10 @@ struct Batch {
 /// C5  submit() is thread-safe and never waits for I/O. Limits are per class (lookup, load, store)
 ///     in bytes and batches, so that stores cannot use up the share of loads. A batch larger than
 ///     the limit is accepted when its class is idle. Beyond the limit: kResourceExhausted.
-/// C6  An item whose Get failed (corrupt, wrong size, read error, deadline) is a miss for every
-///     later Exists and Get until it is stored again; after a deadline at least for
-///     `miss_after_failure` (30 s).
+/// C6  An item whose Get failed (corrupt, read error, deadline) is a miss for every later Exists
+///     and Get until it is stored again; where it could not be read in time, or not be asked for,
+///     at least for `miss_after_failure` (30 s). Two errors leave it as it was: kCancelled, and
+///     kSizeMismatch, which is the caller's mistake or a changed layout.
 /// C7  reap() is called by one thread at a time. event_fd() is readable while reap() would return
 ///     something; it may be readable when it would not, and never stays unreadable while
 ///     something is there.
@@ -87,7 +88,9 @@ struct Batch {
 ///   Exists: hit, miss, failed. Delete: done (it was there), miss, failed. Touch: done, miss,
 ///   failed.
 /// Sizes: a Get's slices must add up to the stored size unless `allow_shorter`; otherwise
-///   failed/kSizeMismatch with `value_bytes` set.
+///   failed/kSizeMismatch with `value_bytes` set. What a connector lets in is bounded by
+///   `capabilities().value_bytes_max`; what is there already, stored under a larger bound, loads.
+///   A value above kValueBytesMax, which no Get can take, is a miss, and any Set replaces it.
 /// The conformance suite (tests/conformance/) states each rule as a test and runs on every
 /// connector of the build.
 class Connector {
@@ -133,10 +136,10 @@ inline std::uint64_t bytes_of(std::span<const Slice> slices) noexcept {
   return total;
 }
 
-/// The checks that every connector makes first: counts, key lengths, value sizes up to
-/// `value_bytes_max`, slices present exactly where the operation has a value. Batch-level defects
-/// only (no items, too many): kInvalidArgument and the batch is untouched. Item-level defects are
-/// the item's own failure, found by check_item().
+/// The checks that every connector makes first: counts, key lengths, slices present exactly where
+/// the operation has a value, sizes up to `value_bytes_max` for a Set and kValueBytesMax for a Get.
+/// Batch-level defects only (no items, too many): kInvalidArgument and the batch is untouched.
+/// Item-level defects are the item's own failure, found by check_item().
 Status check_batch(const Batch& batch) noexcept;
 Status check_item(const Batch& batch, const Item& item, std::uint64_t value_bytes_max,
                   std::size_t slices_max) noexcept;

@@ -73,6 +73,7 @@ TEST_F(CheckTest, AKeyHas1To1024Bytes) {
 }
 
 TEST_F(CheckTest, AValueIsBoundedInBytesAndSlices) {
+  batch_.op = Op::kSet;
   slices_[1].bytes = 41;
   EXPECT_EQ(check().error().code(), ErrorCode::kInvalidArgument);
   // Sums that wrap around are too large too.
@@ -83,6 +84,14 @@ TEST_F(CheckTest, AValueIsBoundedInBytesAndSlices) {
   slices_[1] = Slice{nullptr, 0};
   EXPECT_TRUE(check());
   EXPECT_FALSE(check_item(batch_, item_, 100, 1));
+}
+
+TEST_F(CheckTest, AGetMayBeLargerThanWhatIsLetIn) {
+  batch_.op = Op::kGet;
+  slices_[1].bytes = 41;
+  EXPECT_TRUE(check()) << "it may have been stored under a larger bound";
+  slices_[1].bytes = kValueBytesMax;
+  EXPECT_EQ(check().error().code(), ErrorCode::kInvalidArgument);
 }
 
 TEST_F(CheckTest, OnlyGetAndSetHaveAValue) {

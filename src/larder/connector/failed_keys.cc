@@ -16,6 +16,26 @@ constexpr std::size_t kKeysMaxMax = std::size_t{1} << 24;
 
 }  // namespace
 
+AfterFailedGet after_failed_get(ErrorCode code) noexcept {
+  switch (code) {
+    case ErrorCode::kNone:
+    case ErrorCode::kCancelled:
+    case ErrorCode::kSizeMismatch:
+      return AfterFailedGet::kNothing;
+    case ErrorCode::kDeadlineExceeded:
+    case ErrorCode::kUnavailable:
+    case ErrorCode::kResourceExhausted:
+    case ErrorCode::kInvalidArgument:
+    case ErrorCode::kUnimplemented:
+      return AfterFailedGet::kMissForAWhile;
+    case ErrorCode::kCorruption:
+    case ErrorCode::kIo:
+    case ErrorCode::kInternal:
+      return AfterFailedGet::kMissUntilStored;
+  }
+  return AfterFailedGet::kMissUntilStored;
+}
+
 FailedKeys::FailedKeys(std::size_t keys_max) {
   LARDER_CHECK(keys_max > 0 && keys_max <= kKeysMaxMax);
   const MutexLock lock{mutex_};
@@ -88,25 +108,13 @@ bool FailedKeys::contains(std::span<const std::byte> key, std::uint64_t now_ns) 
 void FailedKeys::note_failed_get(std::span<const std::byte> key, ErrorCode code,
                                  std::uint64_t now_ns,
                                  std::uint64_t miss_after_failure_ns) noexcept {
-  switch (code) {
-    case ErrorCode::kNone:
-    case ErrorCode::kInvalidArgument:
-    case ErrorCode::kCancelled:
-    case ErrorCode::kUnimplemented:
+  switch (after_failed_get(code)) {
+    case AfterFailedGet::kNothing:
       return;
-    case ErrorCode::kDeadlineExceeded:
-    case ErrorCode::kUnavailable:
-    case ErrorCode::kResourceExhausted: {
-      const std::uint64_t room = kNever - 1 - now_ns;
-      insert_until(key, now_ns + std::min(room, miss_after_failure_ns));
-      return;
-    }
-    case ErrorCode::kCorruption:
-    case ErrorCode::kIo:
-    case ErrorCode::kInternal:
-    case ErrorCode::kSizeMismatch:
-      insert(key);
-      return;
+    case AfterFailedGet::kMissForAWhile:
+      return insert_until(key, now_ns + std::min(kNever - 1 - now_ns, miss_after_failure_ns));
+    case AfterFailedGet::kMissUntilStored:
+      return insert(key);
   }
 }
 

@@ -11,6 +11,14 @@
 
 namespace larder {
 
+/// What C6 asks for after a Get that failed.
+enum class AfterFailedGet : std::uint8_t {
+  kNothing = 0,      ///< It said nothing about the value: cancelled, or a wrong size.
+  kMissForAWhile,    ///< The value could not be read in time, or was refused; it may be well.
+  kMissUntilStored,  ///< It was read and is bad.
+};
+AfterFailedGet after_failed_get(ErrorCode code) noexcept;
+
 /// The keys whose Get failed, which are misses until they are stored again (C6, P11): without it a
 /// caller that finds a key and cannot load it tries again for ever.
 ///
@@ -34,9 +42,8 @@ class FailedKeys {
   bool contains(std::span<const std::byte> key, std::uint64_t now_ns) const noexcept
       LARDER_EXCLUDES(mutex_);
 
-  /// The rule of C6 in one place: remembers `key` if a Get that failed with `code` says that a
-  /// later one will fail too. Time-outs and lost peers for `miss_after_failure_ns`; bad arguments
-  /// and cancellation not at all; everything else until it is stored again.
+  /// Remembers `key` after a Get that failed with `code`, as after_failed_get() says; "a while" is
+  /// `miss_after_failure_ns`. Not for items that check_item() refuses: their key was not asked for.
   void note_failed_get(std::span<const std::byte> key, ErrorCode code, std::uint64_t now_ns,
                        std::uint64_t miss_after_failure_ns) noexcept;
 

@@ -76,14 +76,14 @@ TEST(FailedKeysTest, TheReasonDecidesForHowLong) {
   };
   EXPECT_STREQ(note(ErrorCode::kCorruption), "for good");
   EXPECT_STREQ(note(ErrorCode::kIo), "for good");
-  EXPECT_STREQ(note(ErrorCode::kSizeMismatch), "for good");
   EXPECT_STREQ(note(ErrorCode::kInternal), "for good");
   EXPECT_STREQ(note(ErrorCode::kDeadlineExceeded), "for a while");
   EXPECT_STREQ(note(ErrorCode::kUnavailable), "for a while");
   EXPECT_STREQ(note(ErrorCode::kResourceExhausted), "for a while");
+  EXPECT_STREQ(note(ErrorCode::kInvalidArgument), "for a while");
+  EXPECT_STREQ(note(ErrorCode::kUnimplemented), "for a while");
   EXPECT_STREQ(note(ErrorCode::kCancelled), "not");
-  EXPECT_STREQ(note(ErrorCode::kInvalidArgument), "not");
-  EXPECT_STREQ(note(ErrorCode::kUnimplemented), "not");
+  EXPECT_STREQ(note(ErrorCode::kSizeMismatch), "not");
 }
 
 TEST(FailedKeysTest, AWaitBeyondTheEndOfTimeDoesNotWrapAround) {

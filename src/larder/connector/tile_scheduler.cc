@@ -369,6 +369,13 @@ bool TileScheduler::begin_item(const Batch& batch, Item& item) noexcept {
   item.error = Error{};
   item.value_bytes = 0;
   item.existed = false;
+  // Before everything that C6 remembers of a key.
+  if (const Status status = check_item(batch, item, options_.value_bytes_max, options_.slices_max);
+      !status) {
+    item.outcome = Outcome::kFailed;
+    item.error = status.error();
+    return false;
+  }
   const auto fail = [&](const Error& error) {
     fail_item(batch, item, error);
     return false;
@@ -382,10 +389,6 @@ bool TileScheduler::begin_item(const Batch& batch, Item& item) noexcept {
   const bool needs_time = batch.deadline_ns != kNever || (is_lookup && failed_keys_.size() > 0);
   const std::uint64_t now_ns = needs_time ? clock_.now_ns() : 0;
   if (batch.deadline_ns != kNever && now_ns >= batch.deadline_ns) return fail(kLate);
-  if (const Status status = check_item(batch, item, options_.value_bytes_max, options_.slices_max);
-      !status) {
-    return fail(status.error());
-  }
   if (is_lookup && failed_keys_.contains(item.key, now_ns)) {
     item.outcome = Outcome::kMiss;
     return false;

@@ -109,6 +109,7 @@ void Session::run_thread() noexcept {
 Status Session::submit(Operation& operation) noexcept {
   operation.batch.items = operation.items;
   operation.batch.user_data = &operation;
+  replace_failed(operation.batch);
   const std::size_t index = index_of(operation.batch.op);
   const MutexLock lock{mutex_};
   if (is_closing_.load(std::memory_order_relaxed)) return closed_error();
@@ -265,7 +266,27 @@ void Session::finish_as(Operation& operation, const Error& error) noexcept {
   wake_.signal();  // The leader may be the one who waits for it.
 }
 
+/// What is a miss here must not be left in place by its next store. The mode is the batch's, so the
+/// other keys' values are written again too, which costs a write and no harm.
+void Session::replace_failed(Batch& batch) const noexcept {
+  if (!options_.misses_wrong_sizes || failed_keys_.size() == 0) return;
+  if (batch.op != Op::kSet || batch.set_mode != SetMode::kIfAbsent) return;
+  const std::uint64_t now = now_ns();
+  if (std::ranges::any_of(batch.items, [&](const Item& item) {
+        return failed_keys_.contains(item.key, now);
+      })) {
+    batch.set_mode = SetMode::kReplace;
+  }
+}
+
 void Session::note_outcomes(const Batch& batch) noexcept {
+  if (batch.op == Op::kGet && options_.misses_wrong_sizes) {
+    for (const Item& item : batch.items) {
+      if (item.outcome != Outcome::kFailed) continue;
+      if (item.error.code() != ErrorCode::kSizeMismatch) continue;
+      failed_keys_.insert_until(item.key, now_ns() + options_.miss_after_failure_ns);
+    }
+  }
   if (failed_keys_.size() == 0) return;
   const std::uint64_t now = now_ns();
   for (Item& item : batch.items) {

@@ -50,6 +50,11 @@ struct SessionOptions {
   /// A thread takes finished batches from the connector, so that take() and event_fd() need no
   /// caller inside wait(). Without it the waiting callers do it themselves, which is quicker.
   bool has_thread = false;
+  /// For callers that look keys up before they load them, as engines do: a key whose value has
+  /// another size than its load asked for is a miss too, for `miss_after_failure_ns` or until it is
+  /// stored again, and a Set with kIfAbsent replaces its value. Such a caller would otherwise find
+  /// the key and fail to load it for ever. Without it, the value stays as C6 says.
+  bool misses_wrong_sizes = false;
   /// How long a key whose load got no place in time is a miss.
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
 };
@@ -127,6 +132,7 @@ class Session {
   std::size_t reap_ready() noexcept LARDER_REQUIRES(mutex_);
   void finish(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
   void finish_as(Operation& operation, const Error& error) noexcept LARDER_REQUIRES(mutex_);
+  void replace_failed(Batch& batch) const noexcept;
   void note_outcomes(const Batch& batch) noexcept;
   Status hand_over(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
   void start_queued() noexcept LARDER_REQUIRES(mutex_);

@@ -53,10 +53,11 @@ class SessionTest : public testing::Test {
     EXPECT_TRUE(session_->close(0, in(30 * kSecond)));
   }
 
-  void open(const std::string& spec, bool has_thread = false) {
+  void open(const std::string& spec, bool has_thread = false, bool misses_wrong_sizes = false) {
     auto connector = builtin_registry().open(spec);
     ASSERT_TRUE(connector) << connector.error().text;
-    auto session = Session::start(std::move(*connector), {.has_thread = has_thread});
+    auto session = Session::start(std::move(*connector), {.has_thread = has_thread,
+                                                          .misses_wrong_sizes = misses_wrong_sizes});
     ASSERT_TRUE(session) << session.error().text;
     session_ = std::move(*session);
   }
@@ -152,6 +153,51 @@ TEST_F(SessionTest, AnOperationWithoutRoomFailsAtItsDeadlineAndItsKeysAreMisses)
 
   session_->cancel(stalled);
   EXPECT_TRUE(session_->wait(stalled, in(30 * kSecond)));
+}
+
+TEST_F(SessionTest, AWrongSizeIsAMissForEnginesUntilItIsStoredAgain) {
+  open("memory:", false, true);
+  TestOperation set{Op::kSet, 2, 100};
+  run(set);
+  TestOperation wrong{Op::kGet, 1, 50};
+  run(wrong);
+  EXPECT_EQ(wrong.items[0].error.code(), ErrorCode::kSizeMismatch);
+  EXPECT_EQ(wrong.items[0].value_bytes, 100U);
+
+  TestOperation exists{Op::kExists, 2, 0};
+  run(exists);
+  EXPECT_EQ(exists.items[0].outcome, Outcome::kMiss);
+  EXPECT_EQ(exists.items[1].outcome, Outcome::kHit) << "the key beside it";
+  TestOperation probed{Op::kExists, 2, 0};
+  ASSERT_TRUE(session_->probe(probed.items));
+  EXPECT_EQ(probed.items[0].outcome, Outcome::kMiss);
+  EXPECT_EQ(probed.items[1].outcome, Outcome::kHit);
+
+  TestOperation again{Op::kSet, 1, 50};
+  ASSERT_EQ(again.batch.set_mode, SetMode::kIfAbsent);
+  run(again);
+  EXPECT_FALSE(again.items[0].existed);
+  TestOperation right{Op::kGet, 1, 50};
+  run(right);
+  EXPECT_EQ(right.items[0].outcome, Outcome::kHit);
+  TestOperation found{Op::kExists, 1, 0};
+  run(found);
+  EXPECT_EQ(found.items[0].outcome, Outcome::kHit);
+}
+
+TEST_F(SessionTest, AWrongSizeLeavesTheValueToOthers) {
+  open("memory:");
+  TestOperation set{Op::kSet, 1, 100};
+  run(set);
+  TestOperation wrong{Op::kGet, 1, 50};
+  run(wrong);
+  EXPECT_EQ(wrong.items[0].error.code(), ErrorCode::kSizeMismatch);
+  TestOperation exists{Op::kExists, 1, 0};
+  run(exists);
+  EXPECT_EQ(exists.items[0].outcome, Outcome::kHit);
+  TestOperation again{Op::kSet, 1, 50};
+  run(again);
+  EXPECT_TRUE(again.items[0].existed);
 }
 
 TEST_F(SessionTest, CloseCancelsWhatIsStuckAndWakesPollers) {

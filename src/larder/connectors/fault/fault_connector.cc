@@ -37,6 +37,11 @@ int timeout_ms_until(std::uint64_t time_ns) noexcept {
       std::min<std::uint64_t>(left_ms, std::numeric_limits<std::int32_t>::max()));
 }
 
+bool is_legal(const Batch& batch, const Item& item) noexcept {
+  return check_item(batch, item, kValueBytesMax, std::numeric_limits<std::size_t>::max())
+      .has_value();
+}
+
 }  // namespace
 
 SetupResult<std::unique_ptr<Connector>> FaultConnector::create(std::unique_ptr<Connector> inner,
@@ -159,10 +164,7 @@ FaultConnector::Fate FaultConnector::fate_of(Flight& flight, std::size_t place,
   const Batch& outer = *flight.outer;
   const Item& item = outer.items[place];
   const Op op = outer.op;
-  // What is illegal must fail as that, whatever the dice say.
-  if (!check_item(outer, item, kValueBytesMax, std::numeric_limits<std::size_t>::max())) {
-    return Fate::kForward;
-  }
+  if (!is_legal(outer, item)) return Fate::kForward;  // It must fail as that, whatever the dice say.
   if (options_.is_hit(FaultKind::kError, op, number)) return Fate::kFail;
   if (op == Op::kGet && options_.gaps.is_hit(item.key, place, outer.items.size(), options_.seed)) {
     return Fate::kFail;
@@ -309,7 +311,7 @@ void FaultConnector::finish(Flight& flight) {
   for (const std::size_t place : flight.corrupted) corrupt(outer.items[place], place);
   if (outer.op == Op::kGet) {
     for (const Item& item : outer.items) {
-      if (item.outcome != Outcome::kFailed) continue;
+      if (item.outcome != Outcome::kFailed || !is_legal(outer, item)) continue;
       failed_keys_.note_failed_get(item.key, item.error.code(), now_ns(), kMissAfterFailureNs);
     }
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/connector/failed_keys.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
@@ -20,8 +21,6 @@ void Loads::start(LoadTask& task) noexcept {
   task.location = entry->location;
   const std::uint64_t room = bytes_of(task.value);
   if (task.value_bytes != room && !(task.allow_shorter && task.value_bytes < room)) {
-    // C6: a failed Get is a miss from now on.
-    state_.forget_failed(task.fingerprint, task.location, task.key);
     task.outcome = Outcome::kFailed;
     task.error = Error{ErrorCode::kSizeMismatch, "log", "the stored value has another size"};
     task.sink->on_load(task);
@@ -228,7 +227,9 @@ void Loads::finish(LoadTask& task) noexcept {
   if (task.outcome == Outcome::kFailed) {
     if (task.error.code() == ErrorCode::kCorruption) state_.counters.corruptions_total.add();
     // L5, and C6 with it. Only an entry that still points to what was read: a newer record is well.
-    if (!is_broken(Rule::kForgetFailed)) {
+    // What could not be read may be well, too: its caller remembers it for a while.
+    if (after_failed_get(task.error.code()) == AfterFailedGet::kMissUntilStored &&
+        !is_broken(Rule::kForgetFailed)) {
       state_.forget_failed(task.fingerprint, task.location, task.key);
     }
   } else {

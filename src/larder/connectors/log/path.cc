@@ -4,6 +4,7 @@
 
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
+#include "larder/connector/failed_keys.h"
 #include "larder/connectors/log/recovery.h"
 #include "larder/connectors/log/rule.h"
 
@@ -320,6 +321,11 @@ void LogPath::on_load(LoadTask& load) noexcept {
     state_.counters.bytes_loaded_total.add(load.value_bytes);
     const auto entry = state_.index.find(load.fingerprint);
     if (entry && !entry->was_read) state_.index.set_was_read(load.fingerprint);
+  }
+  if (outcome == Outcome::kFailed &&
+      after_failed_get(error.code()) == AfterFailedGet::kMissForAWhile) {
+    const auto entry = state_.index.find(load.fingerprint);
+    if (entry && entry->location == load.location) shun(item.key, state_.clock.now_ns());
   }
   gets_.give(task);
   end_item(batch, item, outcome, error);

@@ -14,6 +14,7 @@ namespace larder::memory {
 namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
+constexpr std::size_t kFailedKeysMax = 16384;
 
 std::string_view text_of(std::span<const std::byte> key) noexcept {
   return {reinterpret_cast<const char*>(key.data()), key.size()};
@@ -51,7 +52,7 @@ void make_new(Item& item) noexcept {
 }  // namespace
 
 MemoryConnector::MemoryConnector(const MemoryOptions& options)
-    : options_(options), limits_(options.limits) {}
+    : options_(options), limits_(options.limits), failed_keys_(kFailedKeysMax) {}
 
 MemoryConnector::~MemoryConnector() {
   LARDER_CHECK(completions_.empty());
@@ -95,12 +96,17 @@ void MemoryConnector::run_item(const Batch& batch, Item& item) noexcept {
 }
 
 Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
-  const auto found = entries_.find(text_of(item.key));
-  if (batch.deadline_ns <= RealClock::instance().now_ns()) {
-    // C6: whoever could not load a key in time must not find it again at once.
-    if (batch.op == Op::kGet && found != entries_.end()) remove_locked(found);
-    return Error{ErrorCode::kDeadlineExceeded, "memory", "the deadline had passed"};
+  if (batch.deadline_ns != kNever) {
+    const std::uint64_t now_ns = RealClock::instance().now_ns();
+    if (batch.deadline_ns <= now_ns) {
+      constexpr ErrorCode kLate = ErrorCode::kDeadlineExceeded;
+      if (batch.op == Op::kGet) {
+        failed_keys_.note_failed_get(item.key, kLate, now_ns, options_.miss_after_failure_ns);
+      }
+      return Error{kLate, "memory", "the deadline had passed"};
+    }
   }
+  const auto found = entries_.find(text_of(item.key));
   switch (batch.op) {
     case Op::kGet:
       return get_locked(batch, item);
@@ -114,8 +120,8 @@ Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
       if (found != entries_.end()) remove_locked(found);
       return {};
     case Op::kTouch:
-      item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kDone;
-      if (found != entries_.end()) mark_used_locked(found->second);
+      item.outcome = found == entries_.end() || is_failed(item) ? Outcome::kMiss : Outcome::kDone;
+      if (item.outcome == Outcome::kDone) mark_used_locked(found->second);
       return {};
   }
   return Error{ErrorCode::kInvalidArgument, "memory", "the operation is unknown"};
@@ -123,7 +129,7 @@ Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
 
 Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
   const auto found = entries_.find(text_of(item.key));
-  if (found == entries_.end()) {
+  if (found == entries_.end() || is_failed(item)) {
     ++totals_.misses;
     item.outcome = Outcome::kMiss;
     return {};
@@ -132,7 +138,6 @@ Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
   const std::uint64_t room = bytes_of(item.value);
   item.value_bytes = entry.value_bytes;
   if (entry.value_bytes > room || (entry.value_bytes < room && !batch.allow_shorter)) {
-    remove_locked(found);
     return Error{ErrorCode::kSizeMismatch, "memory", "the value and the buffer differ in size"};
   }
   const std::span<const std::byte> value{entry.value.get(), entry.value_bytes};
@@ -153,7 +158,7 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
   const std::string_view key = text_of(item.key);
   const std::uint64_t value_bytes = bytes_of(item.value);
   auto found = entries_.find(key);
-  if (found != entries_.end() && batch.set_mode == SetMode::kIfAbsent) {
+  if (found != entries_.end() && batch.set_mode == SetMode::kIfAbsent && !is_failed(item)) {
     mark_used_locked(found->second);
     item.existed = true;
     item.outcome = Outcome::kDone;
@@ -183,6 +188,7 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
     evict_until_locked(options_.capacity_bytes - needed);
     insert_locked(key, std::move(entry));
   }
+  failed_keys_.erase(item.key);
   note_event_locked(EventPage::Kind::kStored, key, value_bytes);
   ++totals_.stores;
   item.outcome = Outcome::kDone;
@@ -246,8 +252,13 @@ void MemoryConnector::note_event_locked(EventPage::Kind kind, std::string_view k
 
 void MemoryConnector::exists_locked(Item& item) const {
   const auto found = entries_.find(text_of(item.key));
-  item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kHit;
-  if (found != entries_.end()) item.value_bytes = found->second.value_bytes;
+  item.outcome = found == entries_.end() || is_failed(item) ? Outcome::kMiss : Outcome::kHit;
+  if (item.outcome == Outcome::kHit) item.value_bytes = found->second.value_bytes;
+}
+
+bool MemoryConnector::is_failed(const Item& item) const noexcept {
+  return failed_keys_.size() > 0 &&
+         failed_keys_.contains(item.key, RealClock::instance().now_ns());
 }
 
 bool MemoryConnector::probe(std::span<Item> items) const noexcept {
@@ -365,6 +376,12 @@ constexpr std::array kParameters{
               .maximum = "16777216",
               .help = "How many stored and removed keys are remembered for listeners; 0 keeps "
                       "none."},
+    Parameter{.name = "miss_after_failure",
+              .kind = ParameterKind::kDuration,
+              .default_text = "30s",
+              .minimum = "1ms",
+              .maximum = "1h",
+              .help = "A key whose load missed its deadline is a miss for so long."},
     Parameter{.name = "batches_max",
               .kind = ParameterKind::kInteger,
               .default_text = "4096",
@@ -384,6 +401,7 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   options.value_bytes_max = parameters.bytes("max_value");
   options.events_max = static_cast<std::size_t>(parameters.integer("events"));
   options.limits = batch_limits_of(parameters);
+  options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
   return std::make_unique<MemoryConnector>(options);
 }
 

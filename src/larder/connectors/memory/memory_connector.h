@@ -17,6 +17,7 @@
 #include "larder/connector/batch_limits.h"
 #include "larder/connector/completion_queue.h"
 #include "larder/connector/connector.h"
+#include "larder/connector/failed_keys.h"
 #include "larder/connector/registry.h"
 
 namespace larder::memory {
@@ -26,6 +27,7 @@ struct MemoryOptions {
   std::uint64_t value_bytes_max = kValueBytesMax;
   std::size_t events_max = 4096;  ///< Kept for events(); the oldest make room.
   BatchLimitOptions limits = {};
+  std::uint64_t miss_after_failure_ns = 30'000'000'000;  ///< C6, after a deadline.
 };
 
 /// A bounded map that evicts the least recently used key. The reference that the conformance suite
@@ -91,6 +93,8 @@ class MemoryConnector final : public Connector {
   Status get_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
   Status set_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
   void exists_locked(Item& item) const LARDER_REQUIRES(mutex_);
+  /// A miss to everybody, though it is there: a Get of it came too late (C6).
+  bool is_failed(const Item& item) const noexcept;
   void insert_locked(std::string_view key, Entry entry) LARDER_REQUIRES(mutex_);
   void evict_until_locked(std::uint64_t bytes_used) LARDER_REQUIRES(mutex_);
   void remove_locked(Entries::iterator found) noexcept LARDER_REQUIRES(mutex_);
@@ -102,6 +106,7 @@ class MemoryConnector final : public Connector {
   std::atomic<bool> is_stopped_ = false;
   BatchLimits limits_;
   CompletionQueue completions_;
+  FailedKeys failed_keys_;
 
   mutable Mutex mutex_;
   Entries entries_ LARDER_GUARDED_BY(mutex_);

@@ -201,7 +201,7 @@ bool Node::take_item(BatchState& state, Operation& operation, std::uint64_t now_
   const Status checked = check_item(batch, item, options_.value_bytes_max, std::size_t{kSlicesMax});
   if (!checked) {
     ask_for_absent(state);
-    fail(state, index, checked.error());
+    refuse(state, index, checked.error());
     return false;
   }
   const bool is_read = batch.op != Op::kSet && batch.op != Op::kDelete;

@@ -95,6 +95,7 @@ class Node final : private ConnectionEvents {
   // Ends.
   void miss(BatchState& state, std::uint32_t item) noexcept;
   void fail(BatchState& state, std::uint32_t index, const Error& error) noexcept;
+  void refuse(BatchState& state, std::uint32_t index, const Error& error) noexcept;
   void fail_all(const Operation& operation, const Error& error) noexcept;
   void finish(BatchState& state) noexcept;
   /// All of the batch that the server does not have yet, or whose answer can be dropped.

@@ -198,15 +198,20 @@ void Node::miss(BatchState& state, std::uint32_t item) noexcept {
 }
 
 void Node::fail(BatchState& state, std::uint32_t index, const Error& error) noexcept {
+  if (state.batch->op == Op::kGet) {
+    view_.failed_keys.note_failed_get(state.batch->items[index].key, error.code(), now_ns_,
+                                      options_.miss_after_failure_ns);
+  }
+  refuse(state, index, error);
+}
+
+/// Fails an item about which the server was not asked.
+void Node::refuse(BatchState& state, std::uint32_t index, const Error& error) noexcept {
   Item& item = state.batch->items[index];
   item.error = error;
   item.outcome = Outcome::kFailed;
   if (state.batch->op == Op::kSet) add_one(view_.counters.set_failures);
-  if (state.batch->op == Op::kGet) {
-    add_one(view_.counters.get_failures);
-    view_.failed_keys.note_failed_get(item.key, error.code(), now_ns_,
-                                      options_.miss_after_failure_ns);
-  }
+  if (state.batch->op == Op::kGet) add_one(view_.counters.get_failures);
   finish(state);
 }
 
