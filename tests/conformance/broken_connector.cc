@@ -94,6 +94,10 @@ class BrokenConnector final : public Connector {
     if (has(Defect::kThrows)) throw std::runtime_error("broken");
     Report report = inner_.report();
     if (has(Defect::kExceedsCapacity)) report.bytes_used = report.capacity_bytes + 1;
+    if (has(Defect::kHidesFailures)) {
+      report.health = Health::kHealthy;
+      report.reasons.clear();
+    }
     return report;
   }
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override {
@@ -317,6 +321,7 @@ std::string_view name_of(Defect defect) {
       "IgnoresSize",
       "HidesRemovals",
       "WrongSize",
+      "HidesFailures",
       "DropsOnWrongSize"};
   return kNames.at(static_cast<std::size_t>(defect));
 }

@@ -42,6 +42,7 @@ enum class Defect : std::uint8_t {
   kIgnoresSize,          ///< A Get into a larger buffer is a hit.
   kHidesRemovals,        ///< events() leaves out what was removed.
   kWrongSize,            ///< Exists tells a size that is one too large.
+  kHidesFailures,        ///< P3: it looks healthy whatever its callers got.
   kDropsOnWrongSize,     ///< C6: a Get of another size takes the value out.
   kCount,
 };

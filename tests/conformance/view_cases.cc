@@ -53,6 +53,53 @@ void the_report_is_sane(Context& context) {
                  "capabilities() lacks a limit");
 }
 
+void the_report_tells_what_callers_got(Context& context) {
+  const auto session = Session::open(context, context.subject().open);
+  if (!session) return;
+  const auto recent = [&](BatchClass batch_class) {
+    return session->connector().report().recent.at(static_cast<std::size_t>(batch_class));
+  };
+  const Health health_at_first = session->connector().report().health;
+  store_numbered(*session, 0, 40);
+  Request& load = session->make(Op::kGet);
+  for (std::uint64_t i = 0; i < 50; ++i) load.add_get(numbered_key(i), value_of(i).size());
+  // Their caller's doing, which says nothing about the store.
+  load.add_get("", 10).add_get(numbered_key(0), value_of(0).size() + 1);
+  session->run(load);
+  Request& touch = session->make(Op::kTouch).add(numbered_key(0)).add("absent");
+  session->run(touch);
+  context.expect(recent(BatchClass::kStore).succeeded == 40, "40 stores were not counted");
+  context.expect(recent(BatchClass::kLoad).succeeded == 50, "50 loads were not counted");
+  context.expect(recent(BatchClass::kLookup).succeeded == 2, "two lookups were not counted");
+  context.expect(recent(BatchClass::kLoad).failed == 0, "failures of the caller were counted");
+  context.expect(session->connector().report().health == health_at_first,
+                 "failures of the caller changed the health");
+
+  const BatchClass late[] = {BatchClass::kLoad, BatchClass::kStore};
+  for (const BatchClass batch_class : late) {
+    Request& request = session->make(batch_class == BatchClass::kLoad ? Op::kGet : Op::kSet);
+    for (std::uint64_t i = 0; i < 20; ++i) {
+      if (batch_class == BatchClass::kLoad) {
+        request.add_get(numbered_key(i), value_of(i).size());
+      } else {
+        request.add_set(numbered_key(i), value_of(i));
+      }
+    }
+    request.batch().deadline_ns = 1;
+    session->run(request);
+    const Report report = session->connector().report();
+    context.expect(recent(batch_class).failed == 20,
+                   "20 " + name_of(batch_class) + " past their deadline were not counted");
+    context.expect(report.health != Health::kHealthy &&
+                       std::ranges::any_of(report.reasons,
+                                           [&](const std::string& reason) {
+                                             return reason.find(name_of(batch_class)) !=
+                                                    std::string::npos;
+                                           }),
+                   "a third of the " + name_of(batch_class) + " failed, and it looks healthy (P3)");
+  }
+}
+
 void probe_agrees_with_exists(Context& context) {
   const auto session = Session::open(context, context.subject().open);
   if (!session) return;
@@ -208,6 +255,7 @@ void what_was_stored_survives_reopening(Context& context) {
 
 constexpr std::array kCases{
     Case{"the_report_is_sane", "P3", the_report_is_sane},
+    Case{"the_report_tells_what_callers_got", "P3", the_report_tells_what_callers_got},
     Case{"probe_agrees_with_exists", "C4", probe_agrees_with_exists},
     Case{"a_scan_sees_every_key", "P2", a_scan_sees_every_key},
     Case{"events_tell_what_was_stored_and_removed", "P2", events_tell_what_was_stored_and_removed},

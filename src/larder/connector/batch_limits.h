@@ -12,11 +12,6 @@
 
 namespace larder {
 
-/// The classes whose shares are kept apart (C5): lookups (Exists, Touch), loads (Get), stores (Set,
-/// Delete).
-enum class BatchClass : std::uint8_t { kLookup = 0, kLoad, kStore };
-inline constexpr std::size_t kBatchClassCount = 3;
-
 BatchClass class_of(Op op) noexcept;
 
 struct BatchLimitOptions {

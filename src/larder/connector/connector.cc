@@ -1,9 +1,14 @@
 #include "larder/connector/connector.h"
 
+#include <algorithm>
+
 #include "larder/connector/report.h"
 
 namespace larder {
 namespace {
+
+/// Of one class, within a minute in which nothing else happened to it.
+constexpr std::uint64_t kFailuresThatTell = 3;
 
 constexpr Error invalid(const char* what) noexcept {
   return Error{ErrorCode::kInvalidArgument, "connector", what};
@@ -50,6 +55,12 @@ Status check_item(const Batch& batch, const Item& item, std::uint64_t value_byte
   return {};
 }
 
+bool Report::is_failing() const noexcept {
+  return std::ranges::any_of(recent, [](const RecentOutcomes& outcomes) {
+    return outcomes.succeeded == 0 && outcomes.failed >= kFailuresThatTell;
+  });
+}
+
 std::string name_of(Integrity integrity) {
   switch (integrity) {
     case Integrity::kNone:
@@ -84,6 +95,18 @@ std::string name_of(Health health) {
       return "degraded";
     case Health::kDown:
       return "down";
+  }
+  return "unknown";
+}
+
+std::string name_of(BatchClass batch_class) {
+  switch (batch_class) {
+    case BatchClass::kLookup:
+      return "lookups";
+    case BatchClass::kLoad:
+      return "loads";
+    case BatchClass::kStore:
+      return "stores";
   }
   return "unknown";
 }

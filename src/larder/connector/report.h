@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -38,6 +39,18 @@ struct Capabilities {
 
 enum class Health : std::uint8_t { kHealthy = 0, kDegraded, kDown };
 
+/// The operations whose shares are kept apart (C5): lookups (Exists, Touch), loads (Get), stores
+/// (Set, Delete).
+enum class BatchClass : std::uint8_t { kLookup = 0, kLoad, kStore };
+inline constexpr std::size_t kBatchClassCount = 3;
+
+/// What the keys of one class came to within the last minute. Not counted: keys that failed by
+/// their caller's doing (illegal, cancelled, of another size), and what probe() answered.
+struct RecentOutcomes {
+  std::uint64_t succeeded = 0;  ///< Hits, misses and done.
+  std::uint64_t failed = 0;
+};
+
 /// A named number in a report. Totals only grow; the others go up and down.
 struct Counter {
   std::string name;  ///< snake_case with its unit last, e.g. "bytes_staged_total".
@@ -57,6 +70,11 @@ struct Report {
   Locality locality = Locality::kMemory;
   std::vector<std::pair<std::string, std::string>> properties;  ///< E.g. {"io", "uring"}.
   std::vector<Counter> counters;
+  std::array<RecentOutcomes, kBatchClassCount> recent;  ///< By BatchClass.
+
+  /// Whether some class is asked for and nothing of it works: enough failed within the last minute
+  /// to tell, and none succeeded.
+  bool is_failing() const noexcept;
 };
 
 /// Where a scan goes on. Opaque; {} starts, `done` of the page ends it.
@@ -93,5 +111,7 @@ struct EventPage {
 std::string name_of(Integrity integrity);
 std::string name_of(Locality locality);
 std::string name_of(Health health);
+/// In the plural: "lookups".
+std::string name_of(BatchClass batch_class);
 
 }  // namespace larder

@@ -164,6 +164,7 @@ Status TileScheduler::stop(std::uint64_t deadline_ns) noexcept {
 }
 
 void TileScheduler::append_report(Report& report) const {
+  outcomes_.append_report(report);
   limits_.append_counters(report.counters);
   report.counters.push_back({"keys_failed", failed_keys_.size()});
   report.counters.push_back({"keys_failed_dropped_total", failed_keys_.dropped_total()});
@@ -432,6 +433,7 @@ void TileScheduler::finish_tiles(Batch& batch, std::uint32_t tiles) noexcept {
 
 void TileScheduler::publish(Batch& batch) noexcept {
   limits_.release(class_of(batch.op), BatchLimits::bytes_of_batch(batch));
+  outcomes_.note(batch);
   completions_.push(batch);
   const MutexLock lock{mutex_};
   --batches_in_flight_;

@@ -15,6 +15,7 @@
 #include "larder/connector/connector.h"
 #include "larder/connector/deadline_heap.h"
 #include "larder/connector/failed_keys.h"
+#include "larder/connector/outcome_window.h"
 
 namespace larder {
 
@@ -145,6 +146,7 @@ class TileScheduler {
 
   // Synchronise themselves.
   BatchLimits limits_;
+  OutcomeWindow outcomes_;
   CompletionQueue completions_;
   FailedKeys failed_keys_;
   std::atomic<bool> is_stopping_ = false;  ///< Set under mutex_.

@@ -443,12 +443,11 @@ std::string Session::stuck() const {
       sum.bytes += BatchLimits::bytes_of_batch(at->batch);
     }
   }
-  constexpr std::array<const char*, kBatchClassCount> kNames{"lookups", "loads", "stores"};
   std::string text;
   for (std::size_t i = 0; i < sums.size(); ++i) {
     if (sums[i].batches == 0) continue;
     if (!text.empty()) text += ", ";
-    text += std::to_string(sums[i].batches) + ' ' + kNames[i] + " of " +
+    text += std::to_string(sums[i].batches) + ' ' + name_of(static_cast<BatchClass>(i)) + " of " +
             std::to_string(sums[i].keys) + " keys and " + format_bytes_exact(sums[i].bytes);
   }
   return text;

@@ -316,6 +316,7 @@ void FaultConnector::finish(Flight& flight) {
     }
   }
   flights_.erase(&outer);
+  outcomes_.note(outer);
   completions_.push(outer);
   if (flights_.empty()) idle_.notify_all();
 }
@@ -372,6 +373,7 @@ Report FaultConnector::report() const {
   }
   report.counters.push_back({"failed_keys", failed_keys_.size()});
   limits_.append_counters(report.counters);
+  outcomes_.append_report(report);
   return report;
 }
 

@@ -14,6 +14,7 @@
 #include "larder/connector/completion_queue.h"
 #include "larder/connector/connector.h"
 #include "larder/connector/failed_keys.h"
+#include "larder/connector/outcome_window.h"
 #include "larder/connector/registry.h"
 #include "larder/connectors/fault/fault_plan.h"
 
@@ -109,6 +110,7 @@ class FaultConnector final : public Connector {
   const FaultOptions options_;
   FailedKeys failed_keys_;
   BatchLimits limits_;
+  OutcomeWindow outcomes_;
   CompletionQueue completions_;
   EventFd wake_;
 

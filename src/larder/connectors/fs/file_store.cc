@@ -37,10 +37,6 @@ bool means_not_regular(int sys_errno) noexcept {
 }  // namespace
 
 void Trouble::note(const Error& error) noexcept {
-  {
-    const MutexLock lock{mutex_};
-    error_ = error;
-  }
   if (is_there_.exchange(true, std::memory_order_relaxed)) return;
   if (!limiter_.allow(RealClock::instance().now_ns())) return;
   is_logged_.store(true, std::memory_order_relaxed);
@@ -52,12 +48,6 @@ void Trouble::clear() noexcept {
   is_there_.store(false, std::memory_order_relaxed);
   if (!is_logged_.exchange(false, std::memory_order_relaxed)) return;
   log(LogLevel::kWarning, "fs", std::string{operations_} + " work again");
-}
-
-std::optional<Error> Trouble::get() const noexcept {
-  if (!is_there_.load(std::memory_order_relaxed)) return std::nullopt;
-  const MutexLock lock{mutex_};
-  return error_;
 }
 
 // ---- Finding

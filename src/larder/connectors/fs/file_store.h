@@ -37,22 +37,19 @@ struct FileSystemFacts {
   bool has_unnamed_files = false;  ///< O_TMPFILE; see Draft.
 };
 
-/// Whether the last operation of a kind met an error of the file system. A change is a line of log,
+/// Whether the last operation of a kind met an error of the file system: a change is a line of log,
 /// at most one a minute. Any thread.
 class Trouble {
  public:
   explicit Trouble(const char* operations) : operations_(operations) {}
-  void note(const Error& error) noexcept LARDER_EXCLUDES(mutex_);
+  void note(const Error& error) noexcept;
   void clear() noexcept;
-  std::optional<Error> get() const noexcept LARDER_EXCLUDES(mutex_);
 
  private:
   const char* const operations_;  ///< "stores", ...
   std::atomic<bool> is_there_ = false;
   std::atomic<bool> is_logged_ = false;  ///< Its end is worth a line too.
   LogLimiter limiter_{60'000'000'000};
-  mutable Mutex mutex_;
-  Error error_ LARDER_GUARDED_BY(mutex_);
 };
 
 /// One operation on one key, as system calls in the calling thread: what everything above is made

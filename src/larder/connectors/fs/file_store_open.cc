@@ -107,12 +107,6 @@ void FileStore::append_report(Report& report) const {
     degrade(Health::kDown, "the directory '" + options_.base_path +
                                "' is not there; it is used again as soon as it is");
   }
-  if (const auto error = store_trouble_.get()) {
-    degrade(Health::kDegraded, "the last store failed: " + error->to_string());
-  }
-  if (const auto error = load_trouble_.get()) {
-    degrade(Health::kDegraded, "the last load failed: " + error->to_string());
-  }
   if (options_.use_direct && !facts_.is_direct) {
     degrade(Health::kDegraded, "use_odirect is asked for and not possible: " +
                                    facts_.no_direct_why + "; files are buffered");

@@ -13,6 +13,7 @@
 #include "larder/base/size_text.h"
 #include "larder/connector/batch_limits.h"
 #include "larder/connector/common_parameters.h"
+#include "larder/connector/outcome_window.h"
 #include "larder/connectors/log/opening.h"
 #include "larder/connectors/log/reactor.h"
 
@@ -254,18 +255,24 @@ class LogConnector final : public Connector, private BatchSink {
         }
       }
     }
-    completions_.push(batch);
+    give_back(batch);
     return {};
   }
 
   void on_batch(Batch& batch) noexcept override {
     limits_.release(class_of(batch.op), BatchLimits::bytes_of_batch(batch));
+    give_back(batch);
+  }
+
+  void give_back(Batch& batch) noexcept {
+    outcomes_.note(batch);
     completions_.push(batch);
   }
 
   const PathOptions options_;
   const std::string where_;
   BatchLimits limits_;
+  OutcomeWindow outcomes_;
   CompletionQueue completions_;
   std::string degraded_why_;
   std::atomic<bool> is_stopped_ = false;
@@ -306,6 +313,7 @@ Report LogConnector::report() const {
       {.name = "answered_while_blocked_total", .value = reactor_->answered_as_down()});
   report.counters.push_back({.name = "index_bytes", .value = path.index_bytes()});
   limits_.append_counters(report.counters);
+  outcomes_.append_report(report);
   return report;
 }
 

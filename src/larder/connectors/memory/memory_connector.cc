@@ -65,6 +65,7 @@ Status MemoryConnector::submit(Batch& batch) noexcept {
   }
   LARDER_TRY(limits_.admit(class_of(batch.op), BatchLimits::bytes_of_batch(batch)));
   for (Item& item : batch.items) run_item(batch, item);
+  outcomes_.note(batch);
   completions_.push(batch);
   return {};
 }
@@ -306,6 +307,7 @@ Report MemoryConnector::report() const {
                        {"corruptions_total", totals_.corruptions}};
   }
   limits_.append_counters(report.counters);
+  outcomes_.append_report(report);
   return report;
 }
 

@@ -18,6 +18,7 @@
 #include "larder/connector/completion_queue.h"
 #include "larder/connector/connector.h"
 #include "larder/connector/failed_keys.h"
+#include "larder/connector/outcome_window.h"
 #include "larder/connector/registry.h"
 
 namespace larder::memory {
@@ -105,6 +106,7 @@ class MemoryConnector final : public Connector {
   const MemoryOptions options_;
   std::atomic<bool> is_stopped_ = false;
   BatchLimits limits_;
+  OutcomeWindow outcomes_;
   CompletionQueue completions_;
   FailedKeys failed_keys_;
 

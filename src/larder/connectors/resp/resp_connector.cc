@@ -14,6 +14,7 @@
 #include "larder/base/thread.h"
 #include "larder/connector/batch_limits.h"
 #include "larder/connector/completion_queue.h"
+#include "larder/connector/outcome_window.h"
 #include "larder/connectors/resp/node.h"
 #include "larder/connectors/resp/options.h"
 
@@ -158,7 +159,10 @@ class RespConnector final : public Connector, private BatchSink {
     return {};
   }
 
-  void on_batch(Batch& batch) noexcept override { completions_.push(batch); }
+  void on_batch(Batch& batch) noexcept override {
+    outcomes_.note(batch);
+    completions_.push(batch);
+  }
 
   /// False when the connector was stopped: what there is was taken, and no more comes.
   bool take_inbox(std::uint64_t now_ns) LARDER_EXCLUDES(mutex_) {
@@ -223,6 +227,7 @@ class RespConnector final : public Connector, private BatchSink {
 
   const RespOptions options_;
   BatchLimits limits_;
+  OutcomeWindow outcomes_;
   CompletionQueue completions_;
   NodeView view_;
   std::unique_ptr<TlsContext> tls_;
@@ -262,6 +267,7 @@ Report RespConnector::report() const {
   if (!options_.prefix.empty()) report.properties.push_back({"prefix", options_.prefix});
   view_.append_report(report);
   limits_.append_counters(report.counters);
+  outcomes_.append_report(report);
   return report;
 }
 
