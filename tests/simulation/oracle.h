@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -110,7 +111,6 @@ class Oracle {
   /// longer on the disk? `removed`: generations of files that were removed, for how long nobody
   /// knows.
   std::string check_may_come_back(std::span<const std::uint64_t> on_disk,
-                                  std::span<const std::uint64_t> sealed,
                                   std::span<const std::uint64_t> removed) const;
 
   // What happens to all keys.
@@ -149,6 +149,8 @@ class Oracle {
   std::uint64_t step_ = 1;
   bool after_power_cut_ = false;
   std::vector<Key> keys_;
+  /// Sealed by their own owner, without a failed sync: no power cut takes them, in no later life.
+  std::set<std::uint64_t> sealed_for_good_;
 };
 
 }  // namespace larder::simulation

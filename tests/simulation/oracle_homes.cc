@@ -18,6 +18,7 @@ void Oracle::note_home(std::size_t key, std::uint64_t generation) {
 
 void Oracle::note_sealed(std::uint64_t first_unsealed, std::uint64_t since,
                          std::span<const std::uint64_t> sealed) {
+  sealed_for_good_.insert(sealed.begin(), sealed.end());
   for (Key& key : keys_) {
     for (Write& write : key.writes) {
       if (write.state == Write::State::kAcknowledged && write.generation < first_unsealed &&
@@ -78,7 +79,6 @@ void Oracle::forget_homes(std::size_t key) {
 }
 
 std::string Oracle::check_may_come_back(std::span<const std::uint64_t> on_disk,
-                                        std::span<const std::uint64_t> sealed,
                                         std::span<const std::uint64_t> removed) const {
   for (std::size_t i = 0; i < keys_.size(); ++i) {
     if (keys_[i].is_shared) continue;
@@ -87,7 +87,7 @@ std::string Oracle::check_may_come_back(std::span<const std::uint64_t> on_disk,
       // It may stand anywhere and outrank all before it.
       if (write->state == Write::State::kFailed || write->home == 0) break;
       const bool is_there = contains(on_disk, write->home);
-      const bool is_durable = write->is_durable || contains(sealed, write->home);
+      const bool is_durable = write->is_durable || sealed_for_good_.contains(write->home);
       if (lost != nullptr && lost->invoked > write->returned && write->is_durable &&
           lost->home != write->home && (is_there || contains(removed, write->home))) {
         return "version " + std::to_string(write->version) +

@@ -107,7 +107,7 @@ void Watch::observe() {
     if (auto wrong = oracle_.check_durable_homes(on_disk); !wrong.empty()) {
       caller_.violation(wrong);
     }
-    if (auto wrong = oracle_.check_may_come_back(on_disk, sealed, removed_before_);
+    if (auto wrong = oracle_.check_may_come_back(on_disk, removed_before_);
         !wrong.empty()) {
       caller_.violation(wrong);
     }
@@ -234,15 +234,25 @@ void Watch::check_move(std::size_t key, const Place& to) {
                     oracle_.describe(key));
 }
 
-/// A file that was removed may be back after a power cut until its directory is synced.
+/// A file that was removed may be back after a power cut until its directory is synced. One that was
+/// made since holds nothing of the generation that its number had before.
 void Watch::note_removed(std::uint32_t number, const Segment& segment) {
   const auto known = in_file_.find(number);
   if (!segment.has_file) {
     if (known == in_file_.end()) return;
-    removed_[number] = known->second;
+    removed_[number] = known->second.generation;
     in_file_.erase(known);
-  } else if (segment.generation != 0 && segment.state != SegmentState::kPreparing) {
-    in_file_[number] = segment.generation;  // While preparing, the old one may still be there.
+    return;
+  }
+  // While preparing, the old generation may still be there.
+  const bool is_new = segment.state == SegmentState::kFree ||
+                      segment.state == SegmentState::kPreparing;
+  if (known == in_file_.end()) {
+    in_file_[number] = {.generation = is_new ? 0 : segment.generation,
+                        .before = is_new ? segment.generation : 0};
+  } else if (segment.generation != known->second.before &&
+             segment.state != SegmentState::kPreparing) {
+    known->second.generation = segment.generation;
   }
 }
 

@@ -81,7 +81,11 @@ class Watch {
   std::map<std::uint32_t, std::uint64_t> moved_bytes_;  ///< When its reclaim began.
 
   // Of all lives.
-  std::map<std::uint32_t, std::uint64_t> in_file_;  ///< Generation of each file that is there.
+  struct InFile {
+    std::uint64_t generation = 0;  ///< 0: it was made, and nothing was written.
+    std::uint64_t before = 0;      ///< Of the segment when the file was made, so not in it.
+  };
+  std::map<std::uint32_t, InFile> in_file_;         ///< What each file that is there holds.
   std::map<std::uint32_t, std::uint64_t> removed_;  ///< Of the last one that is not there any more.
   std::uint64_t segments_begun_ = 0;
   std::uint64_t segments_prepared_ = 0;
