@@ -50,6 +50,7 @@ struct Alignment {
 enum class OpenMode : std::uint8_t {
   kExisting = 1,  ///< kIo with ENOENT when it is not there.
   kCreate,        ///< Must not exist: EEXIST otherwise. 0600.
+  kReadOnly,      ///< As kExisting, where only reading is permitted. A write ends with EBADF.
 };
 
 /// Direct or buffered is decided once, when the device is opened, and never per operation.
@@ -74,6 +75,7 @@ struct DeviceInfo {
   bool direct = false;
   Alignment alignment;      ///< The strictest of the directory's file system.
   std::string file_system;  ///< "ext4", "xfs", "tmpfs", ... or a magic number in hex.
+  bool may_share_blocks = false;  ///< Its files can be copied by reflink or snapshot.
 };
 
 /// The files of one directory, under one completion queue.
@@ -88,7 +90,8 @@ struct DeviceInfo {
 ///   caller bounds what it submits.
 /// Threads: one thread at a time uses a device, and another one may take over only while no request
 ///   is in flight (the destructor excepted). Any thread may call wake() at any time, and on devices
-///   of the operating system look_for(), make(), remove(), sync_directory() and space().
+///   of the operating system look_for(), make(), remove(), sync_directory(), space() and
+///   shares_blocks().
 /// Ownership: the caller keeps requests and buffers alive until reap() returned them. The
 ///   destructor waits until the kernel has let go of every buffer.
 class Device {
@@ -115,10 +118,18 @@ class Device {
   /// Makes created and removed names durable.
   virtual Status sync_directory() = 0;
   virtual Result<Space> space() = 0;
+  /// Whether blocks of the file belong to another one as well (a reflink copy, a snapshot). To
+  /// overwrite such a block takes a new one, and can meet ENOSPC.
+  virtual Result<bool> shares_blocks(std::string_view /*name*/) { return false; }
   /// Takes an exclusive lock on the file, trying until `deadline_ns`; kUnavailable when another
   /// owner still has it. It is held until the file is closed AND the kernel has let go of all of
   /// this device's I/O, also when the process is killed.
   virtual Status lock(FileId file, std::uint64_t deadline_ns) = 0;
+
+  /// The calling thread is done with the device, and another one takes over. Gets what it needs for
+  /// that, so that a lack (of descriptors, of memory) is an error here and not a device that has
+  /// stopped working there. No request is in flight.
+  virtual Status release_thread() { return {}; }
 
   // Data plane.
   virtual void submit(Request& request) noexcept = 0;

@@ -102,6 +102,9 @@ SetupResult<std::unique_ptr<Device>> open_device(const DeviceOptions& options) {
   auto uring = UringDevice::create(options, directory);
   if (uring) return std::unique_ptr<Device>{std::move(*uring)};
   const std::string why = refusal_text(uring.error());
+  // A lack of the moment, which the threads would meet too, must not cost speed for good.
+  const int sys_errno = uring.error().sys_errno();
+  if (sys_errno == EMFILE || sys_errno == ENFILE) return SetupError{uring.error().code(), why};
   if (choice == Choice::kUring) return SetupError{uring.error().code(), "LARDER_IO=uring: " + why};
   report_fallback(why);
   return open_over_threads(options, std::move(directory), why);

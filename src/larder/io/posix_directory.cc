@@ -2,17 +2,22 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <span>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -84,6 +89,8 @@ SetupStatus PosixDirectory::decide_direct(const DeviceOptions& options) {
   struct statfs status{};
   if (::fstatfs(fd_.get(), &status) == 0) {
     info_.file_system = file_system_name(static_cast<std::uint32_t>(status.f_type));
+    constexpr std::array<std::string_view, 4> kThatShare = {"xfs", "btrfs", "bcachefs", "ocfs2"};
+    info_.may_share_blocks = std::ranges::find(kThatShare, info_.file_system) != kThatShare.end();
   }
   if (options.direct == DirectIo::kNever || options.read_only) return {};
   const DirectIoSupport support = probe_direct_io(fd_.get());
@@ -146,7 +153,8 @@ Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
   File file;
   file.name = name;
   if (is_read_only_ && mode == OpenMode::kCreate) return read_only("creating a file");
-  const int flags = (is_read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
+  const bool only_reads = is_read_only_ || mode == OpenMode::kReadOnly;
+  const int flags = (only_reads ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
                     (info_.direct ? O_DIRECT : 0) |
                     (mode == OpenMode::kCreate ? O_CREAT | O_EXCL : 0);
   file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kFileMode));
@@ -240,6 +248,30 @@ Result<Space> PosixDirectory::space() const {
   if (::fstatvfs(fd_.get(), &status) != 0) return last_error("asking for the free space");
   const std::uint64_t unit = status.f_frsize;
   return Space{status.f_blocks * unit, status.f_bavail * unit};
+}
+
+Result<bool> PosixDirectory::shares_blocks(std::string_view name) const {
+  if (!info_.may_share_blocks) return false;
+  const UniqueFd fd{::openat(fd_.get(), std::string{name}.c_str(),
+                             O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
+  if (!fd) return last_error("opening a file");
+  constexpr std::uint32_t kExtents = 128;  // At once.
+  constexpr std::size_t kMapBytes = sizeof(fiemap) + kExtents * sizeof(fiemap_extent);
+  std::vector<std::uint64_t> memory(kMapBytes / sizeof(std::uint64_t));
+  for (std::uint64_t from = 0;;) {
+    auto* const map = ::new (memory.data()) fiemap{};
+    map->fm_start = from;
+    map->fm_length = FIEMAP_MAX_OFFSET - from;
+    map->fm_extent_count = kExtents;
+    if (::ioctl(fd.get(), FS_IOC_FIEMAP, map) != 0) return last_error("mapping a file");
+    const auto extents = std::span{map->fm_extents, map->fm_mapped_extents};
+    if (extents.empty()) return false;
+    for (const fiemap_extent& extent : extents) {
+      if ((extent.fe_flags & FIEMAP_EXTENT_SHARED) != 0) return true;
+      if ((extent.fe_flags & FIEMAP_EXTENT_LAST) != 0) return false;
+    }
+    from = extents.back().fe_logical + extents.back().fe_length;
+  }
 }
 
 Status PosixDirectory::lock(FileId file, std::uint64_t deadline_ns) {

@@ -44,12 +44,13 @@ class PosixDirectory {
   }
   Result<FileInfo> info(FileId file);
   Status allocate(FileId file, std::uint64_t bytes);
-  // These five from any thread.
+  // These six from any thread.
   Result<FileInfo> look_for(std::string_view name) const;
   Status make(std::string_view name, std::uint64_t bytes) const;
   Status remove(std::string_view name) const;
   Status sync_directory() const;
   Result<Space> space() const;
+  Result<bool> shares_blocks(std::string_view name) const;
   Status lock(FileId file, std::uint64_t deadline_ns);
 
   int fd_of(FileId file) const noexcept;

@@ -47,6 +47,9 @@ class ThreadDevice final : public Device {
   Status remove(std::string_view name) override { return directory_.remove(name); }
   Status sync_directory() override { return directory_.sync_directory(); }
   Result<Space> space() override { return directory_.space(); }
+  Result<bool> shares_blocks(std::string_view name) override {
+    return directory_.shares_blocks(name);
+  }
   Status lock(FileId file, std::uint64_t deadline_ns) override {
     return directory_.lock(file, deadline_ns);
   }

@@ -96,10 +96,20 @@ void UringDevice::enter_thread() noexcept {
   const bool is_first = driver_ == 0;
   driver_ = self;
   if (!uring_->has_one_issuer()) return;
-  Status status = is_first ? uring_->enable() : replace_ring();
+  Status status;
+  if (!is_first) status = replace_ring();
+  if (status) status = uring_->enable();
   if (!status) break_down(status.error().sys_errno());
 }
 
+Status UringDevice::release_thread() {
+  if (driver_ == 0 || !uring_->has_one_issuer()) return {};
+  LARDER_TRY(replace_ring());
+  driver_ = 0;
+  return {};
+}
+
+/// One that no thread drives yet, with the same files.
 Status UringDevice::replace_ring() noexcept {
   LARDER_CHECK(on_ring_ == 0);  // The contract: a new thread takes over when nothing is in flight.
   auto made = Uring::create(static_cast<unsigned>(depth_) + 1, files_max_);
@@ -110,7 +120,6 @@ Status UringDevice::replace_ring() noexcept {
     if (status) status = fresh->set_file(file, fd);
   });
   LARDER_TRY(status);
-  LARDER_TRY(fresh->enable());
   uring_ = std::move(fresh);
   is_wake_armed_ = false;
   return {};
