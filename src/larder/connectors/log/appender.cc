@@ -1,7 +1,9 @@
 #include "larder/connectors/log/appender.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "larder/base/check.h"
 #include "larder/connectors/log/rule.h"
@@ -25,8 +27,20 @@ Error error_of(const Transfer& transfer) noexcept {
 
 // --- Places -------------------------------------------------------------------------------------
 
+Error Appender::refusal() const noexcept {
+  const char* what = "no free segment; the store was refused";
+  if (state_.is_frozen) {
+    what = "the superblock could not be written for lack of space; the store was refused";
+  } else if (lacks_space_ || is_shared_) {
+    what = "the file system has no space to overwrite a segment; the store was refused";
+  }
+  return Error{ErrorCode::kResourceExhausted, "log", what};
+}
+
 Admission Appender::make_room(std::uint64_t bytes, std::uint64_t entries,
                               std::uint64_t key_bytes) noexcept {
+  // Each try would use up a place, and in time evict what is there for nothing.
+  if (lacks_space_ || state_.is_frozen) return Admission::kRefused;
   if (head_) {
     const Segment& head = state_.segments.at(*head_);
     const std::uint64_t end = head.append_offset + bytes +
@@ -200,12 +214,7 @@ void Appender::append_padding(Transfer& transfer, std::uint64_t value_bytes) {
   const std::uint32_t grain = state_.grain_bytes();
   const std::uint64_t padding = round_up(value_bytes, grain) - value_bytes;
   if (padding == 0) return;
-  if (zeros_.size() == 0) {
-    auto zeros = AlignedBuffer::create(grain, grain);
-    LARDER_CHECK(zeros.has_value());  // One grain, once.
-    zeros_ = std::move(*zeros);
-  }
-  transfer.vectors.push_back({.iov_base = zeros_.data(), .iov_len = padding});
+  transfer.vectors.push_back({.iov_base = state_.zeros.data(), .iov_len = padding});
 }
 
 /// One write for a chain of neighbours; through staging memory when one of them misses the
@@ -296,10 +305,26 @@ bool Appender::submit_pieces(StoreTask& task) noexcept {
   return true;
 }
 
+/// A file system without room for what is overwritten (its blocks are shared with a copy, or it
+/// always allocates) is not a bad disk: it serves loads, and stores wait for room.
+void Appender::note_io_error(const char* what, int sys_errno) noexcept {
+  if (sys_errno != ENOSPC && sys_errno != EDQUOT) {
+    state_.counters.io_errors_total.add();
+    return state_.health.note_io_error(state_.clock.now_ns(), what, sys_errno);
+  }
+  state_.counters.no_space_total.add();
+  lacks_space_ = says_it_lacks_space_ = true;
+  state_.health.set_condition(
+      "space",
+      "the file system has no room to overwrite a segment (" +
+          std::generic_category().message(sys_errno) +
+          "): stores are refused, loads go on. Free some space, or remove copies and snapshots "
+          "that share the store's blocks");
+}
+
 void Appender::note_write_error(const Transfer& transfer) noexcept {
-  state_.counters.io_errors_total.add();
-  state_.health.note_io_error(state_.clock.now_ns(), "writing a record",
-                              transfer.request.sys_errno != 0 ? transfer.request.sys_errno : EIO);
+  note_io_error("writing a record",
+                transfer.request.sys_errno != 0 ? transfer.request.sys_errno : EIO);
 }
 
 /// L4: exactly the records that are not wholly inside the transferred prefix have failed.
@@ -343,6 +368,10 @@ void Appender::settle(StoreTask& task) noexcept {
   if (succeeded) {
     publish(task);
     state_.health.note_io_success(state_.clock.now_ns());
+    if (says_it_lacks_space_) {
+      says_it_lacks_space_ = false;
+      state_.health.set_condition("space", {});
+    }
   }
   const std::uint32_t segment = task.location.segment;
   if (!succeeded && is_broken(Rule::kFailedRangeIsDead)) {

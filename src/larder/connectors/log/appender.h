@@ -122,8 +122,11 @@ class Appender final : public TransferSink, public FileCallSink {
   /// as what is overwritten next may hold the tombstones for its records (L9), and at open, as a
   /// killed owner's files may have names that no power cut has seen.
   void owe_directory_sync() noexcept { owes_directory_sync_ = true; }
-  /// Set when free segments may not be added to the file system: a full disk, or min_free.
-  void set_growth(bool may_grow) noexcept { may_grow_ = may_grow; }
+  /// Set when free segments may not be added to the file system: a full disk, or min_free. Once in a
+  /// while; it also lets stores try again after the file system had no room for an overwrite.
+  void set_growth(bool may_grow) noexcept;
+  /// Why start_store() refuses.
+  Error refusal() const noexcept;
   /// Tries again what failed in the file system, once in a while, so that the path is well again
   /// when the file system is, although nobody may need what failed.
   void retry_files() noexcept;
@@ -182,6 +185,7 @@ class Appender final : public TransferSink, public FileCallSink {
                           void* task) noexcept;
   void append_padding(Transfer& transfer, std::uint64_t value_bytes);
   void wait(StoreTask& task) noexcept;
+  void note_io_error(const char* what, int sys_errno) noexcept;
   void note_write_error(const Transfer& transfer) noexcept;
   void on_run_written(Transfer& transfer) noexcept;
   void on_piece_written(Transfer& transfer) noexcept;
@@ -211,6 +215,8 @@ class Appender final : public TransferSink, public FileCallSink {
   bool settle_files() noexcept;
   bool grow() noexcept;
   void start_file_call(FileCall::Kind kind, std::uint32_t segment) noexcept;
+  bool has_blocks_of_its_own(std::uint32_t segment) noexcept;
+  void on_looked_for_copies(std::uint32_t number, bool is_shared) noexcept;
   void remove_file(std::uint32_t segment) noexcept;
   void on_made(std::uint32_t number, const Status& made) noexcept;
   void note_growth(const std::string& why_not) noexcept;
@@ -231,10 +237,16 @@ class Appender final : public TransferSink, public FileCallSink {
   bool waits_for_copies_ = false;  ///< The next segment's records are not synced where they went.
   bool owes_directory_sync_ = false;
   bool may_grow_ = true;
+  bool lacks_space_ = false;        ///< An overwrite met ENOSPC since set_growth().
+  bool says_it_lacks_space_ = false;  ///< In the health, until a write succeeds.
+  /// The next free segment, once it is known whether its blocks are its own.
+  std::optional<std::uint32_t> looked_at_;
+  bool is_shared_ = false;  ///< They are not, and there is no room for others.
   bool has_failed_to_grow_ = false;
   FileCall file_call_;  ///< One at a time.
   std::deque<std::uint32_t> to_remove_;
   std::uint64_t sync_directory_at_ns_ = 0;  ///< Not before.
+  std::uint64_t remove_at_ns_ = 0;          ///< Not before.
   bool are_files_stalled_ = false;
   bool are_syncs_stalled_ = false;
 
@@ -248,7 +260,6 @@ class Appender final : public TransferSink, public FileCallSink {
   std::vector<std::unique_ptr<TombstoneGrain>> tombstones_in_flight_;
   std::vector<std::unique_ptr<SegmentWork>> works_;
   std::vector<std::unique_ptr<SyncGroup>> groups_;
-  AlignedBuffer zeros_;  ///< Padding behind values.
   std::uint32_t tasks_in_flight_ = 0;
   std::uint32_t tasks_waiting_for_sync_ = 0;
   std::uint32_t internal_in_flight_ = 0;

@@ -8,8 +8,9 @@
 namespace larder::log_store {
 namespace {
 
-/// A directory that could not be synced is not tried again at once.
-constexpr std::uint64_t kSyncAgainNs = 100'000'000;
+/// A directory that could not be synced, and a file that could not be removed, are not tried again
+/// at once.
+constexpr std::uint64_t kAgainNs = 100'000'000;
 
 }  // namespace
 
@@ -25,11 +26,12 @@ void Appender::start_file_call(FileCall::Kind kind, std::uint32_t segment) noexc
 
 /// True when what was removed is gone for good, so that the next segment may be overwritten (L9).
 bool Appender::settle_files() noexcept {
-  while (!file_call_.is_busy() && !to_remove_.empty()) {
+  while (!file_call_.is_busy() && !to_remove_.empty() && state_.clock.now_ns() >= remove_at_ns_) {
     const std::uint32_t segment = to_remove_.front();
     to_remove_.pop_front();
     start_file_call(FileCall::Kind::kRemove, segment);
   }
+  if (!to_remove_.empty() && !is_broken(Rule::kRemovalBeforeReuse)) return false;
   const bool owes_sync = owes_directory_sync_ && !is_broken(Rule::kSyncRemovals);
   if (!owes_sync) return !file_call_.is_busy();
   if (!file_call_.is_busy() && state_.clock.now_ns() >= sync_directory_at_ns_) {
@@ -45,6 +47,39 @@ bool Appender::grow() noexcept {
   state_.segments.set_has_file(*segment, true);  // It counts before it has blocks.
   start_file_call(FileCall::Kind::kMake, *segment);
   return state_.segments.at(*segment).state == SegmentState::kFree;
+}
+
+/// False while it is not known, or while the segment is made anew because to overwrite it would take
+/// new blocks: without its file the free space is asked for first, with min_free, and allocated.
+bool Appender::has_blocks_of_its_own(std::uint32_t segment) noexcept {
+  if (!state_.device.device_info().may_share_blocks) return true;
+  if (looked_at_ != segment) {
+    is_shared_ = false;
+    start_file_call(FileCall::Kind::kLookForCopies, segment);  // It may be answered at once.
+  }
+  return looked_at_ == segment && !is_shared_;
+}
+
+void Appender::on_looked_for_copies(std::uint32_t number, bool is_shared) noexcept {
+  if (state_.segments.next_free() != number) return;
+  looked_at_ = number;
+  is_shared_ = is_shared;
+  state_.health.set_condition(
+      "copies", is_shared ? "the segments share their blocks with a copy of the store (cp "
+                            "--reflink, a snapshot): each is made anew before it is overwritten, "
+                            "as far as min_free allows"
+                          : "");
+  // Without room for another it stays as it is, so that nothing is evicted for its sake.
+  if (!is_shared || !may_grow_) return;
+  is_shared_ = false;
+  looked_at_.reset();
+  remove_file(number);
+}
+
+void Appender::set_growth(bool may_grow) noexcept {
+  may_grow_ = may_grow;
+  lacks_space_ = false;
+  if (is_shared_ && may_grow) looked_at_.reset();
 }
 
 void Appender::remove_file(std::uint32_t segment) noexcept {
@@ -67,6 +102,8 @@ void Appender::on_file_call(FileCall& call) noexcept {
       return on_made(call.tag, call.status);
     case FileCall::Kind::kRemove:
       return on_removed(call.tag, call.status);
+    case FileCall::Kind::kLookForCopies:
+      return on_looked_for_copies(call.tag, call.is_shared);
     default:
       return on_directory_synced(call.status);
   }
@@ -78,6 +115,7 @@ void Appender::on_made(std::uint32_t number, const Status& made) noexcept {
     const auto file = state_.device.open(segment_file_name(number), io::OpenMode::kExisting);
     if (file) {
       state_.segments.at(number).file = *file;
+      looked_at_ = number;  // Nobody has a copy of it.
       note_growth({});
       return state_.segments.push_free(number, true);
     }
@@ -119,14 +157,13 @@ void Appender::on_removed(std::uint32_t number, const Status& removed) noexcept 
   state_.health.set_condition(
       "removal", "cannot remove " + name + ", which is kept: " + removed.error().to_string());
   const auto file = state_.device.open(name, io::OpenMode::kExisting);
-  Segment& segment = state_.segments.at(number);
   if (file) {
-    segment.file = *file;
+    state_.segments.at(number).file = *file;
     return state_.segments.end_removal(number, false);
   }
-  segment.state = SegmentState::kFailed;
-  state_.counters.segments_failed.add();
-  state_.health.note_flaw(name + " cannot be opened again: " + file.error().to_string());
+  // Its old records may be intact, and outlive what says that they are gone (L9).
+  to_remove_.push_back(number);
+  remove_at_ns_ = state_.clock.now_ns() + kAgainNs;
 }
 
 void Appender::on_directory_synced(const Status& synced) noexcept {
@@ -134,7 +171,7 @@ void Appender::on_directory_synced(const Status& synced) noexcept {
     owes_directory_sync_ = false;
     return state_.health.set_condition("directory", {});
   }
-  sync_directory_at_ns_ = state_.clock.now_ns() + kSyncAgainNs;
+  sync_directory_at_ns_ = state_.clock.now_ns() + kAgainNs;
   state_.health.set_condition(
       "directory", "cannot sync the directory; nothing new is stored until that works: " +
                        synced.error().to_string());

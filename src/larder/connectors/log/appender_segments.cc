@@ -26,13 +26,16 @@ std::uint32_t Appender::free_segments() const noexcept {
 
 void Appender::prepare_next() noexcept {
   waits_for_copies_ = false;
-  if (ready_ || is_preparing_ || state_.health.is_down() || !settle_files()) return;
+  if (ready_ || is_preparing_ || state_.is_frozen || state_.health.is_down()) return;
+  if (!settle_files()) return;
   std::optional<std::uint32_t> next = state_.segments.next_free();
   waits_for_copies_ = next && state_.segments.waits_for_its_copies(*next);
   if (!next || waits_for_copies_) {
     if (!grow()) return;
     next = state_.segments.next_free();  // The new one.
   }
+  if (!has_blocks_of_its_own(*next)) return;
+  looked_at_.reset();
   state_.segments.pop_free(*next);
   Segment& segment = state_.segments.at(*next);
   LARDER_CHECK(segment.live_records == 0 && segment.pins == 0);  // L6.
@@ -169,10 +172,9 @@ void Appender::on_work(Transfer& transfer) noexcept {
   if (!transfer.succeeded()) {
     work.failed = true;
     const int sys_errno = transfer.request.sys_errno != 0 ? transfer.request.sys_errno : EIO;
-    state_.counters.io_errors_total.add();
     if (transfer.request.operation == io::Operation::kSync)
       state_.counters.sync_failures_total.add();
-    state_.health.note_io_error(state_.clock.now_ns(), "writing or syncing a segment", sys_errno);
+    note_io_error("writing or syncing a segment", sys_errno);
   }
   state_.transfers.release(transfer);
   --internal_in_flight_;
@@ -274,9 +276,7 @@ void Appender::on_group_synced(Transfer& transfer) noexcept {
     error = Error::from_errno(sys_errno, "log", "syncing a segment");
     segment.sync_failed = !is_broken(Rule::kFailedSyncClosesSegment);
     state_.counters.sync_failures_total.add();
-    if (!is_broken(Rule::kFailedSyncDegrades)) {
-      state_.health.note_io_error(state_.clock.now_ns(), "syncing a segment", sys_errno);
-    }
+    if (!is_broken(Rule::kFailedSyncDegrades)) note_io_error("syncing a segment", sys_errno);
     if (head_ == segment_number && segment.sync_failed) seal_head();
   }
   state_.transfers.release(transfer);

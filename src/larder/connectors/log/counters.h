@@ -27,7 +27,7 @@ struct PathCounters {
   PathCounter bytes_loaded_total, bytes_stored_total, bytes_staged_total, bytes_readmitted_total;
   PathCounter records_readmitted_total, records_evicted_total, bytes_evicted_total;
   PathCounter segments_sealed_total, segments_reclaimed_total, segments_given_back_total;
-  PathCounter corruptions_total, io_errors_total, sync_failures_total, syncs_total;
+  PathCounter corruptions_total, io_errors_total, no_space_total, sync_failures_total, syncs_total;
   PathCounter deadlines_total, cancelled_total, stalls_total;
   PathCounter segments_set_aside, segments_failed, segments_free, segments_used;
   PathCounter segments_sealing, segments_reclaiming;
@@ -60,6 +60,7 @@ struct PathCounters {
     LARDER_VISIT(segments_given_back_total);
     LARDER_VISIT(corruptions_total);
     LARDER_VISIT(io_errors_total);
+    LARDER_VISIT(no_space_total);
     LARDER_VISIT(sync_failures_total);
     LARDER_VISIT(syncs_total);
     LARDER_VISIT(deadlines_total);

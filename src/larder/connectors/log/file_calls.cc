@@ -74,6 +74,8 @@ std::string FileCalls::oldest() const {
       return "syncing the directory";
     case FileCall::Kind::kLook:
       return "looking for the free space";
+    case FileCall::Kind::kLookForCopies:
+      return "looking at the blocks of " + call.name;
   }
   return {};
 }
@@ -96,6 +98,10 @@ void FileCalls::carry_out(FileCall& call) noexcept {
       return;
     case FileCall::Kind::kSyncDirectory:
       call.status = device_.sync_directory();
+      return;
+    case FileCall::Kind::kLookForCopies:
+      call.is_shared = device_.shares_blocks(call.name).value_or(false);
+      call.status = {};
       return;
     case FileCall::Kind::kLook: {
       const auto found = device_.look_for(call.name);

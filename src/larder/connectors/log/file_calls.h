@@ -28,7 +28,8 @@ class FileCall {
     kMake = 1,  ///< Of a file, unless less than `min_free_bytes` would be left then.
     kRemove,    ///< Of a file.
     kSyncDirectory,
-    kLook,  ///< How much space is free, and which file has the name.
+    kLook,          ///< How much space is free, and which file has the name.
+    kLookForCopies, ///< Whether the file shares its blocks with another one.
   };
 
   Kind kind = Kind::kLook;
@@ -42,6 +43,7 @@ class FileCall {
   io::Space space;          ///< Out of kLook, and its status.
   std::uint64_t inode = 0;  ///< Out of kLook: of the file.
   bool is_missing = false;  ///< Out of kLook: there is none.
+  bool is_shared = false;   ///< Out of kLookForCopies. A file that cannot be asked shares nothing.
 
   bool is_busy() const noexcept { return is_busy_; }
 

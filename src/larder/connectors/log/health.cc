@@ -128,7 +128,7 @@ void PathHealth::note_flaw(std::string why) {
   is_degraded_.store(true, std::memory_order_relaxed);
 }
 
-void PathHealth::set_condition(const char* name, const std::string& why) {
+void PathHealth::set_condition(const std::string& name, const std::string& why) {
   {
     const MutexLock lock{mutex_};
     const auto at =
@@ -140,7 +140,7 @@ void PathHealth::set_condition(const char* name, const std::string& why) {
                        std::memory_order_relaxed);
   }
   log(why.empty() ? LogLevel::kInfo : LogLevel::kWarning, "log",
-      where_ + ": " + (why.empty() ? std::string{name} + " is over" : why));
+      where_ + ": " + (why.empty() ? name + " is over" : why));
 }
 
 }  // namespace larder::log_store

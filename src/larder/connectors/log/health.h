@@ -22,6 +22,8 @@ class PathHealth {
  public:
   explicit PathHealth(std::string where) : where_(std::move(where)) {}
 
+  /// The directory, as messages name it.
+  const std::string& where() const noexcept { return where_; }
   bool is_down() const noexcept { return down_.load(std::memory_order_relaxed) != 0; }
   Health health() const noexcept;
   /// State and reasons, for report().
@@ -40,7 +42,7 @@ class PathHealth {
   /// A lasting flaw that does not stop the service: a segment set aside, a device that fell back.
   void note_flaw(std::string why) LARDER_EXCLUDES(mutex_);
   /// A flaw of the moment under a name; an empty `why` ends it.
-  void set_condition(const char* name, const std::string& why) LARDER_EXCLUDES(mutex_);
+  void set_condition(const std::string& name, const std::string& why) LARDER_EXCLUDES(mutex_);
 
   /// When the next probe is due: soon when the path is down, after a quiet while when it is not
   /// well, else kNever.

@@ -132,10 +132,16 @@ SetupStatus Inspection::load(const std::string& directory) {
 
   PathOptions path_options;
   path_options.value_bytes_max = kGrainBytesMin;  // No value passes through the path's own memory.
-  state_ = std::make_unique<PathState>(path_options, geometry, superblock, numbers, *device_, clock,
-                                       directory);
-  Recovery recovery{*state_, superblock.is_clean, superblock.open_count};
-  LARDER_TRY(recovery.run(files));
+  LARDER_ASSIGN(PathMemory memory, PathMemory::create(path_options, geometry.grain_bytes));
+  state_ = std::make_unique<PathState>(path_options, geometry, superblock, numbers,
+                                       std::move(memory), *device_, clock, directory);
+  Recovery recovery{*state_, Recovery::Unreadable::kLeaveOut};
+  const auto prefixed = [&](const SetupError& error) {
+    return SetupError{error.code, "log: " + directory + ": " + error.text};
+  };
+  LARDER_ASSIGN(const std::uint64_t newest, recovery.survey(files).map_error(prefixed));
+  const bool is_clean = superblock.is_clean && newest <= superblock.open_count;
+  LARDER_ASSIGN(std::ignore, recovery.run(is_clean, superblock.open_count).map_error(prefixed));
   collect_damage();
   return {};
 }

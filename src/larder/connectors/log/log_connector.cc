@@ -16,6 +16,7 @@
 #include "larder/connector/outcome_window.h"
 #include "larder/connectors/log/opening.h"
 #include "larder/connectors/log/reactor.h"
+#include "larder/connectors/log/setup_error.h"
 
 namespace larder::log_store {
 namespace {
@@ -161,9 +162,12 @@ class LogConnector final : public Connector, private BatchSink {
     degraded_why_ = device->device_info().degraded_why;
     LARDER_ASSIGN(auto path,
                   LogPath::open(options_, *device, RealClock::instance(), *this, where_));
+    if (const Status handed = device->release_thread(); !handed) {
+      return setup_error(where_, "cannot start its thread", handed.error());
+    }
     reactor_ = std::make_unique<Reactor>(std::move(device), std::move(path));
     if (const Status started = reactor_->start(); !started) {
-      return SetupError{started.error().code(), "log: " + started.error().to_string()};
+      return setup_error(where_, "cannot start its thread", started.error());
     }
     return {};
   }

@@ -1,4 +1,8 @@
 // The log store through its door, on real directories: what a disk does to superblock and segments.
+#include <sys/resource.h>
+
+#include <iterator>
+
 #include "larder/connectors/log/format.h"
 #include "larder/connectors/log/log_connector_test_support.h"
 
@@ -165,31 +169,232 @@ TEST_F(LogDamageTest, AMissingSegmentFileCostsItsRecordsAndNoOthers) {
   EXPECT_EQ(store->present(0, 60), numbers(0, 60));
 }
 
-TEST_F(LogDamageTest, ASegmentFileThatCannotBeOpenedIsReportedAndCountsForTheCapacity) {
-  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to give a file to another user";
-  constexpr std::uint32_t kLost = 5;  // More than the reserve of all slots together.
-  make_store(100);
-  ASSERT_EQ(::chmod(directory_.path().c_str(), 0755), 0);
-  ASSERT_EQ(::chown(path_.c_str(), kNobody, kNobody), 0);
-  for (const auto& entry : fs::directory_iterator{path_}) {
-    ASSERT_EQ(::chown(entry.path().c_str(), kNobody, kNobody), 0);
+// --- Segments that cannot be read, or only be read ----------------------------------------------
+
+/// As the user nobody, to whom the store belongs, with segments that do not.
+class LogRightsTest : public LogDamageTest {
+ protected:
+  static constexpr std::array<std::uint32_t, 4> kForeign = {2, 3, 6, 7};
+  static constexpr int kKeys = 200;
+  static constexpr int kDeleted = 100;
+
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "SKIPPED (needs root, to give files to another user)";
+    make_store(kKeys);
+    ASSERT_EQ(::chmod(directory_.path().c_str(), 0755), 0);
+    ASSERT_EQ(::chown(path_.c_str(), kNobody, kNobody), 0);
+    for (const auto& entry : fs::directory_iterator{path_}) {
+      ASSERT_EQ(::chown(entry.path().c_str(), kNobody, kNobody), 0);
+    }
   }
-  for (std::uint32_t i = 0; i < kLost; ++i) ASSERT_EQ(::chown(segment(i).c_str(), 0, 0), 0);
+  void give_to_root(::mode_t mode) const {
+    for (const std::uint32_t number : kForeign) {
+      ASSERT_EQ(::chown(segment(number).c_str(), 0, 0), 0);
+      ASSERT_EQ(::chmod(segment(number).c_str(), mode), 0);
+    }
+  }
+  void give_back() const {
+    for (const std::uint32_t number : kForeign) {
+      ASSERT_EQ(::chown(segment(number).c_str(), kNobody, kNobody), 0);
+      ASSERT_EQ(::chmod(segment(number).c_str(), 0600), 0);
+    }
+  }
+  static std::string as_nobody(const std::function<void()>& work) {
+    return in_child([&]() -> std::string {
+      if (!become_nobody()) return "cannot become nobody";
+      work();
+      return HasFailure() ? "failed" : "well";
+    });
+  }
+  /// Deletes half of the keys and replaces the others by values of another size.
+  static void outrank_all(Store& store) {
+    for (int i = 0; i < kDeleted; ++i) {
+      ASSERT_TRUE(store.client().remove(key_of(i)).has_value()) << i;
+    }
+    for (int i = kDeleted; i < kKeys; ++i) store.set(key_of(i), 100);
+  }
+  /// More than the ring holds, some of it in vain.
+  static int go_round(Store& store) {
+    int stored = 0;
+    for (int i = 0; i < 1000; ++i) {
+      const std::string key = "more-" + std::to_string(i);
+      stored += store.client().set(key, value_of(key)).has_value() ? 1 : 0;
+    }
+    return stored;
+  }
+  /// What was deleted stays away, and what was replaced does not come back.
+  static void expect_nothing_old(Store& store) {
+    for (int i = 0; i < kDeleted; ++i) EXPECT_FALSE(store.has(key_of(i))) << i;
+    for (int i = kDeleted; i < kKeys; ++i) store.has(key_of(i), 100);
+  }
+};
+
+TEST_F(LogRightsTest, ASegmentThatMayNotBeReadRefusesTheOpenUntilItMay) {
+  give_to_root(0600);
+  const auto before = content();
+  EXPECT_EQ(as_nobody([this] {
+              const SetupError error = refusal(spec());
+              expect_names(error, {path_, "segment-0000002 cannot be opened", "Permission denied",
+                                   "chown", "not opened"});
+            }),
+            "well");
+  EXPECT_EQ(content(), before);
+  give_back();
+  EXPECT_EQ(as_nobody([this] {
+              const auto store = open(spec());
+              ASSERT_NE(store, nullptr);
+              EXPECT_EQ(store->present(0, kKeys), numbers(0, kKeys));
+            }),
+            "well");
+}
+
+TEST_F(LogRightsTest, ASegmentThatMayOnlyBeReadIsServedAndIsNotOutlivedByWhatOutranksIt) {
+  give_to_root(0644);
+  EXPECT_EQ(as_nobody([this] {
+              const auto store = open(spec());
+              ASSERT_NE(store, nullptr);
+              EXPECT_NE(store->reasons().find("segment-0000002 can only be read"),
+                        std::string::npos)
+                  << store->reasons();
+              EXPECT_EQ(store->present(0, kKeys), numbers(0, kKeys));
+              outrank_all(*store);
+              expect_nothing_old(*store);
+              EXPECT_LT(go_round(*store), 900) << "the ring does not go over what it cannot write";
+              EXPECT_NE(store->reasons().find("cannot be used again"), std::string::npos)
+                  << store->reasons();
+              expect_nothing_old(*store);
+            }),
+            "well");
+  give_back();
+  EXPECT_EQ(as_nobody([this] {
+              const auto store = open(spec());
+              ASSERT_NE(store, nullptr);
+              EXPECT_EQ(store->reasons(), "");
+              expect_nothing_old(*store);
+              EXPECT_EQ(go_round(*store), 1000);
+              expect_nothing_old(*store);
+            }),
+            "well");
+}
+
+TEST_F(LogRightsTest, ASegmentThatBecomesWritableIsUsedAgainWithoutARestart) {
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe(ends.data()), 0);
+  give_to_root(0644);
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    if (!become_nobody()) ::_exit(2);
+    auto store = open(spec());
+    if (store == nullptr) ::_exit(3);
+    outrank_all(*store);
+    if (::write(ends[1], "x", 1) != 1) ::_exit(4);  // Opened: now the owner mends it.
+    while (go_round(*store) < 1000 && !HasFailure()) {
+    }
+    expect_nothing_old(*store);
+    if (store->reasons().find("segment-") != std::string::npos) ::_exit(5);
+    store.reset();
+    ::_exit(HasFailure() ? 1 : 0);
+  }
+  char opened = 0;
+  ASSERT_EQ(::read(ends[0], &opened, 1), 1);
+  give_back();
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  expect_nothing_old(*store);
+}
+
+TEST_F(LogDamageTest, WithTooFewDescriptorsTheOpenIsRefusedAndNothingIsLost) {
+  make_store(200);
   const std::string text = in_child([this]() -> std::string {
-    if (!become_nobody()) return "cannot become nobody";
-    const auto store = open(spec());
-    if (store == nullptr) return "not opened";
-    std::string said = store->reasons();
-    if (store->present(0, 100).size() < 20) said += "too few are left\n";
-    store->fill(100, 700);
-    if (disk_usage() > 32 * kMiB) said += "over capacity\n";
-    if (HasFailure()) said += "something failed\n";
+    const auto in_use = static_cast<::rlim_t>(
+        std::distance(fs::directory_iterator{"/proc/self/fd"}, fs::directory_iterator{}));
+    std::string said;
+    bool has_opened = false;
+    for (::rlim_t more = 0; more < 40 && !has_opened; ++more) {
+      const rlimit limit{.rlim_cur = in_use + more, .rlim_max = 4096};
+      if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return "cannot set the limit";
+      auto connector = registry().open(spec());
+      if (!connector) {
+        if (connector.error().text.find("open files (ulimit -n)") == std::string::npos) {
+          said += connector.error().text + "\n";
+        }
+        continue;
+      }
+      has_opened = true;
+      Store store{std::move(*connector)};
+      if (!store.reasons().empty()) said += "opened, but: " + store.reasons();
+      if (store.present(0, 200) != numbers(0, 200)) said += "something is lost\n";
+    }
+    if (!has_opened) said += "never opened\n";
     return said;
   });
-  for (std::uint32_t i = 0; i < kLost; ++i) {
-    EXPECT_NE(text.find(segment_file_name(i) + " cannot be opened"), std::string::npos) << text;
+  EXPECT_EQ(text, "");
+}
+
+TEST_F(LogDamageTest, WithoutMemoryForStagingTheOpenIsRefused) {
+  const std::string text = in_child([this]() -> std::string {
+    const rlimit limit{.rlim_cur = std::uint64_t{1} << 30, .rlim_max = std::uint64_t{1} << 30};
+    if (::setrlimit(RLIMIT_AS, &limit) != 0) return "cannot set the limit";
+    return refusal(spec("32MiB", "&staging=4GiB")).text;
+  });
+  for (const std::string part : {"staging=4GiB", "ulimit -v", "lower staging"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << text;
   }
-  EXPECT_EQ(std::ranges::count(text, '\n'), kLost) << text;
+}
+
+// --- Opens with something of another time ------------------------------------------------------
+
+TEST_F(LogDamageTest, AnOlderSuperblockIsNoticedAndOutranksNothing) {
+  constexpr int kKeys = 20;
+  make_store(kKeys);
+  fs::copy_file(file("superblock"), path_ + "-backup");
+  for (const std::size_t bytes : {std::size_t{200}, std::size_t{300}}) {
+    const auto store = open(spec());
+    ASSERT_NE(store, nullptr);
+    for (int i = 0; i < kKeys; ++i) store->set(key_of(i), bytes);
+  }
+  fs::copy_file(path_ + "-backup", file("superblock"), fs::copy_options::overwrite_existing);
+  {
+    const auto store = open(spec());
+    ASSERT_NE(store, nullptr);
+    EXPECT_NE(store->reasons().find("the superblock is older than the segments"),
+              std::string::npos)
+        << store->reasons();
+    for (int i = 0; i < kKeys; ++i) EXPECT_TRUE(store->has(key_of(i), 300)) << i;
+    for (int i = 0; i < kKeys / 2; ++i) store->set(key_of(i), 400);
+    for (int i = kKeys / 2; i < kKeys; ++i) ASSERT_TRUE(store->client().remove(key_of(i)));
+  }
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->reasons(), "");
+  for (int i = 0; i < kKeys / 2; ++i) EXPECT_TRUE(store->has(key_of(i), 400)) << i;
+  for (int i = kKeys / 2; i < kKeys; ++i) EXPECT_FALSE(store->has(key_of(i))) << i;
+}
+
+TEST_F(LogDamageTest, AValueAboveTodaysMaxValueIsStillServed) {
+  make_store(20);
+  const std::string smaller = "log:" + path_ + "?capacity=32MiB&segment=1MiB&max_value=4KiB" +
+                              "&min_free=0";
+  {
+    const auto store = open(smaller);
+    ASSERT_NE(store, nullptr);
+    EXPECT_EQ(store->present(0, 20), numbers(0, 20));
+    EXPECT_EQ(store->client().set("new", value_of("new")).error().code(),
+              ErrorCode::kInvalidArgument);
+    // Round the ring: the larger ones were read, and are moved or let go.
+    for (int i = 0; i < 9000; ++i) {
+      ASSERT_TRUE(store->client().set("small-" + std::to_string(i), value_of("x", 4000))) << i;
+      if (i % 100 == 0) store->present(0, 20);
+    }
+    store->present(0, 20);
+  }
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  store->present(0, 20);
 }
 
 }  // namespace

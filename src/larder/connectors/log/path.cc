@@ -1,12 +1,14 @@
 #include "larder/connectors/log/path.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
 #include "larder/connector/failed_keys.h"
 #include "larder/connectors/log/recovery.h"
 #include "larder/connectors/log/rule.h"
+#include "larder/connectors/log/setup_error.h"
 
 namespace larder::log_store {
 namespace {
@@ -15,6 +17,10 @@ namespace {
 constexpr std::array<double, kUrgencyCount> kWeights = {8, 4, 4, 1};
 /// What an item costs at least, so that many small ones count for their work too.
 constexpr std::uint64_t kItemCostBytesMin = 64U << 10;
+
+bool has_no_space(const Error& error) noexcept {
+  return error.sys_errno() == ENOSPC || error.sys_errno() == EDQUOT;
+}
 
 bool is_store(Op op) noexcept {
   return op == Op::kSet || op == Op::kDelete;
@@ -37,10 +43,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
                                                     const Clock& clock, BatchSink& sink,
                                                     const std::string& where) {
   auto files = device.list();
-  if (!files) {
-    return SetupError{files.error().code(), "log: " + where + ": cannot list the directory: " +
-                                                files.error().to_string()};
-  }
+  if (!files) return setup_error(where, "cannot list the directory", files.error());
   const auto superblock_at = std::ranges::find(*files, kSuperblockFileName, &io::FileInfo::name);
   auto superblock_file =
       std::make_unique<SuperblockFile>(device, clock, where, options.opening_steps);
@@ -65,7 +68,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
   } else {
     auto opened = superblock_file->open(options.lock_wait_ns);
     LARDER_ASSIGN(*files, device.list().map_error([&](const Error& error) {
-      return SetupError{error.code(), "log: " + where + ": " + error.to_string()};
+      return setup_error(where, "cannot list the directory", error);
     }));
     const bool is_unfinished = !opened && superblock_file->is_blank() &&
                                std::ranges::all_of(*files, is_harmless_or_superblock);
@@ -77,41 +80,37 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
       LARDER_ASSIGN(geometry, geometry_of(superblock, wanted));
     }
   }
-  const bool was_clean = superblock.is_clean;
-  const std::uint64_t previous_open_count = superblock.open_count;
-  // L2: raised and synced before anything else is written.
-  superblock.is_clean = false;
-  if (!is_broken(Rule::kRaiseOpenCount)) ++superblock.open_count;
-  superblock.segment_count = geometry.segment_count;
-  if (const Status written = superblock_file->write(superblock); !written) {
-    return SetupError{written.error().code(), "log: " + where + ": cannot write the superblock: " +
-                                                  written.error().to_string()};
-  }
-  superblock_file->write_owner_note(options.owner_note);
-
   std::uint32_t numbers = 0;
   for (const io::FileInfo& file : *files) {
     const auto number = segment_of_file_name(file.name);
     if (number && *number < kSegmentCountMax) numbers = std::max(numbers, *number + 1);
   }
-  std::unique_ptr<LogPath> path{new LogPath{options, geometry, superblock, numbers, device, clock,
-                                            sink, where, std::move(superblock_file)}};
+  const auto prefixed = [&where](const SetupError& error) {
+    return SetupError{error.code, "log: " + where + ": " + error.text};
+  };
+  LARDER_ASSIGN(PathMemory memory,
+                PathMemory::create(options, geometry.grain_bytes).map_error(prefixed));
+  std::unique_ptr<LogPath> path{new LogPath{options, geometry, superblock, numbers,
+                                            std::move(memory), device, clock, sink, where,
+                                            std::move(superblock_file)}};
   auto pool = HashPool::create(options.hash_threads, [&device] { device.wake(); });
   if (!pool) {
-    return SetupError{pool.error().code(),
-                      "log: cannot start hash threads: " + pool.error().to_string()};
+    return setup_error(where, "cannot start hash threads", pool.error());
   }
   path->state_.hash_pool = std::move(*pool);
   auto calls = FileCalls::create(device, clock, options.has_file_thread);
   if (!calls) {
-    return SetupError{calls.error().code(),
-                      "log: cannot start a thread for files: " + calls.error().to_string()};
+    return setup_error(where, "cannot start a thread for files", calls.error());
   }
   path->state_.file_calls = std::move(*calls);
-  Recovery recovery{path->state_, was_clean, previous_open_count};
-  LARDER_ASSIGN(const Recovery::Outcome outcome, recovery.run(*files));
-  path->appender_.begin_generations(superblock.open_count);
-  if (outcome.head) path->appender_.adopt_head(*outcome.head);
+  Recovery recovery{path->state_};
+  LARDER_ASSIGN(const std::uint64_t newest, recovery.survey(*files).map_error(prefixed));
+  const std::uint64_t previous = superblock.open_count;
+  const bool was_clean = superblock.is_clean && newest <= previous;
+  LARDER_TRY(path->begin_session(newest));
+  LARDER_ASSIGN(const Recovery::Outcome outcome,
+                recovery.run(was_clean, previous).map_error(prefixed));
+  if (outcome.head) path->adopt_head(*outcome.head);
   path->appender_.owe_directory_sync();
   if (const auto info = device.info(path->superblock_file_->file())) {
     path->superblock_inode_ = info->inode;
@@ -121,17 +120,63 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
   return path;
 }
 
+/// Goes on in the segment that a clean close left open, unless to write to it would take new blocks.
+void LogPath::adopt_head(std::uint32_t segment) {
+  const bool is_shared = state_.device.shares_blocks(segment_file_name(segment)).value_or(false);
+  if (!state_.is_frozen && !is_shared) return appender_.adopt_head(segment);
+  state_.segments.at(segment).state = SegmentState::kSealed;  // Its table is in memory.
+}
+
+/// L2: the open count is raised and synced before anything else is written. `newest`: the greatest
+/// that the segments tell of. One above the superblock's means that the superblock is older than
+/// they are, a backup of itself alone: generations that followed from it would be older than those
+/// on the disk, and what is stored now would be outranked by what was stored before.
+SetupStatus LogPath::begin_session(std::uint64_t newest) {
+  Superblock& superblock = state_.superblock;
+  const bool is_older = newest > superblock.open_count && !is_broken(Rule::kNewestOpenCount);
+  if (is_older) {
+    state_.health.note_flaw("the superblock is older than the segments (opened " +
+                            std::to_string(superblock.open_count) + " times, they " +
+                            std::to_string(newest) +
+                            "): it was restored, or is of a backup; the count goes on from theirs");
+    superblock.open_count = newest;
+  }
+  superblock.is_clean = false;
+  if (!is_broken(Rule::kRaiseOpenCount)) ++superblock.open_count;
+  superblock.segment_count = state_.segments.geometry().segment_count;
+  if (const Status written = superblock_file_->write(superblock); !written) {
+    if (has_no_space(written.error())) {
+      freeze(written.error());
+      return {};
+    }
+    return setup_error(state_.health.where(), "cannot write the superblock", written.error());
+  }
+  superblock_file_->write_owner_note(state_.options.owner_note);
+  appender_.begin_generations(superblock.open_count);
+  return {};
+}
+
+void LogPath::freeze(const Error& why) {
+  state_.is_frozen = true;
+  state_.health.set_condition("superblock",
+                              "the superblock cannot be written (" + why.to_string() +
+                                  "): what the store has is served, and nothing is stored or "
+                                  "deleted until there is room; free some space");
+}
+
 LogPath::LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
-                 std::uint32_t segment_numbers, io::Device& device, const Clock& clock,
-                 BatchSink& sink, const std::string& where,
+                 std::uint32_t segment_numbers, PathMemory memory, io::Device& device,
+                 const Clock& clock, BatchSink& sink, const std::string& where,
                  std::unique_ptr<SuperblockFile> superblock_file)
-    : state_(options, geometry, superblock, segment_numbers, device, clock, where),
+    : state_(options, geometry, superblock, segment_numbers, std::move(memory), device, clock,
+             where),
       sink_(sink),
       superblock_file_(std::move(superblock_file)),
       loads_(state_),
       appender_(state_),
       reclaimer_(state_, loads_, appender_),
       scanner_(state_),
+      superblock_writer_(state_),
       probe_(state_) {}
 
 LogPath::~LogPath() = default;
@@ -371,8 +416,7 @@ LogPath::Start LogPath::start_set(Batch& batch, Item& item) noexcept {
   if (admission == Admission::kWait) return Start::kBlocked;
   state_.counters.sets_total.add();
   state_.counters.sets_refused_total.add();
-  end_item(batch, item, Outcome::kFailed,
-           Error{ErrorCode::kResourceExhausted, "log", "no free segment; the store was refused"});
+  end_item(batch, item, Outcome::kFailed, appender_.refusal());
   return Start::kStarted;
 }
 
@@ -427,7 +471,8 @@ LogPath::Start LogPath::start_delete(Batch& batch, Item& item) noexcept {
   }
   erases_.give(task);
   if (admission == Admission::kWait) return Start::kBlocked;
-  return fail(Error{ErrorCode::kResourceExhausted, "log", "no free segment for the tombstone"});
+  return fail(Error{ErrorCode::kResourceExhausted, "log",
+                    "no segment with room for the tombstone; nothing was deleted"});
 }
 
 void LogPath::on_delete(DeleteTask& erase) noexcept {

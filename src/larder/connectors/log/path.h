@@ -17,6 +17,7 @@
 #include "larder/connectors/log/reclaimer.h"
 #include "larder/connectors/log/scanner.h"
 #include "larder/connectors/log/superblock_file.h"
+#include "larder/connectors/log/superblock_writer.h"
 
 namespace larder::log_store {
 
@@ -151,8 +152,13 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
                                           "the path is down; nothing was deleted"};
 
   LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
-          std::uint32_t segment_numbers, io::Device& device, const Clock& clock, BatchSink& sink,
-          const std::string& where, std::unique_ptr<SuperblockFile> superblock_file);
+          std::uint32_t segment_numbers, PathMemory memory, io::Device& device,
+          const Clock& clock, BatchSink& sink, const std::string& where,
+          std::unique_ptr<SuperblockFile> superblock_file);
+
+  SetupStatus begin_session(std::uint64_t newest);
+  void freeze(const Error& why);
+  void adopt_head(std::uint32_t segment);
 
   // Scheduling.
   bool take_hashed() noexcept;
@@ -179,6 +185,7 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   void watch_stalls(std::uint64_t now_ns) noexcept;
   void watch_files(std::uint64_t now_ns) noexcept;
   void watch_space(std::uint64_t now_ns) noexcept;
+  void thaw(bool may_try) noexcept;
   void apply_space(const io::Space& space, bool may_add_files) noexcept;
   void start_probe() noexcept;
   void publish_gauges() noexcept;
@@ -209,6 +216,7 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   Appender appender_;
   Reclaimer reclaimer_;
   Scanner scanner_;
+  SuperblockWriter superblock_writer_;
   Probe probe_;
 
   std::array<Queue, kQueues> queues_;
@@ -218,6 +226,7 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   std::uint64_t next_space_check_ns_ = 0;
   FileCall look_call_;
   std::uint64_t superblock_inode_ = 0;
+  bool is_stopping_ = false;
   bool are_files_stalled_ = false;
   bool are_syncs_stalled_ = false;
   std::atomic<bool> has_cancelled_ = false;

@@ -1,19 +1,13 @@
 #include "larder/connectors/log/path_state.h"
 
 #include <algorithm>
+#include <utility>
 
-#include "larder/base/check.h"
+#include "larder/base/size_text.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 namespace {
-
-Staging make_staging(std::uint64_t bytes, std::uint32_t alignment) {
-  auto staging = Staging::create(bytes, alignment);
-  // Address space only: the kernel hands out the pages at first touch.
-  LARDER_CHECK(staging.has_value());
-  return std::move(*staging);
-}
 
 /// Room for one record of the largest value, and for a good many of the usual ones.
 std::uint64_t move_memory_bytes(const PathOptions& options, std::uint32_t grain_bytes) {
@@ -23,9 +17,27 @@ std::uint64_t move_memory_bytes(const PathOptions& options, std::uint32_t grain_
 
 }  // namespace
 
+SetupResult<PathMemory> PathMemory::create(const PathOptions& options, std::uint32_t grain_bytes) {
+  const std::uint64_t move_bytes = move_memory_bytes(options, grain_bytes);
+  auto staging = Staging::create(options.staging_bytes, grain_bytes);
+  auto move_memory = Staging::create(move_bytes, grain_bytes);
+  auto zeros = AlignedBuffer::create(grain_bytes, grain_bytes);
+  if (staging && move_memory && zeros) {
+    std::ranges::fill(zeros->span(), std::byte{0});
+    return PathMemory{std::move(*staging), std::move(*move_memory), std::move(*zeros)};
+  }
+  return SetupError{ErrorCode::kResourceExhausted,
+                    "the process gets no memory for staging=" +
+                        format_bytes_exact(options.staging_bytes) + " and " +
+                        format_bytes_exact(move_bytes) +
+                        " of moves: raise its limit (ulimit -v, or overcommit), or lower staging "
+                        "or max_value"};
+}
+
 PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
                      const Superblock& block, std::uint32_t segment_numbers,
-                     io::Device& path_device, const Clock& path_clock, std::string where)
+                     PathMemory memory, io::Device& path_device, const Clock& path_clock,
+                     std::string where)
     : options(path_options),
       device(path_device),
       clock(path_clock),
@@ -33,9 +45,9 @@ PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
       superblock(block),
       index(path_options.index_bytes_max),
       segments(geometry, segment_numbers),
-      staging(make_staging(path_options.staging_bytes, geometry.grain_bytes)),
-      move_memory(make_staging(move_memory_bytes(path_options, geometry.grain_bytes),
-                               geometry.grain_bytes)),
+      staging(std::move(memory.staging)),
+      move_memory(std::move(memory.move_memory)),
+      zeros(std::move(memory.zeros)),
       transfers(path_device, path_clock, path_options.depth),
       health(std::move(where)),
       events(path_options.events_max) {}
@@ -70,6 +82,22 @@ bool PathState::forget_failed(const Fingerprint& fingerprint, Location location,
   events.note(EventPage::Kind::kRemoved, {reinterpret_cast<const char*>(key.data()), key.size()},
               0);
   return true;
+}
+
+Status PathState::repair(std::uint32_t number) {
+  Segment& segment = segments.at(number);
+  const std::string name = segment_file_name(number);
+  LARDER_ASSIGN(const io::FileId file, device.open(name, io::OpenMode::kExisting));
+  if (const Status allocated = device.allocate(file, segments.geometry().segment_bytes);
+      !allocated) {
+    device.close(file);
+    return allocated;
+  }
+  device.close(segment.file);
+  segment.file = file;
+  segment.needs_repair = false;
+  health.set_condition(name, {});
+  return {};
 }
 
 bool PathState::publish_delete(const Fingerprint& fingerprint, const Place& place) {

@@ -19,6 +19,17 @@
 
 namespace larder::log_store {
 
+/// The memory that a path has from its open on.
+struct PathMemory {
+  Staging staging;      ///< Bounce memory of callers' loads and stores.
+  Staging move_memory;  ///< Values on their way from a reclaimed segment to the head.
+  AlignedBuffer zeros;  ///< One grain: padding behind values.
+
+  /// Address space only: the kernel hands out the pages at first touch. An error where the process
+  /// may not have so much (ulimit -v, overcommit).
+  static SetupResult<PathMemory> create(const PathOptions& options, std::uint32_t grain_bytes);
+};
+
 /// What the parts of one path (loads, appends, reclaim) share: the index, the segments, and the
 /// services to reach the disk. Parts change the index only through publish() and forget(), so that
 /// the counts of live records per segment stay true.
@@ -26,19 +37,23 @@ namespace larder::log_store {
 /// Threads: the path's one, but `index` for reading, `counters`, `health` and `events`.
 struct PathState {
   PathState(const PathOptions& path_options, const Geometry& geometry, const Superblock& block,
-            std::uint32_t segment_numbers, io::Device& path_device, const Clock& path_clock,
-            std::string where);
+            std::uint32_t segment_numbers, PathMemory memory, io::Device& path_device,
+            const Clock& path_clock, std::string where);
 
   const PathOptions options;
   io::Device& device;
   const Clock& clock;
   const io::Alignment alignment;
   Superblock superblock;
+  /// The file system had no room to raise the open count (L2): what is there is served, and nothing
+  /// is written, moved, evicted or removed until it has.
+  bool is_frozen = false;
   Index index;
   KeyGuard guard;
   Segments segments;
-  Staging staging;      ///< Bounce memory of callers' loads and stores.
-  Staging move_memory;  ///< Values on their way from a reclaimed segment to the head.
+  Staging staging;
+  Staging move_memory;
+  AlignedBuffer zeros;
   Transfers transfers;
   std::unique_ptr<HashPool> hash_pool;
   std::unique_ptr<FileCalls> file_calls;
@@ -69,6 +84,9 @@ struct PathState {
   /// tombstone.
   bool forget_failed(const Fingerprint& fingerprint, Location location,
                      std::span<const std::byte> key);
+  /// Makes a segment that recovery could only read fit for its next use: writable, and of its whole
+  /// length. Nothing of it may be in flight. Blocks. Errors: what the file system says.
+  Status repair(std::uint32_t segment);
   /// L4 for a delete at `place`: removes what is earlier. Tells whether there was something.
   bool publish_delete(const Fingerprint& fingerprint, const Place& place);
 };

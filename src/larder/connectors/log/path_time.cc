@@ -1,5 +1,6 @@
 // What a path does because time passes: deadlines, cancellation, stalls, disk space, and its end.
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "larder/base/check.h"
@@ -171,8 +172,11 @@ void LogPath::Probe::submit(io::Operation operation, std::uint64_t offset) noexc
 void LogPath::Probe::on_transfer(Transfer& transfer) noexcept {
   const bool succeeded = transfer.succeeded();
   const bool was_write = transfer.request.operation == io::Operation::kWrite;
+  // A full file system says nothing about reads.
+  const int sys_errno = transfer.request.sys_errno;
+  const bool is_full = was_write && (sys_errno == ENOSPC || sys_errno == EDQUOT);
   state_.transfers.release(transfer);
-  if (succeeded && was_write) return submit(io::Operation::kRead, 0);
+  if ((succeeded || is_full) && was_write) return submit(io::Operation::kRead, 0);
   is_busy_ = false;
   state_.health.note_probe(state_.clock.now_ns(), succeeded);
 }
@@ -199,8 +203,22 @@ void LogPath::watch_files(std::uint64_t now_ns) noexcept {
                                                   : "");
 }
 
+/// A session that began on a full file system begins in earnest once its open count is raised.
+void LogPath::thaw(bool may_try) noexcept {
+  if (!state_.is_frozen) return;
+  if (const auto written = superblock_writer_.take()) {
+    if (!*written) return;  // Again later.
+    state_.is_frozen = false;
+    appender_.begin_generations(state_.superblock.open_count);
+    return state_.health.set_condition("superblock", {});
+  }
+  if (may_try && !superblock_writer_.is_busy()) superblock_writer_.start(superblock_file_->file());
+}
+
 void LogPath::watch_space(std::uint64_t now_ns) noexcept {
-  if (now_ns < next_space_check_ns_) return;
+  const bool is_due = now_ns >= next_space_check_ns_;
+  thaw(is_due && !is_stopping_);
+  if (!is_due) return;
   next_space_check_ns_ = now_ns + kSpaceCheckEveryNs;
   if (look_call_.is_busy()) return;
   look_call_.kind = FileCall::Kind::kLook;
@@ -224,6 +242,7 @@ void LogPath::apply_space(const io::Space& space, bool may_add_files) noexcept {
   const std::uint64_t segment_bytes = state_.segments.geometry().segment_bytes;
   const std::uint64_t min_free = state_.options.min_free_bytes;
   const bool may_grow = space.free_bytes >= min_free + segment_bytes;
+  if (state_.is_frozen) return;
   appender_.set_growth(may_grow && may_add_files);
   if (may_grow || state_.segments.absent_count() == 0) {
     state_.health.set_condition("growth", {});
@@ -256,6 +275,7 @@ void LogPath::publish_gauges() noexcept {
 // --- The end ------------------------------------------------------------------------------------
 
 void LogPath::begin_stop() noexcept {
+  is_stopping_ = true;
   reclaimer_.stop();
   scanner_.stop();
   end_queued([](const Batch&, std::uint64_t) { return true; }, state_.clock.now_ns(),
@@ -265,7 +285,7 @@ void LogPath::begin_stop() noexcept {
 bool LogPath::is_idle() const noexcept {
   return batches_queued_ == 0 && loads_.in_flight() == 0 && appender_.in_flight() == 0 &&
          appender_.is_quiet() && reclaimer_.is_quiet() && scanner_.is_quiet() &&
-         !probe_.is_busy() && state_.file_calls->is_quiet() && state_.transfers.in_flight() == 0;
+         !superblock_writer_.is_busy() && !probe_.is_busy() && state_.file_calls->is_quiet() && state_.transfers.in_flight() == 0;
 }
 
 Status LogPath::write_checkpoint(std::uint32_t number, TableBuilder& table) noexcept {
@@ -283,6 +303,7 @@ Status LogPath::write_checkpoint(std::uint32_t number, TableBuilder& table) noex
 
 Status LogPath::close() noexcept {
   LARDER_CHECK(is_idle());
+  if (state_.is_frozen) return {};  // Nothing was written: what the superblock says is still true.
   if (const auto head = appender_.head()) {
     Segment& segment = state_.segments.at(*head);
     if (segment.sync_failed) return Error{ErrorCode::kIo, "log", "a sync had failed"};

@@ -50,7 +50,7 @@ bool Reclaimer::is_quiet() const noexcept {
 void Reclaimer::turn() noexcept {
   const std::uint32_t free = appender_.free_segments();
   if (!victim_) {
-    if (is_stopping_) return;
+    if (is_stopping_ || state_.is_frozen) return;
     if (free >= std::min(free_wanted_, free_wanted_max()) && !is_requested_) return;
     begin();
   }
@@ -69,7 +69,7 @@ void Reclaimer::begin() noexcept {
   for (std::uint32_t i = 0; i < state_.segments.count(); ++i) {
     const Segment& segment = state_.segments.at(i);
     if (segment.state == SegmentState::kSealed && segment.live_records == 0 &&
-        (segment.tombstones == 0 || is_broken(Rule::kTombstoneStays)) && segment.pins == 0 &&
+        !segment.needs_repair && (segment.tombstones == 0 || is_broken(Rule::kTombstoneStays)) && segment.pins == 0 &&
         state_.segments.is_durably_outranked(i)) {
       is_requested_ = false;
       state_.counters.segments_reclaimed_total.add();
@@ -82,6 +82,7 @@ void Reclaimer::begin() noexcept {
     oldest = state_.segments.oldest_from(state_.segments.at(*oldest).generation + 1);
   }
   if (!oldest || state_.segments.at(*oldest).state != SegmentState::kSealed) return;
+  if (state_.segments.at(*oldest).needs_repair && !repair(*oldest)) return;
   is_requested_ = false;
   victim_ = oldest;
   state_.segments.at(*victim_).state = SegmentState::kReclaiming;
@@ -97,6 +98,32 @@ void Reclaimer::begin() noexcept {
     reads_ahead_.erase(ahead);
   }
   read_ahead();
+}
+
+/// The oldest segment cannot be overwritten. As long as it is intact nothing that outranks its
+/// records may go, so nothing at all is evicted.
+bool Reclaimer::repair(std::uint32_t number) noexcept {
+  constexpr std::uint64_t kRepairEveryNs = 1'000'000'000;
+  constexpr const char* kCondition = "repair";
+  const std::uint64_t now_ns = state_.clock.now_ns();
+  const bool is_in_use =
+      state_.segments.at(number).pins > 0 ||
+      std::ranges::any_of(reads_ahead_, [number](const auto& read) {
+        return read->segment == number && read->reader.is_busy();
+      });
+  if (now_ns < repair_at_ns_ || is_in_use) return false;
+  repair_at_ns_ = now_ns + kRepairEveryNs;
+  const Status repaired = state_.repair(number);
+  if (repaired) {
+    state_.health.set_condition(kCondition, {});
+    return true;
+  }
+  state_.health.set_condition(kCondition,
+                              segment_file_name(number) + " is the oldest and cannot be used again (" +
+                                  repaired.error().to_string() +
+                                  "): nothing is evicted, and stores are refused; make it writable "
+                                  "for this user");
+  return is_broken(Rule::kRepairBeforeReuse);
 }
 
 void Reclaimer::read_ahead() noexcept {

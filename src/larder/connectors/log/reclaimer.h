@@ -68,6 +68,7 @@ class Reclaimer final : public LoadSink, public StoreSink {
   };
 
   void begin() noexcept;
+  bool repair(std::uint32_t segment) noexcept;
   void read_ahead() noexcept;
   void on_table() noexcept;
   void choose(const Table& table) noexcept;
@@ -94,6 +95,7 @@ class Reclaimer final : public LoadSink, public StoreSink {
   std::uint32_t free_wanted_ = kFreeWantedMin;
   std::uint32_t free_lowest_ = UINT32_MAX;  ///< Seen while this victim was reclaimed.
   std::uint32_t reclaimed_in_plenty_ = 0;   ///< Victims in a row without a shortage.
+  std::uint64_t repair_at_ns_ = 0;          ///< Not before.
   Table table_;
   std::vector<Candidate> candidates_;  ///< Newest last: taken from the back.
   std::vector<std::unique_ptr<Move>> moves_;

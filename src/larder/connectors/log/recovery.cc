@@ -1,6 +1,7 @@
 #include "larder/connectors/log/recovery.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
@@ -20,126 +21,203 @@ Fingerprint fingerprint_of_entry(const TableEntry& entry) noexcept {
   return {.low = entry.fingerprint_low, .high = entry.fingerprint_high};
 }
 
+/// The file is there and may be read, were it not for somebody's rights or attributes.
+bool is_forbidden(const Error& error) noexcept {
+  return error.sys_errno() == EACCES || error.sys_errno() == EPERM ||
+         error.sys_errno() == EROFS || error.sys_errno() == ETXTBSY;
+}
+
 std::string_view as_text(std::span<const std::byte> bytes) noexcept {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 }  // namespace
 
-SetupResult<Recovery::Outcome> Recovery::run(const std::vector<io::FileInfo>& files) {
-  auto buffer = AlignedBuffer::create(state_.options.io_bytes, state_.grain_bytes());
-  if (!buffer) return SetupError{buffer.error().code(), "log: no memory to open the store"};
-  scan_buffer_ = std::move(*buffer);
-  std::vector<Found> found;
-  LARDER_TRY(open_segments(files, found));
-  std::ranges::sort(found, {}, &Found::generation);  // L3: later places win by coming later.
-  if (is_broken(Rule::kRecoverInOrder)) std::ranges::sort(found, {}, &Found::segment);
-  Outcome outcome;
-  // Loading the index is several times as fast when it does not grow meanwhile.
-  std::uint64_t entries = 0;
-  for (const Found& one : found) {
-    if (const auto trailer = read_trailer(one.segment); trailer) entries += trailer->entry_count;
-  }
-  state_.index.reserve(entries);
-  for (const Found& one : found) recover(one.segment);
-  state_.index.reserve(0);
-  outcome.head = choose_head(found);
-  if (!is_broken(Rule::kOpenFreesTwo)) evict_until_two_are_free();
-  scan_buffer_ = {};
-  return outcome;
-}
-
 // --- Files and headers --------------------------------------------------------------------------
 
-SetupStatus Recovery::open_segments(const std::vector<io::FileInfo>& files,
-                                    std::vector<Found>& found) {
+SetupResult<std::uint64_t> Recovery::survey(const std::vector<io::FileInfo>& files) {
+  auto buffer = AlignedBuffer::create(state_.options.io_bytes, state_.grain_bytes());
+  if (!buffer) return SetupError{buffer.error().code(), "no memory to open the store"};
+  scan_buffer_ = std::move(*buffer);
   for (const io::FileInfo& file : files) {
     const auto number = segment_of_file_name(file.name);
     if (number && *number < state_.segments.count()) {
-      LARDER_TRY(open_segment(*number, found));
+      if (file.is_regular) {
+        LARDER_TRY(open_segment(*number, file.allocated_bytes));
+      } else {
+        leave_out(*number, "not a regular file");
+      }
     } else if (file.name != kSuperblockFileName && !is_harmless_file_name(file.name)) {
       state_.health.note_flaw("the directory holds '" + file.name +
                               "', which is not larder's and counts for no limit");
     }
   }
-  return {};
+  std::uint64_t newest = 0;
+  for (Found& one : found_) {
+    newest = std::max(newest, one.generation >> 32);
+    const auto trailer = read_trailer(one.segment);
+    if (!trailer) continue;
+    newest = std::max(newest, trailer->open_count);
+    one.table_entries = trailer->entry_count;
+  }
+  return newest;
 }
 
-SetupStatus Recovery::open_segment(std::uint32_t number, std::vector<Found>& found) {
+SetupStatus Recovery::open_segment(std::uint32_t number, std::uint64_t allocated_bytes) {
   Segment& segment = state_.segments.at(number);
   const std::string name = segment_file_name(number);
-  const auto file = state_.device.open(name, io::OpenMode::kExisting);
-  const auto set_aside = [&](const std::string& why) {
-    segment.was_set_aside = true;
-    state_.counters.segments_set_aside.add();
-    state_.health.note_flaw(name + " was set aside: " + why +
-                            "; nothing in it is served, its space is used again");
-  };
-  if (!file) {
-    segment.state = SegmentState::kFailed;
-    state_.segments.set_has_file(number, true);  // It takes its share of the capacity all the same.
-    state_.counters.segments_failed.add();
-    state_.health.note_flaw(name + " cannot be opened: " + file.error().to_string());
-    return {};
+  auto file = state_.device.open(name, io::OpenMode::kExisting);
+  if (!file && is_forbidden(file.error())) {
+    const std::string why = file.error().to_string();
+    file = state_.device.open(name, io::OpenMode::kReadOnly);
+    segment.needs_repair = file.has_value();
+    if (file) {
+      state_.health.set_condition(name, name + " can only be read (" + why +
+                                            "): what it holds is served; make it writable for "
+                                            "this user before its space is needed again");
+    }
   }
+  if (!file) return on_unreadable(number, file.error());
   segment.file = *file;
   state_.segments.set_has_file(number, true);
   const auto info = state_.device.info(*file);
   const std::uint64_t bytes_wanted = state_.segments.geometry().segment_bytes;
-  const bool is_short = info && info->bytes < bytes_wanted;
+  const bool was_short = info && info->bytes < bytes_wanted;
+  if (was_short) grow_if_short(number);
   if (info && info->bytes > bytes_wanted) {
     state_.health.note_flaw(name + " is longer than a segment: what stands behind its end is not " +
                             "used, and counts for no limit");
   }
-  if (is_short) {
-    // Made by an owner that died before it was done, or cut short since.
-    if (const Status made = state_.device.allocate(*file, bytes_wanted); !made) {
-      segment.state = SegmentState::kFailed;
-      state_.counters.segments_failed.add();
-      state_.health.note_flaw(name + " is too short and cannot grow: " + made.error().to_string());
-      return {};
-    }
-  }
   const auto grain = scan_buffer_.span().first(state_.grain_bytes());
   if (const Status read = io_.read(*file, 0, grain); !read) {
-    if (read.error().code() == ErrorCode::kUnavailable) {
-      return SetupError{ErrorCode::kUnavailable, "log: " + name + ": " + read.error().to_string()};
+    const ErrorCode code = read.error().code();
+    if (code == ErrorCode::kUnavailable) {
+      return SetupError{code, name + ": " + read.error().to_string()};
     }
-    set_aside(read.error().to_string());
-    state_.segments.push_free(number, true);
+    // A file that ends before its header holds nothing; another one may.
+    if (segment.needs_repair && code != ErrorCode::kCorruption) {
+      return on_unreadable(number, read.error());
+    }
+    set_aside(number, read.error());
     return {};
   }
   const auto generation =
       decode_segment_header(grain, state_.superblock.path_id, number, state_.superblock.secret);
   if (!generation) {
-    if (!is_zero(grain)) set_aside(generation.error().to_string());
-    state_.segments.push_free(number, true);
+    if (!is_zero(grain)) {
+      set_aside(number, generation.error());
+    } else {
+      free_first(number);
+    }
     return {};
   }
-  if (is_short) {  // It had its whole length when its header was written.
+  if (was_short) {  // It had its whole length when its header was written.
     state_.health.note_flaw(name + " was cut short: what stood behind its end is gone");
   }
   segment.generation = *generation;
   segment.state = SegmentState::kSealed;
-  found.push_back({.segment = number, .generation = *generation});
+  found_.push_back({.segment = number,
+                    .generation = *generation,
+                    .readable_bytes = segment.needs_repair && info
+                                          ? std::min(info->bytes, bytes_wanted)
+                                          : bytes_wanted,
+                    .allocated_bytes = allocated_bytes,
+                    .table_entries = 0});
   return {};
+}
+
+/// What is in it may be newer than what the others hold, and what the others hold may be all that
+/// says that it is not: nobody could be told the truth.
+SetupStatus Recovery::on_unreadable(std::uint32_t number, const Error& error) {
+  if (error.sys_errno() == ENOENT) return {};  // Removed since the directory was listed.
+  if (unreadable_ == Unreadable::kLeaveOut || is_broken(Rule::kRefuseUnread)) {
+    leave_out(number, error.to_string());
+    return {};
+  }
+  const bool is_limit = error.code() == ErrorCode::kResourceExhausted;
+  return SetupError{
+      error.code(),
+      segment_file_name(number) + " cannot be opened: " + error.to_string() +
+          (is_limit ? ": raise the limit of open files (ulimit -n) or of memory; a store has a "
+                      "file open for each of its segments"
+                    : ": make it readable for this user (chown, chmod), or remove it where that "
+                      "is not possible. Without it older values could come back, so the store is "
+                      "not opened")};
+}
+
+/// Not used in this run. It takes its share of the capacity all the same.
+void Recovery::leave_out(std::uint32_t number, const std::string& why) {
+  state_.segments.at(number).state = SegmentState::kFailed;
+  state_.segments.set_has_file(number, true);
+  state_.counters.segments_failed.add();
+  state_.health.note_flaw(segment_file_name(number) + " cannot be opened: " + why);
+}
+
+/// Made by an owner that died before it was done, or cut short since.
+void Recovery::grow_if_short(std::uint32_t number) {
+  Segment& segment = state_.segments.at(number);
+  const Status made =
+      state_.device.allocate(segment.file, state_.segments.geometry().segment_bytes);
+  if (made || segment.needs_repair) return;
+  segment.needs_repair = true;
+  const std::string name = segment_file_name(number);
+  state_.health.set_condition(
+      name, name + " is too short and cannot grow: " + made.error().to_string() +
+                ": what it holds is served; free some space before its own is needed again");
+}
+
+void Recovery::set_aside(std::uint32_t number, const Error& why) {
+  state_.segments.at(number).was_set_aside = true;
+  state_.counters.segments_set_aside.add();
+  state_.health.note_flaw(segment_file_name(number) + " was set aside: " + why.to_string() +
+                          "; nothing in it is served, its space is used again");
+  free_first(number);
+}
+
+/// Nothing in it can ever be admitted again. One that cannot be written stays as it is.
+void Recovery::free_first(std::uint32_t number) {
+  Segment& segment = state_.segments.at(number);
+  if (!segment.needs_repair) return state_.segments.push_free(number, true);
+  segment.state = SegmentState::kFailed;
+  state_.counters.segments_failed.add();
+}
+
+SetupResult<Recovery::Outcome> Recovery::run(bool was_clean, std::uint64_t previous_open_count) {
+  was_clean_ = was_clean;
+  previous_open_count_ = previous_open_count;
+  std::ranges::sort(found_, {}, &Found::generation);  // L3: later places win by coming later.
+  if (is_broken(Rule::kRecoverInOrder)) std::ranges::sort(found_, {}, &Found::segment);
+  // Loading the index is several times as fast when it does not grow meanwhile.
+  std::uint64_t entries = 0;
+  for (const Found& one : found_) {
+    if (can_hold_entries(one, one.table_entries)) entries += one.table_entries;
+  }
+  state_.index.reserve(entries);
+  for (const Found& one : found_) LARDER_TRY(recover(one));
+  state_.index.reserve(0);
+  Outcome outcome;
+  outcome.head = choose_head();
+  if (!is_broken(Rule::kOpenFreesTwo) && !state_.is_frozen) evict_until_two_are_free();
+  scan_buffer_ = {};
+  return outcome;
 }
 
 // --- Tables -------------------------------------------------------------------------------------
 
-void Recovery::recover(std::uint32_t number) {
+SetupStatus Recovery::recover(const Found& found) {
+  const std::uint32_t number = found.segment;
   Segment& segment = state_.segments.at(number);
   state_.segments.note_newest(segment.generation);
-  auto table = read_table(number, false);
+  auto table = read_table(found, false);
   if (table && table->trailer.kind == TableKind::kCheckpoint) {
     const bool counts = (was_clean_ && table->trailer.open_count == previous_open_count_) ||
                         is_broken(Rule::kAppendOnlyAfterCleanEnd);
     if (counts && table->entries.empty()) {  // It was ready, and nothing came.
-      state_.segments.push_free(number, true);
-      return;
+      free_first(number);
+      return {};
     }
     if (counts) {
-      table = read_table(number, true);  // Its table is going to be written again.
+      table = read_table(found, true);  // Its table is going to be written again.
     } else {
       table = Error{ErrorCode::kCorruption, "log", "an old checkpoint"};
     }
@@ -154,31 +232,39 @@ void Recovery::recover(std::uint32_t number) {
       keep_table(number, *table);
       segment.state = SegmentState::kOpen;
     }
-    return;
+    return {};
   }
-  if (is_broken(Rule::kScanWithoutTable)) return state_.segments.push_free(number, true);
+  if (is_broken(Rule::kScanWithoutTable)) {
+    state_.segments.push_free(number, true);
+    return {};
+  }
   segment.table = std::make_unique<TableBuilder>();
   segment.append_offset = state_.grain_bytes();
-  if (const Status scanned = scan_segment(number); !scanned) {
+  const Status scanned = scan_segment(found);
+  if (!scanned) {
+    // It will not be overwritten first, and what was not found may be found by the next open.
+    if (segment.needs_repair) return on_unreadable(number, scanned.error());
     state_.health.note_flaw(segment_file_name(number) +
                             " could not be read to its end: " + scanned.error().to_string());
   }
   if (segment.table->entry_count() == 0) {
-    state_.segments.push_free(number, true);
-    return;
+    segment.table.reset();
+    free_first(number);
+    return {};
   }
-  write_missing_table(number);
+  if (!segment.needs_repair && !state_.is_frozen) write_missing_table(number);
+  return {};
 }
 
 /// The segment that a clean close left open, so that short sessions share one. It must be where the
 /// log ends (L3): only segments without a record, as the one that was ready, may come behind it.
-std::optional<std::uint32_t> Recovery::choose_head(const std::vector<Found>& found) {
+std::optional<std::uint32_t> Recovery::choose_head() {
   std::optional<std::uint32_t> head;
   bool is_end = true;
-  for (auto one = found.rbegin(); one != found.rend(); ++one) {
+  for (auto one = found_.rbegin(); one != found_.rend(); ++one) {
     Segment& segment = state_.segments.at(one->segment);
-    if (segment.state == SegmentState::kFree) continue;
-    if (segment.state == SegmentState::kOpen && is_end) {
+    if (segment.state == SegmentState::kFree || segment.state == SegmentState::kFailed) continue;
+    if (segment.state == SegmentState::kOpen && is_end && !segment.needs_repair) {
       head = one->segment;
     } else {
       segment.state = SegmentState::kSealed;
@@ -197,10 +283,23 @@ Result<TableTrailer> Recovery::read_trailer(std::uint32_t number) {
                               geometry.grain_bytes, state_.superblock.secret);
 }
 
-Result<Table> Recovery::read_table(std::uint32_t number, bool with_keys) {
+/// Whether a table with so many entries can be in its file: a hostile one has holes, and a count that
+/// nobody has to store must not make us reserve memory for it. The factor is for file systems that
+/// compress.
+bool Recovery::can_hold_entries(const Found& found, std::uint64_t entries) {
+  constexpr std::uint64_t kCompressedAtMost = 16;
+  constexpr std::uint64_t kFewEntries = 32'768;  // 1 MiB: whatever the blocks say.
+  return entries <= kFewEntries ||
+         entries / kCompressedAtMost <= found.allocated_bytes / kTableEntryBytes;
+}
+
+Result<Table> Recovery::read_table(const Found& found, bool with_keys) {
   const Geometry& geometry = state_.segments.geometry();
-  const Segment& segment = state_.segments.at(number);
-  LARDER_ASSIGN(const TableTrailer trailer, read_trailer(number));
+  const Segment& segment = state_.segments.at(found.segment);
+  LARDER_ASSIGN(const TableTrailer trailer, read_trailer(found.segment));
+  if (!can_hold_entries(found, trailer.entry_count)) {
+    return Error{ErrorCode::kCorruption, "log", "the file is too small for its table"};
+  }
   const std::uint64_t bytes =
       with_keys ? geometry.segment_bytes - geometry.grain_bytes - trailer.entries_offset
                 : round_up(trailer.entry_count * kTableEntryBytes, geometry.grain_bytes);
@@ -251,21 +350,35 @@ void Recovery::admit(std::uint32_t number, const TableEntry& entry) {
 /// left.
 bool Recovery::evict_oldest_before(std::uint32_t number) {
   const std::uint64_t end = state_.segments.at(number).generation;
-  auto oldest = state_.segments.oldest();
-  while (oldest && state_.segments.at(*oldest).generation < end) {
-    Segment& segment = state_.segments.at(*oldest);
-    if (segment.live_records > 0) {
-      if (!is_broken(Rule::kUnindexedOutranks))
-        segment.tombstones +=
-            segment.live_records;  // As in admit(): they still outrank older ones.
-      for (const auto& [fingerprint, entry] : state_.index.entries_in(*oldest)) {
-        state_.forget(fingerprint, entry.location);
-      }
-      return true;
-    }
-    oldest = state_.segments.oldest_from(state_.segments.at(*oldest).generation + 1);
+  for (const Found& one : found_) {  // In order of generation.
+    Segment& segment = state_.segments.at(one.segment);
+    if (one.generation >= end) return false;
+    if (segment.live_records == 0) continue;
+    // As in admit(): they still outrank older ones.
+    if (!is_broken(Rule::kUnindexedOutranks)) segment.tombstones += segment.live_records;
+    evict(one);
+    return true;
   }
   return false;
+}
+
+/// Takes the segment's records out of the index.
+void Recovery::evict(const Found& found) {
+  Segment& segment = state_.segments.at(found.segment);
+  const auto forget = [&](const TableEntry& entry) {
+    if (entry.kind != RecordKind::kValue) return;
+    state_.forget(fingerprint_of_entry(entry), {.segment = found.segment, .grain = entry.grain});
+  };
+  if (segment.table != nullptr) {
+    segment.table->for_each([&](const TableEntry& entry, std::string_view) { forget(entry); });
+  } else if (const auto table = read_table(found, false)) {
+    for (const TableEntry& entry : table->entries) forget(entry);
+  }
+  if (segment.live_records == 0) return;
+  // It cannot be read any more. The index can tell, by a walk over all of it.
+  for (const auto& [fingerprint, entry] : state_.index.entries_in(found.segment)) {
+    state_.forget(fingerprint, entry.location);
+  }
 }
 
 void Recovery::keep_table(std::uint32_t number, const Table& table) {
@@ -284,9 +397,10 @@ void Recovery::keep_table(std::uint32_t number, const Table& table) {
 // --- Scanning -----------------------------------------------------------------------------------
 
 /// Looks at every grain outside admitted records.
-Status Recovery::scan_segment(std::uint32_t number) {
-  const std::uint64_t end = state_.segments.geometry().segment_bytes;
+Status Recovery::scan_segment(const Found& found) {
+  const std::uint32_t number = found.segment;
   const std::uint32_t grain = state_.grain_bytes();
+  const std::uint64_t end = found.readable_bytes / grain * grain;
   std::uint64_t offset = grain;
   while (offset < end) {
     const auto chunk =
@@ -411,9 +525,8 @@ void Recovery::evict_until_two_are_free() {
     }
     const auto oldest = segments.oldest();
     if (!oldest || segments.at(*oldest).state != SegmentState::kSealed) return;
-    for (const auto& [fingerprint, entry] : state_.index.entries_in(*oldest)) {
-      state_.forget(fingerprint, entry.location);
-    }
+    if (segments.at(*oldest).needs_repair) return;  // It cannot be overwritten.
+    evict(*std::ranges::find(found_, *oldest, &Found::segment));
     segments.push_free(*oldest);
   }
 }

@@ -20,6 +20,7 @@ enum class Rule : std::uint8_t {
   // L2 Generations.
   kRaiseOpenCount,
   kSyncOpenCount,
+  kNewestOpenCount,
   kSyncHeaderFirst,
   // L3 Place is version.
   kRecoverInOrder,
@@ -55,6 +56,9 @@ enum class Rule : std::uint8_t {
   kUnindexedOutranks,
   kReuseInOrder,
   kSyncRemovals,
+  kRefuseUnread,
+  kRepairBeforeReuse,
+  kRemovalBeforeReuse,
   // L10 Progress.
   kMoveHalfASegment,
   kMoveOnlyWithRoom,

@@ -36,6 +36,9 @@ struct Segment {
   SegmentState state = SegmentState::kAbsent;
   bool has_file = false;       ///< Changed by Segments::set_has_file() alone.
   bool was_set_aside = false;  ///< At open its header did not count.
+  /// Recovery could read it, and not make it writable or as long as a segment. It is served, and
+  /// must be repaired before it is used again (PathState::repair).
+  bool needs_repair = false;
   bool sync_failed = false;    ///< L13: closed, and never given a table.
   /// Sealed by a later owner than its own, who cannot know whether a sync of it had failed before:
   /// L13 holds across owners, and one that succeeds after one that failed proves nothing.

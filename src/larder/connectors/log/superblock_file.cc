@@ -3,13 +3,13 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/random.h"
 #include "larder/connectors/log/rule.h"
 #include "larder/connectors/log/segments.h"
+#include "larder/connectors/log/setup_error.h"
 
 namespace larder::log_store {
 namespace {
@@ -27,10 +27,7 @@ bool fill_random(T& out, Random* seeded) {
 }  // namespace
 
 SetupError SuperblockFile::error(const Error& cause, const std::string& what) const {
-  const int sys_errno = cause.sys_errno();
-  const bool is_forbidden = sys_errno == EACCES || sys_errno == EPERM || sys_errno == EROFS;
-  return {cause.code(), "log: " + where_ + ": " + what + ": " + cause.to_string() +
-                            (is_forbidden ? ": run as its owner, or name another directory" : "")};
+  return setup_error(where_, what, cause);
 }
 
 SetupStatus SuperblockFile::lock(std::uint64_t lock_wait_ns) {
