@@ -1,15 +1,19 @@
 // Segment files that are no longer what larder made: of another length, of another kind, or in two
 // places. On a real directory, through the registry.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/geometry.h"
 #include "larder/connectors/log/log_connector_test_support.h"
 #include "tests/corruption/golden_image.h"
 
@@ -162,6 +166,70 @@ TEST_F(HostileFilesTest, WhatIsNoRegularFileIsNotOpenedAndReported) {
     fs::remove_all(segment(kDamaged));
     expect_healed();
   }
+}
+
+/// Files with holes: a directory of some hundred KiB whose signed tables claim millions of entries.
+TEST_F(HostileFilesTest, TablesThatTheirFilesCannotHoldTakeNoMemory) {
+  constexpr std::uint32_t kSegments = 32;
+  constexpr std::uint64_t kBytesMax = 64 * kMiB;
+  Geometry geometry{.grain_bytes = 4096,
+                    .segment_count = kSegments,
+                    .slot_bytes = 64 * kMiB,
+                    .segment_bytes = 63 * kMiB};
+  Superblock superblock;
+  superblock.grain_bytes = geometry.grain_bytes;
+  superblock.segment_count = geometry.segment_count;
+  superblock.slot_bytes = geometry.slot_bytes;
+  superblock.segment_bytes = geometry.segment_bytes;
+  superblock.open_count = 1;
+  fs::create_directories(path_);
+  std::vector<std::byte> grain(geometry.grain_bytes);
+  const auto as_text = [&grain] {
+    return std::string_view{reinterpret_cast<const char*>(grain.data()), grain.size()};
+  };
+  std::ofstream{file("superblock")}.close();
+  fs::resize_file(file("superblock"), kSuperblockFileBytes);
+  for (const std::uint64_t copy : {std::uint64_t{0}, kSuperblockCopyStride}) {
+    ++superblock.sequence;
+    encode_superblock(superblock, grain);
+    overwrite(file("superblock"), copy, as_text());
+  }
+  TableTrailer trailer;
+  trailer.entry_count = 1'900'000;  // 58 MiB of entries.
+  trailer.append_offset = geometry.grain_bytes;
+  trailer.open_count = 1;
+  trailer.entries_offset =
+      geometry.segment_bytes - table_bytes(trailer.entry_count, 0, geometry.grain_bytes);
+  for (std::uint32_t number = 0; number < kSegments; ++number) {
+    const Identity identity{.path_id = superblock.path_id,
+                            .segment = number,
+                            .generation = (std::uint64_t{1} << 32) + number + 1};
+    std::ofstream{segment(number)}.close();
+    fs::resize_file(segment(number), geometry.segment_bytes);
+    encode_segment_header(identity, 0, superblock.secret, grain);
+    overwrite(segment(number), 0, as_text());
+    encode_table_trailer(trailer, identity, superblock.secret, grain);
+    overwrite(segment(number), geometry.segment_bytes - geometry.grain_bytes, as_text());
+  }
+  ASSERT_LT(disk_usage(), 2 * kMiB) << "the file system keeps no holes";
+
+  const std::string text = in_child([this]() -> std::string {
+    rusage before{};
+    ::getrusage(RUSAGE_SELF, &before);
+    std::string said;
+    {
+      auto connector = registry().open("log:" + path_ + "?capacity=2GiB&max_value=1MiB&min_free=0");
+      if (!connector) said = connector.error().text;
+      if (connector && (*connector)->report().keys != 0) said = "there are keys";
+      if (connector) (*connector)->stop(kNever).ignore("it is empty");
+    }
+    rusage after{};
+    ::getrusage(RUSAGE_SELF, &after);
+    const auto grown = static_cast<std::uint64_t>(after.ru_maxrss - before.ru_maxrss) * 1024;
+    if (grown > kBytesMax) said += std::to_string(grown / kMiB) + " MiB were taken";
+    return said;
+  });
+  EXPECT_EQ(text, "");
 }
 
 // One file under two numbers: the store overwrites itself, and finds it out on every read.

@@ -1,6 +1,7 @@
 // What happens to a real file system while a store runs on it: it fills up, it gives up, its
 // directory goes away.
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -226,6 +227,110 @@ TEST_F(DiskFaultTest, AFileSystemThatIsMadeLargerIsUsedWithoutARestart) {
   store_->until("it grows again", [&] { return used() > 120 * kMiB; }, [&] { set(next++); });
   store_.reset();
   EXPECT_EQ(::umount2(directory.path().c_str(), MNT_DETACH), 0);
+}
+
+// --- Blocks that a copy has too -----------------------------------------------------------------
+
+/// A copy by reference (cp --reflink, a snapshot): the segments are allocated, and to overwrite them
+/// takes new blocks all the same.
+class SharedBlocksTest : public DiskFaultTest {
+ protected:
+  static constexpr int kValues = 32 * kPerSegment;  // More than the ring holds.
+
+  void open_ring(std::uint64_t min_free) {
+    store_ = open_store("log:" + store_path_ +
+                            "?capacity=256MiB&segment=8MiB&max_value=1MiB&min_free=" +
+                            std::to_string(min_free),
+                        kValueBytes);
+    ASSERT_NE(store_, nullptr);
+  }
+  void copy() const {
+    const std::string to = mount_->path() + "/copy";
+    fs::create_directory(to);
+    for (const auto& entry : fs::directory_iterator{store_path_}) {
+      const UniqueFd from_fd{::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC)};
+      const std::string name = to + "/" + entry.path().filename().string();
+      const UniqueFd to_fd{::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+      ASSERT_EQ(::ioctl(to_fd.get(), FICLONE, from_fd.get()), 0) << errno;
+    }
+  }
+  void remove_copy() const { fs::remove_all(mount_->path() + "/copy"); }
+  void make_full_store() {
+    make_disk(disk_of("xfs"));
+    if (IsSkipped() || HasFailure()) return;
+    open_ring(0);
+    fill(0, kValues);
+    store_.reset();
+  }
+  std::string hog() const { return mount_->path() + "/hog"; }
+  void take_all() const {
+    std::ofstream out{hog(), std::ios::binary};
+    const std::string block(1U << 20, 'x');
+    while (out.write(block.data(), static_cast<std::streamsize>(block.size())).flush()) {
+    }
+    out.clear();
+    while (out.write(block.data(), 4096).flush()) {
+    }
+  }
+};
+
+TEST_F(SharedBlocksTest, MinFreeHoldsStoresAreRefusedAndLoadsGoOn) {
+  make_full_store();
+  if (IsSkipped() || HasFailure()) return;
+  copy();
+  open_ring(kMinFree);
+  std::uint64_t lowest = free_bytes();
+  int next = kValues;
+  int refused = 0;
+  for (int i = 0; i < kValues; ++i) {
+    refused += set(next++) ? 0 : 1;
+    lowest = std::min(lowest, free_bytes());
+  }
+  EXPECT_GE(lowest, kMinFree);
+  EXPECT_GT(refused, 0);
+  expect_reason("share their blocks with a copy");
+  EXPECT_EQ(store_->counter("io_errors_total"), 0U);
+  EXPECT_EQ(count_hits(kValues - 5 * kPerSegment, kValues), 5 * kPerSegment);
+  remove_copy();
+  store_->until("stores work again", [&] { return set(next++); });
+}
+
+TEST_F(SharedBlocksTest, ADiskWithoutABlockRefusesStoresAndServesEveryLoad) {
+  make_full_store();
+  if (IsSkipped() || HasFailure()) return;
+  open_ring(0);
+  copy();  // Under the running store: what it has ready is shared too.
+  take_all();
+  int next = kValues;
+  int refused = 0;
+  for (int i = 0; i < 10 * kPerSegment; ++i) refused += store_->set(next++).is_done() ? 0 : 1;
+  EXPECT_GT(refused, 5 * kPerSegment);
+  EXPECT_NE(store_->health(), Health::kDown);
+  EXPECT_EQ(count_hits(kValues - 5 * kPerSegment, kValues), 5 * kPerSegment);
+  ASSERT_EQ(::unlink(hog().c_str()), 0);
+  remove_copy();
+  store_->until("stores work again", [&] { return store_->set(next++).is_done(); });
+}
+
+TEST_F(SharedBlocksTest, AStoreOpensWithoutRoomForItsSuperblockAndGoesOnWithSome) {
+  make_full_store();
+  if (IsSkipped() || HasFailure()) return;
+  copy();
+  take_all();
+  open_ring(0);
+  expect_reason("the superblock cannot be written");
+  EXPECT_EQ(count_hits(kValues - 5 * kPerSegment, kValues), 5 * kPerSegment);
+  EXPECT_TRUE(store_->set(kValues).has_failed());
+  store_.reset();  // It changed nothing.
+  open_ring(0);
+  EXPECT_EQ(count_hits(kValues - 5 * kPerSegment, kValues), 5 * kPerSegment);
+  ASSERT_EQ(::unlink(hog().c_str()), 0);
+  remove_copy();
+  int next = kValues;
+  store_->until("stores work", [&] { return store_->set(next++).is_done(); });
+  store_.reset();
+  open_ring(0);
+  EXPECT_TRUE(store_->get(next - 1).is_hit());
 }
 
 // --- Given up -----------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ std::size_t Caller::choose_key_to_set() {
 }
 
 std::uint64_t Caller::choose_value_bytes() {
-  const std::uint64_t max = plan_.path.value_bytes_max;
+  const std::uint64_t max = store_.options().value_bytes_max;
   switch (random_.below(10)) {
     case 0:
       return random_.below(20);

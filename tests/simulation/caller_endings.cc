@@ -121,6 +121,9 @@ void Caller::end_get(const Submission& submission, const Item& item, const Opera
   switch (item.outcome) {
     case Outcome::kHit: {
       coverage_.note(Seen::kHit);
+      if (item.value_bytes > store_.options().value_bytes_max) {
+        coverage_.note(Seen::kValueAboveMaxValue);
+      }
       const std::uint64_t room = bytes_of(slices);
       if (item.value_bytes > room || (item.value_bytes < room && !submission.batch.allow_shorter)) {
         return violation("a hit of another size than the buffers");
@@ -173,7 +176,7 @@ void Caller::end_failed_get(const Submission& submission, const Item& item,
   const std::uint64_t since_ns = item.error.code() == ErrorCode::kDeadlineExceeded
                                      ? submission.batch.deadline_ns
                                      : store_.clock().now_ns();
-  if (is_lasting || store_.clock().now_ns() < since_ns + plan_.path.miss_after_failure_ns) {
+  if (is_lasting || store_.clock().now_ns() < since_ns + store_.options().miss_after_failure_ns) {
     check_miss_after_failure(operation, is_lasting);
   }
   oracle_.excuse(operation.key);
@@ -227,7 +230,7 @@ void Caller::end_set(const Submission& submission, const Item& item, const Opera
   const auto place = store_.path().place_for_test(key(operation.key));
   oracle_.note_home(operation.key, place ? place->generation : 0);
   oracle_.acknowledge(operation.key, operation.version,
-                      plan_.path.sync == log_store::SyncMode::kBatch, newest_generation_);
+                      store_.options().sync == log_store::SyncMode::kBatch, newest_generation_);
 }
 
 void Caller::end_delete(const Item& item, const Operation& operation) {
@@ -241,7 +244,17 @@ void Caller::end_delete(const Item& item, const Operation& operation) {
     return violation("delete: a wrong outcome");
   }
   if (item.outcome == Outcome::kMiss) coverage_.note(Seen::kDeleteOfAbsentKey);
-  const bool is_durable = plan_.path.delete_sync || plan_.path.sync == log_store::SyncMode::kBatch;
+  if (item.outcome == Outcome::kDone && operation.place_generation == 0) {
+    coverage_.note(Seen::kDeleteOvertook);
+  }
+  if (!is_shared(operation.key)) {
+    if (auto wrong = oracle_.check_delete(operation.key, operation.version, operation.invoked,
+                                          item.outcome == Outcome::kDone);
+        !wrong.empty()) {
+      violation(wrong);
+    }
+  }
+  const bool is_durable = store_.options().delete_sync || store_.options().sync == log_store::SyncMode::kBatch;
   oracle_.acknowledge(operation.key, operation.version, is_durable, newest_generation_);
 }
 

@@ -50,6 +50,15 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "copied_segment",
     "swapped_segment",
     "set_aside",
+    "delete_overtook",
+    "value_above_max_value",
+    "open_refused",
+    "segment_only_read",
+    "segment_repaired",
+    "removal_refused",
+    "older_superblock",
+    "no_space_to_overwrite",
+    "frozen",
 };
 
 }  // namespace

@@ -56,6 +56,15 @@ enum class Seen : std::uint8_t {
   kCopiedSegment,
   kSwappedSegment,
   kSetAside,
+  kDeleteOvertook,
+  kValueAboveMaxValue,
+  kOpenRefused,
+  kSegmentOnlyRead,
+  kSegmentRepaired,
+  kRemovalRefused,
+  kOlderSuperblock,
+  kNoSpaceToOverwrite,
+  kFrozen,
   kCount,
 };
 inline constexpr std::size_t kSeenCount = static_cast<std::size_t>(Seen::kCount);

@@ -28,6 +28,7 @@ log_store::PathOptions path_options() {
   options.staging_bytes = 1024 * 1024;
   options.hash_threads = 0;
   options.id_seed = 1;
+  options.events_max = 100;
   return options;
 }
 
@@ -80,6 +81,11 @@ class DirectedTest : public ::testing::Test {
     store_.accept(one.batch);
     return end(one);
   }
+  void close() {
+    store_.path().begin_stop();
+    while (!store_.path().is_idle()) step(kMillisecond);
+    ASSERT_TRUE(store_.close());
+  }
   /// A bit in the key's value on the disk.
   void flip_bit_of(std::string_view key) {
     const auto place = store_.path().place_for_test(std::as_bytes(std::span{key}));
@@ -112,6 +118,104 @@ TEST_F(DirectedTest, AFailedLoadLeavesANewerRecordAlone) {
   store_.accept(load.batch);
   EXPECT_EQ(end(load), Outcome::kHit);
   EXPECT_EQ(load.memory.span()[0], std::byte{2});
+}
+
+/// The next owner appended behind the checkpoint of a clean close, and died before it began a
+/// segment of its own: then nothing but the superblock tells that it has been.
+TEST_F(DirectedTest, AnOlderSuperblockDoesNotBelieveACheckpointAgain) {
+  const std::string superblock{log_store::kSuperblockFileName};
+  ASSERT_EQ(set("key", std::byte{1}), Outcome::kDone);
+  close();
+  const std::uint64_t bytes = store_.disk().file_bytes(superblock);
+  const std::vector<std::byte> backup =
+      store_.disk().read_image(superblock, 0, static_cast<std::size_t>(bytes));
+  ASSERT_TRUE(store_.open());
+  ASSERT_EQ(set("key", std::byte{2}), Outcome::kDone);
+  const std::uint64_t open_count = store_.path().superblock().open_count;
+  std::vector<std::string> begun;
+  const log_store::Segments& segments = store_.path().segments_for_test();
+  for (std::uint32_t i = 0; i < segments.count(); ++i) {
+    const bool is_new = segments.at(i).generation >> 32 == open_count;
+    if (is_new && segments.at(i).has_file) begun.push_back(log_store::segment_file_name(i));
+  }
+  store_.kill();
+  for (const std::string& name : begun) store_.disk().remove(name);
+  store_.disk().write_image(superblock, 0, backup);
+  ASSERT_TRUE(store_.open());
+  OneItem load{Op::kGet, "key"};
+  store_.accept(load.batch);
+  EXPECT_EQ(end(load), Outcome::kHit);
+  EXPECT_EQ(load.memory.span()[0], std::byte{2});
+}
+
+/// SIGSTOP, or a machine that was suspended, while a transfer was in flight.
+TEST_F(DirectedTest, APathThatDidNotRunIsNotDownForIt) {
+  constexpr std::uint64_t kSecond = 1000 * kMillisecond;
+  ASSERT_EQ(set("key", std::byte{1}), Outcome::kDone);
+  store_.disk().faults().stall = 1;
+  store_.disk().faults().stall_ns = 21 * kSecond;
+  OneItem load{Op::kGet, "key"};
+  store_.accept(load.batch);
+  step(kMillisecond);
+  store_.clock().advance_ns(20 * kSecond);
+  step(kMillisecond);
+  EXPECT_FALSE(store_.path().health().is_down()) << "nobody knows whether the disk has answered";
+  store_.disk().faults().stall = 0;
+  const std::uint64_t until_ns = store_.clock().now_ns() + 3 * kSecond;
+  while (!load.is_back && store_.clock().now_ns() < until_ns) step(kMillisecond);
+  ASSERT_TRUE(load.is_back);
+  EXPECT_EQ(load.item.outcome, Outcome::kHit);
+  EXPECT_FALSE(store_.path().health().is_down());
+}
+
+TEST_F(DirectedTest, ATransferWithoutAnAnswerStillTakesThePathDown) {
+  constexpr std::uint64_t kSecond = 1000 * kMillisecond;
+  ASSERT_EQ(set("key", std::byte{1}), Outcome::kDone);
+  store_.disk().faults().stall = 1;
+  store_.disk().faults().stall_ns = kNever;
+  OneItem load{Op::kGet, "key"};
+  store_.accept(load.batch);
+  step(kMillisecond);
+  store_.clock().advance_ns(20 * kSecond);
+  const std::uint64_t until_ns = store_.clock().now_ns() + 6 * kSecond;
+  while (!store_.path().health().is_down() && store_.clock().now_ns() < until_ns) {
+    step(100 * kMillisecond);
+  }
+  EXPECT_TRUE(store_.path().health().is_down()) << "after its whole time once more";
+  store_.disk().faults().stall = 0;
+  store_.disk().release_stalls();
+  while (!load.is_back) step(kMillisecond);
+}
+
+/// A store that a delete overtakes on its way: the delete answers for it, and nobody is told that
+/// the key is there.
+TEST_F(DirectedTest, ADeleteThatOvertakesAStoreCountsItAndTellsNoListener) {
+  ASSERT_EQ(set("other", std::byte{1}), Outcome::kDone);
+  const EventCursor from = store_.path().events().read({}, 10).next;
+  store_.disk().faults().stall = 1;
+  store_.disk().faults().stall_ns = 100 * kMillisecond;
+  OneItem store{Op::kSet, "key", std::byte{1}};
+  store_.accept(store.batch);
+  step(kMillisecond);
+  store_.disk().faults().stall = 0;
+  OneItem erase{Op::kDelete, "key"};
+  OneItem again{Op::kDelete, "key"};
+  store_.accept(erase.batch);
+  EXPECT_EQ(end(erase), Outcome::kDone) << "the store came before it";
+  store_.accept(again.batch);
+  EXPECT_EQ(end(again), Outcome::kMiss) << "and was undone by the first";
+  ASSERT_FALSE(store.is_back);
+  EXPECT_EQ(end(store), Outcome::kDone);
+  OneItem load{Op::kGet, "key"};
+  store_.accept(load.batch);
+  EXPECT_EQ(end(load), Outcome::kMiss);
+  EXPECT_TRUE(store_.path().events().read(from, 10).events.empty());
+
+  ASSERT_EQ(set("key", std::byte{2}), Outcome::kDone);
+  OneItem last{Op::kDelete, "key"};
+  store_.accept(last.batch);
+  EXPECT_EQ(end(last), Outcome::kDone);
+  EXPECT_EQ(store_.path().events().read(from, 10).events.size(), 2U) << "stored and removed";
 }
 
 }  // namespace

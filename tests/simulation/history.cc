@@ -1,6 +1,7 @@
 #include "tests/simulation/history.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <map>
 #include <optional>
 #include <string>
@@ -57,6 +58,12 @@ class History {
   void note_what_a_power_cut_left();
   void note_disk_counts();
 
+  void change_parameters();
+  void restore_superblock();
+  void forbid_files();
+  void permit_files(std::vector<std::string>& names);
+  bool has_unread_segment_gone();
+
   bool is_cut_due() const { return cut_at_ != 0 && watch_.segments_prepared() >= cut_at_; }
 
   const std::uint64_t cut_at_;
@@ -81,6 +88,9 @@ class History {
   std::map<std::size_t, log_store::Place> places_at_cut_;
   log_store::Superblock superblock_;
   Tampering tampering_;
+  std::vector<std::byte> backup_;        ///< Of the superblock, from an earlier life.
+  std::vector<std::string> unreadable_;  ///< Files that cannot be opened now.
+  std::vector<std::string> immutable_;   ///< Those that can only be read.
 };
 
 // --- Opening ------------------------------------------------------------------------------------
@@ -90,7 +100,12 @@ bool History::try_open() {
   const SetupStatus opened = store_.open();
   const io::SimulatedCounts& after = store_.disk().counts();
   if (after.read_errors != before.read_errors) oracle_.on_tampering();
-  if (opened) return true;
+  if (opened) {
+    if (!unreadable_.empty() && !has_unread_segment_gone()) {
+      caller_.violation("L9: a segment cannot be read, and the store is open");
+    }
+    return true;
+  }
   caller_.trace("open failed: %s", opened.error().text.c_str());
   const bool may_fail =
       opened.error().code == ErrorCode::kCancelled ||
@@ -98,6 +113,10 @@ bool History::try_open() {
               after.allocate_errors + after.out_of_space !=
           before.read_errors + before.write_errors + before.sync_errors +
               before.sync_directory_errors + before.allocate_errors + before.out_of_space;
+  if (after.refused_opens != before.refused_opens) {
+    coverage_.note(Seen::kOpenRefused);
+    return false;
+  }
   if (!may_fail) caller_.violation("open: " + opened.error().text);
   return false;
 }
@@ -120,12 +139,81 @@ void History::die_while_opening() {
   store_.die_after(0);
 }
 
+/// Everything that may differ between two opens of one store.
+void History::change_parameters() {
+  log_store::PathOptions& options = store_.options();
+  const auto differs = [this] { return random_.one_in(2); };
+  options.value_bytes_max =
+      std::max(plan_.path.value_bytes_max >> random_.below(3), std::uint64_t{log_store::kGrainBytesMin} * 2);
+  options.sync = differs() ? log_store::SyncMode::kBatch : log_store::SyncMode::kNone;
+  options.delete_sync = differs();
+  options.depth = differs() ? 3 : 32;
+  options.io_bytes = differs() ? 16'384 : 65'536;
+  options.coalesce_bytes = differs() ? 4'096 : 65'536;
+  options.staging_bytes = differs() ? 1'048'576 : 2 * 65'536;
+  caller_.trace("max_value %llu, sync %s, depth %u, io_bytes %u, coalesce %u, staging %llu",
+                static_cast<unsigned long long>(options.value_bytes_max),
+                options.sync == log_store::SyncMode::kBatch ? "batch" : "none", options.depth,
+                options.io_bytes, options.coalesce_bytes,
+                static_cast<unsigned long long>(options.staging_bytes));
+}
+
+/// The superblock of an earlier life, with whatever that one knew.
+void History::restore_superblock() {
+  const std::string name{log_store::kSuperblockFileName};
+  const std::vector<std::string> names = store_.disk().names();
+  // A killed owner's writes may still land over it.
+  if (std::ranges::find(names, name) == names.end() || store_.disk().next_event_ns() != kNever ||
+      store_.disk().file_bytes(name) < log_store::kSuperblockFileBytes) {
+    return;
+  }
+  if (!backup_.empty() && random_.one_in(2)) {
+    caller_.trace("an older superblock is restored");
+    coverage_.note(Seen::kOlderSuperblock);
+    store_.disk().write_image(name, 0, backup_);
+  }
+  if (backup_.empty() || random_.one_in(3)) {
+    backup_ = store_.disk().read_image(name, 0, 2 * log_store::kSuperblockCopyStride);
+  }
+}
+
+/// A run under another user, an immutable bit, a label.
+void History::forbid_files() {
+  permit_files(immutable_);
+  for (const std::string& name : store_.disk().names()) {
+    if (!log_store::segment_of_file_name(name) || !random_.one_in(4)) continue;
+    const bool is_readable = random_.one_in(2);
+    store_.disk().forbid_open(name, is_readable ? EPERM : EACCES, is_readable);
+    (is_readable ? immutable_ : unreadable_).push_back(name);
+    if (is_readable) coverage_.note(Seen::kSegmentOnlyRead);
+  }
+}
+
+void History::permit_files(std::vector<std::string>& names) {
+  const std::vector<std::string> there = store_.disk().names();
+  for (const std::string& name : names) {
+    if (std::ranges::find(there, name) != there.end()) store_.disk().permit_open(name);
+  }
+  names.clear();
+}
+
+/// A power cut or a death while opening may have taken it.
+bool History::has_unread_segment_gone() {
+  const std::vector<std::string> there = store_.disk().names();
+  return std::ranges::any_of(unreadable_, [&](const std::string& name) {
+    return std::ranges::find(there, name) == there.end();
+  });
+}
+
 void History::open() {
   if (plan_.changes_capacity && opens_ > 0) {  // The first is the largest.
     const std::uint64_t less = random_.below(3) * plan_.path.segment_bytes;
-    store_.set_capacity(
-        std::max(plan_.path.capacity_bytes - less, (kSegmentsMin + 1) * plan_.path.segment_bytes));
+    store_.options().capacity_bytes =
+        std::max(plan_.path.capacity_bytes - less, (kSegmentsMin + 1) * plan_.path.segment_bytes);
   }
+  if (plan_.changes_parameters && opens_ > 0) change_parameters();
+  if (plan_.restores_superblock) restore_superblock();
+  if (plan_.forbids_files) forbid_files();
   if (plan_.dies_while_opening) die_while_opening();
   const bool trusts_recovered = store_.disk().counts().sync_errors == sync_errors_at_cut_;
   if (plan_.opens_with_faults) {
@@ -133,11 +221,14 @@ void History::open() {
     for (int tries = 0; tries < 3 && !store_.is_open() && !has_failed(); ++tries) try_open();
     store_.disk().faults() = plan_.disk.faults;
   }
+  if (!unreadable_.empty() && !store_.is_open()) try_open();
+  permit_files(unreadable_);
   for (int tries = 0; tries < 3 && !store_.is_open() && !has_failed(); ++tries) try_open();
   if (!store_.is_open()) return caller_.violation("the store does not open");
 
   const log_store::LogPath& path = store_.path();
   ++opens_;
+  if (path.superblock().open_count <= superblock_.open_count) oracle_.forget_generations();
   superblock_ = path.superblock();
   segments_ = std::max<std::uint64_t>(segments_, path.segments_for_test().files_max());
   caller_.name_keys();
@@ -245,6 +336,11 @@ void History::live(std::uint32_t operations) {
     if (caller_.outstanding() < plan_.outstanding_max) caller_.act();
     if (random_.one_in(plan_.squeezes_space ? 20 : 100)) idle();
     if (plan_.squeezes_space && random_.one_in(60)) squeeze_space();
+    if (!immutable_.empty() && random_.one_in(60)) permit_files(immutable_);
+    if (plan_.copies_by_reference && random_.one_in(80)) {
+      caller_.trace("copies by reference");
+      random_.one_in(2) ? store_.disk().copy_by_reference() : store_.disk().remove_copies();
+    }
     if (plan_.rots_while_running && random_.one_in(60)) {
       caller_.allow_corruption();
       coverage_.note(Seen::kBitRot);
@@ -261,6 +357,7 @@ void History::live(std::uint32_t operations) {
 /// Without faults everything comes back in bounded time, and is what it must be.
 void History::drain() {
   store_.disk().faults() = plan_.disk.faults;
+  store_.disk().remove_copies();
   const std::uint64_t until_ns = store_.clock().now_ns() + kDrainWithinNs;
   while (store_.is_alive() && caller_.outstanding() > 0 && !has_failed()) {
     if (store_.clock().now_ns() >= until_ns) {
@@ -430,6 +527,7 @@ void History::note_disk_counts() {
   coverage_.note(Seen::kLostUnsyncedWrite, counts.writes_lost);
   coverage_.note(Seen::kLandedAfterDeath, counts.kill_later);
   coverage_.note(Seen::kLandedAfterError, counts.landed_after_error);
+  coverage_.note(Seen::kRemovalRefused, counts.refused_removals);
   if (is_every_segment_reused_) coverage_.note(Seen::kEverySegmentReused);
   if (counts.alignment_errors > 0) caller_.violation("a transfer missed the alignment");
 }

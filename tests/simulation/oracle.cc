@@ -128,14 +128,16 @@ bool Oracle::is_overwritten(std::size_t key, const Write& write, std::uint64_t f
 }
 
 /// A Set that ended before `from` and that no delete may have undone; null where there is none.
-const Write* Oracle::surely_present(std::size_t key, std::uint64_t from) const {
+const Write* Oracle::surely_present(std::size_t key, std::uint64_t from,
+                                    std::uint64_t but_for_version) const {
   const Key& state = keys_[key];
   if (state.risks > 0 || state.is_shared) return nullptr;
   for (auto write = state.writes.rbegin(); write != state.writes.rend(); ++write) {
     if (write->is_delete || write->state != Write::State::kAcknowledged) continue;
     if (write->returned >= from || write->invoked <= state.excused) continue;
     const bool may_be_deleted = std::ranges::any_of(state.writes, [&](const Write& other) {
-      return other.is_delete && !comes_after(*write, other);
+      return other.is_delete && !other.removed_nothing && other.version != but_for_version &&
+             !comes_after(*write, other);
     });
     if (!may_be_deleted) return &*write;
   }
@@ -179,6 +181,23 @@ std::string Oracle::check_hit(std::size_t key, std::span<const std::byte> value,
   return {};
 }
 
+std::string Oracle::check_delete(std::size_t key, std::uint64_t version, std::uint64_t from,
+                                 bool was_there) {
+  if (was_there) {
+    const bool may_be = std::ranges::any_of(keys_[key].writes, [&](const Write& write) {
+      return !write.is_delete && !is_overwritten(key, write, from);
+    });
+    return may_be ? std::string{}
+                  : "a delete found the key although no Set can have left it; " + describe(key);
+  }
+  if (const Write* const write = surely_present(key, from, version)) {
+    return "a delete did not find version " + std::to_string(write->version) +
+           ", which must be there; " + describe(key);
+  }
+  at(key, version).removed_nothing = true;
+  return {};
+}
+
 std::string Oracle::check_miss(std::size_t key, std::uint64_t from) {
   const Write* const write = surely_present(key, from);
   if (write == nullptr) {
@@ -201,7 +220,7 @@ void Oracle::note_deleted(std::size_t key, std::uint64_t from) {
     const Write* only = nullptr;
     std::size_t count = 0;
     for (const Write& other : state.writes) {
-      if (!other.is_delete || comes_after(write, other)) continue;
+      if (!other.is_delete || other.removed_nothing || comes_after(write, other)) continue;
       only = &other;
       ++count;
     }

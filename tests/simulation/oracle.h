@@ -20,6 +20,7 @@ struct Write {
   std::uint64_t value_bytes = 0;
   std::shared_ptr<const std::vector<std::byte>> forged;  ///< The value, where it is a chosen one.
   State state = State::kInFlight;
+  bool removed_nothing = false;  ///< A Delete that answered with a miss.
   std::uint64_t invoked = 0;
   std::uint64_t returned = UINT64_MAX;
   bool is_durable = false;
@@ -70,6 +71,10 @@ class Oracle {
   std::string check_miss(std::size_t key, std::uint64_t from);
   std::string check_presence(std::size_t key, std::optional<std::uint64_t> value_bytes,
                              std::uint64_t from) const;
+  /// The answer of a Delete that was invoked at step `from`, before it is acknowledged: it was there,
+  /// or not.
+  std::string check_delete(std::size_t key, std::uint64_t version, std::uint64_t from,
+                           bool was_there);
   /// A Get has failed, and the key is a miss now: it stays one until it is stored again (C6).
   void note_gone(std::size_t key) { keys_[key].gone_since = tick(); }
   bool must_be_there(std::size_t key, std::uint64_t from) const {
@@ -96,6 +101,9 @@ class Oracle {
   void note_moved(std::size_t key, std::uint64_t generation);
   /// It may have been moved.
   void forget_homes(std::size_t key);
+  /// Generations are given out again that were used before: an older superblock came back, and no
+  /// segment was left to tell of newer ones.
+  void forget_generations();
   /// All generations below `first_unsealed` are sealed, which tells something only of writes since
   /// step `since`; and so are those in `sealed`.
   void note_sealed(std::uint64_t first_unsealed, std::uint64_t since,
@@ -141,7 +149,8 @@ class Oracle {
   bool holds(std::size_t key, const Write& write, std::span<const std::byte> value) const;
   static bool comes_after(const Write& later, const Write& write);
   bool is_overwritten(std::size_t key, const Write& write, std::uint64_t from) const;
-  const Write* surely_present(std::size_t key, std::uint64_t from) const;
+  const Write* surely_present(std::size_t key, std::uint64_t from,
+                              std::uint64_t but_for_version = 0) const;
   std::string check_not_gone(std::size_t key, std::uint64_t from) const;
   void note_deleted(std::size_t key, std::uint64_t from);
   void end_writes_in_flight();

@@ -78,6 +78,14 @@ void Oracle::forget_homes(std::size_t key) {
   for (Write& write : keys_[key].writes) write.home = 0;
 }
 
+void Oracle::forget_generations() {
+  sealed_for_good_.clear();
+  for (std::size_t i = 0; i < keys_.size(); ++i) {
+    forget_homes(i);
+    keys_[i].home = keys_[i].durable_home = 0;
+  }
+}
+
 std::string Oracle::check_may_come_back(std::span<const std::uint64_t> on_disk,
                                         std::span<const std::uint64_t> removed) const {
   for (std::size_t i = 0; i < keys_.size(); ++i) {

@@ -162,6 +162,20 @@ Plan make_plan(std::uint64_t seed) {
     plan.disk.capacity_bytes = plan.path.capacity_bytes + plan.path.segment_bytes;
     plan.path.min_free_bytes = plan.path.segment_bytes / 2;
   }
+  plan.changes_parameters = random.one_in(6);
+  plan.forbids_files = random.one_in(6);
+  plan.restores_superblock = random.one_in(8);
+  plan.copies_by_reference = random.one_in(8);
+  if (plan.copies_by_reference) {
+    // Room for the store, and for a part of a copy's blocks.
+    plan.disk.capacity_bytes = plan.path.capacity_bytes + random.below(plan.path.capacity_bytes);
+    plan.path.min_free_bytes = random.below(2) * plan.path.segment_bytes;
+  }
+  if (random.one_in(8)) {
+    plan.faults.open_error = random.unit();
+    plan.faults.remove_error = random.unit();
+    plan.faults.write_error = std::max(plan.faults.write_error, 0.05);
+  }
   return plan;
 }
 

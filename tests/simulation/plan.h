@@ -43,6 +43,10 @@ struct Plan {
   bool has_tiny_index = false;
   bool squeezes_space = false;    ///< Somebody else fills the file system for a while.
   bool changes_capacity = false;  ///< From open to open.
+  bool changes_parameters = false;   ///< Others than the capacity, from open to open.
+  bool forbids_files = false;        ///< Some segments cannot be opened for a while, or only read.
+  bool restores_superblock = false;  ///< An older one comes back between lives.
+  bool copies_by_reference = false;  ///< Now and then, so that overwriting takes new blocks.
 };
 
 Plan make_plan(std::uint64_t seed);

@@ -32,8 +32,9 @@ class StoreUnderTest final : private log_store::BatchSink {
 
   /// The next open or run dies at its `calls`-th call to the device. 0: it lives.
   void die_after(std::uint64_t calls) noexcept { calls_until_death_ = calls; }
-  /// For the next open.
-  void set_capacity(std::uint64_t bytes) noexcept { path_options_.capacity_bytes = bytes; }
+  /// What the store was opened with; a change holds from the next open on.
+  log_store::PathOptions& options() noexcept { return path_options_; }
+  const log_store::PathOptions& options() const noexcept { return path_options_; }
   /// Opens or makes the store. An error leaves it closed.
   SetupStatus open();
   bool is_open() const noexcept { return path_ != nullptr; }

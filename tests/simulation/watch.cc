@@ -16,7 +16,7 @@ using log_store::SegmentState;
 constexpr std::size_t kStepsKept = 256;
 constexpr std::uint64_t kGrain = log_store::kGrainBytesMin;
 constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", "open",
-                                    "sealing", "sealed", "reclaiming", "failed"};
+                                    "sealing", "sealed", "reclaiming", "removing", "failed"};
 
 }  // namespace
 
@@ -38,6 +38,13 @@ void Watch::on_open(bool trusts_recovered) {
   reclaiming_.clear();
   moved_bytes_.clear();
   places_.assign(plan_.keys, std::nullopt);
+  needed_repair_.clear();
+  was_down_ = false;
+  faults_at_open_ = count_faults();
+  mirror_.clear();
+  for (std::size_t i = 0; i < plan_.keys; ++i) {
+    mirror_.push_back(path.place_for_test(caller_.key(i)).has_value());
+  }
   free_ = path.counters().segments_free.value();
   const auto oldest = segments.oldest();
   oldest_ = oldest ? segments.at(*oldest).generation : UINT64_MAX;
@@ -49,10 +56,15 @@ void Watch::on_open(bool trusts_recovered) {
   bool has_failed = false;
   for (std::uint32_t i = 0; i < segments.count(); ++i) {
     const SegmentState state = segments.at(i).state;
-    has_failed = has_failed || state == SegmentState::kFailed;
-    if (state == SegmentState::kPreparing || state == SegmentState::kReady) ++free;
+    has_failed = has_failed || state == SegmentState::kFailed || segments.at(i).needs_repair;
+    if (state == SegmentState::kPreparing || state == SegmentState::kReady ||
+        state == SegmentState::kRemoving) {
+      ++free;
+    }
   }
-  if (free < 2 && !has_failed)
+  const bool is_frozen = path.is_frozen_for_test();
+  if (is_frozen) coverage_.note(Seen::kFrozen);
+  if (free < 2 && !has_failed && !is_frozen)
     caller_.violation("L12: fewer than two segments are free after open");
 }
 
@@ -62,6 +74,11 @@ void Watch::observe() {
   if (path.health().is_down()) {
     caller_.note_path_is_down();
     coverage_.note(Seen::kPathDown);
+    // A path that is down misses everything: only what a disk did may take it there.
+    if (!was_down_ && count_faults() == faults_at_open_) {
+      caller_.violation("the path is down, and nothing happened to its disk");
+    }
+    was_down_ = true;
   }
   const log_store::Segments& segments = path.segments_for_test();
   std::uint64_t first_unsealed = UINT64_MAX;
@@ -130,6 +147,14 @@ void Watch::look_at(std::uint32_t number, const Segment& segment) {
                   : segment.table != nullptr ? ", table in memory"
                                              : "");
   }
+  if (segment.needs_repair) {
+    needed_repair_.insert(number);
+    if (segment.state == SegmentState::kFree || segment.state == SegmentState::kReady) {
+      caller_.violation("L9: a segment that cannot be overwritten is used again");
+    }
+  } else if (needed_repair_.erase(number) > 0) {
+    coverage_.note(Seen::kSegmentRepaired);
+  }
   if (segment.state == SegmentState::kReady && (is_new || before != segment.state)) {
     ++segments_prepared_;
   }
@@ -179,10 +204,17 @@ bool Watch::has_stale_table(std::uint32_t number) const {
       .has_value();
 }
 
+/// What a disk can do that takes a path down. A lack of space is not among it.
+std::uint64_t Watch::count_faults() const {
+  const io::SimulatedCounts& counts = store_.disk().counts();
+  return counts.read_errors + counts.write_errors + counts.sync_errors + counts.stalls;
+}
+
 void Watch::note_counters() {
   const log_store::LogPath& path = store_.path();
   coverage_.note(Seen::kStagedBytes, path.counters().bytes_staged_total.value());
   coverage_.note(Seen::kSegmentGivenBack, path.counters().segments_given_back_total.value());
+  coverage_.note(Seen::kNoSpaceToOverwrite, path.counters().no_space_total.value());
   coverage_.note(Seen::kStall, path.counters().stalls_total.value());
   if (const auto head = path.head_for_test(); head && has_stale_table(*head)) {
     coverage_.note(Seen::kStaleTableAfterReuse);
@@ -204,6 +236,11 @@ void Watch::look_at_keys() {
   }
   for (std::size_t i = 0; i < plan_.keys; ++i) {
     const auto place = path.place_for_test(caller_.key(i));
+    if (!caller_.is_shared(i) && place.has_value() != mirror_[i]) {
+      caller_.violation(std::string{"the events say that a key is "} +
+                        (mirror_[i] ? "there, and it is not; " : "gone, and it is there; ") +
+                        oracle_.describe(i));
+    }
     if (place) oracle_.note_home(i, place->generation);
     const auto before = std::exchange(places_[i], place);
     if (!before || !reclaiming_.contains(before->generation) || caller_.is_shared(i)) continue;
@@ -274,16 +311,21 @@ void Watch::read_events() {
   const std::uint64_t evicted = path.counters().records_evicted_total.value();
   const EventPage page = path.events().read(events_from_, SIZE_MAX);
   events_from_ = page.next;
-  if (page.lost > 0) caller_.violation("the harness lost events");
+  // Keys that nobody knows, as no table of their segment could be read.
+  for (std::size_t i = 0; page.lost > 0 && i < plan_.keys; ++i) {
+    oracle_.excuse(i);
+    mirror_[i] = path.place_for_test(caller_.key(i)).has_value();
+  }
   coverage_.note(Seen::kEviction, evicted - evicted_);
   for (const EventPage::Event& event : page.events) {
-    if (event.kind != EventPage::Kind::kRemoved) continue;
     for (std::size_t i = 0; i < plan_.keys; ++i) {
       const bool is_this = std::ranges::equal(std::as_bytes(std::span{event.key}), caller_.key(i));
-      if (!is_this && !event.key.empty()) continue;
+      if (!is_this) continue;
+      mirror_[i] = event.kind == EventPage::Kind::kStored;
+      if (event.kind != EventPage::Kind::kRemoved) continue;
       // L7: by the reclaimer only from the oldest generation. Others are removed by a failed Get or
       // by a Delete.
-      if (is_this && oracle_.home(i) > std::max(oldest_, now_oldest) &&
+      if (oracle_.home(i) > std::max(oldest_, now_oldest) &&
           oracle_.must_be_there(i, oracle_.now() + 1)) {
         caller_.violation("L7: a record left a segment that is not the oldest; " +
                           oracle_.describe(i));

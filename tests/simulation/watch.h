@@ -52,6 +52,7 @@ class Watch {
   void note_removed(std::uint32_t number, const log_store::Segment& segment);
   std::vector<std::uint64_t> removed() const;
   void check_health();
+  std::uint64_t count_faults() const;
   bool has_stale_table(std::uint32_t number) const;
 
   const Plan& plan_;
@@ -77,6 +78,10 @@ class Watch {
   std::map<std::uint64_t, std::uint64_t> ends_;  ///< How far each generation was appended to.
   std::vector<std::optional<log_store::Place>> places_;  ///< Of the keys, one turn ago.
   std::set<std::uint64_t> reclaiming_;                   ///< Generations, one turn ago.
+  std::vector<bool> mirror_;                             ///< Which keys are there, by the events.
+  std::set<std::uint32_t> needed_repair_;
+  std::uint64_t faults_at_open_ = 0;
+  bool was_down_ = false;
   std::map<std::uint32_t, log_store::SegmentState> states_;
   std::map<std::uint32_t, std::uint64_t> moved_bytes_;  ///< When its reclaim began.
 

@@ -26,6 +26,7 @@ SimulatedDevice::SimulatedDevice(SimulatedDisk& disk, std::uint64_t owner,
   info_.direct = disk.options_.strict_alignment;
   if (info_.direct) info_.alignment = disk.options_.alignment;
   info_.file_system = "simulated";
+  info_.may_share_blocks = true;
 }
 
 SimulatedDevice::~SimulatedDevice() {
@@ -67,6 +68,7 @@ Result<FileId> SimulatedDevice::open(std::string_view name, OpenMode mode) {
   if (slot == files_.end()) slot = files_.emplace(files_.end());
   slot->name = name;
   slot->file = std::move(file);
+  slot->is_read_only = mode == OpenMode::kReadOnly;
   return static_cast<FileId>(slot - files_.begin());
 }
 
@@ -86,6 +88,9 @@ Result<FileInfo> SimulatedDevice::info(FileId file) {
 
 Status SimulatedDevice::allocate(FileId file, std::uint64_t bytes) {
   if (!is_alive_) return dead();
+  if (file_of(file).is_read_only) {
+    return Error::from_errno(EBADF, "simulated device", "allocating a file");
+  }
   return disk_.allocate(*file_of(file).file, bytes);
 }
 
@@ -102,6 +107,12 @@ Status SimulatedDevice::sync_directory() {
 Result<Space> SimulatedDevice::space() {
   if (!is_alive_) return dead();
   return disk_.space();
+}
+
+Result<bool> SimulatedDevice::shares_blocks(std::string_view name) {
+  if (!is_alive_) return dead();
+  const auto found = disk_.names_.find(name);
+  return found != disk_.names_.end() && found->second->shared_bytes() > 0;
 }
 
 Status SimulatedDevice::lock(FileId file, std::uint64_t deadline_ns) {
@@ -121,6 +132,10 @@ void SimulatedDevice::submit(Request& request) noexcept {
   ++file_of(request.file).in_flight;
   request.bytes_done = 0;
   request.sys_errno = 0;
+  if (request.operation == Operation::kWrite && file_of(request.file).is_read_only) {
+    request.sys_errno = EBADF;
+    return done_.push(request);
+  }
   submitted_.push(request);
 }
 

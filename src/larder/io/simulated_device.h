@@ -35,6 +35,7 @@ class SimulatedDevice final : public Device {
   Status remove(std::string_view name) override;
   Status sync_directory() override;
   Result<Space> space() override;
+  Result<bool> shares_blocks(std::string_view name) override;
   Status lock(FileId file, std::uint64_t deadline_ns) override;
 
   void submit(Request& request) noexcept override;
@@ -55,6 +56,7 @@ class SimulatedDevice final : public Device {
     std::shared_ptr<SimulatedFile> file;  // Null: the slot is free. Shared with the disk's names.
     std::uint64_t in_flight = 0;          // From submit() to reap().
     bool is_locked = false;
+    bool is_read_only = false;
   };
 
   SimulatedDevice(SimulatedDisk& disk, std::uint64_t owner, const DeviceOptions& options);

@@ -64,9 +64,16 @@ Result<SimulatedDisk::FilePtr> SimulatedDisk::open_file(std::string_view name, O
     return Error::from_errno(EINVAL, kWhere, "opening a file: not a plain name");
   }
   const auto found = names_.find(name);
-  if (mode == OpenMode::kExisting) {
+  if (mode != OpenMode::kCreate) {
     if (found == names_.end()) return Error::from_errno(ENOENT, kWhere, "opening a file");
-    return found->second;
+    const SimulatedFile& file = *found->second;
+    const bool is_permitted = file.forbidden_errno() == 0 ||
+                              (mode == OpenMode::kReadOnly && file.is_immutable());
+    const bool is_injected = chance(faults_.open_error);
+    if (is_permitted && !is_injected) return found->second;
+    ++counts_.refused_opens;
+    return Error::from_errno(is_permitted ? EMFILE : file.forbidden_errno(), kWhere,
+                             "opening a file");
   }
   if (found != names_.end()) return Error::from_errno(EEXIST, kWhere, "creating a file");
   auto file = std::make_shared<SimulatedFile>(next_file_++);
@@ -78,6 +85,12 @@ Result<SimulatedDisk::FilePtr> SimulatedDisk::open_file(std::string_view name, O
 Status SimulatedDisk::remove_name(std::string_view name) {
   const auto found = names_.find(name);
   if (found == names_.end()) return Error::from_errno(ENOENT, kWhere, "removing a file");
+  if (found->second->is_immutable() || chance(faults_.remove_error)) {
+    ++counts_.refused_removals;
+    return Error::from_errno(found->second->is_immutable() ? EPERM : EIO, kWhere,
+                             "removing a file");
+  }
+  bytes_of_copies_ += found->second->shared_bytes();
   record(kRemoved, found->second->number());
   names_.erase(found);
   return {};
@@ -105,7 +118,7 @@ std::uint64_t SimulatedDisk::used_bytes(bool with_unsynced_removals) const {
       if (open.file != nullptr) files.insert(open.file.get());
     }
   }
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = bytes_of_copies_;
   for (const SimulatedFile* file : files) bytes += file->allocated_bytes();
   return bytes;
 }
@@ -130,6 +143,20 @@ bool SimulatedDisk::reserve(SimulatedFile& file, std::uint64_t end) {
     durable_names_ = names_;
   }
   file.set_allocated(wanted);
+  return true;
+}
+
+/// The copy keeps the block, and the file gets a new one; false when there is none.
+bool SimulatedDisk::unshare(SimulatedFile& file, std::uint64_t offset, std::uint64_t bytes) {
+  const std::uint64_t more = file.shared_bytes_in(offset, bytes);
+  if (more == 0) return true;
+  if (used_bytes(false) + more > options_.capacity_bytes) {
+    ++counts_.out_of_space;
+    return false;
+  }
+  ++counts_.unshared;
+  bytes_of_copies_ += more;
+  file.unshare(offset, bytes);
   return true;
 }
 
@@ -274,6 +301,25 @@ void SimulatedDisk::remove(std::string_view name) {
   if (const auto found = durable_names_.find(name); found != durable_names_.end()) {
     durable_names_.erase(found);
   }
+}
+
+void SimulatedDisk::forbid_open(std::string_view name, int sys_errno, bool is_readable) {
+  file_named(name).forbid(sys_errno, is_readable);
+}
+
+void SimulatedDisk::permit_open(std::string_view name) {
+  file_named(name).forbid(0, true);
+}
+
+void SimulatedDisk::copy_by_reference() {
+  for (const auto& [name, file] : names_) {
+    file->share_blocks(true);
+  }
+}
+
+void SimulatedDisk::remove_copies() {
+  for (const auto& [name, file] : names_) file->share_blocks(false);
+  bytes_of_copies_ = 0;
 }
 
 void SimulatedDisk::record(std::uint64_t what, std::uint64_t a, std::uint64_t b,

@@ -34,6 +34,8 @@ struct SimulatedFaults {
                           ///< when a later sync succeeds, as after a real fsync failure.
   double sync_directory_error = 0;
   double allocate_error = 0;  ///< ENOSPC although there is room.
+  double open_error = 0;      ///< EMFILE, of a file that is there.
+  double remove_error = 0;    ///< EIO; the file stays.
   /// The transfer moves in two or more pieces with other requests in between. The device contract
   /// hides it from the owner, but other requests can see half a write.
   double short_transfer = 0;
@@ -61,6 +63,9 @@ struct SimulatedCounts {
   std::uint64_t sync_directory_errors = 0;
   std::uint64_t allocate_errors = 0;  ///< Injected.
   std::uint64_t out_of_space = 0;     ///< True: the capacity was met, by allocate() or by a write.
+  std::uint64_t refused_opens = 0;    ///< Injected, or of a file that forbid_open() named.
+  std::uint64_t refused_removals = 0;
+  std::uint64_t unshared = 0;  ///< Writes that took new blocks, as a copy has the old ones.
   std::uint64_t short_transfers = 0;  ///< Pieces that ended before their request did.
   std::uint64_t stalls = 0;
   std::uint64_t alignment_errors = 0;  ///< Requests refused with EINVAL (strict alignment).
@@ -160,6 +165,15 @@ class SimulatedDisk {
   void swap_files(std::string_view one, std::string_view other);
   void truncate(std::string_view name, std::uint64_t bytes);
   void remove(std::string_view name);
+  /// Until permit_open() nobody can open the file: open() says `sys_errno`. With `is_readable` it
+  /// is only immutable: it can be opened for reading, and not be removed.
+  void forbid_open(std::string_view name, int sys_errno, bool is_readable);
+  void permit_open(std::string_view name);
+  /// Somebody copies all files by reference: to overwrite a block then takes a new one, and to
+  /// remove a file gives none back.
+  void copy_by_reference();
+  /// Those copies are removed.
+  void remove_copies();
 
  private:
   friend class SimulatedDevice;
@@ -227,6 +241,7 @@ class SimulatedDisk {
   void schedule(std::uint64_t at_ns, Flight flight);
   bool is_misaligned(const Request& request) const noexcept;
   bool reserve(SimulatedFile& file, std::uint64_t end);
+  bool unshare(SimulatedFile& file, std::uint64_t offset, std::uint64_t bytes);
 
   // Deaths.
   void kill_flight(std::uint64_t at_ns, Flight flight);
@@ -250,6 +265,7 @@ class SimulatedDisk {
   SimulatedFaults faults_;
   SimulatedCounts counts_;
   std::uint64_t history_hash_ = 0;
+  std::uint64_t bytes_of_copies_ = 0;  ///< That are no file's any more.
   std::uint64_t next_file_ = 1;
   std::uint64_t next_owner_ = 1;
   std::uint64_t next_sequence_ = 1;

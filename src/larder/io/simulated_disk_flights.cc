@@ -148,6 +148,7 @@ bool SimulatedDisk::land(Flight& flight, std::uint64_t bytes) {
     flight.file->current().read(at, data);
     scatter(flight.request->buffers, flight.progress, data);
   } else {
+    if (!unshare(*flight.file, at, bytes)) return false;
     if (bytes != 0 && !reserve(*flight.file, at + bytes)) return false;
     if (flight.request == nullptr) {
       data.assign(flight.captured.begin(),

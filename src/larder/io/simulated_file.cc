@@ -1,6 +1,7 @@
 #include "larder/io/simulated_file.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace larder::io {
@@ -131,6 +132,29 @@ void SimulatedFile::Write::supersede(std::uint64_t sector) {
   if (sector < first_sector || sector >= first_sector + sectors()) return;
   if (superseded.empty()) superseded.resize(static_cast<std::size_t>(sectors()));
   superseded[static_cast<std::size_t>(sector - first_sector)] = true;
+}
+
+// --- Blocks that a copy has too -----------------------------------------------------------------
+
+void SimulatedFile::share_blocks(bool is_shared) {
+  shared_blocks_.clear();
+  if (!is_shared) return;
+  for (std::uint64_t block = 0; block < allocated_bytes_ / kBlockBytes; ++block) {
+    shared_blocks_.insert(shared_blocks_.end(), block);
+  }
+}
+
+std::uint64_t SimulatedFile::shared_bytes_in(std::uint64_t offset, std::uint64_t bytes) const {
+  if (bytes == 0 || shared_blocks_.empty()) return 0;
+  const auto first = shared_blocks_.lower_bound(offset / kBlockBytes);
+  const auto end = shared_blocks_.upper_bound((offset + bytes - 1) / kBlockBytes);
+  return static_cast<std::uint64_t>(std::distance(first, end)) * kBlockBytes;
+}
+
+void SimulatedFile::unshare(std::uint64_t offset, std::uint64_t bytes) {
+  if (bytes == 0) return;
+  shared_blocks_.erase(shared_blocks_.lower_bound(offset / kBlockBytes),
+                       shared_blocks_.upper_bound((offset + bytes - 1) / kBlockBytes));
 }
 
 }  // namespace larder::io

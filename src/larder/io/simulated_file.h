@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -61,6 +62,20 @@ class SimulatedFile {
   }
   void set_allocated(std::uint64_t bytes) noexcept { allocated_bytes_ = bytes; }
 
+  /// Why nobody may open it, 0 where everybody may. With `is_readable` it is only immutable.
+  void forbid(int sys_errno, bool is_readable) noexcept {
+    forbidden_errno_ = sys_errno;
+    is_readable_ = is_readable;
+  }
+  int forbidden_errno() const noexcept { return forbidden_errno_; }
+  bool is_immutable() const noexcept { return forbidden_errno_ != 0 && is_readable_; }
+  /// All its blocks belong to a copy too, or none.
+  void share_blocks(bool is_shared);
+  std::uint64_t shared_bytes() const noexcept { return shared_blocks_.size() * kBlockBytes; }
+  /// Of them those that a write of [offset, offset + bytes) touches.
+  std::uint64_t shared_bytes_in(std::uint64_t offset, std::uint64_t bytes) const;
+  void unshare(std::uint64_t offset, std::uint64_t bytes);
+
   /// The writes up to `last_write` become durable, abandoned ones excepted, and the length `bytes`.
   void sync(std::uint64_t last_write, std::uint64_t bytes);
   /// A sync that covered the writes up to `last_write` failed: those that are chosen will not
@@ -85,6 +100,9 @@ class SimulatedFile {
   std::uint64_t durable_bytes_ = 0;
   std::uint64_t allocated_bytes_ = 0;
   std::uint64_t last_write_ = 0;
+  int forbidden_errno_ = 0;
+  bool is_readable_ = true;
+  std::set<std::uint64_t> shared_blocks_;
   SparseImage current_;
   SparseImage durable_;
   std::vector<Write> unsynced_;

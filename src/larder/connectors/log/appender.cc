@@ -100,6 +100,7 @@ Admission Appender::start_store(StoreTask& task) noexcept {
   task.next_in_write = nullptr;
   task.location = allocate(bytes, 1, task.key.size());
   state_.guard.enter(task.fingerprint);
+  if (!task.source) state_.guard.note_store(task.fingerprint, state_.segments.place_of(task.location));
   ++tasks_in_flight_;
   begin_record(task);
   return Admission::kStarted;
@@ -416,15 +417,23 @@ void Appender::publish(StoreTask& task) noexcept {
     const auto present = state_.index.find(task.fingerprint);
     const bool is_current = present && present->location == *task.source;
     if (!is_current && !is_broken(Rule::kMoveOnlyCurrent)) return;
-    task.was_published = state_.publish(task.fingerprint, entry);
+    task.was_published = state_.publish(task.fingerprint, entry) == Published::kYes;
     return;
   }
-  if (!state_.publish(task.fingerprint, entry)) {
-    task.error = Error{ErrorCode::kResourceExhausted, "log", "the index is full (index_bytes)"};
-    return;
+  switch (state_.publish(task.fingerprint, entry)) {
+    case Published::kYes:
+      task.was_published = true;
+      return state_.events.note(EventPage::Kind::kStored, key, task.value_bytes);
+    case Published::kOvertaken:
+      if (is_broken(Rule::kEventsFollowIndex)) {
+        state_.events.note(EventPage::Kind::kStored, key, task.value_bytes);
+      }
+      return;
+    case Published::kIndexFull:
+      task.error =
+          Error{ErrorCode::kResourceExhausted, "log", "the index is full (index_bytes)"};
+      return;
   }
-  task.was_published = true;
-  state_.events.note(EventPage::Kind::kStored, key, task.value_bytes);
 }
 
 void Appender::end(StoreTask& task) noexcept {
@@ -466,6 +475,10 @@ Admission Appender::start_delete(DeleteTask& task) noexcept {
   task.error = {};
   task.existed = false;
   state_.guard.enter(task.fingerprint);
+  task.value_before = state_.guard.last_store(task.fingerprint);
+  if (const auto present = state_.index.find(task.fingerprint)) {
+    task.value_before = std::max(task.value_before, state_.segments.place_of(present->location));
+  }
   ++tasks_in_flight_;
   return Admission::kStarted;
 }
@@ -517,8 +530,14 @@ void Appender::on_tombstones_written(Transfer& transfer) noexcept {
                         .kind = RecordKind::kTombstones},
                        as_text(task->key));
     ++segment.tombstones;
-    task->existed = state_.publish_delete(task->fingerprint, place);
-    if (task->existed) state_.events.note(EventPage::Kind::kRemoved, as_text(task->key), 0);
+    const bool was_there = state_.publish_delete(task->fingerprint, place);
+    if (was_there) state_.events.note(EventPage::Kind::kRemoved, as_text(task->key), 0);
+    // A value that is still on its way, or that something later has replaced meanwhile, was there
+    // too, unless another delete has answered for it.
+    task->existed = is_broken(Rule::kDeleteAnswersByPlace)
+                        ? was_there
+                        : task->value_before > state_.guard.last_delete(task->fingerprint);
+    state_.guard.note_delete(task->fingerprint, place);
     if (task->wants_sync && segment.sync_failed) {
       task->error = Error{ErrorCode::kIo, "log", "an earlier sync of the segment failed"};
     }

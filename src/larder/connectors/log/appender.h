@@ -71,6 +71,9 @@ struct DeleteTask {
   void* user_data = nullptr;
   bool existed = false;  ///< Out.
   Error error;           ///< Out.
+
+  // The appender's own.
+  Place value_before;  ///< Of the latest value of the key at its start, in the index or on its way.
 };
 
 /// What a start_* call came to.
@@ -138,7 +141,14 @@ class Appender final : public TransferSink, public FileCallSink {
   void on_file_call(FileCall& call) noexcept override;
 
  private:
-  enum class Step : std::uint8_t { kHeaderWrite = 1, kHeaderSync, kSync, kTableWrite, kTableSync };
+  enum class Step : std::uint8_t {
+    kSettle = 1,  ///< A sync, where an earlier write of the header has failed.
+    kHeaderWrite,
+    kHeaderSync,
+    kSync,
+    kTableWrite,
+    kTableSync,
+  };
   /// What the appender itself has in flight on a segment.
   struct SegmentWork {
     std::uint32_t segment = 0;
@@ -199,6 +209,7 @@ class Appender final : public TransferSink, public FileCallSink {
   void end(DeleteTask& task) noexcept;
 
   // Segments (appender_segments.cc).
+  std::optional<std::uint32_t> take_free() noexcept;
   void prepare_next() noexcept;
   void seal_head() noexcept;
   void step_sealing(std::uint32_t segment) noexcept;
@@ -221,6 +232,7 @@ class Appender final : public TransferSink, public FileCallSink {
   void on_made(std::uint32_t number, const Status& made) noexcept;
   void note_growth(const std::string& why_not) noexcept;
   void on_removed(std::uint32_t number, const Status& removed) noexcept;
+  bool open_whole(std::uint32_t number) noexcept;
   void on_directory_synced(const Status& synced) noexcept;
 
   // Group commit (appender_segments.cc).

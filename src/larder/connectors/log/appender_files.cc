@@ -31,7 +31,7 @@ bool Appender::settle_files() noexcept {
     to_remove_.pop_front();
     start_file_call(FileCall::Kind::kRemove, segment);
   }
-  if (!to_remove_.empty() && !is_broken(Rule::kRemovalBeforeReuse)) return false;
+  if (!to_remove_.empty()) return false;
   const bool owes_sync = owes_directory_sync_ && !is_broken(Rule::kSyncRemovals);
   if (!owes_sync) return !file_call_.is_busy();
   if (!file_call_.is_busy() && state_.clock.now_ns() >= sync_directory_at_ns_) {
@@ -79,7 +79,7 @@ void Appender::on_looked_for_copies(std::uint32_t number, bool is_shared) noexce
 void Appender::set_growth(bool may_grow) noexcept {
   may_grow_ = may_grow;
   lacks_space_ = false;
-  if (is_shared_ && may_grow) looked_at_.reset();
+  if (is_shared_) looked_at_.reset();  // There is room now, or the copy has gone.
 }
 
 void Appender::remove_file(std::uint32_t segment) noexcept {
@@ -156,14 +156,26 @@ void Appender::on_removed(std::uint32_t number, const Status& removed) noexcept 
   }
   state_.health.set_condition(
       "removal", "cannot remove " + name + ", which is kept: " + removed.error().to_string());
-  const auto file = state_.device.open(name, io::OpenMode::kExisting);
-  if (file) {
-    state_.segments.at(number).file = *file;
-    return state_.segments.end_removal(number, false);
+  if (open_whole(number)) return state_.segments.end_removal(number, false);
+  if (is_broken(Rule::kRemovalBeforeReuse)) {
+    state_.segments.at(number).state = SegmentState::kFailed;
+    return;
   }
   // Its old records may be intact, and outlive what says that they are gone (L9).
   to_remove_.push_back(number);
   remove_at_ns_ = state_.clock.now_ns() + kAgainNs;
+}
+
+/// What could not be removed is used again. It may be what a failed attempt to make it has left.
+bool Appender::open_whole(std::uint32_t number) noexcept {
+  const auto file = state_.device.open(segment_file_name(number), io::OpenMode::kExisting);
+  if (!file) return false;
+  if (!state_.device.allocate(*file, state_.segments.geometry().segment_bytes)) {
+    state_.device.close(*file);
+    return false;
+  }
+  state_.segments.at(number).file = *file;
+  return true;
 }
 
 void Appender::on_directory_synced(const Status& synced) noexcept {

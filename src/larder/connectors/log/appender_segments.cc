@@ -24,19 +24,30 @@ std::uint32_t Appender::free_segments() const noexcept {
 
 // --- From free to ready (L2) --------------------------------------------------------------------
 
+/// The segment that can be overwritten next; nothing while that has to wait, or there is none.
+std::optional<std::uint32_t> Appender::take_free() noexcept {
+  while (settle_files()) {
+    std::optional<std::uint32_t> next = state_.segments.next_free();
+    waits_for_copies_ = next && state_.segments.waits_for_its_copies(*next);
+    if (!next || waits_for_copies_) {
+      if (!grow()) return std::nullopt;
+      next = state_.segments.next_free();  // The new one.
+    }
+    if (has_blocks_of_its_own(*next)) {
+      looked_at_.reset();
+      state_.segments.pop_free(*next);
+      return next;
+    }
+    if (to_remove_.empty()) return std::nullopt;  // Else it is made anew.
+  }
+  return std::nullopt;
+}
+
 void Appender::prepare_next() noexcept {
   waits_for_copies_ = false;
   if (ready_ || is_preparing_ || state_.is_frozen || state_.health.is_down()) return;
-  if (!settle_files()) return;
-  std::optional<std::uint32_t> next = state_.segments.next_free();
-  waits_for_copies_ = next && state_.segments.waits_for_its_copies(*next);
-  if (!next || waits_for_copies_) {
-    if (!grow()) return;
-    next = state_.segments.next_free();  // The new one.
-  }
-  if (!has_blocks_of_its_own(*next)) return;
-  looked_at_.reset();
-  state_.segments.pop_free(*next);
+  const auto next = take_free();
+  if (!next) return;
   Segment& segment = state_.segments.at(*next);
   LARDER_CHECK(segment.live_records == 0 && segment.pins == 0);  // L6.
   auto buffer = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
@@ -57,7 +68,11 @@ void Appender::prepare_next() noexcept {
   encode_segment_header(state_.identity(*next), state_.clock.wall_seconds(),
                         state_.superblock.secret, work->buffer.span());
   works_.push_back(std::move(work));
-  submit_work(*works_.back(), 0);
+  if (!segment.has_failed_header || is_broken(Rule::kSettleFailedHeader)) {
+    return submit_work(*works_.back(), 0);
+  }
+  works_.back()->step = Step::kSettle;
+  submit_work_sync(*works_.back());
 }
 
 void Appender::on_prepared(SegmentWork& work) noexcept {
@@ -67,6 +82,7 @@ void Appender::on_prepared(SegmentWork& work) noexcept {
     give_up(work.segment);
     return;
   }
+  segment.has_failed_header = false;
   state_.health.set_condition("header", {});
   state_.health.set_condition("removal", {});
   segment.state = SegmentState::kReady;
@@ -76,6 +92,7 @@ void Appender::on_prepared(SegmentWork& work) noexcept {
 /// A segment whose header cannot be written may still hold its old records. They must be gone for
 /// good before the next segment is overwritten, whose tombstones are for them (L9).
 void Appender::give_up(std::uint32_t number) noexcept {
+  state_.segments.at(number).has_failed_header = true;
   state_.counters.segments_failed.add();
   state_.health.set_condition("header", segment_file_name(number) +
                                             ": its header could not be written; the file is made "
@@ -186,6 +203,10 @@ void Appender::on_work(Transfer& transfer) noexcept {
 void Appender::end_work(SegmentWork& work) noexcept {
   Segment& segment = state_.segments.at(work.segment);
   switch (work.step) {
+    case Step::kSettle:
+      if (work.failed) break;
+      work.step = Step::kHeaderWrite;
+      return submit_work(work, 0);
     case Step::kHeaderWrite:
       if (work.failed || is_broken(Rule::kSyncHeaderFirst)) break;
       work.step = Step::kHeaderSync;
@@ -216,7 +237,7 @@ void Appender::end_work(SegmentWork& work) noexcept {
     case Step::kTableSync:
       break;
   }
-  if (work.step == Step::kHeaderWrite || work.step == Step::kHeaderSync) {
+  if (work.step <= Step::kHeaderSync) {
     on_prepared(work);
   } else {
     on_sealed(work);

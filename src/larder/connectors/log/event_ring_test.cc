@@ -84,6 +84,26 @@ TEST(EventRingTest, ExactlyAFullRingLosesNothing) {
   EXPECT_EQ(ring.read({}, 10).lost, 1U);
 }
 
+TEST(EventRingTest, WhatHappenedToAnUnknownKeyCountsAsLost) {
+  EventRing ring{8};
+  note_numbers(ring, 0, 2);
+  ring.note_unknown();
+  note_numbers(ring, 2, 3);
+  const EventPage page = ring.read({}, 10);
+  EXPECT_EQ(keys_of(page), "0 1 2 ");
+  EXPECT_EQ(page.lost, 1U);
+  EXPECT_EQ(ring.read(page.next, 10).lost, 0U);
+}
+
+TEST(EventRingTest, APageLargerThanWhatIsCopiedAtOnceIsWhole) {
+  EventRing ring{1000};
+  note_numbers(ring, 0, 1000);
+  EXPECT_EQ(ring.read({}, 1000).events.size(), 1000U);
+  EXPECT_EQ(ring.read({}, 999).events.size(), 999U);
+  EXPECT_EQ(ring.read({}, 128).next.position, 128U);
+  EXPECT_EQ(ring.read({.position = 936}, 1000).events.size(), 64U);
+}
+
 TEST(EventRingTest, ACursorFromTheFutureStartsAtTheEnd) {
   EventRing ring{4};
   note_numbers(ring, 0, 3);

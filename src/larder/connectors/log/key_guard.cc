@@ -55,6 +55,26 @@ void KeyGuard::note_published(const Fingerprint& fingerprint, const Place& place
   slot.published = std::max(slot.published, place);
 }
 
+Place KeyGuard::last_store(const Fingerprint& fingerprint) const noexcept {
+  return slots_[locate(fingerprint)].store;
+}
+
+void KeyGuard::note_store(const Fingerprint& fingerprint, const Place& place) {
+  Slot& slot = slots_[locate(fingerprint)];
+  LARDER_CHECK(slot.operations != 0);
+  slot.store = std::max(slot.store, place);
+}
+
+Place KeyGuard::last_delete(const Fingerprint& fingerprint) const noexcept {
+  return slots_[locate(fingerprint)].erased;
+}
+
+void KeyGuard::note_delete(const Fingerprint& fingerprint, const Place& place) {
+  Slot& slot = slots_[locate(fingerprint)];
+  LARDER_CHECK(slot.operations != 0);
+  slot.erased = std::max(slot.erased, place);
+}
+
 /// Frees the slot and moves back what stands behind it only because it was taken.
 void KeyGuard::remove(std::size_t slot) noexcept {
   const std::size_t mask = slots_.size() - 1;

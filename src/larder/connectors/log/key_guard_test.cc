@@ -62,6 +62,8 @@ TEST(KeyGuardTest, RandomUseMatchesAMapAlsoWithOneHomeForAll) {
   struct Known {
     std::uint64_t operations = 0;
     Place published;
+    Place store;
+    Place erased;
   };
   const std::uint64_t seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
@@ -81,8 +83,19 @@ TEST(KeyGuardTest, RandomUseMatchesAMapAlsoWithOneHomeForAll) {
     const bool grows = step / 5'000 % 2 == 0;
     if (known != model.end() && random.one_in(3)) {
       const Place place{1 + random.below(4), random.below(100)};
-      guard.note_published(key, place);
-      known->second.published = std::max(known->second.published, place);
+      switch (random.below(3)) {
+        case 0:
+          guard.note_published(key, place);
+          known->second.published = std::max(known->second.published, place);
+          break;
+        case 1:
+          guard.note_store(key, place);
+          known->second.store = std::max(known->second.store, place);
+          break;
+        default:
+          guard.note_delete(key, place);
+          known->second.erased = std::max(known->second.erased, place);
+      }
     } else if (known != model.end() && random.below(4) < (grows ? 1U : 3U)) {
       guard.leave(key);
       if (--known->second.operations == 0) model.erase(known);
@@ -97,6 +110,9 @@ TEST(KeyGuardTest, RandomUseMatchesAMapAlsoWithOneHomeForAll) {
       ASSERT_EQ(guard.busy(one), expected != model.end());
       ASSERT_EQ(guard.last_published(one),
                 expected != model.end() ? expected->second.published : Place{});
+      ASSERT_EQ(guard.last_store(one), expected != model.end() ? expected->second.store : Place{});
+      ASSERT_EQ(guard.last_delete(one),
+                expected != model.end() ? expected->second.erased : Place{});
     }
   }
 }

@@ -6,6 +6,7 @@
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
 #include "larder/connector/failed_keys.h"
+#include "larder/connectors/log/blocking_io.h"
 #include "larder/connectors/log/recovery.h"
 #include "larder/connectors/log/rule.h"
 #include "larder/connectors/log/setup_error.h"
@@ -121,10 +122,22 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
 }
 
 /// Goes on in the segment that a clean close left open, unless to write to it would take new blocks.
-void LogPath::adopt_head(std::uint32_t segment) {
-  const bool is_shared = state_.device.shares_blocks(segment_file_name(segment)).value_or(false);
-  if (!state_.is_frozen && !is_shared) return appender_.adopt_head(segment);
-  state_.segments.at(segment).state = SegmentState::kSealed;  // Its table is in memory.
+/// Its checkpoint goes first: an older superblock, of just that close, would believe it again, and
+/// what is appended behind it would be lost, or overwritten under the same places.
+void LogPath::adopt_head(std::uint32_t number) {
+  Segment& segment = state_.segments.at(number);
+  const bool is_shared = state_.device.shares_blocks(segment_file_name(number)).value_or(false);
+  if (!state_.is_frozen && !is_shared) {
+    BlockingIo io{state_.device, state_.clock, state_.options.opening_steps};
+    const std::uint64_t trailer_at =
+        state_.segments.geometry().segment_bytes - state_.grain_bytes();
+    const bool is_void = is_broken(Rule::kVoidCheckpoint) ||
+                         (io.write(segment.file, trailer_at, state_.zeros.span()) &&
+                          io.sync(segment.file));
+    if (is_void) return appender_.adopt_head(number);
+    segment.sync_failed = true;  // L13, and nobody knows what is there now.
+  }
+  segment.state = SegmentState::kSealed;  // Its table is in memory.
 }
 
 /// L2: the open count is raised and synced before anything else is written. `newest`: the greatest
@@ -269,11 +282,15 @@ void LogPath::turn() noexcept {
       .turn();  // Few moves at a time, which callers that take every transfer must not starve.
   schedule();
   scanner_.turn();
-  // Without hash threads it is done already, and nobody will wake us for it.
+  // Without hash threads it is done already, and nobody will wake us for it, nor for those that
+  // waited for the memory that this has freed.
   while (state_.options.hash_threads == 0 && take_hashed()) {
+    appender_.pump();
+    loads_.pump();
   }
   appender_.turn();
   publish_gauges();
+  next_turn_ns_ = next_timer_ns();
 }
 
 /// Starts items in order of virtual time while there are transfers for them. On a path that is down

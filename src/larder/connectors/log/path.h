@@ -102,6 +102,7 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
     if (!entry) return std::nullopt;
     return state_.segments.place_of(entry->location);
   }
+  bool is_frozen_for_test() const noexcept { return state_.is_frozen; }
   std::optional<std::uint32_t> head_for_test() const noexcept { return appender_.head(); }
 
   void on_load(LoadTask& load) noexcept override;
@@ -224,6 +225,10 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   std::uint64_t batches_queued_ = 0;
   std::uint64_t next_deadline_ns_ = kNever;
   std::uint64_t next_space_check_ns_ = 0;
+  std::uint64_t next_turn_ns_ = kNever;  ///< When the last turn wanted the next one at the latest.
+  /// Until then nothing counts as stalled: this thread did not run, and neither may have those that
+  /// move the bytes.
+  std::uint64_t no_stall_before_ns_ = 0;
   FileCall look_call_;
   std::uint64_t superblock_inode_ = 0;
   bool is_stopping_ = false;

@@ -52,17 +52,21 @@ PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
       health(std::move(where)),
       events(path_options.events_max) {}
 
-bool PathState::publish(const Fingerprint& fingerprint, const IndexEntry& entry) {
+Published PathState::publish(const Fingerprint& fingerprint, const IndexEntry& entry) {
   const Place place = segments.place_of(entry.location);
   const bool is_forward_only = !is_broken(Rule::kPublishForward);
-  if (is_forward_only && place <= guard.last_published(fingerprint)) return true;
+  if (is_forward_only && place <= guard.last_published(fingerprint)) {
+    return Published::kOvertaken;
+  }
   const auto present = index.find(fingerprint);
-  if (is_forward_only && present && segments.place_of(present->location) > place) return true;
-  if (!index.assign(fingerprint, entry)) return false;
+  if (is_forward_only && present && segments.place_of(present->location) > place) {
+    return Published::kOvertaken;
+  }
+  if (!index.assign(fingerprint, entry)) return Published::kIndexFull;
   if (present) segments.remove_live(present->location, present->value_bytes);
   segments.add_live(entry.location, entry.value_bytes);
   guard.note_published(fingerprint, place);
-  return true;
+  return Published::kYes;
 }
 
 bool PathState::forget(const Fingerprint& fingerprint, Location location) {

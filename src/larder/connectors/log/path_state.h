@@ -30,6 +30,13 @@ struct PathMemory {
   static SetupResult<PathMemory> create(const PathOptions& options, std::uint32_t grain_bytes);
 };
 
+/// What PathState::publish() came to.
+enum class Published : std::uint8_t {
+  kYes = 0,
+  kOvertaken,  ///< Something later was published for the key, a delete maybe: nothing changed.
+  kIndexFull,  ///< Nothing changed.
+};
+
 /// What the parts of one path (loads, appends, reclaim) share: the index, the segments, and the
 /// services to reach the disk. Parts change the index only through publish() and forget(), so that
 /// the counts of live records per segment stay true.
@@ -74,9 +81,8 @@ struct PathState {
   }
 
   /// L4: makes the record at `entry.location` the key's, if that is later than everything that was
-  /// published for the key. False when the index is full (nothing changed); true otherwise, also
-  /// when something later stands there already. The key must be in the guard.
-  bool publish(const Fingerprint& fingerprint, const IndexEntry& entry);
+  /// published for the key. The key must be in the guard.
+  Published publish(const Fingerprint& fingerprint, const IndexEntry& entry);
   /// Removes the entry if it still points to `location`; tells whether it did.
   bool forget(const Fingerprint& fingerprint, Location location);
   /// The same after a load that failed (L5). The record still outranks older ones of its key that

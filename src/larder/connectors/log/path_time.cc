@@ -24,7 +24,8 @@ constexpr Error kStoppedError{ErrorCode::kCancelled, "log", "the store was stopp
 std::uint64_t LogPath::next_timer_ns() const noexcept {
   std::uint64_t next_ns = std::min(next_deadline_ns_, next_space_check_ns_);
   if (const std::uint64_t oldest_ns = state_.transfers.oldest_submitted_ns(); oldest_ns != kNever) {
-    const std::uint64_t stalled_ns = oldest_ns + state_.options.stall_ns;
+    const std::uint64_t stalled_ns =
+        std::max(oldest_ns + state_.options.stall_ns, no_stall_before_ns_);
     // Once it has stalled, watching for more is the probe's business.
     if (!state_.health.is_down()) next_ns = std::min(next_ns, stalled_ns);
   }
@@ -127,8 +128,13 @@ void LogPath::forgive(std::uint64_t now_ns) noexcept {
 // --- The disk -----------------------------------------------------------------------------------
 
 void LogPath::watch_stalls(std::uint64_t now_ns) noexcept {
+  const std::uint64_t stall_ns = state_.options.stall_ns;
+  // A process that was stopped, or starved: what was in flight gets its whole time once more.
+  const bool has_overslept = next_turn_ns_ != kNever && now_ns > next_turn_ns_ + stall_ns / 2;
+  if (has_overslept) no_stall_before_ns_ = now_ns + stall_ns;
   const std::uint64_t oldest_ns = state_.transfers.oldest_submitted_ns();
-  const bool is_stalled = oldest_ns != kNever && now_ns >= oldest_ns + state_.options.stall_ns;
+  const bool is_stalled = oldest_ns != kNever && now_ns >= oldest_ns + stall_ns &&
+                          now_ns >= no_stall_before_ns_;
   if (is_stalled && !state_.health.is_down()) {
     state_.counters.stalls_total.add();
     state_.health.note_stall(now_ns, now_ns - oldest_ns);

@@ -212,6 +212,7 @@ void Reclaimer::drop(const Fingerprint& fingerprint, Location location,
   if (!entry || !state_.forget(fingerprint, location)) return;
   state_.counters.records_evicted_total.add();
   state_.counters.bytes_evicted_total.add(entry->value_bytes);
+  if (key.empty()) return state_.events.note_unknown();
   state_.events.note(EventPage::Kind::kRemoved, key, entry->value_bytes);
 }
 

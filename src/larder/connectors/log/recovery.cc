@@ -98,18 +98,12 @@ SetupStatus Recovery::open_segment(std::uint32_t number, std::uint64_t allocated
     if (segment.needs_repair && code != ErrorCode::kCorruption) {
       return on_unreadable(number, read.error());
     }
-    set_aside(number, read.error());
-    return {};
+    return set_aside(number, read.error());
   }
   const auto generation =
       decode_segment_header(grain, state_.superblock.path_id, number, state_.superblock.secret);
   if (!generation) {
-    if (!is_zero(grain)) {
-      set_aside(number, generation.error());
-    } else {
-      free_first(number);
-    }
-    return {};
+    return is_zero(grain) ? free_first(number) : set_aside(number, generation.error());
   }
   if (was_short) {  // It had its whole length when its header was written.
     state_.health.note_flaw(name + " was cut short: what stood behind its end is gone");
@@ -166,20 +160,30 @@ void Recovery::grow_if_short(std::uint32_t number) {
                 ": what it holds is served; free some space before its own is needed again");
 }
 
-void Recovery::set_aside(std::uint32_t number, const Error& why) {
+SetupStatus Recovery::set_aside(std::uint32_t number, const Error& why) {
   state_.segments.at(number).was_set_aside = true;
   state_.counters.segments_set_aside.add();
   state_.health.note_flaw(segment_file_name(number) + " was set aside: " + why.to_string() +
                           "; nothing in it is served, its space is used again");
-  free_first(number);
+  return free_first(number);
 }
 
-/// Nothing in it can ever be admitted again. One that cannot be written stays as it is.
-void Recovery::free_first(std::uint32_t number) {
+/// Nothing in it can ever be admitted again. One that cannot be written stays as it is, and not used
+/// in this run; but what made it so has to be durable: a killed owner's header over older records.
+SetupStatus Recovery::free_first(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
-  if (!segment.needs_repair) return state_.segments.push_free(number, true);
+  if (!segment.needs_repair) {
+    state_.segments.push_free(number, true);
+    return {};
+  }
+  if (const Status synced = io_.sync(segment.file); !synced) {
+    return SetupError{synced.error().code(), segment_file_name(number) +
+                                                 " can only be read, and not be synced: " +
+                                                 synced.error().to_string()};
+  }
   segment.state = SegmentState::kFailed;
   state_.counters.segments_failed.add();
+  return {};
 }
 
 SetupResult<Recovery::Outcome> Recovery::run(bool was_clean, std::uint64_t previous_open_count) {
@@ -213,8 +217,7 @@ SetupStatus Recovery::recover(const Found& found) {
     const bool counts = (was_clean_ && table->trailer.open_count == previous_open_count_) ||
                         is_broken(Rule::kAppendOnlyAfterCleanEnd);
     if (counts && table->entries.empty()) {  // It was ready, and nothing came.
-      free_first(number);
-      return {};
+      return free_first(number);
     }
     if (counts) {
       table = read_table(found, true);  // Its table is going to be written again.
@@ -249,10 +252,9 @@ SetupStatus Recovery::recover(const Found& found) {
   }
   if (segment.table->entry_count() == 0) {
     segment.table.reset();
-    free_first(number);
-    return {};
+    return free_first(number);
   }
-  if (!segment.needs_repair && !state_.is_frozen) write_missing_table(number);
+  make_durable(number);
   return {};
 }
 
@@ -485,14 +487,16 @@ Result<bool> Recovery::value_holds(std::uint32_t number, std::uint64_t offset,
   return hash.digest() == header.checksum;
 }
 
-/// So that the next open is fast. The records are made durable first: a killed owner's may not be.
-void Recovery::write_missing_table(std::uint32_t number) {
+/// A killed owner's records may not be durable. Once they are, a table makes the next open fast, where
+/// the segment can be written.
+void Recovery::make_durable(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
   const Geometry& geometry = state_.segments.geometry();
   if (!io_.sync(segment.file)) {
     segment.sync_failed = !is_broken(Rule::kFailedSyncAtOpen);  // L13.
     return;
   }
+  if (segment.needs_repair || state_.is_frozen) return;
   auto bytes = segment.table->encode(TableKind::kSealed, state_.identity(number),
                                      state_.superblock.open_count, segment.append_offset, geometry,
                                      state_.superblock.secret);

@@ -55,8 +55,8 @@ class Recovery {
   SetupStatus on_unreadable(std::uint32_t number, const Error& error);
   void leave_out(std::uint32_t number, const std::string& why);
   void grow_if_short(std::uint32_t number);
-  void set_aside(std::uint32_t number, const Error& why);
-  void free_first(std::uint32_t number);
+  SetupStatus set_aside(std::uint32_t number, const Error& why);
+  SetupStatus free_first(std::uint32_t number);
 
   // Tables.
   SetupStatus recover(const Found& found);
@@ -73,7 +73,7 @@ class Recovery {
   std::uint64_t scan_record(std::uint32_t number, std::uint64_t offset,
                             std::span<const std::byte> chunk);
   Result<bool> value_holds(std::uint32_t number, std::uint64_t offset, const RecordHeader& header);
-  void write_missing_table(std::uint32_t number);
+  void make_durable(std::uint32_t number);
 
   // Room.
   bool evict_oldest_before(std::uint32_t number);

@@ -22,12 +22,15 @@ enum class Rule : std::uint8_t {
   kSyncOpenCount,
   kNewestOpenCount,
   kSyncHeaderFirst,
+  kSettleFailedHeader,
   // L3 Place is version.
   kRecoverInOrder,
   // L4 Publish when complete, only forward.
   kPublishWhenComplete,
   kPublishForward,
   kRememberDelete,
+  kDeleteAnswersByPlace,
+  kEventsFollowIndex,
   kFailedWriteChangesNothing,
   kFailedRangeIsDead,
   kPrefixOfRun,
@@ -72,6 +75,7 @@ enum class Rule : std::uint8_t {
   kScanEveryGrain,
   kScanVerifiesValues,
   kAppendOnlyAfterCleanEnd,
+  kVoidCheckpoint,
   kOpenFreesTwo,
   // L13 A failed sync.
   kFailedSyncFailsBatches,

@@ -83,6 +83,7 @@ void Segments::end_removal(std::uint32_t segment, bool is_removed) {
   LARDER_CHECK(segments_[segment].state == SegmentState::kRemoving);
   if (!is_removed) return push_free(segment, true);
   segments_[segment].state = SegmentState::kAbsent;
+  segments_[segment].has_failed_header = false;
   set_has_file(segment, false);
 }
 
