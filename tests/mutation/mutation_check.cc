@@ -27,7 +27,7 @@ constexpr int kPatienceMs = 60'000;
 constexpr std::size_t kWordsMax = 110;
 
 struct Options {
-  std::uint64_t seeds = 2000;
+  std::uint64_t seeds = 8000;
   std::size_t jobs = 2;
   std::string_view only;
 };

@@ -120,6 +120,34 @@ TEST_F(DirectedTest, AFailedLoadLeavesANewerRecordAlone) {
   EXPECT_EQ(load.memory.span()[0], std::byte{2});
 }
 
+/// A write that failed may land after its owner was told, over what that wrote next.
+TEST_F(DirectedTest, AFailedHeaderDoesNotLandOverTheNextOne) {
+  io::SimulatedFaults& faults = store_.disk().faults();
+  faults.lands_after_error = 1;
+  faults.remove_error = 1;  // So the header goes to the same place.
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::string> stored;
+    for (int i = 0; i < 60; ++i) {
+      faults.write_error = i % 2 == 0 ? 0.5 : 0;
+      const std::string key = std::to_string(round) + "-" + std::to_string(i);
+      if (set(key, std::byte{1}) == Outcome::kDone) stored.push_back(key);
+    }
+    faults.write_error = 0;
+    ASSERT_EQ(set("last", std::byte{1}), Outcome::kDone);
+    std::erase_if(stored, [this](const std::string& key) {
+      return !store_.path().place_for_test(std::as_bytes(std::span{key}));
+    });
+    store_.kill();
+    ASSERT_TRUE(store_.open());
+    // The oldest of what was there may have been evicted by the open.
+    for (const std::string& key : std::span{stored}.last(std::min<std::size_t>(stored.size(), 25))) {
+      OneItem load{Op::kGet, key};
+      store_.accept(load.batch);
+      EXPECT_EQ(end(load), Outcome::kHit) << key;
+    }
+  }
+}
+
 /// The next owner appended behind the checkpoint of a clean close, and died before it began a
 /// segment of its own: then nothing but the superblock tells that it has been.
 TEST_F(DirectedTest, AnOlderSuperblockDoesNotBelieveACheckpointAgain) {

@@ -117,6 +117,34 @@ void choose_busy_reclaim(Random& random, Plan& plan) {
   plan.faults.stall_ns = kMillisecond + random.below(180 * kMillisecond);
 }
 
+/// What people and other programs do to a store's files, or an owner to itself.
+void choose_oddity(Random& random, Plan& plan) {
+  switch (random.below(8)) {
+    case 0:
+      plan.changes_parameters = true;
+      return;
+    case 1:
+      plan.forbids_files = true;
+      return;
+    case 2:
+      plan.restores_superblock = true;
+      return;
+    case 3:
+      plan.copies_by_reference = true;
+      // Room for the store, and for a part of a copy's blocks.
+      plan.disk.capacity_bytes = plan.path.capacity_bytes + random.below(plan.path.capacity_bytes);
+      plan.path.min_free_bytes = random.below(2) * plan.path.segment_bytes;
+      return;
+    case 4:
+      plan.faults.open_error = random.unit();
+      plan.faults.remove_error = random.unit();
+      plan.faults.write_error = std::max(plan.faults.write_error, 0.05);
+      return;
+    default:
+      return;
+  }
+}
+
 }  // namespace
 
 Plan make_plan(std::uint64_t seed) {
@@ -162,20 +190,8 @@ Plan make_plan(std::uint64_t seed) {
     plan.disk.capacity_bytes = plan.path.capacity_bytes + plan.path.segment_bytes;
     plan.path.min_free_bytes = plan.path.segment_bytes / 2;
   }
-  plan.changes_parameters = random.one_in(6);
-  plan.forbids_files = random.one_in(6);
-  plan.restores_superblock = random.one_in(8);
-  plan.copies_by_reference = random.one_in(8);
-  if (plan.copies_by_reference) {
-    // Room for the store, and for a part of a copy's blocks.
-    plan.disk.capacity_bytes = plan.path.capacity_bytes + random.below(plan.path.capacity_bytes);
-    plan.path.min_free_bytes = random.below(2) * plan.path.segment_bytes;
-  }
-  if (random.one_in(8)) {
-    plan.faults.open_error = random.unit();
-    plan.faults.remove_error = random.unit();
-    plan.faults.write_error = std::max(plan.faults.write_error, 0.05);
-  }
+  // Of these one at a time, and none in the histories that look for something else.
+  if (manner >= 8) choose_oddity(random, plan);
   return plan;
 }
 

@@ -147,6 +147,9 @@ void Watch::look_at(std::uint32_t number, const Segment& segment) {
                   : segment.table != nullptr ? ", table in memory"
                                              : "");
   }
+  if (before == SegmentState::kRemoving && segment.state == SegmentState::kFailed) {
+    caller_.violation("L9: a file that could not be removed is left as it is");
+  }
   if (segment.needs_repair) {
     needed_repair_.insert(number);
     if (segment.state == SegmentState::kFree || segment.state == SegmentState::kReady) {

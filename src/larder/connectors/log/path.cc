@@ -132,6 +132,7 @@ void LogPath::adopt_head(std::uint32_t number) {
     const std::uint64_t trailer_at =
         state_.segments.geometry().segment_bytes - state_.grain_bytes();
     const bool is_void = is_broken(Rule::kVoidCheckpoint) ||
+                         is_broken(Rule::kAppendOnlyAfterCleanEnd) ||
                          (io.write(segment.file, trailer_at, state_.zeros.span()) &&
                           io.sync(segment.file));
     if (is_void) return appender_.adopt_head(number);
