@@ -127,9 +127,9 @@ void a_get_of_another_size_fails_and_the_value_stays(Context& context) {
     context.expect(load.is_hit_of(1, value), "the key beside it is not a hit (C2)");
     Request& exists = session->make(Op::kExists).add("key");
     session->run(exists);
-    context.expect(exists.item(0).outcome == Outcome::kHit &&
-                       exists.item(0).value_bytes == value.size(),
-                   "a Get into " + std::to_string(wrong) + " bytes took the value out (C6)");
+    context.expect(
+        exists.item(0).outcome == Outcome::kHit && exists.item(0).value_bytes == value.size(),
+        "a Get into " + std::to_string(wrong) + " bytes took the value out (C6)");
     session->expect_hit("key", value);
   }
   const Bytes another = random_bytes(context.seed() + 1, 300);

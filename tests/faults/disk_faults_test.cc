@@ -231,17 +231,17 @@ TEST_F(DiskFaultTest, AFileSystemThatIsMadeLargerIsUsedWithoutARestart) {
 
 // --- Blocks that a copy has too -----------------------------------------------------------------
 
-/// A copy by reference (cp --reflink, a snapshot): the segments are allocated, and to overwrite them
-/// takes new blocks all the same.
+/// A copy by reference (cp --reflink, a snapshot): the segments are allocated, and to overwrite
+/// them takes new blocks all the same.
 class SharedBlocksTest : public DiskFaultTest {
  protected:
   static constexpr int kValues = 32 * kPerSegment;  // More than the ring holds.
 
   void open_ring(std::uint64_t min_free) {
-    store_ = open_store("log:" + store_path_ +
-                            "?capacity=256MiB&segment=8MiB&max_value=1MiB&min_free=" +
-                            std::to_string(min_free),
-                        kValueBytes);
+    store_ = open_store(
+        "log:" + store_path_ +
+            "?capacity=256MiB&segment=8MiB&max_value=1MiB&min_free=" + std::to_string(min_free),
+        kValueBytes);
     ASSERT_NE(store_, nullptr);
   }
   void copy() const {

@@ -211,8 +211,7 @@ void Caller::submit(Submission& submission) {
   const io::SimulatedFaults& faults = plan_.faults;
   submission.is_risky =
       batch.op == Op::kGet &&
-      (batch.deadline_ns != kNever || corruption_allowed_ ||
-       plan_.rots_while_running ||
+      (batch.deadline_ns != kNever || corruption_allowed_ || plan_.rots_while_running ||
        faults.read_error + faults.write_error + faults.sync_error + faults.stall > 0);
   for (std::size_t i = 0; submission.is_risky && i < submission.items.size(); ++i) {
     oracle_.begin_risk(submission.operations[i].key);

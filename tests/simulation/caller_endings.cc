@@ -254,7 +254,8 @@ void Caller::end_delete(const Item& item, const Operation& operation) {
       violation(wrong);
     }
   }
-  const bool is_durable = store_.options().delete_sync || store_.options().sync == log_store::SyncMode::kBatch;
+  const bool is_durable =
+      store_.options().delete_sync || store_.options().sync == log_store::SyncMode::kBatch;
   oracle_.acknowledge(operation.key, operation.version, is_durable, newest_generation_);
 }
 

@@ -140,7 +140,8 @@ TEST_F(DirectedTest, AFailedHeaderDoesNotLandOverTheNextOne) {
     store_.kill();
     ASSERT_TRUE(store_.open());
     // The oldest of what was there may have been evicted by the open.
-    for (const std::string& key : std::span{stored}.last(std::min<std::size_t>(stored.size(), 25))) {
+    for (const std::string& key :
+         std::span{stored}.last(std::min<std::size_t>(stored.size(), 25))) {
       OneItem load{Op::kGet, key};
       store_.accept(load.batch);
       EXPECT_EQ(end(load), Outcome::kHit) << key;

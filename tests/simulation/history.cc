@@ -143,8 +143,8 @@ void History::die_while_opening() {
 void History::change_parameters() {
   log_store::PathOptions& options = store_.options();
   const auto differs = [this] { return random_.one_in(2); };
-  options.value_bytes_max =
-      std::max(plan_.path.value_bytes_max >> random_.below(3), std::uint64_t{log_store::kGrainBytesMin} * 2);
+  options.value_bytes_max = std::max(plan_.path.value_bytes_max >> random_.below(3),
+                                     std::uint64_t{log_store::kGrainBytesMin} * 2);
   options.sync = differs() ? log_store::SyncMode::kBatch : log_store::SyncMode::kNone;
   options.delete_sync = differs();
   options.depth = differs() ? 3 : 32;

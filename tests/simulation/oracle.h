@@ -71,8 +71,8 @@ class Oracle {
   std::string check_miss(std::size_t key, std::uint64_t from);
   std::string check_presence(std::size_t key, std::optional<std::uint64_t> value_bytes,
                              std::uint64_t from) const;
-  /// The answer of a Delete that was invoked at step `from`, before it is acknowledged: it was there,
-  /// or not.
+  /// The answer of a Delete that was invoked at step `from`, before it is acknowledged: it was
+  /// there, or not.
   std::string check_delete(std::size_t key, std::uint64_t version, std::uint64_t from,
                            bool was_there);
   /// A Get has failed, and the key is a miss now: it stays one until it is stored again (C6).

@@ -41,8 +41,8 @@ struct Plan {
   bool has_hot_keys = false;  ///< Nearly all Sets go to a handful, so that segments die whole.
   bool reads_much = false;
   bool has_tiny_index = false;
-  bool squeezes_space = false;    ///< Somebody else fills the file system for a while.
-  bool changes_capacity = false;  ///< From open to open.
+  bool squeezes_space = false;       ///< Somebody else fills the file system for a while.
+  bool changes_capacity = false;     ///< From open to open.
   bool changes_parameters = false;   ///< Others than the capacity, from open to open.
   bool forbids_files = false;        ///< Some segments cannot be opened for a while, or only read.
   bool restores_superblock = false;  ///< An older one comes back between lives.

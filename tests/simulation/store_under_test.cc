@@ -31,9 +31,7 @@ class StoreUnderTest::MortalDevice final : public io::Device {
     return device_.sync_directory();
   }
   Result<io::Space> space() override { return device_.space(); }
-  Result<bool> shares_blocks(std::string_view name) override {
-    return device_.shares_blocks(name);
-  }
+  Result<bool> shares_blocks(std::string_view name) override { return device_.shares_blocks(name); }
   Status lock(io::FileId file, std::uint64_t deadline_ns) override {
     return device_.lock(file, deadline_ns);
   }

@@ -15,7 +15,7 @@ using log_store::SegmentState;
 
 constexpr std::size_t kStepsKept = 256;
 constexpr std::uint64_t kGrain = log_store::kGrainBytesMin;
-constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", "open",
+constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready",    "open",
                                     "sealing", "sealed", "reclaiming", "removing", "failed"};
 
 }  // namespace
@@ -124,8 +124,7 @@ void Watch::observe() {
     if (auto wrong = oracle_.check_durable_homes(on_disk); !wrong.empty()) {
       caller_.violation(wrong);
     }
-    if (auto wrong = oracle_.check_may_come_back(on_disk, removed_before_);
-        !wrong.empty()) {
+    if (auto wrong = oracle_.check_may_come_back(on_disk, removed_before_); !wrong.empty()) {
       caller_.violation(wrong);
     }
   }
@@ -274,8 +273,8 @@ void Watch::check_move(std::size_t key, const Place& to) {
                     oracle_.describe(key));
 }
 
-/// A file that was removed may be back after a power cut until its directory is synced. One that was
-/// made since holds nothing of the generation that its number had before.
+/// A file that was removed may be back after a power cut until its directory is synced. One that
+/// was made since holds nothing of the generation that its number had before.
 void Watch::note_removed(std::uint32_t number, const Segment& segment) {
   const auto known = in_file_.find(number);
   if (!segment.has_file) {
@@ -285,8 +284,8 @@ void Watch::note_removed(std::uint32_t number, const Segment& segment) {
     return;
   }
   // While preparing, the old generation may still be there.
-  const bool is_new = segment.state == SegmentState::kFree ||
-                      segment.state == SegmentState::kPreparing;
+  const bool is_new =
+      segment.state == SegmentState::kFree || segment.state == SegmentState::kPreparing;
   if (known == in_file_.end()) {
     in_file_[number] = {.generation = is_new ? 0 : segment.generation,
                         .before = is_new ? segment.generation : 0};

@@ -70,8 +70,8 @@ void OutcomeWindow::append_report(Report& report) const {
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
     const RecentOutcomes& recent = report.recent[i];
     const Latest& latest = latest_[i];
-    const bool is_over = latest.succeeded_ns > latest.failed_ns &&
-                         now_ns - latest.failed_ns >= kQuietUntilWellNs;
+    const bool is_over =
+        latest.succeeded_ns > latest.failed_ns && now_ns - latest.failed_ns >= kQuietUntilWellNs;
     const bool is_much = recent.failed * kTroubleShare >= recent.failed + recent.succeeded;
     if (recent.failed == 0 || !is_much || is_over) continue;
     report.health = std::max(report.health, Health::kDegraded);

@@ -272,9 +272,8 @@ void Session::replace_failed(Batch& batch) const noexcept {
   if (!options_.misses_wrong_sizes || failed_keys_.size() == 0) return;
   if (batch.op != Op::kSet || batch.set_mode != SetMode::kIfAbsent) return;
   const std::uint64_t now = now_ns();
-  if (std::ranges::any_of(batch.items, [&](const Item& item) {
-        return failed_keys_.contains(item.key, now);
-      })) {
+  if (std::ranges::any_of(batch.items,
+                          [&](const Item& item) { return failed_keys_.contains(item.key, now); })) {
     batch.set_mode = SetMode::kReplace;
   }
 }

@@ -56,8 +56,9 @@ class SessionTest : public testing::Test {
   void open(const std::string& spec, bool has_thread = false, bool misses_wrong_sizes = false) {
     auto connector = builtin_registry().open(spec);
     ASSERT_TRUE(connector) << connector.error().text;
-    auto session = Session::start(std::move(*connector), {.has_thread = has_thread,
-                                                          .misses_wrong_sizes = misses_wrong_sizes});
+    auto session =
+        Session::start(std::move(*connector),
+                       {.has_thread = has_thread, .misses_wrong_sizes = misses_wrong_sizes});
     ASSERT_TRUE(session) << session.error().text;
     session_ = std::move(*session);
   }

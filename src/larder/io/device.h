@@ -73,8 +73,8 @@ struct DeviceInfo {
   std::string backend;       ///< "uring", "threads" or "simulated".
   std::string degraded_why;  ///< Empty, or why the better backend or direct I/O was not to be had.
   bool direct = false;
-  Alignment alignment;      ///< The strictest of the directory's file system.
-  std::string file_system;  ///< "ext4", "xfs", "tmpfs", ... or a magic number in hex.
+  Alignment alignment;            ///< The strictest of the directory's file system.
+  std::string file_system;        ///< "ext4", "xfs", "tmpfs", ... or a magic number in hex.
   bool may_share_blocks = false;  ///< Its files can be copied by reflink or snapshot.
 };
 

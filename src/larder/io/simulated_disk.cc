@@ -67,8 +67,8 @@ Result<SimulatedDisk::FilePtr> SimulatedDisk::open_file(std::string_view name, O
   if (mode != OpenMode::kCreate) {
     if (found == names_.end()) return Error::from_errno(ENOENT, kWhere, "opening a file");
     const SimulatedFile& file = *found->second;
-    const bool is_permitted = file.forbidden_errno() == 0 ||
-                              (mode == OpenMode::kReadOnly && file.is_immutable());
+    const bool is_permitted =
+        file.forbidden_errno() == 0 || (mode == OpenMode::kReadOnly && file.is_immutable());
     const bool is_injected = chance(faults_.open_error);
     if (is_permitted && !is_injected) return found->second;
     ++counts_.refused_opens;

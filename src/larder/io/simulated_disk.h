@@ -65,7 +65,7 @@ struct SimulatedCounts {
   std::uint64_t out_of_space = 0;     ///< True: the capacity was met, by allocate() or by a write.
   std::uint64_t refused_opens = 0;    ///< Injected, or of a file that forbid_open() named.
   std::uint64_t refused_removals = 0;
-  std::uint64_t unshared = 0;  ///< Writes that took new blocks, as a copy has the old ones.
+  std::uint64_t unshared = 0;         ///< Writes that took new blocks, as a copy has the old ones.
   std::uint64_t short_transfers = 0;  ///< Pieces that ended before their request did.
   std::uint64_t stalls = 0;
   std::uint64_t alignment_errors = 0;  ///< Requests refused with EINVAL (strict alignment).

@@ -164,7 +164,8 @@ FaultConnector::Fate FaultConnector::fate_of(Flight& flight, std::size_t place,
   const Batch& outer = *flight.outer;
   const Item& item = outer.items[place];
   const Op op = outer.op;
-  if (!is_legal(outer, item)) return Fate::kForward;  // It must fail as that, whatever the dice say.
+  if (!is_legal(outer, item))
+    return Fate::kForward;  // It must fail as that, whatever the dice say.
   if (options_.is_hit(FaultKind::kError, op, number)) return Fate::kFail;
   if (op == Op::kGet && options_.gaps.is_hit(item.key, place, outer.items.size(), options_.seed)) {
     return Fate::kFail;

@@ -100,7 +100,8 @@ Admission Appender::start_store(StoreTask& task) noexcept {
   task.next_in_write = nullptr;
   task.location = allocate(bytes, 1, task.key.size());
   state_.guard.enter(task.fingerprint);
-  if (!task.source) state_.guard.note_store(task.fingerprint, state_.segments.place_of(task.location));
+  if (!task.source)
+    state_.guard.note_store(task.fingerprint, state_.segments.place_of(task.location));
   ++tasks_in_flight_;
   begin_record(task);
   return Admission::kStarted;
@@ -430,8 +431,7 @@ void Appender::publish(StoreTask& task) noexcept {
       }
       return;
     case Published::kIndexFull:
-      task.error =
-          Error{ErrorCode::kResourceExhausted, "log", "the index is full (index_bytes)"};
+      task.error = Error{ErrorCode::kResourceExhausted, "log", "the index is full (index_bytes)"};
       return;
   }
 }

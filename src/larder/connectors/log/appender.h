@@ -125,8 +125,8 @@ class Appender final : public TransferSink, public FileCallSink {
   /// as what is overwritten next may hold the tombstones for its records (L9), and at open, as a
   /// killed owner's files may have names that no power cut has seen.
   void owe_directory_sync() noexcept { owes_directory_sync_ = true; }
-  /// Set when free segments may not be added to the file system: a full disk, or min_free. Once in a
-  /// while; it also lets stores try again after the file system had no room for an overwrite.
+  /// Set when free segments may not be added to the file system: a full disk, or min_free. Once in
+  /// a while; it also lets stores try again after the file system had no room for an overwrite.
   void set_growth(bool may_grow) noexcept;
   /// Why start_store() refuses.
   Error refusal() const noexcept;
@@ -249,7 +249,7 @@ class Appender final : public TransferSink, public FileCallSink {
   bool waits_for_copies_ = false;  ///< The next segment's records are not synced where they went.
   bool owes_directory_sync_ = false;
   bool may_grow_ = true;
-  bool lacks_space_ = false;        ///< An overwrite met ENOSPC since set_growth().
+  bool lacks_space_ = false;          ///< An overwrite met ENOSPC since set_growth().
   bool says_it_lacks_space_ = false;  ///< In the health, until a write succeeds.
   /// The next free segment, once it is known whether its blocks are its own.
   std::optional<std::uint32_t> looked_at_;

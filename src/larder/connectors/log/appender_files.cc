@@ -49,8 +49,9 @@ bool Appender::grow() noexcept {
   return state_.segments.at(*segment).state == SegmentState::kFree;
 }
 
-/// False while it is not known, or while the segment is made anew because to overwrite it would take
-/// new blocks: without its file the free space is asked for first, with min_free, and allocated.
+/// False while it is not known, or while the segment is made anew because to overwrite it would
+/// take new blocks: without its file the free space is asked for first, with min_free, and
+/// allocated.
 bool Appender::has_blocks_of_its_own(std::uint32_t segment) noexcept {
   if (!state_.device.device_info().may_share_blocks) return true;
   if (looked_at_ != segment) {

@@ -28,8 +28,8 @@ class FileCall {
     kMake = 1,  ///< Of a file, unless less than `min_free_bytes` would be left then.
     kRemove,    ///< Of a file.
     kSyncDirectory,
-    kLook,          ///< How much space is free, and which file has the name.
-    kLookForCopies, ///< Whether the file shares its blocks with another one.
+    kLook,           ///< How much space is free, and which file has the name.
+    kLookForCopies,  ///< Whether the file shares its blocks with another one.
   };
 
   Kind kind = Kind::kLook;

@@ -250,21 +250,21 @@ TEST_F(LogRightsTest, ASegmentThatMayNotBeReadRefusesTheOpenUntilItMay) {
 
 TEST_F(LogRightsTest, ASegmentThatMayOnlyBeReadIsServedAndIsNotOutlivedByWhatOutranksIt) {
   give_to_root(0644);
-  EXPECT_EQ(as_nobody([this] {
-              const auto store = open(spec());
-              ASSERT_NE(store, nullptr);
-              EXPECT_NE(store->reasons().find("segment-0000002 can only be read"),
-                        std::string::npos)
-                  << store->reasons();
-              EXPECT_EQ(store->present(0, kKeys), numbers(0, kKeys));
-              outrank_all(*store);
-              expect_nothing_old(*store);
-              EXPECT_LT(go_round(*store), 900) << "the ring does not go over what it cannot write";
-              EXPECT_NE(store->reasons().find("cannot be used again"), std::string::npos)
-                  << store->reasons();
-              expect_nothing_old(*store);
-            }),
-            "well");
+  EXPECT_EQ(
+      as_nobody([this] {
+        const auto store = open(spec());
+        ASSERT_NE(store, nullptr);
+        EXPECT_NE(store->reasons().find("segment-0000002 can only be read"), std::string::npos)
+            << store->reasons();
+        EXPECT_EQ(store->present(0, kKeys), numbers(0, kKeys));
+        outrank_all(*store);
+        expect_nothing_old(*store);
+        EXPECT_LT(go_round(*store), 900) << "the ring does not go over what it cannot write";
+        EXPECT_NE(store->reasons().find("cannot be used again"), std::string::npos)
+            << store->reasons();
+        expect_nothing_old(*store);
+      }),
+      "well");
   give_back();
   EXPECT_EQ(as_nobody([this] {
               const auto store = open(spec());
@@ -361,8 +361,7 @@ TEST_F(LogDamageTest, AnOlderSuperblockIsNoticedAndOutranksNothing) {
   {
     const auto store = open(spec());
     ASSERT_NE(store, nullptr);
-    EXPECT_NE(store->reasons().find("the superblock is older than the segments"),
-              std::string::npos)
+    EXPECT_NE(store->reasons().find("the superblock is older than the segments"), std::string::npos)
         << store->reasons();
     for (int i = 0; i < kKeys; ++i) EXPECT_TRUE(store->has(key_of(i), 300)) << i;
     for (int i = 0; i < kKeys / 2; ++i) store->set(key_of(i), 400);
@@ -377,8 +376,8 @@ TEST_F(LogDamageTest, AnOlderSuperblockIsNoticedAndOutranksNothing) {
 
 TEST_F(LogDamageTest, AValueAboveTodaysMaxValueIsStillServed) {
   make_store(20);
-  const std::string smaller = "log:" + path_ + "?capacity=32MiB&segment=1MiB&max_value=4KiB" +
-                              "&min_free=0";
+  const std::string smaller =
+      "log:" + path_ + "?capacity=32MiB&segment=1MiB&max_value=4KiB" + "&min_free=0";
   {
     const auto store = open(smaller);
     ASSERT_NE(store, nullptr);

@@ -121,9 +121,9 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
   return path;
 }
 
-/// Goes on in the segment that a clean close left open, unless to write to it would take new blocks.
-/// Its checkpoint goes first: an older superblock, of just that close, would believe it again, and
-/// what is appended behind it would be lost, or overwritten under the same places.
+/// Goes on in the segment that a clean close left open, unless to write to it would take new
+/// blocks. Its checkpoint goes first: an older superblock, of just that close, would believe it
+/// again, and what is appended behind it would be lost, or overwritten under the same places.
 void LogPath::adopt_head(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
   const bool is_shared = state_.device.shares_blocks(segment_file_name(number)).value_or(false);
@@ -131,10 +131,9 @@ void LogPath::adopt_head(std::uint32_t number) {
     BlockingIo io{state_.device, state_.clock, state_.options.opening_steps};
     const std::uint64_t trailer_at =
         state_.segments.geometry().segment_bytes - state_.grain_bytes();
-    const bool is_void = is_broken(Rule::kVoidCheckpoint) ||
-                         is_broken(Rule::kAppendOnlyAfterCleanEnd) ||
-                         (io.write(segment.file, trailer_at, state_.zeros.span()) &&
-                          io.sync(segment.file));
+    const bool is_void =
+        is_broken(Rule::kVoidCheckpoint) || is_broken(Rule::kAppendOnlyAfterCleanEnd) ||
+        (io.write(segment.file, trailer_at, state_.zeros.span()) && io.sync(segment.file));
     if (is_void) return appender_.adopt_head(number);
     segment.sync_failed = true;  // L13, and nobody knows what is there now.
   }

@@ -153,8 +153,8 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
                                           "the path is down; nothing was deleted"};
 
   LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
-          std::uint32_t segment_numbers, PathMemory memory, io::Device& device,
-          const Clock& clock, BatchSink& sink, const std::string& where,
+          std::uint32_t segment_numbers, PathMemory memory, io::Device& device, const Clock& clock,
+          BatchSink& sink, const std::string& where,
           std::unique_ptr<SuperblockFile> superblock_file);
 
   SetupStatus begin_session(std::uint64_t newest);

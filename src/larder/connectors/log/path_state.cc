@@ -26,18 +26,17 @@ SetupResult<PathMemory> PathMemory::create(const PathOptions& options, std::uint
     std::ranges::fill(zeros->span(), std::byte{0});
     return PathMemory{std::move(*staging), std::move(*move_memory), std::move(*zeros)};
   }
-  return SetupError{ErrorCode::kResourceExhausted,
-                    "the process gets no memory for staging=" +
-                        format_bytes_exact(options.staging_bytes) + " and " +
-                        format_bytes_exact(move_bytes) +
-                        " of moves: raise its limit (ulimit -v, or overcommit), or lower staging "
-                        "or max_value"};
+  return SetupError{
+      ErrorCode::kResourceExhausted,
+      "the process gets no memory for staging=" + format_bytes_exact(options.staging_bytes) +
+          " and " + format_bytes_exact(move_bytes) +
+          " of moves: raise its limit (ulimit -v, or overcommit), or lower staging "
+          "or max_value"};
 }
 
 PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
-                     const Superblock& block, std::uint32_t segment_numbers,
-                     PathMemory memory, io::Device& path_device, const Clock& path_clock,
-                     std::string where)
+                     const Superblock& block, std::uint32_t segment_numbers, PathMemory memory,
+                     io::Device& path_device, const Clock& path_clock, std::string where)
     : options(path_options),
       device(path_device),
       clock(path_clock),

@@ -133,8 +133,8 @@ void LogPath::watch_stalls(std::uint64_t now_ns) noexcept {
   const bool has_overslept = next_turn_ns_ != kNever && now_ns > next_turn_ns_ + stall_ns / 2;
   if (has_overslept) no_stall_before_ns_ = now_ns + stall_ns;
   const std::uint64_t oldest_ns = state_.transfers.oldest_submitted_ns();
-  const bool is_stalled = oldest_ns != kNever && now_ns >= oldest_ns + stall_ns &&
-                          now_ns >= no_stall_before_ns_;
+  const bool is_stalled =
+      oldest_ns != kNever && now_ns >= oldest_ns + stall_ns && now_ns >= no_stall_before_ns_;
   if (is_stalled && !state_.health.is_down()) {
     state_.counters.stalls_total.add();
     state_.health.note_stall(now_ns, now_ns - oldest_ns);
@@ -291,7 +291,8 @@ void LogPath::begin_stop() noexcept {
 bool LogPath::is_idle() const noexcept {
   return batches_queued_ == 0 && loads_.in_flight() == 0 && appender_.in_flight() == 0 &&
          appender_.is_quiet() && reclaimer_.is_quiet() && scanner_.is_quiet() &&
-         !superblock_writer_.is_busy() && !probe_.is_busy() && state_.file_calls->is_quiet() && state_.transfers.in_flight() == 0;
+         !superblock_writer_.is_busy() && !probe_.is_busy() && state_.file_calls->is_quiet() &&
+         state_.transfers.in_flight() == 0;
 }
 
 Status LogPath::write_checkpoint(std::uint32_t number, TableBuilder& table) noexcept {

@@ -69,8 +69,8 @@ void Reclaimer::begin() noexcept {
   for (std::uint32_t i = 0; i < state_.segments.count(); ++i) {
     const Segment& segment = state_.segments.at(i);
     if (segment.state == SegmentState::kSealed && segment.live_records == 0 &&
-        !segment.needs_repair && (segment.tombstones == 0 || is_broken(Rule::kTombstoneStays)) && segment.pins == 0 &&
-        state_.segments.is_durably_outranked(i)) {
+        !segment.needs_repair && (segment.tombstones == 0 || is_broken(Rule::kTombstoneStays)) &&
+        segment.pins == 0 && state_.segments.is_durably_outranked(i)) {
       is_requested_ = false;
       state_.counters.segments_reclaimed_total.add();
       return state_.segments.push_free(i);
@@ -106,11 +106,10 @@ bool Reclaimer::repair(std::uint32_t number) noexcept {
   constexpr std::uint64_t kRepairEveryNs = 1'000'000'000;
   constexpr const char* kCondition = "repair";
   const std::uint64_t now_ns = state_.clock.now_ns();
-  const bool is_in_use =
-      state_.segments.at(number).pins > 0 ||
-      std::ranges::any_of(reads_ahead_, [number](const auto& read) {
-        return read->segment == number && read->reader.is_busy();
-      });
+  const bool is_in_use = state_.segments.at(number).pins > 0 ||
+                         std::ranges::any_of(reads_ahead_, [number](const auto& read) {
+                           return read->segment == number && read->reader.is_busy();
+                         });
   if (now_ns < repair_at_ns_ || is_in_use) return false;
   repair_at_ns_ = now_ns + kRepairEveryNs;
   const Status repaired = state_.repair(number);
@@ -118,11 +117,11 @@ bool Reclaimer::repair(std::uint32_t number) noexcept {
     state_.health.set_condition(kCondition, {});
     return true;
   }
-  state_.health.set_condition(kCondition,
-                              segment_file_name(number) + " is the oldest and cannot be used again (" +
-                                  repaired.error().to_string() +
-                                  "): nothing is evicted, and stores are refused; make it writable "
-                                  "for this user");
+  state_.health.set_condition(
+      kCondition, segment_file_name(number) + " is the oldest and cannot be used again (" +
+                      repaired.error().to_string() +
+                      "): nothing is evicted, and stores are refused; make it writable "
+                      "for this user");
   return is_broken(Rule::kRepairBeforeReuse);
 }
 

@@ -23,8 +23,8 @@ Fingerprint fingerprint_of_entry(const TableEntry& entry) noexcept {
 
 /// The file is there and may be read, were it not for somebody's rights or attributes.
 bool is_forbidden(const Error& error) noexcept {
-  return error.sys_errno() == EACCES || error.sys_errno() == EPERM ||
-         error.sys_errno() == EROFS || error.sys_errno() == ETXTBSY;
+  return error.sys_errno() == EACCES || error.sys_errno() == EPERM || error.sys_errno() == EROFS ||
+         error.sys_errno() == ETXTBSY;
 }
 
 std::string_view as_text(std::span<const std::byte> bytes) noexcept {
@@ -168,8 +168,9 @@ SetupStatus Recovery::set_aside(std::uint32_t number, const Error& why) {
   return free_first(number);
 }
 
-/// Nothing in it can ever be admitted again. One that cannot be written stays as it is, and not used
-/// in this run; but what made it so has to be durable: a killed owner's header over older records.
+/// Nothing in it can ever be admitted again. One that cannot be written stays as it is, and not
+/// used in this run; but what made it so has to be durable: a killed owner's header over older
+/// records.
 SetupStatus Recovery::free_first(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
   if (!segment.needs_repair) {
@@ -177,9 +178,9 @@ SetupStatus Recovery::free_first(std::uint32_t number) {
     return {};
   }
   if (const Status synced = io_.sync(segment.file); !synced) {
-    return SetupError{synced.error().code(), segment_file_name(number) +
-                                                 " can only be read, and not be synced: " +
-                                                 synced.error().to_string()};
+    return SetupError{synced.error().code(),
+                      segment_file_name(number) +
+                          " can only be read, and not be synced: " + synced.error().to_string()};
   }
   segment.state = SegmentState::kFailed;
   state_.counters.segments_failed.add();
@@ -285,9 +286,9 @@ Result<TableTrailer> Recovery::read_trailer(std::uint32_t number) {
                               geometry.grain_bytes, state_.superblock.secret);
 }
 
-/// Whether a table with so many entries can be in its file: a hostile one has holes, and a count that
-/// nobody has to store must not make us reserve memory for it. The factor is for file systems that
-/// compress.
+/// Whether a table with so many entries can be in its file: a hostile one has holes, and a count
+/// that nobody has to store must not make us reserve memory for it. The factor is for file systems
+/// that compress.
 bool Recovery::can_hold_entries(const Found& found, std::uint64_t entries) {
   constexpr std::uint64_t kCompressedAtMost = 16;
   constexpr std::uint64_t kFewEntries = 32'768;  // 1 MiB: whatever the blocks say.
@@ -487,8 +488,8 @@ Result<bool> Recovery::value_holds(std::uint32_t number, std::uint64_t offset,
   return hash.digest() == header.checksum;
 }
 
-/// A killed owner's records may not be durable. Once they are, a table makes the next open fast, where
-/// the segment can be written.
+/// A killed owner's records may not be durable. Once they are, a table makes the next open fast,
+/// where the segment can be written.
 void Recovery::make_durable(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
   const Geometry& geometry = state_.segments.geometry();

@@ -41,7 +41,7 @@ struct Segment {
   bool needs_repair = false;
   /// A write of its header failed, and may still land over the next one until a sync has ended.
   bool has_failed_header = false;
-  bool sync_failed = false;    ///< L13: closed, and never given a table.
+  bool sync_failed = false;  ///< L13: closed, and never given a table.
   /// Sealed by a later owner than its own, who cannot know whether a sync of it had failed before:
   /// L13 holds across owners, and one that succeeds after one that failed proves nothing.
   bool is_unproven = false;

@@ -6,8 +6,8 @@
 
 namespace larder::log_store {
 
-/// "log: DIRECTORY: WHAT: why (errno)" for a person, with the remedy where one is known: rights, the
-/// limit of open files.
+/// "log: DIRECTORY: WHAT: why (errno)" for a person, with the remedy where one is known: rights,
+/// the limit of open files.
 SetupError setup_error(const std::string& where, const std::string& what, const Error& cause);
 
 }  // namespace larder::log_store

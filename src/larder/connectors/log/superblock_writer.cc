@@ -44,8 +44,8 @@ void SuperblockWriter::on_transfer(Transfer& transfer) noexcept {
   const bool was_write = transfer.request.operation == io::Operation::kWrite;
   state_.transfers.release(transfer);
   if (!succeeded) {
-    return end(Error::from_errno(sys_errno == 0 ? EIO : sys_errno, "log",
-                                 "writing the superblock"));
+    return end(
+        Error::from_errno(sys_errno == 0 ? EIO : sys_errno, "log", "writing the superblock"));
   }
   if (was_write) return submit(io::Operation::kSync);
   if (offset_ == kSuperblockCopyStride) return end({});

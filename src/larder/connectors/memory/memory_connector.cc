@@ -258,8 +258,7 @@ void MemoryConnector::exists_locked(Item& item) const {
 }
 
 bool MemoryConnector::is_failed(const Item& item) const noexcept {
-  return failed_keys_.size() > 0 &&
-         failed_keys_.contains(item.key, RealClock::instance().now_ns());
+  return failed_keys_.size() > 0 && failed_keys_.contains(item.key, RealClock::instance().now_ns());
 }
 
 bool MemoryConnector::probe(std::span<Item> items) const noexcept {
