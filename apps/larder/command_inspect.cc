@@ -5,9 +5,9 @@
 #include <string>
 
 #include "apps/larder/command.h"
+#include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/tools/inspect.h"
-#include "larder/tools/key_text.h"
 
 namespace larder::cli {
 namespace {
@@ -65,9 +65,9 @@ class InspectCommand final : public Command {
     if (options_.mode == InspectMode::kDump && ::isatty(STDOUT_FILENO) == 1) {
       return usage("a value is binary and standard output is a terminal: add > FILE, or | xxd");
     }
-    auto prefix = tools::unescape_key(prefix_);
+    auto prefix = unescape_key(prefix_);
     if (!prefix) return fail(prefix.error());
-    auto key = tools::unescape_key(key_);
+    auto key = unescape_key(key_);
     if (!key) return fail(key.error());
     options_.prefix = std::move(*prefix);
     options_.key = std::move(*key);

@@ -13,6 +13,7 @@
 
 #include "apps/larder/command.h"
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connector/registry.h"
 #include "larder/tools/machine_info.h"
@@ -105,7 +106,7 @@ const std::atomic<bool>& stop_requested() {
 }
 
 int fail(const SetupError& error) {
-  std::fprintf(stderr, "larder: %s\n", error.text.c_str());
+  std::fprintf(stderr, "larder: %s\n", printable(error.text).c_str());
   return error.code == ErrorCode::kInvalidArgument ? kUsage : kBad;
 }
 
@@ -132,7 +133,7 @@ int main(int argc, char** argv) {
     larder::cli::install_signal_handlers();
     return larder::cli::run(argc, argv);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "larder: %s\n", error.what());
+    std::fprintf(stderr, "larder: %s\n", larder::printable(error.what()).c_str());
     return larder::cli::kBad;
   }
 }

@@ -1,4 +1,5 @@
 // inspect, doctor and format, as a shell runs them.
+#include <algorithm>
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -173,6 +174,61 @@ TEST_F(StoreCommandsTest, DoctorSeesThatAContainerForbidsUring) {
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 1) << status << "\n" << text;
   EXPECT_TRUE(has(text, "problem  io_uring     refused: ")) << text;
   EXPECT_TRUE(has(text, "--security-opt seccomp=")) << text;
+}
+
+// --- What comes from outside --------------------------------------------------------------------
+
+/// No control character but the ends of lines, and no line that begins like one of larder's log.
+void expect_tame(const Ended& ended, const std::string& command) {
+  for (const std::string& text : {ended.output, ended.errors}) {
+    EXPECT_TRUE(std::ranges::none_of(
+        text, [](unsigned char c) { return (c < 0x20 && c != '\n') || c == 0x7f; }))
+        << command << "\n"
+        << text;
+    EXPECT_FALSE(has(text, "\n2026") || has(text, "\u009b")) << command << "\n" << text;
+  }
+}
+
+TEST_F(StoreCommandsTest, NamesThatAreFoundCannotForgeALineOrDriveATerminal) {
+  const std::string evil = "x\n2026-01-01 00:00:00.000 E [log] forged \x1b[2J\u009b2J";
+  std::filesystem::create_directory(store_);
+  std::ofstream{store_ + "/" + evil} << "mine";
+  const std::string replay = "replay " + trace_ + " '" + spec_ + "' --block-bytes 64000 --no-model";
+  for (const std::string& command : {replay, "inspect " + store_, "format '" + spec_ + "'",
+                                     "doctor " + store_, "doctor " + store_ + " --json"}) {
+    const Ended ended = run(command);
+    expect_tame(ended, command);
+    EXPECT_TRUE(has(ended.output + ended.errors, "x\\x0a2026") ||
+                has(ended.output + ended.errors, "x\\\\x0a2026"))
+        << command << ended.output << ended.errors;
+  }
+  // Beside a store it is damage.
+  std::filesystem::remove(store_ + "/" + evil);
+  make_store();
+  std::ofstream{store_ + "/" + evil} << "mine";
+  for (const std::string& command : {"inspect " + store_, "inspect " + store_ + " --json"}) {
+    const Ended ended = run(command);
+    expect_tame(ended, command);
+    EXPECT_TRUE(has(ended.output + ended.errors, "x0a2026")) << command << ended.output;
+  }
+}
+
+TEST_F(StoreCommandsTest, AKeyOfAnyBytesIsShownInOneLineAndFoundByWhatIsShown) {
+  auto connector = builtin_registry().open(spec_);
+  ASSERT_TRUE(connector.has_value()) << connector.error().text;
+  (*connector)->stop(kNever).ignore("only its making is wanted");
+  connector->reset();
+  const Ended stored = run("replay " + trace_ + " '" + spec_ +
+                           "' --block-bytes 64000 --no-model --key-prefix \"$(printf '" +
+                           "\\033]0;x\\007\\nE [log] forged ')\"");
+  ASSERT_EQ(stored.exit_code, 0) << stored.errors;
+  const Ended listed = run("inspect " + store_ + " --list");
+  expect_tame(listed, "--list");
+  EXPECT_EQ(std::ranges::count(listed.output, '\n'), 8) << listed.output;
+  const std::string key = keys()[0]["key"];
+  EXPECT_TRUE(key.starts_with("\\x1b]0;x\\x07\\x0aE [log] forged")) << key;
+  EXPECT_EQ(run("inspect " + store_ + " --dump '" + key + "'").output.size(), 64'000U);
+  expect_tame(run("inspect " + store_ + " --dump '" + key + "none'"), "--dump");
 }
 
 // --- Wrong usage --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connector/registry.h"
 
@@ -18,15 +19,10 @@ SetupError invalid(std::string text) {
 /// A value from outside, short and printable, for an error text.
 std::string shown(const Parameter& row, std::string_view value) {
   if (row.is_secret) return "(hidden)";
-  std::string text;
-  for (const char c : value.substr(0, kShownBytesMax)) {
-    const auto byte = static_cast<unsigned char>(c);
-    text += byte < 0x20 || byte == 0x7F ? '?' : c;
-  }
-  if (value.size() <= kShownBytesMax) return text;
-  // Do not cut a UTF-8 character in two.
-  while ((static_cast<unsigned char>(value[text.size()]) & 0xC0U) == 0x80U) text.pop_back();
-  return text + "...";
+  if (value.size() <= kShownBytesMax) return printable(value);
+  std::size_t end = kShownBytesMax;  // Do not cut a UTF-8 character in two.
+  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xC0U) == 0x80U) --end;
+  return printable(value.substr(0, end)) + "...";
 }
 
 std::string joined(std::string_view choices) {

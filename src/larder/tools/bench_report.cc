@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/tools/bench.h"
 
@@ -233,7 +234,7 @@ std::string machine_text(const MachineInfo& machine) {
 }  // namespace
 
 std::string to_text(const BenchResult& result) {
-  std::string text = fmt::format("bench of {} {}", result.connector, result.where);
+  std::string text = fmt::format("bench of {} {}", result.connector, printable(result.where));
   for (const auto& [name, value] : result.properties) text += fmt::format(", {} {}", name, value);
   text += "\n" + machine_text(result.machine);
   if (!result.interrupted_by.empty()) {
@@ -267,7 +268,7 @@ std::string to_json(const BenchResult& result) {
                          {"good", result.is_good()},
                          {"series", nlohmann::json::array()}};
   for (const BenchSeries& series : result.series) json["series"].push_back(series_json(series));
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace larder::tools

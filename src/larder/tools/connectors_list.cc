@@ -88,7 +88,7 @@ SetupResult<std::string> list_connectors(const Registry& registry, const std::st
     case ListFormat::kJson: {
       nlohmann::json json = nlohmann::json::array();
       for (const ConnectorType* const one : types) json.push_back(type_json(*one));
-      return json.dump(2) + "\n";
+      return json.dump(2, ' ', true) + "\n";
     }
     case ListFormat::kText:
       break;

@@ -8,8 +8,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
-#include "larder/tools/key_text.h"
 
 namespace larder::tools {
 namespace {
@@ -357,7 +357,7 @@ std::string to_json(const std::vector<Finding>& findings) {
                                 {"mend", finding.mend}});
   }
   // A path need not be UTF-8.
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace larder::tools

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/log/store_maker.h"
@@ -70,14 +71,14 @@ std::string text_of(const FormatOptions& options, const std::string& url,
                           {"prefilled_bytes", made.written_bytes},
                           {"free_bytes", made.free_bytes},
                           {"exceeds_free_space", is_too_large}}
-               .dump(2) +
+               .dump(2, ' ', true, nlohmann::json::error_handler_t::replace) +
            "\n";
   }
   std::string text = fmt::format(
       "made a store in {} ({}, {} I/O): {} segments of {}, {} in all, grain {}, values up to {}\n",
-      where, made.file_system, made.is_direct ? "direct" : "buffered", geometry.segment_count,
-      format_bytes(geometry.slot_bytes), format_bytes(capacity), geometry.grain_bytes,
-      format_bytes(made_with.path.value_bytes_max));
+      printable(where), made.file_system, made.is_direct ? "direct" : "buffered",
+      geometry.segment_count, format_bytes(geometry.slot_bytes), format_bytes(capacity),
+      geometry.grain_bytes, format_bytes(made_with.path.value_bytes_max));
   if (made.segments_removed > 0) {
     text += fmt::format("replaced a store of {} segments\n", made.segments_removed);
   }

@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/inspection.h"
 #include "larder/tools/inspect_report.h"
-#include "larder/tools/key_text.h"
 #include "larder/tools/progress.h"
 
 namespace larder::tools {

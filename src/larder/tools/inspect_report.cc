@@ -8,9 +8,9 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/segments.h"
-#include "larder/tools/key_text.h"
 
 namespace larder::tools {
 namespace {
@@ -108,7 +108,7 @@ nlohmann::json segment_json(const SegmentFacts& segment) {
 }
 
 nlohmann::json damage_json(const log_store::Damage& damage) {
-  nlohmann::json json = {{"what", escape_key(damage.what)}};
+  nlohmann::json json = {{"what", printable(damage.what)}};
   if (damage.segment) json["segment"] = *damage.segment;
   if (damage.segment) json["offset"] = damage.offset;
   if (!damage.key.empty()) json["key"] = escape_key(damage.key);
@@ -185,14 +185,14 @@ std::string to_text(const log_store::Damage& damage) {
     if (!damage.key.empty()) text += ", key '" + escape_key(damage.key) + "'";
     text += ": ";
   }
-  return text + escape_key(damage.what);
+  return text + printable(damage.what);
 }
 
 std::string to_text(const InspectSummary& summary) {
   const log_store::StoreFacts& facts = summary.facts;
   const std::uint64_t capacity = facts.capacity_bytes;
   std::string text =
-      fmt::format("store     {} in {}\n", facts.store_id, escape_key(summary.directory));
+      fmt::format("store     {} in {}\n", facts.store_id, printable(summary.directory));
   text += fmt::format("format    version {}, grain {}, {} segments of {} ({} in all)\n",
                       facts.format_major, facts.grain_bytes, facts.segment_count,
                       format_bytes(facts.slot_bytes), format_bytes(capacity));
@@ -226,7 +226,7 @@ std::string to_text(const InspectSummary& summary) {
 
 std::string to_json(const InspectSummary& summary) {
   const log_store::StoreFacts& facts = summary.facts;
-  nlohmann::json json = {{"directory", escape_key(summary.directory)},
+  nlohmann::json json = {{"directory", printable(summary.directory)},
                          {"store_id", facts.store_id},
                          {"path_id", facts.path_id},
                          {"format", facts.format_major},
@@ -272,7 +272,7 @@ std::string to_json(const InspectSummary& summary) {
                         {"damaged", summary.verified->damaged},
                         {"interrupted", summary.verified->was_interrupted}};
   }
-  return json.dump(2) + "\n";
+  return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace larder::tools

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/tools/replay.h"
 
@@ -118,8 +119,8 @@ nlohmann::json operation_json(const ReplayOperation& operation) {
 
 std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
   const Report& report = result.report_at_end;
-  std::string text =
-      fmt::format("replay of {} through {} {}\n", options.trace_path, report.type, report.where);
+  std::string text = fmt::format("replay of {} through {} {}\n", printable(options.trace_path),
+                                 report.type, printable(report.where));
   if (!result.interrupted_by.empty()) {
     text += fmt::format("  INTERRUPTED by {}: this is what was measured until then\n",
                         result.interrupted_by);
@@ -186,7 +187,7 @@ std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
     json["model_lru"] = hit_json(result.model_lru, result.total);
     json["model_unbounded"] = hit_json(result.model_unbounded, result.total);
   }
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace larder::tools

@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "larder/base/key_text.h"
 #include "larder/connectors/log/dry_run_device.h"
 #include "larder/connectors/log/record_reader.h"
 #include "larder/connectors/log/recovery.h"
@@ -54,8 +55,9 @@ SetupError no_store(const std::string& directory, const std::vector<io::FileInfo
       files, [](const io::FileInfo& file) { return !is_harmless_file_name(file.name); });
   return {ErrorCode::kUnavailable,
           "log: " + directory + " holds no larder store: it " +
-              (foreign == files.end() ? std::string{"is empty"}
-                                      : "has no file 'superblock' (but '" + foreign->name + "')") +
+              (foreign == files.end()
+                   ? std::string{"is empty"}
+                   : "has no file 'superblock' (but '" + printable(foreign->name) + "')") +
               "; name the directory that stands in the store's spec, as in log:DIRECTORY?..."};
 }
 

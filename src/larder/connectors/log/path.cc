@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/connector/failed_keys.h"
 #include "larder/connectors/log/recovery.h"
@@ -58,7 +59,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
       return SetupError{ErrorCode::kInvalidArgument,
                         "log: " + where +
                             " is not empty and has no larder store in it (it holds '" +
-                            foreign->name + "'): name an empty or a new directory"};
+                            printable(foreign->name) + "'): name an empty or a new directory"};
     }
     LARDER_ASSIGN(geometry, make_geometry(wanted));
     LARDER_ASSIGN(superblock, superblock_file->create(geometry, options.id_seed));

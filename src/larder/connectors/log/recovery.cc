@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/connectors/log/rule.h"
 
@@ -58,7 +59,7 @@ SetupStatus Recovery::open_segments(const std::vector<io::FileInfo>& files,
     if (number && *number < state_.segments.count()) {
       LARDER_TRY(open_segment(*number, found));
     } else if (file.name != kSuperblockFileName && !is_harmless_file_name(file.name)) {
-      state_.health.note_flaw("the directory holds '" + file.name +
+      state_.health.note_flaw("the directory holds '" + printable(file.name) +
                               "', which is not larder's and counts for no limit");
     }
   }

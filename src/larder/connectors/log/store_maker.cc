@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "larder/base/aligned_buffer.h"
+#include "larder/base/key_text.h"
 #include "larder/base/random.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/segments.h"
@@ -140,7 +141,7 @@ SetupStatus check_directory(const Found& found, const std::string& where) {
   const std::string& other = found.segments.empty() ? found.foreign : found.segments.front();
   if (other.empty()) return {};
   return SetupError{ErrorCode::kUnavailable,
-                    "log: " + where + " is not empty (it holds '" + other +
+                    "log: " + where + " is not empty (it holds '" + printable(other) +
                         "'): name an empty or a new directory; --force makes the store all the "
                         "same, and leaves foreign files where they are"};
 }
