@@ -62,7 +62,7 @@ TEST_F(StoreCommandsTest, ADamagedValueExitsWith1AndIsNamed) {
   EXPECT_TRUE(has(ended.output, "segment-0000000 at " + first["offset"].dump() + ", key '" +
                                     first["key"].get<std::string>() + "': "))
       << ended.output;
-  EXPECT_TRUE(has(ended.output, "1 are damaged")) << ended.output;
+  EXPECT_TRUE(has(ended.output, "1 is damaged")) << ended.output;
 }
 
 TEST_F(StoreCommandsTest, AValueGoesToAFileAndNotToATerminal) {

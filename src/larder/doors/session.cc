@@ -272,9 +272,8 @@ void Session::replace_failed(Batch& batch) const noexcept {
   if (!options_.misses_wrong_sizes || failed_keys_.size() == 0) return;
   if (batch.op != Op::kSet || batch.set_mode != SetMode::kIfAbsent) return;
   const std::uint64_t now = now_ns();
-  if (std::ranges::any_of(batch.items, [&](const Item& item) {
-        return failed_keys_.contains(item.key, now);
-      })) {
+  if (std::ranges::any_of(batch.items,
+                          [&](const Item& item) { return failed_keys_.contains(item.key, now); })) {
     batch.set_mode = SetMode::kReplace;
   }
 }
@@ -447,8 +446,10 @@ std::string Session::stuck() const {
   for (std::size_t i = 0; i < sums.size(); ++i) {
     if (sums[i].batches == 0) continue;
     if (!text.empty()) text += ", ";
-    text += std::to_string(sums[i].batches) + ' ' + name_of(static_cast<BatchClass>(i)) + " of " +
-            std::to_string(sums[i].keys) + " keys and " + format_bytes_exact(sums[i].bytes);
+    std::string one = name_of(static_cast<BatchClass>(i));
+    one.pop_back();  // It is a plural.
+    text += format_count(sums[i].batches, one) + " of " + format_count(sums[i].keys, "key") +
+            " and " + format_bytes_exact(sums[i].bytes);
   }
   return text;
 }

@@ -230,11 +230,12 @@ class Bench {
 
   static void check_fill(const BenchPass& pass, BenchSeries& series) {
     if (pass.failed > 0) {
-      series.notes.push_back(
-          fmt::format("{} stores failed while filling: {}", pass.failed, pass.first_failure));
+      series.notes.push_back(fmt::format("{} failed while filling: {}",
+                                         format_count(pass.failed, "store"), pass.first_failure));
     }
     if (pass.refused > 0) {
-      series.notes.push_back(fmt::format("{} stores were refused while filling", pass.refused));
+      series.notes.push_back(format_count(pass.refused, "store was refused while filling",
+                                          "stores were refused while filling"));
     }
   }
 

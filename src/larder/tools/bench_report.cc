@@ -80,10 +80,14 @@ std::string latency_line(std::string_view name, const LogLinearHistogram& latenc
 
 std::string trouble_text(const BenchPass& sum) {
   std::string text;
-  if (sum.mismatches > 0) text += fmt::format("  WRONG BYTES in {} values\n", sum.mismatches);
-  if (sum.misses > 0) text += fmt::format("  {} loads found nothing\n", sum.misses);
-  if (sum.refused > 0) text += fmt::format("  {} stores were refused\n", sum.refused);
-  if (sum.failed > 0) text += fmt::format("  {} keys failed: {}\n", sum.failed, sum.first_failure);
+  if (sum.mismatches > 0)
+    text += fmt::format("  WRONG BYTES in {}\n", format_count(sum.mismatches, "value"));
+  if (sum.misses > 0) text += fmt::format("  {} found nothing\n", format_count(sum.misses, "load"));
+  if (sum.refused > 0)
+    text += fmt::format("  {}\n",
+                        format_count(sum.refused, "store was refused", "stores were refused"));
+  if (sum.failed > 0)
+    text += fmt::format("  {} failed: {}\n", format_count(sum.failed, "key"), sum.first_failure);
   return text;
 }
 
@@ -119,10 +123,11 @@ std::string ceiling_text(const BenchOptions& options, const BenchSeries& series,
 }
 
 std::string series_text(const BenchOptions& options, const BenchSeries& series) {
-  std::string text = fmt::format(
-      "{} {}: batch {}, {} in flight, {} a pass, {} of {} pairs\n", bench_mode_name(options.mode),
-      format_bytes_exact(series.value_bytes), options.batch, series.in_flight,
-      format_bytes(series.bytes_per_pass), series.pairs.size(), options.pairs);
+  std::string text =
+      fmt::format("{} {}: batch {}, {} in flight, {} a pass, {} of {}\n",
+                  bench_mode_name(options.mode), format_bytes_exact(series.value_bytes),
+                  options.batch, series.in_flight, format_bytes(series.bytes_per_pass),
+                  series.pairs.size(), format_count(options.pairs, "pair"));
   for (const std::string& note : series.notes) text += "  note: " + note + "\n";
   if (series.pairs.empty()) return text;
   const BenchPass sum = sum_of(series.pairs);

@@ -343,8 +343,8 @@ std::string to_text(const std::vector<Finding>& findings) {
                         finding.what, "", finding.why);
     if (!finding.mend.empty()) text += fmt::format("{:<21} mend: {}\n", "", finding.mend);
   }
-  return text +
-         fmt::format("\n{} good, {} warnings, {} problems\n", counts[0], counts[1], counts[2]);
+  return text + fmt::format("\n{} good, {}, {}\n", counts[0], format_count(counts[1], "warning"),
+                            format_count(counts[2], "problem"));
 }
 
 std::string to_json(const std::vector<Finding>& findings) {

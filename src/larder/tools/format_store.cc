@@ -75,12 +75,12 @@ std::string text_of(const FormatOptions& options, const std::string& url,
            "\n";
   }
   std::string text = fmt::format(
-      "made a store in {} ({}, {} I/O): {} segments of {}, {} in all, grain {}, values up to {}\n",
+      "made a store in {} ({}, {} I/O): {} of {}, {} in all, grain {}, values up to {}\n",
       printable(where), made.file_system, made.is_direct ? "direct" : "buffered",
-      geometry.segment_count, format_bytes(geometry.slot_bytes), format_bytes(capacity),
-      geometry.grain_bytes, format_bytes(made_with.path.value_bytes_max));
+      format_count(geometry.segment_count, "segment"), format_bytes(geometry.slot_bytes),
+      format_bytes(capacity), geometry.grain_bytes, format_bytes(made_with.path.value_bytes_max));
   if (made.segments_removed > 0) {
-    text += fmt::format("replaced a store of {} segments\n", made.segments_removed);
+    text += fmt::format("replaced a store of {}\n", format_count(made.segments_removed, "segment"));
   }
   if (options.is_prefilled) {
     text += fmt::format("wrote every segment once ({})\n", format_bytes(made.written_bytes));

@@ -83,10 +83,11 @@ std::string damage_text(const InspectSummary& summary) {
   std::string text;
   if (summary.verified) {
     const auto& verified = *summary.verified;
-    text += fmt::format("\nverified: {} of {} records, {}; {}\n", verified.records, summary.keys,
-                        format_bytes(verified.value_bytes),
-                        verified.damaged == 0 ? "all of them are what was stored"
-                                              : fmt::format("{} are damaged", verified.damaged));
+    text += fmt::format("\nverified: {} of {}, {}; {}\n", verified.records,
+                        format_count(summary.keys, "record"), format_bytes(verified.value_bytes),
+                        verified.damaged == 0
+                            ? "all of them are what was stored"
+                            : format_count(verified.damaged, "is damaged", "are damaged"));
     if (verified.was_interrupted) text += "  (interrupted)\n";
   }
   if (summary.damage.empty()) return text;
@@ -193,13 +194,14 @@ std::string to_text(const InspectSummary& summary) {
   const std::uint64_t capacity = facts.capacity_bytes;
   std::string text =
       fmt::format("store     {} in {}\n", facts.store_id, printable(summary.directory));
-  text += fmt::format("format    version {}, grain {}, {} segments of {} ({} in all)\n",
-                      facts.format_major, facts.grain_bytes, facts.segment_count,
+  text += fmt::format("format    version {}, grain {}, {} of {} ({} in all)\n", facts.format_major,
+                      facts.grain_bytes, format_count(facts.segment_count, "segment"),
                       format_bytes(facts.slot_bytes), format_bytes(capacity));
-  text += fmt::format("files     {} segments, {} of blocks with everything in the directory\n",
-                      facts.segment_files, format_bytes(facts.allocated_bytes));
-  text += fmt::format("history   made {}, opened {} times, {}\n",
-                      utc_text(facts.created_wall_seconds), facts.open_count,
+  text += fmt::format("files     {}, {} of blocks with everything in the directory\n",
+                      format_count(facts.segment_files, "segment"),
+                      format_bytes(facts.allocated_bytes));
+  text += fmt::format("history   made {}, opened {}, {}\n", utc_text(facts.created_wall_seconds),
+                      format_count(facts.open_count, "time"),
                       facts.is_clean          ? "closed cleanly"
                       : facts.open_count == 0 ? "never used"
                                               : "not closed: its last owner was killed");

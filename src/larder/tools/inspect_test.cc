@@ -135,7 +135,7 @@ TEST_F(InspectTest, TheTextShowsEachPartOfTheSummary) {
   const std::string text = run();
   EXPECT_TRUE(is_well_) << text;
   for (const char* const part :
-       {"32 segments of 1 MiB", "opened 1 times, closed cleanly", "keys      60, 3.49 MiB",
+       {"32 segments of 1 MiB", "opened 1 time, closed cleanly", "keys      60, 3.49 MiB",
         "space     live 3.75 MiB (11.7 %), dead 0 B", "from 32KiB", "up to 1 minute",
         "  sealed           14        14", "1.1", "open ", "all of them are what was stored"}) {
     EXPECT_TRUE(has(text, part)) << "'" << part << "' in:\n" << text;
@@ -203,7 +203,7 @@ TEST_F(InspectTest, DamageIsFoundByVerifyAloneAndNamedWithItsPlace) {
   EXPECT_EQ(summary["damage"][0]["segment"], 1);
   options_.is_json = false;
   const std::string text = run();
-  EXPECT_TRUE(has(text, "1 are damaged")) << text;
+  EXPECT_TRUE(has(text, "1 is damaged")) << text;
   EXPECT_TRUE(has(text, "segment-0000001 at ")) << text;
   EXPECT_TRUE(has(text, ", key 'key-20': ")) << text;
   options_.mode = InspectMode::kDump;

@@ -29,7 +29,7 @@ SetupStatus count_segments(const GeometryRequest& request, Geometry& geometry,
   if (count < request.segments_min) {
     return invalid(
         "capacity=" + format_bytes_exact(request.capacity_bytes) + " holds " +
-        std::to_string(count) + " segments of " + format_bytes_exact(geometry.slot_bytes) +
+        format_count(count, "segment") + " of " + format_bytes_exact(geometry.slot_bytes) +
         ", and at least " + std::to_string(request.segments_min) + " are needed: choose capacity=" +
         format_bytes_exact(geometry.slot_bytes * request.segments_min) + " or more" + alternative);
   }

@@ -103,7 +103,7 @@ TEST(GeometryTest, TooSmallCapacityIsToldWithWhatToChoose) {
   const auto geometry = make_geometry(request_of(1 * kGiB, 128 * kMiB));
   ASSERT_FALSE(geometry);
   EXPECT_EQ(geometry.error().text,
-            "log: capacity=1GiB holds 1 segments of 1GiB, and at least 32 are needed: choose "
+            "log: capacity=1GiB holds 1 segment of 1GiB, and at least 32 are needed: choose "
             "capacity=32GiB or more, or max_value=4MiB or less");
 }
 

@@ -134,8 +134,8 @@ SetupStatus check_directory(const Found& found, const std::string& where) {
   if (found.has_store) {
     return SetupError{ErrorCode::kUnavailable,
                       "log: " + where + " holds a store already, of " +
-                          std::to_string(found.segments.size()) +
-                          " segments; `larder inspect` shows what is in it, --force replaces it by "
+                          format_count(found.segments.size(), "segment") +
+                          "; `larder inspect` shows what is in it, --force replaces it by "
                           "a new one (everything in it is lost)"};
   }
   const std::string& other = found.segments.empty() ? found.foreign : found.segments.front();
