@@ -1,10 +1,15 @@
 // inspect, doctor and format, as a shell runs them.
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
 #include <algorithm>
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/larder/cli_test_support.h"
+#include "larder/base/unique_fd.h"
 #include "larder/connectors/builtin.h"
 #include "tests/support/seccomp.h"
 
@@ -126,6 +131,40 @@ TEST_F(StoreCommandsTest, FormatMakesAStoreOnceAndAnewByForce) {
   make_store();
   EXPECT_EQ(run("format '" + spec_ + "' --force").exit_code, 0);
   EXPECT_EQ(run("inspect " + store_ + " --count").output, "0\n");
+}
+
+/// The immutable bit, as the kernel's own headers spell it.
+bool set_immutable(const std::string& path, bool is_immutable) {
+  const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  int flags = 0;
+  if (!fd || ::ioctl(fd.get(), FS_IOC_GETFLAGS, &flags) != 0) return false;
+  flags = is_immutable ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
+  return ::ioctl(fd.get(), FS_IOC_SETFLAGS, &flags) == 0;
+}
+
+TEST_F(StoreCommandsTest, ForceLeavesAnOpenStoreWhoseSuperblockIsImmutable) {
+  make_store();
+  auto connector = builtin_registry().open(spec_);
+  ASSERT_TRUE(connector.has_value()) << connector.error().text;
+  const auto files = [&] {
+    return std::distance(std::filesystem::directory_iterator{store_},
+                         std::filesystem::directory_iterator{});
+  };
+  const auto before = files();
+  const std::string superblock = store_ + "/superblock";
+  if (!set_immutable(superblock, true)) {
+    EXPECT_TRUE((*connector)->stop(kNever).has_value());
+    GTEST_SKIP() << "SKIPPED (needs root, and a file system with the immutable bit)";
+  }
+  const Ended ended = run("format '" + spec_ + "' --force");
+  set_immutable(superblock, false);
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_TRUE(has(ended.errors, "cannot open the superblock file")) << ended.errors;
+  EXPECT_TRUE(has(ended.errors, "lsattr")) << ended.errors;
+  EXPECT_EQ(files(), before);
+  EXPECT_TRUE((*connector)->stop(kNever).has_value());
+  connector->reset();
+  EXPECT_EQ(keys().size(), 8U);
 }
 
 TEST_F(StoreCommandsTest, FormatOfForeignFilesExitsWith1) {
