@@ -53,7 +53,7 @@ std::string text_of(const FormatOptions& options, const std::string& url,
                     const log_store::MakeOptions& made_with, const log_store::MadeStore& made) {
   const log_store::Geometry& geometry = made.geometry;
   const std::string& where = made_with.device.directory;
-  const std::uint64_t capacity = made_with.path.capacity_bytes;
+  const std::uint64_t capacity = geometry.capacity_bytes;
   const std::uint64_t min_free = made_with.path.min_free_bytes;
   const bool is_too_large = !options.is_prefilled && capacity + min_free > made.free_bytes;
   if (options.is_json) {
@@ -64,7 +64,7 @@ std::string text_of(const FormatOptions& options, const std::string& url,
                           {"slot_bytes", geometry.slot_bytes},
                           {"segment_bytes", geometry.segment_bytes},
                           {"grain_bytes", geometry.grain_bytes},
-                          {"value_bytes_max", geometry.value_bytes_max()},
+                          {"value_bytes_max", geometry.value_bytes_limit},
                           {"file_system", made.file_system},
                           {"direct", made.is_direct},
                           {"segments_removed", made.segments_removed},
@@ -78,7 +78,7 @@ std::string text_of(const FormatOptions& options, const std::string& url,
       "made a store in {} ({}, {} I/O): {} of {}, {} in all, grain {}, values up to {}\n",
       printable(where), made.file_system, made.is_direct ? "direct" : "buffered",
       format_count(geometry.segment_count, "segment"), format_bytes(geometry.slot_bytes),
-      format_bytes(capacity), geometry.grain_bytes, format_bytes(made_with.path.value_bytes_max));
+      format_bytes(capacity), geometry.grain_bytes, format_bytes(geometry.value_bytes_limit));
   if (made.segments_removed > 0) {
     text += fmt::format("replaced a store of {}\n", format_count(made.segments_removed, "segment"));
   }
@@ -104,7 +104,7 @@ SetupResult<std::string> format_store(const FormatOptions& options,
   LARDER_TRY(spec.rename_location(type.location_parameter));
   LARDER_ASSIGN(const Parameters parameters, Parameters::parse(spec, type.parameters));
   const log_store::LogSettings settings = log_store::settings_of(parameters);
-  LARDER_TRY(log_store::make_directory(settings.device.directory));
+  LARDER_ASSIGN(NewDirectories directories, log_store::make_directory(parameters));
   const log_store::MakeOptions make{.path = settings.path,
                                     .device = settings.device,
                                     .is_forced = options.is_forced,
@@ -121,7 +121,10 @@ SetupResult<std::string> format_store(const FormatOptions& options,
     return !is_stop_requested;
   });
   progress.finish();
-  if (!made) return made.error();
+  if (!made) {
+    directories.undo();  // As far as they are empty: an interrupted prefill leaves a good store.
+    return made.error();
+  }
   return text_of(options, url, make, *made);
 }
 

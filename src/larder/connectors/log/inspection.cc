@@ -127,7 +127,10 @@ SetupStatus Inspection::load(const std::string& directory) {
   facts_.slot_bytes = superblock.slot_bytes;
   facts_.segment_bytes = superblock.segment_bytes;
   facts_.segment_count = superblock.segment_count;
-  facts_.capacity_bytes = superblock.segment_count * superblock.slot_bytes;
+  facts_.capacity_bytes = superblock.capacity_bytes != 0
+                              ? superblock.capacity_bytes
+                              : superblock.segment_count * superblock.slot_bytes;
+  facts_.value_bytes_max = superblock.value_bytes_max;
   facts_.open_count = superblock.open_count;
   facts_.created_wall_seconds = superblock.created_wall_seconds;
   facts_.is_clean = superblock.is_clean;
@@ -138,6 +141,12 @@ SetupStatus Inspection::load(const std::string& directory) {
                                        directory);
   Recovery recovery{*state_, superblock.is_clean, superblock.open_count};
   LARDER_TRY(recovery.run(files));
+  std::string missing =
+      missing_files_text(files, superblock.is_clean ? superblock.segment_files : 0, geometry);
+  if (!missing.empty()) {
+    damage_.push_back(
+        {.segment = std::nullopt, .offset = 0, .key = {}, .what = std::move(missing)});
+  }
   collect_damage();
   return {};
 }

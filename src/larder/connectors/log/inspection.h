@@ -23,8 +23,9 @@ struct StoreFacts {
   std::uint32_t grain_bytes = 0;
   std::uint64_t slot_bytes = 0;
   std::uint64_t segment_bytes = 0;
-  std::uint32_t segment_count = 0;   ///< At the last open.
-  std::uint64_t capacity_bytes = 0;  ///< What that many slots come to.
+  std::uint32_t segment_count = 0;    ///< At the last open.
+  std::uint64_t capacity_bytes = 0;   ///< At the last open.
+  std::uint64_t value_bytes_max = 0;  ///< The same; 0: an older version, which did not say.
   std::uint64_t open_count = 0;
   std::uint64_t created_wall_seconds = 0;
   bool is_clean = false;

@@ -1,6 +1,7 @@
 #include "larder/connectors/log/path.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "larder/base/check.h"
 #include "larder/base/key_text.h"
@@ -34,9 +35,10 @@ bool is_harmless_or_superblock(const io::FileInfo& file) noexcept {
 
 // --- Opening ------------------------------------------------------------------------------------
 
-SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, io::Device& device,
+SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io::Device& device,
                                                     const Clock& clock, BatchSink& sink,
                                                     const std::string& where) {
+  PathOptions options = asked;
   auto files = device.list();
   if (!files) {
     return SetupError{files.error().code(), "log: " + where + ": cannot list the directory: " +
@@ -78,6 +80,11 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
       LARDER_ASSIGN(geometry, geometry_of(superblock, wanted));
     }
   }
+  // What was asked for counts from now on, and is remembered.
+  options.capacity_bytes = superblock.capacity_bytes = geometry.capacity_bytes;
+  options.value_bytes_max = geometry.value_bytes_limit;
+  superblock.value_bytes_max = static_cast<std::uint32_t>(geometry.value_bytes_limit);
+  const std::uint32_t files_at_close = std::exchange(superblock.segment_files, 0);
   const bool was_clean = superblock.is_clean;
   const std::uint64_t previous_open_count = superblock.open_count;
   // L2: raised and synced before anything else is written.
@@ -111,6 +118,8 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
   path->state_.file_calls = std::move(*calls);
   Recovery recovery{path->state_, was_clean, previous_open_count};
   LARDER_ASSIGN(const Recovery::Outcome outcome, recovery.run(*files));
+  std::string missing = missing_files_text(*files, was_clean ? files_at_close : 0, geometry);
+  if (!missing.empty()) path->state_.health.note_flaw(std::move(missing));
   path->appender_.begin_generations(superblock.open_count);
   if (outcome.head) path->appender_.adopt_head(*outcome.head);
   path->appender_.owe_directory_sync();

@@ -5,6 +5,7 @@
 #include "larder/base/check.h"
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
+#include "larder/base/size_text.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
@@ -45,7 +46,17 @@ SetupResult<Recovery::Outcome> Recovery::run(const std::vector<io::FileInfo>& fi
   for (const Found& one : found) recover(one.segment);
   state_.index.reserve(0);
   outcome.head = choose_head(found);
+  const bool is_over = state_.segments.files_count() > state_.segments.files_max();
+  const std::uint64_t keys = state_.index.keys();
+  const std::uint64_t bytes = state_.segments.live_bytes();
   if (!is_broken(Rule::kOpenFreesTwo)) evict_until_two_are_free();
+  if (is_over && state_.index.keys() < keys) {
+    state_.health.note_remark(
+        "capacity=" + format_bytes_exact(state_.options.capacity_bytes) +
+        " is less than what the store held: " + format_count(keys - state_.index.keys(), "key") +
+        " of " + std::to_string(keys) + " went at open, the oldest, and " +
+        format_bytes(bytes - state_.segments.live_bytes()) + " with them");
+  }
   scan_buffer_ = {};
   return outcome;
 }

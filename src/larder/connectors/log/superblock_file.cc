@@ -108,6 +108,8 @@ SetupResult<Superblock> SuperblockFile::fill(const Geometry& geometry, std::uint
   superblock.segment_count = geometry.segment_count;
   superblock.slot_bytes = geometry.slot_bytes;
   superblock.segment_bytes = geometry.segment_bytes;
+  superblock.capacity_bytes = geometry.capacity_bytes;
+  superblock.value_bytes_max = static_cast<std::uint32_t>(geometry.value_bytes_limit);
   superblock.created_wall_seconds = clock_.wall_seconds();
   superblock.sequence = sequence;
   if (const Status written = write(superblock); !written) {
