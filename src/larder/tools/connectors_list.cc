@@ -15,6 +15,8 @@ std::string_view kind_name(ParameterKind kind) {
   switch (kind) {
     case ParameterKind::kText:
       return "text";
+    case ParameterKind::kPath:
+      return "path";
     case ParameterKind::kInteger:
       return "integer";
     case ParameterKind::kBytes:

@@ -130,6 +130,10 @@ SetupResult<Geometry> geometry_of(const Superblock& superblock, const GeometryRe
                    " or less, or make the store anew in an empty directory");
   }
   geometry.value_bytes_limit = value_limit_of(request, geometry, superblock.value_bytes_max);
+  if (geometry.value_bytes_limit == 0) {
+    return invalid("the store's segments of " + format_bytes_exact(geometry.slot_bytes) +
+                   " hold no value: make the store anew in an empty directory");
+  }
   return geometry;
 }
 

@@ -28,7 +28,7 @@ constexpr std::uint64_t kMiB16 = std::uint64_t{16} << 20;  // The smallest segme
 
 constexpr std::array kParameters = {
     Parameter{.name = "path",
-              .kind = ParameterKind::kText,
+              .kind = ParameterKind::kPath,
               .help =
                   "Directory of the store. It is made when it does not exist; it must be empty or "
                   "hold a store.",
