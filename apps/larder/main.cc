@@ -15,6 +15,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
+#include "larder/base/version.h"
 #include "larder/connector/registry.h"
 #include "larder/tools/machine_info.h"
 
@@ -67,8 +68,8 @@ int unknown_command(const std::vector<std::string>& names, const std::string& wo
 
 int run(int argc, char** argv) {
   CLI::App app{"larder: a storage tier for LLM KV caches", "larder"};
-  app.set_version_flag("--version",
-                       std::string{"larder " LARDER_VERSION " ("} + tools::build_commit() + ")");
+  app.set_version_flag("-V,--version",
+                       "larder " + std::string{version()} + " (" + tools::build_commit() + ")");
   app.footer("`larder COMMAND --help` shows a command's options, with examples.");
   const std::array commands = {make_replay_command(),  make_bench_command(),
                                make_inspect_command(), make_doctor_command(),

@@ -71,9 +71,7 @@ std::shared_ptr<Handle> Handle::open(const std::string& spec, const doors::Sessi
     session = resolved.error();
   } else {
     const WithoutGil without_gil;
-    auto connector = python_registry().open(*resolved);
-    session = connector ? doors::Session::start(std::move(*connector), options)
-                        : SetupResult<std::unique_ptr<doors::Session>>{connector.error()};
+    session = doors::Session::open(python_registry(), *resolved, options);
   }
   if (!session) {
     PyErr_SetString(exceptions.open, printable(session.error().text).c_str());
