@@ -74,7 +74,7 @@ class InspectCommand final : public Command {
     set_log_level(LogLevel::kOff);  // What an open would log is in the report.
     bool was_written = true;
     const auto to_stdout = [&](std::string_view text) {
-      was_written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && was_written;
+      was_written = was_written && write_out(text);
       return was_written;
     };
     const auto to_stderr = [](std::string_view text) {

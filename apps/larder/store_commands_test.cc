@@ -36,8 +36,10 @@ class StoreCommandsTest : public LarderTest {
     ASSERT_TRUE(file.good());
   }
   nlohmann::json keys() const {
-    return nlohmann::json::parse(run("inspect " + store_ + " --list --json").output, nullptr,
-                                 false);
+    const auto json =
+        nlohmann::json::parse(run("inspect " + store_ + " --list --json").output, nullptr, false);
+    EXPECT_EQ(json["ok"], true);
+    return json["keys"];
   }
 
   std::string store_;
@@ -186,7 +188,7 @@ TEST_F(StoreCommandsTest, DoctorTellsAboutTheMachineAndTheDirectory) {
   const auto json = nlohmann::json::parse(ended.output, nullptr, false);
   ASSERT_TRUE(json.is_object()) << ended.output;
   EXPECT_EQ(json["findings"].size(), 12U);
-  EXPECT_EQ(ended.exit_code, json["healthy"] == true ? 0 : 1);
+  EXPECT_EQ(ended.exit_code, json["ok"] == true ? 0 : 1);
 }
 
 TEST_F(StoreCommandsTest, DoctorExitsWith1WhereSomethingIsAProblem) {

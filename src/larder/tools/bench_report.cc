@@ -270,7 +270,7 @@ std::string to_json(const BenchResult& result) {
                          {"not_cold", result.is_not_cold},
                          {"goal", options.goal},
                          {"goal_missed", result.is_goal_missed},
-                         {"good", result.is_good()},
+                         {"ok", result.is_good() && result.interrupted_by.empty()},
                          {"series", nlohmann::json::array()}};
   for (const BenchSeries& series : result.series) json["series"].push_back(series_json(series));
   return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";

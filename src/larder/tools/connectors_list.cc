@@ -88,8 +88,8 @@ SetupResult<std::string> list_connectors(const Registry& registry, const std::st
     case ListFormat::kMarkdown:
       return describe_markdown(types);
     case ListFormat::kJson: {
-      nlohmann::json json = nlohmann::json::array();
-      for (const ConnectorType* const one : types) json.push_back(type_json(*one));
+      nlohmann::json json = {{"ok", true}, {"types", nlohmann::json::array()}};
+      for (const ConnectorType* const one : types) json["types"].push_back(type_json(*one));
       return json.dump(2, ' ', true) + "\n";
     }
     case ListFormat::kText:

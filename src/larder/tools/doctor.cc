@@ -348,7 +348,7 @@ std::string to_text(const std::vector<Finding>& findings) {
 }
 
 std::string to_json(const std::vector<Finding>& findings) {
-  nlohmann::json json = {{"healthy", is_healthy(findings)}, {"findings", nlohmann::json::array()}};
+  nlohmann::json json = {{"ok", is_healthy(findings)}, {"findings", nlohmann::json::array()}};
   for (const Finding& finding : findings) {
     json["findings"].push_back({{"name", finding.name},
                                 {"level", name_of(finding.level)},

@@ -239,7 +239,7 @@ TEST(DoctorTest, TextAndJsonTellTheSame) {
   EXPECT_NE(text.find("mend: echo madvise"), std::string::npos) << text;
   const auto json = nlohmann::json::parse(to_json(findings), nullptr, false);
   ASSERT_TRUE(json.is_object());
-  EXPECT_EQ(json["healthy"], false);
+  EXPECT_EQ(json["ok"], false);
   EXPECT_EQ(json["findings"].size(), findings.size());
   EXPECT_EQ(json["findings"][5]["level"], "warning");
 }

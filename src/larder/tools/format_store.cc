@@ -57,7 +57,8 @@ std::string text_of(const FormatOptions& options, const std::string& url,
   const std::uint64_t min_free = made_with.path.min_free_bytes;
   const bool is_too_large = !options.is_prefilled && capacity + min_free > made.free_bytes;
   if (options.is_json) {
-    return nlohmann::json{{"directory", where},
+    return nlohmann::json{{"ok", true},
+                          {"directory", where},
                           {"spec", url},
                           {"capacity_bytes", capacity},
                           {"segment_count", geometry.segment_count},

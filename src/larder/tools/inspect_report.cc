@@ -247,7 +247,7 @@ std::string to_json(const InspectSummary& summary) {
                          {"live_bytes", summary.live_bytes()},
                          {"dead_bytes", summary.dead_bytes()},
                          {"free_bytes", summary.free_bytes()},
-                         {"well", summary.is_well()}};
+                         {"ok", summary.is_well()}};
   json["sizes"] = nlohmann::json::array();
   for (std::size_t i = 0; i < summary.sizes.size(); ++i) {
     if (summary.sizes[i] == 0) continue;

@@ -73,7 +73,7 @@ class InspectTest : public ::testing::Test {
   void damage_value_of(const std::string& key) {
     const InspectOptions before = options_;
     options_.mode = InspectMode::kList;
-    const json keys = run_json();
+    const json keys = run_json()["keys"];
     options_ = before;
     const auto found =
         std::ranges::find_if(keys, [&](const json& one) { return one["key"] == key; });
@@ -103,7 +103,7 @@ TEST_F(InspectTest, TheSummaryAddsUp) {
   make_store(60);
   const json summary = run_json();
   EXPECT_TRUE(is_well_);
-  EXPECT_EQ(summary["well"], true);
+  EXPECT_EQ(summary["ok"], true);
   EXPECT_EQ(summary["keys"], 60);
   EXPECT_EQ(summary["value_bytes"], 60 * kValueBytes);
   EXPECT_EQ(summary["clean"], true);
@@ -145,24 +145,26 @@ TEST_F(InspectTest, TheTextShowsEachPartOfTheSummary) {
 TEST_F(InspectTest, TheListHasEveryKeyOnceAndIsCutByPrefixAndLimit) {
   make_store(30);
   options_.mode = InspectMode::kList;
-  const json all = run_json();
+  const json listed = run_json();
   EXPECT_TRUE(is_well_);
+  EXPECT_EQ(listed["ok"], true);
+  const json all = listed["keys"];
   ASSERT_EQ(all.size(), 30U);
   for (std::size_t i = 0; i < all.size(); ++i) {
     EXPECT_EQ(all[i]["key"], "key-" + std::to_string(i));
     EXPECT_EQ(all[i]["bytes"], kValueBytes);
   }
   options_.prefix = "key-2";
-  EXPECT_EQ(run_json().size(), 11U);
+  EXPECT_EQ(run_json()["keys"].size(), 11U);
   options_.limit = 4;
-  EXPECT_EQ(run_json().size(), 4U);
+  EXPECT_EQ(run_json()["keys"].size(), 4U);
   options_.is_json = false;
   const std::string text = run();
   EXPECT_EQ(std::ranges::count(text, '\n'), 4);
   EXPECT_TRUE(has(text, " UTC  key-20\n")) << text;
   options_.limit = 0;
   EXPECT_EQ(run(), "");
-  EXPECT_EQ(run_json().size(), 0U);
+  EXPECT_EQ(run_json()["keys"].size(), 0U);
 }
 
 TEST_F(InspectTest, KeysAreCountedByPrefix) {
@@ -172,6 +174,7 @@ TEST_F(InspectTest, KeysAreCountedByPrefix) {
   options_.prefix = "key-1";
   EXPECT_EQ(run(), "11\n");
   EXPECT_EQ(run_json()["keys"], 11);
+  EXPECT_EQ(run_json()["ok"], true);
 }
 
 TEST_F(InspectTest, AValueIsDumpedAsItWasStored) {
@@ -191,11 +194,11 @@ TEST_F(InspectTest, AValueIsDumpedAsItWasStored) {
 TEST_F(InspectTest, DamageIsFoundByVerifyAloneAndNamedWithItsPlace) {
   make_store(30);
   damage_value_of("key-20");
-  EXPECT_TRUE(run_json()["well"]);
+  EXPECT_TRUE(run_json()["ok"]);
   options_.is_verified = true;
   const json summary = run_json();
   EXPECT_FALSE(is_well_);
-  EXPECT_EQ(summary["well"], false);
+  EXPECT_EQ(summary["ok"], false);
   EXPECT_EQ(summary["verified"]["records"], 30);
   EXPECT_EQ(summary["verified"]["damaged"], 1);
   ASSERT_EQ(summary["damage"].size(), 1U);

@@ -126,8 +126,9 @@ std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
                         result.interrupted_by);
   }
   if (result.keys_at_start > 0) {
-    text +=
-        fmt::format("  found {} of an earlier run\n", format_count(result.keys_at_start, "key"));
+    text += fmt::format("  {} there at the start{}\n",
+                        format_count(result.keys_at_start, "key was", "keys were"),
+                        options.allow_eviction ? "" : ", of an earlier run");
   }
   text += fmt::format("  {}, {}, {} of {}, in {:.1f} s\n", format_count(result.requests, "request"),
                       format_count(result.total.tokens, "token"),
@@ -159,7 +160,7 @@ std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
       {"connector", report.type},
       {"where", report.where},
       {"interrupted_by", result.interrupted_by},
-      {"good", result.is_good()},
+      {"ok", result.is_good() && result.interrupted_by.empty()},
       {"wall_seconds", seconds(result.wall_ns)},
       {"requests", result.requests},
       {"tokens", result.total.tokens},
