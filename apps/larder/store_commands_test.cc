@@ -276,7 +276,9 @@ TEST_F(StoreCommandsTest, AKeyOfAnyBytesIsShownInOneLineAndFoundByWhatIsShown) {
 
 TEST_F(StoreCommandsTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
   const std::pair<std::string, std::string> cases[] = {
-      {"inspect", "DIR is required"},
+      {"inspect", "DIR|SPEC is required"},
+      {"inspect memory:", "is not a log store; name a directory or log:DIRECTORY"},
+      {"inspect 'log:'", "'path' is missing"},
       {"inspect " + store_ + " --list --count", "excludes"},
       {"inspect " + store_ + " --list --verify", "excludes"},
       {"inspect " + store_ + " --limit 3", "--list"},
@@ -288,6 +290,8 @@ TEST_F(StoreCommandsTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
       {"format " + store_ + " --capacity lots", "lots"},
       {"format 'memory:?capacity=1GiB'", "needs no store to be made"},
       {"doctor " + store_ + " " + store_, "store"},
+      {"doctor 'log:" + store_ + "?capacty=1GiB'", "did you mean 'capacity'?"},
+      {"doctor fault:?inner=memory:", "name the connector that keeps the values"},
   };
   for (const auto& [arguments, expected] : cases) {
     const Ended ended = run(arguments);

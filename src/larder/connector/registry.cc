@@ -133,15 +133,20 @@ const ConnectorType* Registry::find(std::string_view name) const noexcept {
   return found == types_.end() ? nullptr : *found;
 }
 
-SetupResult<std::unique_ptr<Connector>> Registry::open(const Spec& spec) const {
+SetupResult<ReadSpec> Registry::read(const Spec& spec) const {
   const ConnectorType* const type = find(spec.type());
   if (type == nullptr) return unknown_type(spec, types_);
   Spec named = spec;
   LARDER_TRY(named.rename_location(type->location_parameter));
   LARDER_TRY(check_location(*type, named));
-  LARDER_ASSIGN(const Parameters parameters, Parameters::parse(named, type->parameters));
+  LARDER_ASSIGN(Parameters parameters, Parameters::parse(named, type->parameters));
+  return ReadSpec{.type = type, .parameters = std::move(parameters)};
+}
+
+SetupResult<std::unique_ptr<Connector>> Registry::open(const Spec& spec) const {
+  LARDER_ASSIGN(const ReadSpec read_spec, read(spec));
   try {
-    return type->open(parameters, *this);
+    return read_spec.type->open(read_spec.parameters, *this);
   } catch (const std::system_error& error) {
     return SetupError{code_of(error), spec.type() + ": opening failed: " + error.what()};
   } catch (const std::exception& error) {

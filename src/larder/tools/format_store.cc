@@ -11,18 +11,13 @@
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/log/store_maker.h"
 #include "larder/tools/progress.h"
+#include "larder/tools/target.h"
 
 namespace larder::tools {
 namespace {
 
 SetupError invalid(std::string text) {
   return {ErrorCode::kInvalidArgument, "format: " + std::move(text)};
-}
-
-/// "log:..." or JSON, as opposed to a path.
-bool is_spec(const std::string& target) {
-  const std::size_t colon = target.find(':');
-  return target.starts_with('{') || (colon != std::string::npos && colon < target.find('/'));
 }
 
 /// With the directory as its location.
