@@ -79,6 +79,23 @@ std::string segment_line(const SegmentFacts& segment, std::uint64_t segment_byte
                      is_used(segment) ? format_bytes(segment.live_bytes) : "-", bar);
 }
 
+/// What the number of files says, and what it cannot.
+std::string files_text(const InspectSummary& summary) {
+  if (summary.facts.knows_files || summary.facts.open_count == 0) return {};
+  std::string text =
+      "  not verified: whether segment files went since they were written; only a store that was "
+      "closed cleanly says how many there were\n";
+  std::string numbers;
+  for (const std::uint32_t number : summary.missing_numbers()) {
+    numbers += (numbers.empty() ? "" : ", ") + std::to_string(number);
+  }
+  if (numbers.empty()) return text;
+  return text + "  no files have the numbers " + numbers +
+         ": larder gave them back, for a smaller capacity or for want of space, or somebody "
+         "removed "
+         "them\n";
+}
+
 std::string damage_text(const InspectSummary& summary) {
   std::string text;
   if (summary.verified) {
@@ -89,6 +106,7 @@ std::string damage_text(const InspectSummary& summary) {
                             ? "all of them are what was stored"
                             : format_count(verified.damaged, "is damaged", "are damaged"));
     if (verified.was_interrupted) text += "  (interrupted)\n";
+    text += files_text(summary);
   }
   if (summary.damage.empty()) return text;
   text += fmt::format("\nNOT AS IT SHOULD BE ({}):\n", summary.damage.size());
@@ -123,6 +141,19 @@ const std::array<const char*, 9>& age_names() {
       "up to 1 minute", "to 10 minutes", "to 1 hour", "to 6 hours",   "to 1 day",
       "to 1 week",      "to 30 days",    "older",     "in the future"};
   return kNames;
+}
+
+std::vector<std::uint32_t> InspectSummary::missing_numbers() const {
+  std::vector<bool> is_there;
+  for (const SegmentFacts& segment : segments) {
+    if (segment.segment >= is_there.size()) is_there.resize(segment.segment + 1);
+    is_there[segment.segment] = true;
+  }
+  std::vector<std::uint32_t> missing;
+  for (std::size_t i = 0; i < is_there.size(); ++i) {
+    if (!is_there[i]) missing.push_back(static_cast<std::uint32_t>(i));
+  }
+  return missing;
 }
 
 void InspectSummary::add(const log_store::LiveRecord& record, std::uint64_t now_wall_seconds) {
@@ -197,6 +228,10 @@ std::string to_text(const InspectSummary& summary) {
   text += fmt::format("format    version {}, grain {}, {} of {} ({} in all)\n", facts.format_major,
                       facts.grain_bytes, format_count(facts.segment_count, "segment"),
                       format_bytes(facts.slot_bytes), format_bytes(capacity));
+  if (facts.value_bytes_max > 0) {
+    text += fmt::format("remembers capacity={}, max_value={}\n", format_bytes_exact(capacity),
+                        format_bytes_exact(facts.value_bytes_max));
+  }
   text += fmt::format("files     {}, {} of blocks with everything in the directory\n",
                       format_count(facts.segment_files, "segment"),
                       format_bytes(facts.allocated_bytes));
@@ -242,6 +277,9 @@ std::string to_json(const InspectSummary& summary) {
                          {"open_count", facts.open_count},
                          {"created", facts.created_wall_seconds},
                          {"clean", facts.is_clean},
+                         {"max_value_bytes", facts.value_bytes_max},
+                         {"knows_files", facts.knows_files},
+                         {"missing_numbers", summary.missing_numbers()},
                          {"keys", summary.keys},
                          {"value_bytes", summary.value_bytes},
                          {"live_bytes", summary.live_bytes()},

@@ -1,8 +1,11 @@
 #include "larder/tools/inspect.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -29,7 +32,7 @@ class InspectTest : public ::testing::Test {
     options_.is_quiet = true;
   }
 
-  void make_store(int keys) const {
+  void make_store(int keys, bool is_killed = false) const {
     auto connector = builtin_registry().open("log:" + options_.directory +
                                              "?capacity=32MiB&segment=1MiB&max_value=64KiB"
                                              "&min_free=0");
@@ -40,7 +43,22 @@ class InspectTest : public ::testing::Test {
       Random{static_cast<std::uint64_t>(i)}.fill(value);
       ASSERT_TRUE(client.set("key-" + std::to_string(i), value).has_value());
     }
+    if (is_killed) ::kill(::getpid(), SIGKILL);
     ASSERT_TRUE((*connector)->stop(kNever).has_value());
+  }
+  /// By a process that ends by kill -9.
+  void make_killed_store(int keys) const {
+    const ::pid_t child = ::fork();
+    if (child == 0) {
+      make_store(keys, true);
+      ::_exit(1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+  }
+  void remove_segment(const std::string& number) const {
+    ASSERT_TRUE(std::filesystem::remove(options_.directory + "/segment-000000" + number));
   }
   /// What was printed. `is_well_`, `errors_` and `error_` have the rest.
   std::string run() {
@@ -165,6 +183,46 @@ TEST_F(InspectTest, TheListHasEveryKeyOnceAndIsCutByPrefixAndLimit) {
   options_.limit = 0;
   EXPECT_EQ(run(), "");
   EXPECT_EQ(run_json()["keys"].size(), 0U);
+}
+
+TEST_F(InspectTest, ARemovedSegmentIsDamageAlsoWhereEveryRecordThatIsLeftIsWell) {
+  for (const char* const number : {"0", "1", "2"}) {  // The first, one between, the last.
+    make_store(40);
+    remove_segment(number);
+    options_.is_verified = true;
+    options_.is_json = false;
+    const std::string text = run();
+    EXPECT_FALSE(is_well_) << number;
+    EXPECT_TRUE(has(text, "1 segment file of ") && has(text, " went since the store was closed"))
+        << text;
+    const json summary = run_json();
+    EXPECT_EQ(summary["ok"], false);
+    EXPECT_EQ(summary["knows_files"], true);
+    std::filesystem::remove_all(options_.directory);
+  }
+}
+
+TEST_F(InspectTest, OfAKilledStoreItIsSaidWhatCannotBeTold) {
+  make_killed_store(40);
+  options_.is_verified = true;
+  EXPECT_TRUE(has(run(), "not verified: whether segment files went"));
+  EXPECT_TRUE(is_well_);
+  remove_segment("1");
+  const std::string text = run();
+  EXPECT_TRUE(has(text, "no files have the numbers 1: larder gave them back")) << text;
+  const json summary = run_json();
+  EXPECT_EQ(summary["knows_files"], false);
+  EXPECT_EQ(summary["missing_numbers"], json::array({1}));
+  options_.is_json = false;
+  std::filesystem::remove_all(options_.directory);
+  make_store(40);
+  EXPECT_FALSE(has(run(), "not verified"));
+}
+
+TEST_F(InspectTest, WhatAStoreRemembersIsShown) {
+  make_store(1);
+  EXPECT_TRUE(has(run(), "remembers capacity=32MiB, max_value=64KiB\n"));
+  EXPECT_EQ(run_json()["max_value_bytes"], 65536);
 }
 
 TEST_F(InspectTest, KeysAreCountedByPrefix) {

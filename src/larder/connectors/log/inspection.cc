@@ -141,6 +141,7 @@ SetupStatus Inspection::load(const std::string& directory) {
                                        directory);
   Recovery recovery{*state_, superblock.is_clean, superblock.open_count};
   LARDER_TRY(recovery.run(files));
+  facts_.knows_files = superblock.is_clean && superblock.segment_files > 0;
   std::string missing =
       missing_files_text(files, superblock.is_clean ? superblock.segment_files : 0, geometry);
   if (!missing.empty()) {

@@ -30,6 +30,8 @@ struct StoreFacts {
   std::uint64_t created_wall_seconds = 0;
   bool is_clean = false;
   std::uint32_t segment_files = 0;
+  /// Whether the last owner said how many files it left: then one that went since is damage.
+  bool knows_files = false;
   std::uint64_t allocated_bytes = 0;  ///< Blocks of all files in the directory.
 };
 
