@@ -43,12 +43,20 @@ std::unique_ptr<Command> make_connectors_command();
 std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_doctor_command();
 std::unique_ptr<Command> make_format_command();
+std::unique_ptr<Command> make_completion_command();
+std::unique_ptr<Command> make_man_command();
 
-/// Set by SIGINT and SIGTERM: long work ends with what it has.
+/// Set by SIGINT, SIGTERM and SIGHUP: long work ends with what it has. That it did, and 128 and the
+/// signal's number as the exit code, is said for every command in one place.
 const std::atomic<bool>& stop_requested();
 
-/// Says what went wrong; kUsage when the caller can never succeed as asked, else kBad.
+/// Says what went wrong, with --json on standard output too; kUsage when the caller can never
+/// succeed as asked, else kBad.
 int fail(const SetupError& error);
+
+/// Writes to standard output. False: it cannot be done; where whoever reads is gone (`| head`), the
+/// program says nothing more.
+bool write_out(std::string_view text);
 
 /// Writes the result to standard output. `exit_code`, or kBad when that cannot be done.
 int print(std::string_view text, int exit_code);

@@ -5,9 +5,10 @@
 #include <string>
 
 #include "apps/larder/command.h"
+#include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/tools/inspect.h"
-#include "larder/tools/key_text.h"
+#include "larder/tools/target.h"
 
 namespace larder::cli {
 namespace {
@@ -29,7 +30,8 @@ class InspectCommand final : public Command {
         "meanwhile: stop the process that has it first, one that starts now waits five seconds.\n"
         "Keys are printed, and read, as text with \\xNN for what is not printable and \\\\ for a\n"
         "backslash. Exit code 1: something is damaged, or there is no store to look at.");
-    command.add_option("DIR", options_.directory, "The directory of the store")->required();
+    command.add_option("DIR|SPEC", target_, "The store: its directory, or its spec, as in log:DIR")
+        ->required();
     CLI::Option* const list =
         command.add_flag("--list", is_list_, "List the keys with size and time, oldest first");
     CLI::Option* const count =
@@ -65,16 +67,19 @@ class InspectCommand final : public Command {
     if (options_.mode == InspectMode::kDump && ::isatty(STDOUT_FILENO) == 1) {
       return usage("a value is binary and standard output is a terminal: add > FILE, or | xxd");
     }
-    auto prefix = tools::unescape_key(prefix_);
+    auto directory = tools::log_directory_of(target_, "inspect");
+    if (!directory) return fail(directory.error());
+    options_.directory = std::move(*directory);
+    auto prefix = unescape_key(prefix_);
     if (!prefix) return fail(prefix.error());
-    auto key = tools::unescape_key(key_);
+    auto key = unescape_key(key_);
     if (!key) return fail(key.error());
     options_.prefix = std::move(*prefix);
     options_.key = std::move(*key);
     set_log_level(LogLevel::kOff);  // What an open would log is in the report.
     bool was_written = true;
     const auto to_stdout = [&](std::string_view text) {
-      was_written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && was_written;
+      was_written = was_written && write_out(text);
       return was_written;
     };
     const auto to_stderr = [](std::string_view text) {
@@ -87,6 +92,7 @@ class InspectCommand final : public Command {
 
  private:
   tools::InspectOptions options_;
+  std::string target_;
   std::string prefix_;
   std::string key_;
   bool is_list_ = false;

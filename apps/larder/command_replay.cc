@@ -25,7 +25,8 @@ class ReplayCommand final : public Command {
         "contiguous prefix that is there, verifies every byte and stores the rest. It starts "
         "after\n"
         "its predecessor's lookup, and waits while an earlier request still stores a block of its\n"
-        "chain; with --concurrency 1 the hit rate is the same in every run.");
+        "chain; with --concurrency 1 the hit rate is the same in every run.\n"
+        "What it stored stays there, and is found by the next replay of the same trace.");
     command
         .add_option("TRACE", options_.trace_path,
                     "Mooncake's JSON lines: .jsonl, .jsonl.zst, or - for standard input")
@@ -53,6 +54,9 @@ class ReplayCommand final : public Command {
         ->capture_default_str();
     command.add_option("--key-prefix", options_.key_prefix, "What every key begins with")
         ->capture_default_str();
+    command.add_flag("--allow-eviction", options_.allow_eviction,
+                     "Go on although the store holds keys that are not a replay's, which the "
+                     "replay's may push out");
     CLI::Option* const model =
         command.add_flag("--model-lru", with_model_,
                          "Also simulate an exact LRU of the same capacity (the default)");

@@ -1,8 +1,18 @@
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <string>
+#include <utility>
 
 #include "apps/larder/cli_test_support.h"
+#include "larder/base/version.h"
 
 namespace larder::cli {
 namespace {
@@ -78,22 +88,115 @@ TEST_F(LarderTest, NoCommandShowsTheHelpAndExitsWith2) {
 
 TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
   for (const char* const command :
-       {"replay", "bench", "inspect", "doctor", "format", "connectors"}) {
+       {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
     const Ended ended = run(std::string{command} + " --help");
     EXPECT_EQ(ended.exit_code, 0);
     EXPECT_TRUE(has(ended.output, std::string{"  larder "} + command)) << ended.output;
+    EXPECT_EQ(run(std::string{"help "} + command).output, ended.output);
   }
+  EXPECT_EQ(run("help").output, run("--help").output);
+  EXPECT_EQ(run("help").exit_code, 0);
   const Ended version = run("--version");
   EXPECT_EQ(version.exit_code, 0);
-  EXPECT_TRUE(version.output.starts_with("larder 0.") && has(version.output, " ("))
+  EXPECT_TRUE(version.output.starts_with("larder " + std::string{larder::version()} + " ("))
       << version.output;
+  EXPECT_EQ(run("-V").output, version.output);
+}
+
+TEST_F(LarderTest, AnUnknownOptionNamesTheNearestOfItsCommand) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"bench memory: --sizes 1MiB", "bench has no option \"--sizes\", did you mean \"--size\"?"},
+      {"replay x memory: --blockbytes=1", "did you mean \"--block-bytes\"?"},
+      {"inspect x --verfy", "inspect has no option \"--verfy\", did you mean \"--verify\"?"},
+      {"--versoin", "larder has no option \"--versoin\", did you mean \"--version\"?"},
+      {"doctor --nothing-like-it", "doctor has no option \"--nothing-like-it\" ("},
+      {"help bensh", "there is no command \"bensh\", did you mean \"bench\"?"},
+  };
+  for (const auto& [arguments, expected] : cases) {
+    const Ended ended = run(arguments);
+    EXPECT_EQ(ended.exit_code, 2) << arguments;
+    EXPECT_TRUE(has(ended.errors, expected)) << arguments << "\n" << ended.errors;
+  }
+}
+
+TEST_F(LarderTest, EveryCommandAndOptionIsInTheManualAndInEachCompletion) {
+  const std::string manual = run("man").output;
+  const std::string bash = run("completion bash").output;
+  const std::string zsh = run("completion zsh").output;
+  const std::string fish = run("completion fish").output;
+  std::ofstream{directory_ + "/larder.bash"} << bash;
+  EXPECT_EQ(shell("bash -n '" + directory_ + "/larder.bash'").exit_code, 0);
+  for (const std::string command :
+       {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
+    EXPECT_TRUE(has(manual, ".SS \"larder " + command + " ")) << command;
+    for (const std::string& script : {bash, zsh, fish}) EXPECT_TRUE(has(script, command));
+    const std::string help = run(command + " --help").output;
+    // What begins a line of the list of options.
+    static const std::regex option{"\n  (-.,)?(--[a-z-]+)"};
+    std::size_t options = 0;
+    for (auto at = std::sregex_iterator{help.begin(), help.end(), option};
+         at != std::sregex_iterator{}; ++at) {
+      const std::string name = (*at)[2];
+      ++options;
+      EXPECT_TRUE(has(bash, name)) << command << name;
+      EXPECT_TRUE(has(zsh, name)) << command << name;
+      EXPECT_TRUE(has(fish, "-l " + name.substr(2))) << command << name;
+      std::string escaped;
+      for (const char c : name) escaped += c == '-' ? "\\-" : std::string(1, c);
+      EXPECT_TRUE(has(manual, escaped)) << command << name;
+    }
+    EXPECT_GE(options, 1U) << command;
+  }
+  EXPECT_TRUE(has(run("completion tcsh").errors, "expected bash, zsh or fish"));
+}
+
+TEST_F(LarderTest, BashCompletesCommandsOptionsAndFiles) {
+  const auto complete = [&](const std::string& words) {
+    return shell("bash -c 'source <(\"" LARDER_BINARY "\" completion bash); COMP_WORDS=(" + words +
+                 "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _larder; echo \"${COMPREPLY[*]}\"'")
+        .output;
+  };
+  EXPECT_EQ(complete("larder be"), "bench\n");
+  EXPECT_EQ(complete("larder help re"), "replay\n");
+  EXPECT_EQ(complete("larder bench --si"), "--size\n");
+  EXPECT_EQ(complete("larder inspect " + trace_.substr(0, trace_.size() - 2)), trace_ + "\n");
+}
+
+TEST_F(LarderTest, TheManualIsWellFormed) {
+  const Ended formatted = shell("'" LARDER_BINARY "' man | groff -man -Tutf8 -ww 2>&1 >/dev/null");
+  if (formatted.exit_code == 127) GTEST_SKIP() << "SKIPPED (needs groff)";
+  EXPECT_EQ(formatted.output, "");
+}
+
+TEST_F(LarderTest, JsonSaysOkAlsoOfWhatWentWrong) {
+  const std::string missing = directory_ + "/none";
+  for (const std::string& arguments :
+       {"replay " + trace_ + kMemory, "bench" + std::string{kMemory} + "--size 64KiB --bytes 1MiB",
+        std::string{"connectors"}, std::string{"connectors log"}}) {
+    const Ended ended = run(arguments + " --json");
+    EXPECT_EQ(ended.exit_code, 0) << arguments << ended.errors;
+    EXPECT_EQ(nlohmann::json::parse(ended.output, nullptr, false)["ok"], true) << arguments;
+  }
+  for (const std::string& arguments :
+       {"replay " + trace_ + " 'memroy:'", "bench 'log:" + missing + "'", "inspect " + missing,
+        "doctor " + missing + " --nonsense", "format " + missing,
+        std::string{"connectors memry"}}) {
+    const Ended ended = run(arguments + " --json");
+    EXPECT_GT(ended.exit_code, 0) << arguments;
+    const auto json = nlohmann::json::parse(ended.output, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << arguments << ended.output;
+    EXPECT_EQ(json["ok"], false) << arguments;
+    EXPECT_TRUE(has(ended.errors, json["error"].get<std::string>())) << arguments;
+  }
 }
 
 TEST_F(LarderTest, ConnectorsAreListedInThreeForms) {
   EXPECT_TRUE(has(run("connectors").output, "memory"));
   EXPECT_TRUE(has(run("connectors memory").output, "capacity"));
   EXPECT_TRUE(has(run("connectors --markdown").output, "|"));
-  EXPECT_TRUE(nlohmann::json::parse(run("connectors --json").output, nullptr, false).is_array());
+  const auto json = nlohmann::json::parse(run("connectors --json").output, nullptr, false);
+  EXPECT_EQ(json["ok"], true);
+  EXPECT_TRUE(json["types"].is_array());
 }
 
 TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
@@ -107,11 +210,13 @@ TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
       << "\n";
   const Ended ended = run("replay " + trace_ + kMemory + "--speed trace --json",
                           "timeout --preserve-status --signal=INT 1 ");
-  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_EQ(ended.exit_code, 130) << ended.errors;
+  EXPECT_TRUE(has(ended.errors, "larder: interrupted by SIGINT")) << ended.errors;
   const auto json = nlohmann::json::parse(ended.output, nullptr, false);
   ASSERT_TRUE(json.is_object()) << ended.output;
   EXPECT_EQ(json["requests"], 1);
   EXPECT_EQ(json["interrupted_by"], "a signal");
+  EXPECT_EQ(json["ok"], false);
 }
 
 TEST_F(LarderTest, AnInterruptedBenchEndsWithWholePairs) {
@@ -120,11 +225,75 @@ TEST_F(LarderTest, AnInterruptedBenchEndsWithWholePairs) {
       run("bench" + std::string{kMemory} +
               "--size 64KiB --bytes 32MiB --pairs 1000 --in-flight 1 --json --quiet",
           "timeout --preserve-status --signal=INT 0.5 ");
-  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_EQ(ended.exit_code, 130) << ended.errors;
   const auto json = nlohmann::json::parse(ended.output, nullptr, false);
   ASSERT_TRUE(json.is_object()) << ended.output;
   EXPECT_EQ(json["interrupted_by"], "a signal");
   EXPECT_LT(json["series"][0]["pairs"].size(), 1000U);
+}
+
+TEST_F(LarderTest, ATerminalThatGoesEndsItAsCleanlyAsATermination) {
+  std::ofstream{trace_}
+      << R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})"
+      << "\n"
+      << R"({"timestamp":86400000,"input_length":1,"output_length":1,"hash_ids":[2]})"
+      << "\n";
+  const std::pair<const char*, int> signals[] = {{"HUP", 129}, {"TERM", 143}};
+  for (const auto& [signal, exit_code] : signals) {
+    const std::string store = directory_ + "/" + signal;
+    const Ended ended =
+        run("replay " + trace_ + " 'log:" + store +
+                "?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0' --speed trace",
+            std::string{"timeout --preserve-status --signal="} + signal + " 1 ");
+    EXPECT_EQ(ended.exit_code, exit_code) << ended.errors;
+    EXPECT_TRUE(has(ended.errors, std::string{"interrupted by SIG"} + signal)) << ended.errors;
+    EXPECT_TRUE(has(ended.output, "INTERRUPTED")) << ended.output;
+    EXPECT_TRUE(has(run("inspect " + store).output, "closed cleanly")) << signal;
+  }
+}
+
+TEST_F(LarderTest, WhatItsStarterIgnoresStaysIgnored) {
+  // As nohup does: SIGHUP ends nothing, and only the SIGKILL behind it does.
+  std::ofstream{trace_}
+      << R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})"
+      << "\n"
+      << R"({"timestamp":86400000,"input_length":1,"output_length":1,"hash_ids":[2]})"
+      << "\n";
+  const Ended ended = run("replay " + trace_ + kMemory + "--speed trace",
+                          "timeout --preserve-status --signal=HUP --kill-after=0.5 0.5 "
+                          "sh -c 'trap \"\" HUP; exec \"$0\" \"$@\"' ");
+  EXPECT_EQ(ended.exit_code, 137) << ended.errors;
+}
+
+/// The exit code of a command whose standard output nobody reads; what it says goes to `errors`.
+int run_without_reader(const char* command, const char* option, const std::string& errors) {
+  std::array<int, 2> ends{};
+  EXPECT_EQ(::pipe(ends.data()), 0);
+  ::close(ends[0]);
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    std::signal(SIGPIPE, SIG_DFL);
+    if (::dup2(ends[1], STDOUT_FILENO) < 0 ||
+        std::freopen(errors.c_str(), "w", stderr) == nullptr) {
+      ::_exit(99);
+    }
+    ::execl(LARDER_BINARY, "larder", command, option, static_cast<char*>(nullptr));
+    ::_exit(99);
+  }
+  ::close(ends[1]);
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+TEST_F(LarderTest, AReaderThatGoesIsNothingToSay) {
+  const std::string errors = directory_ + "/said";
+  const std::pair<const char*, const char*> commands[] = {
+      {"man", nullptr}, {"connectors", "--json"}, {"completion", "zsh"}, {"doctor", nullptr}};
+  for (const auto& [command, option] : commands) {
+    EXPECT_EQ(run_without_reader(command, option, errors), 128 + SIGPIPE) << command;
+    EXPECT_EQ(std::filesystem::file_size(errors), 0U) << command;
+  }
 }
 
 TEST_F(LarderTest, AResultThatCannotBeWrittenIsAnError) {

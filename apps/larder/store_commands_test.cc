@@ -1,9 +1,15 @@
 // inspect, doctor and format, as a shell runs them.
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
 #include <csignal>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "apps/larder/cli_test_support.h"
+#include "larder/base/unique_fd.h"
 #include "larder/connectors/builtin.h"
 #include "tests/support/seccomp.h"
 
@@ -30,8 +36,10 @@ class StoreCommandsTest : public LarderTest {
     ASSERT_TRUE(file.good());
   }
   nlohmann::json keys() const {
-    return nlohmann::json::parse(run("inspect " + store_ + " --list --json").output, nullptr,
-                                 false);
+    const auto json =
+        nlohmann::json::parse(run("inspect " + store_ + " --list --json").output, nullptr, false);
+    EXPECT_EQ(json["ok"], true);
+    return json["keys"];
   }
 
   std::string store_;
@@ -61,7 +69,7 @@ TEST_F(StoreCommandsTest, ADamagedValueExitsWith1AndIsNamed) {
   EXPECT_TRUE(has(ended.output, "segment-0000000 at " + first["offset"].dump() + ", key '" +
                                     first["key"].get<std::string>() + "': "))
       << ended.output;
-  EXPECT_TRUE(has(ended.output, "1 are damaged")) << ended.output;
+  EXPECT_TRUE(has(ended.output, "1 is damaged")) << ended.output;
 }
 
 TEST_F(StoreCommandsTest, AValueGoesToAFileAndNotToATerminal) {
@@ -127,6 +135,40 @@ TEST_F(StoreCommandsTest, FormatMakesAStoreOnceAndAnewByForce) {
   EXPECT_EQ(run("inspect " + store_ + " --count").output, "0\n");
 }
 
+/// The immutable bit, as the kernel's own headers spell it.
+bool set_immutable(const std::string& path, bool is_immutable) {
+  const UniqueFd fd{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  int flags = 0;
+  if (!fd || ::ioctl(fd.get(), FS_IOC_GETFLAGS, &flags) != 0) return false;
+  flags = is_immutable ? flags | FS_IMMUTABLE_FL : flags & ~FS_IMMUTABLE_FL;
+  return ::ioctl(fd.get(), FS_IOC_SETFLAGS, &flags) == 0;
+}
+
+TEST_F(StoreCommandsTest, ForceLeavesAnOpenStoreWhoseSuperblockIsImmutable) {
+  make_store();
+  auto connector = builtin_registry().open(spec_);
+  ASSERT_TRUE(connector.has_value()) << connector.error().text;
+  const auto files = [&] {
+    return std::distance(std::filesystem::directory_iterator{store_},
+                         std::filesystem::directory_iterator{});
+  };
+  const auto before = files();
+  const std::string superblock = store_ + "/superblock";
+  if (!set_immutable(superblock, true)) {
+    EXPECT_TRUE((*connector)->stop(kNever).has_value());
+    GTEST_SKIP() << "SKIPPED (needs root, and a file system with the immutable bit)";
+  }
+  const Ended ended = run("format '" + spec_ + "' --force");
+  set_immutable(superblock, false);
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_TRUE(has(ended.errors, "cannot open the superblock file")) << ended.errors;
+  EXPECT_TRUE(has(ended.errors, "lsattr")) << ended.errors;
+  EXPECT_EQ(files(), before);
+  EXPECT_TRUE((*connector)->stop(kNever).has_value());
+  connector->reset();
+  EXPECT_EQ(keys().size(), 8U);
+}
+
 TEST_F(StoreCommandsTest, FormatOfForeignFilesExitsWith1) {
   std::filesystem::create_directory(store_);
   std::ofstream{store_ + "/notes"} << "mine";
@@ -146,7 +188,7 @@ TEST_F(StoreCommandsTest, DoctorTellsAboutTheMachineAndTheDirectory) {
   const auto json = nlohmann::json::parse(ended.output, nullptr, false);
   ASSERT_TRUE(json.is_object()) << ended.output;
   EXPECT_EQ(json["findings"].size(), 12U);
-  EXPECT_EQ(ended.exit_code, json["healthy"] == true ? 0 : 1);
+  EXPECT_EQ(ended.exit_code, json["ok"] == true ? 0 : 1);
 }
 
 TEST_F(StoreCommandsTest, DoctorExitsWith1WhereSomethingIsAProblem) {
@@ -175,11 +217,68 @@ TEST_F(StoreCommandsTest, DoctorSeesThatAContainerForbidsUring) {
   EXPECT_TRUE(has(text, "--security-opt seccomp=")) << text;
 }
 
+// --- What comes from outside --------------------------------------------------------------------
+
+/// No control character but the ends of lines, and no line that begins like one of larder's log.
+void expect_tame(const Ended& ended, const std::string& command) {
+  for (const std::string& text : {ended.output, ended.errors}) {
+    EXPECT_TRUE(std::ranges::none_of(
+        text, [](unsigned char c) { return (c < 0x20 && c != '\n') || c == 0x7f; }))
+        << command << "\n"
+        << text;
+    EXPECT_FALSE(has(text, "\n2026") || has(text, "\u009b")) << command << "\n" << text;
+  }
+}
+
+TEST_F(StoreCommandsTest, NamesThatAreFoundCannotForgeALineOrDriveATerminal) {
+  const std::string evil = "x\n2026-01-01 00:00:00.000 E [log] forged \x1b[2J\u009b2J";
+  std::filesystem::create_directory(store_);
+  std::ofstream{store_ + "/" + evil} << "mine";
+  const std::string replay = "replay " + trace_ + " '" + spec_ + "' --block-bytes 64000 --no-model";
+  for (const std::string& command : {replay, "inspect " + store_, "format '" + spec_ + "'",
+                                     "doctor " + store_, "doctor " + store_ + " --json"}) {
+    const Ended ended = run(command);
+    expect_tame(ended, command);
+    EXPECT_TRUE(has(ended.output + ended.errors, "x\\x0a2026") ||
+                has(ended.output + ended.errors, "x\\\\x0a2026"))
+        << command << ended.output << ended.errors;
+  }
+  // Beside a store it is damage.
+  std::filesystem::remove(store_ + "/" + evil);
+  make_store();
+  std::ofstream{store_ + "/" + evil} << "mine";
+  for (const std::string& command : {"inspect " + store_, "inspect " + store_ + " --json"}) {
+    const Ended ended = run(command);
+    expect_tame(ended, command);
+    EXPECT_TRUE(has(ended.output + ended.errors, "x0a2026")) << command << ended.output;
+  }
+}
+
+TEST_F(StoreCommandsTest, AKeyOfAnyBytesIsShownInOneLineAndFoundByWhatIsShown) {
+  auto connector = builtin_registry().open(spec_);
+  ASSERT_TRUE(connector.has_value()) << connector.error().text;
+  (*connector)->stop(kNever).ignore("only its making is wanted");
+  connector->reset();
+  const Ended stored = run("replay " + trace_ + " '" + spec_ +
+                           "' --block-bytes 64000 --no-model --key-prefix \"$(printf '" +
+                           "\\033]0;x\\007\\nE [log] forged ')\"");
+  ASSERT_EQ(stored.exit_code, 0) << stored.errors;
+  const Ended listed = run("inspect " + store_ + " --list");
+  expect_tame(listed, "--list");
+  EXPECT_EQ(std::ranges::count(listed.output, '\n'), 8) << listed.output;
+  const std::string key = keys()[0]["key"];
+  EXPECT_TRUE(key.starts_with("\\x1b]0;x\\x07\\x0aE [log] forged")) << key;
+  EXPECT_EQ(run("inspect " + store_ + " --dump '" + key + "'").output.size(), 64'000U);
+  expect_tame(run("inspect " + store_ + " --dump '" + key + "none'"), "--dump");
+}
+
 // --- Wrong usage --------------------------------------------------------------------------------
 
 TEST_F(StoreCommandsTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
   const std::pair<std::string, std::string> cases[] = {
-      {"inspect", "DIR is required"},
+      {"inspect", "DIR|SPEC is required"},
+      {"inspect memory:", "is not a log store; name a directory or log:DIRECTORY"},
+      {"inspect 'log:'", "'path' is missing"},
       {"inspect " + store_ + " --list --count", "excludes"},
       {"inspect " + store_ + " --list --verify", "excludes"},
       {"inspect " + store_ + " --limit 3", "--list"},
@@ -191,6 +290,8 @@ TEST_F(StoreCommandsTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
       {"format " + store_ + " --capacity lots", "lots"},
       {"format 'memory:?capacity=1GiB'", "needs no store to be made"},
       {"doctor " + store_ + " " + store_, "store"},
+      {"doctor 'log:" + store_ + "?capacty=1GiB'", "did you mean 'capacity'?"},
+      {"doctor fault:?inner=memory:", "name the connector that keeps the values"},
   };
   for (const auto& [arguments, expected] : cases) {
     const Ended ended = run(arguments);

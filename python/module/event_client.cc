@@ -7,7 +7,10 @@ namespace nb = nanobind;
 
 EventClient::EventClient(const std::string& spec, bool misses_wrong_sizes,
                          std::uint64_t end_grace_ns)
-    : handle_(Handle::open(spec, {.has_thread = true, .misses_wrong_sizes = misses_wrong_sizes},
+    : handle_(Handle::open(spec,
+                           {.has_thread = true,
+                            .misses_wrong_sizes = misses_wrong_sizes,
+                            .is_announced = misses_wrong_sizes},  // An engine's cache tier.
                            end_grace_ns)) {
   throw_unless(handle_ != nullptr);
   event_fd_ = UniqueFd{::fcntl(handle_->session()->event_fd(), F_DUPFD_CLOEXEC, 0)};

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 
+#include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "module/python_registry.h"
 
@@ -70,12 +71,10 @@ std::shared_ptr<Handle> Handle::open(const std::string& spec, const doors::Sessi
     session = resolved.error();
   } else {
     const WithoutGil without_gil;
-    auto connector = python_registry().open(*resolved);
-    session = connector ? doors::Session::start(std::move(*connector), options)
-                        : SetupResult<std::unique_ptr<doors::Session>>{connector.error()};
+    session = doors::Session::open(python_registry(), *resolved, options);
   }
   if (!session) {
-    PyErr_SetString(exceptions.open, session.error().text.c_str());
+    PyErr_SetString(exceptions.open, printable(session.error().text).c_str());
     return nullptr;
   }
   return std::shared_ptr<Handle>{new Handle{std::move(*session), end_grace_ns}};
@@ -249,7 +248,7 @@ std::string describe_failure(const Batch& batch, std::size_t index) {
   constexpr std::size_t kShownMax = 160;
   const Item& item = batch.items[index];
   const std::string_view key{reinterpret_cast<const char*>(item.key.data()), item.key.size()};
-  std::string text = "key '" + std::string{key.substr(0, kShownMax)} +
+  std::string text = "key '" + escape_key(key.substr(0, kShownMax)) +
                      (key.size() > kShownMax ? "...'" : "'") + " (index " + std::to_string(index);
   if (!item.value.empty()) {
     text += ", buffer of " + std::to_string(bytes_of(item.value)) + " bytes";

@@ -73,7 +73,7 @@ def test_close_is_bounded_and_cancels_what_waits(open_object):
     second = threading.Thread(target=work, args=("b",))
     second.start()
     wait_for(lambda: store.report().counters["batches_queued_store"] == 1)
-    with pytest.raises(larder.StuckError, match="1 stores"):
+    with pytest.raises(larder.StuckError, match="1 store"):
         store.close(timeout=0.2)
     second.join()
     assert results["b"].failed == [True] and gate.arrived == 1

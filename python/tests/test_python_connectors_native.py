@@ -113,7 +113,7 @@ def test_a_future_that_never_completes_is_waited_for_with_a_bound(open_object):
     assert store.exists(["other"]) == [False]  # The others are served.
     with pytest.raises(BufferError):
         value.append(1)
-    with pytest.raises(larder.StuckError, match="1 stores of 1 keys"):
+    with pytest.raises(larder.StuckError, match="1 store of 1 key"):
         store.close(timeout=0.2)
     assert not made.is_closed
     made.completions += lost

@@ -148,6 +148,22 @@ def test_illegal_keys_fail_alone(store):
     assert store.exists(["ok", "", "x" * 1025, "y" * 1024]) == [True, False, False, True]
 
 
+def test_an_error_text_shows_any_key_in_one_tame_line(store):
+    key = b"x\n2026-01-01 E [log] forged \x1b[2J\xff\\"
+    store.set_many([key], [b"12345678"])
+    error = store.get_into([key], [bytearray(9)]).errors[0]
+    assert error.isprintable()
+    assert r"key 'x\x0a2026-01-01 E [log] forged \x1b[2J\xff\\' (index 0" in error
+
+
+def test_a_refused_spec_shows_its_words_in_one_tame_line(tmp_path):
+    for spec in ["memory:?capacity=%0AE%20[log]%1B[2J", f"log:{tmp_path}/%0A%1B[2J?capacity=1MiB"]:
+        with pytest.raises(larder.OpenError) as refused:
+            larder.open(spec)
+        assert str(refused.value).isprintable()
+
+
+
 @pytest.mark.parametrize(
     ("bad", "text"),
     [

@@ -95,7 +95,7 @@ TEST_F(HostileFilesTest, AShorterSegmentFileServesWhatIsLeftAndIsReported) {
   };
   make();
   const std::vector<Length> lengths = {
-      {.bytes = 0},
+      {.bytes = 0, .reason = "1 segment file of 6 went since the store was closed"},
       {.bytes = 1, .reason = "segment-0000001 was set aside"},
       {.bytes = kSegmentHeaderUsedBytes / 2, .reason = "segment-0000001 was set aside"},
       {.bytes = kSegmentHeaderUsedBytes, .reason = "segment-0000001 was cut short"},

@@ -19,7 +19,9 @@ bool is_same(const Superblock& a, const Superblock& b) {
          a.segment_count == b.segment_count && a.slot_bytes == b.slot_bytes &&
          a.segment_bytes == b.segment_bytes && a.open_count == b.open_count &&
          a.created_wall_seconds == b.created_wall_seconds &&
-         a.fingerprint_seed == b.fingerprint_seed && a.is_clean == b.is_clean;
+         a.fingerprint_seed == b.fingerprint_seed && a.is_clean == b.is_clean &&
+         a.capacity_bytes == b.capacity_bytes && a.value_bytes_max == b.value_bytes_max &&
+         a.segment_files == b.segment_files;
 }
 
 Superblock sample(std::uint32_t grain, std::uint64_t slot) {
@@ -32,13 +34,16 @@ Superblock sample(std::uint32_t grain, std::uint64_t slot) {
   superblock.segment_bytes = slot - log_store::slot_reserve_bytes(slot);
   superblock.open_count = 2;
   superblock.is_clean = true;
+  superblock.capacity_bytes = 33 * slot;
+  superblock.value_bytes_max = 4096;
+  superblock.segment_files = 3;
   return superblock;
 }
 
-/// What an owner may ask for; the parameter table has bounded it.
+/// What an owner may ask for, 0 being what the superblock says; the parameter table has bounded it.
 GeometryRequest request_of(Input& input) {
   return {.capacity_bytes = input.take<std::uint64_t>(),
-          .value_bytes_max = input.take<std::uint64_t>() % (std::uint64_t{1} << 30) + 1,
+          .value_bytes_max = input.take<std::uint64_t>() % ((std::uint64_t{1} << 30) + 1),
           .offset_alignment = 1U << (input.take<std::uint32_t>() % 20),
           .segment_bytes = input.take<std::uint64_t>() % (std::uint64_t{16} << 30)};
 }
@@ -51,8 +56,11 @@ void check_geometry(const Geometry& geometry, const GeometryRequest& request) {
   LARDER_CHECK(geometry.segment_bytes > 0 && geometry.segment_bytes <= geometry.slot_bytes);
   LARDER_CHECK(geometry.segment_count >= request.segments_min);
   LARDER_CHECK(geometry.segment_count <= log_store::kSegmentCountMax);
-  LARDER_CHECK(geometry.slot_bytes <= request.capacity_bytes / geometry.segment_count);
-  LARDER_CHECK(geometry.value_bytes_max() >= request.value_bytes_max);
+  LARDER_CHECK(request.capacity_bytes == 0 || geometry.capacity_bytes == request.capacity_bytes);
+  LARDER_CHECK(geometry.slot_bytes <= geometry.capacity_bytes / geometry.segment_count);
+  LARDER_CHECK(geometry.value_bytes_limit <= geometry.value_bytes_max());
+  LARDER_CHECK(request.value_bytes_max == 0 ||
+               geometry.value_bytes_limit == request.value_bytes_max);
 }
 
 }  // namespace

@@ -68,6 +68,16 @@ TEST_P(LogGoldenTest, EveryKeyAndValueIsAsTheManifestSays) {
   EXPECT_TRUE(connector->stop(kNever).has_value());
 }
 
+TEST_P(LogGoldenTest, ItOpensByItsDirectoryAloneAndRemembersFromThenOn) {
+  for (int i = 0; i < 2; ++i) {
+    const auto connector = builtin_registry().open("log:" + store_);
+    ASSERT_TRUE(connector.has_value()) << connector.error().text;
+    EXPECT_EQ((*connector)->report().capacity_bytes, std::uint64_t{32} << 20);
+    expect_all(**connector);
+    EXPECT_TRUE((*connector)->stop(kNever).has_value());
+  }
+}
+
 TEST_P(LogGoldenTest, TablesAreUsedWhereTheyCountAndGrainsWhereTheyDoNot) {
   const auto connector = open();
   ASSERT_NE(connector, nullptr);

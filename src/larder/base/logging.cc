@@ -10,6 +10,8 @@
 #include <memory>
 #include <string>
 
+#include "larder/base/key_text.h"
+
 namespace larder {
 namespace {
 
@@ -45,20 +47,6 @@ spdlog::logger& logger() {
   return instance;
 }
 
-std::string printable(std::string_view text) {
-  std::string result;
-  result.reserve(text.size());
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x20 && byte != 0x7f) {
-      result += c;
-    } else {
-      fmt::format_to(std::back_inserter(result), "\\x{:02x}", byte);
-    }
-  }
-  return result;
-}
-
 void write(LogLevel level, std::string_view module, std::string_view message) noexcept {
   try {
     logger().log(library_level(level), "[{}] {}", printable(module), printable(message));
@@ -68,10 +56,19 @@ void write(LogLevel level, std::string_view module, std::string_view message) no
   }
 }
 
+/// Whether the level is somebody's choice and not the default.
+std::atomic<bool>& is_level_chosen() noexcept {
+  static std::atomic<bool> is_chosen = false;
+  return is_chosen;
+}
+
 LogLevel level_from_environment() noexcept {
   const char* text = std::getenv("LARDER_LOG");
   if (text == nullptr || *text == '\0') return kDefaultLevel;
-  if (const auto level = parse_log_level(text)) return *level;
+  if (const auto level = parse_log_level(text)) {
+    is_level_chosen().store(true, std::memory_order_relaxed);
+    return *level;
+  }
   write(LogLevel::kWarning, "log",
         "LARDER_LOG is none of debug, info, warning, error, off; using warning");
   return kDefaultLevel;
@@ -88,11 +85,18 @@ void log(LogLevel level, std::string_view module, std::string_view message) noex
   if (is_logged(level)) write(level, module, message);
 }
 
+void announce(std::string_view module, std::string_view message) noexcept {
+  const bool is_shown =
+      is_logged(LogLevel::kInfo) || !is_level_chosen().load(std::memory_order_relaxed);
+  if (is_shown) write(LogLevel::kInfo, module, message);
+}
+
 bool is_logged(LogLevel level) noexcept {
   return level != LogLevel::kOff && level >= current_level().load(std::memory_order_relaxed);
 }
 
 void set_log_level(LogLevel level) noexcept {
+  is_level_chosen().store(true, std::memory_order_relaxed);
   current_level().store(level, std::memory_order_relaxed);
 }
 

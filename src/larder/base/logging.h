@@ -9,11 +9,16 @@ namespace larder {
 
 enum class LogLevel : std::uint8_t { kDebug = 0, kInfo, kWarning, kError, kOff };
 
-/// One line on stderr: "2026-01-31 12:00:00.123 W [module] message". Control characters are written
-/// as \xNN, so that data can neither forge a line nor drive a terminal. Below the level it costs
-/// one relaxed load. The level comes from LARDER_LOG (debug, info, warning, error, off); the
+/// One line on stderr: "2026-01-31 12:00:00.123 W [module] message". The message goes through
+/// printable(), so that data can neither forge a line nor drive a terminal. Below the level it
+/// costs one relaxed load. The level comes from LARDER_LOG (debug, info, warning, error, off); the
 /// default is warning, because larder is a library in somebody's process. Any thread.
 void log(LogLevel level, std::string_view module, std::string_view message) noexcept;
+
+/// A line at level info that the default level shows too: what whoever runs a service wants to read
+/// once, such as that a store was opened. Silenced by a level above info that LARDER_LOG or
+/// set_log_level() asks for. Any thread.
+void announce(std::string_view module, std::string_view message) noexcept;
 
 /// Ask before building an expensive message.
 bool is_logged(LogLevel level) noexcept;

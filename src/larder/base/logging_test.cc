@@ -6,6 +6,7 @@
 #include <regex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace larder {
@@ -87,6 +88,32 @@ TEST_F(LoggingDeathTest, TheEnvironmentSetsTheLevel) {
 TEST_F(LoggingDeathTest, TheDefaultIsWarning) {
   ::unsetenv("LARDER_LOG");
   EXPECT_EXIT(log_at_every_level(), testing::ExitedWithCode(0), "^[^\n]*a warning line\n$");
+}
+
+TEST_F(LoggingDeathTest, AnAnnouncementIsShownUnlessALevelAboveInfoIsAskedFor) {
+  const auto announce_and_exit = [] {
+    announce("test", "opened");
+    log(LogLevel::kInfo, "test", "an info line");
+    std::exit(0);
+  };
+  const std::pair<const char*, const char*> cases[] = {
+      {nullptr, "^[^\n]* I \\[test\\] opened\n$"},
+      {"loud", "using warning\n[^\n]* I \\[test\\] opened\n$"},
+      {"info", "opened\n[^\n]*an info line\n$"},
+      {"warning", "^$"},
+      {"off", "^$"},
+  };
+  for (const auto& [level, lines] : cases) {
+    if (level != nullptr) ::setenv("LARDER_LOG", level, 1);
+    EXPECT_EXIT(announce_and_exit(), testing::ExitedWithCode(0), lines);
+    ::unsetenv("LARDER_LOG");
+  }
+  EXPECT_EXIT(
+      {
+        set_log_level(LogLevel::kWarning);
+        announce_and_exit();
+      },
+      testing::ExitedWithCode(0), "^$");
 }
 
 TEST_F(LoggingDeathTest, AnUnknownLevelIsSaidOnceAndMeansWarning) {

@@ -164,8 +164,8 @@ constexpr Quantity kBytes{
     .too_large = "is more than 2^64 - 1 bytes",
     .not_whole = "is not a whole number of bytes",
     .unknown_unit =
-        "has a unit that is not one of B, KiB, MiB, GiB, TiB, PiB, EiB, KB, MB, GB, "
-        "TB, PB, EB"};
+        "has a unit that is none of B, KiB, MiB, GiB, TiB, PiB, EiB (or Ki, Mi, ...: steps of "
+        "1024), KB, MB, GB, TB, PB, EB (or K, M, ...: steps of 1000)"};
 
 constexpr Quantity kDuration{
     .examples = "100ns, 10us, 250ms, 5s, 30m, 1h or 7d",
@@ -226,8 +226,12 @@ std::string for_people(std::span<const Unit> units, std::uint64_t value) {
 SetupResult<std::uint64_t> parse_bytes(std::string_view text) {
   return parse_quantity(text, kBytes, [](std::string_view name) -> const Unit* {
     if (name.empty()) return kByteUnits.data();
-    const Unit* unit = find_unit(kByteUnits, name);
-    return unit != nullptr ? unit : find_unit(kDecimalByteUnits, name);
+    // The B may be left out: "Gi", "G".
+    const std::string whole{name};
+    const bool has_b = to_lower(name.back()) == 'b';
+    const std::string full = has_b ? whole : whole + "B";
+    const Unit* unit = find_unit(kByteUnits, full);
+    return unit != nullptr ? unit : find_unit(kDecimalByteUnits, full);
   });
 }
 
@@ -281,6 +285,12 @@ SetupResult<bool> parse_bool(std::string_view text) {
     if (equal_ignoring_case(word, no)) return false;
   }
   return bad(text, "is neither yes nor no", "yes, no, true, false, on, off, 1 or 0");
+}
+
+std::string format_count(std::uint64_t count, std::string_view one, std::string_view several) {
+  if (count == 1) return fmt::format("1 {}", one);
+  if (several.empty()) return fmt::format("{} {}s", count, one);
+  return fmt::format("{} {}", count, several);
 }
 
 std::string format_bytes_exact(std::uint64_t bytes) {

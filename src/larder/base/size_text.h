@@ -12,8 +12,8 @@ namespace larder {
 // the whole text or fails with kInvalidArgument and a sentence that shows the value and right
 // examples. All are pure; any thread.
 
-/// "4096", "64MiB", "1.5GiB", "1GB" (decimal). An error unless it is a whole number of bytes below
-/// 2^64.
+/// "4096", "64MiB" or "64Mi" (steps of 1024), "1GB" or "1G" (steps of 1000), "1.5GiB". An error
+/// unless it is a whole number of bytes below 2^64.
 SetupResult<std::uint64_t> parse_bytes(std::string_view text);
 
 /// "250ms", "5s", "1h", "1.5s"; units ns, us, ms, s, m, h, d. A number without a unit is an error,
@@ -28,6 +28,9 @@ SetupResult<double> parse_fraction(std::string_view text);
 
 /// yes/no, true/false, on/off, 1/0.
 SetupResult<bool> parse_bool(std::string_view text);
+
+/// "1 segment", "2 segments"; `several` where an s is not enough.
+std::string format_count(std::uint64_t count, std::string_view one, std::string_view several = {});
 
 /// "200GiB": the largest binary unit that keeps the number whole. parse_bytes() gives `bytes` back.
 std::string format_bytes_exact(std::uint64_t bytes);

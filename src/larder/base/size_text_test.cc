@@ -47,6 +47,24 @@ TEST(ParseBytesTest, TrimsSpacesAndIgnoresCase) {
   EXPECT_EQ(parse_bytes("007kb"), 7'000U);
 }
 
+TEST(ParseBytesTest, AnIMeansStepsOf1024AndTheBMayBeLeftOut) {
+  EXPECT_EQ(parse_bytes("40G"), 40'000'000'000U);
+  EXPECT_EQ(parse_bytes("40Gi"), 40 * kGiB);
+  EXPECT_EQ(parse_bytes("40gi"), 40 * kGiB);
+  const std::string letters = "KMGTPE";
+  std::uint64_t decimal = 1;
+  std::uint64_t binary = 1;
+  for (const char letter : letters) {
+    decimal *= 1000;
+    binary *= 1024;
+    const std::string one = std::string{"2"} + letter;
+    EXPECT_EQ(parse_bytes(one), 2 * decimal) << one;
+    EXPECT_EQ(parse_bytes(one + "B"), 2 * decimal) << one;
+    EXPECT_EQ(parse_bytes(one + "i"), 2 * binary) << one;
+    EXPECT_EQ(parse_bytes(one + "iB"), 2 * binary) << one;
+  }
+}
+
 TEST(ParseBytesTest, ReadsFractionsThatAreWholeBytes) {
   EXPECT_EQ(parse_bytes("1.5GiB"), kGiB + kGiB / 2);
   EXPECT_EQ(parse_bytes("0.5KiB"), 512U);
@@ -69,11 +87,14 @@ TEST(ParseBytesTest, ErrorsNameTheValueTheProblemAndExamples) {
   expect_error(".5GiB", "does not start with a number");
   expect_error("1.GiB", "does not start with a number");
   expect_error("+1", "does not start with a number");
-  expect_error("12parsecs", "has a unit that is not one of B, KiB");
-  expect_error("1e9", "has a unit that is not one of B, KiB");
-  expect_error("1.2.3", "has a unit that is not one of B, KiB");
-  expect_error("5 GiB x", "has a unit that is not one of B, KiB");
-  expect_error("64M", "has a unit that is not one of B, KiB");
+  expect_error("12parsecs", "has a unit that is none of B, KiB");
+  expect_error("1e9", "has a unit that is none of B, KiB");
+  expect_error("1.2.3", "has a unit that is none of B, KiB");
+  expect_error("5 GiB x", "has a unit that is none of B, KiB");
+  expect_error("64iB", "has a unit that is none of B, KiB");
+  expect_error("64Kb B", "has a unit that is none of B, KiB");
+  expect_error("64KiBB", "has a unit that is none of B, KiB");
+  expect_error("64KK", "(or K, M, ...: steps of 1000)");
   expect_error("1.5", "is not a whole number of bytes");
   expect_error("0.1KiB", "is not a whole number of bytes");
   expect_error("1.0000000000000000001EiB", "is not a whole number of bytes");
@@ -246,6 +267,14 @@ TEST(SizeTextProperty, TextsForPeopleAreWithinOnePercentAndNeverLong) {
     const double shown = std::stod(text) * static_cast<double>(*unit);
     ASSERT_NEAR(shown, static_cast<double>(number), static_cast<double>(number) * 0.01) << text;
   }
+}
+
+TEST(FormatCountTest, OneIsSingular) {
+  EXPECT_EQ(format_count(0, "segment"), "0 segments");
+  EXPECT_EQ(format_count(1, "segment"), "1 segment");
+  EXPECT_EQ(format_count(2, "segment"), "2 segments");
+  EXPECT_EQ(format_count(1, "entry", "entries"), "1 entry");
+  EXPECT_EQ(format_count(3, "entry", "entries"), "3 entries");
 }
 
 }  // namespace

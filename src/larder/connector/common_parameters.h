@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "larder/connector/batch_limits.h"
@@ -10,6 +12,20 @@ namespace larder {
 
 /// What the rows `batches_max` (kInteger) and `in_flight` (kBytes) of a type's table say.
 BatchLimitOptions batch_limits_of(const Parameters& parameters);
+
+/// The row `create` of types that keep files in a directory; see NewDirectories.
+inline constexpr Parameter kCreateParameter{
+    .name = "create",
+    .kind = ParameterKind::kBool,
+    .default_text = "yes",
+    .help =
+        "Make the directory, and what is missing above it, where it does not exist (0700). no: "
+        "refuse, so that a disk that is not mounted is an error and not an empty cache on the "
+        "disk below."};
+
+/// What is worth knowing where a capacity is larger than the whole file system; else empty. Shown
+/// once in the log and by report().
+std::string larger_than_file_system(std::uint64_t capacity_bytes, std::uint64_t total_bytes);
 
 /// The whole of a text as a decimal number, as in 0.5 or 200, for parameters whose unit is
 /// LMCache's own; nothing when it is none. The caller bounds it, also against "nan" and "inf".

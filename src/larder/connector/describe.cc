@@ -16,6 +16,8 @@ std::string_view name_of_kind(ParameterKind kind) {
   switch (kind) {
     case ParameterKind::kText:
       return "text";
+    case ParameterKind::kPath:
+      return "path";
     case ParameterKind::kInteger:
       return "number";
     case ParameterKind::kBytes:

@@ -1,8 +1,13 @@
 #include "larder/connector/parameters.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstdlib>
 
 #include "larder/base/check.h"
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connector/registry.h"
 
@@ -18,15 +23,10 @@ SetupError invalid(std::string text) {
 /// A value from outside, short and printable, for an error text.
 std::string shown(const Parameter& row, std::string_view value) {
   if (row.is_secret) return "(hidden)";
-  std::string text;
-  for (const char c : value.substr(0, kShownBytesMax)) {
-    const auto byte = static_cast<unsigned char>(c);
-    text += byte < 0x20 || byte == 0x7F ? '?' : c;
-  }
-  if (value.size() <= kShownBytesMax) return text;
-  // Do not cut a UTF-8 character in two.
-  while ((static_cast<unsigned char>(value[text.size()]) & 0xC0U) == 0x80U) text.pop_back();
-  return text + "...";
+  if (value.size() <= kShownBytesMax) return printable(value);
+  std::size_t end = kShownBytesMax;  // Do not cut a UTF-8 character in two.
+  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xC0U) == 0x80U) --end;
+  return printable(value.substr(0, end)) + "...";
 }
 
 std::string joined(std::string_view choices) {
@@ -49,6 +49,8 @@ std::string_view example_of(const Parameter& row) {
   switch (row.kind) {
     case ParameterKind::kText:
       return "TEXT";
+    case ParameterKind::kPath:
+      return "/PATH";
     case ParameterKind::kInteger:
       return "16";
     case ParameterKind::kBytes:
@@ -65,6 +67,27 @@ std::string_view example_of(const Parameter& row) {
       return "memory:";
   }
   return "";
+}
+
+/// A shell does this only at the start of a word, and JSON goes through none.
+SetupResult<std::string> with_home(std::string_view path) {
+  if (!path.starts_with('~')) return std::string{path};
+  const std::size_t end = std::min(path.find('/'), path.size());
+  const std::string user{path.substr(1, end - 1)};
+  const std::string rest{path.substr(end)};
+  const char* const home = std::getenv("HOME");
+  if (user.empty() && home != nullptr && *home != '\0') return home + rest;
+  passwd entry{};
+  passwd* found = nullptr;
+  std::vector<char> buffer(std::size_t{64} << 10);
+  const int failed = user.empty()
+                         ? ::getpwuid_r(::geteuid(), &entry, buffer.data(), buffer.size(), &found)
+                         : ::getpwnam_r(user.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (failed == 0 && found != nullptr && *found->pw_dir != '\0') return found->pw_dir + rest;
+  return invalid((user.empty()
+                      ? std::string{"this user has no home directory"}
+                      : "there is no user '" + printable(user) + "' with a home directory") +
+                 "; write the whole path, or ./~... for a name that begins so");
 }
 
 SetupError unknown_parameter(const Spec& spec, std::string_view name,
@@ -100,6 +123,11 @@ SetupResult<Parameters::Value> Parameters::read_unbounded(const Parameter& row,
     case ParameterKind::kText:
       if (row.is_required && text.empty()) return invalid("must not be empty");
       break;
+    case ParameterKind::kPath: {
+      if (row.is_required && text.empty()) return invalid("must not be empty");
+      LARDER_ASSIGN(value.text, with_home(text));
+      break;
+    }
     case ParameterKind::kInteger: {
       const auto number = parse_integer(text);
       if (!number) return invalid("not a whole number; write for example 16");
@@ -229,6 +257,7 @@ const std::string& Parameters::text(std::string_view name) const {
   const auto found = values_.find(name);
   LARDER_CHECK(found != values_.end());
   LARDER_CHECK(found->second.kind == ParameterKind::kText ||
+               found->second.kind == ParameterKind::kPath ||
                found->second.kind == ParameterKind::kChoice);
   return found->second.text;
 }

@@ -16,6 +16,7 @@ namespace larder {
 /// How a parameter's text is read.
 enum class ParameterKind : std::uint8_t {
   kText = 1,
+  kPath,      ///< A text whose leading ~ or ~USER is a home directory, as in a shell.
   kInteger,   ///< Decimal.
   kBytes,     ///< "64MiB", "200GiB", "4096".
   kDuration,  ///< "250ms", "5s", "1h"; kept in nanoseconds.

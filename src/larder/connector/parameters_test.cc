@@ -1,8 +1,12 @@
 #include "larder/connector/parameters.h"
 
 #include <gtest/gtest.h>
+#include <pwd.h>
+#include <unistd.h>
 
 #include <array>
+#include <cstdlib>
+#include <string>
 
 namespace larder {
 namespace {
@@ -151,10 +155,36 @@ TEST(ParametersTest, LongAndUnprintableValuesAreShortenedAndCleaned) {
   const std::string text = error_of("log:?path=/a&capacity=%0A%1B[31m" + std::string(60'000, 'x'));
 
   EXPECT_LT(text.size(), 200U);
-  EXPECT_NE(text.find("capacity=??[31mxxx"), std::string::npos) << text;
+  EXPECT_NE(text.find("capacity=\\x0a\\x1b[31mxxx"), std::string::npos) << text;
   const std::string accents =
       error_of("log:?path=/a&capacity=x" + std::string(63, 'y') + "\xC3\xA9" + std::string(9, 'z'));
   EXPECT_EQ(accents.find('\xC3'), std::string::npos) << accents;
+}
+
+TEST(ParametersTest, ATildeAtTheStartOfAPathIsAHome) {
+  constexpr std::array kPaths = {
+      Parameter{.name = "path", .kind = ParameterKind::kPath, .help = "Where."},
+      Parameter{.name = "note", .help = "Not a path."},
+  };
+  const std::string home = std::getenv("HOME") == nullptr ? "" : std::getenv("HOME");
+  ::setenv("HOME", "/home/me", 1);
+  const auto path_of = [&](const std::string& text) {
+    const auto spec = Spec::parse("log:?path=" + text);
+    EXPECT_TRUE(spec.has_value()) << text;
+    const auto parameters = Parameters::parse(*spec, kPaths);
+    return parameters ? parameters->text("path") : parameters.error().text;
+  };
+  EXPECT_EQ(path_of("~/kv"), "/home/me/kv");
+  EXPECT_EQ(path_of("~"), "/home/me");
+  EXPECT_EQ(path_of("/a/~/kv"), "/a/~/kv");
+  EXPECT_EQ(path_of("./~kv"), "./~kv");
+  EXPECT_EQ(path_of("~root/kv"), std::string{::getpwnam("root")->pw_dir} + "/kv");
+  EXPECT_NE(path_of("~no-such-user/kv").find("there is no user 'no-such-user'"), std::string::npos);
+  ::unsetenv("HOME");  // Then it is what the system says.
+  EXPECT_EQ(path_of("~/kv"), std::string{::getpwuid(::geteuid())->pw_dir} + "/kv");
+  ::setenv("HOME", home.c_str(), 1);
+  const auto note = Parameters::parse(*Spec::parse("log:?note=~/kv"), kPaths);
+  EXPECT_EQ(note->text("note"), "~/kv");
 }
 
 TEST(ParametersDeathTest, AskingForANameOrKindThatTheTableLacksIsABug) {

@@ -36,12 +36,27 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 /// A Python process has this type too; to a command it must not look like a mistake in writing.
 constexpr std::string_view kPythonType = "python";
 
+constexpr std::string_view kFileScheme = "file";
+
+/// The location of "cache:6379".
+bool is_port(const Spec& spec) {
+  const auto location = spec.parameters().find("");
+  return location != spec.parameters().end() &&
+         std::ranges::all_of(location->second, [](char c) { return c >= '0' && c <= '9'; });
+}
+
 SetupError unknown_type(const Spec& spec, std::span<const ConnectorType* const> types) {
   if (spec.type() == kPythonType) {
     return SetupError{ErrorCode::kUnimplemented,
                       "python: a connector written in Python needs a Python interpreter, and this "
                       "program has none; open it from Python: larder.open(\"python:...\"), or "
                       "larder.lmcache.Connector(url=\"python:...\")"};
+  }
+  if (spec.type() == kFileScheme) {
+    return SetupError{
+        ErrorCode::kInvalidArgument,
+        "there is no connector type 'file': log:/data/kv names a store of larder's own on this "
+        "machine's disk, fs:/data/kv a directory of LMCache's files"};
   }
   std::vector<std::string_view> names;
   for (const ConnectorType* type : types) names.push_back(type->name);
@@ -56,7 +71,9 @@ SetupError unknown_type(const Spec& spec, std::span<const ConnectorType* const> 
   for (std::size_t i = 0; i < names.size(); ++i) {
     text += (i == 0 ? "" : ", ") + std::string{names[i]};
   }
-  return SetupError{ErrorCode::kInvalidArgument, names.empty() ? text + "none" : text};
+  if (names.empty()) text += "none";
+  if (is_port(spec)) text += ". A Redis server is named redis://HOST:PORT";
+  return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
 }
 
 ErrorCode code_of(const std::system_error& error) {
@@ -70,6 +87,17 @@ SetupStatus check_text(const ConnectorType& type, const Parameter& row, std::str
   spec.set(std::string{row.name}, std::string{text});
   LARDER_TRY(Parameters::parse(spec, {&row, 1}));
   return {};
+}
+
+/// A location that is missing is best shown in its place.
+SetupStatus check_location(const ConnectorType& type, const Spec& spec) {
+  const auto row = std::ranges::find(type.parameters, type.location_parameter, &Parameter::name);
+  if (row == type.parameters.end() || !row->is_required) return {};
+  if (spec.parameters().contains(row->name)) return {};
+  return SetupError{ErrorCode::kInvalidArgument,
+                    std::string{type.name} + ": '" + std::string{row->name} +
+                        "' is missing, which stands behind '" + std::string{type.name} +
+                        ":'; write for example " + std::string{type.example}};
 }
 
 bool is_numeric(ParameterKind kind) {
@@ -105,14 +133,20 @@ const ConnectorType* Registry::find(std::string_view name) const noexcept {
   return found == types_.end() ? nullptr : *found;
 }
 
-SetupResult<std::unique_ptr<Connector>> Registry::open(const Spec& spec) const {
+SetupResult<ReadSpec> Registry::read(const Spec& spec) const {
   const ConnectorType* const type = find(spec.type());
   if (type == nullptr) return unknown_type(spec, types_);
   Spec named = spec;
   LARDER_TRY(named.rename_location(type->location_parameter));
-  LARDER_ASSIGN(const Parameters parameters, Parameters::parse(named, type->parameters));
+  LARDER_TRY(check_location(*type, named));
+  LARDER_ASSIGN(Parameters parameters, Parameters::parse(named, type->parameters));
+  return ReadSpec{.type = type, .parameters = std::move(parameters)};
+}
+
+SetupResult<std::unique_ptr<Connector>> Registry::open(const Spec& spec) const {
+  LARDER_ASSIGN(const ReadSpec read_spec, read(spec));
   try {
-    return type->open(parameters, *this);
+    return read_spec.type->open(read_spec.parameters, *this);
   } catch (const std::system_error& error) {
     return SetupError{code_of(error), spec.type() + ": opening failed: " + error.what()};
   } catch (const std::exception& error) {

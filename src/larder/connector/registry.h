@@ -26,6 +26,12 @@ struct ConnectorType {
                                                   const Registry& registry);
 };
 
+/// A spec as its type reads it, nothing opened yet.
+struct ReadSpec {
+  const ConnectorType* type = nullptr;
+  Parameters parameters;
+};
+
 /// Connector types by name.
 ///
 /// Threads: add() before use, from one thread; the rest from any.
@@ -33,6 +39,8 @@ class Registry {
  public:
   void add(const ConnectorType& type) { types_.push_back(&type); }
 
+  /// Checks all of `spec` that can be checked without opening it.
+  SetupResult<ReadSpec> read(const Spec& spec) const;
   /// Opens what `spec` names. Unknown type: an error with the nearest name and the list.
   SetupResult<std::unique_ptr<Connector>> open(const Spec& spec) const;
   SetupResult<std::unique_ptr<Connector>> open(std::string_view spec_text) const;

@@ -100,7 +100,25 @@ TEST(RegistryTest, ErrorsOfSpecLocationAndParametersComeThrough) {
   EXPECT_EQ(make_registry().open("memory:?a=1").error().text,
             "memory: unknown parameter 'a'. This type has no parameters");
   EXPECT_EQ(make_registry().open("log:").error().text,
-            "log: 'path' is missing; write for example path=TEXT");
+            "log: 'path' is missing, which stands behind 'log:'; write for example "
+            "log:/data/kv?capacity=200GiB");
+}
+
+TEST(RegistryTest, WhatOtherSystemsWriteIsAnsweredWithWhatItIsCalledHere) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"file:///data/kv", "log:/data/kv names a store of larder's own"},
+      {"file:/data/kv", "fs:/data/kv a directory of LMCache's files"},
+      {"cache:6379", "A Redis server is named redis://HOST:PORT"},
+      {"/data/kv", "that is a path, and a type must stand before it: log:PATH"},
+      {"./kv?capacity=1GiB", "or fs:PATH"},
+      {"~/kv", "log:PATH?capacity=200GiB"},
+  };
+  for (const auto& [text, expected] : cases) {
+    const auto opened = make_registry().open(text);
+    ASSERT_FALSE(opened.has_value()) << text;
+    EXPECT_EQ(opened.error().code, ErrorCode::kInvalidArgument) << text;
+    EXPECT_NE(opened.error().text.find(expected), std::string::npos) << opened.error().text;
+  }
 }
 
 TEST(RegistryTest, AnExceptionWhileOpeningIsAnError) {

@@ -141,6 +141,11 @@ SetupStatus read_parameter(std::string_view text, std::size_t begin, std::size_t
 
 SetupResult<Spec> parse_url(std::string_view text) {
   const std::size_t colon = text.find_first_of(":?/#");
+  if (text.starts_with('/') || text.starts_with('.') || text.starts_with('~')) {
+    return invalid(
+        "that is a path, and a type must stand before it: log:PATH for a store of larder's own (a "
+        "new one as log:PATH?capacity=200GiB), or fs:PATH for LMCache's files");
+  }
   if (colon == std::string_view::npos || text[colon] != ':') {
     return invalid(
         "expected a connector type and ':' at the beginning, for example log:/data/kv or memory:");

@@ -83,7 +83,7 @@ TEST(SpecTest, ANestedJsonSpecIsKeptAsCanonicalUrl) {
 }
 
 TEST(SpecTest, UrlErrorsNameThePositionAndWhatWasExpected) {
-  EXPECT_EQ(error_of("/data/kv"),
+  EXPECT_EQ(error_of("data/kv"),
             "spec: expected a connector type and ':' at the beginning, for example log:/data/kv or "
             "memory:");
   EXPECT_EQ(error_of("log:/a?b"), "spec: character 9: expected '=' after 'b'");

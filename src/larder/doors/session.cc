@@ -6,9 +6,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <ctime>
+#include <exception>
 
 #include "larder/base/check.h"
+#include "larder/base/logging.h"
 #include "larder/base/size_text.h"
+#include "larder/connector/report_line.h"
 
 namespace larder::doors {
 namespace {
@@ -92,6 +95,41 @@ SetupResult<std::unique_ptr<Session>> Session::start(std::unique_ptr<Connector> 
     session->thread_ = std::move(*thread);
   }
   return session;
+}
+
+SetupResult<std::unique_ptr<Session>> Session::open(const Registry& registry, const Spec& spec,
+                                                    const SessionOptions& options) {
+  const std::uint64_t begin_ns = now_ns();
+  LARDER_ASSIGN(std::unique_ptr<Connector> connector, registry.open(spec));
+  LARDER_ASSIGN(std::unique_ptr<Session> session, start(std::move(connector), options));
+  session->say_opened(now_ns() - begin_ns);
+  return session;
+}
+
+void Session::say_opened(std::uint64_t took_ns) const noexcept {
+  try {
+    const Report report = connector_->report();
+    say(report.type, opened_line(report, took_ns));
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
+void Session::say_closed() const noexcept {
+  try {
+    const Report report = connector_->report();
+    say(report.type, closed_line(report));
+  } catch (const std::exception&) {
+    return;
+  }
+}
+
+void Session::say(const std::string& type, const std::string& line) const noexcept {
+  if (options_.is_announced) {
+    announce(type, line);
+  } else {
+    log(LogLevel::kInfo, type, line);
+  }
 }
 
 Session::~Session() {
@@ -421,6 +459,7 @@ Status Session::close(std::uint64_t finish_by_ns, std::uint64_t deadline_ns) noe
   }
   wake_.signal();
   thread_.join();
+  say_closed();
   // For pollers: nothing more will come, and they are to look.
   const std::uint64_t one = 1;
   while (::write(finished_.event_fd(), &one, sizeof(one)) < 0 && errno == EINTR) {
@@ -446,8 +485,10 @@ std::string Session::stuck() const {
   for (std::size_t i = 0; i < sums.size(); ++i) {
     if (sums[i].batches == 0) continue;
     if (!text.empty()) text += ", ";
-    text += std::to_string(sums[i].batches) + ' ' + name_of(static_cast<BatchClass>(i)) + " of " +
-            std::to_string(sums[i].keys) + " keys and " + format_bytes_exact(sums[i].bytes);
+    std::string one = name_of(static_cast<BatchClass>(i));
+    one.pop_back();  // It is a plural.
+    text += format_count(sums[i].batches, one) + " of " + format_count(sums[i].keys, "key") +
+            " and " + format_bytes_exact(sums[i].bytes);
   }
   return text;
 }

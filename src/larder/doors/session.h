@@ -16,6 +16,7 @@
 #include "larder/connector/completion_queue.h"
 #include "larder/connector/connector.h"
 #include "larder/connector/failed_keys.h"
+#include "larder/connector/registry.h"
 
 namespace larder::doors {
 
@@ -55,6 +56,9 @@ struct SessionOptions {
   /// stored again, and a Set with kIfAbsent replaces its value. Such a caller would otherwise find
   /// the key and fail to load it for ever. Without it, the value stays as C6 says.
   bool misses_wrong_sizes = false;
+  /// The lines that say that it was opened and closed are shown by the default level of the log
+  /// too: for the cache tier of a service, whose operator wants to read them.
+  bool is_announced = false;
   /// How long a key whose load got no place in time is a miss.
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
 };
@@ -71,8 +75,9 @@ struct SessionOptions {
 /// finished; `accepted_` counts those that the connector has, per class.
 class Session {
  public:
-  static SetupResult<std::unique_ptr<Session>> start(std::unique_ptr<Connector> connector,
-                                                     const SessionOptions& options);
+  /// Opens what `spec` names, and says so in one line of the log; close() adds one. May block.
+  static SetupResult<std::unique_ptr<Session>> open(const Registry& registry, const Spec& spec,
+                                                    const SessionOptions& options);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
@@ -123,6 +128,12 @@ class Session {
 
   Session(std::unique_ptr<Connector> connector, EventFd wake, const SessionOptions& options);
 
+  static SetupResult<std::unique_ptr<Session>> start(std::unique_ptr<Connector> connector,
+                                                     const SessionOptions& options);
+  /// In the log, by the options; a line that cannot be built is left out.
+  void say_opened(std::uint64_t took_ns) const noexcept;
+  void say_closed() const noexcept;
+  void say(const std::string& type, const std::string& line) const noexcept;
   void run_thread() noexcept LARDER_EXCLUDES(mutex_);
   bool may_lead() const noexcept LARDER_REQUIRES(mutex_) {
     return !has_leader_ && !options_.has_thread;

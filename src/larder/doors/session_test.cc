@@ -54,11 +54,10 @@ class SessionTest : public testing::Test {
   }
 
   void open(const std::string& spec, bool has_thread = false, bool misses_wrong_sizes = false) {
-    auto connector = builtin_registry().open(spec);
-    ASSERT_TRUE(connector) << connector.error().text;
-    auto session =
-        Session::start(std::move(*connector),
-                       {.has_thread = has_thread, .misses_wrong_sizes = misses_wrong_sizes});
+    auto session = Session::open(builtin_registry(), Spec::parse(spec).value(),
+                                 {.has_thread = has_thread,
+                                  .misses_wrong_sizes = misses_wrong_sizes,
+                                  .is_announced = is_announced_});
     ASSERT_TRUE(session) << session.error().text;
     session_ = std::move(*session);
   }
@@ -76,7 +75,40 @@ class SessionTest : public testing::Test {
   }
 
   std::unique_ptr<Session> session_;
+  bool is_announced_ = false;
 };
+
+/// What an opening and a closing put on stderr, in a process of its own: the level is read once.
+class SessionLogTest : public SessionTest {
+ protected:
+  void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }
+  void TearDown() override { ::unsetenv("LARDER_LOG"); }
+
+  [[noreturn]] void open_and_close(bool is_announced) {
+    is_announced_ = is_announced;
+    open("memory:?capacity=64MiB");
+    TestOperation set{Op::kSet, 3, 1000};
+    run(set);
+    const bool is_closed = session_->close(0, in(30 * kSecond)).has_value();
+    std::exit(is_closed ? 0 : 1);
+  }
+};
+
+constexpr const char* kBothLines =
+    "^[^\n]* I \\[memory\\] memory: opened in [^\n]* by larder [0-9.]+: healthy, 0 keys, 0 B of 64 "
+    "MiB[^\n]*\n[^\n]* I \\[memory\\] memory: closed: 3 keys, [^\n]* of 64 MiB\n$";
+
+TEST_F(SessionLogTest, OpeningAndClosingAreALineEachAtLevelInfo) {
+  EXPECT_EXIT(open_and_close(false), testing::ExitedWithCode(0), "^$");
+  ::setenv("LARDER_LOG", "info", 1);
+  EXPECT_EXIT(open_and_close(false), testing::ExitedWithCode(0), kBothLines);
+}
+
+TEST_F(SessionLogTest, TheCacheTierOfAServiceShowsThemByDefault) {
+  EXPECT_EXIT(open_and_close(true), testing::ExitedWithCode(0), kBothLines);
+  ::setenv("LARDER_LOG", "warning", 1);
+  EXPECT_EXIT(open_and_close(true), testing::ExitedWithCode(0), "^$");
+}
 
 TEST_F(SessionTest, WaitingCallersGetTheirOwnOperationBack) {
   open("fault:?inner=memory:&delay_rate=1&delay=1ms");

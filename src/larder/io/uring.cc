@@ -17,6 +17,8 @@ namespace larder::io {
 namespace {
 
 constexpr const char* kWhere = "io_uring";
+/// Files beyond it are used by their descriptors.
+constexpr std::uint32_t kTableSlotsMax = 1U << 16;
 constexpr std::size_t kPlainBytesMax = std::size_t{1} << 30;  // An entry's length has 32 bits.
 
 /// The best flags first; older kernels refuse what they do not know with EINVAL.
@@ -55,7 +57,7 @@ Status Uring::register_files(std::uint32_t files_max) noexcept {
     return Error::from_errno(errno, kWhere, "making a pipe");
   released_.reset(ends[0]);
   const UniqueFd held_by_kernel{ends[1]};
-  const std::uint32_t slots = std::min(files_max + 1, open_files_limit());
+  const std::uint32_t slots = std::min({files_max + 1, open_files_limit(), kTableSlotsMax});
   if (const int result = ::io_uring_register_files_sparse(&ring_, slots); result < 0) {
     return Error::from_errno(result, kWhere, "registering a file table");
   }

@@ -22,7 +22,7 @@ namespace larder::io {
 class Uring {
  public:
   /// `entries` requests fit into the submission queue. The file table has `files_max` slots, or as
-  /// many as the limit of open files allows.
+  /// many as the limit of open files allows, and at most 65,536.
   static Result<std::unique_ptr<Uring>> create(unsigned entries, std::uint32_t files_max);
   ~Uring();
   Uring(const Uring&) = delete;

@@ -18,6 +18,7 @@
 #include "larder/tools/bench_resp_ceiling.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/fio_runner.h"
+#include "larder/tools/foreign_keys.h"
 #include "larder/tools/stop_connector.h"
 
 namespace larder::tools {
@@ -100,11 +101,8 @@ class Bench {
   bool is_stopped() const { return stop_.load(std::memory_order_relaxed); }
 
   SetupStatus check_start(const Report& report) const {
-    if (report.keys > 0 && !options().allow_eviction) {
-      return invalid(
-          fmt::format("{}: holds {} keys, which a benchmark may push out; name an empty "
-                      "store, or add --allow-eviction",
-                      report.where, report.keys));
+    if (!options().allow_eviction) {
+      LARDER_TRY(check_no_foreign_keys(connector_, {}, "a benchmark", stop_));
     }
     if (!options().is_first_turn) return {};
     if (options().value_bytes.size() > 1) {
@@ -121,23 +119,44 @@ class Bench {
 
   // What one pass is.
 
-  std::uint64_t keys_per_pass(std::uint64_t value_bytes, std::vector<std::string>& notes) const {
-    const std::uint64_t wanted =
-        options().bytes > 0 ? options().bytes : std::max(kGiB, 2 * result_.machine.cache_bytes);
-    std::uint64_t bytes = wanted;
+  /// Bytes of values that one pass may have, so that it measures what it says.
+  std::uint64_t room_per_pass(std::uint64_t value_bytes) const {
     const std::uint64_t capacity = connector_.report().capacity_bytes;
-    if (capacity > 0) {
-      // A record is larger than its value, and a ring keeps some of its segments free.
-      const double payload =
-          static_cast<double>(value_bytes) / static_cast<double>(value_bytes + 4096);
-      double share = 0.75;
-      if (options().mode == BenchMode::kMixed) share = 0.5;
-      if (options().mode == BenchMode::kStore)
-        share = options().is_first_turn ? 0.85 / options().pairs : 0.5;
-      bytes = std::min(bytes,
-                       static_cast<std::uint64_t>(static_cast<double>(capacity) * payload * share));
-    }
-    if (!directory_.empty() && options().bytes == 0) {
+    if (capacity == 0) return kNever;
+    // A record is larger than its value, and a ring keeps some of its segments free.
+    const double payload =
+        static_cast<double>(value_bytes) / static_cast<double>(value_bytes + 4096);
+    double share = 0.75;
+    if (options().mode == BenchMode::kMixed) share = 0.5;
+    if (options().mode == BenchMode::kStore)
+      share = options().is_first_turn ? 0.85 / options().pairs : 0.5;
+    return static_cast<std::uint64_t>(static_cast<double>(capacity) * payload * share);
+  }
+
+  /// What was asked for is what is measured, in whole values.
+  SetupResult<std::uint64_t> keys_asked_for(std::uint64_t value_bytes) const {
+    const std::uint64_t keys = options().bytes / value_bytes + (options().bytes % value_bytes > 0);
+    const std::uint64_t room = room_per_pass(value_bytes);
+    if (keys <= room / value_bytes) return keys;
+    const std::uint64_t capacity = connector_.report().capacity_bytes;
+    return invalid(fmt::format(
+        "--bytes {}: with --mode {}{} a pass over {} of capacity={} has room for {}; choose no "
+        "more "
+        "than that, or a larger capacity",
+        format_bytes_exact(options().bytes), bench_mode_name(options().mode),
+        options().is_first_turn
+            ? fmt::format(" --first-turn and {}", format_count(options().pairs, "pair"))
+            : "",
+        connector_.report().where.empty() ? result_.connector : connector_.report().where,
+        format_bytes_exact(capacity), format_bytes_exact(room / value_bytes * value_bytes)));
+  }
+
+  SetupResult<std::uint64_t> keys_per_pass(std::uint64_t value_bytes,
+                                           std::vector<std::string>& notes) const {
+    if (options().bytes > 0) return keys_asked_for(value_bytes);
+    const std::uint64_t wanted = std::max(kGiB, 2 * result_.machine.cache_bytes);
+    std::uint64_t bytes = std::min(wanted, room_per_pass(value_bytes));
+    if (!directory_.empty()) {
       std::error_code error;
       const auto space = std::filesystem::space(directory_, error);
       if (!error) bytes = std::min<std::uint64_t>(bytes, space.available / 3);
@@ -168,7 +187,7 @@ class Bench {
         BenchPhases::create(phase_options, value_bytes, connector_, disk_, has_huge_pages, stop_));
     series.value_bytes = value_bytes;
     series.in_flight = phase_options.in_flight;
-    const std::uint64_t keys = keys_per_pass(value_bytes, series.notes);
+    LARDER_ASSIGN(const std::uint64_t keys, keys_per_pass(value_bytes, series.notes));
     series.bytes_per_pass = keys * value_bytes;
     fill(*phases, keys, series);
     SetupStatus status;
@@ -230,11 +249,12 @@ class Bench {
 
   static void check_fill(const BenchPass& pass, BenchSeries& series) {
     if (pass.failed > 0) {
-      series.notes.push_back(
-          fmt::format("{} stores failed while filling: {}", pass.failed, pass.first_failure));
+      series.notes.push_back(fmt::format("{} failed while filling: {}",
+                                         format_count(pass.failed, "store"), pass.first_failure));
     }
     if (pass.refused > 0) {
-      series.notes.push_back(fmt::format("{} stores were refused while filling", pass.refused));
+      series.notes.push_back(format_count(pass.refused, "store was refused while filling",
+                                          "stores were refused while filling"));
     }
   }
 

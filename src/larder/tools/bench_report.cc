@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/tools/bench.h"
 
@@ -79,10 +80,14 @@ std::string latency_line(std::string_view name, const LogLinearHistogram& latenc
 
 std::string trouble_text(const BenchPass& sum) {
   std::string text;
-  if (sum.mismatches > 0) text += fmt::format("  WRONG BYTES in {} values\n", sum.mismatches);
-  if (sum.misses > 0) text += fmt::format("  {} loads found nothing\n", sum.misses);
-  if (sum.refused > 0) text += fmt::format("  {} stores were refused\n", sum.refused);
-  if (sum.failed > 0) text += fmt::format("  {} keys failed: {}\n", sum.failed, sum.first_failure);
+  if (sum.mismatches > 0)
+    text += fmt::format("  WRONG BYTES in {}\n", format_count(sum.mismatches, "value"));
+  if (sum.misses > 0) text += fmt::format("  {} found nothing\n", format_count(sum.misses, "load"));
+  if (sum.refused > 0)
+    text += fmt::format("  {}\n",
+                        format_count(sum.refused, "store was refused", "stores were refused"));
+  if (sum.failed > 0)
+    text += fmt::format("  {} failed: {}\n", format_count(sum.failed, "key"), sum.first_failure);
   return text;
 }
 
@@ -118,10 +123,11 @@ std::string ceiling_text(const BenchOptions& options, const BenchSeries& series,
 }
 
 std::string series_text(const BenchOptions& options, const BenchSeries& series) {
-  std::string text = fmt::format(
-      "{} {}: batch {}, {} in flight, {} a pass, {} of {} pairs\n", bench_mode_name(options.mode),
-      format_bytes_exact(series.value_bytes), options.batch, series.in_flight,
-      format_bytes(series.bytes_per_pass), series.pairs.size(), options.pairs);
+  std::string text =
+      fmt::format("{} {}: batch {}, {} in flight, {} a pass, {} of {}\n",
+                  bench_mode_name(options.mode), format_bytes_exact(series.value_bytes),
+                  options.batch, series.in_flight, format_bytes(series.bytes_per_pass),
+                  series.pairs.size(), format_count(options.pairs, "pair"));
   for (const std::string& note : series.notes) text += "  note: " + note + "\n";
   if (series.pairs.empty()) return text;
   const BenchPass sum = sum_of(series.pairs);
@@ -233,7 +239,7 @@ std::string machine_text(const MachineInfo& machine) {
 }  // namespace
 
 std::string to_text(const BenchResult& result) {
-  std::string text = fmt::format("bench of {} {}", result.connector, result.where);
+  std::string text = fmt::format("bench of {} {}", result.connector, printable(result.where));
   for (const auto& [name, value] : result.properties) text += fmt::format(", {} {}", name, value);
   text += "\n" + machine_text(result.machine);
   if (!result.interrupted_by.empty()) {
@@ -264,10 +270,10 @@ std::string to_json(const BenchResult& result) {
                          {"not_cold", result.is_not_cold},
                          {"goal", options.goal},
                          {"goal_missed", result.is_goal_missed},
-                         {"good", result.is_good()},
+                         {"ok", result.is_good() && result.interrupted_by.empty()},
                          {"series", nlohmann::json::array()}};
   for (const BenchSeries& series : result.series) json["series"].push_back(series_json(series));
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace larder::tools

@@ -12,10 +12,12 @@
 #include <string>
 #include <vector>
 
+#include "larder/base/size_text.h"
 #include "larder/connectors/builtin.h"
 #include "larder/tools/connectors_list.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/fio_runner.h"
+#include "larder/tools/progress.h"
 #include "larder/tools/workload.h"
 #include "tests/support/redis_server.h"
 
@@ -239,6 +241,55 @@ TEST(BenchTest, LoadReturnsEveryByteOnceBesideMemcpy) {
   EXPECT_GT(series.ratio()->median, 0);
 }
 
+TEST(BenchTest, TheBytesThatWereAskedForAreWhatIsMeasured) {
+  BenchOptions options = small_bench(BenchMode::kLoad);
+  for (const std::uint64_t bytes : {std::uint64_t{1} << 20, std::uint64_t{65536}}) {
+    options.bytes = bytes;  // Less than one batch of 16 values.
+    const BenchResult result = run_bench(options);
+    EXPECT_TRUE(result.is_good());
+    EXPECT_EQ(result.series.at(0).bytes_per_pass, bytes);
+    for (const BenchPair& pair : result.series.at(0).pairs) {
+      EXPECT_EQ(pair.ours.bytes_loaded, bytes);
+    }
+  }
+  options.bytes = 65537;  // In whole values.
+  EXPECT_EQ(run_bench(options).series.at(0).bytes_per_pass, 131072U);
+}
+
+TEST(BenchTest, BytesThatTheStoreHasNoRoomForAreRefusedAndTheAdviceWorks) {
+  BenchOptions options = small_bench(BenchMode::kMixed);
+  options.bytes = 60 << 20;
+  const auto refused = bench(options, kNoStop);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  const std::string& text = refused.error().text;
+  EXPECT_NE(text.find("--bytes 60MiB: with --mode mixed a pass over memory"), std::string::npos)
+      << text;
+  const std::string before = "has room for ";
+  const std::size_t at = text.find(before) + before.size();
+  const auto room = parse_bytes(text.substr(at, text.find(';', at) - at));
+  ASSERT_TRUE(room.has_value()) << text;
+  options.bytes = *room;
+  options.pairs = 1;
+  EXPECT_TRUE(run_bench(options).is_good());
+}
+
+TEST(ProgressTest, ALineNeverReachesTheLastColumn) {
+  const std::string title = "load 1MiB, pair 3 of 7";
+  for (std::size_t columns = 0; columns < 200; ++columns) {
+    for (const double share : {0.0, 0.5, 1.0}) {
+      const std::string line = progress_line(title, share, "2.71 GB/s", columns);
+      EXPECT_LE(line.size(), columns > 0 ? columns - 1 : 0) << columns;
+      EXPECT_TRUE(line.find('\n') == std::string::npos);
+    }
+  }
+  EXPECT_EQ(progress_line(title, 0.5, "2.71 GB/s", 120),
+            title + " [###############...............]  50 %  2.71 GB/s");
+  EXPECT_EQ(progress_line(title, 0.5, "2.71 GB/s", 50), title + " [###....]  50 %  2.71 GB/s");
+  EXPECT_EQ(progress_line(title, 0.5, "2.71 GB/s", 43), title + "  50 %  2.71 GB/s");
+  EXPECT_EQ(progress_line(title, 0.5, "2.71 GB/s", 30), title + "  50 % ");
+}
+
 TEST(BenchTest, SlicesAndUnalignedBuffersCarryTheSameBytes) {
   BenchOptions options = small_bench(BenchMode::kLoad);
   options.slices = 16;
@@ -383,7 +434,7 @@ TEST(ConnectorsListTest, TextMarkdownAndJsonNameEveryTypeAndParameter) {
   EXPECT_NE(markdown->find("capacity"), std::string::npos);
   const auto json = list_connectors(builtin_registry(), "memory", ListFormat::kJson);
   ASSERT_TRUE(json);
-  EXPECT_EQ(nlohmann::json::parse(*json)[0]["name"], "memory");
+  EXPECT_EQ(nlohmann::json::parse(*json)["types"][0]["name"], "memory");
 }
 
 TEST(ConnectorsListTest, AnUnknownTypeNamesTheNearest) {

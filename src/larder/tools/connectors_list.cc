@@ -15,6 +15,8 @@ std::string_view kind_name(ParameterKind kind) {
   switch (kind) {
     case ParameterKind::kText:
       return "text";
+    case ParameterKind::kPath:
+      return "path";
     case ParameterKind::kInteger:
       return "integer";
     case ParameterKind::kBytes:
@@ -86,9 +88,9 @@ SetupResult<std::string> list_connectors(const Registry& registry, const std::st
     case ListFormat::kMarkdown:
       return describe_markdown(types);
     case ListFormat::kJson: {
-      nlohmann::json json = nlohmann::json::array();
-      for (const ConnectorType* const one : types) json.push_back(type_json(*one));
-      return json.dump(2) + "\n";
+      nlohmann::json json = {{"ok", true}, {"types", nlohmann::json::array()}};
+      for (const ConnectorType* const one : types) json["types"].push_back(type_json(*one));
+      return json.dump(2, ' ', true) + "\n";
     }
     case ListFormat::kText:
       break;

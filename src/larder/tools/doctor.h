@@ -6,23 +6,38 @@
 #include <string_view>
 #include <vector>
 
+#include "larder/base/result.h"
 #include "larder/io/direct_io.h"
 
 namespace larder::tools {
+
+/// What is to be kept in a directory.
+enum class StoreKind : std::uint8_t {
+  kLog = 1,  ///< `log:`
+  kFiles,    ///< `fs:`
+};
 
 /// What was found out about a directory, or about the nearest one above it that exists.
 struct DirectoryFacts {
   std::string directory;  ///< As it was named.
   std::string probed;     ///< Where the rest was found out.
+  StoreKind kind = StoreKind::kLog;
+  std::string look_error;  ///< Why this user cannot look at it; empty: it can.
   bool exists = false;
   bool is_directory = true;
   bool is_writable = false;
+  std::string owner;      ///< Of what was probed; empty: not known.
+  bool is_empty = false;  ///< It exists, and this user saw that nothing is in it.
   bool has_store = false;
   std::string foreign_file;  ///< One that is not larder's, in a directory without a store.
   std::string file_system;   ///< As it is mounted: "ext4", "xfs", "overlay", ...
   std::string mount_point;
   bool is_read_only = false;
-  std::uint64_t free_bytes = 0;
+  std::optional<std::uint64_t> free_bytes;  ///< For this user; nothing: cannot be asked.
+  std::uint64_t total_bytes = 0;
+  std::uint64_t store_bytes = 0;     ///< Blocks of what is in it.
+  std::uint64_t capacity_bytes = 0;  ///< Asked for; 0: none named.
+  std::uint64_t min_free_bytes = std::uint64_t{1} << 30;
   io::DirectIoSupport direct;
   std::string allocate_error;  ///< Of fallocate() on a scratch file; empty: it works.
   std::string block_device;    ///< "vda"; empty: none that the kernel counts for.
@@ -32,6 +47,8 @@ struct DirectoryFacts {
 
 /// What was found out about the machine and this process.
 struct MachineFacts {
+  std::string user;       ///< Whose files larder would make.
+  bool is_root = true;    ///< Else commands that need it begin with sudo.
   std::string kernel;     ///< "6.1.0-18-amd64"
   std::string forced_io;  ///< LARDER_IO
   int uring_errno = 0;    ///< 0: io_uring works.
@@ -52,23 +69,44 @@ std::string_view name_of(FindingLevel level) noexcept;
 
 struct Finding {
   FindingLevel level = FindingLevel::kGood;
-  std::string name;  ///< A word, for scripts.
-  std::string what;
-  std::string why;   ///< Why it matters.
-  std::string mend;  ///< The command; empty where nothing needs mending.
+  std::string name = {};  ///< A word, for scripts.
+  std::string what = {};
+  std::string why = {};  ///< Why it matters.
+  /// A command that can be pasted as it is, by this user, here; empty where there is none.
+  std::string mend = {};
+  std::string note =
+      {};  ///< What else to know of the mending, or what to do where no command does it.
 };
 
-/// Looks. In the directory it makes nameless scratch files, and nothing else. `directory` may be
-/// empty: then only the machine is looked at.
-MachineFacts gather_facts(const std::string& directory);
+/// What is to be looked at in a directory, as a spec says it.
+struct DirectoryRequest {
+  std::string directory;
+  StoreKind kind = StoreKind::kLog;
+  std::uint64_t capacity_bytes = 0;
+  std::optional<std::uint64_t> min_free_bytes = {};  ///< Nothing: as the default.
+};
+
+/// Looks. In the directory it makes nameless scratch files, and nothing else. Without a request
+/// only the machine is looked at.
+MachineFacts gather_facts(const std::optional<DirectoryRequest>& request);
 
 /// Judges. Pure.
 std::vector<Finding> diagnose(const MachineFacts& facts);
+/// The directory's part.
+std::vector<Finding> diagnose_directory(const MachineFacts& facts, const DirectoryFacts& directory);
+
+/// Looks and judges. `target`: nothing, a directory, or a spec, of which its directory or its
+/// server is looked at. An error where it is a spec that cannot be read, or of a type that has
+/// neither.
+SetupResult<std::vector<Finding>> examine(const std::string& target);
 
 /// No finding is a problem.
 bool is_healthy(const std::vector<Finding>& findings);
 
 std::string to_text(const std::vector<Finding>& findings);
 std::string to_json(const std::vector<Finding>& findings);
+
+/// A path as one word of a shell's command, whatever it holds.
+std::string shell_word(std::string_view path);
 
 }  // namespace larder::tools

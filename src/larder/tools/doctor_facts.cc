@@ -1,14 +1,18 @@
 // What the doctor looks at; what it thinks of it is in doctor.cc.
 #include <fcntl.h>
+#include <pwd.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <system_error>
+#include <vector>
 
 #include "larder/base/hash.h"
 #include "larder/base/unique_fd.h"
@@ -38,16 +42,38 @@ std::string choice_in(const std::string& text) {
              : text.substr(open + 1, close - open - 1);
 }
 
+std::string user_name(uid_t user) {
+  passwd entry{};
+  passwd* found = nullptr;
+  std::vector<char> buffer(std::size_t{64} << 10);
+  const int failed = ::getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found);
+  return failed == 0 && found != nullptr ? found->pw_name : std::to_string(user);
+}
+
+/// What `ls -a` of the directory tells, as far as this user may ask.
 void look_inside(DirectoryFacts& facts) {
   std::error_code error;
   std::string foreign;
+  facts.is_empty = true;
   for (auto at = fs::directory_iterator{facts.directory, error};
        !error && at != fs::directory_iterator{}; at.increment(error)) {
     const std::string name = at->path().filename();
-    if (name == log_store::kSuperblockFileName) facts.has_store = true;
     if (!log_store::is_harmless_file_name(name)) foreign = name;
+    facts.is_empty = facts.is_empty && log_store::is_harmless_file_name(name);
+    struct stat status{};
+    if (::lstat(at->path().c_str(), &status) == 0) {
+      facts.store_bytes += static_cast<std::uint64_t>(status.st_blocks) * 512;
+    }
   }
-  if (!facts.has_store) facts.foreign_file = foreign;
+  facts.is_empty = facts.is_empty && !error;
+  struct stat status{};
+  const std::string superblock =
+      facts.directory + "/" + std::string{log_store::kSuperblockFileName};
+  facts.has_store = ::lstat(superblock.c_str(), &status) == 0;
+  if (!facts.has_store) {
+    facts.foreign_file = foreign;
+    if (facts.kind == StoreKind::kLog) facts.store_bytes = 0;
+  }
 }
 
 /// The directory itself, or the nearest one above it that exists.
@@ -58,33 +84,47 @@ fs::path nearest_existing(const std::string& directory) {
   return fs::canonical(path, error);
 }
 
-DirectoryFacts gather_directory(const std::string& directory) {
-  DirectoryFacts facts;
-  facts.directory = directory;
-  std::error_code error;
-  facts.exists = fs::exists(directory, error);
-  facts.probed = nearest_existing(directory).string();
-  facts.is_directory = fs::is_directory(facts.probed, error);
-  if (!facts.is_directory) return facts;
-  if (facts.exists) look_inside(facts);
-  facts.is_writable =
-      ::faccessat(AT_FDCWD, facts.probed.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0;
-
+void look_at_file_system(DirectoryFacts& facts) {
   if (const auto mount = parse_mount_info(read_small_file("/proc/self/mountinfo"), facts.probed)) {
     facts.file_system = mount->file_system;
     facts.mount_point = mount->point;
   }
-  const UniqueFd fd{::open(facts.probed.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   struct statfs status{};
-  if (facts.file_system.empty() && ::fstatfs(fd.get(), &status) == 0) {
+  if (facts.file_system.empty() && ::statfs(facts.probed.c_str(), &status) == 0) {
     facts.file_system = io::file_system_name(static_cast<std::uint32_t>(status.f_type));
   }
+  // By the path: a user who may not list a directory may still ask for its space.
   struct statvfs space{};
-  if (::fstatvfs(fd.get(), &space) == 0) {
+  if (::statvfs(facts.probed.c_str(), &space) == 0) {
     facts.free_bytes = std::uint64_t{space.f_bavail} * space.f_frsize;
+    facts.total_bytes = std::uint64_t{space.f_blocks} * space.f_frsize;
     facts.is_read_only = (space.f_flag & ST_RDONLY) != 0;
   }
+}
+
+DirectoryFacts gather_directory(const DirectoryRequest& request) {
+  DirectoryFacts facts;
+  facts.directory = request.directory;
+  facts.kind = request.kind;
+  facts.capacity_bytes = request.capacity_bytes;
+  facts.min_free_bytes = request.min_free_bytes.value_or(facts.min_free_bytes);
+  struct stat status{};
+  facts.exists = ::stat(facts.directory.c_str(), &status) == 0;
+  if (!facts.exists && errno != ENOENT && errno != ENOTDIR) {
+    facts.look_error = std::generic_category().message(errno);
+    return facts;
+  }
+  facts.probed = nearest_existing(facts.directory).string();
+  std::error_code error;
+  facts.is_directory = fs::is_directory(facts.probed, error);
+  if (!facts.is_directory) return facts;
+  if (::stat(facts.probed.c_str(), &status) == 0) facts.owner = user_name(status.st_uid);
+  if (facts.exists) look_inside(facts);
+  facts.is_writable =
+      ::faccessat(AT_FDCWD, facts.probed.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0;
+  look_at_file_system(facts);
   if (facts.is_writable && !facts.is_read_only) {
+    const UniqueFd fd{::open(facts.probed.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
     facts.direct = io::probe_direct_io(fd.get());
     const Status allocated = io::probe_allocation(fd.get());
     if (!allocated) facts.allocate_error = allocated.error().to_string();
@@ -99,8 +139,10 @@ DirectoryFacts gather_directory(const std::string& directory) {
 
 }  // namespace
 
-MachineFacts gather_facts(const std::string& directory) {
+MachineFacts gather_facts(const std::optional<DirectoryRequest>& request) {
   MachineFacts facts;
+  facts.user = user_name(::geteuid());
+  facts.is_root = ::geteuid() == 0;
   utsname names{};
   if (::uname(&names) == 0) facts.kernel = static_cast<const char*>(names.release);
   if (const char* const forced = std::getenv("LARDER_IO")) facts.forced_io = forced;
@@ -122,7 +164,7 @@ MachineFacts gather_facts(const std::string& directory) {
   facts.has_avx2 = __builtin_cpu_supports("avx2") != 0;
 #endif
   facts.huge_pages = choice_in(read_small_file("/sys/kernel/mm/transparent_hugepage/enabled"));
-  if (!directory.empty()) facts.directory = gather_directory(directory);
+  if (request) facts.directory = gather_directory(*request);
   return facts;
 }
 

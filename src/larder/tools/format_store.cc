@@ -6,22 +6,18 @@
 #include <nlohmann/json.hpp>
 
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/log/store_maker.h"
 #include "larder/tools/progress.h"
+#include "larder/tools/target.h"
 
 namespace larder::tools {
 namespace {
 
 SetupError invalid(std::string text) {
   return {ErrorCode::kInvalidArgument, "format: " + std::move(text)};
-}
-
-/// "log:..." or JSON, as opposed to a path.
-bool is_spec(const std::string& target) {
-  const std::size_t colon = target.find(':');
-  return target.starts_with('{') || (colon != std::string::npos && colon < target.find('/'));
 }
 
 /// With the directory as its location.
@@ -52,34 +48,35 @@ std::string text_of(const FormatOptions& options, const std::string& url,
                     const log_store::MakeOptions& made_with, const log_store::MadeStore& made) {
   const log_store::Geometry& geometry = made.geometry;
   const std::string& where = made_with.device.directory;
-  const std::uint64_t capacity = made_with.path.capacity_bytes;
+  const std::uint64_t capacity = geometry.capacity_bytes;
   const std::uint64_t min_free = made_with.path.min_free_bytes;
   const bool is_too_large = !options.is_prefilled && capacity + min_free > made.free_bytes;
   if (options.is_json) {
-    return nlohmann::json{{"directory", where},
+    return nlohmann::json{{"ok", true},
+                          {"directory", where},
                           {"spec", url},
                           {"capacity_bytes", capacity},
                           {"segment_count", geometry.segment_count},
                           {"slot_bytes", geometry.slot_bytes},
                           {"segment_bytes", geometry.segment_bytes},
                           {"grain_bytes", geometry.grain_bytes},
-                          {"value_bytes_max", geometry.value_bytes_max()},
+                          {"value_bytes_max", geometry.value_bytes_limit},
                           {"file_system", made.file_system},
                           {"direct", made.is_direct},
                           {"segments_removed", made.segments_removed},
                           {"prefilled_bytes", made.written_bytes},
                           {"free_bytes", made.free_bytes},
                           {"exceeds_free_space", is_too_large}}
-               .dump(2) +
+               .dump(2, ' ', true, nlohmann::json::error_handler_t::replace) +
            "\n";
   }
   std::string text = fmt::format(
-      "made a store in {} ({}, {} I/O): {} segments of {}, {} in all, grain {}, values up to {}\n",
-      where, made.file_system, made.is_direct ? "direct" : "buffered", geometry.segment_count,
-      format_bytes(geometry.slot_bytes), format_bytes(capacity), geometry.grain_bytes,
-      format_bytes(made_with.path.value_bytes_max));
+      "made a store in {} ({}, {} I/O): {} of {}, {} in all, grain {}, values up to {}\n",
+      printable(where), made.file_system, made.is_direct ? "direct" : "buffered",
+      format_count(geometry.segment_count, "segment"), format_bytes(geometry.slot_bytes),
+      format_bytes(capacity), geometry.grain_bytes, format_bytes(geometry.value_bytes_limit));
   if (made.segments_removed > 0) {
-    text += fmt::format("replaced a store of {} segments\n", made.segments_removed);
+    text += fmt::format("replaced a store of {}\n", format_count(made.segments_removed, "segment"));
   }
   if (options.is_prefilled) {
     text += fmt::format("wrote every segment once ({})\n", format_bytes(made.written_bytes));
@@ -103,7 +100,7 @@ SetupResult<std::string> format_store(const FormatOptions& options,
   LARDER_TRY(spec.rename_location(type.location_parameter));
   LARDER_ASSIGN(const Parameters parameters, Parameters::parse(spec, type.parameters));
   const log_store::LogSettings settings = log_store::settings_of(parameters);
-  LARDER_TRY(log_store::make_directory(settings.device.directory));
+  LARDER_ASSIGN(NewDirectories directories, log_store::make_directory(parameters));
   const log_store::MakeOptions make{.path = settings.path,
                                     .device = settings.device,
                                     .is_forced = options.is_forced,
@@ -120,7 +117,10 @@ SetupResult<std::string> format_store(const FormatOptions& options,
     return !is_stop_requested;
   });
   progress.finish();
-  if (!made) return made.error();
+  if (!made) {
+    directories.undo();  // As far as they are empty: an interrupted prefill leaves a good store.
+    return made.error();
+  }
   return text_of(options, url, make, *made);
 }
 

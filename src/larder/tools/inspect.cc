@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/inspection.h"
 #include "larder/tools/inspect_report.h"
-#include "larder/tools/key_text.h"
 #include "larder/tools/progress.h"
 
 namespace larder::tools {
@@ -51,7 +51,7 @@ SetupResult<bool> list(const InspectOptions& options, Inspection& inspection, co
   const bool is_counting = options.mode == InspectMode::kCount;
   const bool is_array = options.is_json && !is_counting;
   std::uint64_t keys = 0;
-  bool is_written = !is_array || out("[");
+  bool is_written = !is_array || out("{\"keys\": [");
   inspection.for_each_live([&](const LiveRecord& record) {
     if (is_stop_requested) return false;
     if (!record.key.starts_with(options.prefix)) return true;
@@ -62,12 +62,15 @@ SetupResult<bool> list(const InspectOptions& options, Inspection& inspection, co
     return is_written;
   });
   if (is_stop_requested) return interrupted();
-  if (is_array) is_written = is_written && out("\n]\n");
+  const bool is_well = report_damage(inspection, errors);
+  if (is_array) {
+    is_written = is_written && out(is_well ? "\n], \"ok\": true}\n" : "\n], \"ok\": false}\n");
+  }
   if (is_counting) {
-    is_written = out(options.is_json ? nlohmann::json{{"keys", keys}}.dump() + "\n"
+    is_written = out(options.is_json ? nlohmann::json{{"keys", keys}, {"ok", is_well}}.dump() + "\n"
                                      : std::to_string(keys) + "\n");
   }
-  return report_damage(inspection, errors) && is_written;
+  return is_well && is_written;
 }
 
 SetupResult<bool> dump(const InspectOptions& options, Inspection& inspection, const TextSink& out,

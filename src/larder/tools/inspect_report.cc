@@ -8,9 +8,9 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/segments.h"
-#include "larder/tools/key_text.h"
 
 namespace larder::tools {
 namespace {
@@ -79,15 +79,34 @@ std::string segment_line(const SegmentFacts& segment, std::uint64_t segment_byte
                      is_used(segment) ? format_bytes(segment.live_bytes) : "-", bar);
 }
 
+/// What the number of files says, and what it cannot.
+std::string files_text(const InspectSummary& summary) {
+  if (summary.facts.knows_files || summary.facts.open_count == 0) return {};
+  std::string text =
+      "  not verified: whether segment files went since they were written; only a store that was "
+      "closed cleanly says how many there were\n";
+  std::string numbers;
+  for (const std::uint32_t number : summary.missing_numbers()) {
+    numbers += (numbers.empty() ? "" : ", ") + std::to_string(number);
+  }
+  if (numbers.empty()) return text;
+  return text + "  no files have the numbers " + numbers +
+         ": larder gave them back, for a smaller capacity or for want of space, or somebody "
+         "removed "
+         "them\n";
+}
+
 std::string damage_text(const InspectSummary& summary) {
   std::string text;
   if (summary.verified) {
     const auto& verified = *summary.verified;
-    text += fmt::format("\nverified: {} of {} records, {}; {}\n", verified.records, summary.keys,
-                        format_bytes(verified.value_bytes),
-                        verified.damaged == 0 ? "all of them are what was stored"
-                                              : fmt::format("{} are damaged", verified.damaged));
+    text += fmt::format("\nverified: {} of {}, {}; {}\n", verified.records,
+                        format_count(summary.keys, "record"), format_bytes(verified.value_bytes),
+                        verified.damaged == 0
+                            ? "all of them are what was stored"
+                            : format_count(verified.damaged, "is damaged", "are damaged"));
     if (verified.was_interrupted) text += "  (interrupted)\n";
+    text += files_text(summary);
   }
   if (summary.damage.empty()) return text;
   text += fmt::format("\nNOT AS IT SHOULD BE ({}):\n", summary.damage.size());
@@ -108,7 +127,7 @@ nlohmann::json segment_json(const SegmentFacts& segment) {
 }
 
 nlohmann::json damage_json(const log_store::Damage& damage) {
-  nlohmann::json json = {{"what", escape_key(damage.what)}};
+  nlohmann::json json = {{"what", printable(damage.what)}};
   if (damage.segment) json["segment"] = *damage.segment;
   if (damage.segment) json["offset"] = damage.offset;
   if (!damage.key.empty()) json["key"] = escape_key(damage.key);
@@ -122,6 +141,19 @@ const std::array<const char*, 9>& age_names() {
       "up to 1 minute", "to 10 minutes", "to 1 hour", "to 6 hours",   "to 1 day",
       "to 1 week",      "to 30 days",    "older",     "in the future"};
   return kNames;
+}
+
+std::vector<std::uint32_t> InspectSummary::missing_numbers() const {
+  std::vector<bool> is_there;
+  for (const SegmentFacts& segment : segments) {
+    if (segment.segment >= is_there.size()) is_there.resize(segment.segment + 1);
+    is_there[segment.segment] = true;
+  }
+  std::vector<std::uint32_t> missing;
+  for (std::size_t i = 0; i < is_there.size(); ++i) {
+    if (!is_there[i]) missing.push_back(static_cast<std::uint32_t>(i));
+  }
+  return missing;
 }
 
 void InspectSummary::add(const log_store::LiveRecord& record, std::uint64_t now_wall_seconds) {
@@ -185,21 +217,26 @@ std::string to_text(const log_store::Damage& damage) {
     if (!damage.key.empty()) text += ", key '" + escape_key(damage.key) + "'";
     text += ": ";
   }
-  return text + escape_key(damage.what);
+  return text + printable(damage.what);
 }
 
 std::string to_text(const InspectSummary& summary) {
   const log_store::StoreFacts& facts = summary.facts;
   const std::uint64_t capacity = facts.capacity_bytes;
   std::string text =
-      fmt::format("store     {} in {}\n", facts.store_id, escape_key(summary.directory));
-  text += fmt::format("format    version {}, grain {}, {} segments of {} ({} in all)\n",
-                      facts.format_major, facts.grain_bytes, facts.segment_count,
+      fmt::format("store     {} in {}\n", facts.store_id, printable(summary.directory));
+  text += fmt::format("format    version {}, grain {}, {} of {} ({} in all)\n", facts.format_major,
+                      facts.grain_bytes, format_count(facts.segment_count, "segment"),
                       format_bytes(facts.slot_bytes), format_bytes(capacity));
-  text += fmt::format("files     {} segments, {} of blocks with everything in the directory\n",
-                      facts.segment_files, format_bytes(facts.allocated_bytes));
-  text += fmt::format("history   made {}, opened {} times, {}\n",
-                      utc_text(facts.created_wall_seconds), facts.open_count,
+  if (facts.value_bytes_max > 0) {
+    text += fmt::format("remembers capacity={}, max_value={}\n", format_bytes_exact(capacity),
+                        format_bytes_exact(facts.value_bytes_max));
+  }
+  text += fmt::format("files     {}, {} of blocks with everything in the directory\n",
+                      format_count(facts.segment_files, "segment"),
+                      format_bytes(facts.allocated_bytes));
+  text += fmt::format("history   made {}, opened {}, {}\n", utc_text(facts.created_wall_seconds),
+                      format_count(facts.open_count, "time"),
                       facts.is_clean          ? "closed cleanly"
                       : facts.open_count == 0 ? "never used"
                                               : "not closed: its last owner was killed");
@@ -226,7 +263,7 @@ std::string to_text(const InspectSummary& summary) {
 
 std::string to_json(const InspectSummary& summary) {
   const log_store::StoreFacts& facts = summary.facts;
-  nlohmann::json json = {{"directory", escape_key(summary.directory)},
+  nlohmann::json json = {{"directory", printable(summary.directory)},
                          {"store_id", facts.store_id},
                          {"path_id", facts.path_id},
                          {"format", facts.format_major},
@@ -240,12 +277,15 @@ std::string to_json(const InspectSummary& summary) {
                          {"open_count", facts.open_count},
                          {"created", facts.created_wall_seconds},
                          {"clean", facts.is_clean},
+                         {"max_value_bytes", facts.value_bytes_max},
+                         {"knows_files", facts.knows_files},
+                         {"missing_numbers", summary.missing_numbers()},
                          {"keys", summary.keys},
                          {"value_bytes", summary.value_bytes},
                          {"live_bytes", summary.live_bytes()},
                          {"dead_bytes", summary.dead_bytes()},
                          {"free_bytes", summary.free_bytes()},
-                         {"well", summary.is_well()}};
+                         {"ok", summary.is_well()}};
   json["sizes"] = nlohmann::json::array();
   for (std::size_t i = 0; i < summary.sizes.size(); ++i) {
     if (summary.sizes[i] == 0) continue;
@@ -272,7 +312,7 @@ std::string to_json(const InspectSummary& summary) {
                         {"damaged", summary.verified->damaged},
                         {"interrupted", summary.verified->was_interrupted}};
   }
-  return json.dump(2) + "\n";
+  return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace larder::tools

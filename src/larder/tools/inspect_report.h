@@ -27,6 +27,9 @@ struct InspectSummary {
 
   /// Nothing is damaged, and nothing was left out of what was asked for.
   bool is_well() const { return damage.empty() && (!verified || !verified->was_interrupted); }
+  /// Numbers below the largest one that no file has: larder gave it back (a smaller capacity, no
+  /// space), or somebody removed it.
+  std::vector<std::uint32_t> missing_numbers() const;
   void add(const log_store::LiveRecord& record, std::uint64_t now_wall_seconds);
 
   // Of the capacity. They add up to it but for what is left over in its slots.

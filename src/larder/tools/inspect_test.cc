@@ -1,8 +1,11 @@
 #include "larder/tools/inspect.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -29,7 +32,7 @@ class InspectTest : public ::testing::Test {
     options_.is_quiet = true;
   }
 
-  void make_store(int keys) const {
+  void make_store(int keys, bool is_killed = false) const {
     auto connector = builtin_registry().open("log:" + options_.directory +
                                              "?capacity=32MiB&segment=1MiB&max_value=64KiB"
                                              "&min_free=0");
@@ -40,7 +43,22 @@ class InspectTest : public ::testing::Test {
       Random{static_cast<std::uint64_t>(i)}.fill(value);
       ASSERT_TRUE(client.set("key-" + std::to_string(i), value).has_value());
     }
+    if (is_killed) ::kill(::getpid(), SIGKILL);
     ASSERT_TRUE((*connector)->stop(kNever).has_value());
+  }
+  /// By a process that ends by kill -9.
+  void make_killed_store(int keys) const {
+    const ::pid_t child = ::fork();
+    if (child == 0) {
+      make_store(keys, true);
+      ::_exit(1);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status));
+  }
+  void remove_segment(const std::string& number) const {
+    ASSERT_TRUE(std::filesystem::remove(options_.directory + "/segment-000000" + number));
   }
   /// What was printed. `is_well_`, `errors_` and `error_` have the rest.
   std::string run() {
@@ -73,7 +91,7 @@ class InspectTest : public ::testing::Test {
   void damage_value_of(const std::string& key) {
     const InspectOptions before = options_;
     options_.mode = InspectMode::kList;
-    const json keys = run_json();
+    const json keys = run_json()["keys"];
     options_ = before;
     const auto found =
         std::ranges::find_if(keys, [&](const json& one) { return one["key"] == key; });
@@ -103,7 +121,7 @@ TEST_F(InspectTest, TheSummaryAddsUp) {
   make_store(60);
   const json summary = run_json();
   EXPECT_TRUE(is_well_);
-  EXPECT_EQ(summary["well"], true);
+  EXPECT_EQ(summary["ok"], true);
   EXPECT_EQ(summary["keys"], 60);
   EXPECT_EQ(summary["value_bytes"], 60 * kValueBytes);
   EXPECT_EQ(summary["clean"], true);
@@ -135,7 +153,7 @@ TEST_F(InspectTest, TheTextShowsEachPartOfTheSummary) {
   const std::string text = run();
   EXPECT_TRUE(is_well_) << text;
   for (const char* const part :
-       {"32 segments of 1 MiB", "opened 1 times, closed cleanly", "keys      60, 3.49 MiB",
+       {"32 segments of 1 MiB", "opened 1 time, closed cleanly", "keys      60, 3.49 MiB",
         "space     live 3.75 MiB (11.7 %), dead 0 B", "from 32KiB", "up to 1 minute",
         "  sealed           14        14", "1.1", "open ", "all of them are what was stored"}) {
     EXPECT_TRUE(has(text, part)) << "'" << part << "' in:\n" << text;
@@ -145,24 +163,66 @@ TEST_F(InspectTest, TheTextShowsEachPartOfTheSummary) {
 TEST_F(InspectTest, TheListHasEveryKeyOnceAndIsCutByPrefixAndLimit) {
   make_store(30);
   options_.mode = InspectMode::kList;
-  const json all = run_json();
+  const json listed = run_json();
   EXPECT_TRUE(is_well_);
+  EXPECT_EQ(listed["ok"], true);
+  const json all = listed["keys"];
   ASSERT_EQ(all.size(), 30U);
   for (std::size_t i = 0; i < all.size(); ++i) {
     EXPECT_EQ(all[i]["key"], "key-" + std::to_string(i));
     EXPECT_EQ(all[i]["bytes"], kValueBytes);
   }
   options_.prefix = "key-2";
-  EXPECT_EQ(run_json().size(), 11U);
+  EXPECT_EQ(run_json()["keys"].size(), 11U);
   options_.limit = 4;
-  EXPECT_EQ(run_json().size(), 4U);
+  EXPECT_EQ(run_json()["keys"].size(), 4U);
   options_.is_json = false;
   const std::string text = run();
   EXPECT_EQ(std::ranges::count(text, '\n'), 4);
   EXPECT_TRUE(has(text, " UTC  key-20\n")) << text;
   options_.limit = 0;
   EXPECT_EQ(run(), "");
-  EXPECT_EQ(run_json().size(), 0U);
+  EXPECT_EQ(run_json()["keys"].size(), 0U);
+}
+
+TEST_F(InspectTest, ARemovedSegmentIsDamageAlsoWhereEveryRecordThatIsLeftIsWell) {
+  for (const char* const number : {"0", "1", "2"}) {  // The first, one between, the last.
+    make_store(40);
+    remove_segment(number);
+    options_.is_verified = true;
+    options_.is_json = false;
+    const std::string text = run();
+    EXPECT_FALSE(is_well_) << number;
+    EXPECT_TRUE(has(text, "1 segment file of ") && has(text, " went since the store was closed"))
+        << text;
+    const json summary = run_json();
+    EXPECT_EQ(summary["ok"], false);
+    EXPECT_EQ(summary["knows_files"], true);
+    std::filesystem::remove_all(options_.directory);
+  }
+}
+
+TEST_F(InspectTest, OfAKilledStoreItIsSaidWhatCannotBeTold) {
+  make_killed_store(40);
+  options_.is_verified = true;
+  EXPECT_TRUE(has(run(), "not verified: whether segment files went"));
+  EXPECT_TRUE(is_well_);
+  remove_segment("1");
+  const std::string text = run();
+  EXPECT_TRUE(has(text, "no files have the numbers 1: larder gave them back")) << text;
+  const json summary = run_json();
+  EXPECT_EQ(summary["knows_files"], false);
+  EXPECT_EQ(summary["missing_numbers"], json::array({1}));
+  options_.is_json = false;
+  std::filesystem::remove_all(options_.directory);
+  make_store(40);
+  EXPECT_FALSE(has(run(), "not verified"));
+}
+
+TEST_F(InspectTest, WhatAStoreRemembersIsShown) {
+  make_store(1);
+  EXPECT_TRUE(has(run(), "remembers capacity=32MiB, max_value=64KiB\n"));
+  EXPECT_EQ(run_json()["max_value_bytes"], 65536);
 }
 
 TEST_F(InspectTest, KeysAreCountedByPrefix) {
@@ -172,6 +232,7 @@ TEST_F(InspectTest, KeysAreCountedByPrefix) {
   options_.prefix = "key-1";
   EXPECT_EQ(run(), "11\n");
   EXPECT_EQ(run_json()["keys"], 11);
+  EXPECT_EQ(run_json()["ok"], true);
 }
 
 TEST_F(InspectTest, AValueIsDumpedAsItWasStored) {
@@ -191,11 +252,11 @@ TEST_F(InspectTest, AValueIsDumpedAsItWasStored) {
 TEST_F(InspectTest, DamageIsFoundByVerifyAloneAndNamedWithItsPlace) {
   make_store(30);
   damage_value_of("key-20");
-  EXPECT_TRUE(run_json()["well"]);
+  EXPECT_TRUE(run_json()["ok"]);
   options_.is_verified = true;
   const json summary = run_json();
   EXPECT_FALSE(is_well_);
-  EXPECT_EQ(summary["well"], false);
+  EXPECT_EQ(summary["ok"], false);
   EXPECT_EQ(summary["verified"]["records"], 30);
   EXPECT_EQ(summary["verified"]["damaged"], 1);
   ASSERT_EQ(summary["damage"].size(), 1U);
@@ -203,7 +264,7 @@ TEST_F(InspectTest, DamageIsFoundByVerifyAloneAndNamedWithItsPlace) {
   EXPECT_EQ(summary["damage"][0]["segment"], 1);
   options_.is_json = false;
   const std::string text = run();
-  EXPECT_TRUE(has(text, "1 are damaged")) << text;
+  EXPECT_TRUE(has(text, "1 is damaged")) << text;
   EXPECT_TRUE(has(text, "segment-0000001 at ")) << text;
   EXPECT_TRUE(has(text, ", key 'key-20': ")) << text;
   options_.mode = InspectMode::kDump;

@@ -1,6 +1,7 @@
 #include "larder/tools/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,8 +15,31 @@ namespace {
 constexpr std::uint64_t kTerminalIntervalNs = 100'000'000;
 constexpr std::uint64_t kPlainIntervalNs = 5'000'000'000;
 constexpr std::size_t kBarWidth = 30;
+constexpr std::size_t kBarWidthMin = 5;
+constexpr std::size_t kUnknownColumns = 80;
+
+std::size_t columns_of_terminal() {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kUnknownColumns;
+  return size.ws_col;
+}
 
 }  // namespace
+
+std::string progress_line(std::string_view title, double share, std::string_view detail,
+                          std::size_t columns) {
+  const std::string end = fmt::format(" {:3.0f} %  {}", share * 100, detail);
+  // The last column stays empty: some terminals go to the next line when it is written.
+  const std::size_t room = columns > 0 ? columns - 1 : 0;
+  const std::size_t taken = title.size() + end.size() + 3;  // " [" and "]"
+  std::string bar;
+  if (taken + kBarWidthMin <= room) {
+    const std::size_t width = std::min(kBarWidth, room - taken);
+    const auto filled = static_cast<std::size_t>(share * static_cast<double>(width));
+    bar = fmt::format(" [{:#<{}}{:.<{}}]", "", filled, "", width - filled);
+  }
+  return (std::string{title} + bar + end).substr(0, room);
+}
 
 Progress::Progress(std::string title, bool is_quiet)
     : title_(std::move(title)),
@@ -35,10 +59,8 @@ void Progress::update(std::uint64_t done, std::uint64_t total, std::string_view 
       total == 0 ? 0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
   std::string line;
   if (is_terminal_) {
-    const auto filled = static_cast<std::size_t>(share * kBarWidth);
-    // Back to the first column, the bar, and then everything behind it erased.
-    line = fmt::format("\r{} [{:#<{}}{:.<{}}] {:3.0f} %  {}\x1b[K", title_, "", filled, "",
-                       kBarWidth - filled, share * 100, detail);
+    // Back to the first column, the line, and then everything behind it erased.
+    line = "\r" + progress_line(title_, share, detail, columns_of_terminal()) + "\x1b[K";
     is_drawn_ = true;
   } else {
     line = fmt::format("{}: {:.0f} % ({} of {})  {}\n", title_, share * 100, done, total, detail);

@@ -1,10 +1,16 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace larder::tools {
+
+/// The line that a terminal of so many columns shows without breaking it, which would leave pieces
+/// of it behind: what does not fit is left out, the bar first and the end of the detail last.
+std::string progress_line(std::string_view title, double share, std::string_view detail,
+                          std::size_t columns);
 
 /// Tells on stderr how far long work is: one line that is drawn again on a terminal, a plain line
 /// every few seconds elsewhere. Cheap to call often. One thread at a time.

@@ -4,10 +4,10 @@
 
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <memory>
 
 #include "larder/connectors/builtin.h"
+#include "larder/tools/foreign_keys.h"
 #include "larder/tools/stop_connector.h"
 
 namespace larder::tools {
@@ -36,12 +36,14 @@ SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic
   LARDER_ASSIGN(const std::vector<TraceRequest> trace,
                 read_trace(options.trace_path, options.requests_max));
   LARDER_ASSIGN(const std::unique_ptr<Connector> connector, builtin_registry().open(options.spec));
-  const std::uint64_t keys = connector->report().keys;
-  if (keys > 0 && !options.is_quiet) {
-    std::fputs(fmt::format("found {} keys of an earlier run\n", keys).c_str(), stderr);
+  SetupResult<ReplayResult> result = ReplayResult{};
+  SetupStatus allowed;
+  if (!options.allow_eviction) {
+    allowed = check_no_foreign_keys(*connector, options.key_prefix, "a replay", stop);
   }
-  auto result = replay(options, trace, *connector, stop);
+  if (allowed) result = replay(options, trace, *connector, stop);
   LARDER_TRY(stop_connector(*connector));
+  if (!allowed) return allowed.error();
   return result;
 }
 

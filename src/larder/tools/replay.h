@@ -27,7 +27,8 @@ struct ReplayOptions {
   std::uint32_t batch_blocks = 64;  ///< Blocks of one batch, and of one request's buffer.
   std::string key_prefix = "replay/";
   bool with_model = true;
-  bool is_quiet = false;  ///< No progress.
+  bool allow_eviction = false;  ///< Go on although the store holds keys that are not a replay's.
+  bool is_quiet = false;        ///< No progress.
 };
 
 /// What `--speed` says: "max", "trace", or a factor such as "20x".
@@ -78,7 +79,9 @@ struct ReplayResult {
   bool is_good() const;
 };
 
-/// Replays the trace. `stop`, when set from outside, ends the run with what was measured.
+/// Replays the trace. A store that holds keys which do not begin with the options' prefix is
+/// refused unless they allow it, because the replay's keys may push them out. `stop`, when set from
+/// outside, ends the run with what was measured.
 ///
 /// Each request looks its chain up, loads the contiguous prefix that is there, verifies every byte,
 /// and stores the rest (kIfAbsent). Requests start in the order of the trace, each after its

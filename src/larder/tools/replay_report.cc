@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/tools/replay.h"
 
@@ -29,24 +30,24 @@ double seconds(std::uint64_t ns) {
 std::string failures_text(const char* name, const Failures& failures) {
   std::string text;
   for (const auto& [code, count] : failures) {
-    text += fmt::format("  {} {} failed: {}\n", count, name, error_code_name(code));
+    text += fmt::format("  {} failed: {}\n", format_count(count, name), error_code_name(code));
   }
   return text;
 }
 
 std::string hit_line(const char* name, const HitCount& hit, const HitCount& total) {
-  return fmt::format("  {:<34}{:6.2f} % of tokens {:7.2f} % of blocks   {} blocks\n", name,
+  return fmt::format("  {:<34}{:6.2f} % of tokens {:7.2f} % of blocks   {}\n", name,
                      100 * ratio(hit.tokens, total.tokens), 100 * ratio(hit.blocks, total.blocks),
-                     hit.blocks);
+                     format_count(hit.blocks, "block"));
 }
 
 std::string latency_line(const char* name, const LogLinearHistogram& latency) {
   if (latency.count() == 0) return {};
-  return fmt::format("  {:<8} p50 {:>10}   p90 {:>10}   p99 {:>10}   max {:>10}   ({} requests)\n",
-                     name, format_duration_ns(latency.quantile(0.5)),
+  return fmt::format("  {:<8} p50 {:>10}   p90 {:>10}   p99 {:>10}   max {:>10}   ({})\n", name,
+                     format_duration_ns(latency.quantile(0.5)),
                      format_duration_ns(latency.quantile(0.9)),
                      format_duration_ns(latency.quantile(0.99)), format_duration_ns(latency.max()),
-                     latency.count());
+                     format_count(latency.count(), "request"));
 }
 
 std::string hits_text(const ReplayResult& result) {
@@ -65,15 +66,15 @@ std::string hits_text(const ReplayResult& result) {
 std::string moved_text(const ReplayResult& result) {
   std::string text = fmt::format(
       "bytes\n  loaded {:>12}  {:6.2f} GB/s while loading, every byte verified\n"
-      "  stored {:>12}  {:6.2f} GB/s while storing ({} blocks)\n",
+      "  stored {:>12}  {:6.2f} GB/s while storing ({})\n",
       format_bytes(result.load.bytes), gb_per_second(result.load), format_bytes(result.store.bytes),
-      gb_per_second(result.store), result.blocks_stored);
+      gb_per_second(result.store), format_count(result.blocks_stored, "block"));
   const auto line = [&text](std::uint64_t count, const char* what) {
-    if (count > 0) text += fmt::format("  {} blocks {}\n", count, what);
+    if (count > 0) text += fmt::format("  {} {}\n", format_count(count, "block"), what);
   };
-  line(result.blocks_already_there, "were there already when they were stored (behind a hole)");
-  line(result.blocks_refused, "were refused by the store (its limits or its space)");
-  line(result.blocks_lost_before_load, "went between lookup and load");
+  line(result.blocks_already_there, "already there when stored (behind a hole)");
+  line(result.blocks_refused, "refused by the store (its limits or its space)");
+  line(result.blocks_lost_before_load, "gone between lookup and load");
   return text;
 }
 
@@ -118,17 +119,20 @@ nlohmann::json operation_json(const ReplayOperation& operation) {
 
 std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
   const Report& report = result.report_at_end;
-  std::string text =
-      fmt::format("replay of {} through {} {}\n", options.trace_path, report.type, report.where);
+  std::string text = fmt::format("replay of {} through {} {}\n", printable(options.trace_path),
+                                 report.type, printable(report.where));
   if (!result.interrupted_by.empty()) {
     text += fmt::format("  INTERRUPTED by {}: this is what was measured until then\n",
                         result.interrupted_by);
   }
   if (result.keys_at_start > 0) {
-    text += fmt::format("  found {} keys of an earlier run\n", result.keys_at_start);
+    text += fmt::format("  {} there at the start{}\n",
+                        format_count(result.keys_at_start, "key was", "keys were"),
+                        options.allow_eviction ? "" : ", of an earlier run");
   }
-  text += fmt::format("  {} requests, {} tokens, {} blocks of {}, in {:.1f} s\n", result.requests,
-                      result.total.tokens, result.total.blocks,
+  text += fmt::format("  {}, {}, {} of {}, in {:.1f} s\n", format_count(result.requests, "request"),
+                      format_count(result.total.tokens, "token"),
+                      format_count(result.total.blocks, "block"),
                       format_bytes_exact(options.block_bytes), seconds(result.wall_ns));
   text += hits_text(result) + moved_text(result) + evictions_text(result);
   text += "latency per request\n" + latency_line("lookup", result.lookup.latency_ns) +
@@ -139,12 +143,12 @@ std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
       "{:.1f} "
       "s of loading\n",
       seconds_saved(options, result), options.tokens_per_second, seconds(result.load.busy_ns));
-  text += failures_text("lookups", result.lookup.failures) +
-          failures_text("loads", result.load.failures) +
-          failures_text("stores", result.store.failures);
+  text += failures_text("lookup", result.lookup.failures) +
+          failures_text("load", result.load.failures) +
+          failures_text("store", result.store.failures);
   if (result.mismatches > 0) {
-    text += fmt::format("WRONG BYTES: {} hits did not hold what was stored. First: {}\n",
-                        result.mismatches, result.first_mismatch);
+    text += fmt::format("WRONG BYTES: {} did not hold what was stored. First: {}\n",
+                        format_count(result.mismatches, "hit"), result.first_mismatch);
   }
   return text;
 }
@@ -156,7 +160,7 @@ std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
       {"connector", report.type},
       {"where", report.where},
       {"interrupted_by", result.interrupted_by},
-      {"good", result.is_good()},
+      {"ok", result.is_good() && result.interrupted_by.empty()},
       {"wall_seconds", seconds(result.wall_ns)},
       {"requests", result.requests},
       {"tokens", result.total.tokens},
@@ -186,7 +190,7 @@ std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
     json["model_lru"] = hit_json(result.model_lru, result.total);
     json["model_unbounded"] = hit_json(result.model_unbounded, result.total);
   }
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace larder::tools

@@ -191,7 +191,8 @@ TEST(ReplayTest, AStoreThatHoldsDataIsRecognised) {
   EXPECT_EQ(second->keys_at_start, first->report_at_end.keys);
   EXPECT_EQ(second->hit.blocks, second->total.blocks);
   EXPECT_EQ(second->blocks_stored, 0U);
-  EXPECT_NE(to_text(small_options(), *second).find("keys of an earlier run"), std::string::npos);
+  EXPECT_NE(to_text(small_options(), *second).find("keys were there at the start"),
+            std::string::npos);
   EXPECT_TRUE(connector->stop(kNever));
 }
 
@@ -286,7 +287,7 @@ TEST(ReplayTest, TheJsonIsOneObjectWithTheResult) {
   ASSERT_TRUE(json.is_object());
   EXPECT_EQ(json["hit"]["blocks"], result.hit.blocks);
   EXPECT_EQ(json["requests"], 100);
-  EXPECT_EQ(json["good"], true);
+  EXPECT_EQ(json["ok"], true);
   EXPECT_EQ(json["model_lru"]["blocks"], result.model_lru.blocks);
 }
 

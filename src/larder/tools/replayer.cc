@@ -8,6 +8,7 @@
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/check.h"
 #include "larder/base/hash.h"
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/tools/completion_wait.h"
 #include "larder/tools/lru_model.h"
@@ -273,8 +274,8 @@ class Replayer {
     if (!difference) return true;
     if (result_.mismatches++ == 0) {
       result_.first_mismatch =
-          fmt::format("key \"{}\" (request {}): byte {} of {} is not what was stored", key,
-                      result_.requests, *difference, value_bytes);
+          fmt::format("key \"{}\" (request {}): byte {} of {} is not what was stored",
+                      escape_key(key), result_.requests, *difference, value_bytes);
     }
     return false;
   }

@@ -39,20 +39,6 @@ dev_t device_of(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 ? status.st_dev : 0;
 }
 
-/// mkdir -p: whoever makes the whole path at opening wants it.
-SetupStatus make_all(const std::string& path, mode_t mode) {
-  std::string made;
-  for (const auto& part : std::filesystem::path{path}) {
-    made = made.empty() ? part.string() : (std::filesystem::path{made} / part).string();
-    if (made.empty() || ::mkdir(made.c_str(), mode) == 0 || errno == EEXIST) continue;
-    const int failed = errno;
-    struct stat status{};
-    if (::stat(made.c_str(), &status) == 0 && S_ISDIR(status.st_mode)) continue;
-    return cannot("making the directory", made, failed);
-  }
-  return {};
-}
-
 /// Opens a folder below `parent_fd`, and makes it if need be.
 Result<UniqueFd> folder_below(int parent_fd, const char* name, mode_t mode, bool make) {
   UniqueFd fd{::openat(parent_fd, name, kOpenFolder)};
@@ -70,10 +56,8 @@ Result<UniqueFd> folder_below(int parent_fd, const char* name, mode_t mode, bool
 
 }  // namespace
 
-SetupResult<std::shared_ptr<const Directory>> Directory::open(const FsOptions& options,
-                                                              bool make_parents) {
+SetupResult<std::shared_ptr<const Directory>> Directory::open(const FsOptions& options) {
   const std::string& path = options.base_path;
-  if (make_parents) LARDER_TRY(make_all(path, options.directory_mode()));
   std::shared_ptr<Directory> directory{new Directory};
   // The path itself may lead over links: it is the operator's.
   directory->base_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -125,7 +109,7 @@ Result<Folder> Folder::find(const Directory& directory, std::string_view name,
 }
 
 SetupResult<std::unique_ptr<BasePath>> BasePath::open(const FsOptions& options) {
-  LARDER_ASSIGN(auto directory, Directory::open(options, true));
+  LARDER_ASSIGN(auto directory, Directory::open(options));
   return std::unique_ptr<BasePath>{
       new BasePath{options, std::move(directory), device_of(parent_of(options.base_path))}};
 }
@@ -164,7 +148,7 @@ bool BasePath::restore() {
 }
 
 bool BasePath::reopen_locked() {
-  auto opened = Directory::open(options_, false);
+  auto opened = Directory::open(options_);
   note_missing(!opened.has_value());
   if (!opened) return false;
   directory_ = std::move(*opened);

@@ -21,10 +21,8 @@ namespace larder::fs {
 /// it is followed.
 class Directory {
  public:
-  /// Opens both, and makes what is missing of them below the base directory's parent (all of the
-  /// path when `make_parents`).
-  static SetupResult<std::shared_ptr<const Directory>> open(const FsOptions& options,
-                                                            bool make_parents);
+  /// Opens both. The base directory must be there; the folder is made where it is missing.
+  static SetupResult<std::shared_ptr<const Directory>> open(const FsOptions& options);
 
   int base_fd() const noexcept { return base_.get(); }
   int temporary_fd() const noexcept { return temporary_ ? temporary_.get() : base_.get(); }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "larder/base/hash.h"
 #include "larder/base/logging.h"
@@ -100,6 +101,8 @@ class FileStore {
   /// Whether legacy names are looked for; true until it is known that there are none.
   void set_has_legacy(bool has_legacy) noexcept { has_legacy_.store(has_legacy); }
   /// Health, reasons and counters.
+  /// Nothing that is wrong, and worth a line in the log and in every report; empty: nothing.
+  void note_remark(std::string remark) LARDER_EXCLUDES(remarks_mutex_);
   void append_report(Report& report) const;
 
  private:
@@ -167,6 +170,8 @@ class FileStore {
   Trouble store_trouble_{"stores"};
   Trouble load_trouble_{"loads"};
   std::atomic<bool> has_legacy_ = true;
+  mutable Mutex remarks_mutex_;
+  std::vector<std::string> remarks_ LARDER_GUARDED_BY(remarks_mutex_);
 };
 
 }  // namespace larder::fs

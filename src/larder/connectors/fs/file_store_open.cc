@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "larder/base/logging.h"
 #include "larder/connectors/fs/checksum.h"
 #include "larder/connectors/fs/file_store.h"
 #include "larder/io/direct_io.h"
@@ -94,6 +95,13 @@ FileStore::FileStore(const FsOptions& options, std::unique_ptr<BasePath> base,
 
 FileStore::~FileStore() = default;
 
+void FileStore::note_remark(std::string remark) {
+  if (remark.empty()) return;
+  log(LogLevel::kWarning, "fs", options_.base_path + ": " + remark);
+  const MutexLock lock{remarks_mutex_};
+  remarks_.push_back(std::move(remark));
+}
+
 void FileStore::append_report(Report& report) const {
   const auto degrade = [&](Health health, std::string reason) {
     report.health = std::max(report.health, health);
@@ -118,6 +126,10 @@ void FileStore::append_report(Report& report) const {
     report.reasons.emplace_back(
         "the capacity bounds what this process found and wrote; what others write beside it comes "
         "on top");
+  }
+  {
+    const MutexLock lock{remarks_mutex_};
+    report.reasons.insert(report.reasons.end(), remarks_.begin(), remarks_.end());
   }
   report.properties.emplace_back("file_system", facts_.name);
   report.properties.emplace_back("direct", facts_.is_direct ? "yes" : "no");

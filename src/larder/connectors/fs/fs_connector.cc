@@ -1,9 +1,12 @@
 #include "larder/connectors/fs/fs_connector.h"
 
+#include <sys/statvfs.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "larder/base/logging.h"
+#include "larder/connector/common_parameters.h"
 #include "larder/io/file_ring.h"
 
 namespace larder::fs {
@@ -20,6 +23,11 @@ SetupResult<std::unique_ptr<Connector>> FsConnector::open(const FsOptions& optio
     log(LogLevel::kWarning, "fs",
         "use_odirect is not possible in '" + options.base_path +
             "': " + store->facts().no_direct_why + "; files are buffered");
+  }
+  struct statvfs space{};
+  if (::statvfs(options.base_path.c_str(), &space) == 0) {
+    store->note_remark(larger_than_file_system(options.capacity_bytes,
+                                               std::uint64_t{space.f_blocks} * space.f_frsize));
   }
   std::unique_ptr<FsConnector> made{
       new FsConnector{store, choice.why_not, is_staged, choice.has_ring && !is_staged}};
@@ -64,6 +72,9 @@ Report FsConnector::report() const {
   report.properties = {{"io", has_ring_ ? "uring" : "threads"},
                        {"staged", is_staged_ ? "yes" : "no"},
                        {"buffer_alignment", std::to_string(can.buffer_alignment)}};
+  if (!store_->options().made.empty()) {
+    report.properties.emplace_back("made", store_->options().made);
+  }
   if (!degraded_why_.empty() && !is_staged_) {
     report.health = Health::kDegraded;
     report.reasons.push_back(degraded_why_);

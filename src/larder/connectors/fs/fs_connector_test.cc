@@ -122,6 +122,52 @@ TEST_F(FsConnectorTest, ModeIsThatOfFilesAndFolders) {
   EXPECT_EQ(mode_of("made/00/01/" + kFile), 0664U);
 }
 
+TEST_F(FsConnectorTest, WhatAnOpenMadeIsForItsOwnerAloneAndInTheReport) {
+  const mode_t before = ::umask(0);
+  const OpenFs fs{directory.path() + "/a/kv"};
+  ::umask(before);
+  EXPECT_EQ(mode_of("a"), 0700U);
+  EXPECT_EQ(mode_of("a/kv"), 0700U);
+  const auto properties = fs.connector->report().properties;
+  const std::pair<std::string, std::string> made{"made", directory.path() + "/a/kv"};
+  EXPECT_NE(std::ranges::find(properties, made), properties.end());
+}
+
+TEST_F(FsConnectorTest, ARefusedSpecLeavesNoFolderBehindAndCreateNoMakesNone) {
+  Registry registry;
+  registry.add(connector_type());
+  const std::string base = directory.path() + "/a/kv";
+  for (const char* const wrong : {"relative_tmp_dir=/x", "lanes=load:0", "create=no"}) {
+    const auto opened = registry.open("fs:" + base + "?" + wrong);
+    ASSERT_FALSE(opened.has_value()) << wrong;
+    EXPECT_FALSE(std::filesystem::exists(directory.path() + "/a")) << wrong;
+  }
+  EXPECT_NE(registry.open("fs:" + base + "?create=no").error().text.find("and create=no"),
+            std::string::npos);
+}
+
+TEST_F(FsConnectorTest, ACapacityBelowWhatIsThereOrBeyondTheDiskIsSaid) {
+  {
+    OpenFs fs{directory.path()};
+    for (int i = 0; i < 20; ++i) fs.set("key" + std::to_string(i), value_of(1, 100'000));
+  }
+  const auto reasons = [](OpenFs& fs) {
+    std::string text;
+    for (const std::string& reason : fs.connector->report().reasons) text += reason + "\n";
+    return text;
+  };
+  {
+    OpenFs fs{directory.path(), "capacity=1MiB"};
+    const std::string said = "capacity=1MiB is less than what the directory held: ";
+    EXPECT_TRUE(wait_until([&] { return reasons(fs).find(said) != std::string::npos; }))
+        << reasons(fs);
+    EXPECT_EQ(fs.connector->report().health, Health::kHealthy);
+  }
+  OpenFs fs{directory.path(), "capacity=8EiB"};
+  EXPECT_NE(reasons(fs).find("capacity=8EiB is more than the whole file system"), std::string::npos)
+      << reasons(fs);
+}
+
 // ---- What is found instead of a value
 // --------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 
 #include "larder/base/size_text.h"
 #include "larder/connector/common_parameters.h"
+#include "larder/connector/new_directory.h"
 #include "larder/connectors/fs/fs_connector.h"
 
 namespace larder::fs {
@@ -12,10 +13,12 @@ namespace {
 
 constexpr std::array kParameters{
     Parameter{.name = "base_path",
+              .kind = ParameterKind::kPath,
               .help = "The directory of the files, flat or in shards. It is made when it is not "
                       "there, and several processes and machines may share it.",
               .is_required = true,
               .example = "/mnt/shared/kv"},
+    kCreateParameter,
     Parameter{.name = "num_workers",
               .kind = ParameterKind::kInteger,
               .default_text = "4",
@@ -225,8 +228,14 @@ SetupResult<FsOptions> options_of(const Parameters& parameters) {
 
 SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
                                              const Registry& /*registry*/) {
-  LARDER_ASSIGN(const FsOptions options, options_of(parameters));
-  return FsConnector::open(options);
+  LARDER_ASSIGN(FsOptions options, options_of(parameters));
+  LARDER_ASSIGN(NewDirectories directories,
+                NewDirectories::make("fs: base_path=" + options.base_path, options.base_path,
+                                     options.directory_mode(), parameters.flag("create")));
+  if (!directories.made().empty()) options.made = directories.made().back();
+  auto opened = FsConnector::open(options);
+  if (!opened) directories.undo();
+  return opened;
 }
 
 constexpr ConnectorType kType{

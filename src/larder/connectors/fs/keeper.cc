@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <ctime>
 #include <string>
@@ -11,6 +12,7 @@
 
 #include "larder/base/clock.h"
 #include "larder/base/logging.h"
+#include "larder/base/size_text.h"
 
 namespace larder::fs {
 
@@ -131,6 +133,20 @@ class Round {
   bool has_legacy_ = false;
 };
 
+/// What a capacity below the files that were there costs is said.
+void evict_what_was_there(FileStore& store) {
+  const Inventory::Totals before = store.inventory().totals();
+  store.evict_to_capacity();
+  const Inventory::Totals after = store.inventory().totals();
+  const std::uint64_t capacity = store.options().capacity_bytes;
+  if (capacity == 0 || before.bytes <= capacity || after.keys >= before.keys) return;
+  store.note_remark(
+      "capacity=" + format_bytes_exact(capacity) +
+      " is less than what the directory held: " + format_count(before.keys - after.keys, "file") +
+      " of " + std::to_string(before.keys) + " went at open, those not used for longest, and " +
+      format_bytes(before.bytes - std::min(before.bytes, after.bytes)) + " with them");
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) {
@@ -149,7 +165,7 @@ Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) 
                       // twice.
                       if (ended) state->store->set_has_legacy(round.has_legacy());
                       state->store->inventory().counted();
-                      state->store->evict_to_capacity();
+                      evict_what_was_there(*state->store);
                     }
                     const MutexLock lock{state->mutex};
                     const std::uint64_t until_ns =

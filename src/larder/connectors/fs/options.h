@@ -18,6 +18,7 @@ enum class Staged : std::uint8_t { kAuto = 0, kYes, kNo };
 /// What a spec asks for, with everything checked that can be without looking at the disk.
 struct FsOptions {
   std::string base_path;
+  std::string made;              ///< The directory, where this open made it; else empty.
   std::string temporary_folder;  ///< Below base_path; empty: base_path itself.
   std::array<std::uint32_t, kBatchClassCount> workers = {4, 4, 4};
   bool use_direct = false;

@@ -97,6 +97,9 @@ void encode_superblock(const Superblock& superblock, std::span<std::byte> out) n
   writer.put(superblock.created_wall_seconds);
   writer.put(superblock.fingerprint_seed);
   writer.put(static_cast<std::uint64_t>(superblock.is_clean ? 1 : 0));
+  writer.put(superblock.capacity_bytes);
+  writer.put(superblock.value_bytes_max);
+  writer.put(superblock.segment_files);
   writer.seal(kSuperblockUsedBytes, superblock.secret);
 }
 
@@ -110,7 +113,7 @@ Result<Superblock> decode_superblock(std::span<const std::byte> bytes,
   if (major > kFormatMajor) {
     return Error{ErrorCode::kUnimplemented, "log format", "superblock: later major version"};
   }
-  reader.get<std::uint32_t>();  // Minor: any is read.
+  const auto minor = reader.get<std::uint32_t>();  // Any is read.
   Superblock superblock;
   superblock.store_id = reader.get<Uuid>();
   superblock.path_id = reader.get<Uuid>();
@@ -127,6 +130,11 @@ Result<Superblock> decode_superblock(std::span<const std::byte> bytes,
   superblock.created_wall_seconds = reader.get<std::uint64_t>();
   superblock.fingerprint_seed = reader.get<std::uint64_t>();
   superblock.is_clean = reader.get<std::uint64_t>() != 0;
+  if (minor >= 1) {
+    superblock.capacity_bytes = reader.get<std::uint64_t>();
+    superblock.value_bytes_max = reader.get<std::uint32_t>();
+    superblock.segment_files = reader.get<std::uint32_t>();
+  }
   const bool is_plausible =
       std::has_single_bit(superblock.grain_bytes) && superblock.grain_bytes >= kGrainBytesMin &&
       superblock.grain_bytes <= kGrainBytesMax && superblock.segment_count > 0 &&

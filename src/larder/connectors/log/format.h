@@ -18,7 +18,7 @@
 namespace larder::log_store {
 
 inline constexpr std::uint32_t kFormatMajor = 1;  ///< A later one is refused, untouched.
-inline constexpr std::uint32_t kFormatMinor = 0;  ///< A later one is read.
+inline constexpr std::uint32_t kFormatMinor = 1;  ///< A later one is read.
 
 inline constexpr std::uint32_t kGrainBytesMin = 4096;
 inline constexpr std::uint32_t kGrainBytesMax = 65536;
@@ -44,6 +44,10 @@ struct Superblock {
   std::uint64_t created_wall_seconds = 0;
   std::uint64_t fingerprint_seed = 0;
   bool is_clean = false;  ///< The last owner closed it; checkpoint tables of this open count count.
+  // Since minor version 1; zero where they are not known.
+  std::uint64_t capacity_bytes = 0;   ///< In force at the last open, for opens that name none.
+  std::uint32_t value_bytes_max = 0;  ///< The same.
+  std::uint32_t segment_files = 0;    ///< Where `is_clean`: how many the directory held then.
 };
 
 inline constexpr std::size_t kSuperblockUsedBytes = 160;

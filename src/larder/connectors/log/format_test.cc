@@ -58,7 +58,10 @@ Superblock some_superblock() {
           .open_count = 3,
           .created_wall_seconds = 1'767'225'600,
           .fingerprint_seed = 0x1122334455667788U,
-          .is_clean = true};
+          .is_clean = true,
+          .capacity_bytes = std::uint64_t{200} << 30,
+          .value_bytes_max = 128U << 20,
+          .segment_files = 61};
 }
 
 RecordHeader some_record(std::string_view key) {
@@ -466,13 +469,24 @@ TEST(FormatTest, LaterMajorVersionIsRefusedAndToldWhateverElseChanged) {
   }
 }
 
-TEST(FormatTest, LaterMinorVersionIsRead) {
+TEST(FormatTest, TheFirstMinorVersionRemembersNothing) {
   Bytes bytes = encoded_superblock(some_superblock());
-  patch(bytes, 28, kFormatMinor + 3, kSuperblockUsedBytes);
-  patch(bytes, 144, std::uint64_t{0xABCD}, kSuperblockUsedBytes);  // A field it added.
+  patch(bytes, 28, std::uint32_t{0}, kSuperblockUsedBytes);
   const auto read = decode_any_superblock(bytes);
   ASSERT_TRUE(read);
   EXPECT_EQ(read->open_count, some_superblock().open_count);
+  EXPECT_EQ(read->capacity_bytes, 0U);
+  EXPECT_EQ(read->value_bytes_max, 0U);
+  EXPECT_EQ(read->segment_files, 0U);
+}
+
+TEST(FormatTest, LaterMinorVersionIsRead) {
+  Bytes bytes = encoded_superblock(some_superblock());
+  patch(bytes, 28, kFormatMinor + 3, kSuperblockUsedBytes);
+  const auto read = decode_any_superblock(bytes);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->open_count, some_superblock().open_count);
+  EXPECT_EQ(read->capacity_bytes, some_superblock().capacity_bytes);
 }
 
 // --- The bytes themselves -----------------------------------------------------------------------
@@ -480,11 +494,11 @@ TEST(FormatTest, LaterMinorVersionIsRead) {
 
 TEST(FormatTest, SuperblockHasTheseBytes) {
   EXPECT_EQ(first_to_hex(encoded_superblock(some_superblock()), kSuperblockUsedBytes),
-            "81f04f5e6add66bacaafbea67018493c4c415244524c4f470100000000000000"
+            "38a603fd0bca7d8eaa32f3cf7901e3bb4c415244524c4f470100000001000000"
             "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
             "000102030405060708090a0b0c0d0e0f05000000000000000010000040000000"
             "00001100000000000000100000000000030000000000000000b9556900000000"
-            "8877665544332211010000000000000000000000000000000000000000000000");
+            "887766554433221101000000000000000000000032000000000000083d000000");
 }
 
 TEST(FormatTest, SegmentHeaderHasTheseBytes) {

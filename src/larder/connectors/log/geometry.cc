@@ -22,6 +22,13 @@ SetupError invalid(std::string text) {
   return {ErrorCode::kInvalidArgument, "log: " + std::move(text)};
 }
 
+/// The limit of values that was asked for, else `remembered`, else the default, as far as it fits.
+std::uint64_t value_limit_of(const GeometryRequest& request, const Geometry& geometry,
+                             std::uint64_t remembered = 0) {
+  if (request.value_bytes_max != 0) return request.value_bytes_max;
+  return std::min(remembered == 0 ? kValueBytesMaxDefault : remembered, geometry.value_bytes_max());
+}
+
 /// Fills the segment count from the capacity, or says what to choose instead.
 SetupStatus count_segments(const GeometryRequest& request, Geometry& geometry,
                            const std::string& alternative) {
@@ -29,7 +36,7 @@ SetupStatus count_segments(const GeometryRequest& request, Geometry& geometry,
   if (count < request.segments_min) {
     return invalid(
         "capacity=" + format_bytes_exact(request.capacity_bytes) + " holds " +
-        std::to_string(count) + " segments of " + format_bytes_exact(geometry.slot_bytes) +
+        format_count(count, "segment") + " of " + format_bytes_exact(geometry.slot_bytes) +
         ", and at least " + std::to_string(request.segments_min) + " are needed: choose capacity=" +
         format_bytes_exact(geometry.slot_bytes * request.segments_min) + " or more" + alternative);
   }
@@ -47,7 +54,12 @@ std::uint64_t Geometry::value_bytes_max() const noexcept {
 }
 
 SetupResult<Geometry> make_geometry(const GeometryRequest& request) {
+  if (request.capacity_bytes == 0) {
+    return invalid(
+        "there is no store yet, and a new one needs 'capacity': write for example capacity=200GiB");
+  }
   Geometry geometry;
+  geometry.capacity_bytes = request.capacity_bytes;
   geometry.grain_bytes = std::max(kGrainBytesMin, request.offset_alignment);
   if (geometry.grain_bytes > kGrainBytesMax || !std::has_single_bit(geometry.grain_bytes)) {
     return invalid("direct I/O on this file system needs offsets aligned to " +
@@ -58,7 +70,11 @@ SetupResult<Geometry> make_geometry(const GeometryRequest& request) {
   std::uint64_t slot = request.segment_bytes;
   if (slot == 0) {
     slot = std::clamp(request.capacity_bytes / kSegmentsWanted, kSegmentBytesMin, kSegmentBytesMax);
-    slot = std::max(slot, kValuesPerSegment * request.value_bytes_max);
+    const std::uint64_t wanted = request.value_bytes_max != 0
+                                     ? kValuesPerSegment * request.value_bytes_max
+                                     : std::min(kValuesPerSegment * kValueBytesMaxDefault,
+                                                request.capacity_bytes / request.segments_min);
+    slot = std::max(slot, wanted);
   }
   slot = slot / geometry.grain_bytes * geometry.grain_bytes;
   const std::uint64_t slot_min = std::max<std::uint64_t>(
@@ -83,14 +99,23 @@ SetupResult<Geometry> make_geometry(const GeometryRequest& request) {
                    ": choose max_value=" + format_bytes_exact(geometry.value_bytes_max()) +
                    " or less, or a larger segment");
   }
+  geometry.value_bytes_limit = value_limit_of(request, geometry);
   return geometry;
 }
 
-SetupResult<Geometry> geometry_of(const Superblock& superblock, const GeometryRequest& request) {
+SetupResult<Geometry> geometry_of(const Superblock& superblock, const GeometryRequest& asked) {
+  GeometryRequest request = asked;
+  // An older version remembered how many segments there may be, which is the capacity but for less
+  // than one.
+  if (request.capacity_bytes == 0) request.capacity_bytes = superblock.capacity_bytes;
+  if (request.capacity_bytes == 0) {
+    request.capacity_bytes = superblock.segment_count * superblock.slot_bytes;
+  }
   Geometry geometry{.grain_bytes = superblock.grain_bytes,
                     .segment_count = 0,
                     .slot_bytes = superblock.slot_bytes,
-                    .segment_bytes = superblock.segment_bytes};
+                    .segment_bytes = superblock.segment_bytes,
+                    .capacity_bytes = request.capacity_bytes};
   if (geometry.grain_bytes % request.offset_alignment != 0) {
     return invalid("the store was made with a grain of " + std::to_string(geometry.grain_bytes) +
                    " bytes, and direct I/O here needs " + std::to_string(request.offset_alignment) +
@@ -103,6 +128,11 @@ SetupResult<Geometry> geometry_of(const Superblock& superblock, const GeometryRe
                    format_bytes_exact(geometry.slot_bytes) +
                    ": choose max_value=" + format_bytes_exact(geometry.value_bytes_max()) +
                    " or less, or make the store anew in an empty directory");
+  }
+  geometry.value_bytes_limit = value_limit_of(request, geometry, superblock.value_bytes_max);
+  if (geometry.value_bytes_limit == 0) {
+    return invalid("the store's segments of " + format_bytes_exact(geometry.slot_bytes) +
+                   " hold no value: make the store anew in an empty directory");
   }
   return geometry;
 }

@@ -103,7 +103,7 @@ TEST(GeometryTest, TooSmallCapacityIsToldWithWhatToChoose) {
   const auto geometry = make_geometry(request_of(1 * kGiB, 128 * kMiB));
   ASSERT_FALSE(geometry);
   EXPECT_EQ(geometry.error().text,
-            "log: capacity=1GiB holds 1 segments of 1GiB, and at least 32 are needed: choose "
+            "log: capacity=1GiB holds 1 segment of 1GiB, and at least 32 are needed: choose "
             "capacity=32GiB or more, or max_value=4MiB or less");
 }
 
@@ -171,6 +171,45 @@ TEST(GeometryTest, FollowingTheAdviceOfAnyErrorWorks) {
   EXPECT_GT(advised_capacity, 100U);
   EXPECT_GT(advised_value, 100U);
   EXPECT_GT(advised_segment, 100U);
+}
+
+TEST(GeometryTest, WithoutAMaxValueAnyCapacityFrom512MiBOnWorks) {
+  for (std::uint64_t capacity = 512 * kMiB; capacity <= 65536 * kMiB; capacity += 97 * kMiB) {
+    const auto made = make_geometry({.capacity_bytes = capacity});
+    ASSERT_TRUE(made.has_value()) << made.error().text;
+    EXPECT_GE(made->segment_count, kSegmentCountMin);
+    EXPECT_EQ(made->value_bytes_limit, std::min(kValueBytesMaxDefault, made->value_bytes_max()));
+    EXPECT_EQ(made->capacity_bytes, capacity);
+  }
+  // As before where there is room for it, and half a segment where there is not.
+  EXPECT_EQ(make_geometry({.capacity_bytes = 32768 * kMiB})->slot_bytes, 1024 * kMiB);
+  EXPECT_EQ(make_geometry({.capacity_bytes = 8192 * kMiB})->slot_bytes, 256 * kMiB);
+  EXPECT_EQ(make_geometry({.capacity_bytes = 8192 * kMiB})->value_bytes_limit, 128 * kMiB);
+  EXPECT_FALSE(make_geometry({.capacity_bytes = 511 * kMiB}).has_value());
+}
+
+TEST(GeometryTest, WhatIsNotAskedForIsRemembered) {
+  Superblock superblock{.grain_bytes = 4096,
+                        .segment_count = 40,
+                        .slot_bytes = 1U << 20,
+                        .segment_bytes = (1U << 20) - 65536};
+  const auto old = geometry_of(superblock, {});  // Of minor version 0.
+  ASSERT_TRUE(old.has_value()) << old.error().text;
+  EXPECT_EQ(old->capacity_bytes, 40U << 20);
+  EXPECT_EQ(old->value_bytes_limit, old->value_bytes_max());
+  superblock.capacity_bytes = (50U << 20) + 7;
+  superblock.value_bytes_max = 4096;
+  const auto remembered = geometry_of(superblock, {});
+  EXPECT_EQ(remembered->capacity_bytes, (50U << 20) + 7);
+  EXPECT_EQ(remembered->segment_count, 50U);
+  EXPECT_EQ(remembered->value_bytes_limit, 4096U);
+  const auto asked =
+      geometry_of(superblock, {.capacity_bytes = 33U << 20, .value_bytes_max = 8192});
+  EXPECT_EQ(asked->capacity_bytes, 33U << 20);
+  EXPECT_EQ(asked->value_bytes_limit, 8192U);
+  // A superblock is believed as far as it can be true.
+  superblock.value_bytes_max = ~0U;
+  EXPECT_EQ(geometry_of(superblock, {})->value_bytes_limit, old->value_bytes_max());
 }
 
 TEST(GeometryTest, GrainIsTheAlignmentOfDirectIo) {

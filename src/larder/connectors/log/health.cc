@@ -29,6 +29,7 @@ std::pair<Health, std::vector<std::string>> PathHealth::snapshot() const {
   if (!io_reason_.empty()) reasons.push_back(io_reason_);
   for (const auto& [name, why] : conditions_) reasons.push_back(why);
   reasons.insert(reasons.end(), flaws_.begin(), flaws_.end());
+  reasons.insert(reasons.end(), remarks_.begin(), remarks_.end());
   return {health(), std::move(reasons)};
 }
 
@@ -126,6 +127,12 @@ void PathHealth::note_flaw(std::string why) {
   const MutexLock lock{mutex_};
   if (flaws_.size() < kFlawsMax) flaws_.push_back(std::move(why));
   is_degraded_.store(true, std::memory_order_relaxed);
+}
+
+void PathHealth::note_remark(std::string remark) {
+  log(LogLevel::kWarning, "log", where_ + ": " + remark);
+  const MutexLock lock{mutex_};
+  if (remarks_.size() < kFlawsMax) remarks_.push_back(std::move(remark));
 }
 
 void PathHealth::set_condition(const std::string& name, const std::string& why) {

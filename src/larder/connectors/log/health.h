@@ -41,6 +41,8 @@ class PathHealth {
   }
   /// A lasting flaw that does not stop the service: a segment set aside, a device that fell back.
   void note_flaw(std::string why) LARDER_EXCLUDES(mutex_);
+  /// Nothing that is wrong, and worth a line in the log and in the report: what a parameter cost.
+  void note_remark(std::string remark) LARDER_EXCLUDES(mutex_);
   /// A flaw of the moment under a name; an empty `why` ends it.
   void set_condition(const std::string& name, const std::string& why) LARDER_EXCLUDES(mutex_);
 
@@ -73,6 +75,7 @@ class PathHealth {
   mutable Mutex mutex_;
   std::string io_reason_ LARDER_GUARDED_BY(mutex_);
   std::vector<std::string> flaws_ LARDER_GUARDED_BY(mutex_);
+  std::vector<std::string> remarks_ LARDER_GUARDED_BY(mutex_);
   std::vector<std::pair<std::string, std::string>> conditions_ LARDER_GUARDED_BY(mutex_);
 };
 

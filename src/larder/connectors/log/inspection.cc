@@ -9,6 +9,7 @@
 #include <set>
 #include <utility>
 
+#include "larder/base/key_text.h"
 #include "larder/connectors/log/dry_run_device.h"
 #include "larder/connectors/log/record_reader.h"
 #include "larder/connectors/log/recovery.h"
@@ -54,8 +55,9 @@ SetupError no_store(const std::string& directory, const std::vector<io::FileInfo
       files, [](const io::FileInfo& file) { return !is_harmless_file_name(file.name); });
   return {ErrorCode::kUnavailable,
           "log: " + directory + " holds no larder store: it " +
-              (foreign == files.end() ? std::string{"is empty"}
-                                      : "has no file 'superblock' (but '" + foreign->name + "')") +
+              (foreign == files.end()
+                   ? std::string{"is empty"}
+                   : "has no file 'superblock' (but '" + printable(foreign->name) + "')") +
               "; name the directory that stands in the store's spec, as in log:DIRECTORY?..."};
 }
 
@@ -125,7 +127,10 @@ SetupStatus Inspection::load(const std::string& directory) {
   facts_.slot_bytes = superblock.slot_bytes;
   facts_.segment_bytes = superblock.segment_bytes;
   facts_.segment_count = superblock.segment_count;
-  facts_.capacity_bytes = superblock.segment_count * superblock.slot_bytes;
+  facts_.capacity_bytes = superblock.capacity_bytes != 0
+                              ? superblock.capacity_bytes
+                              : superblock.segment_count * superblock.slot_bytes;
+  facts_.value_bytes_max = superblock.value_bytes_max;
   facts_.open_count = superblock.open_count;
   facts_.created_wall_seconds = superblock.created_wall_seconds;
   facts_.is_clean = superblock.is_clean;
@@ -142,6 +147,13 @@ SetupStatus Inspection::load(const std::string& directory) {
   LARDER_ASSIGN(const std::uint64_t newest, recovery.survey(files).map_error(prefixed));
   const bool is_clean = superblock.is_clean && newest <= superblock.open_count;
   LARDER_ASSIGN(std::ignore, recovery.run(is_clean, superblock.open_count).map_error(prefixed));
+  facts_.knows_files = is_clean && superblock.segment_files > 0;
+  std::string missing =
+      missing_files_text(files, is_clean ? superblock.segment_files : 0, geometry);
+  if (!missing.empty()) {
+    damage_.push_back(
+        {.segment = std::nullopt, .offset = 0, .key = {}, .what = std::move(missing)});
+  }
   collect_damage();
   return {};
 }

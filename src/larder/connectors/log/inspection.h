@@ -23,12 +23,15 @@ struct StoreFacts {
   std::uint32_t grain_bytes = 0;
   std::uint64_t slot_bytes = 0;
   std::uint64_t segment_bytes = 0;
-  std::uint32_t segment_count = 0;   ///< At the last open.
-  std::uint64_t capacity_bytes = 0;  ///< What that many slots come to.
+  std::uint32_t segment_count = 0;    ///< At the last open.
+  std::uint64_t capacity_bytes = 0;   ///< At the last open.
+  std::uint64_t value_bytes_max = 0;  ///< The same; 0: an older version, which did not say.
   std::uint64_t open_count = 0;
   std::uint64_t created_wall_seconds = 0;
   bool is_clean = false;
   std::uint32_t segment_files = 0;
+  /// Whether the last owner said how many files it left: then one that went since is damage.
+  bool knows_files = false;
   std::uint64_t allocated_bytes = 0;  ///< Blocks of all files in the directory.
 };
 

@@ -10,11 +10,13 @@
 #include <cstring>
 #include <filesystem>
 
+#include "larder/base/logging.h"
 #include "larder/base/size_text.h"
 #include "larder/connector/batch_limits.h"
 #include "larder/connector/common_parameters.h"
 #include "larder/connector/outcome_window.h"
 #include "larder/connectors/log/opening.h"
+#include "larder/connectors/log/private_files.h"
 #include "larder/connectors/log/reactor.h"
 #include "larder/connectors/log/setup_error.h"
 
@@ -27,25 +29,30 @@ constexpr std::uint64_t kMiB16 = std::uint64_t{16} << 20;  // The smallest segme
 
 constexpr std::array kParameters = {
     Parameter{.name = "path",
-              .kind = ParameterKind::kText,
+              .kind = ParameterKind::kPath,
               .help =
                   "Directory of the store. It is made when it does not exist; it must be empty or "
                   "hold a store.",
-              .is_required = true},
+              .is_required = true,
+              .example = "/data/kv"},
+    kCreateParameter,
     Parameter{.name = "capacity",
               .kind = ParameterKind::kBytes,
               .minimum = "1MiB",
               .help =
                   "Blocks that all files of the store may take together; never exceeded. When it "
-                  "is full, what was not read for longest goes first.",
-              .is_required = true},
+                  "is full, what was not read for longest goes first. A new store needs it, from "
+                  "512MiB on; one that is there remembers the last. A smaller one drops the oldest "
+                  "keys at open."},
     Parameter{.name = "max_value",
               .kind = ParameterKind::kBytes,
-              .default_text = "128MiB",
               .minimum = "4KiB",
               .maximum = "1GiB",
-              .help = "The largest value that may be stored. Segments are at least eight times as "
-                      "large, and at least 32 segments must fit into the capacity."},
+              .help =
+                  "The largest value that may be stored; a larger one is refused. A new store has "
+                  "128MiB, or as much as fits into a 32nd of its capacity; one that is there "
+                  "remembers the last. Given for a new store, its segments are at least eight "
+                  "times as large, and 32 must fit into the capacity."},
     Parameter{.name = "sync",
               .kind = ParameterKind::kChoice,
               .default_text = "none",
@@ -157,6 +164,8 @@ class LogConnector final : public Connector, private BatchSink {
       : options_(options), where_(std::move(where)), limits_(limits) {}
   ~LogConnector() override = default;
 
+  void note_made(std::vector<std::string> made) { made_ = std::move(made); }
+
   SetupStatus open(const io::DeviceOptions& device_options) {
     LARDER_ASSIGN(auto device, io::open_device(device_options));
     degraded_why_ = device->device_info().degraded_why;
@@ -165,6 +174,10 @@ class LogConnector final : public Connector, private BatchSink {
     if (const Status handed = device->release_thread(); !handed) {
       return setup_error(where_, "cannot start its thread", handed.error());
     }
+    options_.capacity_bytes = path->superblock().capacity_bytes;
+    options_.value_bytes_max = path->superblock().value_bytes_max;
+    note_space(*device);
+    note(make_files_private(device_options.directory));
     reactor_ = std::make_unique<Reactor>(std::move(device), std::move(path));
     if (const Status started = reactor_->start(); !started) {
       return setup_error(where_, "cannot start its thread", started.error());
@@ -233,6 +246,13 @@ class LogConnector final : public Connector, private BatchSink {
   }
 
  private:
+  /// Before the reactor starts: said once in the log, and by every report.
+  void note(std::string text) {
+    if (text.empty()) return;
+    log(LogLevel::kWarning, "log", where_ + ": " + text);
+    notes_.push_back(std::move(text));
+  }
+
   /// Lookups wait for nobody: the index is in memory, and this is the caller's thread.
   Status lookup(Batch& batch) noexcept {
     const bool is_late =
@@ -273,12 +293,19 @@ class LogConnector final : public Connector, private BatchSink {
     completions_.push(batch);
   }
 
-  const PathOptions options_;
+  void note_space(io::Device& device) {
+    const auto space = device.space();
+    if (space) note(larger_than_file_system(options_.capacity_bytes, space->total_bytes));
+  }
+
+  PathOptions options_;
   const std::string where_;
   BatchLimits limits_;
   OutcomeWindow outcomes_;
   CompletionQueue completions_;
   std::string degraded_why_;
+  std::vector<std::string> notes_;  ///< Worth knowing, and nothing that is wrong.
+  std::vector<std::string> made_;   ///< The directories that this open made.
   std::atomic<bool> is_stopped_ = false;
   std::unique_ptr<Reactor> reactor_;  // Last: its thread uses the others.
 };
@@ -295,6 +322,7 @@ Report LogConnector::report() const {
     report.health = std::max(report.health, Health::kDegraded);
     report.reasons.push_back(degraded_why_);
   }
+  report.reasons.insert(report.reasons.end(), notes_.begin(), notes_.end());
   report.bytes_used = path.counters().bytes_on_disk.value();
   report.capacity_bytes = options_.capacity_bytes;
   report.keys = path.keys();
@@ -309,7 +337,9 @@ Report LogConnector::report() const {
                        {"segment", format_bytes_exact(superblock.slot_bytes)},
                        {"segments", std::to_string(superblock.segment_count)},
                        {"grain", std::to_string(superblock.grain_bytes)},
+                       {"max_value", format_bytes_exact(options_.value_bytes_max)},
                        {"open_count", std::to_string(superblock.open_count)}};
+  if (!made_.empty()) report.properties.emplace_back("made", made_.back());
   path.counters().for_each([&](std::string_view name, std::uint64_t value) {
     report.counters.push_back({.name = std::string{name}, .value = value});
   });
@@ -342,10 +372,15 @@ SetupResult<std::unique_ptr<Connector>> open_now(
     const Parameters& parameters, const std::shared_ptr<std::atomic<std::uint64_t>>& steps) {
   LogSettings settings = settings_of(parameters);
   settings.path.opening_steps = steps;
-  LARDER_TRY(make_directory(settings.device.directory));
+  LARDER_ASSIGN(NewDirectories directories, make_directory(parameters));
   auto connector = std::make_unique<LogConnector>(settings.path, batch_limits_of(parameters),
                                                   settings.device.directory);
-  LARDER_TRY(connector->open(settings.device));
+  connector->note_made(directories.made());
+  if (auto opened = connector->open(settings.device); !opened) {
+    connector.reset();
+    directories.undo();
+    return opened.error();
+  }
   return std::unique_ptr<Connector>{std::move(connector)};
 }
 
@@ -364,8 +399,8 @@ SetupResult<std::unique_ptr<Connector>> open_log(const Parameters& parameters,
 LogSettings settings_of(const Parameters& parameters) {
   LogSettings settings;
   PathOptions& options = settings.path;
-  options.capacity_bytes = parameters.bytes("capacity");
-  options.value_bytes_max = parameters.bytes("max_value");
+  if (parameters.has("capacity")) options.capacity_bytes = parameters.bytes("capacity");
+  if (parameters.has("max_value")) options.value_bytes_max = parameters.bytes("max_value");
   options.segment_bytes = parameters.bytes("segment");
   options.io_bytes =
       static_cast<std::uint32_t>(parameters.bytes("io_bytes") / kGrainBytesMax * kGrainBytesMax);
@@ -391,37 +426,24 @@ LogSettings settings_of(const Parameters& parameters) {
   device.depth = options.depth + 32;
   device.threads = static_cast<std::uint32_t>(parameters.integer("io_threads"));
   const std::uint64_t segment_bytes = options.segment_bytes == 0 ? kMiB16 : options.segment_bytes;
-  device.files_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(
-      options.capacity_bytes / segment_bytes + files_in(device.directory) + 16, kSegmentCountMax));
+  device.files_max = kSegmentCountMax;  // How many the store may have, it remembers itself.
+  if (options.capacity_bytes > 0) {
+    device.files_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+        options.capacity_bytes / segment_bytes + files_in(device.directory) + 16,
+        kSegmentCountMax));
+  }
   return settings;
 }
 
-SetupStatus make_directory(const std::string& path) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (std::filesystem::exists(status) && !std::filesystem::is_directory(status)) {
-    return SetupError{ErrorCode::kInvalidArgument,
-                      "log: path=" + path + " is not a directory: name a directory for the store"};
-  }
-  const auto refuse = [&](const char* what) -> SetupStatus {
-    const bool is_forbidden = errno == EACCES || errno == EPERM || errno == EROFS;
-    return SetupError{is_forbidden ? ErrorCode::kUnavailable : ErrorCode::kIo,
-                      "log: path=" + path + ": " + what + ": " + std::strerror(errno) +
-                          ": run as its owner, or name another directory"};
-  };
-  if (std::filesystem::exists(status)) {
-    if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) != 0) {
-      return refuse("cannot read and write the directory");
-    }
-    return {};
-  }
-  std::string name = path;  // "kv/" would make the last directory a parent, open to everybody.
-  while (name.size() > 1 && name.back() == '/') name.pop_back();
-  const std::filesystem::path parent = std::filesystem::path{name}.parent_path();
-  if (!parent.empty()) std::filesystem::create_directories(parent, error);
-  if (::mkdir(name.c_str(), 0700) != 0 && errno != EEXIST)
-    return refuse("cannot make the directory");
-  return {};
+SetupResult<NewDirectories> make_directory(const Parameters& parameters) {
+  const std::string& path = parameters.text("path");
+  const std::string name = "log: path=" + path;
+  LARDER_ASSIGN(NewDirectories directories,
+                NewDirectories::make(name, path, 0700, parameters.flag("create")));
+  if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0) return directories;
+  return SetupError{ErrorCode::kUnavailable,
+                    name + ": cannot read and write the directory: " + std::strerror(errno) +
+                        ": run as its owner, or name another directory"};
 }
 
 const ConnectorType& connector_type() {

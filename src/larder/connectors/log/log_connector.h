@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "larder/connector/new_directory.h"
 #include "larder/connector/registry.h"
 #include "larder/connectors/log/options.h"
 #include "larder/io/device.h"
@@ -19,7 +20,7 @@ struct LogSettings {
 };
 LogSettings settings_of(const Parameters& parameters);
 
-/// Makes the directory of a store, 0700, where there is none; an error when it cannot hold one.
-SetupStatus make_directory(const std::string& path);
+/// Makes the directory of a store where there is none; an error when it cannot hold one.
+SetupResult<NewDirectories> make_directory(const Parameters& parameters);
 
 }  // namespace larder::log_store

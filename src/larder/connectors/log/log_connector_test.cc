@@ -13,8 +13,50 @@ TEST_F(LogConnectorTest, TooSmallACapacityIsRefusedAndTheAdviceWorks) {
   const SetupError error = refusal(spec("31MiB"));
   EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
   expect_names(error, {"capacity=31MiB", "31 segments of 1MiB", "choose capacity=32MiB"});
-  EXPECT_TRUE(content().empty());
+  EXPECT_FALSE(fs::exists(path_));
   EXPECT_NE(open(spec("32MiB")), nullptr);
+}
+
+TEST_F(LogConnectorTest, ARefusedSpecLeavesNoFolderBehind) {
+  const std::string deep = directory_.path() + "/a/b/kv";
+  for (const char* const parameters :
+       {"capacity=31MiB&segment=1MiB", "capacity=100MiB", "max_value=1MiB",
+        "capacity=1GiB&max_value=1GiB", "capacity=1GiB&segment=100KiB"}) {
+    EXPECT_EQ(refusal("log:" + deep + "?min_free=0&" + parameters).code,
+              ErrorCode::kInvalidArgument)
+        << parameters;
+    EXPECT_FALSE(fs::exists(directory_.path() + "/a")) << parameters;
+  }
+}
+
+TEST_F(LogConnectorTest, WithCreateNoAMissingDirectoryIsRefused) {
+  const std::string text = spec("32MiB", "&create=no");
+  const SetupError error = refusal(text);
+  EXPECT_EQ(error.code, ErrorCode::kUnavailable);
+  expect_names(error, {path_, "does not exist, and create=no", "mount its disk"});
+  EXPECT_FALSE(fs::exists(path_));
+  fs::create_directory(path_);
+  EXPECT_NE(open(text), nullptr);
+}
+
+TEST_F(LogConnectorTest, WhatAnOpenMadeIsInItsReportAndForItsOwnerAlone) {
+  const mode_t before = ::umask(0);
+  const std::string deep = directory_.path() + "/a/kv";
+  {
+    const auto store =
+        open("log:" + deep + "?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0");
+    ASSERT_NE(store, nullptr);
+    const auto properties = store->report().properties;
+    EXPECT_NE(std::ranges::find(properties, std::pair<std::string, std::string>{"made", deep}),
+              properties.end());
+  }
+  ::umask(before);
+  for (const std::string& made : {directory_.path() + "/a", deep}) {
+    EXPECT_EQ(fs::status(made).permissions(), fs::perms::owner_all) << made;
+  }
+  const auto store = open("log:" + deep + "?min_free=0");
+  ASSERT_NE(store, nullptr);
+  for (const auto& [name, value] : store->report().properties) EXPECT_NE(name, "made");
 }
 
 TEST_F(LogConnectorTest, TooLargeAValueForTheSegmentsIsRefusedAndTheAdviceWorks) {
@@ -125,6 +167,106 @@ TEST_F(LogConnectorTest, AStoreThatAProcessHasNamesItsPidAndHost) {
 }
 
 // --- Other options on an existing store ---------------------------------------------------------
+
+TEST_F(LogConnectorTest, AStoreRemembersItsCapacityAndItsLargestValue) {
+  make_store(20, "48MiB");
+  const std::string plain = "log:" + path_ + "?min_free=0";
+  {
+    const auto store = open(plain);
+    ASSERT_NE(store, nullptr);
+    EXPECT_EQ(store->report().capacity_bytes, 48 * kMiB);
+    EXPECT_EQ(store->capabilities().value_bytes_max, 64U << 10);
+    EXPECT_EQ(store->present(0, 20), numbers(0, 20));
+  }
+  {  // What is said wins, and is remembered from then on.
+    const auto store = open(plain + "&capacity=40MiB&max_value=32KiB");
+    ASSERT_NE(store, nullptr);
+    EXPECT_EQ(store->report().capacity_bytes, 40 * kMiB);
+  }
+  run_and_kill(plain + "&max_value=128KiB", [](Store& store) { store.set("x", 100'000); });
+  const auto store = open(plain);
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->report().capacity_bytes, 40 * kMiB);
+  EXPECT_EQ(store->capabilities().value_bytes_max, 128U << 10);
+  EXPECT_TRUE(store->has("x", 100'000));
+}
+
+TEST_F(LogConnectorTest, ARefusedParameterIsNotRemembered) {
+  make_store(20, "48MiB");
+  const std::string plain = "log:" + path_ + "?min_free=0";
+  refusal(plain + "&capacity=20MiB");
+  refusal(plain + "&max_value=2MiB");
+  const auto store = open(plain);
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->report().capacity_bytes, 48 * kMiB);
+  EXPECT_EQ(store->capabilities().value_bytes_max, 64U << 10);
+}
+
+TEST_F(LogConnectorTest, ANewStoreNeedsACapacityAndNothingElse) {
+  const SetupError error = refusal("log:" + path_);
+  EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+  expect_names(error, {"no store yet", "'capacity'", "capacity=200GiB"});
+  EXPECT_FALSE(fs::exists(path_));
+  const auto store = open("log:" + path_ + "?capacity=512MiB&min_free=0");
+  ASSERT_NE(store, nullptr);
+  EXPECT_GT(store->capabilities().value_bytes_max, 15 * kMiB);
+  store->set("large", 15 * kMiB);
+  EXPECT_TRUE(store->has("large", 15 * kMiB));
+}
+
+TEST_F(LogConnectorTest, ASmallerCapacityThatDropsKeysIsSaidWithTheirNumber) {
+  make_store(500, "64MiB");
+  std::uint64_t keys = 0;
+  {
+    const auto store = open(spec("64MiB"));
+    ASSERT_NE(store, nullptr);
+    EXPECT_TRUE(store->report().reasons.empty()) << store->reasons();
+    keys = store->report().keys;
+  }
+  set_log_level(LogLevel::kWarning);
+  ::testing::internal::CaptureStderr();
+  const auto store = open(spec("32MiB"));
+  const std::string lines = ::testing::internal::GetCapturedStderr();
+  set_log_level(LogLevel::kError);
+  ASSERT_NE(store, nullptr);
+  const std::uint64_t gone = keys - store->report().keys;
+  ASSERT_GT(gone, 0U);
+  const std::string said =
+      "capacity=32MiB is less than what the store held: " + std::to_string(gone) + " keys of " +
+      std::to_string(keys) + " went";
+  EXPECT_NE(store->reasons().find(said), std::string::npos) << store->reasons();
+  EXPECT_NE(lines.find(path_ + ": " + said), std::string::npos) << lines;
+  EXPECT_EQ(store->report().health, Health::kHealthy);
+}
+
+TEST_F(LogConnectorTest, ACapacityBeyondTheDiskIsTakenAndSaid) {
+  set_log_level(LogLevel::kWarning);
+  ::testing::internal::CaptureStderr();
+  const auto store = open(spec("8EiB", ""));
+  const std::string lines = ::testing::internal::GetCapturedStderr();
+  set_log_level(LogLevel::kError);
+  ASSERT_NE(store, nullptr);
+  for (const std::string& text : {lines, store->reasons()}) {
+    EXPECT_NE(text.find("capacity=8EiB is more than the whole file system ("), std::string::npos)
+        << text;
+  }
+  EXPECT_EQ(store->report().health, Health::kHealthy);
+}
+
+TEST_F(LogConnectorTest, FilesThatOthersCouldReadAreClosedToThem) {
+  make_store(20);
+  ASSERT_EQ(::chmod(file("superblock").c_str(), 0644), 0);
+  ASSERT_EQ(::chmod(segment(0).c_str(), 0660), 0);
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  for (const auto& entry : fs::directory_iterator{path_}) {
+    EXPECT_EQ(entry.status().permissions(), fs::perms::owner_read | fs::perms::owner_write)
+        << entry.path();
+  }
+  EXPECT_NE(store->reasons().find("others could use 2 files of the store"), std::string::npos)
+      << store->reasons();
+  EXPECT_EQ(store->report().health, Health::kHealthy);
+}
 
 TEST_F(LogConnectorTest, TooLargeAMaxValueForAnExistingStoreIsRefusedAndTheAdviceWorks) {
   make_store(20);

@@ -86,6 +86,7 @@ class Store {
   }
   BlockingClient& client() { return client_; }
   Report report() const { return connector_->report(); }
+  Capabilities capabilities() const { return connector_->capabilities(); }
   std::uint64_t counter(const std::string& name) const {
     const Report now = report();
     const auto at = std::ranges::find(now.counters, name, &Counter::name);

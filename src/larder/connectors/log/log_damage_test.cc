@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "larder/connectors/log/format.h"
+#include "larder/connectors/log/inspection.h"
 #include "larder/connectors/log/log_connector_test_support.h"
 
 namespace larder::log_store {
@@ -152,6 +153,7 @@ TEST_F(LogDamageTest, AnEmptySegmentFileIsOneThatIsFree) {
   fs::resize_file(segment(1), 0);
   const auto store = open(spec());
   ASSERT_NE(store, nullptr);
+  EXPECT_NE(store->reasons().find("1 segment file of "), std::string::npos) << store->reasons();
   EXPECT_GT(store->present(0, 60).size(), 40U);
   store->fill(60, 100);
   EXPECT_EQ(store->present(60, 100), numbers(60, 100));
@@ -160,13 +162,52 @@ TEST_F(LogDamageTest, AnEmptySegmentFileIsOneThatIsFree) {
 TEST_F(LogDamageTest, AMissingSegmentFileCostsItsRecordsAndNoOthers) {
   make_store(60);
   fs::remove(segment(1));
-  const auto store = open(spec());
-  ASSERT_NE(store, nullptr);
-  const std::vector<int> present = store->present(0, 60);
-  EXPECT_GT(present.size(), 40U);
-  EXPECT_LT(present.size(), 60U);
-  store->fill(0, 60);
-  EXPECT_EQ(store->present(0, 60), numbers(0, 60));
+  {
+    const auto store = open(spec());
+    ASSERT_NE(store, nullptr);
+    EXPECT_EQ(store->report().health, Health::kDegraded);
+    EXPECT_NE(store->reasons().find("went since the store was closed"), std::string::npos)
+        << store->reasons();
+    const std::vector<int> present = store->present(0, 60);
+    EXPECT_GT(present.size(), 40U);
+    EXPECT_LT(present.size(), 60U);
+    store->fill(0, 60);
+    EXPECT_EQ(store->present(0, 60), numbers(0, 60));
+  }
+  EXPECT_EQ(open(spec())->report().health, Health::kHealthy);  // It was said, and is over.
+}
+
+TEST_F(LogDamageTest, AnyMissingSegmentFileIsNoticedAfterACleanCloseAndNoneThatLarderGaveBack) {
+  make_store(500, "64MiB");
+  {
+    const auto smaller = open(spec("32MiB"));  // Removes files itself.
+    ASSERT_NE(smaller, nullptr);
+  }
+  {
+    const auto inspection = Inspection::open(path_);
+    ASSERT_TRUE(inspection.has_value()) << inspection.error().text;
+    EXPECT_TRUE((*inspection)->damage().empty());
+  }
+  std::uint32_t files = 0;
+  for (std::uint32_t i = 0; i < 64; ++i) {
+    if (!fs::exists(segment(i))) continue;
+    ++files;
+    fs::rename(segment(i), file("away"));
+    const auto inspection = Inspection::open(path_);
+    ASSERT_TRUE(inspection.has_value()) << inspection.error().text;
+    const bool is_noticed = std::ranges::any_of((*inspection)->damage(), [](const Damage& damage) {
+      return damage.what.find("1 segment file of ") != std::string::npos;
+    });
+    EXPECT_TRUE(is_noticed) << i;
+    fs::rename(file("away"), segment(i));
+  }
+  EXPECT_GT(files, 20U);
+}
+
+TEST_F(LogDamageTest, AfterAKillNothingIsSaidOfFilesThatMayNeverHaveBeen) {
+  run_and_kill(spec(), [](Store& store) { store.fill(0, 60); });
+  fs::remove(segment(1));
+  EXPECT_EQ(open(spec())->report().health, Health::kHealthy);
 }
 
 // --- Segments that cannot be read, or only be read ----------------------------------------------

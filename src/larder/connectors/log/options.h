@@ -17,8 +17,8 @@ enum class SyncMode : std::uint8_t {
 
 /// Everything one path is opened with; the parameter table of log_connector.cc fills it.
 struct PathOptions {
-  std::uint64_t capacity_bytes = 0;
-  std::uint64_t value_bytes_max = std::uint64_t{128} << 20;
+  std::uint64_t capacity_bytes = 0;   ///< 0: what the store remembers.
+  std::uint64_t value_bytes_max = 0;  ///< 0: what the store remembers, or the default.
   std::uint64_t segment_bytes = 0;    ///< 0: by the rule of make_geometry().
   std::uint32_t io_bytes = 4U << 20;  ///< Longest single transfer.
   std::uint32_t coalesce_bytes =

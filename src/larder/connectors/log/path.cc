@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "larder/base/check.h"
+#include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/connector/failed_keys.h"
 #include "larder/connectors/log/blocking_io.h"
@@ -40,9 +42,10 @@ bool is_harmless_or_superblock(const io::FileInfo& file) noexcept {
 
 // --- Opening ------------------------------------------------------------------------------------
 
-SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, io::Device& device,
+SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io::Device& device,
                                                     const Clock& clock, BatchSink& sink,
                                                     const std::string& where) {
+  PathOptions options = asked;
   auto files = device.list();
   if (!files) return setup_error(where, "cannot list the directory", files.error());
   const auto superblock_at = std::ranges::find(*files, kSuperblockFileName, &io::FileInfo::name);
@@ -62,7 +65,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
       return SetupError{ErrorCode::kInvalidArgument,
                         "log: " + where +
                             " is not empty and has no larder store in it (it holds '" +
-                            foreign->name + "'): name an empty or a new directory"};
+                            printable(foreign->name) + "'): name an empty or a new directory"};
     }
     LARDER_ASSIGN(geometry, make_geometry(wanted));
     LARDER_ASSIGN(superblock, superblock_file->create(geometry, options.id_seed));
@@ -81,6 +84,11 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
       LARDER_ASSIGN(geometry, geometry_of(superblock, wanted));
     }
   }
+  // What was asked for counts from now on, and is remembered.
+  options.capacity_bytes = superblock.capacity_bytes = geometry.capacity_bytes;
+  options.value_bytes_max = geometry.value_bytes_limit;
+  superblock.value_bytes_max = static_cast<std::uint32_t>(geometry.value_bytes_limit);
+  const std::uint32_t files_at_close = std::exchange(superblock.segment_files, 0);
   std::uint32_t numbers = 0;
   for (const io::FileInfo& file : *files) {
     const auto number = segment_of_file_name(file.name);
@@ -111,6 +119,8 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& options, 
   LARDER_TRY(path->begin_session(newest));
   LARDER_ASSIGN(const Recovery::Outcome outcome,
                 recovery.run(was_clean, previous).map_error(prefixed));
+  std::string missing = missing_files_text(*files, was_clean ? files_at_close : 0, geometry);
+  if (!missing.empty()) path->state_.health.note_flaw(std::move(missing));
   if (outcome.head) path->adopt_head(*outcome.head);
   path->appender_.owe_directory_sync();
   if (const auto info = device.info(path->superblock_file_->file())) {

@@ -44,7 +44,7 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
  public:
   /// Makes a new store in an empty directory, or opens the one that is there. Blocks.
   /// `where` names the directory in messages.
-  static SetupResult<std::unique_ptr<LogPath>> open(const PathOptions& options, io::Device& device,
+  static SetupResult<std::unique_ptr<LogPath>> open(const PathOptions& asked, io::Device& device,
                                                     const Clock& clock, BatchSink& sink,
                                                     const std::string& where);
   ~LogPath() override;

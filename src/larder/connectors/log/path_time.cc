@@ -322,6 +322,7 @@ Status LogPath::close() noexcept {
     LARDER_TRY(write_checkpoint(*ready, empty));
   }
   state_.superblock.is_clean = true;
+  state_.superblock.segment_files = state_.segments.whole_files_count();
   return superblock_file_->write(state_.superblock);
 }
 

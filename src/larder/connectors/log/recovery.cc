@@ -4,7 +4,9 @@
 #include <cerrno>
 
 #include "larder/base/check.h"
+#include "larder/base/key_text.h"
 #include "larder/base/logging.h"
+#include "larder/base/size_text.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
@@ -48,7 +50,7 @@ SetupResult<std::uint64_t> Recovery::survey(const std::vector<io::FileInfo>& fil
         leave_out(*number, "not a regular file");
       }
     } else if (file.name != kSuperblockFileName && !is_harmless_file_name(file.name)) {
-      state_.health.note_flaw("the directory holds '" + file.name +
+      state_.health.note_flaw("the directory holds '" + printable(file.name) +
                               "', which is not larder's and counts for no limit");
     }
   }
@@ -202,9 +204,23 @@ SetupResult<Recovery::Outcome> Recovery::run(bool was_clean, std::uint64_t previ
   state_.index.reserve(0);
   Outcome outcome;
   outcome.head = choose_head();
-  if (!is_broken(Rule::kOpenFreesTwo) && !state_.is_frozen) evict_until_two_are_free();
+  if (!is_broken(Rule::kOpenFreesTwo) && !state_.is_frozen) make_room();
   scan_buffer_ = {};
   return outcome;
+}
+
+/// Says what went where the capacity is smaller than it was.
+void Recovery::make_room() {
+  const bool is_over = state_.segments.files_count() > state_.segments.files_max();
+  const std::uint64_t keys = state_.index.keys();
+  const std::uint64_t bytes = state_.segments.live_bytes();
+  evict_until_two_are_free();
+  if (!is_over || state_.index.keys() == keys) return;
+  state_.health.note_remark(
+      "capacity=" + format_bytes_exact(state_.options.capacity_bytes) +
+      " is less than what the store held: " + format_count(keys - state_.index.keys(), "key") +
+      " of " + std::to_string(keys) + " went at open, the oldest, and " +
+      format_bytes(bytes - state_.segments.live_bytes()) + " with them");
 }
 
 // --- Tables -------------------------------------------------------------------------------------

@@ -78,6 +78,7 @@ class Recovery {
   // Room.
   bool evict_oldest_before(std::uint32_t number);
   void evict(const Found& found);
+  void make_room();
   void evict_until_two_are_free();
 
   PathState& state_;

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "larder/base/check.h"
+#include "larder/base/size_text.h"
 #include "larder/connectors/log/rule.h"
 #include "larder/io/direct_io.h"
 
@@ -92,6 +93,12 @@ std::uint32_t Segments::absent_count() const noexcept {
   return files < files_max() ? files_max() - files : 0;
 }
 
+std::uint32_t Segments::whole_files_count() const noexcept {
+  return static_cast<std::uint32_t>(std::ranges::count_if(segments_, [](const Segment& segment) {
+    return segment.has_file && segment.state != SegmentState::kFailed;
+  }));
+}
+
 void Segments::set_has_file(std::uint32_t segment, bool has_file) noexcept {
   if (segments_[segment].has_file == has_file) return;
   segments_[segment].has_file = has_file;
@@ -137,6 +144,19 @@ std::string segment_file_name(std::uint32_t segment) {
   char name[32];
   std::snprintf(name, sizeof(name), "segment-%07u", segment);
   return name;
+}
+
+std::string missing_files_text(std::span<const io::FileInfo> files, std::uint32_t files_at_close,
+                               const Geometry& geometry) {
+  const auto is_whole = [&](const io::FileInfo& file) {
+    return segment_of_file_name(file.name) && file.bytes >= geometry.segment_bytes;
+  };
+  const auto whole = static_cast<std::uint64_t>(std::ranges::count_if(files, is_whole));
+  if (whole >= files_at_close) return {};
+  return format_count(files_at_close - whole, "segment file") + " of " +
+         std::to_string(files_at_close) +
+         " went since the store was closed (removed, or cut short): what was in there is gone, and "
+         "older values of its keys may be served";
 }
 
 std::optional<std::uint32_t> segment_of_file_name(std::string_view name) {

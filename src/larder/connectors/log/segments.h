@@ -4,6 +4,9 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "larder/connectors/log/geometry.h"
@@ -107,6 +110,8 @@ class Segments {
   std::uint32_t absent_count() const noexcept;
   void set_has_file(std::uint32_t segment, bool has_file) noexcept;
   std::uint32_t files_count() const noexcept { return files_; }
+  /// Those that this run could use, by looking at all: what missing_files_text() is told later.
+  std::uint32_t whole_files_count() const noexcept;
   std::uint32_t files_max() const noexcept { return geometry_.segment_count; }
 
   /// L6 under a power cut: a segment must not be overwritten before the records that were moved
@@ -141,6 +146,10 @@ std::string segment_file_name(std::uint32_t segment);
 /// The number in such a name; nothing for other names.
 std::optional<std::uint32_t> segment_of_file_name(std::string_view name);
 inline constexpr std::string_view kSuperblockFileName = "superblock";
+/// What is wrong where fewer whole segment files are in the directory than the owner that closed it
+/// left there (0: it did not say); empty where none is missing.
+std::string missing_files_text(std::span<const io::FileInfo> files, std::uint32_t files_at_close,
+                               const Geometry& geometry);
 /// What may stand in a store's directory, or one to come, and is nobody's data: lost+found, and
 /// what a probe has left.
 bool is_harmless_file_name(std::string_view name) noexcept;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "larder/base/aligned_buffer.h"
+#include "larder/base/key_text.h"
 #include "larder/base/random.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/segments.h"
@@ -133,14 +134,14 @@ SetupStatus check_directory(const Found& found, const std::string& where) {
   if (found.has_store) {
     return SetupError{ErrorCode::kUnavailable,
                       "log: " + where + " holds a store already, of " +
-                          std::to_string(found.segments.size()) +
-                          " segments; `larder inspect` shows what is in it, --force replaces it by "
+                          format_count(found.segments.size(), "segment") +
+                          "; `larder inspect` shows what is in it, --force replaces it by "
                           "a new one (everything in it is lost)"};
   }
   const std::string& other = found.segments.empty() ? found.foreign : found.segments.front();
   if (other.empty()) return {};
   return SetupError{ErrorCode::kUnavailable,
-                    "log: " + where + " is not empty (it holds '" + other +
+                    "log: " + where + " is not empty (it holds '" + printable(other) +
                         "'): name an empty or a new directory; --force makes the store all the "
                         "same, and leaves foreign files where they are"};
 }
@@ -233,17 +234,23 @@ SetupResult<MadeStore> make_new_store(
   made.free_bytes = space->free_bytes + found.segment_blocks;
   LARDER_TRY(check_space(options, made.geometry, made.free_bytes, where));
 
+  // The lock comes before everything that changes something.
   SuperblockFile superblock_file{*device, RealClock::instance(), where};
+  std::uint64_t sequence = 0;
   if (found.has_store) {
-    const auto old = superblock_file.open(0);  // Damaged or not: what counts is its lock.
+    LARDER_TRY(superblock_file.take(0));
+    const auto old = superblock_file.read();  // Damaged or not: it is going to be another one.
+    if (old) sequence = old->sequence;
     if (!old && old.error().code == ErrorCode::kUnavailable) return old.error();
+  } else {
+    LARDER_TRY(superblock_file.take_new());
   }
+  // With its new ids nothing counts that the old segments hold, so whoever dies among them leaves
+  // an empty store, and never half of the old one.
+  const auto superblock = superblock_file.fill(made.geometry, options.path.id_seed, sequence);
+  if (!superblock) return superblock.error();
   if (!found.segments.empty()) LARDER_TRY(remove_segments(*device, found, where));
   made.segments_removed = found.segments.size();
-  const auto superblock = found.has_store
-                              ? superblock_file.fill(made.geometry, options.path.id_seed)
-                              : superblock_file.create(made.geometry, options.path.id_seed);
-  if (!superblock) return superblock.error();
   if (options.is_prefilled) LARDER_TRY(prefill(*device, options, where, made, on_progress));
   return made;
 }

@@ -32,9 +32,10 @@ struct MadeStore {
 
 /// Makes a new store in a directory, ahead of its first use, and closes it again.
 ///
-/// Nothing is changed before it is certain that the store can be made. A process that dies here
-/// leaves a store that can be used, or one of which nothing can be proven and that may be made
-/// again with `is_forced`; never one that serves what was replaced.
+/// Nothing is changed before it is certain that the store can be made, and before its lock is held.
+/// A process that dies here, or a segment that cannot be removed, leaves the old store whole, a new
+/// one that can be used, or one of which nothing can be proven and that may be made again with
+/// `is_forced`; never one that serves some of what was replaced.
 /// `on_progress` hears of prefilled bytes and ends the work by saying false (kCancelled; what was
 /// made is a good store).
 SetupResult<MadeStore> make_new_store(

@@ -1,5 +1,9 @@
 #include "larder/connectors/log/store_maker.h"
 
+#include <sys/stat.h>
+
+#include <utility>
+
 #include "larder/base/unique_fd.h"
 #include "larder/connectors/log/inspection.h"
 #include "larder/connectors/log/log_connector_test_support.h"
@@ -177,6 +181,50 @@ TEST_F(StoreMakerTest, AnInterruptedPrefillLeavesAGoodStore) {
   EXPECT_TRUE(fs::exists(segment(7)));
   EXPECT_FALSE(fs::exists(segment(8)));
   expect_serves();
+}
+
+/// What stands where the superblock should be; the store's own is beside it as "kept".
+const std::pair<const char*, void (*)(const std::string&)> kInTheWay[] = {
+    {"a symbolic link", [](const std::string& path) { fs::create_symlink("kept", path); }},
+    {"a dangling link", [](const std::string& path) { fs::create_symlink("nowhere", path); }},
+    {"a FIFO", [](const std::string& path) { ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0); }},
+    {"a directory", [](const std::string& path) { fs::create_directory(path); }},
+};
+
+TEST_F(StoreMakerTest, ForceTouchesNothingWhereTheSuperblockCannotBeLocked) {
+  for (const auto& [what, put] : kInTheWay) {
+    const auto store = open(spec());
+    ASSERT_NE(store, nullptr);
+    store->fill(0, 20);
+    fs::rename(file("superblock"), file("kept"));
+    put(file("superblock"));
+    options_.is_forced = true;
+    const auto refused = make();
+    ASSERT_FALSE(refused.has_value()) << what;
+    expect_names(refused.error(), {path_, "regular file", "move that away"});
+    EXPECT_TRUE(fs::exists(segment(0))) << what;
+    EXPECT_EQ(store->present(0, 20), numbers(0, 20)) << what;
+    fs::remove(file("superblock"));
+    fs::rename(file("kept"), file("superblock"));
+  }
+}
+
+TEST_F(StoreMakerTest, ASegmentThatCannotBeRemovedLeavesNothingOfTheOldStore) {
+  make_store(100);
+  fs::create_directory(file("segment-0000001.away"));
+  fs::rename(segment(1), file("segment-0000001.away") + "/file");
+  fs::rename(file("segment-0000001.away"), segment(1));  // A directory: unlink() refuses it.
+  ASSERT_TRUE(fs::exists(segment(3)));
+  options_.is_forced = true;
+  const auto refused = make();
+  ASSERT_FALSE(refused.has_value());
+  expect_names(refused.error(), {path_, "cannot remove segment-0000001"});
+  fs::remove_all(segment(1));
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->report().keys, 0U);
+  store->fill(0, 50);
+  EXPECT_EQ(store->present(0, 50), numbers(0, 50));
 }
 
 }  // namespace

@@ -45,14 +45,50 @@ SetupStatus SuperblockFile::lock(std::uint64_t lock_wait_ns) {
 }
 
 SetupResult<Superblock> SuperblockFile::create(const Geometry& geometry, std::uint64_t id_seed) {
-  auto file = device_.open(kSuperblockFileName, io::OpenMode::kCreate);
-  if (!file) return error(file.error(), "cannot make the superblock file");
-  file_ = *file;
-  LARDER_TRY(lock(0));
+  LARDER_TRY(take_new());
   return fill(geometry, id_seed);
 }
 
-SetupResult<Superblock> SuperblockFile::fill(const Geometry& geometry, std::uint64_t id_seed) {
+SetupStatus SuperblockFile::take_new() {
+  auto file = device_.open(kSuperblockFileName, io::OpenMode::kCreate);
+  if (!file) return cannot_take(file.error(), "cannot make the superblock file");
+  file_ = *file;
+  return lock(0);
+}
+
+SetupStatus SuperblockFile::take(std::uint64_t lock_wait_ns) {
+  auto file = device_.open(kSuperblockFileName, io::OpenMode::kExisting);
+  if (!file) return cannot_take(file.error(), "cannot open the superblock file");
+  file_ = *file;
+  return lock(lock_wait_ns);
+}
+
+SetupError SuperblockFile::cannot_take(const Error& cause, const std::string& what) const {
+  SetupError refused = error(cause, what);
+  switch (cause.sys_errno()) {
+    case EINVAL:
+    case EISDIR:
+    case ELOOP:
+    case ENXIO:
+      // Never kInvalidArgument: what was asked for is well, what stands there is not.
+      return {ErrorCode::kIo, refused.text +
+                                  ": 'superblock' must be a regular file, and something else has "
+                                  "its name; move that away, or name another directory"};
+    case EMFILE:
+    case ENFILE:
+      refused.text += ": raise the limit of open files (ulimit -n)";
+      return refused;
+    case EACCES:
+    case EPERM:
+      refused.text += " (ls -l, lsattr and namei -l show what forbids it)";
+      return refused;
+    default:
+      return refused;
+  }
+}
+
+SetupResult<Superblock> SuperblockFile::fill(const Geometry& geometry, std::uint64_t id_seed,
+                                             std::uint64_t sequence) {
   if (const Status made = device_.allocate(file_, kSuperblockFileBytes); !made) {
     return error(made.error(), "cannot allocate the superblock file");
   }
@@ -69,7 +105,10 @@ SetupResult<Superblock> SuperblockFile::fill(const Geometry& geometry, std::uint
   superblock.segment_count = geometry.segment_count;
   superblock.slot_bytes = geometry.slot_bytes;
   superblock.segment_bytes = geometry.segment_bytes;
+  superblock.capacity_bytes = geometry.capacity_bytes;
+  superblock.value_bytes_max = static_cast<std::uint32_t>(geometry.value_bytes_limit);
   superblock.created_wall_seconds = clock_.wall_seconds();
+  superblock.sequence = sequence;
   if (const Status written = write(superblock); !written) {
     return error(written.error(), "cannot write the superblock");
   }
@@ -80,10 +119,11 @@ SetupResult<Superblock> SuperblockFile::fill(const Geometry& geometry, std::uint
 }
 
 SetupResult<Superblock> SuperblockFile::open(std::uint64_t lock_wait_ns) {
-  auto file = device_.open(kSuperblockFileName, io::OpenMode::kExisting);
-  if (!file) return error(file.error(), "cannot open the superblock file");
-  file_ = *file;
-  LARDER_TRY(lock(lock_wait_ns));
+  LARDER_TRY(take(lock_wait_ns));
+  return read();
+}
+
+SetupResult<Superblock> SuperblockFile::read() {
   // As much as the coarsest alignment needs: the store's grain is not known yet.
   auto buffer = AlignedBuffer::create(kSuperblockCopyStride, kGrainBytesMax);
   if (!buffer) return error(buffer.error(), "cannot read the superblock");

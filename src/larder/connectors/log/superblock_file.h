@@ -21,15 +21,26 @@ class SuperblockFile {
         io_(device, clock, std::move(steps)),
         where_(std::move(where)) {}
 
-  /// Makes a new store's superblock with fresh ids and secret, and locks it.
+  /// Makes a new store's superblock with fresh ids and secret, and locks it: take_new() and fill().
   SetupResult<Superblock> create(const Geometry& geometry, std::uint64_t id_seed);
   /// Locks the file, waiting up to `lock_wait_ns` for another owner, and reads the newer intact
-  /// copy. Touches nothing when the format is of a later major version.
+  /// copy: take() and read(). Touches nothing when the format is of a later major version.
   SetupResult<Superblock> open(std::uint64_t lock_wait_ns);
-  /// After open() failed: nothing was ever written, because its maker died before that.
+
+  /// The file that is there, opened and locked, whatever it holds. Refused with the remedy: a link,
+  /// a directory or a FIFO in its place, a file that this user may not change, no descriptor left,
+  /// another owner.
+  SetupStatus take(std::uint64_t lock_wait_ns);
+  /// A new, empty file, locked.
+  SetupStatus take_new();
+  /// The newer intact copy. After take().
+  SetupResult<Superblock> read();
+  /// After read() failed: nothing was ever written, because its maker died before that.
   bool is_blank() const noexcept { return is_blank_; }
-  /// What create() does after it made the file. The lock is held.
-  SetupResult<Superblock> fill(const Geometry& geometry, std::uint64_t id_seed);
+  /// A new store's superblock, with sequences behind `sequence`, so that what stands in the file
+  /// until now counts no more from the first copy on. After take() or take_new().
+  SetupResult<Superblock> fill(const Geometry& geometry, std::uint64_t id_seed,
+                               std::uint64_t sequence = 0);
   /// Writes both copies, one after the other, each synced. `sequence` is raised.
   Status write(Superblock& superblock);
   /// Says who has the store, for the next owner's message. Not synced, and may fail.
@@ -40,6 +51,7 @@ class SuperblockFile {
   SetupStatus lock(std::uint64_t lock_wait_ns);
   std::string read_owner_note();
   SetupError error(const Error& cause, const std::string& what) const;
+  SetupError cannot_take(const Error& cause, const std::string& what) const;
 
   io::Device& device_;
   const Clock& clock_;

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "larder/base/result.h"
+
+namespace larder {
+
+// Bytes from outside as text for terminals, logs, errors and command lines. All are pure; any
+// thread.
+
+/// A key as text: printable ASCII as it is, a backslash doubled, every other byte as \xNN. No two
+/// keys have one text, and none can drive a terminal or begin a line.
+std::string escape_key(std::string_view key);
+
+/// Back. An error names the place of a backslash that begins nothing.
+SetupResult<std::string> unescape_key(std::string_view text);
+
+/// A message that may hold a path, a file's name or a peer's words, fit for a terminal and for one
+/// line: UTF-8 stays as it is; control characters, line separators, characters that change the
+/// direction of text, and bytes that are no UTF-8 become \xNN. Not reversible.
+std::string printable(std::string_view text);
+
+}  // namespace larder
