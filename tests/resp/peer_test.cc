@@ -3,7 +3,6 @@
 
 #include "larder/base/mutex.h"
 #include "tests/resp/resp_test_support.h"
-#include "tests/support/scripted_peer.h"
 
 namespace larder::resp {
 namespace {
@@ -14,11 +13,6 @@ using Words = ScriptedPeer::Words;
 
 std::string bulk(std::string_view bytes) {
   return "$" + std::to_string(bytes.size()) + "\r\n" + std::string{bytes} + "\r\n";
-}
-
-std::string bulk_of(std::string_view key, std::size_t bytes) {
-  const auto value = value_of(key, bytes);
-  return bulk({reinterpret_cast<const char*>(value.data()), value.size()});
 }
 
 /// One connection for values, so that its order is seen; failures are forgotten at once.
@@ -106,7 +100,7 @@ TEST(RespPeerTest, AStoreWhoseAnswerIsLostFailsAndIsNotSentAgain) {
 TEST(RespPeerTest, GarbageAndAnswersOfAnotherKindCloseTheConnection) {
   for (const std::string garbage :
        {"HTTP/1.1 400 Bad Request\r\n\r\n", ":1\r\n", "+OK\r\n", "*1\r\n$1\r\na\r\n", "$-2\r\n",
-        "$5\r\nabcdefg\r\n", "$99999999999\r\n", "\r\n", "*-1\n"}) {
+        "$5\r\nabcdefg\r\n", "$99999999999999999999\r\n", "\r\n", "*-1\n"}) {
     std::atomic<int> last_connection = 0;
     const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
       if (words[0] != "GET") return std::nullopt;
@@ -182,7 +176,7 @@ TEST(RespPeerTest, EveryErrorReplyIsTheKeysOwnAndKeepsTheConnectionInStep) {
         Case{"-MISCONF Redis is configured to save", ErrorCode::kUnavailable},
         Case{"-MOVED 3999 127.0.0.1:6381", ErrorCode::kUnimplemented},
         Case{"-ASK 3999 127.0.0.1:6381", ErrorCode::kUnimplemented},
-        Case{"-NOPERM this user has no permissions", ErrorCode::kInvalidArgument},
+        Case{"-NOPERM this user has no permissions", ErrorCode::kUnavailable},
         Case{"-WRONGTYPE Operation against a key", ErrorCode::kCorruption},
         Case{"-ERR whatever", ErrorCode::kIo}, Case{"-", ErrorCode::kIo}}) {
     std::atomic<int> connections = 0;

@@ -105,4 +105,24 @@ bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes) {
   return got && !*got;
 }
 
+std::string bulk_of(std::string_view key, std::size_t bytes) {
+  const auto value = value_of(key, bytes);
+  return "$" + std::to_string(value.size()) + "\r\n" +
+         std::string{reinterpret_cast<const char*>(value.data()), value.size()} + "\r\n";
+}
+
+std::optional<testing::ScriptedPeer::Answer> good_answer(
+    const testing::ScriptedPeer::Words& words) {
+  using Answer = testing::ScriptedPeer::Answer;
+  if (words[0] == "GET") return Answer{.bytes = bulk_of(words[1], 5)};
+  if (words[0] == "SET") return Answer{.bytes = words.back() == "NX" ? "$-1\r\n" : "+OK\r\n"};
+  if (words[0] == "STRLEN") return Answer{.bytes = ":5\r\n"};
+  if (words[0] == "UNLINK" || words[0] == "TOUCH") return Answer{.bytes = ":1\r\n"};
+  return std::nullopt;
+}
+
+bool is_greeting(const testing::ScriptedPeer::Words& words) {
+  return words[0] == "CLIENT" || words[0] == "PING" || words[0] == "AUTH" || words[0] == "SELECT";
+}
+
 }  // namespace larder::resp

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "larder/connector/blocking_client.h"
 #include "larder/connector/connector.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/scripted_peer.h"
 
 namespace larder::resp {
 
@@ -54,6 +56,13 @@ ErrorCode set_code(BlockingClient& client, std::string_view key, std::size_t byt
 ErrorCode get_code(BlockingClient& client, std::string_view key, std::size_t bytes);
 bool is_hit(BlockingClient& client, std::string_view key, std::size_t bytes);
 bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes);
+
+/// A bulk string that holds value_of().
+std::string bulk_of(std::string_view key, std::size_t bytes);
+/// For scripted peers: what a server answers that holds every key, with a value of 5 bytes. Nothing
+/// for the greeting and INFO.
+std::optional<testing::ScriptedPeer::Answer> good_answer(const testing::ScriptedPeer::Words& words);
+bool is_greeting(const testing::ScriptedPeer::Words& words);
 
 /// Starts a server or skips the test.
 #define LARDER_START_REDIS(server, options)                                          \

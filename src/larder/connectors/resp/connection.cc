@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "larder/base/check.h"
 #include "larder/connectors/resp/reply_error.h"
@@ -97,7 +98,8 @@ void Connection::greet(std::uint64_t now_ns) noexcept {
   // Answers +OK to nobody who may not work yet: LOADING, BUSY and NOAUTH show here.
   greeting_ += encode_command({"PING"});
   greeting_steps_.push_back(Greeting::kPing);
-  parser_.emplace(ParserLimits{.bulk_bytes_max = kValueBytesMax});
+  // Values that are too large are for begin_value() to see.
+  parser_.emplace(ParserLimits{.bulk_bytes_max = std::numeric_limits<std::int64_t>::max()});
   send(now_ns);
 }
 

@@ -131,7 +131,7 @@ class Connection {
   void receive(std::uint64_t now_ns) noexcept;
   bool read_inbox(std::uint64_t now_ns) noexcept;
   bool on_event(RespParser::Event event, std::uint64_t now_ns) noexcept;
-  void begin_value() noexcept;
+  bool begin_value(std::uint64_t now_ns) noexcept;
   bool deliver(const Reply& reply, std::uint64_t now_ns) noexcept;
   std::size_t add_sink_pieces(std::span<iovec> pieces, std::uint64_t& bytes) noexcept;
   void advance_sink(std::uint64_t bytes) noexcept;

@@ -188,9 +188,15 @@ void Connection::copy_to_sink(std::span<const std::byte> bytes) noexcept {
   }
 }
 
-void Connection::begin_value() noexcept {
+bool Connection::begin_value(std::uint64_t now_ns) noexcept {
   const Command& command = commands_.front();
   const std::uint64_t bytes = parser_->bulk_bytes();
+  const Reply whole{.kind = Reply::Kind::kValue, .value_bytes = bytes};
+  if (whole.is_too_large()) {
+    // Its length is all that anybody needs, and a new connection costs less than its bytes.
+    if (deliver(whole, now_ns)) lose(unavailable("a value on the server is above 1 GiB"), now_ns);
+    return false;
+  }
   sink_ = Sink{};
   value_fits_ = false;
   if (command.operation.kind == CommandKind::kInfo) {
@@ -203,6 +209,7 @@ void Connection::begin_value() noexcept {
     sink_.is_dropped = !value_fits_;
     sink_.slices = command.target;
   }
+  return true;
 }
 
 bool Connection::deliver(const Reply& reply, std::uint64_t now_ns) noexcept {
@@ -246,8 +253,7 @@ bool Connection::on_event(RespParser::Event event, std::uint64_t now_ns) noexcep
     case Event::kNull:
       return deliver({.kind = Reply::Kind::kNull}, now_ns);
     case Event::kBulk:
-      begin_value();
-      return true;
+      return begin_value(now_ns);
     case Event::kBulkEnd:
       return deliver({.kind = Reply::Kind::kValue,
                       .text = sink_.is_text ? std::string_view{text_} : std::string_view{},

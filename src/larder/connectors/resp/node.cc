@@ -266,6 +266,7 @@ bool Node::build(Command& command) {
       build_set(command);
       return true;
     case CommandKind::kSize:
+    case CommandKind::kSizeOfKept:
       command.head = "*2\r\n$6\r\nSTRLEN\r\n";
       break;
     case CommandKind::kSizeByValue:
@@ -293,7 +294,8 @@ bool Node::build(Command& command) {
 void Node::build_set(Command& command) {
   const Batch& batch = *command.operation.batch->batch;
   const Item& item = batch.items[command.operation.item];
-  // A key whose load failed is a miss to everybody here, so its value is replaced (C6).
+  // A key whose load failed, or whose value no load can take, is a miss to everybody here, so its
+  // value is replaced (C6).
   const bool if_absent =
       batch.set_mode == SetMode::kIfAbsent && !view_.failed_keys.contains(item.key, now_ns_);
   const std::size_t words = 3 + (options_.ttl_ms > 0 ? 2 : 0) + (if_absent ? 1 : 0);

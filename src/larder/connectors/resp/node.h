@@ -25,8 +25,9 @@ class BatchSink {
 ///
 /// One connection is for lookups, deletes and touches, so that these never wait behind values; the
 /// others are for values. A batch is worked off item by item as connections have room. Get: GET.
-/// Set: SET, with NX for kIfAbsent. Exists: STRLEN, and for sizes of 0, which absent keys have too,
-/// one EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK. Touch:
+/// Set: SET, with NX for kIfAbsent; where that kept what was there, STRLEN of it, and SET without
+/// NX if no Get can take it. Exists: STRLEN, and for sizes of 0, which absent keys have too, one
+/// EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK. Touch:
 /// TOUCH. A connection that is lost fails its stores and deletes; the others are tried once more on
 /// another one. While no connection of a kind can be had, its operations fail at once.
 ///
@@ -88,12 +89,15 @@ class Node final : private ConnectionEvents {
   bool on_size(Operation& operation, const Reply& reply) noexcept;
   bool on_any_exists(const Operation& operation, const Reply& reply) noexcept;
   bool on_size_by_value(const Operation& operation, const Reply& reply) noexcept;
+  bool on_size_of_kept(Operation& operation, const Reply& reply) noexcept;
   bool on_count(const Operation& operation, const Reply& reply) noexcept;
   bool on_error_reply(const Operation& operation, const Reply& reply) noexcept;
   void ask_for_absent(BatchState& state) noexcept;
+  void end_set(BatchState& state, std::uint32_t item, bool existed) noexcept;
 
   // Ends.
   void miss(BatchState& state, std::uint32_t item) noexcept;
+  void miss_as_too_large(BatchState& state, std::uint32_t item) noexcept;
   void fail(BatchState& state, std::uint32_t index, const Error& error) noexcept;
   void refuse(BatchState& state, std::uint32_t index, const Error& error) noexcept;
   void fail_all(const Operation& operation, const Error& error) noexcept;

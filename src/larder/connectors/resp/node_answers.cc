@@ -25,7 +25,8 @@ bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& r
   }
   const bool is_set = operation.kind == CommandKind::kSet;
   const bool is_understood = [&] {
-    if (reply.kind == Reply::Kind::kError) return on_error_reply(operation, reply);
+    const bool is_answer = operation.kind == CommandKind::kSizeOfKept;
+    if (reply.kind == Reply::Kind::kError && !is_answer) return on_error_reply(operation, reply);
     switch (operation.kind) {
       case CommandKind::kGet:
         return on_value(operation, reply);
@@ -37,6 +38,8 @@ bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& r
         return on_any_exists(operation, reply);
       case CommandKind::kSizeByValue:
         return on_size_by_value(operation, reply);
+      case CommandKind::kSizeOfKept:
+        return on_size_of_kept(operation, reply);
       case CommandKind::kDelete:
       case CommandKind::kTouch:
         return on_count(operation, reply);
@@ -73,6 +76,10 @@ bool Node::on_value(Operation& operation, const Reply& reply) noexcept {
   }
   if (reply.kind != Reply::Kind::kValue) return false;
   view_.note_success(false);
+  if (reply.is_too_large()) {
+    miss_as_too_large(state, operation.item);
+    return true;
+  }
   item.value_bytes = reply.value_bytes;
   if (!reply.fits) {
     add_one(view_.counters.size_mismatches);
@@ -95,19 +102,47 @@ bool Node::on_stored(Operation& operation, const Reply& reply) noexcept {
   const bool is_stored = reply.kind == Reply::Kind::kSimple && reply.text == "OK";
   if (!has_existed && !is_stored) return false;
   view_.note_success(true);
-  if (is_stored) {
-    const std::uint64_t bytes = bytes_of(item.value);
-    view_.failed_keys.erase(item.key);
-    view_.stored.note_stored(item.key, bytes);
-    add_one(view_.counters.sets);
-    add_one(view_.counters.bytes_stored, bytes);
-  } else {
-    add_one(view_.counters.sets_existed);
+  if (has_existed) {
+    operation.kind = CommandKind::kSizeOfKept;
+    operation.was_retried = false;
+    lanes_[kSmall].put_last(std::move(operation));
+    return true;
   }
-  item.existed = has_existed;
+  const std::uint64_t bytes = bytes_of(item.value);
+  view_.failed_keys.erase(item.key);
+  view_.stored.note_stored(item.key, bytes);
+  add_one(view_.counters.sets);
+  add_one(view_.counters.bytes_stored, bytes);
+  end_set(state, operation.item, false);
+  return true;
+}
+
+/// What is there was kept, but a value that no Get can take is none: it is replaced.
+bool Node::on_size_of_kept(Operation& operation, const Reply& reply) noexcept {
+  BatchState& state = *operation.batch;
+  const bool is_error = reply.kind == Reply::Kind::kError;
+  if (!is_error && (reply.kind != Reply::Kind::kInteger || reply.integer < 0)) return false;
+  const bool is_no_value =
+      is_error ? find_reply_error(reply.text).scope == ReplyError::Scope::kKey &&
+                     find_reply_error(reply.text).error.code() == ErrorCode::kCorruption
+               : reply.is_too_large();
+  if (!is_no_value) {
+    add_one(view_.counters.sets_existed);
+    end_set(state, operation.item, true);
+    return true;
+  }
+  if (!is_error) add_one(view_.counters.values_too_large);
+  view_.failed_keys.insert(state.batch->items[operation.item].key);
+  operation.kind = CommandKind::kSet;
+  lanes_[kLarge].put_last(std::move(operation));
+  return true;
+}
+
+void Node::end_set(BatchState& state, std::uint32_t index, bool existed) noexcept {
+  Item& item = state.batch->items[index];
+  item.existed = existed;
   item.outcome = Outcome::kDone;
   finish(state);
-  return true;
 }
 
 bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
@@ -115,6 +150,12 @@ bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
   BatchState& state = *operation.batch;
   view_.note_success(false);
   --state.sizes_open;
+  if (reply.is_too_large()) {
+    // Before the item ends: the batch may be gone after it.
+    ask_for_absent(state);
+    miss_as_too_large(state, operation.item);
+    return true;
+  }
   if (reply.integer > 0) {
     Item& item = state.batch->items[operation.item];
     item.value_bytes = static_cast<std::uint64_t>(reply.integer);
@@ -171,6 +212,10 @@ bool Node::on_size_by_value(const Operation& operation, const Reply& reply) noex
     return true;
   }
   if (reply.kind != Reply::Kind::kValue) return false;
+  if (reply.is_too_large()) {
+    miss_as_too_large(state, operation.item);
+    return true;
+  }
   item.value_bytes = reply.value_bytes;
   item.outcome = Outcome::kHit;
   finish(state);
@@ -195,6 +240,13 @@ void Node::miss(BatchState& state, std::uint32_t item) noexcept {
   if (state.batch->op == Op::kGet) add_one(view_.counters.misses);
   state.batch->items[item].outcome = Outcome::kMiss;
   finish(state);
+}
+
+/// Remembered, so that a Set replaces it and no Get is sent for it.
+void Node::miss_as_too_large(BatchState& state, std::uint32_t item) noexcept {
+  add_one(view_.counters.values_too_large);
+  view_.failed_keys.insert(state.batch->items[item].key);
+  miss(state, item);
 }
 
 void Node::fail(BatchState& state, std::uint32_t index, const Error& error) noexcept {

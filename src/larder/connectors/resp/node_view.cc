@@ -65,6 +65,7 @@ void NodeView::append_report(Report& report) const {
   add("bytes_loaded_total", counters.bytes_loaded);
   add("bytes_stored_total", counters.bytes_stored);
   add("size_mismatches_total", counters.size_mismatches);
+  add("values_too_large_total", counters.values_too_large);
   add("error_replies_total", counters.error_replies);
   add("connections_lost_total", counters.connections_lost);
   add("retries_total", counters.retries);

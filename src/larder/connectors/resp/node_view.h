@@ -23,6 +23,7 @@ struct NodeCounters {
   std::atomic<std::uint64_t> bytes_loaded = 0;
   std::atomic<std::uint64_t> bytes_stored = 0;
   std::atomic<std::uint64_t> size_mismatches = 0;
+  std::atomic<std::uint64_t> values_too_large = 0;
   std::atomic<std::uint64_t> error_replies = 0;
   std::atomic<std::uint64_t> connections_lost = 0;
   std::atomic<std::uint64_t> retries = 0;

@@ -37,7 +37,7 @@ constexpr std::array kRows{
     row("WRONGPASS", ErrorCode::kUnavailable,
         "WRONGPASS: the server refuses the user name or the password; correct them",
         Scope::kConnection),
-    row("NOPERM", ErrorCode::kInvalidArgument,
+    row("NOPERM", ErrorCode::kUnavailable,
         "NOPERM: the user may not do this; larder needs GET SET STRLEN EXISTS UNLINK TOUCH on its "
         "keys, and INFO",
         Scope::kServer),
