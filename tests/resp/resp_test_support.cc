@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "larder/base/clock.h"
 #include "larder/base/hash.h"
@@ -48,6 +49,14 @@ bool eventually(const std::function<bool()>& is_true) {
 
 bool eventually_has_health(const Connector& connector, Health health) {
   return eventually([&] { return connector.report().health == health; });
+}
+
+bool eventually_is_over(const Connector& connector) {
+  return eventually([&] {
+    return std::ranges::all_of(connector.report().reasons, [](const std::string& reason) {
+      return reason.find("of the last minute failed") != std::string::npos;
+    });
+  });
 }
 
 std::uint64_t counter_of(const Connector& connector, std::string_view name) {
@@ -103,6 +112,12 @@ bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes) {
   std::vector<std::byte> buffer(bytes);
   const auto got = client.get_into(key, buffer);
   return got && !*got;
+}
+
+double attempts_within(std::uint64_t elapsed_ns, double wait_max_ns) {
+  constexpr double kShortestNs = 5'000'000;
+  const auto elapsed = static_cast<double>(elapsed_ns);
+  return 3 + std::log2(1 + elapsed / kShortestNs) + elapsed / (wait_max_ns / 2);
 }
 
 std::string bulk_of(std::string_view key, std::size_t bytes) {

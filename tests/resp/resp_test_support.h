@@ -31,6 +31,8 @@ std::span<const std::byte> bytes_of_text(std::string_view text);
 /// Tries `is_true` until it is, at most for kPatienceNs.
 bool eventually(const std::function<bool()>& is_true);
 bool eventually_has_health(const Connector& connector, Health health);
+/// Until nothing is left to report but failures of the last minute.
+bool eventually_is_over(const Connector& connector);
 
 std::uint64_t counter_of(const Connector& connector, std::string_view name);
 /// "" when there is none.
@@ -63,6 +65,10 @@ std::string bulk_of(std::string_view key, std::size_t bytes);
 /// for the greeting and INFO.
 std::optional<testing::ScriptedPeer::Answer> good_answer(const testing::ScriptedPeer::Words& words);
 bool is_greeting(const testing::ScriptedPeer::Words& words);
+
+/// How many times a connection that fails may have been made within a time: the waits double from
+/// 10 ms up to `wait_max_ns`, each shortened by up to a half.
+double attempts_within(std::uint64_t elapsed_ns, double wait_max_ns);
 
 /// Starts a server or skips the test.
 #define LARDER_START_REDIS(server, options)                                          \

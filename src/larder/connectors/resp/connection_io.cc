@@ -25,6 +25,7 @@ bool Connection::has_room(std::uint64_t cost_bytes) const noexcept {
 void Connection::push(Command command, std::uint64_t now_ns) {
   LARDER_CHECK(state_ == State::kReady);
   if (commands_.empty()) last_progress_ns_ = now_ns;
+  was_asked_ = true;
   bytes_in_flight_ += command.cost_bytes;
   commands_.push_back(std::move(command));
 }
@@ -97,6 +98,7 @@ void Connection::send(std::uint64_t now_ns) noexcept {
   std::uint64_t sent = 0;
   bool wants_write = false;
   for (;;) {
+    const bool was_half_sent = half_sent() != nullptr;
     const std::size_t count = gather(pieces);
     if (count > 0 && sent >= kTurnBytes) {
       wants_turn_ = true;
@@ -117,9 +119,10 @@ void Connection::send(std::uint64_t now_ns) noexcept {
     }
     wants_write = transfer.kind == Transfer::Kind::kWantWrite;
     if (transfer.kind != Transfer::Kind::kDone || count == 0) break;
-    last_progress_ns_ = now_ns;
     sent += transfer.bytes;
     note_sent(transfer.bytes);
+    // New commands that leave are no progress of those that wait for an answer.
+    if (was_half_sent || half_sent() != nullptr) last_progress_ns_ = now_ns;
   }
   watch(wants_write);
 }
@@ -214,7 +217,7 @@ bool Connection::begin_value(std::uint64_t now_ns) noexcept {
 
 bool Connection::deliver(const Reply& reply, std::uint64_t now_ns) noexcept {
   Command& command = commands_.front();
-  has_answered_ = true;
+  if (reply.kind != Reply::Kind::kError) note_served();
   const bool is_wanted =
       command.operation.batch != nullptr || command.operation.kind == CommandKind::kInfo;
   if (is_wanted && !context_.events.on_reply(*this, command, reply)) {
@@ -224,8 +227,26 @@ bool Connection::deliver(const Reply& reply, std::uint64_t now_ns) noexcept {
   bytes_in_flight_ -= command.cost_bytes;
   commands_.pop_front();
   --first_unsent_;
-  backoff_.reset();
   return true;
+}
+
+void Connection::note_served() noexcept {
+  if (has_served_) return;
+  has_served_ = true;
+  unserved_ = 0;
+  backoff_.reset();
+  set_link(PeerState::Link::kConnected);
+}
+
+/// False: the connection goes.
+bool Connection::end_error_reply(const ReplyError& known, CommandKind kind,
+                                 std::uint64_t now_ns) noexcept {
+  // One that has answered with nothing but errors that nobody knows may be a proxy without a server
+  // behind it. INFO says nothing: some servers do not have it.
+  const bool is_doubtful = !has_served_ && known.code.empty() && kind != CommandKind::kInfo;
+  if (known.scope != ReplyError::Scope::kConnection && !is_doubtful) return true;
+  lose(known.error, now_ns);
+  return false;
 }
 
 bool Connection::on_event(RespParser::Event event, std::uint64_t now_ns) noexcept {
@@ -243,10 +264,9 @@ bool Connection::on_event(RespParser::Event event, std::uint64_t now_ns) noexcep
       return deliver({.kind = Reply::Kind::kSimple, .text = parser_->text()}, now_ns);
     case Event::kError: {
       const ReplyError& known = find_reply_error(parser_->text());
+      const CommandKind kind = commands_.front().operation.kind;
       if (!deliver({.kind = Reply::Kind::kError, .text = parser_->text()}, now_ns)) return false;
-      if (known.scope != ReplyError::Scope::kConnection) return true;
-      lose(known.error, now_ns);
-      return false;
+      return end_error_reply(known, kind, now_ns);
     }
     case Event::kInteger:
       return deliver({.kind = Reply::Kind::kInteger, .integer = parser_->integer()}, now_ns);

@@ -8,6 +8,8 @@ namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
 constexpr std::uint64_t kSmallCostBytes = 64;
+/// Never stored: it is asked for where a connection must prove that a server answers behind it.
+constexpr const char* kProbeKey = "larder:probe";
 /// A store that is half sent at its deadline and makes no progress for so long takes its connection
 /// along.
 constexpr std::uint64_t kOverdueGraceNs = 20'000'000;
@@ -32,9 +34,12 @@ Node::Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, Node
       context_{.options = options,
                .resolver = resolver,
                .tls = tls,
-               .peer = view.peer,
                .events = *this,
-               .epoll_fd = epoll_fd} {
+               .epoll_fd = epoll_fd},
+      kinds_{
+          ConnectionKind{view.peers[kSmall],
+                         encode_command({"STRLEN", options.prefix + kProbeKey})},
+          ConnectionKind{view.peers[kLarge], encode_command({"GET", options.prefix + kProbeKey})}} {
   std::string expiry;
   if (options.ttl_ms > 0) {
     append_bulk(expiry, "PX");
@@ -45,7 +50,8 @@ Node::Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, Node
   append_bulk(set_tails_[1], "NX");
   const std::uint64_t seed = RealClock::instance().now_ns();
   for (std::uint32_t i = 0; i <= options.connections; ++i) {
-    connections_.push_back(std::make_unique<Connection>(context_, i, seed + i));
+    const ConnectionKind& kind = kinds_[i == 0 ? kSmall : kLarge];
+    connections_.push_back(std::make_unique<Connection>(context_, kind, i, seed + i));
   }
 }
 
@@ -165,7 +171,7 @@ void Node::pump(std::size_t lane, std::uint64_t now_ns) {
   if (!is_ready) {
     const bool is_down =
         std::ranges::all_of(connections, [](const auto& one) { return one->is_down(); });
-    if (is_down) fail_lane(lane, connections.front()->last_error());
+    if (is_down) fail_lane(lane, connections.front()->last_error(), now_ns);
     return;
   }
   Operation operation;
@@ -311,19 +317,12 @@ void Node::build_set(Command& command) {
   command.tail = set_tails_[if_absent ? 1 : 0];
 }
 
-void Node::fail_lane(std::size_t lane, const Error& error) noexcept {
+void Node::fail_lane(std::size_t lane, const Error& error, std::uint64_t now_ns) noexcept {
   Operation operation;
-  for (;;) {
-    if (lanes_[lane].take_again(operation)) {
-      fail_all(operation, error);
-      continue;
-    }
-    BatchState* const state = lanes_[lane].next();
-    if (state == nullptr) return;
-    const std::uint32_t item = state->next_item++;
-    if (state->next_item == state->batch->items.size()) lanes_[lane].remove(*state);
-    ask_for_absent(*state);
-    fail(*state, item, error);
+  // What is wrong with an item, or known of its key, is so without the server too.
+  while (take(lane, operation, now_ns)) {
+    fail_all(operation, error);
+    operation = Operation{};
   }
 }
 

@@ -67,8 +67,8 @@ class Node final : private ConnectionEvents {
 
   void on_ready(Connection& connection) noexcept override;
   bool on_reply(Connection& connection, Command& command, const Reply& reply) noexcept override;
-  void on_lost(Connection& connection, std::deque<Command> commands,
-               const Error& error) noexcept override;
+  void on_lost(Connection& connection, std::deque<Command> commands, const Error& error,
+               bool was_ready) noexcept override;
 
   // Taking items and sending them.
   std::span<const std::unique_ptr<Connection>> connections_of(std::size_t lane) const noexcept;
@@ -80,7 +80,7 @@ class Node final : private ConnectionEvents {
   bool build(Command& command);
   void build_set(Command& command);
   void append_key(std::string& head, const Item& item) const;
-  void fail_lane(std::size_t lane, const Error& error) noexcept;
+  void fail_lane(std::size_t lane, const Error& error, std::uint64_t now_ns) noexcept;
   void poll_info(std::uint64_t now_ns);
 
   // Answers.
@@ -111,6 +111,7 @@ class Node final : private ConnectionEvents {
   NodeView& view_;
   BatchSink& sink_;
   ConnectionContext context_;
+  std::array<ConnectionKind, 2> kinds_;                   ///< By lane.
   std::vector<std::unique_ptr<Connection>> connections_;  ///< [0] is the small one.
   std::array<Lane, 2> lanes_;
   std::list<BatchState> states_;
@@ -119,7 +120,8 @@ class Node final : private ConnectionEvents {
   std::uint64_t now_ns_ = 0;              ///< Of the call under way.
   std::uint64_t next_info_ns_ = 0;
   bool is_info_asked_ = false;
-  bool needs_turn_ = false;  ///< Something waits that pump() has not seen.
+  bool is_info_fatal_ = false;  ///< The connection was lost with INFO at its head.
+  bool needs_turn_ = false;     ///< Something waits that pump() has not seen.
   bool is_closing_ = false;
 };
 

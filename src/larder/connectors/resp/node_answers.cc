@@ -7,13 +7,16 @@ namespace larder::resp {
 namespace {
 
 constexpr std::size_t kExistsKeysMax = 64;
+/// Where INFO was what a connection died of, or seemed to be.
+constexpr std::uint64_t kInfoAfterLossNs = 60'000'000'000;
 
 }  // namespace
 
 // ---- Answers ------------------------------------------------------------------------------------
 
 void Node::on_ready(Connection& connection) noexcept {
-  if (connection.index() == 0) next_info_ns_ = 0;
+  if (connection.index() == 0 && !is_info_fatal_) next_info_ns_ = 0;
+  needs_turn_ = true;
 }
 
 bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& reply) noexcept {
@@ -332,11 +335,15 @@ void Node::give_up_commands(Connection& connection, BatchState& state,
   }
 }
 
-void Node::on_lost(Connection& connection, std::deque<Command> commands,
-                   const Error& error) noexcept {
-  if (connection.index() == 0) is_info_asked_ = false;
+void Node::on_lost(Connection& connection, std::deque<Command> commands, const Error& error,
+                   bool was_ready) noexcept {
+  if (connection.index() == 0) {
+    is_info_asked_ = false;
+    is_info_fatal_ = !commands.empty() && commands.front().operation.kind == CommandKind::kInfo;
+    if (is_info_fatal_) next_info_ns_ = now_ns_ + kInfoAfterLossNs;
+  }
   needs_turn_ = true;
-  if (!is_closing_ && connection.has_served()) add_one(view_.counters.connections_lost);
+  if (!is_closing_ && was_ready) add_one(view_.counters.connections_lost);
   for (Command& command : commands) {
     Operation& operation = command.operation;
     if (operation.batch == nullptr) continue;

@@ -40,19 +40,19 @@ constexpr std::array kRows{
     row("NOPERM", ErrorCode::kUnavailable,
         "NOPERM: the user may not do this; larder needs GET SET STRLEN EXISTS UNLINK TOUCH on its "
         "keys, and INFO",
-        Scope::kServer),
+        Scope::kSome),
     row("MOVED", ErrorCode::kUnimplemented,
         "MOVED: the server is part of a Redis Cluster, which larder does not follow; use a server "
         "outside of a cluster",
-        Scope::kServer),
+        Scope::kSome),
     row("ASK", ErrorCode::kUnimplemented,
         "ASK: the server is part of a Redis Cluster, which larder does not follow; use a server "
         "outside of a cluster",
-        Scope::kServer),
+        Scope::kSome),
     row("CROSSSLOT", ErrorCode::kUnimplemented,
         "CROSSSLOT: the server is part of a Redis Cluster, which larder does not follow; use a "
         "server outside of a cluster",
-        Scope::kServer),
+        Scope::kSome),
     row("CLUSTERDOWN", ErrorCode::kUnavailable,
         "CLUSTERDOWN: the server is part of a Redis Cluster that is down", Scope::kServer),
     row("WRONGTYPE", ErrorCode::kCorruption,

@@ -18,7 +18,8 @@ struct ReplyError {
   enum class Scope : std::uint8_t {
     kKey = 0,     ///< This key only.
     kWrites,      ///< The server takes no writes now.
-    kServer,      ///< The server does nothing for us now.
+    kSome,        ///< This key, and others for the same reason.
+    kServer,      ///< The server does nothing for anybody now.
     kConnection,  ///< Only a new connection can mend it.
   };
   std::string_view code;  ///< "OOM"; empty for what is not known.
