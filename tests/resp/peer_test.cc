@@ -170,7 +170,6 @@ TEST(RespPeerTest, EveryErrorReplyIsTheKeysOwnAndKeepsTheConnectionInStep) {
   for (const Case& one :
        {Case{"-LOADING Redis is loading the dataset in memory", ErrorCode::kUnavailable},
         Case{"-BUSY Redis is busy running a script.", ErrorCode::kUnavailable},
-        Case{"-READONLY You can't write against a read only replica.", ErrorCode::kUnavailable},
         Case{"-OOM command not allowed when used memory > 'maxmemory'.",
              ErrorCode::kResourceExhausted},
         Case{"-MISCONF Redis is configured to save", ErrorCode::kUnavailable},

@@ -1,5 +1,4 @@
 // Peers that greet and do not serve.
-#include <algorithm>
 #include <atomic>
 
 #include "larder/base/clock.h"
@@ -75,7 +74,7 @@ TEST(RespRefusalTest, ConnectionsForValuesThatAreAllRefusedAreDownThoughLookupsW
 TEST(RespRefusalTest, AGreetingDoesNotShortenTheWaitForTheNextConnection) {
   std::atomic<int> connections = 0;
   const ScriptedPeer peer{[&](const Words& words, int connection) -> std::optional<Answer> {
-    connections = std::max(connections.load(), connection + 1);
+    raise_to(connections, connection + 1);
     if (is_greeting(words) || words.back() == "larder:probe") return std::nullopt;
     return Answer{.resets = true};
   }};

@@ -136,6 +136,12 @@ std::optional<testing::ScriptedPeer::Answer> good_answer(
   return std::nullopt;
 }
 
+void raise_to(std::atomic<int>& largest, int number) {
+  int seen = largest;
+  while (seen < number && !largest.compare_exchange_weak(seen, number)) {
+  }
+}
+
 bool is_greeting(const testing::ScriptedPeer::Words& words) {
   return words[0] == "CLIENT" || words[0] == "PING" || words[0] == "AUTH" || words[0] == "SELECT";
 }

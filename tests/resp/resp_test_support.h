@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -64,6 +65,8 @@ std::string bulk_of(std::string_view key, std::size_t bytes);
 /// For scripted peers: what a server answers that holds every key, with a value of 5 bytes. Nothing
 /// for the greeting and INFO.
 std::optional<testing::ScriptedPeer::Answer> good_answer(const testing::ScriptedPeer::Words& words);
+/// For numbers of connections, of which each thread of a peer sees its own: the largest so far.
+void raise_to(std::atomic<int>& largest, int number);
 bool is_greeting(const testing::ScriptedPeer::Words& words);
 
 /// How many times a connection that fails may have been made within a time: the waits double from

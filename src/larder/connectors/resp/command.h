@@ -24,6 +24,11 @@ enum class CommandKind : std::uint8_t {
   kInfo,
 };
 
+/// Not to be sent twice, and only a primary takes it.
+constexpr bool changes(CommandKind kind) noexcept {
+  return kind == CommandKind::kSet || kind == CommandKind::kDelete;
+}
+
 /// What an item of a batch begins with.
 CommandKind first_command(Op op) noexcept;
 

@@ -130,6 +130,8 @@ bool Connection::on_greeting(RespParser::Event event, std::uint64_t now_ns) noex
   attempt_ends_ns_ = kNever;
   addresses_.clear();
   is_down_ = false;
+  is_suspect_ = false;
+  is_leaving_ = false;
   must_prove_ = false;
   was_asked_ = false;
   has_served_ = false;
@@ -181,6 +183,12 @@ void Connection::drop_socket() noexcept {
   inbox_ = {};
   greeting_.clear();
   wants_turn_ = false;
+}
+
+void Connection::leave(std::uint64_t now_ns) noexcept {
+  drop_socket();
+  set_link(PeerState::Link::kIdle);
+  begin_attempt(now_ns);
 }
 
 void Connection::lose(const Error& error, std::uint64_t now_ns) noexcept {
@@ -269,7 +277,8 @@ std::uint64_t Connection::next_time_ns() const noexcept {
     case State::kGreeting:
       return attempt_ends_ns_;
     case State::kReady:
-      return commands_.empty() ? kNever : last_progress_ns_ + context_.options.timeout_ns;
+      if (commands_.empty()) return is_leaving_ ? 0 : kNever;
+      return last_progress_ns_ + context_.options.timeout_ns;
     case State::kClosed:
       break;
   }
@@ -282,6 +291,7 @@ void Connection::on_time(std::uint64_t now_ns) noexcept {
     case State::kWaiting:
       return begin_attempt(now_ns);
     case State::kReady:
+      if (commands_.empty()) return leave(now_ns);
       return lose(unavailable("the server does not answer"), now_ns);
     case State::kResolving:
       return lose(unavailable("the server's name has no answer in time"), now_ns);

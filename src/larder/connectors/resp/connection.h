@@ -79,6 +79,14 @@ class Connection {
   bool is_down() const noexcept { return is_down_; }
   const Error& last_error() const noexcept { return last_error_; }
 
+  /// It may lead to a server that the name does not lead to any more; see Relocation. A new socket
+  /// is not.
+  bool is_suspect() const noexcept { return is_suspect_; }
+  void suspect(bool is_suspect) noexcept { is_suspect_ = is_suspect; }
+  /// Takes no more commands, and when those under way are answered connects anew, at once. What it
+  /// is not ready for does not matter. May be called inside of an event.
+  void renew() noexcept { is_leaving_ = state_ == State::kReady; }
+
   /// Whether a command of that many value bytes may be added.
   bool has_room(std::uint64_t cost_bytes) const noexcept;
   std::uint64_t bytes_in_flight() const noexcept { return bytes_in_flight_; }
@@ -135,6 +143,7 @@ class Connection {
   void greet(std::uint64_t now_ns) noexcept;
   bool on_greeting(RespParser::Event event, std::uint64_t now_ns) noexcept;
   bool may_fail(Greeting step, std::uint64_t now_ns) noexcept;
+  void leave(std::uint64_t now_ns) noexcept;
   void drop_socket() noexcept;
   void set_link(PeerState::Link link) noexcept;
   void watch(bool wants_write) noexcept;
@@ -169,7 +178,9 @@ class Connection {
   bool was_asked_ = false;      ///< Since it is ready.
   bool has_served_ = false;     ///< Since it is ready: an answer that was not an error.
   std::uint32_t unserved_ = 0;  ///< Connections in a row that were ready, asked and served nothing.
-  bool must_prove_ = false;     ///< The last one that was ready served nothing.
+  bool is_suspect_ = false;
+  bool is_leaving_ = false;
+  bool must_prove_ = false;  ///< The last one that was ready served nothing.
   Error last_error_;
   std::uint32_t generation_ = 0;  ///< Of the socket: late events of the last one do not count.
   std::uint64_t attempt_ends_ns_ = kNever;

@@ -18,7 +18,7 @@ constexpr std::size_t kTextBytesMax = std::size_t{64} << 10;
 // ---- Sending ------------------------------------------------------------------------------------
 
 bool Connection::has_room(std::uint64_t cost_bytes) const noexcept {
-  if (state_ != State::kReady || commands_.size() >= kCommandsMax) return false;
+  if (state_ != State::kReady || is_leaving_ || commands_.size() >= kCommandsMax) return false;
   return commands_.empty() || bytes_in_flight_ + cost_bytes <= context_.options.pipeline_bytes;
 }
 

@@ -39,7 +39,8 @@ Node::Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, Node
       kinds_{
           ConnectionKind{view.peers[kSmall],
                          encode_command({"STRLEN", options.prefix + kProbeKey})},
-          ConnectionKind{view.peers[kLarge], encode_command({"GET", options.prefix + kProbeKey})}} {
+          ConnectionKind{view.peers[kLarge], encode_command({"GET", options.prefix + kProbeKey})}},
+      relocation_(options.reconnect, RealClock::instance().now_ns()) {
   std::string expiry;
   if (options.ttl_ms > 0) {
     append_bulk(expiry, "PX");
@@ -177,7 +178,7 @@ void Node::pump(std::size_t lane, std::uint64_t now_ns) {
   Operation operation;
   while (take(lane, operation, now_ns)) {
     const std::uint64_t cost_bytes = cost_of(operation);
-    Connection* const connection = choose(lane, cost_bytes);
+    Connection* const connection = choose(lane, operation, cost_bytes);
     if (connection == nullptr) {
       lanes_[lane].put_first(std::move(operation));
       break;
@@ -228,12 +229,23 @@ std::uint64_t Node::cost_of(const Operation& operation) const noexcept {
   return bytes_of(operation.batch->batch->items[operation.item].value);
 }
 
-Connection* Node::choose(std::size_t lane, std::uint64_t cost_bytes) const noexcept {
+/// Where another connection of the lane is not under suspicion.
+bool Node::avoids_suspects(std::size_t lane, CommandKind kind) const noexcept {
+  if (!relocation_.is_suspicious()) return false;
+  if (!changes(kind) && !relocation_.concerns_reads()) return false;
+  return std::ranges::any_of(connections_of(lane), [](const auto& connection) {
+    return connection->is_ready() && !connection->is_suspect();
+  });
+}
+
+Connection* Node::choose(std::size_t lane, const Operation& operation,
+                         std::uint64_t cost_bytes) const noexcept {
+  const bool avoids = avoids_suspects(lane, operation.kind);
   // The fullest one that has room: small values then share a system call, and large ones, of which
   // a connection takes one, spread by themselves.
   Connection* chosen = nullptr;
   for (const auto& connection : connections_of(lane)) {
-    if (!connection->has_room(cost_bytes)) continue;
+    if (!connection->has_room(cost_bytes) || (avoids && connection->is_suspect())) continue;
     if (chosen == nullptr || connection->bytes_in_flight() > chosen->bytes_in_flight()) {
       chosen = connection.get();
     }

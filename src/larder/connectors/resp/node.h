@@ -11,6 +11,7 @@
 #include "larder/connectors/resp/connection.h"
 #include "larder/connectors/resp/lane.h"
 #include "larder/connectors/resp/node_view.h"
+#include "larder/connectors/resp/relocation.h"
 
 namespace larder::resp {
 
@@ -75,7 +76,9 @@ class Node final : private ConnectionEvents {
   void pump(std::size_t lane, std::uint64_t now_ns);
   bool take(std::size_t lane, Operation& operation, std::uint64_t now_ns);
   bool take_item(BatchState& state, Operation& operation, std::uint64_t now_ns);
-  Connection* choose(std::size_t lane, std::uint64_t cost_bytes) const noexcept;
+  Connection* choose(std::size_t lane, const Operation& operation,
+                     std::uint64_t cost_bytes) const noexcept;
+  bool avoids_suspects(std::size_t lane, CommandKind kind) const noexcept;
   std::uint64_t cost_of(const Operation& operation) const noexcept;
   bool build(Command& command);
   void build_set(Command& command);
@@ -91,7 +94,9 @@ class Node final : private ConnectionEvents {
   bool on_size_by_value(const Operation& operation, const Reply& reply) noexcept;
   bool on_size_of_kept(Operation& operation, const Reply& reply) noexcept;
   bool on_count(const Operation& operation, const Reply& reply) noexcept;
-  bool on_error_reply(const Operation& operation, const Reply& reply) noexcept;
+  bool on_error_reply(Connection& connection, const Operation& operation,
+                      const Reply& reply) noexcept;
+  void note_served(const Connection& connection, bool is_write) noexcept;
   void ask_for_absent(BatchState& state) noexcept;
   void end_set(BatchState& state, std::uint32_t item, bool existed) noexcept;
 
@@ -113,6 +118,7 @@ class Node final : private ConnectionEvents {
   ConnectionContext context_;
   std::array<ConnectionKind, 2> kinds_;                   ///< By lane.
   std::vector<std::unique_ptr<Connection>> connections_;  ///< [0] is the small one.
+  Relocation relocation_;
   std::array<Lane, 2> lanes_;
   std::list<BatchState> states_;
   std::multimap<std::uint64_t, BatchState*> deadlines_;

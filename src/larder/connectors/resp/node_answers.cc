@@ -19,7 +19,7 @@ void Node::on_ready(Connection& connection) noexcept {
   needs_turn_ = true;
 }
 
-bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& reply) noexcept {
+bool Node::on_reply(Connection& connection, Command& command, const Reply& reply) noexcept {
   Operation& operation = command.operation;
   if (operation.kind == CommandKind::kInfo) {
     is_info_asked_ = false;
@@ -27,9 +27,12 @@ bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& r
     return true;
   }
   const bool is_set = operation.kind == CommandKind::kSet;
+  if (reply.kind != Reply::Kind::kError) note_served(connection, changes(operation.kind));
   const bool is_understood = [&] {
     const bool is_answer = operation.kind == CommandKind::kSizeOfKept;
-    if (reply.kind == Reply::Kind::kError && !is_answer) return on_error_reply(operation, reply);
+    if (reply.kind == Reply::Kind::kError && !is_answer) {
+      return on_error_reply(connection, operation, reply);
+    }
     switch (operation.kind) {
       case CommandKind::kGet:
         return on_value(operation, reply);
@@ -56,9 +59,27 @@ bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& r
   return is_understood;
 }
 
-bool Node::on_error_reply(const Operation& operation, const Reply& reply) noexcept {
+void Node::note_served(const Connection& connection, bool is_write) noexcept {
+  const Relocation::Finding finding = relocation_.note_served(connection.is_suspect(), is_write);
+  if (finding == Relocation::Finding::kNothing) return;
+  for (const auto& one : connections_) {
+    if (finding == Relocation::Finding::kElsewhere && one->is_suspect()) one->renew();
+    one->suspect(false);
+  }
+}
+
+bool Node::on_error_reply(Connection& connection, const Operation& operation,
+                          const Reply& reply) noexcept {
   const ReplyError& known = find_reply_error(reply.text);
   view_.note_refusal(known);
+  const Relocation::Verdict verdict = relocation_.note_refusal(known, now_ns_);
+  if (verdict.suspects_all) {
+    for (const auto& one : connections_) one->suspect(one->is_ready());
+  }
+  if (verdict.renews_this) {
+    connection.renew();
+    add_one(view_.counters.connections_renewed);
+  }
   fail_all(operation, known.error);
   return true;
 }
@@ -348,14 +369,12 @@ void Node::on_lost(Connection& connection, std::deque<Command> commands, const E
     Operation& operation = command.operation;
     if (operation.batch == nullptr) continue;
     if (operation.kind == CommandKind::kSet) view_.stored.release(command.payload_bytes);
-    const bool changes =
-        operation.kind == CommandKind::kSet || operation.kind == CommandKind::kDelete;
     const bool is_late = operation.batch->batch->deadline_ns <= now_ns_;
     if (is_closing_ || is_late) {
       fail_all(operation, is_closing_ ? kStopped : kLate);
     } else if (command.sent_bytes == 0) {
       lanes_[lane_of(operation.kind)].put_last(std::move(operation));
-    } else if (!changes && !operation.was_retried) {
+    } else if (!changes(operation.kind) && !operation.was_retried) {
       operation.was_retried = true;
       add_one(view_.counters.retries);
       lanes_[lane_of(operation.kind)].put_last(std::move(operation));

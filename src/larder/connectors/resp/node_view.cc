@@ -75,6 +75,7 @@ void NodeView::append_report(Report& report) const {
   add("values_too_large_total", counters.values_too_large);
   add("error_replies_total", counters.error_replies);
   add("connections_lost_total", counters.connections_lost);
+  add("connections_renewed_total", counters.connections_renewed);
   add("retries_total", counters.retries);
   std::uint64_t connections = 0;
   std::uint64_t failures = 0;

@@ -28,6 +28,7 @@ struct NodeCounters {
   std::atomic<std::uint64_t> values_too_large = 0;
   std::atomic<std::uint64_t> error_replies = 0;
   std::atomic<std::uint64_t> connections_lost = 0;
+  std::atomic<std::uint64_t> connections_renewed = 0;  ///< To look where the name leads now.
   std::atomic<std::uint64_t> retries = 0;
   std::atomic<std::uint64_t> sets_over_capacity = 0;
 };

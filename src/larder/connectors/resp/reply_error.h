@@ -25,6 +25,9 @@ struct ReplyError {
   std::string_view code;  ///< "OOM"; empty for what is not known.
   Error error;            ///< Literals, with the remedy.
   Scope scope = Scope::kKey;
+  /// Whether a new connection may reach a server that does not refuse.
+  enum class Elsewhere : std::uint8_t { kNo = 0, kYes, kIfItLasts };
+  Elsewhere elsewhere = Elsewhere::kNo;
 };
 
 /// By the first word of an error reply (without '-'). Never null; the last row is for the unknown.
