@@ -22,7 +22,13 @@ enum class CommandKind : std::uint8_t {
   kDelete,
   kTouch,
   kInfo,
+  kAudit,  ///< STRLEN of a key that this process stored, for the Audit.
 };
+
+/// The connector's own: for no batch.
+constexpr bool is_own(CommandKind kind) noexcept {
+  return kind == CommandKind::kInfo || kind == CommandKind::kAudit;
+}
 
 /// Not to be sent twice, and only a primary takes it.
 constexpr bool changes(CommandKind kind) noexcept {

@@ -218,8 +218,7 @@ bool Connection::begin_value(std::uint64_t now_ns) noexcept {
 bool Connection::deliver(const Reply& reply, std::uint64_t now_ns) noexcept {
   Command& command = commands_.front();
   if (reply.kind != Reply::Kind::kError) note_served();
-  const bool is_wanted =
-      command.operation.batch != nullptr || command.operation.kind == CommandKind::kInfo;
+  const bool is_wanted = command.operation.batch != nullptr || is_own(command.operation.kind);
   if (is_wanted && !context_.events.on_reply(*this, command, reply)) {
     lose(unavailable("an answer of the server is not one to what was asked"), now_ns);
     return false;

@@ -8,6 +8,7 @@ namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
 constexpr std::uint64_t kSmallCostBytes = 64;
+constexpr std::string_view kSizeHead = "*2\r\n$6\r\nSTRLEN\r\n";
 /// Never stored: it is asked for where a connection must prove that a server answers behind it.
 constexpr const char* kProbeKey = "larder:probe";
 /// A store that is half sent at its deadline and makes no progress for so long takes its connection
@@ -40,7 +41,8 @@ Node::Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, Node
           ConnectionKind{view.peers[kSmall],
                          encode_command({"STRLEN", options.prefix + kProbeKey})},
           ConnectionKind{view.peers[kLarge], encode_command({"GET", options.prefix + kProbeKey})}},
-      relocation_(options.reconnect, RealClock::instance().now_ns()) {
+      relocation_(options.reconnect, RealClock::instance().now_ns()),
+      audit_(view.stored) {
   std::string expiry;
   if (options.ttl_ms > 0) {
     append_bulk(expiry, "PX");
@@ -122,6 +124,7 @@ void Node::turn(std::uint64_t now_ns) noexcept {
     give_up(state, kLate);
   }
   poll_info(now_ns);
+  poll_audit(now_ns);
   pump(kSmall, now_ns);
   pump(kLarge, now_ns);
 }
@@ -133,7 +136,10 @@ std::uint64_t Node::next_time_ns() const noexcept {
     if (connection->wants_turn()) return 0;
     next = std::min({next, connection->next_time_ns(), overdue_at_ns(*connection)});
   }
-  if (connections_.front()->is_ready() && !is_info_asked_) next = std::min(next, next_info_ns_);
+  const Connection& small = *connections_.front();
+  if (small.is_ready() && !is_info_asked_) next = std::min(next, next_info_ns_);
+  // Without room: its answers wake the reactor.
+  if (small.has_room(kSmallCostBytes)) next = std::min(next, audit_.due_ns());
   return next;
 }
 
@@ -162,7 +168,24 @@ void Node::poll_info(std::uint64_t now_ns) {
   command.head = encode_command({"INFO"});
   connection.push(std::move(command), now_ns);
   is_info_asked_ = true;
+  stored_before_info_ = view_.stored.stored_total();
   next_info_ns_ = now_ns + options_.info_interval_ns;
+}
+
+void Node::poll_audit(std::uint64_t now_ns) {
+  Connection& connection = *connections_.front();
+  if (now_ns < audit_.due_ns() || !connection.has_room(kSmallCostBytes)) return;
+  audit_.step(now_ns, [&](std::string_view key) {
+    if (!connection.has_room(kSmallCostBytes)) return false;
+    Command command;
+    command.operation.kind = CommandKind::kAudit;
+    command.cost_bytes = kSmallCostBytes;
+    command.head = kSizeHead;
+    append_key(command.head, key);
+    connection.push(std::move(command), now_ns);
+    add_one(view_.counters.audited);
+    return true;
+  });
 }
 
 void Node::pump(std::size_t lane, std::uint64_t now_ns) {
@@ -253,12 +276,12 @@ Connection* Node::choose(std::size_t lane, const Operation& operation,
   return chosen;
 }
 
-void Node::append_key(std::string& head, const Item& item) const {
+void Node::append_key(std::string& head, std::string_view key) const {
   head += '$';
-  append_number(head, options_.prefix.size() + item.key.size());
+  append_number(head, options_.prefix.size() + key.size());
   head += "\r\n";
   head += options_.prefix;
-  head += text_of(item.key);
+  head += key;
   head += "\r\n";
 }
 
@@ -276,6 +299,7 @@ bool Node::build(Command& command) {
     case CommandKind::kSet:
       if (!view_.stored.reserve(item.key, command.cost_bytes)) {
         add_one(view_.counters.sets_over_capacity);
+        audit_.note_refused();
         fail(*operation.batch, operation.item,
              {ErrorCode::kResourceExhausted, "resp",
               "what this process stored has reached max_capacity_gb"});
@@ -285,7 +309,7 @@ bool Node::build(Command& command) {
       return true;
     case CommandKind::kSize:
     case CommandKind::kSizeOfKept:
-      command.head = "*2\r\n$6\r\nSTRLEN\r\n";
+      command.head = kSizeHead;
       break;
     case CommandKind::kSizeByValue:
       command.head = "*2\r\n$3\r\nGET\r\n";
@@ -300,12 +324,14 @@ bool Node::build(Command& command) {
       command.head = "*";
       append_number(command.head, operation.items.size() + 1);
       command.head += "\r\n$6\r\nEXISTS\r\n";
-      for (const std::uint32_t one : operation.items) append_key(command.head, items[one]);
+      for (const std::uint32_t one : operation.items)
+        append_key(command.head, text_of(items[one].key));
       return true;
     case CommandKind::kInfo:
+    case CommandKind::kAudit:
       return false;
   }
-  append_key(command.head, item);
+  append_key(command.head, text_of(item.key));
   return true;
 }
 
@@ -320,7 +346,7 @@ void Node::build_set(Command& command) {
   command.head = "*";
   append_number(command.head, words);
   command.head += "\r\n$3\r\nSET\r\n";
-  append_key(command.head, item);
+  append_key(command.head, text_of(item.key));
   command.head += '$';
   append_number(command.head, command.cost_bytes);
   command.head += "\r\n";

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "larder/connector/connector.h"
+#include "larder/connectors/resp/audit.h"
 #include "larder/connectors/resp/connection.h"
 #include "larder/connectors/resp/lane.h"
 #include "larder/connectors/resp/node_view.h"
@@ -82,11 +83,14 @@ class Node final : private ConnectionEvents {
   std::uint64_t cost_of(const Operation& operation) const noexcept;
   bool build(Command& command);
   void build_set(Command& command);
-  void append_key(std::string& head, const Item& item) const;
+  void append_key(std::string& head, std::string_view key) const;
   void fail_lane(std::size_t lane, const Error& error, std::uint64_t now_ns) noexcept;
   void poll_info(std::uint64_t now_ns);
+  void poll_audit(std::uint64_t now_ns);
 
   // Answers.
+  bool on_info(const Reply& reply);
+  bool on_audited(const Reply& reply) noexcept;
   bool on_value(Operation& operation, const Reply& reply) noexcept;
   bool on_stored(Operation& operation, const Reply& reply) noexcept;
   bool on_size(Operation& operation, const Reply& reply) noexcept;
@@ -119,6 +123,7 @@ class Node final : private ConnectionEvents {
   std::array<ConnectionKind, 2> kinds_;                   ///< By lane.
   std::vector<std::unique_ptr<Connection>> connections_;  ///< [0] is the small one.
   Relocation relocation_;
+  Audit audit_;
   std::array<Lane, 2> lanes_;
   std::list<BatchState> states_;
   std::multimap<std::uint64_t, BatchState*> deadlines_;
@@ -126,8 +131,9 @@ class Node final : private ConnectionEvents {
   std::uint64_t now_ns_ = 0;              ///< Of the call under way.
   std::uint64_t next_info_ns_ = 0;
   bool is_info_asked_ = false;
-  bool is_info_fatal_ = false;  ///< The connection was lost with INFO at its head.
-  bool needs_turn_ = false;     ///< Something waits that pump() has not seen.
+  std::uint64_t stored_before_info_ = 0;  ///< stored.stored_total() when INFO was asked for.
+  bool is_info_fatal_ = false;            ///< The connection was lost with INFO at its head.
+  bool needs_turn_ = false;               ///< Something waits that pump() has not seen.
   bool is_closing_ = false;
 };
 

@@ -21,11 +21,8 @@ void Node::on_ready(Connection& connection) noexcept {
 
 bool Node::on_reply(Connection& connection, Command& command, const Reply& reply) noexcept {
   Operation& operation = command.operation;
-  if (operation.kind == CommandKind::kInfo) {
-    is_info_asked_ = false;
-    if (reply.kind == Reply::Kind::kValue) view_.note_info(reply.text);
-    return true;
-  }
+  if (operation.kind == CommandKind::kInfo) return on_info(reply);
+  if (operation.kind == CommandKind::kAudit) return on_audited(reply);
   const bool is_set = operation.kind == CommandKind::kSet;
   if (reply.kind != Reply::Kind::kError) note_served(connection, changes(operation.kind));
   const bool is_understood = [&] {
@@ -50,6 +47,7 @@ bool Node::on_reply(Connection& connection, Command& command, const Reply& reply
       case CommandKind::kTouch:
         return on_count(operation, reply);
       case CommandKind::kInfo:
+      case CommandKind::kAudit:
         break;
     }
     return true;
@@ -57,6 +55,33 @@ bool Node::on_reply(Connection& connection, Command& command, const Reply& reply
   // What was not understood is lost, and released there.
   if (is_understood && is_set) view_.stored.release(command.payload_bytes);
   return is_understood;
+}
+
+bool Node::on_info(const Reply& reply) {
+  is_info_asked_ = false;
+  if (reply.kind != Reply::Kind::kValue) return true;
+  ServerInfo info;
+  info.read(reply.text, options_.database);
+  if (view_.note_info(info)) audit_.note_losses();
+  // The keys themselves are not known then, but how many there can be.
+  StoredByMe& stored = view_.stored;
+  if (!stored.keeps_keys() && info.has_keyspace) {
+    stored.keep_at_most(info.database_keys + (stored.stored_total() - stored_before_info_));
+  }
+  return true;
+}
+
+bool Node::on_audited(const Reply& reply) noexcept {
+  std::optional<std::uint64_t> bytes;
+  if (reply.kind == Reply::Kind::kInteger && reply.integer >= 0) {
+    bytes = static_cast<std::uint64_t>(reply.integer);
+  } else if (reply.kind != Reply::Kind::kError) {
+    return false;
+  } else if (find_reply_error(reply.text).error.code() == ErrorCode::kCorruption) {
+    bytes = 0;  // Of another type: somebody else's.
+  }
+  if (audit_.note_answer(bytes)) add_one(view_.counters.audited_gone);
+  return true;
 }
 
 void Node::note_served(const Connection& connection, bool is_write) noexcept {
@@ -359,6 +384,7 @@ void Node::give_up_commands(Connection& connection, BatchState& state,
 void Node::on_lost(Connection& connection, std::deque<Command> commands, const Error& error,
                    bool was_ready) noexcept {
   if (connection.index() == 0) {
+    audit_.note_lost();
     is_info_asked_ = false;
     is_info_fatal_ = !commands.empty() && commands.front().operation.kind == CommandKind::kInfo;
     if (is_info_fatal_) next_info_ns_ = now_ns_ + kInfoAfterLossNs;

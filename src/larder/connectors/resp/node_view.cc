@@ -13,11 +13,11 @@ constexpr std::uint64_t kRefusalHoldsNs = 60'000'000'000;
 NodeView::NodeView(std::uint64_t capacity_bytes, std::size_t keys_max, const Clock& clock)
     : stored(capacity_bytes, keys_max), failed_keys(kFailedKeysMax), clock_(clock) {}
 
-void NodeView::note_info(std::string_view text) {
-  ServerInfo info;
-  info.read(text);
+bool NodeView::note_info(const ServerInfo& info) {
   const MutexLock lock{mutex_};
-  info_ = std::move(info);
+  const bool may_have_lost = info.may_have_lost(info_);
+  info_ = info;
+  return may_have_lost;
 }
 
 void NodeView::note_refusal(const ReplyError& refusal) noexcept {
@@ -61,6 +61,8 @@ void NodeView::append_report(Report& report) const {
   report.counters.push_back({"stored_by_me_keys", stored.keys()});
   report.counters.push_back({"stored_by_me_bytes", stored.bytes()});
   report.counters.push_back({"stored_by_me_uncounted_total", stored.uncounted_total()});
+  add("stored_by_me_asked_for_total", counters.audited);
+  add("stored_by_me_found_gone_total", counters.audited_gone);
   report.counters.push_back({"failed_keys", failed_keys.size()});
   add("hits_total", counters.hits);
   add("misses_total", counters.misses);

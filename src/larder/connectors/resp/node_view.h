@@ -31,6 +31,8 @@ struct NodeCounters {
   std::atomic<std::uint64_t> connections_renewed = 0;  ///< To look where the name leads now.
   std::atomic<std::uint64_t> retries = 0;
   std::atomic<std::uint64_t> sets_over_capacity = 0;
+  std::atomic<std::uint64_t> audited = 0;
+  std::atomic<std::uint64_t> audited_gone = 0;
 };
 
 inline void add_one(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) noexcept {
@@ -51,7 +53,8 @@ class NodeView {
   StoredByMe stored;
   FailedKeys failed_keys;
 
-  void note_info(std::string_view text) LARDER_EXCLUDES(mutex_);
+  /// True: the server may have lost keys since the last time.
+  bool note_info(const ServerInfo& info) LARDER_EXCLUDES(mutex_);
   /// It stays in the report until something works, or nobody was refused for a minute.
   void note_refusal(const ReplyError& refusal) noexcept;
   /// Something worked: what was refused before is over.

@@ -24,8 +24,8 @@ constexpr std::array kRows{
         "MASTERDOWN: a replica without its primary; use the primary's address", Scope::kServer,
         Elsewhere::kYes),
     row("READONLY", ErrorCode::kUnavailable,
-        "READONLY: the server is a replica, and new connections reach it again; use the primary's "
-        "address",
+        "READONLY: the server is a replica; new connections look for a primary at its address, or "
+        "use the primary's",
         Scope::kWrites, Elsewhere::kYes),
     row("OOM", ErrorCode::kResourceExhausted,
         "OOM: the server has reached maxmemory and evicts nothing; raise maxmemory or set "

@@ -25,10 +25,13 @@ constexpr std::uint32_t kSlicesMax = 1024;
 constexpr std::uint64_t kWakeData = std::uint64_t{1} << 63;
 constexpr std::uint64_t kResolvedData = kWakeData + 1;
 constexpr std::uint64_t kLongestWaitNs = 60'000'000'000;
-/// Keys that are known as stored by this process, about 40 bytes each: more where a capacity
-/// depends on it.
+/// Keys that are known as stored by this process: more where a capacity depends on it.
 constexpr std::size_t kKeysCounted = std::size_t{1} << 20;
 constexpr std::size_t kKeysCountedForCapacity = std::size_t{1} << 24;
+
+/// What a report says of its keys and bytes.
+constexpr const char* kChecked = "what the server lost is found by asking it for the keys";
+constexpr const char* kUpperBound = "at most this: what the server lost counts until it is missed";
 
 /// A node on a reactor thread of its own, and the way of batches there and back.
 ///
@@ -263,6 +266,7 @@ Report RespConnector::report() const {
                                                                  : "unix";
   report.properties = {{"transport", transport},
                        {"accounting", "stored_by_me"},
+                       {"accounting_worth", view_.stored.keeps_keys() ? kChecked : kUpperBound},
                        {"connections", std::to_string(options_.connections + 1)}};
   if (!options_.prefix.empty()) report.properties.push_back({"prefix", options_.prefix});
   view_.append_report(report);
