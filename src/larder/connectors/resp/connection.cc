@@ -30,15 +30,17 @@ void Connection::begin_attempt(std::uint64_t now_ns) noexcept {
   is_first_attempt_ = false;
   attempt_ends_ns_ = now_ns + context_.options.connect_timeout_ns;
   backoff_.note_connected();  // Nothing is due while this attempt runs.
+  secrets_ = nullptr;
   state_ = State::kResolving;
   on_resolved(now_ns);
 }
 
 void Connection::on_resolved(std::uint64_t now_ns) noexcept {
   if (state_ != State::kResolving) return;
+  if (secrets_ == nullptr) secrets_ = context_.secrets.current();
   auto addresses = context_.resolver.resolve();
   if (!addresses) return lose(addresses.error(), now_ns);
-  if (addresses->empty()) return;
+  if (addresses->empty() || secrets_ == nullptr) return;
   addresses_ = std::move(*addresses);
   connect_next(now_ns);
 }
@@ -85,10 +87,10 @@ void Connection::greet(std::uint64_t now_ns) noexcept {
   const RespOptions& options = context_.options;
   greeting_.clear();
   greeting_steps_.clear();
-  if (!options.password.empty()) {
-    greeting_ += options.username.empty()
-                     ? encode_command({"AUTH", options.password})
-                     : encode_command({"AUTH", options.username, options.password});
+  const std::string& password = secrets_->password;
+  if (!password.empty()) {
+    greeting_ += options.username.empty() ? encode_command({"AUTH", password})
+                                          : encode_command({"AUTH", options.username, password});
     greeting_steps_.push_back(Greeting::kAuth);
   }
   if (options.database != 0) {
@@ -248,8 +250,8 @@ void Connection::on_io(std::uint32_t epoll_events, std::uint32_t generation,
     if (const Status connected = end_connect(socket_.get()); !connected) {
       return fail_address(connected.error(), now_ns);
     }
-    stream_ = context_.tls == nullptr ? make_plain_stream(std::move(socket_))
-                                      : context_.tls->connect(std::move(socket_));
+    stream_ = secrets_->tls == nullptr ? make_plain_stream(std::move(socket_))
+                                       : secrets_->tls->connect(std::move(socket_));
     if (stream_ == nullptr) return lose(unavailable("OpenSSL gives no connection"), now_ns);
     state_ = State::kSecuring;
   }
@@ -272,6 +274,8 @@ std::uint64_t Connection::next_time_ns() const noexcept {
     case State::kWaiting:
       return is_first_attempt_ ? 0 : backoff_.retry_at_ns();
     case State::kResolving:
+      if (secrets_ != nullptr) return attempt_ends_ns_;
+      return std::min(attempt_ends_ns_, context_.secrets.patience_ends_ns());
     case State::kConnecting:
     case State::kSecuring:
     case State::kGreeting:
@@ -294,7 +298,11 @@ void Connection::on_time(std::uint64_t now_ns) noexcept {
       if (commands_.empty()) return leave(now_ns);
       return lose(unavailable("the server does not answer"), now_ns);
     case State::kResolving:
-      return lose(unavailable("the server's name has no answer in time"), now_ns);
+      if (now_ns < attempt_ends_ns_) return on_resolved(now_ns);
+      return lose(
+          unavailable(secrets_ == nullptr ? "the password and TLS files cannot be read in time"
+                                          : "the server's name has no answer in time"),
+          now_ns);
     case State::kConnecting:
       return fail_address(unavailable("the server does not accept the connection in time"), now_ns);
     case State::kSecuring:

@@ -15,6 +15,7 @@
 #include "larder/connectors/resp/options.h"
 #include "larder/connectors/resp/reply_error.h"
 #include "larder/connectors/resp/resp_parser.h"
+#include "larder/connectors/resp/secret_files.h"
 #include "larder/connectors/resp/stream.h"
 
 namespace larder::resp {
@@ -37,7 +38,7 @@ class ConnectionEvents {
 struct ConnectionContext {
   const RespOptions& options;
   Resolver& resolver;
-  TlsContext* tls = nullptr;  ///< Null: plain.
+  SecretFiles& secrets;
   ConnectionEvents& events;
   int epoll_fd = -1;
   std::array<std::byte, std::size_t{64} << 10> drain{};  ///< For what nobody wants.
@@ -102,7 +103,7 @@ class Connection {
   /// For what epoll said about this connection's socket.
   void on_io(std::uint32_t epoll_events, std::uint32_t generation, std::uint64_t now_ns) noexcept;
   void on_time(std::uint64_t now_ns) noexcept;
-  /// The resolver may have an answer.
+  /// The resolver or the reading of the secrets may have an answer.
   void on_resolved(std::uint64_t now_ns) noexcept;
   /// When on_time() is worth calling; kNever.
   std::uint64_t next_time_ns() const noexcept;
@@ -175,7 +176,7 @@ class Connection {
   ReconnectBackoff backoff_;
   bool is_down_ = false;
   bool is_first_attempt_ = true;
-  bool was_asked_ = false;      ///< Since it is ready.
+  bool was_asked_ = false;      ///< By a caller, since it is ready.
   bool has_served_ = false;     ///< Since it is ready: an answer that was not an error.
   std::uint32_t unserved_ = 0;  ///< Connections in a row that were ready, asked and served nothing.
   bool is_suspect_ = false;
@@ -184,7 +185,8 @@ class Connection {
   Error last_error_;
   std::uint32_t generation_ = 0;  ///< Of the socket: late events of the last one do not count.
   std::uint64_t attempt_ends_ns_ = kNever;
-  std::vector<SocketAddress> addresses_;  ///< Left to try in this attempt.
+  std::vector<SocketAddress> addresses_;    ///< Left to try in this attempt.
+  std::shared_ptr<const Secrets> secrets_;  ///< Of this attempt, until it has greeted.
 
   UniqueFd socket_;  ///< While connecting; then the stream's.
   std::unique_ptr<Stream> stream_;

@@ -25,7 +25,7 @@ bool Connection::has_room(std::uint64_t cost_bytes) const noexcept {
 void Connection::push(Command command, std::uint64_t now_ns) {
   LARDER_CHECK(state_ == State::kReady);
   if (commands_.empty()) last_progress_ns_ = now_ns;
-  was_asked_ = true;
+  was_asked_ = was_asked_ || !is_own(command.operation.kind);
   bytes_in_flight_ += command.cost_bytes;
   commands_.push_back(std::move(command));
 }
@@ -359,7 +359,7 @@ void Connection::receive(std::uint64_t now_ns) noexcept {
     inbox_ = std::span{inbox_bytes_}.first(static_cast<std::size_t>(transfer.bytes - to_sink));
     if (!read_inbox(now_ns)) return;
     // Nothing more is due, so one more read would only find nothing. (TLS may hold bytes back.)
-    if (state_ == State::kReady && commands_.empty() && context_.tls == nullptr) return;
+    if (state_ == State::kReady && commands_.empty() && !context_.options.tls) return;
   }
 }
 

@@ -27,14 +27,14 @@ void append_number(std::string& text, std::uint64_t number) {
 
 }  // namespace
 
-Node::Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, NodeView& view,
+Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
            BatchSink& sink, int epoll_fd)
     : options_(options),
       view_(view),
       sink_(sink),
       context_{.options = options,
                .resolver = resolver,
-               .tls = tls,
+               .secrets = secrets,
                .events = *this,
                .epoll_fd = epoll_fd},
       kinds_{

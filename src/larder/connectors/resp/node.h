@@ -38,8 +38,8 @@ class BatchSink {
 /// yet, in a lane's operations, in a connection's commands, or in absent_or_empty.
 class Node final : private ConnectionEvents {
  public:
-  /// `resolver`, `tls` and `view` outlive it.
-  Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, NodeView& view,
+  /// `resolver`, `secrets` and `view` outlive it.
+  Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
        BatchSink& sink, int epoll_fd);
   ~Node() override = default;
   Node(const Node&) = delete;

@@ -35,7 +35,8 @@ constexpr std::array kParameters{
                       "LARDER_RESP_PASSWORD or LMCACHE_RESP_PASSWORD.",
               .is_secret = true},
     Parameter{.name = "password_file",
-              .help = "A file that holds the password. Else LARDER_RESP_PASSWORD_FILE."},
+              .help = "A file that holds the password. Else LARDER_RESP_PASSWORD_FILE. It and the "
+                      "tls_ files are read again for new connections."},
     Parameter{.name = "tls",
               .kind = ParameterKind::kBool,
               .default_text = "no",
