@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "larder/base/clock.h"
 #include "larder/base/hash.h"
@@ -48,6 +49,14 @@ bool eventually(const std::function<bool()>& is_true) {
 
 bool eventually_has_health(const Connector& connector, Health health) {
   return eventually([&] { return connector.report().health == health; });
+}
+
+bool eventually_is_over(const Connector& connector) {
+  return eventually([&] {
+    return std::ranges::all_of(connector.report().reasons, [](const std::string& reason) {
+      return reason.find("of the last minute failed") != std::string::npos;
+    });
+  });
 }
 
 std::uint64_t counter_of(const Connector& connector, std::string_view name) {
@@ -103,6 +112,38 @@ bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes) {
   std::vector<std::byte> buffer(bytes);
   const auto got = client.get_into(key, buffer);
   return got && !*got;
+}
+
+double attempts_within(std::uint64_t elapsed_ns, double wait_max_ns) {
+  constexpr double kShortestNs = 5'000'000;
+  const auto elapsed = static_cast<double>(elapsed_ns);
+  return 3 + std::log2(1 + elapsed / kShortestNs) + elapsed / (wait_max_ns / 2);
+}
+
+std::string bulk_of(std::string_view key, std::size_t bytes) {
+  const auto value = value_of(key, bytes);
+  return "$" + std::to_string(value.size()) + "\r\n" +
+         std::string{reinterpret_cast<const char*>(value.data()), value.size()} + "\r\n";
+}
+
+std::optional<testing::ScriptedPeer::Answer> good_answer(
+    const testing::ScriptedPeer::Words& words) {
+  using Answer = testing::ScriptedPeer::Answer;
+  if (words[0] == "GET") return Answer{.bytes = bulk_of(words[1], 5)};
+  if (words[0] == "SET") return Answer{.bytes = words.back() == "NX" ? "$-1\r\n" : "+OK\r\n"};
+  if (words[0] == "STRLEN") return Answer{.bytes = ":5\r\n"};
+  if (words[0] == "UNLINK" || words[0] == "TOUCH") return Answer{.bytes = ":1\r\n"};
+  return std::nullopt;
+}
+
+void raise_to(std::atomic<int>& largest, int number) {
+  int seen = largest;
+  while (seen < number && !largest.compare_exchange_weak(seen, number)) {
+  }
+}
+
+bool is_greeting(const testing::ScriptedPeer::Words& words) {
+  return words[0] == "CLIENT" || words[0] == "PING" || words[0] == "AUTH" || words[0] == "SELECT";
 }
 
 }  // namespace larder::resp

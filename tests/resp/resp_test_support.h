@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "larder/connector/blocking_client.h"
 #include "larder/connector/connector.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/scripted_peer.h"
 
 namespace larder::resp {
 
@@ -29,6 +32,8 @@ std::span<const std::byte> bytes_of_text(std::string_view text);
 /// Tries `is_true` until it is, at most for kPatienceNs.
 bool eventually(const std::function<bool()>& is_true);
 bool eventually_has_health(const Connector& connector, Health health);
+/// Until nothing is left to report but failures of the last minute.
+bool eventually_is_over(const Connector& connector);
 
 std::uint64_t counter_of(const Connector& connector, std::string_view name);
 /// "" when there is none.
@@ -54,6 +59,19 @@ ErrorCode set_code(BlockingClient& client, std::string_view key, std::size_t byt
 ErrorCode get_code(BlockingClient& client, std::string_view key, std::size_t bytes);
 bool is_hit(BlockingClient& client, std::string_view key, std::size_t bytes);
 bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes);
+
+/// A bulk string that holds value_of().
+std::string bulk_of(std::string_view key, std::size_t bytes);
+/// For scripted peers: what a server answers that holds every key, with a value of 5 bytes. Nothing
+/// for the greeting and INFO.
+std::optional<testing::ScriptedPeer::Answer> good_answer(const testing::ScriptedPeer::Words& words);
+/// For numbers of connections, of which each thread of a peer sees its own: the largest so far.
+void raise_to(std::atomic<int>& largest, int number);
+bool is_greeting(const testing::ScriptedPeer::Words& words);
+
+/// How many times a connection that fails may have been made within a time: the waits double from
+/// 10 ms up to `wait_max_ns`, each shortened by up to a half.
+double attempts_within(std::uint64_t elapsed_ns, double wait_max_ns);
 
 /// Starts a server or skips the test.
 #define LARDER_START_REDIS(server, options)                                          \

@@ -153,23 +153,6 @@ TEST(RespServerTest, TheReportTellsAboutTheServer) {
   EXPECT_NE(connector->report().reasons.front().find("noeviction"), std::string::npos);
 }
 
-TEST(RespServerTest, CapacityCountsWhatThisProcessStored) {
-  LARDER_START_REDIS(server, {});
-  const Opened connector{redis_spec(server.port(), "max_capacity_gb=0.001")};
-  BlockingClient client{*connector};
-  server.command({"SET", "theirs", std::string(100'000, 'x')});
-  ASSERT_EQ(set_code(client, "a", 600'000), ErrorCode::kNone);
-  ASSERT_EQ(set_code(client, "a", 700'000), ErrorCode::kNone);  // In its own place.
-  EXPECT_EQ(set_code(client, "b", 600'000), ErrorCode::kResourceExhausted);
-  EXPECT_EQ(connector->report().bytes_used, 700'000U);
-  EXPECT_EQ(connector->report().keys, 1U);
-  EXPECT_EQ(property_of(*connector, "accounting"), "stored_by_me");
-  // What the server evicted is noticed at the next miss.
-  server.command({"DEL", "a"});
-  EXPECT_TRUE(is_miss(client, "a", 10));
-  EXPECT_EQ(set_code(client, "b", 600'000), ErrorCode::kNone);
-}
-
 TEST(RespServerTest, NamesAndIPv6AndTheUnixSocketReachTheServer) {
   LARDER_START_REDIS(server, {});
   const std::string port = std::to_string(server.port());

@@ -62,7 +62,11 @@ class CommandReader {
   std::string buffer_;
 };
 
-std::optional<ScriptedPeer::Answer> usual_answer(const std::string& command) {
+std::optional<ScriptedPeer::Answer> usual_answer(const ScriptedPeer::Words& words) {
+  const std::string& command = words.front();
+  if (words.back() == "larder:probe") {
+    return ScriptedPeer::Answer{.bytes = command == "GET" ? "$-1\r\n" : ":0\r\n"};
+  }
   if (command == "PING") return ScriptedPeer::Answer{.bytes = "+PONG\r\n"};
   if (command == "CLIENT" || command == "AUTH" || command == "SELECT") {
     return ScriptedPeer::Answer{.bytes = "+OK\r\n"};
@@ -131,7 +135,7 @@ void ScriptedPeer::serve(int fd, int connection) {
   CommandReader reader{fd};
   while (const auto words = reader.next()) {
     auto answer = script_(*words, connection);
-    if (!answer) answer = usual_answer(words->front());
+    if (!answer) answer = usual_answer(*words);
     if (!answer) continue;
     if (!answer->one_by_one) {
       if (!send_all(fd, answer->bytes)) return;

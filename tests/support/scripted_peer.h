@@ -25,7 +25,8 @@ class ScriptedPeer {
     bool resets = false;      ///< Then the connection ends with a reset.
   };
   using Words = std::vector<std::string>;
-  /// Nothing: CLIENT, PING, AUTH, SELECT and INFO get a usual answer, the others none at all.
+  /// Nothing: CLIENT, PING, AUTH, SELECT, INFO and what asks for "larder:probe", by which larder
+  /// finds out whether a server answers, get a usual answer, the others none at all.
   /// `connection` counts from 0.
   using Script = std::function<std::optional<Answer>(const Words& words, int connection)>;
 

@@ -43,17 +43,34 @@ void PeerState::note_failure(const Error& error) noexcept {
   last_failure_ = error;
 }
 
-void PeerState::append_report(Report& report) const {
+void PeerState::append_health(Report& report) const {
   const MutexLock lock{mutex_};
-  const std::uint64_t connected = workers_[static_cast<std::size_t>(Link::kConnected)];
   const std::uint64_t down = workers_[static_cast<std::size_t>(Link::kDown)];
-  if (down > 0) {
-    report.health = std::max(report.health, connected == 0 ? Health::kDown : Health::kDegraded);
-    report.reasons.push_back(std::to_string(down) + " workers cannot reach their peer (" +
-                             last_failure_.to_string() + "); they try again by themselves");
-  }
-  report.counters.push_back({"connections", connected});
-  report.counters.push_back({"connect_failures_total", failures_total_});
+  if (down == 0) return;
+  const std::uint64_t connected = workers_[static_cast<std::size_t>(Link::kConnected)];
+  std::uint64_t all = 0;
+  for (const std::uint64_t workers : workers_) all += workers;
+  report.health = std::max(report.health, connected == 0 ? Health::kDown : Health::kDegraded);
+  report.reasons.push_back(std::to_string(down) + " of " + std::to_string(all) + ' ' + name_ +
+                           " cannot reach their peer (" + last_failure_.to_string() +
+                           "); they try again by themselves");
+}
+
+std::uint64_t PeerState::connections() const noexcept {
+  const MutexLock lock{mutex_};
+  return workers_[static_cast<std::size_t>(Link::kGreeted)] +
+         workers_[static_cast<std::size_t>(Link::kConnected)];
+}
+
+std::uint64_t PeerState::failures_total() const noexcept {
+  const MutexLock lock{mutex_};
+  return failures_total_;
+}
+
+void PeerState::append_report(Report& report) const {
+  append_health(report);
+  report.counters.push_back({"connections", connections()});
+  report.counters.push_back({"connect_failures_total", failures_total()});
 }
 
 }  // namespace larder

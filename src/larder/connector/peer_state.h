@@ -45,18 +45,32 @@ class ReconnectBackoff {
 /// connection comes or goes.
 class PeerState {
  public:
-  enum class Link : std::uint8_t { kIdle = 0, kConnected, kDown };
+  enum class Link : std::uint8_t {
+    kIdle = 0,   ///< No connection, and none was missed.
+    kGreeted,    ///< Connected, and nothing was asked yet: says nothing about the peer.
+    kConnected,  ///< The peer serves.
+    kDown,       ///< It does not: it cannot be reached, or answers nothing.
+  };
+
+  /// `workers` is what a report calls them, a literal.
+  explicit PeerState(const char* workers = "workers") noexcept : name_(workers) {}
 
   void add_worker() noexcept LARDER_EXCLUDES(mutex_);
   /// One worker's link went from one state to another.
   void change(Link from, Link to) noexcept LARDER_EXCLUDES(mutex_);
   void note_failure(const Error& error) noexcept LARDER_EXCLUDES(mutex_);
-  /// Down while nobody is connected and somebody is down; degraded while only some are down.
+  /// append_health(), and the two counters.
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
+  /// Down while some are down and the peer serves nobody; degraded while it serves the others.
+  void append_health(Report& report) const LARDER_EXCLUDES(mutex_);
+  /// How many have a connection.
+  std::uint64_t connections() const noexcept LARDER_EXCLUDES(mutex_);
+  std::uint64_t failures_total() const noexcept LARDER_EXCLUDES(mutex_);
 
  private:
+  const char* const name_;
   mutable Mutex mutex_;
-  std::array<std::uint64_t, 3> workers_ LARDER_GUARDED_BY(mutex_){};  ///< By Link.
+  std::array<std::uint64_t, 4> workers_ LARDER_GUARDED_BY(mutex_){};  ///< By Link.
   std::uint64_t failures_total_ LARDER_GUARDED_BY(mutex_) = 0;
   Error last_failure_ LARDER_GUARDED_BY(mutex_);
 };

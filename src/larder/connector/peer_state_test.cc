@@ -74,5 +74,27 @@ TEST(PeerStateTest, HealthFollowsTheLinks) {
   EXPECT_EQ(report().counters[1].value, 1U);
 }
 
+TEST(PeerStateTest, AConnectionThatHasServedNothingProvesNothing) {
+  using Link = PeerState::Link;
+  PeerState peer{"connections"};
+  for (int i = 0; i < 3; ++i) peer.add_worker();
+  peer.change(Link::kIdle, Link::kGreeted);
+  peer.change(Link::kIdle, Link::kGreeted);
+  const auto report = [&peer] {
+    Report result;
+    peer.append_health(result);
+    return result;
+  };
+  EXPECT_EQ(report().health, Health::kHealthy) << "nothing was asked";
+  EXPECT_EQ(peer.connections(), 2U);
+  peer.note_failure(kRefused);
+  peer.change(Link::kIdle, Link::kDown);
+  EXPECT_EQ(report().health, Health::kDown);
+  EXPECT_NE(report().reasons.at(0).find("1 of 3 connections"), std::string::npos);
+  peer.change(Link::kGreeted, Link::kConnected);
+  EXPECT_EQ(report().health, Health::kDegraded);
+  EXPECT_EQ(peer.failures_total(), 1U);
+}
+
 }  // namespace
 }  // namespace larder

@@ -7,11 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <optional>
 #include <utility>
-
-#include "larder/base/clock.h"
-#include "larder/base/thread.h"
 
 namespace larder::resp {
 namespace {
@@ -19,7 +15,6 @@ namespace {
 constexpr int kKeepaliveIdleSeconds = 30;
 constexpr int kKeepaliveIntervalSeconds = 10;
 constexpr int kKeepaliveProbes = 3;
-constexpr std::uint64_t kAnswerHoldsNs = 500'000'000;
 
 using Addresses = std::vector<SocketAddress>;
 
@@ -93,44 +88,22 @@ std::string Endpoint::to_string() const {
   return (is_ipv6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
-struct Resolver::Question {
-  Mutex mutex;
-  std::optional<Result<Addresses>> answer LARDER_GUARDED_BY(mutex);
-};
-
 Resolver::Resolver(Endpoint endpoint, std::shared_ptr<EventFd> answered)
-    : endpoint_(std::move(endpoint)), answered_(std::move(answered)) {}
+    : endpoint_(std::move(endpoint)),
+      name_(
+          "larder-resolve",
+          [endpoint = endpoint_] {
+            auto answer = look_up(endpoint, AI_ADDRCONFIG);
+            // On a machine with loopback only.
+            return answer ? std::move(answer) : look_up(endpoint, 0);
+          },
+          std::move(answered)) {}
 
 Result<Addresses> Resolver::resolve() {
   if (!endpoint_.path.empty()) return unix_address(endpoint_.path);
   if (auto numeric = look_up(endpoint_, AI_NUMERICHOST)) return numeric;
-  if (question_ != nullptr) {
-    std::optional<Result<Addresses>> answer;
-    {
-      const MutexLock lock{question_->mutex};
-      answer = question_->answer;
-    }
-    if (!answer) return Addresses{};
-    question_.reset();
-    last_ = std::move(*answer);
-    last_until_ns_ = RealClock::instance().now_ns() + kAnswerHoldsNs;
-  }
-  if (RealClock::instance().now_ns() < last_until_ns_) return last_;
-  question_ = std::make_shared<Question>();
-  auto started = Thread::start(
-      "larder-resolve", [question = question_, endpoint = endpoint_, answered = answered_] {
-        auto answer = look_up(endpoint, AI_ADDRCONFIG);
-        if (!answer) answer = look_up(endpoint, 0);  // On a machine with loopback only.
-        const MutexLock lock{question->mutex};
-        question->answer = std::move(answer);
-        answered->signal();
-      });
-  if (!started) {
-    question_.reset();
-    return started.error();
-  }
-  started->detach();
-  return Addresses{};
+  LARDER_ASSIGN(const Result<Addresses>* const answer, name_.ask());
+  return answer == nullptr ? Addresses{} : *answer;
 }
 
 Result<UniqueFd> begin_connect(const SocketAddress& address) noexcept {

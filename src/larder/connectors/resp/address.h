@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "larder/base/event_fd.h"
-#include "larder/base/mutex.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
+#include "larder/connectors/resp/asked.h"
 
 namespace larder::resp {
 
@@ -31,8 +31,8 @@ struct SocketAddress {
 };
 
 /// Names to addresses, without making the reactor wait: addresses and paths are answered at once,
-/// names by a thread that is started for each question, because the system's resolver may take
-/// many seconds and cannot be told to stop.
+/// names by a thread, because the system's resolver may take many seconds and cannot be told to
+/// stop.
 ///
 /// One thread at a time. `answered` is signalled when an answer is there.
 class Resolver {
@@ -43,13 +43,8 @@ class Resolver {
   Result<std::vector<SocketAddress>> resolve();
 
  private:
-  struct Question;
-
   const Endpoint endpoint_;
-  const std::shared_ptr<EventFd> answered_;
-  std::shared_ptr<Question> question_;       ///< Shared with its thread, which may outlive this.
-  Result<std::vector<SocketAddress>> last_;  ///< For the other connections of the same moment.
-  std::uint64_t last_until_ns_ = 0;
+  Asked<Result<std::vector<SocketAddress>>> name_;
 };
 
 /// A non-blocking socket, close-on-exec, with TCP_NODELAY and keepalive, whose connect() has begun;

@@ -18,10 +18,22 @@ enum class CommandKind : std::uint8_t {
   kSize,         ///< STRLEN: the size, or 0 for an absent key too.
   kAnyExists,    ///< EXISTS of several keys whose size was 0: are they all absent?
   kSizeByValue,  ///< GET that drops the value: tells a value of 0 bytes from an absent key.
+  kSizeOfKept,   ///< STRLEN of what made a Set kIfAbsent store nothing: could a Get take it?
   kDelete,
   kTouch,
   kInfo,
+  kAudit,  ///< STRLEN of a key that this process stored, for the Audit.
 };
+
+/// The connector's own: for no batch.
+constexpr bool is_own(CommandKind kind) noexcept {
+  return kind == CommandKind::kInfo || kind == CommandKind::kAudit;
+}
+
+/// Not to be sent twice, and only a primary takes it.
+constexpr bool changes(CommandKind kind) noexcept {
+  return kind == CommandKind::kSet || kind == CommandKind::kDelete;
+}
 
 /// What an item of a batch begins with.
 CommandKind first_command(Op op) noexcept;
@@ -63,6 +75,13 @@ struct Reply {
   std::int64_t integer = 0;
   std::uint64_t value_bytes = 0;
   bool fits = false;  ///< kValue: it lies in the target.
+
+  /// kInteger of a kSize, kValue: of more than kValueBytesMax, which no Get can take.
+  bool is_too_large() const noexcept {
+    const std::uint64_t bytes =
+        kind == Kind::kInteger ? static_cast<std::uint64_t>(integer) : value_bytes;
+    return bytes > kValueBytesMax;
+  }
 };
 
 /// Appends "$5\r\nhello\r\n".

@@ -4,22 +4,25 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "larder/base/check.h"
 #include "larder/connectors/resp/reply_error.h"
 
 namespace larder::resp {
-Connection::Connection(ConnectionContext& context, std::uint32_t index, std::uint64_t seed)
+Connection::Connection(ConnectionContext& context, const ConnectionKind& kind, std::uint32_t index,
+                       std::uint64_t seed)
     : context_(context),
+      kind_(kind),
       index_(index),
       backoff_(context.options.reconnect, seed),
       inbox_bytes_(kInboxBytes) {
-  context_.peer.add_worker();
+  kind_.peer.add_worker();
 }
 
 void Connection::set_link(PeerState::Link link) noexcept {
   if (link == link_) return;
-  context_.peer.change(link_, link);
+  kind_.peer.change(link_, link);
   link_ = link;
 }
 
@@ -27,15 +30,17 @@ void Connection::begin_attempt(std::uint64_t now_ns) noexcept {
   is_first_attempt_ = false;
   attempt_ends_ns_ = now_ns + context_.options.connect_timeout_ns;
   backoff_.note_connected();  // Nothing is due while this attempt runs.
+  secrets_ = nullptr;
   state_ = State::kResolving;
   on_resolved(now_ns);
 }
 
 void Connection::on_resolved(std::uint64_t now_ns) noexcept {
   if (state_ != State::kResolving) return;
+  if (secrets_ == nullptr) secrets_ = context_.secrets.current();
   auto addresses = context_.resolver.resolve();
   if (!addresses) return lose(addresses.error(), now_ns);
-  if (addresses->empty()) return;
+  if (addresses->empty() || secrets_ == nullptr) return;
   addresses_ = std::move(*addresses);
   connect_next(now_ns);
 }
@@ -82,10 +87,10 @@ void Connection::greet(std::uint64_t now_ns) noexcept {
   const RespOptions& options = context_.options;
   greeting_.clear();
   greeting_steps_.clear();
-  if (!options.password.empty()) {
-    greeting_ += options.username.empty()
-                     ? encode_command({"AUTH", options.password})
-                     : encode_command({"AUTH", options.username, options.password});
+  const std::string& password = secrets_->password;
+  if (!password.empty()) {
+    greeting_ += options.username.empty() ? encode_command({"AUTH", password})
+                                          : encode_command({"AUTH", options.username, password});
     greeting_steps_.push_back(Greeting::kAuth);
   }
   if (options.database != 0) {
@@ -97,48 +102,80 @@ void Connection::greet(std::uint64_t now_ns) noexcept {
   // Answers +OK to nobody who may not work yet: LOADING, BUSY and NOAUTH show here.
   greeting_ += encode_command({"PING"});
   greeting_steps_.push_back(Greeting::kPing);
-  parser_.emplace(ParserLimits{.bulk_bytes_max = kValueBytesMax});
+  if (must_prove_) {
+    greeting_ += kind_.probe;
+    greeting_steps_.push_back(Greeting::kProbe);
+  }
+  sink_ = Sink{};  // Should the probe's key have a value, it is dropped.
+  // Values that are too large are for begin_value() to see.
+  parser_.emplace(ParserLimits{.bulk_bytes_max = std::numeric_limits<std::int64_t>::max()});
   send(now_ns);
 }
 
 bool Connection::on_greeting(RespParser::Event event, std::uint64_t now_ns) noexcept {
-  const bool is_error = event == RespParser::Event::kError;
-  if ((event != RespParser::Event::kSimple && !is_error) || greeting_steps_.empty()) {
+  using Event = RespParser::Event;
+  const bool is_probe = !greeting_steps_.empty() && greeting_steps_.front() == Greeting::kProbe;
+  if (is_probe && event == Event::kBulk) return true;
+  const bool is_value =
+      event == Event::kNull || event == Event::kInteger || event == Event::kBulkEnd;
+  const bool is_answer =
+      event == Event::kError || event == Event::kSimple || (is_probe && is_value);
+  if (!is_answer || greeting_steps_.empty()) {
     lose(unavailable("what answers there is not a Redis server"), now_ns);
     return false;
   }
   const Greeting step = greeting_steps_.front();
   greeting_steps_.pop_front();
-  // Who may not PING but is asked for no password may work.
-  const bool may_fail =
-      step == Greeting::kName || (step == Greeting::kPing && parser_->text().starts_with("NOPERM"));
-  if (is_error && !may_fail) {
-    Error error = find_reply_error(parser_->text()).error;
-    if (find_reply_error(parser_->text()).code.empty()) {
-      error = unavailable(step == Greeting::kAuth ? "the server refuses AUTH: is it set up with a "
-                                                    "password, and for this user?"
-                          : step == Greeting::kSelect
-                              ? "the server has no database of that number; see its 'databases'"
-                              : "the server answers PING with an error");
-    }
-    lose(error, now_ns);
-    return false;
-  }
-  // A server that refuses everybody says so once, in answer to nothing.
-  if (is_error && find_reply_error(parser_->text()).scope == ReplyError::Scope::kConnection) {
-    lose(find_reply_error(parser_->text()).error, now_ns);
-    return false;
-  }
+  if (event == Event::kError && !may_fail(step, now_ns)) return false;
   if (!greeting_steps_.empty()) return true;
   state_ = State::kReady;
   attempt_ends_ns_ = kNever;
   addresses_.clear();
   is_down_ = false;
-  has_answered_ = false;
+  is_suspect_ = false;
+  is_leaving_ = false;
+  must_prove_ = false;
+  was_asked_ = false;
+  has_served_ = false;
   last_progress_ns_ = now_ns;
-  set_link(PeerState::Link::kConnected);
+  set_link(PeerState::Link::kGreeted);
   context_.events.on_ready(*this);
   return true;
+}
+
+/// Whether a step of the greeting may be answered with the error that was read. If not, the
+/// connection is lost.
+bool Connection::may_fail(Greeting step, std::uint64_t now_ns) noexcept {
+  const ReplyError& known = find_reply_error(parser_->text());
+  Error error = known.error;
+  if (known.code.empty()) {
+    switch (step) {
+      case Greeting::kAuth:
+        error = unavailable(
+            "the server refuses AUTH: is it set up with a password, and for this user?");
+        break;
+      case Greeting::kSelect:
+        error = unavailable("the server has no database of that number; see its 'databases'");
+        break;
+      case Greeting::kName:
+        return true;
+      case Greeting::kPing:
+        error = unavailable("the server answers PING with an error");
+        break;
+      case Greeting::kProbe:
+        error = unavailable("the server greets and answers everything else with an error");
+        break;
+    }
+  }
+  // A server that refuses everybody says so once, in answer to nothing.
+  const bool is_everybody = known.scope == ReplyError::Scope::kConnection;
+  const bool is_optional = step == Greeting::kName ||
+                           // Who may not PING, but is asked for no password, may work.
+                           (step == Greeting::kPing && known.code == "NOPERM") ||
+                           (step == Greeting::kProbe && known.scope == ReplyError::Scope::kSome);
+  if (is_optional && !is_everybody) return true;
+  lose(error, now_ns);
+  return false;
 }
 
 void Connection::drop_socket() noexcept {
@@ -150,6 +187,12 @@ void Connection::drop_socket() noexcept {
   wants_turn_ = false;
 }
 
+void Connection::leave(std::uint64_t now_ns) noexcept {
+  drop_socket();
+  set_link(PeerState::Link::kIdle);
+  begin_attempt(now_ns);
+}
+
 void Connection::lose(const Error& error, std::uint64_t now_ns) noexcept {
   if (state_ == State::kWaiting || state_ == State::kClosed) return;
   const bool was_ready = state_ == State::kReady;
@@ -158,19 +201,26 @@ void Connection::lose(const Error& error, std::uint64_t now_ns) noexcept {
   addresses_.clear();
   attempt_ends_ns_ = kNever;
   last_error_ = error;
-  // A connection that served and went (a restart, CLIENT KILL, an idle time-out) is no failure yet.
-  if (was_ready && has_answered_) backoff_.reset();
-  backoff_.note_failure(now_ns);
-  if (!was_ready) {
-    is_down_ = true;
-    context_.peer.note_failure(error);
+  // A connection that served and went (a restart, CLIENT KILL, an idle time-out) is no failure yet,
+  // nor one that was never asked; one that served nothing is.
+  const bool has_failed = !was_ready || (!has_served_ && was_asked_);
+  if (was_ready && has_failed) {
+    must_prove_ = true;
+    ++unserved_;
   }
-  set_link(was_ready ? PeerState::Link::kIdle : PeerState::Link::kDown);
+  if (was_ready && has_served_) backoff_.reset();
+  backoff_.note_failure(now_ns);
+  if (has_failed) {
+    // After the first one that served nothing its commands may wait for the next.
+    is_down_ = !was_ready || unserved_ > 1;
+    kind_.peer.note_failure(error);
+  }
+  set_link(has_failed ? PeerState::Link::kDown : PeerState::Link::kIdle);
   std::deque<Command> commands;
   commands.swap(commands_);
   first_unsent_ = 0;
   bytes_in_flight_ = 0;
-  context_.events.on_lost(*this, std::move(commands), error);
+  context_.events.on_lost(*this, std::move(commands), error, was_ready);
 }
 
 void Connection::close(const Error& error) noexcept {
@@ -181,7 +231,7 @@ void Connection::close(const Error& error) noexcept {
   commands.swap(commands_);
   first_unsent_ = 0;
   bytes_in_flight_ = 0;
-  context_.events.on_lost(*this, std::move(commands), error);
+  context_.events.on_lost(*this, std::move(commands), error, false);
 }
 
 void Connection::watch(bool wants_write) noexcept {
@@ -200,8 +250,8 @@ void Connection::on_io(std::uint32_t epoll_events, std::uint32_t generation,
     if (const Status connected = end_connect(socket_.get()); !connected) {
       return fail_address(connected.error(), now_ns);
     }
-    stream_ = context_.tls == nullptr ? make_plain_stream(std::move(socket_))
-                                      : context_.tls->connect(std::move(socket_));
+    stream_ = secrets_->tls == nullptr ? make_plain_stream(std::move(socket_))
+                                       : secrets_->tls->connect(std::move(socket_));
     if (stream_ == nullptr) return lose(unavailable("OpenSSL gives no connection"), now_ns);
     state_ = State::kSecuring;
   }
@@ -224,12 +274,15 @@ std::uint64_t Connection::next_time_ns() const noexcept {
     case State::kWaiting:
       return is_first_attempt_ ? 0 : backoff_.retry_at_ns();
     case State::kResolving:
+      if (secrets_ != nullptr) return attempt_ends_ns_;
+      return std::min(attempt_ends_ns_, context_.secrets.patience_ends_ns());
     case State::kConnecting:
     case State::kSecuring:
     case State::kGreeting:
       return attempt_ends_ns_;
     case State::kReady:
-      return commands_.empty() ? kNever : last_progress_ns_ + context_.options.timeout_ns;
+      if (commands_.empty()) return is_leaving_ ? 0 : kNever;
+      return last_progress_ns_ + context_.options.timeout_ns;
     case State::kClosed:
       break;
   }
@@ -242,9 +295,14 @@ void Connection::on_time(std::uint64_t now_ns) noexcept {
     case State::kWaiting:
       return begin_attempt(now_ns);
     case State::kReady:
+      if (commands_.empty()) return leave(now_ns);
       return lose(unavailable("the server does not answer"), now_ns);
     case State::kResolving:
-      return lose(unavailable("the server's name has no answer in time"), now_ns);
+      if (now_ns < attempt_ends_ns_) return on_resolved(now_ns);
+      return lose(
+          unavailable(secrets_ == nullptr ? "the password and TLS files cannot be read in time"
+                                          : "the server's name has no answer in time"),
+          now_ns);
     case State::kConnecting:
       return fail_address(unavailable("the server does not accept the connection in time"), now_ns);
     case State::kSecuring:

@@ -13,7 +13,9 @@
 #include "larder/connector/peer_state.h"
 #include "larder/connectors/resp/command.h"
 #include "larder/connectors/resp/options.h"
+#include "larder/connectors/resp/reply_error.h"
 #include "larder/connectors/resp/resp_parser.h"
+#include "larder/connectors/resp/secret_files.h"
 #include "larder/connectors/resp/stream.h"
 
 namespace larder::resp {
@@ -27,24 +29,34 @@ class ConnectionEvents {
   virtual void on_ready(Connection& connection) noexcept = 0;
   /// False: this is no answer to that command, and the connection must go.
   virtual bool on_reply(Connection& connection, Command& command, const Reply& reply) noexcept = 0;
-  /// The socket is closed. `commands` had no answer; `error` is why.
-  virtual void on_lost(Connection& connection, std::deque<Command> commands,
-                       const Error& error) noexcept = 0;
+  /// The socket is closed. `commands` had no answer; `error` is why. `was_ready`: it had greeted.
+  virtual void on_lost(Connection& connection, std::deque<Command> commands, const Error& error,
+                       bool was_ready) noexcept = 0;
 };
 
 /// What the connections of one server share. Not owned, outlives them.
 struct ConnectionContext {
   const RespOptions& options;
   Resolver& resolver;
-  TlsContext* tls = nullptr;  ///< Null: plain.
-  PeerState& peer;
+  SecretFiles& secrets;
   ConnectionEvents& events;
   int epoll_fd = -1;
   std::array<std::byte, std::size_t{64} << 10> drain{};  ///< For what nobody wants.
 };
 
+/// What the connections for one kind of operations share. Not owned, outlives them.
+struct ConnectionKind {
+  PeerState& peer;
+  std::string probe;  ///< A harmless command of that kind, encoded.
+};
+
 /// One socket to a server with a queue of pipelined commands; answers come in order. Connects by
 /// itself, greets (AUTH, SELECT, CLIENT SETNAME, PING) and comes back with growing waits.
+///
+/// A greeting proves little: a proxy without a server behind it may greet as well. A connection
+/// that greeted, was asked and served nothing counts as a failed one, and the next is ready only
+/// when its greeting's last command, the kind's probe, was answered too. Only an answer to a
+/// caller's command makes the waits short again.
 ///
 ///   waiting -> resolving -> connecting -> securing (TLS) -> greeting -> ready -> waiting ...
 ///
@@ -56,18 +68,25 @@ struct ConnectionContext {
 /// Invariant: commands_[0, first_unsent_) are on the wire whole; replies belong to commands_[0].
 class Connection {
  public:
-  Connection(ConnectionContext& context, std::uint32_t index, std::uint64_t seed);
+  Connection(ConnectionContext& context, const ConnectionKind& kind, std::uint32_t index,
+             std::uint64_t seed);
   ~Connection() = default;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
   std::uint32_t index() const noexcept { return index_; }
   bool is_ready() const noexcept { return state_ == State::kReady; }
-  /// The last attempt to connect failed, and none has succeeded since.
+  /// The last attempt to connect failed, or two connections served nothing; none is ready since.
   bool is_down() const noexcept { return is_down_; }
   const Error& last_error() const noexcept { return last_error_; }
-  /// It has answered a command since it was ready for the last time.
-  bool has_served() const noexcept { return has_answered_; }
+
+  /// It may lead to a server that the name does not lead to any more; see Relocation. A new socket
+  /// is not.
+  bool is_suspect() const noexcept { return is_suspect_; }
+  void suspect(bool is_suspect) noexcept { is_suspect_ = is_suspect; }
+  /// Takes no more commands, and when those under way are answered connects anew, at once. What it
+  /// is not ready for does not matter. May be called inside of an event.
+  void renew() noexcept { is_leaving_ = state_ == State::kReady; }
 
   /// Whether a command of that many value bytes may be added.
   bool has_room(std::uint64_t cost_bytes) const noexcept;
@@ -84,7 +103,7 @@ class Connection {
   /// For what epoll said about this connection's socket.
   void on_io(std::uint32_t epoll_events, std::uint32_t generation, std::uint64_t now_ns) noexcept;
   void on_time(std::uint64_t now_ns) noexcept;
-  /// The resolver may have an answer.
+  /// The resolver or the reading of the secrets may have an answer.
   void on_resolved(std::uint64_t now_ns) noexcept;
   /// When on_time() is worth calling; kNever.
   std::uint64_t next_time_ns() const noexcept;
@@ -108,7 +127,7 @@ class Connection {
     kReady,
     kClosed,
   };
-  enum class Greeting : std::uint8_t { kAuth = 0, kSelect, kName, kPing };
+  enum class Greeting : std::uint8_t { kAuth = 0, kSelect, kName, kPing, kProbe };
   /// Where the payload under way goes.
   struct Sink {
     std::span<const Slice> slices;
@@ -124,6 +143,8 @@ class Connection {
   void secure(std::uint64_t now_ns) noexcept;
   void greet(std::uint64_t now_ns) noexcept;
   bool on_greeting(RespParser::Event event, std::uint64_t now_ns) noexcept;
+  bool may_fail(Greeting step, std::uint64_t now_ns) noexcept;
+  void leave(std::uint64_t now_ns) noexcept;
   void drop_socket() noexcept;
   void set_link(PeerState::Link link) noexcept;
   void watch(bool wants_write) noexcept;
@@ -131,8 +152,10 @@ class Connection {
   void receive(std::uint64_t now_ns) noexcept;
   bool read_inbox(std::uint64_t now_ns) noexcept;
   bool on_event(RespParser::Event event, std::uint64_t now_ns) noexcept;
-  void begin_value() noexcept;
+  bool begin_value(std::uint64_t now_ns) noexcept;
   bool deliver(const Reply& reply, std::uint64_t now_ns) noexcept;
+  void note_served() noexcept;
+  bool end_error_reply(const ReplyError& known, CommandKind kind, std::uint64_t now_ns) noexcept;
   std::size_t add_sink_pieces(std::span<iovec> pieces, std::uint64_t& bytes) noexcept;
   void advance_sink(std::uint64_t bytes) noexcept;
   void copy_to_sink(std::span<const std::byte> bytes) noexcept;
@@ -146,17 +169,24 @@ class Connection {
   static constexpr std::size_t kInboxBytes = std::size_t{16} << 10;
 
   ConnectionContext& context_;
+  const ConnectionKind& kind_;
   const std::uint32_t index_;
   State state_ = State::kWaiting;
   PeerState::Link link_ = PeerState::Link::kIdle;
   ReconnectBackoff backoff_;
   bool is_down_ = false;
   bool is_first_attempt_ = true;
-  bool has_answered_ = false;
+  bool was_asked_ = false;      ///< By a caller, since it is ready.
+  bool has_served_ = false;     ///< Since it is ready: an answer that was not an error.
+  std::uint32_t unserved_ = 0;  ///< Connections in a row that were ready, asked and served nothing.
+  bool is_suspect_ = false;
+  bool is_leaving_ = false;
+  bool must_prove_ = false;  ///< The last one that was ready served nothing.
   Error last_error_;
   std::uint32_t generation_ = 0;  ///< Of the socket: late events of the last one do not count.
   std::uint64_t attempt_ends_ns_ = kNever;
-  std::vector<SocketAddress> addresses_;  ///< Left to try in this attempt.
+  std::vector<SocketAddress> addresses_;    ///< Left to try in this attempt.
+  std::shared_ptr<const Secrets> secrets_;  ///< Of this attempt, until it has greeted.
 
   UniqueFd socket_;  ///< While connecting; then the stream's.
   std::unique_ptr<Stream> stream_;

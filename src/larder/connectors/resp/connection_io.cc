@@ -18,13 +18,14 @@ constexpr std::size_t kTextBytesMax = std::size_t{64} << 10;
 // ---- Sending ------------------------------------------------------------------------------------
 
 bool Connection::has_room(std::uint64_t cost_bytes) const noexcept {
-  if (state_ != State::kReady || commands_.size() >= kCommandsMax) return false;
+  if (state_ != State::kReady || is_leaving_ || commands_.size() >= kCommandsMax) return false;
   return commands_.empty() || bytes_in_flight_ + cost_bytes <= context_.options.pipeline_bytes;
 }
 
 void Connection::push(Command command, std::uint64_t now_ns) {
   LARDER_CHECK(state_ == State::kReady);
   if (commands_.empty()) last_progress_ns_ = now_ns;
+  was_asked_ = was_asked_ || !is_own(command.operation.kind);
   bytes_in_flight_ += command.cost_bytes;
   commands_.push_back(std::move(command));
 }
@@ -97,6 +98,7 @@ void Connection::send(std::uint64_t now_ns) noexcept {
   std::uint64_t sent = 0;
   bool wants_write = false;
   for (;;) {
+    const bool was_half_sent = half_sent() != nullptr;
     const std::size_t count = gather(pieces);
     if (count > 0 && sent >= kTurnBytes) {
       wants_turn_ = true;
@@ -117,9 +119,10 @@ void Connection::send(std::uint64_t now_ns) noexcept {
     }
     wants_write = transfer.kind == Transfer::Kind::kWantWrite;
     if (transfer.kind != Transfer::Kind::kDone || count == 0) break;
-    last_progress_ns_ = now_ns;
     sent += transfer.bytes;
     note_sent(transfer.bytes);
+    // New commands that leave are no progress of those that wait for an answer.
+    if (was_half_sent || half_sent() != nullptr) last_progress_ns_ = now_ns;
   }
   watch(wants_write);
 }
@@ -188,9 +191,15 @@ void Connection::copy_to_sink(std::span<const std::byte> bytes) noexcept {
   }
 }
 
-void Connection::begin_value() noexcept {
+bool Connection::begin_value(std::uint64_t now_ns) noexcept {
   const Command& command = commands_.front();
   const std::uint64_t bytes = parser_->bulk_bytes();
+  const Reply whole{.kind = Reply::Kind::kValue, .value_bytes = bytes};
+  if (whole.is_too_large()) {
+    // Its length is all that anybody needs, and a new connection costs less than its bytes.
+    if (deliver(whole, now_ns)) lose(unavailable("a value on the server is above 1 GiB"), now_ns);
+    return false;
+  }
   sink_ = Sink{};
   value_fits_ = false;
   if (command.operation.kind == CommandKind::kInfo) {
@@ -203,13 +212,13 @@ void Connection::begin_value() noexcept {
     sink_.is_dropped = !value_fits_;
     sink_.slices = command.target;
   }
+  return true;
 }
 
 bool Connection::deliver(const Reply& reply, std::uint64_t now_ns) noexcept {
   Command& command = commands_.front();
-  has_answered_ = true;
-  const bool is_wanted =
-      command.operation.batch != nullptr || command.operation.kind == CommandKind::kInfo;
+  if (reply.kind != Reply::Kind::kError) note_served();
+  const bool is_wanted = command.operation.batch != nullptr || is_own(command.operation.kind);
   if (is_wanted && !context_.events.on_reply(*this, command, reply)) {
     lose(unavailable("an answer of the server is not one to what was asked"), now_ns);
     return false;
@@ -217,8 +226,26 @@ bool Connection::deliver(const Reply& reply, std::uint64_t now_ns) noexcept {
   bytes_in_flight_ -= command.cost_bytes;
   commands_.pop_front();
   --first_unsent_;
-  backoff_.reset();
   return true;
+}
+
+void Connection::note_served() noexcept {
+  if (has_served_) return;
+  has_served_ = true;
+  unserved_ = 0;
+  backoff_.reset();
+  set_link(PeerState::Link::kConnected);
+}
+
+/// False: the connection goes.
+bool Connection::end_error_reply(const ReplyError& known, CommandKind kind,
+                                 std::uint64_t now_ns) noexcept {
+  // One that has answered with nothing but errors that nobody knows may be a proxy without a server
+  // behind it. INFO says nothing: some servers do not have it.
+  const bool is_doubtful = !has_served_ && known.code.empty() && kind != CommandKind::kInfo;
+  if (known.scope != ReplyError::Scope::kConnection && !is_doubtful) return true;
+  lose(known.error, now_ns);
+  return false;
 }
 
 bool Connection::on_event(RespParser::Event event, std::uint64_t now_ns) noexcept {
@@ -236,18 +263,16 @@ bool Connection::on_event(RespParser::Event event, std::uint64_t now_ns) noexcep
       return deliver({.kind = Reply::Kind::kSimple, .text = parser_->text()}, now_ns);
     case Event::kError: {
       const ReplyError& known = find_reply_error(parser_->text());
+      const CommandKind kind = commands_.front().operation.kind;
       if (!deliver({.kind = Reply::Kind::kError, .text = parser_->text()}, now_ns)) return false;
-      if (known.scope != ReplyError::Scope::kConnection) return true;
-      lose(known.error, now_ns);
-      return false;
+      return end_error_reply(known, kind, now_ns);
     }
     case Event::kInteger:
       return deliver({.kind = Reply::Kind::kInteger, .integer = parser_->integer()}, now_ns);
     case Event::kNull:
       return deliver({.kind = Reply::Kind::kNull}, now_ns);
     case Event::kBulk:
-      begin_value();
-      return true;
+      return begin_value(now_ns);
     case Event::kBulkEnd:
       return deliver({.kind = Reply::Kind::kValue,
                       .text = sink_.is_text ? std::string_view{text_} : std::string_view{},
@@ -334,7 +359,7 @@ void Connection::receive(std::uint64_t now_ns) noexcept {
     inbox_ = std::span{inbox_bytes_}.first(static_cast<std::size_t>(transfer.bytes - to_sink));
     if (!read_inbox(now_ns)) return;
     // Nothing more is due, so one more read would only find nothing. (TLS may hold bytes back.)
-    if (state_ == State::kReady && commands_.empty() && context_.tls == nullptr) return;
+    if (state_ == State::kReady && commands_.empty() && !context_.options.tls) return;
   }
 }
 

@@ -8,6 +8,9 @@ namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
 constexpr std::uint64_t kSmallCostBytes = 64;
+constexpr std::string_view kSizeHead = "*2\r\n$6\r\nSTRLEN\r\n";
+/// Never stored: it is asked for where a connection must prove that a server answers behind it.
+constexpr const char* kProbeKey = "larder:probe";
 /// A store that is half sent at its deadline and makes no progress for so long takes its connection
 /// along.
 constexpr std::uint64_t kOverdueGraceNs = 20'000'000;
@@ -24,17 +27,22 @@ void append_number(std::string& text, std::uint64_t number) {
 
 }  // namespace
 
-Node::Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, NodeView& view,
+Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
            BatchSink& sink, int epoll_fd)
     : options_(options),
       view_(view),
       sink_(sink),
       context_{.options = options,
                .resolver = resolver,
-               .tls = tls,
-               .peer = view.peer,
+               .secrets = secrets,
                .events = *this,
-               .epoll_fd = epoll_fd} {
+               .epoll_fd = epoll_fd},
+      kinds_{
+          ConnectionKind{view.peers[kSmall],
+                         encode_command({"STRLEN", options.prefix + kProbeKey})},
+          ConnectionKind{view.peers[kLarge], encode_command({"GET", options.prefix + kProbeKey})}},
+      relocation_(options.reconnect, RealClock::instance().now_ns()),
+      audit_(view.stored) {
   std::string expiry;
   if (options.ttl_ms > 0) {
     append_bulk(expiry, "PX");
@@ -45,7 +53,8 @@ Node::Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, Node
   append_bulk(set_tails_[1], "NX");
   const std::uint64_t seed = RealClock::instance().now_ns();
   for (std::uint32_t i = 0; i <= options.connections; ++i) {
-    connections_.push_back(std::make_unique<Connection>(context_, i, seed + i));
+    const ConnectionKind& kind = kinds_[i == 0 ? kSmall : kLarge];
+    connections_.push_back(std::make_unique<Connection>(context_, kind, i, seed + i));
   }
 }
 
@@ -115,6 +124,7 @@ void Node::turn(std::uint64_t now_ns) noexcept {
     give_up(state, kLate);
   }
   poll_info(now_ns);
+  poll_audit(now_ns);
   pump(kSmall, now_ns);
   pump(kLarge, now_ns);
 }
@@ -126,7 +136,10 @@ std::uint64_t Node::next_time_ns() const noexcept {
     if (connection->wants_turn()) return 0;
     next = std::min({next, connection->next_time_ns(), overdue_at_ns(*connection)});
   }
-  if (connections_.front()->is_ready() && !is_info_asked_) next = std::min(next, next_info_ns_);
+  const Connection& small = *connections_.front();
+  if (small.is_ready() && !is_info_asked_) next = std::min(next, next_info_ns_);
+  // Without room: its answers wake the reactor.
+  if (small.has_room(kSmallCostBytes)) next = std::min(next, audit_.due_ns());
   return next;
 }
 
@@ -155,7 +168,24 @@ void Node::poll_info(std::uint64_t now_ns) {
   command.head = encode_command({"INFO"});
   connection.push(std::move(command), now_ns);
   is_info_asked_ = true;
+  stored_before_info_ = view_.stored.stored_total();
   next_info_ns_ = now_ns + options_.info_interval_ns;
+}
+
+void Node::poll_audit(std::uint64_t now_ns) {
+  Connection& connection = *connections_.front();
+  if (now_ns < audit_.due_ns() || !connection.has_room(kSmallCostBytes)) return;
+  audit_.step(now_ns, [&](std::string_view key) {
+    if (!connection.has_room(kSmallCostBytes)) return false;
+    Command command;
+    command.operation.kind = CommandKind::kAudit;
+    command.cost_bytes = kSmallCostBytes;
+    command.head = kSizeHead;
+    append_key(command.head, key);
+    connection.push(std::move(command), now_ns);
+    add_one(view_.counters.audited);
+    return true;
+  });
 }
 
 void Node::pump(std::size_t lane, std::uint64_t now_ns) {
@@ -165,13 +195,13 @@ void Node::pump(std::size_t lane, std::uint64_t now_ns) {
   if (!is_ready) {
     const bool is_down =
         std::ranges::all_of(connections, [](const auto& one) { return one->is_down(); });
-    if (is_down) fail_lane(lane, connections.front()->last_error());
+    if (is_down) fail_lane(lane, connections.front()->last_error(), now_ns);
     return;
   }
   Operation operation;
   while (take(lane, operation, now_ns)) {
     const std::uint64_t cost_bytes = cost_of(operation);
-    Connection* const connection = choose(lane, cost_bytes);
+    Connection* const connection = choose(lane, operation, cost_bytes);
     if (connection == nullptr) {
       lanes_[lane].put_first(std::move(operation));
       break;
@@ -222,12 +252,23 @@ std::uint64_t Node::cost_of(const Operation& operation) const noexcept {
   return bytes_of(operation.batch->batch->items[operation.item].value);
 }
 
-Connection* Node::choose(std::size_t lane, std::uint64_t cost_bytes) const noexcept {
+/// Where another connection of the lane is not under suspicion.
+bool Node::avoids_suspects(std::size_t lane, CommandKind kind) const noexcept {
+  if (!relocation_.is_suspicious()) return false;
+  if (!changes(kind) && !relocation_.concerns_reads()) return false;
+  return std::ranges::any_of(connections_of(lane), [](const auto& connection) {
+    return connection->is_ready() && !connection->is_suspect();
+  });
+}
+
+Connection* Node::choose(std::size_t lane, const Operation& operation,
+                         std::uint64_t cost_bytes) const noexcept {
+  const bool avoids = avoids_suspects(lane, operation.kind);
   // The fullest one that has room: small values then share a system call, and large ones, of which
   // a connection takes one, spread by themselves.
   Connection* chosen = nullptr;
   for (const auto& connection : connections_of(lane)) {
-    if (!connection->has_room(cost_bytes)) continue;
+    if (!connection->has_room(cost_bytes) || (avoids && connection->is_suspect())) continue;
     if (chosen == nullptr || connection->bytes_in_flight() > chosen->bytes_in_flight()) {
       chosen = connection.get();
     }
@@ -235,12 +276,12 @@ Connection* Node::choose(std::size_t lane, std::uint64_t cost_bytes) const noexc
   return chosen;
 }
 
-void Node::append_key(std::string& head, const Item& item) const {
+void Node::append_key(std::string& head, std::string_view key) const {
   head += '$';
-  append_number(head, options_.prefix.size() + item.key.size());
+  append_number(head, options_.prefix.size() + key.size());
   head += "\r\n";
   head += options_.prefix;
-  head += text_of(item.key);
+  head += key;
   head += "\r\n";
 }
 
@@ -258,6 +299,7 @@ bool Node::build(Command& command) {
     case CommandKind::kSet:
       if (!view_.stored.reserve(item.key, command.cost_bytes)) {
         add_one(view_.counters.sets_over_capacity);
+        audit_.note_refused();
         fail(*operation.batch, operation.item,
              {ErrorCode::kResourceExhausted, "resp",
               "what this process stored has reached max_capacity_gb"});
@@ -266,7 +308,8 @@ bool Node::build(Command& command) {
       build_set(command);
       return true;
     case CommandKind::kSize:
-      command.head = "*2\r\n$6\r\nSTRLEN\r\n";
+    case CommandKind::kSizeOfKept:
+      command.head = kSizeHead;
       break;
     case CommandKind::kSizeByValue:
       command.head = "*2\r\n$3\r\nGET\r\n";
@@ -281,26 +324,29 @@ bool Node::build(Command& command) {
       command.head = "*";
       append_number(command.head, operation.items.size() + 1);
       command.head += "\r\n$6\r\nEXISTS\r\n";
-      for (const std::uint32_t one : operation.items) append_key(command.head, items[one]);
+      for (const std::uint32_t one : operation.items)
+        append_key(command.head, text_of(items[one].key));
       return true;
     case CommandKind::kInfo:
+    case CommandKind::kAudit:
       return false;
   }
-  append_key(command.head, item);
+  append_key(command.head, text_of(item.key));
   return true;
 }
 
 void Node::build_set(Command& command) {
   const Batch& batch = *command.operation.batch->batch;
   const Item& item = batch.items[command.operation.item];
-  // A key whose load failed is a miss to everybody here, so its value is replaced (C6).
+  // A key whose load failed, or whose value no load can take, is a miss to everybody here, so its
+  // value is replaced (C6).
   const bool if_absent =
       batch.set_mode == SetMode::kIfAbsent && !view_.failed_keys.contains(item.key, now_ns_);
   const std::size_t words = 3 + (options_.ttl_ms > 0 ? 2 : 0) + (if_absent ? 1 : 0);
   command.head = "*";
   append_number(command.head, words);
   command.head += "\r\n$3\r\nSET\r\n";
-  append_key(command.head, item);
+  append_key(command.head, text_of(item.key));
   command.head += '$';
   append_number(command.head, command.cost_bytes);
   command.head += "\r\n";
@@ -309,19 +355,12 @@ void Node::build_set(Command& command) {
   command.tail = set_tails_[if_absent ? 1 : 0];
 }
 
-void Node::fail_lane(std::size_t lane, const Error& error) noexcept {
+void Node::fail_lane(std::size_t lane, const Error& error, std::uint64_t now_ns) noexcept {
   Operation operation;
-  for (;;) {
-    if (lanes_[lane].take_again(operation)) {
-      fail_all(operation, error);
-      continue;
-    }
-    BatchState* const state = lanes_[lane].next();
-    if (state == nullptr) return;
-    const std::uint32_t item = state->next_item++;
-    if (state->next_item == state->batch->items.size()) lanes_[lane].remove(*state);
-    ask_for_absent(*state);
-    fail(*state, item, error);
+  // What is wrong with an item, or known of its key, is so without the server too.
+  while (take(lane, operation, now_ns)) {
+    fail_all(operation, error);
+    operation = Operation{};
   }
 }
 

@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "larder/connector/connector.h"
+#include "larder/connectors/resp/audit.h"
 #include "larder/connectors/resp/connection.h"
 #include "larder/connectors/resp/lane.h"
 #include "larder/connectors/resp/node_view.h"
+#include "larder/connectors/resp/relocation.h"
 
 namespace larder::resp {
 
@@ -25,8 +27,9 @@ class BatchSink {
 ///
 /// One connection is for lookups, deletes and touches, so that these never wait behind values; the
 /// others are for values. A batch is worked off item by item as connections have room. Get: GET.
-/// Set: SET, with NX for kIfAbsent. Exists: STRLEN, and for sizes of 0, which absent keys have too,
-/// one EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK. Touch:
+/// Set: SET, with NX for kIfAbsent; where that kept what was there, STRLEN of it, and SET without
+/// NX if no Get can take it. Exists: STRLEN, and for sizes of 0, which absent keys have too, one
+/// EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK. Touch:
 /// TOUCH. A connection that is lost fails its stores and deletes; the others are tried once more on
 /// another one. While no connection of a kind can be had, its operations fail at once.
 ///
@@ -35,8 +38,8 @@ class BatchSink {
 /// yet, in a lane's operations, in a connection's commands, or in absent_or_empty.
 class Node final : private ConnectionEvents {
  public:
-  /// `resolver`, `tls` and `view` outlive it.
-  Node(const RespOptions& options, Resolver& resolver, TlsContext* tls, NodeView& view,
+  /// `resolver`, `secrets` and `view` outlive it.
+  Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
        BatchSink& sink, int epoll_fd);
   ~Node() override = default;
   Node(const Node&) = delete;
@@ -66,34 +69,44 @@ class Node final : private ConnectionEvents {
 
   void on_ready(Connection& connection) noexcept override;
   bool on_reply(Connection& connection, Command& command, const Reply& reply) noexcept override;
-  void on_lost(Connection& connection, std::deque<Command> commands,
-               const Error& error) noexcept override;
+  void on_lost(Connection& connection, std::deque<Command> commands, const Error& error,
+               bool was_ready) noexcept override;
 
   // Taking items and sending them.
   std::span<const std::unique_ptr<Connection>> connections_of(std::size_t lane) const noexcept;
   void pump(std::size_t lane, std::uint64_t now_ns);
   bool take(std::size_t lane, Operation& operation, std::uint64_t now_ns);
   bool take_item(BatchState& state, Operation& operation, std::uint64_t now_ns);
-  Connection* choose(std::size_t lane, std::uint64_t cost_bytes) const noexcept;
+  Connection* choose(std::size_t lane, const Operation& operation,
+                     std::uint64_t cost_bytes) const noexcept;
+  bool avoids_suspects(std::size_t lane, CommandKind kind) const noexcept;
   std::uint64_t cost_of(const Operation& operation) const noexcept;
   bool build(Command& command);
   void build_set(Command& command);
-  void append_key(std::string& head, const Item& item) const;
-  void fail_lane(std::size_t lane, const Error& error) noexcept;
+  void append_key(std::string& head, std::string_view key) const;
+  void fail_lane(std::size_t lane, const Error& error, std::uint64_t now_ns) noexcept;
   void poll_info(std::uint64_t now_ns);
+  void poll_audit(std::uint64_t now_ns);
 
   // Answers.
+  bool on_info(const Reply& reply);
+  bool on_audited(const Reply& reply) noexcept;
   bool on_value(Operation& operation, const Reply& reply) noexcept;
   bool on_stored(Operation& operation, const Reply& reply) noexcept;
   bool on_size(Operation& operation, const Reply& reply) noexcept;
   bool on_any_exists(const Operation& operation, const Reply& reply) noexcept;
   bool on_size_by_value(const Operation& operation, const Reply& reply) noexcept;
+  bool on_size_of_kept(Operation& operation, const Reply& reply) noexcept;
   bool on_count(const Operation& operation, const Reply& reply) noexcept;
-  bool on_error_reply(const Operation& operation, const Reply& reply) noexcept;
+  bool on_error_reply(Connection& connection, const Operation& operation,
+                      const Reply& reply) noexcept;
+  void note_served(const Connection& connection, bool is_write) noexcept;
   void ask_for_absent(BatchState& state) noexcept;
+  void end_set(BatchState& state, std::uint32_t item, bool existed) noexcept;
 
   // Ends.
   void miss(BatchState& state, std::uint32_t item) noexcept;
+  void miss_as_too_large(BatchState& state, std::uint32_t item) noexcept;
   void fail(BatchState& state, std::uint32_t index, const Error& error) noexcept;
   void refuse(BatchState& state, std::uint32_t index, const Error& error) noexcept;
   void fail_all(const Operation& operation, const Error& error) noexcept;
@@ -107,7 +120,10 @@ class Node final : private ConnectionEvents {
   NodeView& view_;
   BatchSink& sink_;
   ConnectionContext context_;
+  std::array<ConnectionKind, 2> kinds_;                   ///< By lane.
   std::vector<std::unique_ptr<Connection>> connections_;  ///< [0] is the small one.
+  Relocation relocation_;
+  Audit audit_;
   std::array<Lane, 2> lanes_;
   std::list<BatchState> states_;
   std::multimap<std::uint64_t, BatchState*> deadlines_;
@@ -115,7 +131,9 @@ class Node final : private ConnectionEvents {
   std::uint64_t now_ns_ = 0;              ///< Of the call under way.
   std::uint64_t next_info_ns_ = 0;
   bool is_info_asked_ = false;
-  bool needs_turn_ = false;  ///< Something waits that pump() has not seen.
+  std::uint64_t stored_before_info_ = 0;  ///< stored.stored_total() when INFO was asked for.
+  bool is_info_fatal_ = false;            ///< The connection was lost with INFO at its head.
+  bool needs_turn_ = false;               ///< Something waits that pump() has not seen.
   bool is_closing_ = false;
 };
 

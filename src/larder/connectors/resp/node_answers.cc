@@ -7,25 +7,29 @@ namespace larder::resp {
 namespace {
 
 constexpr std::size_t kExistsKeysMax = 64;
+/// Where INFO was what a connection died of, or seemed to be.
+constexpr std::uint64_t kInfoAfterLossNs = 60'000'000'000;
 
 }  // namespace
 
 // ---- Answers ------------------------------------------------------------------------------------
 
 void Node::on_ready(Connection& connection) noexcept {
-  if (connection.index() == 0) next_info_ns_ = 0;
+  if (connection.index() == 0 && !is_info_fatal_) next_info_ns_ = 0;
+  needs_turn_ = true;
 }
 
-bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& reply) noexcept {
+bool Node::on_reply(Connection& connection, Command& command, const Reply& reply) noexcept {
   Operation& operation = command.operation;
-  if (operation.kind == CommandKind::kInfo) {
-    is_info_asked_ = false;
-    if (reply.kind == Reply::Kind::kValue) view_.note_info(reply.text);
-    return true;
-  }
+  if (operation.kind == CommandKind::kInfo) return on_info(reply);
+  if (operation.kind == CommandKind::kAudit) return on_audited(reply);
   const bool is_set = operation.kind == CommandKind::kSet;
+  if (reply.kind != Reply::Kind::kError) note_served(connection, changes(operation.kind));
   const bool is_understood = [&] {
-    if (reply.kind == Reply::Kind::kError) return on_error_reply(operation, reply);
+    const bool is_answer = operation.kind == CommandKind::kSizeOfKept;
+    if (reply.kind == Reply::Kind::kError && !is_answer) {
+      return on_error_reply(connection, operation, reply);
+    }
     switch (operation.kind) {
       case CommandKind::kGet:
         return on_value(operation, reply);
@@ -37,10 +41,13 @@ bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& r
         return on_any_exists(operation, reply);
       case CommandKind::kSizeByValue:
         return on_size_by_value(operation, reply);
+      case CommandKind::kSizeOfKept:
+        return on_size_of_kept(operation, reply);
       case CommandKind::kDelete:
       case CommandKind::kTouch:
         return on_count(operation, reply);
       case CommandKind::kInfo:
+      case CommandKind::kAudit:
         break;
     }
     return true;
@@ -50,9 +57,54 @@ bool Node::on_reply(Connection& /*connection*/, Command& command, const Reply& r
   return is_understood;
 }
 
-bool Node::on_error_reply(const Operation& operation, const Reply& reply) noexcept {
+bool Node::on_info(const Reply& reply) {
+  is_info_asked_ = false;
+  if (reply.kind != Reply::Kind::kValue) return true;
+  ServerInfo info;
+  info.read(reply.text, options_.database);
+  if (view_.note_info(info)) audit_.note_losses();
+  // The keys themselves are not known then, but how many there can be.
+  StoredByMe& stored = view_.stored;
+  if (!stored.keeps_keys() && info.has_keyspace) {
+    stored.keep_at_most(info.database_keys + (stored.stored_total() - stored_before_info_));
+  }
+  return true;
+}
+
+bool Node::on_audited(const Reply& reply) noexcept {
+  std::optional<std::uint64_t> bytes;
+  if (reply.kind == Reply::Kind::kInteger && reply.integer >= 0) {
+    bytes = static_cast<std::uint64_t>(reply.integer);
+  } else if (reply.kind != Reply::Kind::kError) {
+    return false;
+  } else if (find_reply_error(reply.text).error.code() == ErrorCode::kCorruption) {
+    bytes = 0;  // Of another type: somebody else's.
+  }
+  if (audit_.note_answer(bytes)) add_one(view_.counters.audited_gone);
+  return true;
+}
+
+void Node::note_served(const Connection& connection, bool is_write) noexcept {
+  const Relocation::Finding finding = relocation_.note_served(connection.is_suspect(), is_write);
+  if (finding == Relocation::Finding::kNothing) return;
+  for (const auto& one : connections_) {
+    if (finding == Relocation::Finding::kElsewhere && one->is_suspect()) one->renew();
+    one->suspect(false);
+  }
+}
+
+bool Node::on_error_reply(Connection& connection, const Operation& operation,
+                          const Reply& reply) noexcept {
   const ReplyError& known = find_reply_error(reply.text);
   view_.note_refusal(known);
+  const Relocation::Verdict verdict = relocation_.note_refusal(known, now_ns_);
+  if (verdict.suspects_all) {
+    for (const auto& one : connections_) one->suspect(one->is_ready());
+  }
+  if (verdict.renews_this) {
+    connection.renew();
+    add_one(view_.counters.connections_renewed);
+  }
   fail_all(operation, known.error);
   return true;
 }
@@ -73,6 +125,10 @@ bool Node::on_value(Operation& operation, const Reply& reply) noexcept {
   }
   if (reply.kind != Reply::Kind::kValue) return false;
   view_.note_success(false);
+  if (reply.is_too_large()) {
+    miss_as_too_large(state, operation.item);
+    return true;
+  }
   item.value_bytes = reply.value_bytes;
   if (!reply.fits) {
     add_one(view_.counters.size_mismatches);
@@ -95,19 +151,47 @@ bool Node::on_stored(Operation& operation, const Reply& reply) noexcept {
   const bool is_stored = reply.kind == Reply::Kind::kSimple && reply.text == "OK";
   if (!has_existed && !is_stored) return false;
   view_.note_success(true);
-  if (is_stored) {
-    const std::uint64_t bytes = bytes_of(item.value);
-    view_.failed_keys.erase(item.key);
-    view_.stored.note_stored(item.key, bytes);
-    add_one(view_.counters.sets);
-    add_one(view_.counters.bytes_stored, bytes);
-  } else {
-    add_one(view_.counters.sets_existed);
+  if (has_existed) {
+    operation.kind = CommandKind::kSizeOfKept;
+    operation.was_retried = false;
+    lanes_[kSmall].put_last(std::move(operation));
+    return true;
   }
-  item.existed = has_existed;
+  const std::uint64_t bytes = bytes_of(item.value);
+  view_.failed_keys.erase(item.key);
+  view_.stored.note_stored(item.key, bytes);
+  add_one(view_.counters.sets);
+  add_one(view_.counters.bytes_stored, bytes);
+  end_set(state, operation.item, false);
+  return true;
+}
+
+/// What is there was kept, but a value that no Get can take is none: it is replaced.
+bool Node::on_size_of_kept(Operation& operation, const Reply& reply) noexcept {
+  BatchState& state = *operation.batch;
+  const bool is_error = reply.kind == Reply::Kind::kError;
+  if (!is_error && (reply.kind != Reply::Kind::kInteger || reply.integer < 0)) return false;
+  const bool is_no_value =
+      is_error ? find_reply_error(reply.text).scope == ReplyError::Scope::kKey &&
+                     find_reply_error(reply.text).error.code() == ErrorCode::kCorruption
+               : reply.is_too_large();
+  if (!is_no_value) {
+    add_one(view_.counters.sets_existed);
+    end_set(state, operation.item, true);
+    return true;
+  }
+  if (!is_error) add_one(view_.counters.values_too_large);
+  view_.failed_keys.insert(state.batch->items[operation.item].key);
+  operation.kind = CommandKind::kSet;
+  lanes_[kLarge].put_last(std::move(operation));
+  return true;
+}
+
+void Node::end_set(BatchState& state, std::uint32_t index, bool existed) noexcept {
+  Item& item = state.batch->items[index];
+  item.existed = existed;
   item.outcome = Outcome::kDone;
   finish(state);
-  return true;
 }
 
 bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
@@ -115,6 +199,12 @@ bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
   BatchState& state = *operation.batch;
   view_.note_success(false);
   --state.sizes_open;
+  if (reply.is_too_large()) {
+    // Before the item ends: the batch may be gone after it.
+    ask_for_absent(state);
+    miss_as_too_large(state, operation.item);
+    return true;
+  }
   if (reply.integer > 0) {
     Item& item = state.batch->items[operation.item];
     item.value_bytes = static_cast<std::uint64_t>(reply.integer);
@@ -171,6 +261,10 @@ bool Node::on_size_by_value(const Operation& operation, const Reply& reply) noex
     return true;
   }
   if (reply.kind != Reply::Kind::kValue) return false;
+  if (reply.is_too_large()) {
+    miss_as_too_large(state, operation.item);
+    return true;
+  }
   item.value_bytes = reply.value_bytes;
   item.outcome = Outcome::kHit;
   finish(state);
@@ -195,6 +289,13 @@ void Node::miss(BatchState& state, std::uint32_t item) noexcept {
   if (state.batch->op == Op::kGet) add_one(view_.counters.misses);
   state.batch->items[item].outcome = Outcome::kMiss;
   finish(state);
+}
+
+/// Remembered, so that a Set replaces it and no Get is sent for it.
+void Node::miss_as_too_large(BatchState& state, std::uint32_t item) noexcept {
+  add_one(view_.counters.values_too_large);
+  view_.failed_keys.insert(state.batch->items[item].key);
+  miss(state, item);
 }
 
 void Node::fail(BatchState& state, std::uint32_t index, const Error& error) noexcept {
@@ -280,23 +381,26 @@ void Node::give_up_commands(Connection& connection, BatchState& state,
   }
 }
 
-void Node::on_lost(Connection& connection, std::deque<Command> commands,
-                   const Error& error) noexcept {
-  if (connection.index() == 0) is_info_asked_ = false;
+void Node::on_lost(Connection& connection, std::deque<Command> commands, const Error& error,
+                   bool was_ready) noexcept {
+  if (connection.index() == 0) {
+    audit_.note_lost();
+    is_info_asked_ = false;
+    is_info_fatal_ = !commands.empty() && commands.front().operation.kind == CommandKind::kInfo;
+    if (is_info_fatal_) next_info_ns_ = now_ns_ + kInfoAfterLossNs;
+  }
   needs_turn_ = true;
-  if (!is_closing_ && connection.has_served()) add_one(view_.counters.connections_lost);
+  if (!is_closing_ && was_ready) add_one(view_.counters.connections_lost);
   for (Command& command : commands) {
     Operation& operation = command.operation;
     if (operation.batch == nullptr) continue;
     if (operation.kind == CommandKind::kSet) view_.stored.release(command.payload_bytes);
-    const bool changes =
-        operation.kind == CommandKind::kSet || operation.kind == CommandKind::kDelete;
     const bool is_late = operation.batch->batch->deadline_ns <= now_ns_;
     if (is_closing_ || is_late) {
       fail_all(operation, is_closing_ ? kStopped : kLate);
     } else if (command.sent_bytes == 0) {
       lanes_[lane_of(operation.kind)].put_last(std::move(operation));
-    } else if (!changes && !operation.was_retried) {
+    } else if (!changes(operation.kind) && !operation.was_retried) {
       operation.was_retried = true;
       add_one(view_.counters.retries);
       lanes_[lane_of(operation.kind)].put_last(std::move(operation));

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 
+#include "larder/base/clock.h"
 #include "larder/base/mutex.h"
 #include "larder/connector/failed_keys.h"
 #include "larder/connector/peer_state.h"
@@ -23,10 +25,14 @@ struct NodeCounters {
   std::atomic<std::uint64_t> bytes_loaded = 0;
   std::atomic<std::uint64_t> bytes_stored = 0;
   std::atomic<std::uint64_t> size_mismatches = 0;
+  std::atomic<std::uint64_t> values_too_large = 0;
   std::atomic<std::uint64_t> error_replies = 0;
   std::atomic<std::uint64_t> connections_lost = 0;
+  std::atomic<std::uint64_t> connections_renewed = 0;  ///< To look where the name leads now.
   std::atomic<std::uint64_t> retries = 0;
   std::atomic<std::uint64_t> sets_over_capacity = 0;
+  std::atomic<std::uint64_t> audited = 0;
+  std::atomic<std::uint64_t> audited_gone = 0;
 };
 
 inline void add_one(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) noexcept {
@@ -37,14 +43,19 @@ inline void add_one(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) n
 /// writes.
 class NodeView {
  public:
-  NodeView(std::uint64_t capacity_bytes, std::size_t keys_max);
+  NodeView(std::uint64_t capacity_bytes, std::size_t keys_max,
+           const Clock& clock = RealClock::instance());
 
   NodeCounters counters;
-  PeerState peer;
+  /// By lane: what cannot serve values is down, whatever lookups get.
+  std::array<PeerState, 2> peers{PeerState{"connections for lookups"},
+                                 PeerState{"connections for values"}};
   StoredByMe stored;
   FailedKeys failed_keys;
 
-  void note_info(std::string_view text) LARDER_EXCLUDES(mutex_);
+  /// True: the server may have lost keys since the last time.
+  bool note_info(const ServerInfo& info) LARDER_EXCLUDES(mutex_);
+  /// It stays in the report until something works, or nobody was refused for a minute.
   void note_refusal(const ReplyError& refusal) noexcept;
   /// Something worked: what was refused before is over.
   void note_success(bool is_write) noexcept;
@@ -52,9 +63,16 @@ class NodeView {
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
 
  private:
-  // The rows live for ever.
-  std::atomic<const ReplyError*> server_refusal_ = nullptr;
-  std::atomic<const ReplyError*> write_refusal_ = nullptr;
+  /// What was refused last, and not answered well since. The rows live for ever.
+  struct Refusal {
+    std::atomic<const ReplyError*> row = nullptr;
+    std::atomic<std::uint64_t> at_ns = 0;
+  };
+  static void end(Refusal& refusal) noexcept;
+
+  const Clock& clock_;
+  Refusal server_refusal_;
+  Refusal write_refusal_;
   mutable Mutex mutex_;
   ServerInfo info_ LARDER_GUARDED_BY(mutex_);
 };

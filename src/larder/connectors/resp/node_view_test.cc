@@ -90,6 +90,47 @@ TEST(ServerInfoTest, AServerThatRefusesIsDegradedAndOneThatEvictsIsNoted) {
   EXPECT_TRUE(report_of("").properties.empty());
 }
 
+TEST(NodeViewTest, ARefusalShowsUntilSomethingWorksOrForAMinute) {
+  ManualClock clock{1'000'000'000'000};
+  NodeView view{0, 100, clock};
+  const auto health = [&] {
+    Report report;
+    view.append_report(report);
+    return report.health;
+  };
+  EXPECT_EQ(health(), Health::kHealthy);
+  view.note_refusal(find_reply_error("LOADING"));
+  EXPECT_EQ(health(), Health::kDown) << "nothing is served";
+  view.note_success(false);
+  EXPECT_EQ(health(), Health::kHealthy);
+  view.note_refusal(find_reply_error("READONLY"));
+  view.note_success(false);
+  EXPECT_EQ(health(), Health::kDegraded) << "a load proves nothing about stores";
+  view.note_success(true);
+  EXPECT_EQ(health(), Health::kHealthy);
+  // Nobody may ask a store that is down, so it must come back without.
+  view.note_refusal(find_reply_error("LOADING"));
+  clock.advance_ns(59'000'000'000);
+  EXPECT_EQ(health(), Health::kDown);
+  view.note_refusal(find_reply_error("NOPERM"));
+  EXPECT_EQ(health(), Health::kDegraded) << "some is served";
+  clock.advance_ns(60'000'000'000);
+  EXPECT_EQ(health(), Health::kHealthy);
+}
+
+TEST(NodeViewTest, WhatCannotServeValuesIsDownWhateverLookupsGet) {
+  using Link = PeerState::Link;
+  NodeView view{0, 100};
+  view.peers[0].add_worker();
+  view.peers[0].change(Link::kIdle, Link::kConnected);
+  view.peers[1].add_worker();
+  view.peers[1].change(Link::kIdle, Link::kDown);
+  Report report;
+  view.append_report(report);
+  EXPECT_EQ(report.health, Health::kDown);
+  EXPECT_NE(report.reasons.at(0).find("1 of 1 connections for values"), std::string::npos);
+}
+
 TEST(ReplyErrorTest, OnlyTheFirstWordCounts) {
   EXPECT_EQ(find_reply_error("OOM command not allowed").code, "OOM");
   EXPECT_EQ(find_reply_error("OOM").code, "OOM");

@@ -3,16 +3,14 @@
 #include <sys/un.h>
 
 #include <cstdlib>
-#include <fstream>
-#include <iterator>
 
 #include "larder/base/size_text.h"
 #include "larder/connector/common_parameters.h"
+#include "larder/connectors/resp/secret_files.h"
 
 namespace larder::resp {
 namespace {
 
-constexpr std::size_t kPasswordBytesMax = 64U << 10;
 constexpr double kGibibyte = 1024.0 * 1024 * 1024;
 constexpr double kGibibytesMax = 1e9;
 
@@ -37,19 +35,6 @@ SetupResult<std::uint16_t> read_port(std::string_view type, std::string_view tex
   return static_cast<std::uint16_t>(*number);
 }
 
-SetupResult<std::string> read_password_file(std::string_view type, const std::string& path) {
-  std::ifstream file{path, std::ios::binary};
-  std::string password{std::istreambuf_iterator<char>{file}, {}};
-  while (!password.empty() && (password.back() == '\n' || password.back() == '\r')) {
-    password.pop_back();
-  }
-  if (!file.is_open() || password.empty() || password.size() > kPasswordBytesMax) {
-    return invalid(type, "password_file=" + path +
-                             " cannot be read or is empty: name a file that holds the password");
-  }
-  return password;
-}
-
 SetupStatus read_secrets(const Parameters& parameters, std::string_view type,
                          RespOptions& options) {
   if (parameters.has("username")) options.username = parameters.text("username");
@@ -59,14 +44,18 @@ SetupStatus read_secrets(const Parameters& parameters, std::string_view type,
     if (!options.password.empty()) {
       return invalid(type, "a password and password_file are both given; leave one out");
     }
-    LARDER_ASSIGN(options.password, read_password_file(type, parameters.text("password_file")));
+    options.password_file = parameters.text("password_file");
+    LARDER_ASSIGN(options.password,
+                  read_password_file(type, "password_file", options.password_file));
   }
   if (options.password.empty()) {
     const char* const own = std::getenv("LARDER_RESP_PASSWORD");
     const char* const file = std::getenv("LARDER_RESP_PASSWORD_FILE");
     const bool has_own = own != nullptr && *own != '\0';
     if (!has_own && file != nullptr && *file != '\0') {
-      LARDER_ASSIGN(options.password, read_password_file(type, file));
+      options.password_file = file;
+      LARDER_ASSIGN(options.password,
+                    read_password_file(type, "LARDER_RESP_PASSWORD_FILE", options.password_file));
     } else {
       options.password = environment("PASSWORD").value_or("");
     }
@@ -244,6 +233,9 @@ SetupResult<RespOptions> options_of(const Parameters& parameters, std::string_vi
                              .server_name = parameters.has("tls_server_name")
                                                 ? parameters.text("tls_server_name")
                                                 : options.endpoint.host};
+    if (options.tls->certificate_file.empty() != options.tls->key_file.empty()) {
+      return invalid(type, "tls_certificate and tls_key go together; give both or none");
+    }
   } else if (parameters.has("tls_ca") || parameters.has("tls_certificate") ||
              parameters.has("tls_key")) {
     return invalid(type,

@@ -16,7 +16,8 @@ namespace larder::resp {
 struct RespOptions {
   Endpoint endpoint;
   std::string username;
-  std::string password;  ///< Empty: the server wants none. Never shown.
+  std::string password;       ///< Empty: the server wants none. Never shown.
+  std::string password_file;  ///< Where it came from; empty: from elsewhere.
   std::uint32_t database = 0;
   std::optional<TlsOptions> tls;
 

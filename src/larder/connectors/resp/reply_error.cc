@@ -7,21 +7,26 @@ namespace {
 
 using Scope = ReplyError::Scope;
 
-constexpr ReplyError row(std::string_view code, ErrorCode error_code, const char* what,
-                         Scope scope) {
-  return {code, Error{error_code, "resp", what}, scope};
+using Elsewhere = ReplyError::Elsewhere;
+
+constexpr ReplyError row(std::string_view code, ErrorCode error_code, const char* what, Scope scope,
+                         Elsewhere elsewhere = Elsewhere::kNo) {
+  return {code, Error{error_code, "resp", what}, scope, elsewhere};
 }
 
 constexpr std::array kRows{
     row("LOADING", ErrorCode::kUnavailable,
         "LOADING: the server is still reading its data from disk; it will serve by itself",
-        Scope::kServer),
+        Scope::kServer, Elsewhere::kIfItLasts),
     row("BUSY", ErrorCode::kUnavailable,
         "BUSY: a script keeps the server busy; end it with SCRIPT KILL", Scope::kServer),
     row("MASTERDOWN", ErrorCode::kUnavailable,
-        "MASTERDOWN: a replica without its primary; use the primary's address", Scope::kServer),
+        "MASTERDOWN: a replica without its primary; use the primary's address", Scope::kServer,
+        Elsewhere::kYes),
     row("READONLY", ErrorCode::kUnavailable,
-        "READONLY: the server is a replica; use the primary's address", Scope::kWrites),
+        "READONLY: the server is a replica; new connections look for a primary at its address, or "
+        "use the primary's",
+        Scope::kWrites, Elsewhere::kYes),
     row("OOM", ErrorCode::kResourceExhausted,
         "OOM: the server has reached maxmemory and evicts nothing; raise maxmemory or set "
         "maxmemory-policy allkeys-lru",
@@ -37,22 +42,22 @@ constexpr std::array kRows{
     row("WRONGPASS", ErrorCode::kUnavailable,
         "WRONGPASS: the server refuses the user name or the password; correct them",
         Scope::kConnection),
-    row("NOPERM", ErrorCode::kInvalidArgument,
+    row("NOPERM", ErrorCode::kUnavailable,
         "NOPERM: the user may not do this; larder needs GET SET STRLEN EXISTS UNLINK TOUCH on its "
         "keys, and INFO",
-        Scope::kServer),
+        Scope::kSome),
     row("MOVED", ErrorCode::kUnimplemented,
         "MOVED: the server is part of a Redis Cluster, which larder does not follow; use a server "
         "outside of a cluster",
-        Scope::kServer),
+        Scope::kSome),
     row("ASK", ErrorCode::kUnimplemented,
         "ASK: the server is part of a Redis Cluster, which larder does not follow; use a server "
         "outside of a cluster",
-        Scope::kServer),
+        Scope::kSome),
     row("CROSSSLOT", ErrorCode::kUnimplemented,
         "CROSSSLOT: the server is part of a Redis Cluster, which larder does not follow; use a "
         "server outside of a cluster",
-        Scope::kServer),
+        Scope::kSome),
     row("CLUSTERDOWN", ErrorCode::kUnavailable,
         "CLUSTERDOWN: the server is part of a Redis Cluster that is down", Scope::kServer),
     row("WRONGTYPE", ErrorCode::kCorruption,

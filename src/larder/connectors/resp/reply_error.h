@@ -18,12 +18,16 @@ struct ReplyError {
   enum class Scope : std::uint8_t {
     kKey = 0,     ///< This key only.
     kWrites,      ///< The server takes no writes now.
-    kServer,      ///< The server does nothing for us now.
+    kSome,        ///< This key, and others for the same reason.
+    kServer,      ///< The server does nothing for anybody now.
     kConnection,  ///< Only a new connection can mend it.
   };
   std::string_view code;  ///< "OOM"; empty for what is not known.
   Error error;            ///< Literals, with the remedy.
   Scope scope = Scope::kKey;
+  /// Whether a new connection may reach a server that does not refuse.
+  enum class Elsewhere : std::uint8_t { kNo = 0, kYes, kIfItLasts };
+  Elsewhere elsewhere = Elsewhere::kNo;
 };
 
 /// By the first word of an error reply (without '-'). Never null; the last row is for the unknown.

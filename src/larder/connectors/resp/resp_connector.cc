@@ -23,12 +23,15 @@ namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
 constexpr std::uint64_t kWakeData = std::uint64_t{1} << 63;
-constexpr std::uint64_t kResolvedData = kWakeData + 1;
+constexpr std::uint64_t kAnsweredData = kWakeData + 1;
 constexpr std::uint64_t kLongestWaitNs = 60'000'000'000;
-/// Keys that are known as stored by this process, about 40 bytes each: more where a capacity
-/// depends on it.
+/// Keys that are known as stored by this process: more where a capacity depends on it.
 constexpr std::size_t kKeysCounted = std::size_t{1} << 20;
 constexpr std::size_t kKeysCountedForCapacity = std::size_t{1} << 24;
+
+/// What a report says of its keys and bytes.
+constexpr const char* kChecked = "what the server lost is found by asking it for the keys";
+constexpr const char* kUpperBound = "at most this: what the server lost counts until it is missed";
 
 /// A node on a reactor thread of its own, and the way of batches there and back.
 ///
@@ -49,9 +52,11 @@ class RespConnector final : public Connector, private BatchSink {
   RespConnector& operator=(const RespConnector&) = delete;
 
   SetupStatus open() {
-    if (options_.tls) {
-      LARDER_ASSIGN(tls_, TlsContext::create(*options_.tls));
-    }
+    auto answered = EventFd::create();
+    if (!answered)
+      return SetupError{answered.error().code(), "resp: " + answered.error().to_string()};
+    answered_ = std::make_shared<EventFd>(std::move(*answered));
+    LARDER_ASSIGN(secrets_, SecretFiles::open(options_, answered_));
     const Status started = start();
     if (started) return {};
     return SetupError{started.error().code(), "resp: " + started.error().to_string()};
@@ -140,11 +145,9 @@ class RespConnector final : public Connector, private BatchSink {
     epoll_ = UniqueFd{::epoll_create1(EPOLL_CLOEXEC)};
     if (!epoll_) return Error::from_errno(errno, "resp", "creating an epoll instance");
     LARDER_ASSIGN(EventFd wake, EventFd::create());
-    LARDER_ASSIGN(EventFd resolved, EventFd::create());
     wake_ = std::make_unique<EventFd>(std::move(wake));
-    resolved_ = std::make_shared<EventFd>(std::move(resolved));
     for (const auto& [fd, data] :
-         {std::pair{wake_->get(), kWakeData}, std::pair{resolved_->get(), kResolvedData}}) {
+         {std::pair{wake_->get(), kWakeData}, std::pair{answered_->get(), kAnsweredData}}) {
       epoll_event watched{};
       watched.events = EPOLLIN;
       watched.data.u64 = data;
@@ -152,8 +155,8 @@ class RespConnector final : public Connector, private BatchSink {
         return Error::from_errno(errno, "resp", "waiting for an eventfd");
       }
     }
-    resolver_ = std::make_unique<Resolver>(options_.endpoint, resolved_);
-    node_ = std::make_unique<Node>(options_, *resolver_, tls_.get(), view_,
+    resolver_ = std::make_unique<Resolver>(options_.endpoint, answered_);
+    node_ = std::make_unique<Node>(options_, *resolver_, *secrets_, view_,
                                    static_cast<BatchSink&>(*this), epoll_.get());
     LARDER_ASSIGN(thread_, Thread::start("larder-resp", [this] { run(); }));
     return {};
@@ -214,8 +217,8 @@ class RespConnector final : public Connector, private BatchSink {
       const epoll_event& event = events.at(static_cast<std::size_t>(i));
       if (event.data.u64 == kWakeData) {
         wake_->drain();
-      } else if (event.data.u64 == kResolvedData) {
-        resolved_->drain();
+      } else if (event.data.u64 == kAnsweredData) {
+        answered_->drain();
         node_->on_resolved(now_ns());
       } else {
         node_->on_io(event.data.u64, event.events, now_ns());
@@ -230,10 +233,10 @@ class RespConnector final : public Connector, private BatchSink {
   OutcomeWindow outcomes_;
   CompletionQueue completions_;
   NodeView view_;
-  std::unique_ptr<TlsContext> tls_;
   UniqueFd epoll_;
   std::unique_ptr<EventFd> wake_;
-  std::shared_ptr<EventFd> resolved_;  ///< With the resolver's threads, which may outlive this.
+  std::shared_ptr<EventFd> answered_;  ///< With the threads of Asked, which may outlive this.
+  std::unique_ptr<SecretFiles> secrets_;
   std::unique_ptr<Resolver> resolver_;
   std::unique_ptr<Node> node_;
   std::atomic<bool> has_cancels_ = false;
@@ -263,9 +266,11 @@ Report RespConnector::report() const {
                                                                  : "unix";
   report.properties = {{"transport", transport},
                        {"accounting", "stored_by_me"},
+                       {"accounting_worth", view_.stored.keeps_keys() ? kChecked : kUpperBound},
                        {"connections", std::to_string(options_.connections + 1)}};
   if (!options_.prefix.empty()) report.properties.push_back({"prefix", options_.prefix});
   view_.append_report(report);
+  secrets_->append_report(report);
   limits_.append_counters(report.counters);
   outcomes_.append_report(report);
   return report;

@@ -38,7 +38,8 @@ constexpr std::array kParameters{
               .is_secret = true},
     Parameter{.name = "password_file",
               .kind = ParameterKind::kPath,
-              .help = "A file that holds the password. Else LARDER_RESP_PASSWORD_FILE."},
+              .help = "A file that holds the password. Else LARDER_RESP_PASSWORD_FILE. It and the "
+                      "tls_ files are read again for new connections."},
     Parameter{.name = "tls",
               .kind = ParameterKind::kBool,
               .default_text = "no",

@@ -30,12 +30,14 @@ void read_number(std::string_view text, std::uint64_t& number) {
 
 }  // namespace
 
-void ServerInfo::read(std::string_view text) {
+void ServerInfo::read(std::string_view text, std::uint32_t database) {
+  const std::string database_name = "db" + std::to_string(database);
   while (!text.empty()) {
     const std::size_t end = std::min(text.find('\n'), text.size());
     std::string_view line = text.substr(0, end);
     text.remove_prefix(std::min(end + 1, text.size()));
     if (line.ends_with('\r')) line.remove_suffix(1);
+    has_keyspace = has_keyspace || line == "# Keyspace";
     const std::size_t colon = line.find(':');
     if (colon == std::string_view::npos) continue;
     const std::string_view name = line.substr(0, colon);
@@ -59,11 +61,23 @@ void ServerInfo::read(std::string_view text) {
       read_number(value, maxmemory_bytes);
     } else if (name == "evicted_keys") {
       read_number(value, evicted_keys);
+    } else if (name == "expired_keys") {
+      read_number(value, expired_keys);
+    } else if (name == "run_id") {
+      run_id = tame(value);
+    } else if (name == database_name && value.starts_with("keys=")) {
+      read_number(value.substr(5, value.find(',') - 5), database_keys);
     } else {
       continue;
     }
     is_known = true;
   }
+}
+
+bool ServerInfo::may_have_lost(const ServerInfo& before) const noexcept {
+  if (!before.is_known) return false;
+  return run_id != before.run_id || evicted_keys != before.evicted_keys ||
+         expired_keys != before.expired_keys || database_keys < before.database_keys;
 }
 
 void ServerInfo::append_report(Report& report) const {
@@ -75,6 +89,7 @@ void ServerInfo::append_report(Report& report) const {
   report.counters.push_back({"server_used_memory_bytes", used_memory_bytes});
   report.counters.push_back({"server_maxmemory_bytes", maxmemory_bytes});
   report.counters.push_back({"server_evicted_keys", evicted_keys});
+  report.counters.push_back({"server_expired_keys", expired_keys});
   if (maxmemory_bytes == 0) return;
   const std::string limit = format_bytes(maxmemory_bytes);
   if (maxmemory_policy != "noeviction") {

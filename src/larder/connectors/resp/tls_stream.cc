@@ -115,49 +115,7 @@ class TlsStream final : public Stream {
   std::size_t record_bytes_ = 0;  ///< Gathered and not out yet.
 };
 
-SetupError bad_file(const char* parameter, const std::string& file, const char* remedy) {
-  return SetupError{ErrorCode::kInvalidArgument,
-                    std::string{"resp: "} + parameter + "=" + file + " cannot be used: " + remedy};
-}
-
 }  // namespace
-
-TlsContext::TlsContext(ssl_ctx_st* context, std::string server_name)
-    : context_(context), server_name_(std::move(server_name)) {}
-
-TlsContext::~TlsContext() {
-  ::SSL_CTX_free(context_);
-}
-
-SetupResult<std::unique_ptr<TlsContext>> TlsContext::create(const TlsOptions& options) {
-  SSL_CTX* const context = ::SSL_CTX_new(::TLS_client_method());
-  if (context == nullptr) {
-    return SetupError{ErrorCode::kResourceExhausted, "resp: OpenSSL gives no TLS context"};
-  }
-  std::unique_ptr<TlsContext> made{new TlsContext{context, options.server_name}};
-  ::SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  ::SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
-  if (options.ca_file.empty()) {
-    ::SSL_CTX_set_default_verify_paths(context);
-  } else if (::SSL_CTX_load_verify_locations(context, options.ca_file.c_str(), nullptr) != 1) {
-    return bad_file("tls_ca", options.ca_file, "name a readable PEM file of CA certificates");
-  }
-  if (options.certificate_file.empty() != options.key_file.empty()) {
-    return SetupError{ErrorCode::kInvalidArgument,
-                      "resp: tls_certificate and tls_key go together; give both or none"};
-  }
-  if (options.certificate_file.empty()) return made;
-  if (::SSL_CTX_use_certificate_chain_file(context, options.certificate_file.c_str()) != 1) {
-    return bad_file("tls_certificate", options.certificate_file,
-                    "name a readable PEM file with a certificate");
-  }
-  if (::SSL_CTX_use_PrivateKey_file(context, options.key_file.c_str(), SSL_FILETYPE_PEM) != 1 ||
-      ::SSL_CTX_check_private_key(context) != 1) {
-    return bad_file("tls_key", options.key_file,
-                    "name a readable PEM file with the key of tls_certificate, not encrypted");
-  }
-  return made;
-}
 
 std::unique_ptr<Stream> TlsContext::connect(UniqueFd socket) {
   SSL* const ssl = ::SSL_new(context_);

@@ -14,22 +14,33 @@ namespace larder::resp {
 struct TlsOptions {
   std::string ca_file;           ///< PEM; empty: what the system trusts.
   std::string certificate_file;  ///< PEM chain that shows who we are; empty: none is shown.
-  std::string key_file;          ///< PEM; goes with certificate_file.
+  std::string key_file;          ///< PEM; there is one exactly with certificate_file.
   std::string server_name;       ///< What the server's certificate must be for: name or address.
+};
+
+/// What those files hold.
+struct TlsTexts {
+  std::string ca;
+  std::string certificate;
+  std::string key;
+
+  bool operator==(const TlsTexts&) const = default;
 };
 
 /// Everything that TLS connections to one server share. Always verifies; TLS 1.2 at least.
 /// One thread at a time.
 class TlsContext {
  public:
-  /// Reads the files; an error names the file and what is wrong with it.
-  static SetupResult<std::unique_ptr<TlsContext>> create(const TlsOptions& options);
+  /// `texts` is what the files of `options` hold; an error names the file and what is wrong with
+  /// it.
+  static SetupResult<std::unique_ptr<TlsContext>> create(const TlsOptions& options,
+                                                         const TlsTexts& texts);
   ~TlsContext();
   TlsContext(const TlsContext&) = delete;
   TlsContext& operator=(const TlsContext&) = delete;
 
-  /// Null when there is no memory left. Must not outlive the context. Values are copied once each
-  /// way, which encryption needs anyway.
+  /// Null when there is no memory left. May outlive the context. Values are copied once each way,
+  /// which encryption needs anyway.
   std::unique_ptr<Stream> connect(UniqueFd socket);
 
  private:
