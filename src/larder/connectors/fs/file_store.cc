@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <new>
 #include <span>
 #include <utility>
 
@@ -48,6 +49,29 @@ void Trouble::clear() noexcept {
   is_there_.store(false, std::memory_order_relaxed);
   if (!is_logged_.exchange(false, std::memory_order_relaxed)) return;
   log(LogLevel::kWarning, "fs", std::string{operations_} + " work again");
+}
+
+Status FileStore::run(Op op, Item& item, const CallOptions& options, StagingBuffer& staging,
+                      ChangeGate& gate) noexcept {
+  try {
+    switch (op) {
+      case Op::kGet:
+        return get(item, options, staging);
+      case Op::kSet:
+        return set(item, options, staging, gate);
+      case Op::kExists:
+        return exists(item);
+      case Op::kDelete:
+        return remove(item, gate);
+      case Op::kTouch:
+        return touch(item);
+    }
+    return Error{ErrorCode::kInvalidArgument, kWhere, "the operation is unknown"};
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kResourceExhausted, kWhere, "the process has no memory left"};
+  } catch (...) {
+    return Error{ErrorCode::kInternal, kWhere, "an unknown exception"};
+  }
 }
 
 // ---- Finding
@@ -285,11 +309,12 @@ Status FileStore::touch(Item& item) {
   return {};
 }
 
-Status FileStore::remove(Item& item) {
+Status FileStore::remove(Item& item, ChangeGate& gate) {
   const auto directory = base_->get();
-  LARDER_ASSIGN(bool is_removed, unlink_value(*directory, file_name_of(text_of(item.key)).text));
+  LARDER_ASSIGN(bool is_removed,
+                unlink_value(*directory, file_name_of(text_of(item.key)).text, gate));
   if (const auto legacy = legacy_name(item)) {
-    LARDER_ASSIGN(const bool is_legacy_removed, unlink_value(*directory, *legacy));
+    LARDER_ASSIGN(const bool is_legacy_removed, unlink_value(*directory, *legacy, gate));
     is_removed = is_removed || is_legacy_removed;
   }
   item.outcome = is_removed ? Outcome::kDone : Outcome::kMiss;
@@ -301,24 +326,29 @@ Status FileStore::remove(Item& item) {
   return {};
 }
 
-Result<bool> FileStore::unlink_value(const Directory& directory, const std::string& name) {
+Result<bool> FileStore::unlink_value(const Directory& directory, const std::string& name,
+                                     ChangeGate& gate) {
   LARDER_ASSIGN(const Found found, look(directory, name));
   if (!found.is_regular) return false;
   LARDER_ASSIGN(const Folder folder, Folder::find(directory, name, options_, false));
-  // Out of the inventory first: what is stored under the name from now on is counted by itself.
-  auto known = inventory_.take(name);
-  if (parse_entry_name(name).kind == EntryKind::kHashedValue) {
-    // The key before the value, and a store does it the other way round: while there is a value,
-    // its key is beside it or will be.
-    ::unlinkat(folder.fd(), key_file_of(name).c_str(), 0);
+  int failed = 0;
+  {
+    LARDER_ASSIGN(const ChangeGate::Pass pass, gate.pass(name));
+    // Out of the inventory first: what is stored under the name from now on is counted by itself.
+    auto known = inventory_.take(name);
+    if (parse_entry_name(name).kind == EntryKind::kHashedValue) {
+      // The key before the value, and a store does it the other way round: while there is a value,
+      // its key is beside it or will be.
+      ::unlinkat(folder.fd(), key_file_of(name).c_str(), 0);
+    }
+    failed = ::unlinkat(folder.fd(), name.c_str(), 0) == 0 ? 0 : errno;
+    const bool is_gone = failed == 0 || means_absent(failed);
+    if (known) is_gone ? inventory_.gone(*known) : inventory_.kept(*known);
   }
-  const int failed = ::unlinkat(folder.fd(), name.c_str(), 0) == 0 ? 0 : errno;
-  if (failed != 0 && !means_absent(failed)) {
-    if (known) inventory_.kept(*known);
+  if (failed != 0) {
+    if (means_absent(failed)) return false;
     return Error::from_errno(failed, kWhere, "removing a file");
   }
-  if (known) inventory_.gone(*known);
-  if (failed != 0) return false;
   inventory_.removed(name, found.blocks_bytes);
   if (options_.fsync == Fsync::kDirectory) ::fsync(folder.fd());
   return true;

@@ -15,6 +15,7 @@
 #include "larder/base/unique_fd.h"
 #include "larder/connector/connector.h"
 #include "larder/connector/worker_pool.h"
+#include "larder/connectors/fs/change_gate.h"
 #include "larder/connectors/fs/counters.h"
 #include "larder/connectors/fs/directory.h"
 #include "larder/connectors/fs/draft.h"
@@ -66,11 +67,14 @@ class FileStore {
   FileStore& operator=(const FileStore&) = delete;
   ~FileStore();
 
-  // As a BlockingBackend's calls: OK with an outcome, or the item's error.
+  /// OK with an outcome, or the item's error, as a BlockingBackend's calls. A Set or Delete passes
+  /// `gate` before each change. An exception is the item's error.
+  Status run(Op op, Item& item, const CallOptions& options, StagingBuffer& staging,
+             ChangeGate& gate) noexcept;
   Status get(Item& item, const CallOptions& options, StagingBuffer& staging);
-  Status set(Item& item, const CallOptions& options, StagingBuffer& staging);
+  Status set(Item& item, const CallOptions& options, StagingBuffer& staging, ChangeGate& gate);
   Status exists(Item& item);
-  Status remove(Item& item);
+  Status remove(Item& item, ChangeGate& gate);
   Status touch(Item& item);
 
   /// A Get in parts, so that its transfer can be somebody else's.
@@ -126,7 +130,7 @@ class FileStore {
             UniqueFd lock);
 
   Status get_here(Item& item, const CallOptions& options, StagingBuffer& staging);
-  Status set_here(Item& item, const CallOptions& options, StagingBuffer& staging);
+  Status set_here(Item& item, const CallOptions& options, StagingBuffer& staging, ChangeGate& gate);
   static Found found_of(const struct stat& status) noexcept;
   Result<Found> look(const Directory& directory, const std::string& name) const;
   /// No descriptor: no regular file has the name.
@@ -140,22 +144,24 @@ class FileStore {
 
   // How a value is stored (file_store_set.cc).
   Status write_value(const Directory& directory, Item& item, const FileName& name, bool replace,
-                     StagingBuffer& staging);
+                     StagingBuffer& staging, ChangeGate& gate);
   Status write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                           bool replace, std::uint64_t& reserved, StagingBuffer& staging);
+                           bool replace, std::uint64_t& reserved, StagingBuffer& staging,
+                           ChangeGate& gate);
   Result<Draft> create_draft(const Directory& directory, bool& is_direct);
   Status fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging);
-  Result<Stored> publish(const Directory& directory, Draft& draft, const FileName& name,
-                         const Item& item, bool replace);
+  Result<Stored> publish(const Directory& directory, const Folder& folder, Draft& draft,
+                         const FileName& name, const Item& item, bool replace, ChangeGate& gate);
   Status keep_key_beside(const Directory& directory, int folder_fd, const FileName& name,
-                         const Item& item);
+                         const Item& item, ChangeGate& gate);
   Status make_way(int folder_fd, const std::string& name) noexcept;
 
   // Room (file_store_room.cc).
-  Result<std::uint64_t> reserve(const Directory& directory, std::uint64_t value_bytes);
-  bool evict_one(const Directory& directory);
+  Result<std::uint64_t> reserve(const Directory& directory, std::uint64_t value_bytes,
+                                ChangeGate& gate);
+  bool evict_one(const Directory& directory, ChangeGate& gate);
   bool lacks_free_space(const Directory& directory, std::uint64_t bytes) const;
-  Result<bool> unlink_value(const Directory& directory, const std::string& name);
+  Result<bool> unlink_value(const Directory& directory, const std::string& name, ChangeGate& gate);
   void mark_used(const std::string& name, int folder_fd, int fd, std::int64_t modified_seconds);
 
   const FsOptions options_;

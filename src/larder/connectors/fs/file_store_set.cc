@@ -24,8 +24,9 @@ bool means_no_space(int sys_errno) noexcept {
 
 }  // namespace
 
-Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& staging) {
-  const Status status = set_here(item, options, staging);
+Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& staging,
+                      ChangeGate& gate) {
+  const Status status = set_here(item, options, staging, gate);
   if (!status) {
     FsCounters::add(counters_.set_failures);
     if (status.error().sys_errno() != 0) store_trouble_.note(status.error());
@@ -39,7 +40,8 @@ Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& sta
   return status;
 }
 
-Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer& staging) {
+Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer& staging,
+                           ChangeGate& gate) {
   const std::string_view key{reinterpret_cast<const char*>(item.key.data()), item.key.size()};
   const bool replace = options.set_mode == SetMode::kReplace;
   auto directory = base_->get();
@@ -56,22 +58,22 @@ Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer
     }
   }
   const FileName name = file_name_of(key);
-  Status status = write_value(*directory, item, name, replace, staging);
+  Status status = write_value(*directory, item, name, replace, staging, gate);
   const int failed = status ? 0 : status.error().sys_errno();
   if ((failed == ENOENT || failed == ENOTDIR || failed == ESTALE) && base_->restore()) {
     FsCounters::add(counters_.directory_returns);
     directory = base_->get();
-    status = write_value(*directory, item, name, replace, staging);
+    status = write_value(*directory, item, name, replace, staging, gate);
   }
   if (status) item.outcome = Outcome::kDone;
   return status;
 }
 
 Status FileStore::write_value(const Directory& directory, Item& item, const FileName& name,
-                              bool replace, StagingBuffer& staging) {
+                              bool replace, StagingBuffer& staging, ChangeGate& gate) {
   const auto attempt = [&]() -> Status {
-    LARDER_ASSIGN(std::uint64_t reserved, reserve(directory, bytes_of(item.value)));
-    Status written = write_and_publish(directory, item, name, replace, reserved, staging);
+    LARDER_ASSIGN(std::uint64_t reserved, reserve(directory, bytes_of(item.value), gate));
+    Status written = write_and_publish(directory, item, name, replace, reserved, staging, gate);
     if (reserved != 0) inventory_.cancel(reserved);
     return written;
   };
@@ -83,7 +85,7 @@ Status FileStore::write_value(const Directory& directory, Item& item, const File
   std::uint64_t wanted = 2 * bytes_of(item.value);
   while (wanted > 0) {
     const std::uint64_t before = inventory_.totals().bytes;
-    if (!evict_one(directory)) break;
+    if (!evict_one(directory, gate)) break;
     const std::uint64_t after = inventory_.totals().bytes;
     wanted -= std::min(wanted, before > after ? before - after : 0);
   }
@@ -92,7 +94,8 @@ Status FileStore::write_value(const Directory& directory, Item& item, const File
 
 /// `reserved` becomes 0 when it went into the inventory.
 Status FileStore::write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                                    bool replace, std::uint64_t& reserved, StagingBuffer& staging) {
+                                    bool replace, std::uint64_t& reserved, StagingBuffer& staging,
+                                    ChangeGate& gate) {
   const std::uint64_t value_bytes = bytes_of(item.value);
   bool is_direct = facts_.is_direct && value_bytes >= facts_.alignment.offset;
   LARDER_ASSIGN(Draft draft, create_draft(directory, is_direct));
@@ -106,12 +109,20 @@ Status FileStore::write_and_publish(const Directory& directory, Item& item, cons
     }
     bytes = found_of(status).blocks_bytes;
   }
-  LARDER_ASSIGN(const Stored stored, publish(directory, draft, name, item, replace));
+  LARDER_ASSIGN(const Folder folder, Folder::find(directory, name.text, options_, true));
+  LARDER_ASSIGN(const Stored stored, publish(directory, folder, draft, name, item, replace, gate));
   item.existed = stored.existed;
   if (stored.existed) return {};
   if (name.kind == NameKind::kHashed) bytes += block;
   inventory_.stored(name.text, reserved, bytes, stored.replaced_bytes);
   reserved = 0;
+  // The file is there now: what fails from here on fails the store, and leaves it.
+  if (name.kind == NameKind::kHashed) {
+    LARDER_TRY(keep_key_beside(directory, folder.fd(), name, item, gate));
+  }
+  if (options_.fsync == Fsync::kDirectory && ::fsync(folder.fd()) != 0) {
+    return Error::from_errno(errno, kWhere, "syncing a directory");
+  }
   return {};
 }
 
@@ -167,9 +178,10 @@ Status FileStore::make_way(int folder_fd, const std::string& name) noexcept {
   return Error::from_errno(errno, kWhere, "a directory stands where the file should be");
 }
 
-Result<FileStore::Stored> FileStore::publish(const Directory& directory, Draft& draft,
-                                             const FileName& name, const Item& item, bool replace) {
-  LARDER_ASSIGN(const Folder folder, Folder::find(directory, name.text, options_, true));
+Result<FileStore::Stored> FileStore::publish(const Directory& directory, const Folder& folder,
+                                             Draft& draft, const FileName& name, const Item& item,
+                                             bool replace, ChangeGate& gate) {
+  LARDER_TRY(draft.finish());
   Stored stored;
   for (int tries = 0;; ++tries) {
     // Replacing tells nothing of what it replaced: that is looked at before, for the accounts.
@@ -180,33 +192,29 @@ Result<FileStore::Stored> FileStore::publish(const Directory& directory, Draft& 
         stored.existed = true;
         return stored;
       }
+    }
+    LARDER_ASSIGN(const ChangeGate::Pass pass, gate.pass(name.text));
+    if (found.is_there) {
       if (found.is_directory) {
         LARDER_TRY(make_way(folder.fd(), name.text));
         found = {};
-      } else if (found.is_there && (!found.is_regular || !replace)) {
+      } else if (!found.is_regular || !replace) {
         FsCounters::add(counters_.files_repaired);
       }
     }
     const Status published = draft.publish(folder.fd(), name.text, replace, found.is_there);
     if (published) {
       if (found.is_regular) stored.replaced_bytes = found.blocks_bytes;
-      break;
+      return stored;
     }
     const int failed = published.error().sys_errno();
     const bool is_race = failed == EEXIST || failed == EISDIR;
     if (!is_race || tries == kPublishTries) return published.error();
   }
-  if (name.kind == NameKind::kHashed) {
-    LARDER_TRY(keep_key_beside(directory, folder.fd(), name, item));
-  }
-  if (options_.fsync == Fsync::kDirectory && ::fsync(folder.fd()) != 0) {
-    return Error::from_errno(errno, kWhere, "syncing a directory");
-  }
-  return stored;
 }
 
 Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, const FileName& name,
-                                  const Item& item) {
+                                  const Item& item, ChangeGate& gate) {
   const std::string key_file = key_file_of(name.text);
   struct stat status{};
   if (::fstatat(folder_fd, key_file.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -220,13 +228,16 @@ Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, con
   StagingBuffer unused;
   ValueTransfer transfer{{&slice, 1}, item.key.size(), io::Alignment{}};
   LARDER_TRY(transfer.write(draft.fd(), unused, counters_));
+  LARDER_TRY(draft.finish());
+  LARDER_ASSIGN(const ChangeGate::Pass pass, gate.pass(name.text));
   return draft.publish(folder_fd, key_file, true, false);
 }
 
 // ---- Room
 // ----------------------------------------------------------------------------------------
 
-Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64_t value_bytes) {
+Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64_t value_bytes,
+                                         ChangeGate& gate) {
   if (!inventory_.is_tracking()) return 0;
   const std::uint64_t block = facts_.block_bytes;
   // One block more for what the file system keeps of it, and one for a key beside it.
@@ -237,7 +248,7 @@ Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64
         has_room = true;
         break;
       case Inventory::Room::kFull:
-        if (!evict_one(directory)) {
+        if (!evict_one(directory, gate)) {
           return Error{ErrorCode::kResourceExhausted, kWhere,
                        "the capacity is taken by stores that are under way"};
         }
@@ -251,7 +262,7 @@ Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64
     }
   }
   while (lacks_free_space(directory, bytes)) {
-    if (evict_one(directory)) continue;
+    if (evict_one(directory, gate)) continue;
     inventory_.cancel(bytes);
     return Error{ErrorCode::kResourceExhausted, kWhere,
                  "the file system has less free space than min_free"};
@@ -268,10 +279,16 @@ bool FileStore::lacks_free_space(const Directory& directory, std::uint64_t bytes
   return free_bytes < options_.min_free_bytes + bytes;
 }
 
-bool FileStore::evict_one(const Directory& directory) {
+bool FileStore::evict_one(const Directory& directory, ChangeGate& gate) {
+  if (gate.is_closed()) return false;
   auto victim = inventory_.take_oldest();
   if (!victim) return false;
   const auto folder = Folder::find(directory, victim->name, options_, false);
+  const auto pass = gate.pass(victim->name);
+  if (!pass) {
+    inventory_.kept(*victim);
+    return false;
+  }
   if (folder) {
     if (parse_entry_name(victim->name).kind == EntryKind::kHashedValue) {
       ::unlinkat(folder->fd(), key_file_of(victim->name).c_str(), 0);
@@ -290,7 +307,8 @@ bool FileStore::evict_one(const Directory& directory) {
 
 void FileStore::evict_to_capacity() {
   const auto directory = base_->get();
-  while (inventory_.is_over() && evict_one(*directory)) {
+  ChangeGate gate;
+  while (inventory_.is_over() && evict_one(*directory, gate)) {
   }
 }
 
