@@ -61,6 +61,7 @@ std::uint32_t operation_of(std::uint32_t opcode) {
     case FUSE_STATFS:
       return kSpace;
     case FUSE_OPEN:
+      return kOpens | kFileOpens;
     case FUSE_OPENDIR:
     case FUSE_LOOKUP:
       return kOpens;

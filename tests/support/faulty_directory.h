@@ -17,9 +17,10 @@ enum Operations : std::uint32_t {
   kAllocates = 1U << 3,  ///< fallocate().
   kCreates = 1U << 4,
   kRemoves = 1U << 5,
-  kSpace = 1U << 6,    ///< statfs().
-  kOpens = 1U << 7,    ///< Of files that are there, and looking for them.
-  kRenames = 1U << 8,  ///< A part of kCreates.
+  kSpace = 1U << 6,      ///< statfs().
+  kOpens = 1U << 7,      ///< Of files that are there, and looking for them.
+  kRenames = 1U << 8,    ///< A part of kCreates.
+  kFileOpens = 1U << 9,  ///< A part of kOpens: files are still found, with their sizes.
   kTransfers = kReads | kWrites | kSyncs,
   kChanges = kWrites | kSyncs | kAllocates | kCreates | kRemoves,
   kEverything = kTransfers | kChanges | kSpace | kOpens,

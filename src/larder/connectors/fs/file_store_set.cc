@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "larder/connectors/fs/checksum.h"
 #include "larder/connectors/fs/file_store.h"
+#include "larder/connectors/fs/padding.h"
 
 // How a value is stored, and how room is made for it.
 
@@ -17,6 +19,18 @@ namespace {
 constexpr const char* kWhere = "fs";
 /// Racing with stores and deletes of one key, somebody gets on each time.
 constexpr int kPublishTries = 100;
+
+Trailer end_of(std::span<const Slice> value) noexcept {
+  Trailer end{};
+  std::size_t left = end.size();
+  for (std::size_t i = value.size(); i > 0 && left > 0; --i) {
+    const Slice& slice = value[i - 1];
+    const std::size_t taken = std::min(slice.bytes, left);
+    left -= taken;
+    if (taken > 0) std::memcpy(end.data() + left, slice.data + slice.bytes - taken, taken);
+  }
+  return end;
+}
 
 bool means_no_space(int sys_errno) noexcept {
   return sys_errno == ENOSPC || sys_errno == EDQUOT;
@@ -72,7 +86,7 @@ Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer
 Status FileStore::write_value(const Directory& directory, Item& item, const FileName& name,
                               bool replace, StagingBuffer& staging, ChangeGate& gate) {
   const auto attempt = [&]() -> Status {
-    LARDER_ASSIGN(std::uint64_t reserved, reserve(directory, bytes_of(item.value), gate));
+    LARDER_ASSIGN(std::uint64_t reserved, reserve(directory, file_bytes_of(item), gate));
     Status written = write_and_publish(directory, item, name, replace, reserved, staging, gate);
     if (reserved != 0) inventory_.cancel(reserved);
     return written;
@@ -82,7 +96,7 @@ Status FileStore::write_value(const Directory& directory, Item& item, const File
     return status;
   }
   // Others fill the file system too: old files make room once.
-  std::uint64_t wanted = 2 * bytes_of(item.value);
+  std::uint64_t wanted = 2 * file_bytes_of(item);
   while (wanted > 0) {
     const std::uint64_t before = inventory_.totals().bytes;
     if (!evict_one(directory, gate)) break;
@@ -101,7 +115,7 @@ Status FileStore::write_and_publish(const Directory& directory, Item& item, cons
   LARDER_ASSIGN(Draft draft, create_draft(directory, is_direct));
   LARDER_TRY(fill(draft, item, is_direct, staging));
   const std::uint64_t block = facts_.block_bytes;
-  std::uint64_t bytes = (value_bytes + block - 1) / block * block;
+  std::uint64_t bytes = padded_to(file_bytes_of(item), block);
   if (inventory_.is_tracking()) {
     struct stat status{};
     if (::fstat(draft.fd(), &status) != 0) {
@@ -135,16 +149,32 @@ Result<Draft> FileStore::create_draft(const Directory& directory, bool& is_direc
   return Draft::create(directory, options_.file_mode, false, kind);
 }
 
+/// The value's own length, or that of the file that pads it.
+std::uint64_t FileStore::file_bytes_of(const Item& item) const noexcept {
+  const std::uint64_t bytes = bytes_of(item.value);
+  if (options_.pad_to_bytes != 0 && bytes % options_.pad_to_bytes != 0) {
+    return padded_to(bytes,
+                     std::max<std::uint64_t>(options_.pad_to_bytes, facts_.alignment.offset)) +
+           kTrailerBytes;
+  }
+  // A value that looks as if it were padded is, so that it is not taken for a shorter one.
+  if (may_have_trailer(bytes) && parse_trailer(end_of(item.value), bytes)) {
+    return padded_to(bytes, kPaddingGrain) + kTrailerBytes;
+  }
+  return bytes;
+}
+
 Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging) {
   constexpr mode_t kPrivate = 0600;
   const std::uint64_t value_bytes = bytes_of(item.value);
+  const std::uint64_t file_bytes = file_bytes_of(item);
   // Exactly what was asked for, whatever this process's umask is.
   if (options_.file_mode != kPrivate && ::fchmod(draft.fd(), options_.file_mode) != 0) {
     return Error::from_errno(errno, kWhere, "giving a file its mode");
   }
   // A hard bound needs the blocks to be known: file systems take more for files that grow.
   if (options_.is_exclusive && value_bytes > 0 &&
-      ::fallocate(draft.fd(), 0, 0, static_cast<off_t>(value_bytes)) != 0 && errno != EOPNOTSUPP &&
+      ::fallocate(draft.fd(), 0, 0, static_cast<off_t>(file_bytes)) != 0 && errno != EOPNOTSUPP &&
       errno != ENOSYS) {
     return Error::from_errno(errno, kWhere, "allocating a file");
   }
@@ -159,6 +189,9 @@ Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBu
     written = buffered.write(draft.fd(), staging, counters_);
   }
   LARDER_TRY(written);
+  if (file_bytes != value_bytes) {
+    LARDER_TRY(write_padding(draft.fd(), value_bytes, file_bytes - kTrailerBytes));
+  }
   if (options_.checksum == Checksum::kXattr) {
     LARDER_TRY(
         write_checksum(draft.fd(), {value_bytes, checksum_of(item.key, item.value, value_bytes)}));
@@ -236,12 +269,12 @@ Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, con
 // ---- Room
 // ----------------------------------------------------------------------------------------
 
-Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64_t value_bytes,
+Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64_t file_bytes,
                                          ChangeGate& gate) {
   if (!inventory_.is_tracking()) return 0;
   const std::uint64_t block = facts_.block_bytes;
   // One block more for what the file system keeps of it, and one for a key beside it.
-  const std::uint64_t bytes = (value_bytes + block - 1) / block * block + 2 * block;
+  const std::uint64_t bytes = padded_to(file_bytes, block) + 2 * block;
   for (bool has_room = false; !has_room;) {
     switch (inventory_.reserve(bytes)) {
       case Inventory::Room::kReserved:

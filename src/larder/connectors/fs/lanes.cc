@@ -246,8 +246,9 @@ Status Lanes::stop(std::uint64_t deadline_ns) noexcept {
   }
   if (left > 0) {
     log(LogLevel::kWarning, "fs",
-        "closed '" + store_->options().base_path + "' with " + std::to_string(left) +
-            " calls that the file system has not ended; what they change may still take effect");
+        "closed '" + store_->options().base_path + "' though the file system has not ended " +
+            std::to_string(left) + (left == 1 ? " call" : " calls") +
+            "; what they change may still take effect");
   }
   has_stopped_.store(true);
   return {};
