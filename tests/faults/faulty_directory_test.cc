@@ -96,5 +96,45 @@ TEST_F(FaultyDirectoryTest, HoldsWhatItWasToldToUntilItIsHealed) {
   writer.join();
 }
 
+TEST_F(FaultyDirectoryTest, LetsOthersThroughWhileItHoldsWhatWaits) {
+  const UniqueFd fd = make_file();
+  directory_->stall(testing::kWrites);
+  std::atomic<bool> is_healed = false;
+  std::thread writer{[&] {
+    const char byte = 'x';
+    EXPECT_EQ(::pwrite(fd.get(), &byte, 1, 0), 1);
+    EXPECT_TRUE(is_healed);
+  }};
+  while (directory_->faults() == 0) std::this_thread::yield();
+  directory_->let_others_through();
+  const UniqueFd other{::open((path_ + "2").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+  const char byte = 'y';
+  EXPECT_EQ(::pwrite(other.get(), &byte, 1, 0), 1);
+  is_healed = true;
+  directory_->heal();
+  writer.join();
+}
+
+/// Whether a file made under one name is found under another.
+bool are_one(const testing::OddNames& names, const std::string& made, const std::string& asked) {
+  const auto directory = FaultyDirectory::create(names);
+  if (!directory) return false;
+  const std::string path = (*directory)->path() + "/";
+  const UniqueFd fd{::open((path + made).c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
+  return fd && ::access((path + asked).c_str(), F_OK) == 0;
+}
+
+TEST_F(FaultyDirectoryTest, NamesAreWhatTheOptionsSay) {
+  EXPECT_TRUE(are_one({}, "Name", "Name"));
+  EXPECT_FALSE(are_one({}, "Name", "name"));
+  EXPECT_TRUE(are_one({.ignores_case = true}, "Name", "nAME"));
+  EXPECT_FALSE(are_one({.ignores_case = true}, "Name", "game"));
+  EXPECT_FALSE(are_one({}, "e\xCC\x81", "\xC3\xA9"));
+  EXPECT_TRUE(are_one({.composes = true}, "e\xCC\x81", "\xC3\xA9"));
+  EXPECT_FALSE(are_one({.refuses_unportable = true}, "a:b", "a:b"));
+  EXPECT_TRUE(are_one({.bytes_max = 5}, "12345", "12345"));
+  EXPECT_FALSE(are_one({.bytes_max = 5}, "123456", "123456"));
+}
+
 }  // namespace
 }  // namespace larder::faults

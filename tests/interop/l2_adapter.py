@@ -167,8 +167,7 @@ class Manager:
     """LMCache's StorageManager with an L1 of `l1_mib` over the given L2s."""
 
     def __init__(self, *l2s, l1_mib=64, chunk_bytes=256 * 1024):
-        self.chunk_bytes = chunk_bytes
-        self.layout = MemoryLayoutDesc([torch.Size([chunk_bytes])], [torch.uint8])
+        self.use_chunks_of(chunk_bytes)
         memory = L1MemoryManagerConfig(
             size_in_bytes=l1_mib * MIB, use_lazy=False, shm_name="", align_bytes=4096
         )
@@ -179,6 +178,11 @@ class Manager:
                 l2_adapter_config=parsed(*l2s),
             )
         )
+
+    def use_chunks_of(self, chunk_bytes):
+        """From now on, as another model does."""
+        self.chunk_bytes = chunk_bytes
+        self.layout = MemoryLayoutDesc([torch.Size([chunk_bytes])], [torch.uint8])
 
     @property
     def adapters(self):

@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+from l2_adapter import Manager, key_of
 from lmcache.lmcache_fs import LMCacheFSClient
 from lmcache_server import CHUNK_TOKENS, Engine, Server, l2_of, wait_for
 
@@ -172,6 +173,58 @@ def test_lengths_that_direct_io_cannot_take_are_the_same_files(pair):
         assert ok, error
         assert reader.get(keys, sizes) == (True, [True] * len(keys), values)
         assert reader.delete(keys) == [True] * len(keys)
+
+
+# LMCache's adapters in each of their modes. With use_odirect fs_native stores whole slots of L1.
+MODES = {
+    "fs_native": {"type": "fs_native"},
+    "fs_native_direct": {"type": "fs_native", "use_odirect": True},
+    "fs": {"type": "fs"},
+    "fs_direct": {"type": "fs", "use_odirect": True},
+}
+CHUNK_SIZES = [1, 31, 4064, 4095, 4096, 4097, 7488, 8160, 8191, 8192, 100_001]
+
+
+def files_by_inode(directory):
+    """Values and their inodes: a file that is written again has another one."""
+    files = [directory / name for name in os.listdir(directory) if name.endswith(".data")]
+    return {file.name: (file.stat().st_ino, file.stat().st_size) for file in files}
+
+
+@pytest.mark.parametrize("form", ["native_plugin", "plugin"])
+@pytest.mark.parametrize("mode", MODES)
+def test_chunks_of_any_length_go_from_one_to_the_other_and_stay(tmp_path, mode, form):
+    """As LMCache itself stores and loads them: through its L1, its controllers and its adapters."""
+    l2 = dict(MODES[mode], base_path=str(tmp_path))
+    larder = l2_of(form, **l2)
+    keys = {(who, size): key_of(size, who) for size in CHUNK_SIZES for who in ("stock", "larder")}
+
+    def store(l2, who):
+        before = len(files_by_inode(tmp_path))
+        with Manager(l2) as manager:
+            for size in CHUNK_SIZES:
+                manager.use_chunks_of(size)
+                manager.store([keys[who, size]])
+            wait_for(lambda: len(files_by_inode(tmp_path)) == before + len(CHUNK_SIZES), "the store")
+
+    def expect_hits(l2):
+        with Manager(l2) as manager:
+            for size in CHUNK_SIZES:
+                manager.use_chunks_of(size)
+                assert manager.load([keys["stock", size], keys["larder", size]]) == (2, 2), size
+
+    store(dict(l2), "stock")
+    store(larder, "larder")
+    files = files_by_inode(tmp_path)
+    expect_hits(larder)
+    expect_hits(dict(l2))
+    # Whatever it finds there each leaves to the other, also when it is to store it.
+    for other, who in ((larder, "stock"), (dict(l2), "larder")):
+        with Manager(other) as manager:
+            for size in CHUNK_SIZES:
+                manager.use_chunks_of(size)
+                manager.store([keys[who, size]])
+    assert files_by_inode(tmp_path) == files
 
 
 def test_keys_that_lmcache_confuses_or_refuses_are_kept_apart_and_out_of_its_way(pair):

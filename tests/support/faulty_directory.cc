@@ -52,14 +52,16 @@ std::uint32_t operation_of(std::uint32_t opcode) {
     case FUSE_FALLOCATE:
       return kAllocates;
     case FUSE_CREATE:
+      return kCreates;
     case FUSE_RENAME:
     case FUSE_RENAME2:
-      return kCreates;
+      return kCreates | kRenames;
     case FUSE_UNLINK:
       return kRemoves;
     case FUSE_STATFS:
       return kSpace;
     case FUSE_OPEN:
+      return kOpens | kFileOpens;
     case FUSE_OPENDIR:
     case FUSE_LOOKUP:
       return kOpens;
@@ -73,13 +75,14 @@ std::uint32_t operation_of(std::uint32_t opcode) {
 /// Answers the kernel's requests one after the other, in a process of its own.
 class FaultyDirectory::Server {
  public:
-  static SetupResult<std::unique_ptr<Server>> start();
+  static SetupResult<std::unique_ptr<Server>> start(const OddNames& names);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
   const std::string& mount_point() const { return mount_point_; }
-  void ask(std::uint32_t failing, int sys_errno, std::uint32_t stalling) {
+  void ask(std::uint32_t failing, int sys_errno, std::uint32_t stalling, bool keeps_held = false) {
+    orders_->keeps_held = keeps_held;
     orders_->sys_errno = sys_errno;
     orders_->failing = failing;
     orders_->stalling = stalling;
@@ -94,6 +97,7 @@ class FaultyDirectory::Server {
     std::atomic<std::uint32_t> stalling = 0;
     std::atomic<int> sys_errno = 0;
     std::atomic<std::uint64_t> faults = 0;
+    std::atomic<bool> keeps_held = false;
     std::atomic<bool> is_end_wanted = false;
   };
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
@@ -114,7 +118,7 @@ class FaultyDirectory::Server {
     std::string name(std::size_t skipped = 0) const { return body.data() + skipped; }
   };
 
-  explicit Server(EventFd changed) : changed_(std::move(changed)) {}
+  Server(EventFd changed, const OddNames& names) : names_(names), changed_(std::move(changed)) {}
 
   void run();
   bool is_held(std::uint32_t operation, int& sys_errno);
@@ -138,10 +142,13 @@ class FaultyDirectory::Server {
   void list(const Request& request);
   bool attributes(std::uint64_t node, fuse_attr& out);
   std::uint64_t node_of(const std::string& name);
+  int real_name(std::string& name) const;
+  std::vector<std::string> names_there() const;
   int fd_of(std::uint64_t node) {
     return node == FUSE_ROOT_ID ? root_.get() : files_[node].fd.get();
   }
 
+  const OddNames names_;
   TemporaryDirectory directory_;
   std::string mount_point_;
   bool is_mounted_ = false;
@@ -157,14 +164,15 @@ class FaultyDirectory::Server {
   std::vector<char> scratch_;
 };
 
-SetupResult<std::unique_ptr<FaultyDirectory::Server>> FaultyDirectory::Server::start() {
+SetupResult<std::unique_ptr<FaultyDirectory::Server>> FaultyDirectory::Server::start(
+    const OddNames& names) {
   const auto failure = [](const char* what) {
     return SetupError{ErrorCode::kIo,
                       std::string{what} + ": " + std::generic_category().message(errno)};
   };
   auto changed = EventFd::create();
   if (!changed) return SetupError{ErrorCode::kIo, changed.error().to_string()};
-  std::unique_ptr<Server> server{new Server{std::move(*changed)}};
+  std::unique_ptr<Server> server{new Server{std::move(*changed), names}};
   void* const shared =
       ::mmap(nullptr, sizeof(Orders), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED) return failure("mapping memory");
@@ -221,7 +229,7 @@ void FaultyDirectory::Server::run() {
     if ((waits[1].revents & POLLIN) != 0) {
       changed_.drain();
       std::deque<std::vector<char>> held;
-      held.swap(held_);
+      if (!orders_->keeps_held) held.swap(held_);
       for (std::vector<char>& one : held) take(std::move(one));
       if (orders_->is_end_wanted) return;
     }
@@ -299,8 +307,11 @@ void FaultyDirectory::Server::answer(const Request& request) {
           request, ::fallocate(fd_of(node), static_cast<int>(in.mode),
                                static_cast<off_t>(in.offset), static_cast<off_t>(in.length)));
     }
-    case FUSE_UNLINK:
-      return reply_status(request, ::unlinkat(root_.get(), request.name().c_str(), 0));
+    case FUSE_UNLINK: {
+      std::string name = request.name();
+      if (const int failed = real_name(name); failed != 0) return reply(request, failed);
+      return reply_status(request, ::unlinkat(root_.get(), name.c_str(), 0));
+    }
     case FUSE_RENAME:
       return rename(request, sizeof(fuse_rename_in), 0);
     case FUSE_RENAME2:
@@ -368,16 +379,25 @@ std::uint64_t FaultyDirectory::Server::node_of(const std::string& name) {
   return next_node_++;
 }
 
+/// What the name is called in the real directory; an errno when there can be no such name here.
+int FaultyDirectory::Server::real_name(std::string& name) const {
+  if (!names_.are_plain()) name = names_.same_as(name, names_there());
+  return names_.check(name);
+}
+
 void FaultyDirectory::Server::lookup(const Request& request) {
   fuse_entry_out out{};
-  out.nodeid = node_of(request.name());
+  std::string name = request.name();
+  if (const int failed = real_name(name); failed != 0) return reply(request, failed);
+  out.nodeid = node_of(name);
   if (out.nodeid == 0 || !attributes(out.nodeid, out.attr)) return reply(request, errno);
   reply_with(request, out);
 }
 
 void FaultyDirectory::Server::create(const Request& request) {
   const auto& in = request.as<fuse_create_in>();
-  const std::string name = request.name(sizeof(fuse_create_in));
+  std::string name = request.name(sizeof(fuse_create_in));
+  if (const int failed = real_name(name); failed != 0) return reply(request, failed);
   const UniqueFd made{::openat(root_.get(), name.c_str(),
                                O_RDWR | O_CREAT | O_CLOEXEC | (static_cast<int>(in.flags) & O_EXCL),
                                in.mode & 07777)};
@@ -396,8 +416,10 @@ void FaultyDirectory::Server::create(const Request& request) {
 /// A file's node goes by its inode, which stays.
 void FaultyDirectory::Server::rename(const Request& request, std::size_t head_bytes,
                                      std::uint32_t flags) {
-  const std::string from = request.name(head_bytes);
-  const std::string to = request.name(head_bytes + from.size() + 1);
+  std::string from = request.name(head_bytes);
+  std::string to = request.name(head_bytes + from.size() + 1);
+  if (const int failed = real_name(from); failed != 0) return reply(request, failed);
+  if (const int failed = real_name(to); failed != 0) return reply(request, failed);
   reply_status(request, ::renameat2(root_.get(), from.c_str(), root_.get(), to.c_str(), flags));
 }
 
@@ -443,19 +465,25 @@ void FaultyDirectory::Server::space(const Request& request) {
   out.st.ffree = status.f_ffree;
   out.st.bsize = static_cast<std::uint32_t>(status.f_bsize);
   out.st.frsize = static_cast<std::uint32_t>(status.f_frsize);
-  out.st.namelen = static_cast<std::uint32_t>(status.f_namemax);
+  out.st.namelen = static_cast<std::uint32_t>(names_.tells_bytes_max ? names_.bytes_max : 255);
   reply_with(request, out);
 }
 
-void FaultyDirectory::Server::list(const Request& request) {
-  const auto& in = request.as<fuse_read_in>();
+/// Sorted, so that an offset means the same in the next call.
+std::vector<std::string> FaultyDirectory::Server::names_there() const {
   std::vector<std::string> names;
   const int file = ::openat(root_.get(), ".", O_RDONLY | O_DIRECTORY);
   if (DIR* const directory = file < 0 ? nullptr : ::fdopendir(file)) {
     while (const dirent* const entry = ::readdir(directory)) names.emplace_back(entry->d_name);
     ::closedir(directory);
   }
-  std::ranges::sort(names);  // So that an offset means the same in the next call.
+  std::ranges::sort(names);
+  return names;
+}
+
+void FaultyDirectory::Server::list(const Request& request) {
+  const auto& in = request.as<fuse_read_in>();
+  const std::vector<std::string> names = names_there();
   std::vector<char> out;
   for (std::size_t i = in.offset; i < names.size(); ++i) {
     fuse_dirent entry{};
@@ -477,8 +505,8 @@ void FaultyDirectory::Server::list(const Request& request) {
 FaultyDirectory::FaultyDirectory(std::unique_ptr<Server> server) : server_(std::move(server)) {}
 FaultyDirectory::~FaultyDirectory() = default;
 
-SetupResult<std::unique_ptr<FaultyDirectory>> FaultyDirectory::create() {
-  LARDER_ASSIGN(auto server, Server::start());
+SetupResult<std::unique_ptr<FaultyDirectory>> FaultyDirectory::create(const OddNames& names) {
+  LARDER_ASSIGN(auto server, Server::start(names));
   return std::unique_ptr<FaultyDirectory>{new FaultyDirectory{std::move(server)}};
 }
 
@@ -492,6 +520,10 @@ void FaultyDirectory::fail(std::uint32_t operations, int sys_errno) {
 
 void FaultyDirectory::stall(std::uint32_t operations) {
   server_->ask(0, 0, operations);
+}
+
+void FaultyDirectory::let_others_through() {
+  server_->ask(0, 0, 0, true);
 }
 
 void FaultyDirectory::heal() {

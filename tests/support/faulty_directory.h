@@ -5,6 +5,7 @@
 #include <string>
 
 #include "larder/base/result.h"
+#include "tests/support/odd_names.h"
 
 namespace larder::testing {
 
@@ -16,8 +17,10 @@ enum Operations : std::uint32_t {
   kAllocates = 1U << 3,  ///< fallocate().
   kCreates = 1U << 4,
   kRemoves = 1U << 5,
-  kSpace = 1U << 6,  ///< statfs().
-  kOpens = 1U << 7,  ///< Of files that are there, and looking for them.
+  kSpace = 1U << 6,      ///< statfs().
+  kOpens = 1U << 7,      ///< Of files that are there, and looking for them.
+  kRenames = 1U << 8,    ///< A part of kCreates.
+  kFileOpens = 1U << 9,  ///< A part of kOpens: files are still found, with their sizes.
   kTransfers = kReads | kWrites | kSyncs,
   kChanges = kWrites | kSyncs | kAllocates | kCreates | kRemoves,
   kEverything = kTransfers | kChanges | kSpace | kOpens,
@@ -33,7 +36,7 @@ enum Operations : std::uint32_t {
 class FaultyDirectory {
  public:
   /// kUnimplemented where this cannot be had at all (not root, no FUSE): skip the test then.
-  static SetupResult<std::unique_ptr<FaultyDirectory>> create();
+  static SetupResult<std::unique_ptr<FaultyDirectory>> create(const OddNames& names = {});
   ~FaultyDirectory();
   FaultyDirectory(const FaultyDirectory&) = delete;
   FaultyDirectory& operator=(const FaultyDirectory&) = delete;
@@ -44,6 +47,8 @@ class FaultyDirectory {
   void fail(std::uint32_t operations, int sys_errno);
   /// From now on these have no answer until heal().
   void stall(std::uint32_t operations);
+  /// From now on everything works, but what has waited for an answer goes on waiting until heal().
+  void let_others_through();
   /// From now on everything works, and what has waited for an answer gets it.
   void heal();
   /// How many requests failed or were held so far: a test shows with it that its fault came.

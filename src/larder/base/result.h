@@ -67,12 +67,10 @@ class Error {
       case ENFILE:
       case EAGAIN:
         return ErrorCode::kResourceExhausted;
-      case ECANCELED:
-        return ErrorCode::kCancelled;
       case ETIMEDOUT:
         return ErrorCode::kDeadlineExceeded;
-      case EINVAL:
-        return ErrorCode::kInvalidArgument;
+      // EINVAL and ECANCELED among them: what a file system refuses or gives up is neither a wrong
+      // argument of larder's caller nor cancelled by it.
       default:
         return ErrorCode::kIo;
     }

@@ -64,6 +64,12 @@ Status Draft::link_to(int folder_fd, const std::string& name) noexcept {
   return Error::from_errno(errno, kWhere, "publishing a file");
 }
 
+Status Draft::finish() noexcept {
+  // An unnamed file would be gone.
+  if (!has_name_ || ::close(fd_.release()) == 0 || errno == EINTR) return {};
+  return Error::from_errno(errno, kWhere, "closing a written file");
+}
+
 Status Draft::publish(int folder_fd, const std::string& name, bool replace,
                       bool is_taken) noexcept {
   if (!has_name_) {
@@ -72,9 +78,6 @@ Status Draft::publish(int folder_fd, const std::string& name, bool replace,
     name_ = temporary_name();
     LARDER_TRY(link_to(folder_fd_, name_));
     has_name_ = true;
-  }
-  if (fd_ && ::close(fd_.release()) != 0 && errno != EINTR) {
-    return Error::from_errno(errno, kWhere, "closing a written file");
   }
   LARDER_TRY(publish_file(folder_fd_, name_, folder_fd, name, replace || is_taken));
   has_name_ = false;

@@ -28,9 +28,11 @@ class Draft {
   Draft& operator=(const Draft&) = delete;
 
   int fd() const noexcept { return fd_.get(); }
-  /// Gives the written file its name. EEXIST: somebody has the name now, and it was not to be
-  /// replaced, or `is_taken` told nothing of it; may be tried again. Late write errors of network
-  /// file systems come here.
+  /// After the last write. Late write errors of network file systems come here, and what they still
+  /// send takes its time here, not while the file gets its name.
+  Status finish() noexcept;
+  /// Gives the finished file its name. EEXIST: somebody has the name now, and it was not to be
+  /// replaced, or `is_taken` told nothing of it; may be tried again.
   Status publish(int folder_fd, const std::string& name, bool replace, bool is_taken) noexcept;
 
  private:

@@ -23,7 +23,6 @@ constexpr std::string_view kTemporaryPrefix = ".larder-";
 constexpr std::string_view kSlash = "-SEP-";
 constexpr std::string_view kEscapedPrefix = "k-";
 constexpr std::string_view kHashedPrefix = "h-";
-constexpr std::size_t kNameBytesMax = 255;
 constexpr std::size_t kShaDigits = 64;
 /// A legacy name with a salt has as many fields as a present one without: the chunk hash, which is
 /// longer than any group's number, tells them apart.

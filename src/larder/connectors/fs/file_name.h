@@ -1,11 +1,15 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
 namespace larder::fs {
+
+/// Of every name that larder makes, on every file system.
+inline constexpr std::size_t kNameBytesMax = 255;
 
 /// How a key became a file's name. No two keys have one name, and the name alone tells its kind.
 enum class NameKind : std::uint8_t {

@@ -8,17 +8,21 @@
 #include <cerrno>
 #include <cstring>
 #include <ctime>
+#include <new>
 #include <span>
 #include <utility>
 
 #include "larder/base/clock.h"
 #include "larder/connectors/fs/checksum.h"
+#include "larder/connectors/fs/padding.h"
 
 namespace larder::fs {
 namespace {
 
 constexpr const char* kWhere = "fs";
 constexpr std::int64_t kRefreshEverySeconds = 3600;
+// Not to wait for the other end of a pipe that somebody put here.
+constexpr int kOpenValue = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 
 std::string_view text_of(std::span<const std::byte> key) noexcept {
   return {reinterpret_cast<const char*>(key.data()), key.size()};
@@ -50,6 +54,29 @@ void Trouble::clear() noexcept {
   log(LogLevel::kWarning, "fs", std::string{operations_} + " work again");
 }
 
+Status FileStore::run(Op op, Item& item, const CallOptions& options, StagingBuffer& staging,
+                      ChangeGate& gate) noexcept {
+  try {
+    switch (op) {
+      case Op::kGet:
+        return get(item, options, staging);
+      case Op::kSet:
+        return set(item, options, staging, gate);
+      case Op::kExists:
+        return exists(item);
+      case Op::kDelete:
+        return remove(item, gate);
+      case Op::kTouch:
+        return touch(item);
+    }
+    return Error{ErrorCode::kInvalidArgument, kWhere, "the operation is unknown"};
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::kResourceExhausted, kWhere, "the process has no memory left"};
+  } catch (...) {
+    return Error{ErrorCode::kInternal, kWhere, "an unknown exception"};
+  }
+}
+
 // ---- Finding
 // --------------------------------------------------------------------------------------
 
@@ -59,7 +86,8 @@ FileStore::Found FileStore::found_of(const struct stat& status) noexcept {
   found.is_there = true;
   found.is_regular = S_ISREG(status.st_mode);
   found.is_directory = S_ISDIR(status.st_mode);
-  found.bytes = static_cast<std::uint64_t>(status.st_size);
+  found.file_bytes = static_cast<std::uint64_t>(status.st_size);
+  found.bytes = found.file_bytes;
   found.blocks_bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlock;
   found.modified_seconds = status.st_mtim.tv_sec;
   return found;
@@ -72,12 +100,31 @@ Result<FileStore::Found> FileStore::look(const Directory& directory,
     if (means_absent(folder.error().sys_errno())) return Found{};
     return folder.error();
   }
+  return look_in(folder->fd(), name.c_str());
+}
+
+Result<FileStore::Found> FileStore::look_in(int folder_fd, const char* name) {
   struct stat status{};
-  if (::fstatat(folder->fd(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
-    return found_of(status);
+  if (::fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (means_absent(errno)) return Found{};
+    return Error::from_errno(errno, kWhere, "looking for a file");
   }
-  if (means_absent(errno)) return Found{};
-  return Error::from_errno(errno, kWhere, "looking for a file");
+  Found found = found_of(status);
+  if (found.is_regular && may_have_trailer(found.file_bytes)) {
+    const UniqueFd fd{::openat(folder_fd, name, kOpenValue)};
+    if (!fd) found.size_errno = errno;
+    const auto bytes = fd ? value_bytes_in(fd.get(), found.file_bytes) : found.file_bytes;
+    if (bytes) found.bytes = *bytes;
+    if (!bytes) found.size_errno = bytes.error().sys_errno();
+  }
+  return found;
+}
+
+std::optional<std::uint64_t> FileStore::size_of(int folder_fd, const char* name) {
+  const auto found = look_in(folder_fd, name);
+  if (!found || !found->is_regular || found->is_too_large()) return std::nullopt;
+  if (found->size_errno != 0) return std::nullopt;
+  return found->bytes;
 }
 
 std::optional<std::string> FileStore::legacy_name(const Item& item) const {
@@ -103,41 +150,71 @@ Result<std::optional<std::string>> FileStore::present_name(const Directory& dire
 
 Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::string& name,
                                       bool& is_direct, Found& found) {
+  int failed = 0;
+  LARDER_ASSIGN(UniqueFd fd, try_open(directory, name, is_direct, found, failed));
+  if (fd || failed == 0) return fd;
+  // A lookup must not find what a load does not: engines would ask for it again and again.
+  LARDER_ASSIGN(found, look(directory, name));
+  if (found.is_there && !found.is_regular) FsCounters::add(counters_.files_not_regular);
+  if (!found.is_regular) return UniqueFd{};
+  LARDER_ASSIGN(fd, try_open(directory, name, is_direct, found, failed));
+  if (fd || failed == 0) return fd;
+  return Error::from_errno(failed, kWhere, "opening a file that a lookup finds");
+}
+
+/// No descriptor: it is there and no regular file, or `failed` says why it seems not to be there.
+Result<UniqueFd> FileStore::try_open(const Directory& directory, const std::string& name,
+                                     bool& is_direct, Found& found, int& failed) {
   found = {};
+  failed = 0;
   const auto folder = Folder::find(directory, name, options_, false);
   if (!folder) {
-    if (means_absent(folder.error().sys_errno())) return UniqueFd{};
+    failed = folder.error().sys_errno();
+    if (means_absent(failed)) return UniqueFd{};
     return folder.error();
   }
-  // Not to wait for the other end of a pipe that somebody put here.
-  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-  UniqueFd fd{::openat(folder->fd(), name.c_str(), kFlags | (is_direct ? O_DIRECT : 0))};
+  UniqueFd fd{::openat(folder->fd(), name.c_str(), kOpenValue | (is_direct ? O_DIRECT : 0))};
   if (!fd && errno == EINVAL && is_direct) {
     is_direct = false;
     FsCounters::add(counters_.direct_fallbacks);
-    fd.reset(::openat(folder->fd(), name.c_str(), kFlags));
+    fd.reset(::openat(folder->fd(), name.c_str(), kOpenValue));
   }
   if (!fd) {
-    if (means_absent(errno)) return UniqueFd{};
-    if (means_not_regular(errno)) {
-      found.is_there = true;
-      FsCounters::add(counters_.files_not_regular);
-      return UniqueFd{};
-    }
-    return Error::from_errno(errno, kWhere, "opening a file");
+    failed = errno;
+    if (means_absent(failed) || means_not_regular(failed)) return UniqueFd{};
+    return Error::from_errno(failed, kWhere, "opening a file");
   }
   struct stat status{};
   if (::fstat(fd.get(), &status) != 0) {
     return Error::from_errno(errno, kWhere, "looking at an open file");
   }
   found = found_of(status);
-  if (found.is_regular) return fd;
-  FsCounters::add(counters_.files_not_regular);
-  return UniqueFd{};
+  if (!found.is_regular) {
+    FsCounters::add(counters_.files_not_regular);
+    return UniqueFd{};
+  }
+  // On some file systems it would turn reads of files that are far away into EAGAIN.
+  if (const int flags = ::fcntl(fd.get(), F_GETFL); flags >= 0) {
+    ::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK);
+  }
+  LARDER_ASSIGN(found.bytes, value_bytes_in(fd.get(), found.file_bytes));
+  return fd;
 }
 
 // ---- Get
 // -----------------------------------------------------------------------------------------
+
+std::optional<std::uint64_t> FileStore::bytes_to_load(const Found& found, std::uint64_t room,
+                                                      bool allow_shorter) const noexcept {
+  if (found.bytes == room || (found.bytes < room && allow_shorter)) return found.bytes;
+  const bool has_trailer = found.bytes != found.file_bytes;
+  const std::uint64_t multiple = options_.pad_to_bytes;
+  if (multiple != 0 && !has_trailer && found.bytes > room &&
+      found.bytes == padded_to(room, multiple)) {
+    return room;
+  }
+  return std::nullopt;
+}
 
 Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
                                                                   const CallOptions& options) {
@@ -164,18 +241,21 @@ Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
       }
     }
   } while (base_->look_again(false));
-  if (!value.fd) {
+  if (value.fd && found.is_too_large()) FsCounters::add(counters_.files_wrong_size);
+  if (!value.fd || found.is_too_large()) {
     item.outcome = Outcome::kMiss;
     return std::optional<OpenValue>{};
   }
   item.value_bytes = found.bytes;
-  if (found.bytes > room || (found.bytes < room && !options.allow_shorter)) {
+  const auto bytes = bytes_to_load(found, room, options.allow_shorter);
+  if (!bytes) {
     FsCounters::add(counters_.files_wrong_size);
     return Error{ErrorCode::kSizeMismatch, kWhere, "the file and the buffer differ in size"};
   }
+  item.value_bytes = *bytes;
   value.modified_seconds = found.modified_seconds;
   if (is_direct) value.alignment = facts_.alignment;
-  if (!is_direct && options_.read_ahead_bytes != 0 && found.bytes > options_.read_ahead_bytes) {
+  if (!is_direct && options_.read_ahead_bytes != 0 && *bytes > options_.read_ahead_bytes) {
     ::posix_fadvise(value.fd.get(), 0, static_cast<off_t>(options_.read_ahead_bytes),
                     POSIX_FADV_WILLNEED);
   }
@@ -262,7 +342,10 @@ Status FileStore::exists(Item& item) {
   do {
     LARDER_ASSIGN(const auto name, present_name(*base_->get(), item, found));
     if (!name) continue;
-    if (found.bytes > options_.value_bytes_max) {
+    if (found.size_errno != 0) {
+      return Error::from_errno(found.size_errno, kWhere, "reading how long a value is");
+    }
+    if (found.is_too_large()) {
       FsCounters::add(counters_.files_wrong_size);
       break;
     }
@@ -285,11 +368,12 @@ Status FileStore::touch(Item& item) {
   return {};
 }
 
-Status FileStore::remove(Item& item) {
+Status FileStore::remove(Item& item, ChangeGate& gate) {
   const auto directory = base_->get();
-  LARDER_ASSIGN(bool is_removed, unlink_value(*directory, file_name_of(text_of(item.key)).text));
+  LARDER_ASSIGN(bool is_removed,
+                unlink_value(*directory, file_name_of(text_of(item.key)).text, gate));
   if (const auto legacy = legacy_name(item)) {
-    LARDER_ASSIGN(const bool is_legacy_removed, unlink_value(*directory, *legacy));
+    LARDER_ASSIGN(const bool is_legacy_removed, unlink_value(*directory, *legacy, gate));
     is_removed = is_removed || is_legacy_removed;
   }
   item.outcome = is_removed ? Outcome::kDone : Outcome::kMiss;
@@ -301,24 +385,29 @@ Status FileStore::remove(Item& item) {
   return {};
 }
 
-Result<bool> FileStore::unlink_value(const Directory& directory, const std::string& name) {
+Result<bool> FileStore::unlink_value(const Directory& directory, const std::string& name,
+                                     ChangeGate& gate) {
   LARDER_ASSIGN(const Found found, look(directory, name));
   if (!found.is_regular) return false;
   LARDER_ASSIGN(const Folder folder, Folder::find(directory, name, options_, false));
-  // Out of the inventory first: what is stored under the name from now on is counted by itself.
-  auto known = inventory_.take(name);
-  if (parse_entry_name(name).kind == EntryKind::kHashedValue) {
-    // The key before the value, and a store does it the other way round: while there is a value,
-    // its key is beside it or will be.
-    ::unlinkat(folder.fd(), key_file_of(name).c_str(), 0);
+  int failed = 0;
+  {
+    LARDER_ASSIGN(const ChangeGate::Pass pass, gate.pass(name));
+    // Out of the inventory first: what is stored under the name from now on is counted by itself.
+    auto known = inventory_.take(name);
+    if (parse_entry_name(name).kind == EntryKind::kHashedValue) {
+      // The key before the value, and a store does it the other way round: while there is a value,
+      // its key is beside it or will be.
+      ::unlinkat(folder.fd(), key_file_of(name).c_str(), 0);
+    }
+    failed = ::unlinkat(folder.fd(), name.c_str(), 0) == 0 ? 0 : errno;
+    const bool is_gone = failed == 0 || means_absent(failed);
+    if (known) is_gone ? inventory_.gone(*known) : inventory_.kept(*known);
   }
-  const int failed = ::unlinkat(folder.fd(), name.c_str(), 0) == 0 ? 0 : errno;
-  if (failed != 0 && !means_absent(failed)) {
-    if (known) inventory_.kept(*known);
+  if (failed != 0) {
+    if (means_absent(failed)) return false;
     return Error::from_errno(failed, kWhere, "removing a file");
   }
-  if (known) inventory_.gone(*known);
-  if (failed != 0) return false;
   inventory_.removed(name, found.blocks_bytes);
   if (options_.fsync == Fsync::kDirectory) ::fsync(folder.fd());
   return true;

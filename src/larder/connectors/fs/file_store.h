@@ -16,6 +16,7 @@
 #include "larder/base/unique_fd.h"
 #include "larder/connector/connector.h"
 #include "larder/connector/worker_pool.h"
+#include "larder/connectors/fs/change_gate.h"
 #include "larder/connectors/fs/counters.h"
 #include "larder/connectors/fs/directory.h"
 #include "larder/connectors/fs/draft.h"
@@ -67,11 +68,14 @@ class FileStore {
   FileStore& operator=(const FileStore&) = delete;
   ~FileStore();
 
-  // As a BlockingBackend's calls: OK with an outcome, or the item's error.
+  /// OK with an outcome, or the item's error, as a BlockingBackend's calls. A Set or Delete passes
+  /// `gate` before each change. An exception is the item's error.
+  Status run(Op op, Item& item, const CallOptions& options, StagingBuffer& staging,
+             ChangeGate& gate) noexcept;
   Status get(Item& item, const CallOptions& options, StagingBuffer& staging);
-  Status set(Item& item, const CallOptions& options, StagingBuffer& staging);
+  Status set(Item& item, const CallOptions& options, StagingBuffer& staging, ChangeGate& gate);
   Status exists(Item& item);
-  Status remove(Item& item);
+  Status remove(Item& item, ChangeGate& gate);
   Status touch(Item& item);
 
   /// A Get in parts, so that its transfer can be somebody else's.
@@ -89,6 +93,9 @@ class FileStore {
   bool falls_back(OpenValue& value, const Error& error) noexcept;
   /// Counts how a Get ended.
   void note_get(const Item& item, const Status& status) noexcept;
+
+  /// How long the value is that has this name in an open folder; nothing when none has.
+  static std::optional<std::uint64_t> size_of(int folder_fd, const char* name);
 
   /// Removes what makes the bytes used more than the capacity.
   void evict_to_capacity();
@@ -111,13 +118,17 @@ class FileStore {
     bool is_there = false;
     bool is_regular = false;
     bool is_directory = false;
-    std::uint64_t bytes = 0;
+    std::uint64_t bytes = 0;       ///< Of the value.
+    std::uint64_t file_bytes = 0;  ///< More, where it is padded.
+    int size_errno = 0;            ///< Why `bytes` is not known.
     std::uint64_t blocks_bytes = 0;
     std::int64_t modified_seconds = 0;
 
+    /// No Get can take it.
+    bool is_too_large() const noexcept { return bytes > kValueBytesMax; }
     /// What a Set kIfAbsent leaves alone. A file without content is what a power cut leaves.
     bool is_value(std::uint64_t wanted_bytes) const noexcept {
-      return is_regular && (bytes > 0 || wanted_bytes == 0);
+      return is_regular && !is_too_large() && (bytes > 0 || wanted_bytes == 0);
     }
   };
   struct Stored {
@@ -129,12 +140,19 @@ class FileStore {
             UniqueFd lock);
 
   Status get_here(Item& item, const CallOptions& options, StagingBuffer& staging);
-  Status set_here(Item& item, const CallOptions& options, StagingBuffer& staging);
+  Status set_here(Item& item, const CallOptions& options, StagingBuffer& staging, ChangeGate& gate);
   static Found found_of(const struct stat& status) noexcept;
+  /// What a value in a file like this is asked to be: the whole of it, or all but LMCache's
+  /// padding.
+  std::optional<std::uint64_t> bytes_to_load(const Found& found, std::uint64_t room,
+                                             bool allow_shorter) const noexcept;
   Result<Found> look(const Directory& directory, const std::string& name) const;
+  static Result<Found> look_in(int folder_fd, const char* name);
   /// No descriptor: no regular file has the name.
   Result<UniqueFd> open_name(const Directory& directory, const std::string& name, bool& is_direct,
                              Found& found);
+  Result<UniqueFd> try_open(const Directory& directory, const std::string& name, bool& is_direct,
+                            Found& found, int& failed);
   /// The name under which the key has a regular file: its own, or its legacy one.
   Result<std::optional<std::string>> present_name(const Directory& directory, const Item& item,
                                                   Found& found);
@@ -143,22 +161,25 @@ class FileStore {
 
   // How a value is stored (file_store_set.cc).
   Status write_value(const Directory& directory, Item& item, const FileName& name, bool replace,
-                     StagingBuffer& staging);
+                     StagingBuffer& staging, ChangeGate& gate);
   Status write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                           bool replace, std::uint64_t& reserved, StagingBuffer& staging);
+                           bool replace, std::uint64_t& reserved, StagingBuffer& staging,
+                           ChangeGate& gate);
   Result<Draft> create_draft(const Directory& directory, bool& is_direct);
   Status fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging);
-  Result<Stored> publish(const Directory& directory, Draft& draft, const FileName& name,
-                         const Item& item, bool replace);
+  Result<Stored> publish(const Directory& directory, const Folder& folder, Draft& draft,
+                         const FileName& name, const Item& item, bool replace, ChangeGate& gate);
   Status keep_key_beside(const Directory& directory, int folder_fd, const FileName& name,
-                         const Item& item);
+                         const Item& item, ChangeGate& gate);
   Status make_way(int folder_fd, const std::string& name) noexcept;
 
   // Room (file_store_room.cc).
-  Result<std::uint64_t> reserve(const Directory& directory, std::uint64_t value_bytes);
-  bool evict_one(const Directory& directory);
+  std::uint64_t file_bytes_of(const Item& item) const noexcept;
+  Result<std::uint64_t> reserve(const Directory& directory, std::uint64_t file_bytes,
+                                ChangeGate& gate);
+  bool evict_one(const Directory& directory, ChangeGate& gate);
   bool lacks_free_space(const Directory& directory, std::uint64_t bytes) const;
-  Result<bool> unlink_value(const Directory& directory, const std::string& name);
+  Result<bool> unlink_value(const Directory& directory, const std::string& name, ChangeGate& gate);
   void mark_used(const std::string& name, int folder_fd, int fd, std::int64_t modified_seconds);
 
   const FsOptions options_;

@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include "larder/connectors/fs/checksum.h"
 #include "larder/connectors/fs/file_store.h"
+#include "larder/connectors/fs/padding.h"
 
 // How a value is stored, and how room is made for it.
 
@@ -18,14 +20,27 @@ constexpr const char* kWhere = "fs";
 /// Racing with stores and deletes of one key, somebody gets on each time.
 constexpr int kPublishTries = 100;
 
+Trailer end_of(std::span<const Slice> value) noexcept {
+  Trailer end{};
+  std::size_t left = end.size();
+  for (std::size_t i = value.size(); i > 0 && left > 0; --i) {
+    const Slice& slice = value[i - 1];
+    const std::size_t taken = std::min(slice.bytes, left);
+    left -= taken;
+    if (taken > 0) std::memcpy(end.data() + left, slice.data + slice.bytes - taken, taken);
+  }
+  return end;
+}
+
 bool means_no_space(int sys_errno) noexcept {
   return sys_errno == ENOSPC || sys_errno == EDQUOT;
 }
 
 }  // namespace
 
-Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& staging) {
-  const Status status = set_here(item, options, staging);
+Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& staging,
+                      ChangeGate& gate) {
+  const Status status = set_here(item, options, staging, gate);
   if (!status) {
     FsCounters::add(counters_.set_failures);
     if (status.error().sys_errno() != 0) store_trouble_.note(status.error());
@@ -39,7 +54,8 @@ Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& sta
   return status;
 }
 
-Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer& staging) {
+Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer& staging,
+                           ChangeGate& gate) {
   const std::string_view key{reinterpret_cast<const char*>(item.key.data()), item.key.size()};
   const bool replace = options.set_mode == SetMode::kReplace;
   auto directory = base_->get();
@@ -56,22 +72,22 @@ Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer
     }
   }
   const FileName name = file_name_of(key);
-  Status status = write_value(*directory, item, name, replace, staging);
+  Status status = write_value(*directory, item, name, replace, staging, gate);
   const int failed = status ? 0 : status.error().sys_errno();
   if ((failed == ENOENT || failed == ENOTDIR || failed == ESTALE) && base_->restore()) {
     FsCounters::add(counters_.directory_returns);
     directory = base_->get();
-    status = write_value(*directory, item, name, replace, staging);
+    status = write_value(*directory, item, name, replace, staging, gate);
   }
   if (status) item.outcome = Outcome::kDone;
   return status;
 }
 
 Status FileStore::write_value(const Directory& directory, Item& item, const FileName& name,
-                              bool replace, StagingBuffer& staging) {
+                              bool replace, StagingBuffer& staging, ChangeGate& gate) {
   const auto attempt = [&]() -> Status {
-    LARDER_ASSIGN(std::uint64_t reserved, reserve(directory, bytes_of(item.value)));
-    Status written = write_and_publish(directory, item, name, replace, reserved, staging);
+    LARDER_ASSIGN(std::uint64_t reserved, reserve(directory, file_bytes_of(item), gate));
+    Status written = write_and_publish(directory, item, name, replace, reserved, staging, gate);
     if (reserved != 0) inventory_.cancel(reserved);
     return written;
   };
@@ -80,10 +96,10 @@ Status FileStore::write_value(const Directory& directory, Item& item, const File
     return status;
   }
   // Others fill the file system too: old files make room once.
-  std::uint64_t wanted = 2 * bytes_of(item.value);
+  std::uint64_t wanted = 2 * file_bytes_of(item);
   while (wanted > 0) {
     const std::uint64_t before = inventory_.totals().bytes;
-    if (!evict_one(directory)) break;
+    if (!evict_one(directory, gate)) break;
     const std::uint64_t after = inventory_.totals().bytes;
     wanted -= std::min(wanted, before > after ? before - after : 0);
   }
@@ -92,13 +108,14 @@ Status FileStore::write_value(const Directory& directory, Item& item, const File
 
 /// `reserved` becomes 0 when it went into the inventory.
 Status FileStore::write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                                    bool replace, std::uint64_t& reserved, StagingBuffer& staging) {
+                                    bool replace, std::uint64_t& reserved, StagingBuffer& staging,
+                                    ChangeGate& gate) {
   const std::uint64_t value_bytes = bytes_of(item.value);
   bool is_direct = facts_.is_direct && value_bytes >= facts_.alignment.offset;
   LARDER_ASSIGN(Draft draft, create_draft(directory, is_direct));
   LARDER_TRY(fill(draft, item, is_direct, staging));
   const std::uint64_t block = facts_.block_bytes;
-  std::uint64_t bytes = (value_bytes + block - 1) / block * block;
+  std::uint64_t bytes = padded_to(file_bytes_of(item), block);
   if (inventory_.is_tracking()) {
     struct stat status{};
     if (::fstat(draft.fd(), &status) != 0) {
@@ -106,12 +123,20 @@ Status FileStore::write_and_publish(const Directory& directory, Item& item, cons
     }
     bytes = found_of(status).blocks_bytes;
   }
-  LARDER_ASSIGN(const Stored stored, publish(directory, draft, name, item, replace));
+  LARDER_ASSIGN(const Folder folder, Folder::find(directory, name.text, options_, true));
+  LARDER_ASSIGN(const Stored stored, publish(directory, folder, draft, name, item, replace, gate));
   item.existed = stored.existed;
   if (stored.existed) return {};
   if (name.kind == NameKind::kHashed) bytes += block;
   inventory_.stored(name.text, reserved, bytes, stored.replaced_bytes);
   reserved = 0;
+  // The file is there now: what fails from here on fails the store, and leaves it.
+  if (name.kind == NameKind::kHashed) {
+    LARDER_TRY(keep_key_beside(directory, folder.fd(), name, item, gate));
+  }
+  if (options_.fsync == Fsync::kDirectory && ::fsync(folder.fd()) != 0) {
+    return Error::from_errno(errno, kWhere, "syncing a directory");
+  }
   return {};
 }
 
@@ -124,16 +149,32 @@ Result<Draft> FileStore::create_draft(const Directory& directory, bool& is_direc
   return Draft::create(directory, options_.file_mode, false, kind);
 }
 
+/// The value's own length, or that of the file that pads it.
+std::uint64_t FileStore::file_bytes_of(const Item& item) const noexcept {
+  const std::uint64_t bytes = bytes_of(item.value);
+  if (options_.pad_to_bytes != 0 && bytes % options_.pad_to_bytes != 0) {
+    return padded_to(bytes,
+                     std::max<std::uint64_t>(options_.pad_to_bytes, facts_.alignment.offset)) +
+           kTrailerBytes;
+  }
+  // A value that looks as if it were padded is, so that it is not taken for a shorter one.
+  if (may_have_trailer(bytes) && parse_trailer(end_of(item.value), bytes)) {
+    return padded_to(bytes, kPaddingGrain) + kTrailerBytes;
+  }
+  return bytes;
+}
+
 Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging) {
   constexpr mode_t kPrivate = 0600;
   const std::uint64_t value_bytes = bytes_of(item.value);
+  const std::uint64_t file_bytes = file_bytes_of(item);
   // Exactly what was asked for, whatever this process's umask is.
   if (options_.file_mode != kPrivate && ::fchmod(draft.fd(), options_.file_mode) != 0) {
     return Error::from_errno(errno, kWhere, "giving a file its mode");
   }
   // A hard bound needs the blocks to be known: file systems take more for files that grow.
   if (options_.is_exclusive && value_bytes > 0 &&
-      ::fallocate(draft.fd(), 0, 0, static_cast<off_t>(value_bytes)) != 0 && errno != EOPNOTSUPP &&
+      ::fallocate(draft.fd(), 0, 0, static_cast<off_t>(file_bytes)) != 0 && errno != EOPNOTSUPP &&
       errno != ENOSYS) {
     return Error::from_errno(errno, kWhere, "allocating a file");
   }
@@ -148,6 +189,9 @@ Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBu
     written = buffered.write(draft.fd(), staging, counters_);
   }
   LARDER_TRY(written);
+  if (file_bytes != value_bytes) {
+    LARDER_TRY(write_padding(draft.fd(), value_bytes, file_bytes - kTrailerBytes));
+  }
   if (options_.checksum == Checksum::kXattr) {
     LARDER_TRY(
         write_checksum(draft.fd(), {value_bytes, checksum_of(item.key, item.value, value_bytes)}));
@@ -167,9 +211,10 @@ Status FileStore::make_way(int folder_fd, const std::string& name) noexcept {
   return Error::from_errno(errno, kWhere, "a directory stands where the file should be");
 }
 
-Result<FileStore::Stored> FileStore::publish(const Directory& directory, Draft& draft,
-                                             const FileName& name, const Item& item, bool replace) {
-  LARDER_ASSIGN(const Folder folder, Folder::find(directory, name.text, options_, true));
+Result<FileStore::Stored> FileStore::publish(const Directory& directory, const Folder& folder,
+                                             Draft& draft, const FileName& name, const Item& item,
+                                             bool replace, ChangeGate& gate) {
+  LARDER_TRY(draft.finish());
   Stored stored;
   for (int tries = 0;; ++tries) {
     // Replacing tells nothing of what it replaced: that is looked at before, for the accounts.
@@ -180,33 +225,29 @@ Result<FileStore::Stored> FileStore::publish(const Directory& directory, Draft& 
         stored.existed = true;
         return stored;
       }
+    }
+    LARDER_ASSIGN(const ChangeGate::Pass pass, gate.pass(name.text));
+    if (found.is_there) {
       if (found.is_directory) {
         LARDER_TRY(make_way(folder.fd(), name.text));
         found = {};
-      } else if (found.is_there && (!found.is_regular || !replace)) {
+      } else if (!found.is_regular || !replace) {
         FsCounters::add(counters_.files_repaired);
       }
     }
     const Status published = draft.publish(folder.fd(), name.text, replace, found.is_there);
     if (published) {
       if (found.is_regular) stored.replaced_bytes = found.blocks_bytes;
-      break;
+      return stored;
     }
     const int failed = published.error().sys_errno();
     const bool is_race = failed == EEXIST || failed == EISDIR;
     if (!is_race || tries == kPublishTries) return published.error();
   }
-  if (name.kind == NameKind::kHashed) {
-    LARDER_TRY(keep_key_beside(directory, folder.fd(), name, item));
-  }
-  if (options_.fsync == Fsync::kDirectory && ::fsync(folder.fd()) != 0) {
-    return Error::from_errno(errno, kWhere, "syncing a directory");
-  }
-  return stored;
 }
 
 Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, const FileName& name,
-                                  const Item& item) {
+                                  const Item& item, ChangeGate& gate) {
   const std::string key_file = key_file_of(name.text);
   struct stat status{};
   if (::fstatat(folder_fd, key_file.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -220,24 +261,27 @@ Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, con
   StagingBuffer unused;
   ValueTransfer transfer{{&slice, 1}, item.key.size(), io::Alignment{}};
   LARDER_TRY(transfer.write(draft.fd(), unused, counters_));
+  LARDER_TRY(draft.finish());
+  LARDER_ASSIGN(const ChangeGate::Pass pass, gate.pass(name.text));
   return draft.publish(folder_fd, key_file, true, false);
 }
 
 // ---- Room
 // ----------------------------------------------------------------------------------------
 
-Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64_t value_bytes) {
+Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64_t file_bytes,
+                                         ChangeGate& gate) {
   if (!inventory_.is_tracking()) return 0;
   const std::uint64_t block = facts_.block_bytes;
   // One block more for what the file system keeps of it, and one for a key beside it.
-  const std::uint64_t bytes = (value_bytes + block - 1) / block * block + 2 * block;
+  const std::uint64_t bytes = padded_to(file_bytes, block) + 2 * block;
   for (bool has_room = false; !has_room;) {
     switch (inventory_.reserve(bytes)) {
       case Inventory::Room::kReserved:
         has_room = true;
         break;
       case Inventory::Room::kFull:
-        if (!evict_one(directory)) {
+        if (!evict_one(directory, gate)) {
           return Error{ErrorCode::kResourceExhausted, kWhere,
                        "the capacity is taken by stores that are under way"};
         }
@@ -251,7 +295,7 @@ Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64
     }
   }
   while (lacks_free_space(directory, bytes)) {
-    if (evict_one(directory)) continue;
+    if (evict_one(directory, gate)) continue;
     inventory_.cancel(bytes);
     return Error{ErrorCode::kResourceExhausted, kWhere,
                  "the file system has less free space than min_free"};
@@ -268,10 +312,16 @@ bool FileStore::lacks_free_space(const Directory& directory, std::uint64_t bytes
   return free_bytes < options_.min_free_bytes + bytes;
 }
 
-bool FileStore::evict_one(const Directory& directory) {
+bool FileStore::evict_one(const Directory& directory, ChangeGate& gate) {
+  if (gate.is_closed()) return false;
   auto victim = inventory_.take_oldest();
   if (!victim) return false;
   const auto folder = Folder::find(directory, victim->name, options_, false);
+  const auto pass = gate.pass(victim->name);
+  if (!pass) {
+    inventory_.kept(*victim);
+    return false;
+  }
   if (folder) {
     if (parse_entry_name(victim->name).kind == EntryKind::kHashedValue) {
       ::unlinkat(folder->fd(), key_file_of(victim->name).c_str(), 0);
@@ -290,7 +340,8 @@ bool FileStore::evict_one(const Directory& directory) {
 
 void FileStore::evict_to_capacity() {
   const auto directory = base_->get();
-  while (inventory_.is_over() && evict_one(*directory)) {
+  ChangeGate gate;
+  while (inventory_.is_over() && evict_one(*directory, gate)) {
   }
 }
 

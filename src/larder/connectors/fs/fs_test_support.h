@@ -22,6 +22,7 @@
 #include "larder/base/random.h"
 #include "larder/connector/blocking_client.h"
 #include "larder/connectors/fs/fs_connector.h"
+#include "tests/support/faulty_directory.h"
 #include "tests/support/temporary_directory.h"
 
 namespace larder::fs {
@@ -145,6 +146,15 @@ class OpenFs {
  private:
   Registry registry_;
 };
+
+/// Null, with the reason in `skipped`, where this user may not mount one.
+inline std::unique_ptr<testing::FaultyDirectory> faulty(std::string& skipped,
+                                                        const testing::OddNames& names = {}) {
+  auto made = testing::FaultyDirectory::create(names);
+  if (made) return std::move(*made);
+  skipped = made.error().text;
+  return nullptr;
+}
 
 /// A tmpfs of this size. Not there: this user may not mount one.
 class SmallDisk {

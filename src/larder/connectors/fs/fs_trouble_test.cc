@@ -12,7 +12,6 @@
 #include <cstdlib>
 
 #include "larder/connectors/fs/fs_test_support.h"
-#include "tests/support/faulty_directory.h"
 #include "tests/support/seccomp.h"
 
 namespace larder::fs {
@@ -290,13 +289,6 @@ TEST(FsTroubleTest, WithoutPermissionKeysFailByThemselves) {
 
 // ---- A file system that does not answer
 // --------------------------------------------------------------
-
-std::unique_ptr<testing::FaultyDirectory> faulty(std::string& skipped) {
-  auto made = testing::FaultyDirectory::create();
-  if (made) return std::move(*made);
-  skipped = made.error().text;
-  return nullptr;
-}
 
 TEST(FsTroubleTest, StagedEveryOperationEndsAtItsDeadline) {
   std::string skipped;

@@ -1,4 +1,5 @@
 #include <array>
+#include <bit>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -41,6 +42,14 @@ constexpr std::array kParameters{
               .default_text = "no",
               .help = "Go past the page cache. Any buffer and length works; what the file system "
                       "cannot take as it is is copied once and counted."},
+    Parameter{.name = "l1_align_bytes",
+              .kind = ParameterKind::kBytes,
+              .default_text = "4KiB",
+              .minimum = "4KiB",
+              .maximum = "64MiB",
+              .help = "With use_odirect: LMCache's --l1-align-bytes, to a multiple of which its "
+                      "fs_native pads what it stores. Files that LMCache padded are read, and "
+                      "values of other lengths are padded for LMCache."},
     Parameter{.name = "read_ahead_size",
               .kind = ParameterKind::kBytes,
               .default_text = "0",
@@ -196,6 +205,16 @@ SetupResult<std::array<std::uint32_t, kBatchClassCount>> parse_lanes(std::int64_
   return lanes;
 }
 
+/// 0 without use_odirect: then LMCache does not pad either.
+SetupResult<std::uint64_t> parse_padding(const Parameters& parameters) {
+  const std::uint64_t bytes = parameters.bytes("l1_align_bytes");
+  if (!std::has_single_bit(bytes)) {
+    return invalid("l1_align_bytes is " + format_bytes_exact(bytes) +
+                   "; it must be a power of two, as LMCache's --l1-align-bytes is");
+  }
+  return parameters.flag("use_odirect") ? bytes : 0;
+}
+
 SetupResult<FsOptions> options_of(const Parameters& parameters) {
   FsOptions options;
   options.base_path = parameters.text("base_path");
@@ -205,6 +224,7 @@ SetupResult<FsOptions> options_of(const Parameters& parameters) {
   LARDER_ASSIGN(options.temporary_folder,
                 parse_temporary_folder(parameters.text("relative_tmp_dir")));
   options.use_direct = parameters.flag("use_odirect");
+  LARDER_ASSIGN(options.pad_to_bytes, parse_padding(parameters));
   options.read_ahead_bytes = parameters.bytes("read_ahead_size");
   options.load_bytes_max = parameters.bytes("read_max_bytes_in_flight");
   LARDER_ASSIGN(options.capacity_bytes, parse_capacity(parameters));

@@ -37,6 +37,24 @@ TileSchedulerOptions scheduler_options(const FileStore& store, bool is_staged, b
   return made;
 }
 
+std::shared_ptr<const StagedTarget> staged_target(const std::shared_ptr<FileStore>& store,
+                                                  std::uint32_t workers) {
+  constexpr std::size_t kPageBytes = 4096;
+  const io::Alignment& alignment = store->facts().alignment;
+  auto target = std::make_shared<StagedTarget>();
+  target->run = [store](Op op, Item& item, const CallOptions& options, StagingBuffer& staging,
+                        ChangeGate& gate) { return store->run(op, item, options, staging, gate); };
+  target->name_of = [](std::span<const std::byte> key) {
+    return file_name_of({reinterpret_cast<const char*>(key.data()), key.size()}).text;
+  };
+  target->counters = &store->counters();
+  target->stall_ns = store->options().stall_ns;
+  target->buffer_alignment =
+      std::max<std::size_t>({alignment.memory, alignment.offset, kPageBytes});
+  target->hung_max = workers;
+  return target;
+}
+
 }  // namespace
 
 SetupResult<std::unique_ptr<Lanes>> Lanes::create(std::shared_ptr<FileStore> store, bool is_staged,
@@ -55,7 +73,7 @@ Lanes::Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
       has_ring_(has_ring),
       scheduler_(scheduler_options(*store_, is_staged, has_ring)),
       budget_(store_->options().load_bytes_max) {
-  for (auto& count : abandoned_) count = std::make_shared<Abandoned>();
+  for (auto& calls : hung_) calls = std::make_shared<HungCalls>();
 }
 
 Lanes::~Lanes() {
@@ -70,11 +88,12 @@ Status Lanes::start() {
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
     const auto lane = static_cast<BatchClass>(i);
     const std::uint32_t count = store_->options().workers.at(i);
+    const auto target = is_staged_ ? staged_target(store_, count) : nullptr;
     for (std::uint32_t n = 0; n < count; ++n) {
       Worker& worker = *workers_.emplace_back(std::make_unique<Worker>());
       worker.lane = lane;
       if (is_staged_) {
-        worker.staged = std::make_unique<StagedCaller>(store_, abandoned_.at(i), count);
+        worker.staged = std::make_unique<StagedCaller>(target, hung_.at(i));
       }
       const bool is_loader = lane == BatchClass::kLoad && !is_staged_;
       LARDER_TRY(start_thread(std::string{"fs-"} + kLaneNames.at(i), [this, &worker, is_loader] {
@@ -148,31 +167,19 @@ void Lanes::run_tile(Worker& worker, const TileScheduler::Tile& tile) noexcept {
 
 Status Lanes::call(Worker& worker, const Batch& batch, Item& item) noexcept {
   CallOptions options{batch.deadline_ns, batch.set_mode, batch.allow_shorter};
+  if (batch.op == Op::kSet) options.set_mode = scheduler_.set_mode_of(batch, item);
+  if (!is_staged_) {
+    ChangeGate gate;
+    return store_->run(batch.op, item, options, worker.staging, gate);
+  }
   try {
-    if (batch.op == Op::kSet) options.set_mode = scheduler_.set_mode_of(batch, item);
-    if (is_staged_) return worker.staged->call(batch.op, item, options);
-    switch (batch.op) {
-      case Op::kGet:
-        return store_->get(item, options, worker.staging);
-      case Op::kSet:
-        return store_->set(item, options, worker.staging);
-      case Op::kExists:
-        return store_->exists(item);
-      case Op::kDelete:
-        return store_->remove(item);
-      case Op::kTouch:
-        return store_->touch(item);
-    }
-    return Error{ErrorCode::kInvalidArgument, "fs", "the operation is unknown"};
+    return worker.staged->call(batch.op, item, options);
   } catch (const std::bad_alloc&) {
     return Error{ErrorCode::kResourceExhausted, "fs", "the process has no memory left"};
   } catch (...) {
     return Error{ErrorCode::kInternal, "fs", "an unknown exception"};
   }
 }
-
-// ---- Calls that do not end
-// -----------------------------------------------------------------------
 
 void Lanes::note_progress(Worker& worker, std::uint64_t now_ns) noexcept {
   worker.busy_since_ns.store(now_ns);
@@ -225,22 +232,36 @@ void Lanes::fail_for(BatchClass lane) noexcept {
 }
 
 Status Lanes::stop(std::uint64_t deadline_ns) noexcept {
+  if (has_stopped_.load()) return {};
   // Staged calls may be left behind, but not while there is hope that they end.
   const std::uint64_t until_ns = std::min(deadline_ns, now_ns() + store_->options().stall_ns);
   for (const auto& worker : workers_) {
     if (worker->staged != nullptr) worker->staged->stop(until_ns);
   }
   LARDER_TRY(scheduler_.stop(deadline_ns));
-  for (const auto& abandoned : abandoned_) abandoned->wait_empty(until_ns);
+  std::size_t left = 0;
+  for (const auto& calls : hung_) {
+    calls->wait_empty(until_ns);
+    left += calls->count();
+  }
+  if (left > 0) {
+    log(LogLevel::kWarning, "fs",
+        "closed '" + store_->options().base_path + "' though the file system has not ended " +
+            std::to_string(left) + (left == 1 ? " call" : " calls") +
+            "; what they change may still take effect");
+  }
+  has_stopped_.store(true);
   return {};
 }
 
 void Lanes::append_report(Report& report) const {
   scheduler_.append_report(report);
   report.counters.push_back({"bytes_loading", budget_.taken()});
+  std::uint64_t all_hung = 0;
   const MutexLock lock{watch_mutex_};
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
-    const std::size_t hung = aside_.at(i) + abandoned_.at(i)->count();
+    const std::size_t hung = aside_.at(i) + hung_.at(i)->count();
+    all_hung += hung;
     if (hung == 0) continue;
     const bool is_down = hung >= store_->options().workers.at(i);
     report.health = std::max(report.health, is_down ? Health::kDown : Health::kDegraded);
@@ -248,6 +269,7 @@ void Lanes::append_report(Report& report) const {
                              " calls into the file system have not ended" +
                              (is_down ? "; everything for them fails at once" : ""));
   }
+  report.counters.push_back({"calls_hung", all_hung});
 }
 
 }  // namespace larder::fs

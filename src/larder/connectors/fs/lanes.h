@@ -71,7 +71,8 @@ class Lanes {
   const bool has_ring_;
   TileScheduler scheduler_;
   ByteBudget budget_;
-  std::array<std::shared_ptr<Abandoned>, kBatchClassCount> abandoned_;
+  std::array<std::shared_ptr<HungCalls>, kBatchClassCount> hung_;
+  std::atomic<bool> has_stopped_ = false;
   std::vector<std::unique_ptr<Worker>> workers_;
   mutable Mutex watch_mutex_;
   CondVar watch_changed_;

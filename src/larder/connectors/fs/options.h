@@ -22,6 +22,7 @@ struct FsOptions {
   std::string temporary_folder;  ///< Below base_path; empty: base_path itself.
   std::array<std::uint32_t, kBatchClassCount> workers = {4, 4, 4};
   bool use_direct = false;
+  std::uint64_t pad_to_bytes = 0;      ///< Of files, as LMCache pads them: see padding.h. 0: no.
   std::uint64_t read_ahead_bytes = 0;  ///< Buffered only; 0: what the kernel does.
   std::uint64_t load_bytes_max = std::uint64_t{1536} << 20;  ///< Of loads, given to the kernel.
   std::uint64_t capacity_bytes = 0;                          ///< 0: nothing is bounded.

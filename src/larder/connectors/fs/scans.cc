@@ -1,7 +1,6 @@
 #include "larder/connectors/fs/scans.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -53,13 +52,9 @@ Result<std::optional<ScanPage::Entry>> Scans::entry_of(const NameWalk::Name& nam
   } else if (parsed.kind != EntryKind::kValue && parsed.kind != EntryKind::kLegacyValue) {
     return std::optional<ScanPage::Entry>{};
   }
-  struct stat status{};
-  if (::fstatat(name.folder_fd, name.text, &status, AT_SYMLINK_NOFOLLOW) != 0 ||
-      !S_ISREG(status.st_mode)) {
-    return std::optional<ScanPage::Entry>{};
-  }
-  return std::optional{
-      ScanPage::Entry{std::move(parsed.key), static_cast<std::uint64_t>(status.st_size)}};
+  const auto bytes = FileStore::size_of(name.folder_fd, name.text);
+  if (!bytes) return std::optional<ScanPage::Entry>{};
+  return std::optional{ScanPage::Entry{std::move(parsed.key), *bytes}};
 }
 
 Result<ScanPage> Scans::next(ScanCursor from, std::size_t keys_max) {

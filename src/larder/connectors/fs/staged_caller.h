@@ -1,50 +1,70 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
-#include <set>
+#include <span>
 #include <string>
 
-#include "larder/base/aligned_buffer.h"
+#include "larder/base/clock.h"
 #include "larder/base/mutex.h"
 #include "larder/base/thread.h"
-#include "larder/connectors/fs/file_store.h"
+#include "larder/connector/connector.h"
+#include "larder/connector/worker_pool.h"
+#include "larder/connectors/fs/change_gate.h"
+#include "larder/connectors/fs/counters.h"
+#include "larder/connectors/fs/hung_calls.h"
+#include "larder/connectors/fs/value_io.h"
 
 namespace larder::fs {
 
-/// The helpers of a lane that were left with a call that has not ended. Any thread.
-class Abandoned {
- public:
-  void add(std::uint64_t since_ns) LARDER_EXCLUDES(mutex_);
-  void remove(std::uint64_t since_ns) LARDER_EXCLUDES(mutex_);
-  /// Ends a wait_below(), as a stop of its caller does.
-  void wake() LARDER_EXCLUDES(mutex_);
-  std::size_t count() const LARDER_EXCLUDES(mutex_);
-  /// Waits until there are none, but not beyond `until_ns`.
-  void wait_empty(std::uint64_t until_ns) LARDER_EXCLUDES(mutex_);
-  /// Waits until there are fewer than `max`. kUnavailable when the oldest has not ended for
-  /// `stall_ns`: the file system does not answer.
-  Status wait_below(std::size_t max, std::uint64_t stall_ns, std::uint64_t deadline_ns,
-                    const std::atomic<bool>& is_stopping) LARDER_EXCLUDES(mutex_);
-
- private:
-  mutable Mutex mutex_;
-  CondVar changed_;
-  std::multiset<std::uint64_t> since_ns_ LARDER_GUARDED_BY(mutex_);
+/// What a StagedCaller calls: a FileStore, which the functions share, or a test's script. All of it
+/// may be used after the caller is gone, by helpers that were left behind.
+struct StagedTarget {
+  /// The operation itself, in a helper's thread. Must not throw.
+  std::function<Status(Op, Item&, const CallOptions&, StagingBuffer&, ChangeGate&)> run;
+  /// The file that a Set or a Delete of the key changes.
+  std::function<std::string(std::span<const std::byte> key)> name_of;
+  /// For tests: in a helper's thread, each time before it looks for a task.
+  std::function<void()> before_look = [] {};
+  FsCounters* counters = nullptr;
+  const Clock* clock = &RealClock::instance();
+  std::uint64_t stall_ns = 0;
+  std::size_t buffer_alignment = 4096;
+  std::size_t hung_max = 1;  ///< No call begins while so many of the lane's hang.
 };
 
 /// Calls into a file system that may hang, for one worker: each runs in a helper thread, on memory
-/// of larder's own, and is waited for no longer than its deadline. Then the caller goes on; the
+/// of larder's own, and is waited for no longer than its deadline. Then the caller goes on, and the
 /// call, its memory and its thread are left to themselves until the file system answers.
 ///
-/// Ownership: the helper and its memory; both go over to the helper when it is abandoned. Threads:
-/// one, but stop(). Cost: one copy of every value, counted as staged; two thread switches.
+/// What belongs to a call that was given up:
+///   - It has not begun (the helper did not look yet): it is taken back, and nothing happened.
+///   - It runs and changes nothing at this moment: its gate is closed, so it never changes
+///   anything.
+///   - It changes a file at this moment: that change may still come. Later changes of the file wait
+///     for its end, bounded by their own deadlines, so it undoes nothing that came after it.
+/// That holds within the process and until the connector is closed: what other processes store in
+/// the meantime a late change may replace or remove.
+///
+/// States of the helper's task. A transition that is not listed does not exist:
+///   kIdle -> kPosted      caller: a task is there
+///   kPosted -> kRunning   helper: takes it
+///   kPosted -> kIdle      caller: gives up, takes it back; the helper stays
+///   kRunning -> kDone     helper: has the result
+///   kRunning -> kHung     caller: gives up, closes the gate; the helper is on its own and ends
+///   with
+///                         its call
+///   kDone -> kIdle        caller: takes the result (a result that is there is never late)
+///   kIdle -> kEnding      caller: its end; the helper ends
+///
+/// Ownership: the helper and its memory; both go over to the helper in kHung. Threads: one, except
+/// for stop(). Cost: one copy of every value, counted as staged; two thread switches.
 class StagedCaller {
  public:
-  /// No call begins while `abandoned_max` of the lane's have been left and have not ended.
-  StagedCaller(std::shared_ptr<FileStore> store, std::shared_ptr<Abandoned> abandoned,
-               std::size_t abandoned_max);
+  StagedCaller(std::shared_ptr<const StagedTarget> target, std::shared_ptr<HungCalls> hung);
   ~StagedCaller();
   StagedCaller(const StagedCaller&) = delete;
   StagedCaller& operator=(const StagedCaller&) = delete;
@@ -57,15 +77,16 @@ class StagedCaller {
  private:
   struct Helper;
 
-  Status prepare(Op op, const Item& item, const CallOptions& options);
+  Status wait_for_turn(Op op, const Item& item, const CallOptions& options);
   Status start_helper();
+  Status prepare(Op op, const Item& item, const CallOptions& options);
+  void post() noexcept;
   Status wait(const CallOptions& options);
+  void leave_helper_behind() noexcept;
   Status take_over(Op op, Item& item);
-  void abandon() noexcept;
 
-  const std::shared_ptr<FileStore> store_;
-  const std::shared_ptr<Abandoned> abandoned_;
-  const std::size_t abandoned_max_;
+  const std::shared_ptr<const StagedTarget> target_;
+  const std::shared_ptr<HungCalls> hung_;
   std::atomic<bool> is_stopping_ = false;
   std::atomic<std::uint64_t> stop_until_ns_ = kNever;
   Mutex mutex_;  ///< Of helper_, for stop(); the caller's thread alone changes it.
