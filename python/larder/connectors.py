@@ -122,6 +122,10 @@ def register(name: str, factory: Factory) -> None:
     `name:` and `?` as `location`; it returns a `PythonConnector`, or an object with LMCache's
     native contract. Raises ValueError for a name that is taken or illegal.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: {type(name).__name__}, wanted a str")
+    if not callable(factory):
+        raise TypeError(f"factory: {type(factory).__name__}, wanted a class or another callable")
     if not _TYPE_NAME.fullmatch(name):
         raise ValueError(f"name: {name!r}, wanted lower-case letters, digits, '_' and '-'")
     if name in _builtin_names():

@@ -442,7 +442,7 @@ def test_lmcaches_parameters_name_a_store(tmp_path):
     ("parameters", "text"),
     [
         ({}, "neither url nor type"),
-        ({"url": "memory:", "capacity": "1GiB"}, "url and capacity"),
+        ({"url": "memory:?capacity=2GiB", "capacity": "1GiB"}, "capacity: given in url and as a"),
         ({"type": "logg", "path": "/tmp/x"}, "did you mean 'log'"),
         ({"type": "log", "path": "/tmp/x", "capazity": "1GiB"}, "capacity"),
     ],

@@ -250,7 +250,7 @@ def test_an_eviction_block_is_refused_unless_it_was_meant(tmp_path):
         ({"url": "memory:", "evict": "lmcache", "lmcache_capacity_gb": -1}, "0 or more"),
         ({"url": "memory:?capazity=1GiB"}, "capacity"),
         ({}, "neither url nor type"),
-        ({"url": "memory:", "capacity": "1GiB"}, "url and capacity"),
+        ({"url": "memory:?capacity=2GiB", "capacity": "1GiB"}, "capacity: given in url and as a"),
     ],
 )
 def test_a_wrong_configuration_is_refused_with_the_remedy(parameters, message):
