@@ -57,8 +57,9 @@ class PythonConnector:
     changes it. An exception is that key's failure, with its type and text; so is a result of
     another type.
 
-    Buffers are lent for the call: copy what you keep (`bytes(data)`). A kept view is noticed and is
-    the key's failure.
+    Buffers are larder's own memory, lent for the call: copy what you keep (`bytes(data)`). A view that
+    is kept is noticed and is the key's failure. The memoryview itself raises `ValueError` afterwards;
+    what was made of it (a slice, an array) stays valid memory, which belongs to nobody else.
 
     Optional methods, which are used where they exist:
     - `scan(cursor: int, limit: int) -> tuple[list[tuple[bytes, int]], int | None]`: at most `limit`
