@@ -484,6 +484,28 @@ def test_lmcaches_own_types_open_with_their_parameters(tmp_path):
     mock.connector.close()
 
 
+@pytest.mark.parametrize("name", ["L2Adapter", "L2AdapterConfig"])
+def test_without_an_lmcache_that_is_new_enough_the_remedy_is_named(name, tmp_path):
+    code = f"import larder.lmcache\nlarder.lmcache.{name}"
+    remedy = "pip install -U 'lmcache>=0.5'; or take the form native_plugin with"
+    (tmp_path / "none" / "lmcache").mkdir(parents=True)
+    (tmp_path / "none" / "lmcache" / "__init__.py").write_text("raise ImportError('none here')")
+    ended = run_python(code, env={"PYTHONPATH": str(tmp_path / "none")})
+    assert f"larder.lmcache.{name} needs LMCache 0.5.0 or later" in ended.stderr
+    assert "LMCache is not installed here (none here)" in ended.stderr and remedy in ended.stderr
+
+    old = tmp_path / "old"
+    (old / "lmcache").mkdir(parents=True)
+    (old / "lmcache" / "__init__.py").write_text("")
+    (old / "lmcache-0.4.7.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: lmcache\nVersion: 0.4.7\n"
+    (old / "lmcache-0.4.7.dist-info" / "METADATA").write_text(metadata)
+    ended = run_python(code, env={"PYTHONPATH": str(old)})
+    assert ended.returncode == 1
+    assert "and this is 0.4.7 (No module named 'lmcache." in ended.stderr
+    assert remedy in ended.stderr
+
+
 def test_metrics_are_numbers(client):
     client.set([key(1)], [b"1"])
     client.get([key(1)], [view(b"1")])
