@@ -3,20 +3,29 @@
 >>> import larder
 >>> with larder.open("memory:") as store:
 ...     store.set_many(["a", "b"], [b"one", b"two"]).stored
-...     store.get("a")
+...     store.set("c", b"three")
+...     store.get("a"), "x" in store
 ...     store.exists(["a", "x"])
 [True, True]
-b'one'
+True
+(b'one', False)
 [True, False]
 
 `larder.open(spec)` gives a `Store`; what a spec is, `larder connectors` on the command line tells.
 `larder.aio` (to be imported) is the same for asyncio.
-`larder.lmcache.Connector` is the door for LMCache's `native_plugin`.
+`larder.lmcache` has the doors for LMCache, `larder.hf` the one for transformers.
 """
 
-from larder._larder import ClosedError, Error, ForkedError, OpenError, StuckError
+from larder._larder import (
+    ClosedError,
+    Error,
+    ForkedError,
+    OpenError,
+    StuckError,
+    UnsupportedError,
+)
 from larder._larder import version as __version__
-from larder._store import Outcomes, Report, Store, Stored, open
+from larder._store import Outcomes, Recent, Report, Store, Stored, open
 
 __all__ = [
     "ClosedError",
@@ -24,10 +33,12 @@ __all__ = [
     "ForkedError",
     "OpenError",
     "Outcomes",
+    "Recent",
     "Report",
     "Store",
     "Stored",
     "StuckError",
+    "UnsupportedError",
     "__version__",
     "open",
 ]

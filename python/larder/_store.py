@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 
-from larder import _larder
+from larder import _larder, _spec
+from larder._spec import SpecLike
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -28,7 +29,8 @@ class Outcomes:
     hits: list[bool]
     failed: list[bool]
     sizes: list[int]
-    """Bytes of each hit's value; 0 for the others."""
+    """Bytes of each hit's value, and of each value that failed because its buffer has another size;
+    0 for the others."""
     errors: list[str | None]
     """Why a key failed, with key, sizes and cause; None for the others."""
 
@@ -43,6 +45,15 @@ class Stored:
     """Mode `if_absent`: the key had a value, and nothing was written."""
     failed: list[bool]
     errors: list[str | None]
+
+
+class Recent(NamedTuple):
+    """What the keys of one kind of operation came to within the last minute."""
+
+    succeeded: int
+    """Hits, misses and done."""
+    failed: int
+    """Without those that failed by their caller's doing: illegal, cancelled, of another size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,34 +76,54 @@ class Report:
     properties: dict[str, str]
     counters: dict[str, int]
     """Names that end in `_total` only grow."""
+    recent: dict[str, Recent]
+    """By kind: `lookups` (exists), `loads` (get) and `stores` (set, delete)."""
+    is_failing: bool
+    """Some kind of operation was asked for within the last minute and nothing of it worked: at least
+    three keys failed, none succeeded."""
 
 
-def open(spec: str) -> Store:
-    """Opens a store, e.g. `larder.open("log:/data/kv?capacity=200GiB")` or `"memory:"`.
+def report_of(raw: dict[str, Any]) -> Report:
+    """A report as the module gives it."""
+    recent = {kind: Recent(*outcomes) for kind, outcomes in raw["recent"].items()}
+    return Report(**{**raw, "recent": recent})
+
+
+def open(spec: SpecLike | None = None, **parameters: Any) -> Store:
+    """Opens a store.
+
+        larder.open("log:/data/kv?capacity=200GiB")                   # A URL,
+        larder.open("log:/data/kv", capacity="200GiB")                # parameters by keyword,
+        larder.open({"type": "log", "path": "/data/kv"})              # LMCache's JSON as a dict,
+        larder.open(pathlib.Path("/data/kv"), capacity="200GiB")      # the directory of a log.
+
+    `larder connectors` on the command line lists types and parameters. Of a keyword, None means "not
+    set"; one that `spec` has too is a `TypeError`.
 
     Raises `OpenError`, whose text names what is wrong with the spec, the disk or the other owner.
     """
-    return Store(spec)
+    return Store(spec, **parameters)
 
 
 class Store:
-    """Keys with values, behind any connector. Threads: any, all calls; none holds the GIL while it
-    waits or copies.
+    """Keys with values, behind any connector; made by `larder.open()`. Threads: any, all calls; none
+    holds the GIL while it waits, copies or frees.
 
     Keys are `str` (as UTF-8) or `bytes`, 1 to 1024 bytes. Buffers are objects with the buffer
     protocol that are contiguous, of one dimension and of items of one byte (`memoryview(x).cast("B")`
     makes one of any contiguous array). They are kept alive until nobody uses them any more, also
     when a call ends early; do not change them while a call runs.
 
-    `timeout` is in seconds, None waits for ever. What is not with the kernel by then fails. What is,
-    ends when the kernel says so; a second after the time-out the call raises `StuckError`.
+    `timeout` is in seconds, above 0; None waits for ever. What is not with the kernel by then fails.
+    What is, ends when the kernel says so; a second after the time-out the call raises `StuckError`.
 
     After `os.fork()` the child's object raises `ForkedError`, and the parent's goes on.
     """
 
-    def __init__(self, spec: str) -> None:
-        self._client = _larder.Client(spec)
-        self._spec = spec
+    def __init__(self, spec: SpecLike | None = None, **parameters: Any) -> None:
+        text = _spec.text_of(spec, parameters)
+        self._client = _larder.Client(text)
+        self._shown_spec = _larder.shown_spec(text)  # The other one may hold a password.
 
     def get_into(
         self,
@@ -103,14 +134,31 @@ class Store:
     ) -> Outcomes:
         """Loads the value of each key into its buffer, which must have exactly the value's size.
 
-        A value of another size is a failed key, and then a miss until it is stored again, as after
-        every failed load.
+        A value of another size is a failed key, whose size stands in `sizes`; the value stays. After
+        every other failure the key is a miss until it is stored again.
         """
         return Outcomes(*self._client.get_into(keys, buffers, timeout))
 
     def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
-        """The value of one key, or None. Raises `Error` when it is there and cannot be loaded."""
+        """The value of one key, or None. Raises `Error` when it is there and cannot be loaded.
+
+        Whoever replaces it meanwhile, this is one whole value: the old or a newer one.
+        """
         return self._client.get(key, timeout)
+
+    def set(
+        self,
+        key: Key,
+        value: Buffer,
+        *,
+        mode: Literal["replace", "if_absent"] = "replace",
+        timeout: float | None = 30.0,
+    ) -> bool:
+        """Stores one value. Raises `Error` when it could not.
+
+        True: the key has this value now. False: with mode `if_absent` it had one, and keeps that.
+        """
+        return was_written(Stored(*self._client.set(key, value, check_mode(mode), timeout)))
 
     def set_many(
         self,
@@ -126,6 +174,10 @@ class Store:
     def exists(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
         """Whether each key has a value that can be loaded."""
         return self._client.exists(keys, timeout)
+
+    def __contains__(self, key: Key) -> bool:
+        """`key in store`: whether the key has a value that can be loaded; waits for 30 s at most."""
+        return self.exists([key])[0]
 
     def sizes(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[int | None]:
         """Bytes of each key's value; None for a key without."""
@@ -145,8 +197,8 @@ class Store:
     def scan(self) -> Iterator[tuple[bytes, int]]:
         """Every key with its value's size, oldest first where there is an age.
 
-        A key that is there during the whole scan is seen at least once. Raises `Error` where the
-        connector cannot list its keys.
+        A key that is there during the whole scan is seen at least once. Raises `UnsupportedError`
+        where the connector cannot list its keys (Redis).
         """
         cursor, done = (0, 0), False
         while not done:
@@ -155,20 +207,20 @@ class Store:
 
     def report(self) -> Report:
         """State, capacity and counters, without I/O."""
-        return Report(**self._client.report())
+        return report_of(self._client.report())
 
     def metrics(self) -> dict[str, int]:
         """The report's numbers under one name each, `larder_...`, as a Prometheus collector wants."""
         return metrics_of(self.report())
 
-    def close(self, timeout: float = 30.0) -> None:
+    def close(self, timeout: float | None = 30.0) -> None:
         """Lets running calls end, then closes. Idempotent; also called by `with` and at exit.
 
-        Half of `timeout` is for running calls to end by themselves; then they are cancelled. Raises
-        `StuckError`, which says what the kernel or a peer still has. Its buffers stay alive, and
-        another close() goes on waiting.
+        Half of `timeout` (seconds, 0 or more) is for running calls to end by themselves; then they
+        are cancelled. Raises `StuckError`, which says what the kernel or a peer still has. Its
+        buffers stay alive, and another close() goes on waiting.
         """
-        self._client.close(timeout / 2, timeout)
+        self._client.close(timeout)
 
     @property
     def closed(self) -> bool:
@@ -186,7 +238,7 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<larder.Store {self._spec!r}{' closed' if self.closed else ''}>"
+        return f"<larder.Store {self._shown_spec!r}{' closed' if self.closed else ''}>"
 
 
 def check_mode(mode: str) -> bool:
@@ -196,17 +248,28 @@ def check_mode(mode: str) -> bool:
     return mode == "replace"
 
 
+def was_written(stored: Stored) -> bool:
+    """What set() says of its one key."""
+    if stored.failed[0]:
+        raise _larder.Error(stored.errors[0])
+    return not stored.existed[0]
+
+
 _HEALTH = {"healthy": 0, "degraded": 1, "down": 2}
 
 
 def metrics_of(report: Report) -> dict[str, int]:
     """A report's numbers: gauges and totals by name. `larder_health` is 0 healthy, 1 degraded, 2
-    down."""
+    down; `larder_is_failing` 0 or 1; `larder_recent_...` count the last minute's keys."""
     numbers = {
         "larder_health": _HEALTH[report.health],
+        "larder_is_failing": int(report.is_failing),
         "larder_bytes_used": report.bytes_used,
         "larder_capacity_bytes": report.capacity_bytes,
         "larder_keys": report.keys,
     }
+    for kind, recent in report.recent.items():
+        numbers[f"larder_recent_{kind}_succeeded"] = recent.succeeded
+        numbers[f"larder_recent_{kind}_failed"] = recent.failed
     numbers.update({f"larder_{name}": value for name, value in report.counters.items()})
     return numbers

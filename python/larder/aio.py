@@ -13,13 +13,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 import types
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from larder import _larder
-from larder._store import SCAN_PAGE_KEYS, Key, Outcomes, Report, Stored, check_mode, metrics_of
+from larder import _larder, _spec
+from larder._spec import SpecLike
+from larder._store import (
+    SCAN_PAGE_KEYS,
+    Key,
+    Outcomes,
+    Report,
+    Stored,
+    check_mode,
+    metrics_of,
+    report_of,
+    was_written,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
@@ -31,15 +43,15 @@ _PAST_TIMEOUT = 1.0
 _CLOSED_EARLY = (_larder.ClosedError, "the store was closed before the answer came")
 
 
-def open(spec: str) -> Opening:
+def open(spec: SpecLike | None = None, **parameters: Any) -> Opening:
     """Opens a store: `store = await larder.aio.open(spec)`, or `async with larder.aio.open(spec) as
-    store:`, which closes it at the end.
+    store:`, which closes it at the end. `spec` and `parameters` are those of `larder.open()`.
 
     It may take seconds, which are a thread's and not the loop's. Raises `OpenError`, whose text
     names what is wrong with the spec, the disk or the other owner. When the task is cancelled
     meanwhile, the store is closed again as soon as it is open.
     """
-    return Opening(spec)
+    return Opening(_spec.text_of(spec, parameters))
 
 
 class Opening:
@@ -66,7 +78,7 @@ class Opening:
         except BaseException:
             is_wanted = False
             raise
-        return Store(client, self._spec)
+        return Store(client, _larder.shown_spec(self._spec))
 
     async def __aenter__(self) -> Store:
         self._store = await self._open()
@@ -81,6 +93,9 @@ class Opening:
         assert self._store is not None
         await self._store.close()
 
+    def __repr__(self) -> str:
+        return f"<larder.aio.Opening {_larder.shown_spec(self._spec)!r}>"
+
 
 class Store:
     """Keys with values, behind any connector; made by `larder.aio.open()`.
@@ -88,7 +103,7 @@ class Store:
     Keys, buffers and per-key results are those of `larder.Store`. Any event loop of any thread may
     use the store, several at once; each watches the store's event fd by one reader of its own.
 
-    `timeout` is in seconds, None waits for ever. What is not with the kernel by then fails; a
+    `timeout` is in seconds, above 0; None waits for ever. What is not with the kernel by then fails; a
     second later the call raises `StuckError` if the kernel still has some of it.
 
     A task may be cancelled at any moment, which also cancels its operation in the store. Whenever a
@@ -100,9 +115,9 @@ class Store:
     knows its keys in memory. After `os.fork()` the child's object raises `ForkedError`.
     """
 
-    def __init__(self, client: _larder.AsyncClient, spec: str) -> None:
+    def __init__(self, client: _larder.AsyncClient, shown_spec: str) -> None:
         self._client = client
-        self._spec = spec
+        self._shown_spec = shown_spec
         self._fd = client.event_fd()
         self._numbers = itertools.count(1)
         # By id, from before the submission until somebody took the entry out. Every access is one
@@ -121,25 +136,47 @@ class Store:
     ) -> Outcomes:
         """Loads the value of each key into its buffer, which must have exactly the value's size.
 
-        A value of another size is a failed key, and then a miss until it is stored again, as after
-        every failed load.
+        A value of another size is a failed key, whose size stands in `sizes`; the value stays. After
+        every other failure the key is a miss until it is stored again.
         """
         submit = self._client.submit_get_into
         return Outcomes(*await self._run(timeout, submit, keys, buffers))
 
     async def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
-        """The value of one key, or None. Raises `Error` when it is there and cannot be loaded."""
-        begin = time.monotonic()
-        (size,) = await self.sizes([key], timeout=timeout)
-        if size is None:
-            return None
-        if timeout is not None:
-            timeout = max(0.0, timeout - (time.monotonic() - begin))
-        value, error = await self._run(timeout, self._client.submit_get, key, size)
-        if error is not None:
-            raise _larder.Error(error)
-        found: bytes | None = value
-        return found
+        """The value of one key, or None. Raises `Error` when it is there and cannot be loaded.
+
+        Whoever replaces it meanwhile, this is one whole value: the old or a newer one.
+        """
+        seconds = _larder.seconds(timeout, "timeout")
+        end = time.monotonic() + seconds
+        room = (await self._run(timeout, self._client.submit_size, key))[0]
+        while room is not None:
+            left = None if timeout is None else end - time.monotonic()
+            if left is not None and left <= 0:
+                raise _larder.Error(f"key {key!r} was not loaded within {seconds:g} s")
+            value, error, more_room = await self._run(left, self._client.submit_get, key, room)
+            found: bytes | None = value
+            if error is None:
+                return found
+            if not more_room:
+                raise _larder.Error(error)
+            room = more_room  # It was replaced by a larger one since its size was asked.
+        return None
+
+    async def set(
+        self,
+        key: Key,
+        value: Buffer,
+        *,
+        mode: Literal["replace", "if_absent"] = "replace",
+        timeout: float | None = 30.0,
+    ) -> bool:
+        """Stores one value. Raises `Error` when it could not.
+
+        True: the key has this value now. False: with mode `if_absent` it had one, and keeps that.
+        """
+        submit = self._client.submit_set
+        return was_written(Stored(*await self._run(timeout, submit, key, value, check_mode(mode))))
 
     async def set_many(
         self,
@@ -179,8 +216,8 @@ class Store:
         """Every key with its value's size, oldest first where there is an age; page by page, in a
         thread.
 
-        A key that is there during the whole scan is seen at least once. Raises `Error` where the
-        connector cannot list its keys.
+        A key that is there during the whole scan is seen at least once. Raises `UnsupportedError`
+        where the connector cannot list its keys (Redis).
         """
         cursor, done = (0, 0), False
         while not done:
@@ -192,26 +229,28 @@ class Store:
 
     async def report(self) -> Report:
         """State, capacity and counters, without I/O."""
-        return Report(**self._client.report())
+        return report_of(self._client.report())
 
     async def metrics(self) -> dict[str, int]:
         """The report's numbers under one name each, `larder_...`, as Prometheus collectors want."""
         return metrics_of(await self.report())
 
-    async def close(self, timeout: float = 30.0) -> None:
+    async def close(self, timeout: float | None = 30.0) -> None:
         """Lets waiting calls end, then closes, in a thread. Idempotent.
 
-        Half of `timeout` is for the calls to end by themselves; those that have not raise
-        `ClosedError`, and their operations are cancelled. Raises `StuckError`, which says what the
-        kernel or a peer still has. Its buffers stay alive, and another close() goes on waiting.
+        Half of `timeout` (seconds, 0 or more) is for the calls to end by themselves; those that have
+        not raise `ClosedError`, and their operations are cancelled. Raises `StuckError`, which says
+        what the kernel or a peer still has. Its buffers stay alive, and another close() goes on
+        waiting.
         """
-        deadline = time.monotonic() + timeout
+        seconds = _larder.seconds(timeout, "timeout", allows_zero=True)
+        deadline = time.monotonic() + seconds
         self._is_closing = True
         loop = asyncio.get_running_loop()
         if not self.closed:
-            await self._wait_until_idle(loop, timeout / 2)
+            await self._wait_until_idle(loop, seconds / 2)
             self._fail_all(*_CLOSED_EARLY)
-            left = max(0.0, deadline - time.monotonic())
+            left = None if timeout is None else max(0.0, deadline - time.monotonic())
             await loop.run_in_executor(None, self._client.close, 0.0, left)
             self._fail_all(*_CLOSED_EARLY)  # Other threads' calls that were just being submitted.
         for user in tuple(self._loops):
@@ -234,7 +273,12 @@ class Store:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"<larder.aio.Store {self._spec!r}{' closed' if self.closed else ''}>"
+        return f"<larder.aio.Store {self._shown_spec!r}{' closed' if self.closed else ''}>"
+
+    def __contains__(self, key: object) -> bool:
+        raise TypeError(
+            "`key in store` cannot wait for the answer; write `(await store.exists([key]))[0]`"
+        )
 
     # --- One operation ----------------------------------------------------------------------------
 
@@ -246,6 +290,7 @@ class Store:
         except RuntimeError:
             self._client.event_fd()  # In a forked child no loop of the parent runs: says it better.
             raise
+        seconds = _larder.seconds(timeout, "timeout")
         if loop not in self._loops:
             self._watch_from(loop)
         if self._is_closing:
@@ -258,8 +303,8 @@ class Store:
             result = submit(number, *arguments, timeout)
             if result is not None:
                 return result
-            if timeout is not None:
-                timer = loop.call_later(timeout + _PAST_TIMEOUT, self._give_up, number, timeout)
+            if math.isfinite(seconds):
+                timer = loop.call_later(seconds + _PAST_TIMEOUT, self._give_up, number, seconds)
             return await future
         except BaseException:
             self._client.cancel(number)

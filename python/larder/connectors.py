@@ -57,8 +57,9 @@ class PythonConnector:
     changes it. An exception is that key's failure, with its type and text; so is a result of
     another type.
 
-    Buffers are lent for the call: copy what you keep (`bytes(data)`). A kept view is noticed and is
-    the key's failure.
+    Buffers are larder's own memory, lent for the call: copy what you keep (`bytes(data)`). A view that
+    is kept is noticed and is the key's failure. The memoryview itself raises `ValueError` afterwards;
+    what was made of it (a slice, an array) stays valid memory, which belongs to nobody else.
 
     Optional methods, which are used where they exist:
     - `scan(cursor: int, limit: int) -> tuple[list[tuple[bytes, int]], int | None]`: at most `limit`
@@ -122,6 +123,10 @@ def register(name: str, factory: Factory) -> None:
     `name:` and `?` as `location`; it returns a `PythonConnector`, or an object with LMCache's
     native contract. Raises ValueError for a name that is taken or illegal.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name: {type(name).__name__}, wanted a str")
+    if not callable(factory):
+        raise TypeError(f"factory: {type(factory).__name__}, wanted a class or another callable")
     if not _TYPE_NAME.fullmatch(name):
         raise ValueError(f"name: {name!r}, wanted lower-case letters, digits, '_' and '-'")
     if name in _builtin_names():

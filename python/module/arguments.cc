@@ -24,16 +24,14 @@ PyObject* tuple_of(PyObject* object, const char* name, const char* wanted) {
   return tuple;
 }
 
-bool bytes_of_key(PyObject* key, const char* name, Py_ssize_t index,
-                  std::span<const std::byte>& out) {
+bool bytes_of_key(PyObject* key, const ArgumentName& name, std::span<const std::byte>& out) {
   if (PyUnicode_Check(key)) {
     Py_ssize_t size = 0;
     const char* const text = PyUnicode_AsUTF8AndSize(key, &size);
     if (text == nullptr) {
       PyErr_Clear();
-      PyErr_Format(PyExc_ValueError,
-                   "%s[%zd]: the str has no UTF-8 form (a lone surrogate); pass bytes", name,
-                   index);
+      PyErr_Format(PyExc_ValueError, "%s: the str has no UTF-8 form (a lone surrogate); pass bytes",
+                   name.text().c_str());
       return false;
     }
     out = {reinterpret_cast<const std::byte*>(text), static_cast<std::size_t>(size)};
@@ -44,11 +42,21 @@ bool bytes_of_key(PyObject* key, const char* name, Py_ssize_t index,
            static_cast<std::size_t>(PyBytes_GET_SIZE(key))};
     return true;
   }
-  PyErr_Format(PyExc_TypeError, "%s[%zd]: %s, wanted str or bytes", name, index, type_name(key));
+  PyErr_Format(PyExc_TypeError, "%s: %s, wanted str or bytes", name.text().c_str(), type_name(key));
   return false;
 }
 
-bool refuse_shape(const Py_buffer& view, PyObject* object, const char* name, Py_ssize_t index) {
+/// What to do instead: never something that loads into a copy.
+const char* remedy_of(bool is_contiguous, Access access) {
+  if (is_contiguous) return "memoryview(x).cast('B')";
+  if (access == Access::kRead) return "memoryview(numpy.ascontiguousarray(x)).cast('B')";
+  return "load into a copy that is, t = numpy.ascontiguousarray(x), as memoryview(t).cast('B'), "
+         "and "
+         "then x[...] = t";
+}
+
+bool refuse_shape(const Py_buffer& view, PyObject* object, const ArgumentName& name,
+                  Access access) {
   const std::string format = view.format == nullptr ? "B" : view.format;
   std::string shape;
   for (int i = 0; view.shape != nullptr && i < view.ndim; ++i) {
@@ -56,23 +64,37 @@ bool refuse_shape(const Py_buffer& view, PyObject* object, const char* name, Py_
   }
   const bool is_contiguous = PyBuffer_IsContiguous(&view, 'C') != 0;
   PyErr_Format(PyExc_ValueError,
-               "%s[%zd]: %s of shape (%s), format '%s', itemsize %zd%s; wanted one dimension of "
+               "%s: %s of shape (%s), format '%s', itemsize %zd%s; wanted one dimension of "
                "contiguous bytes: %s",
-               name, index, type_name(object), shape.c_str(), format.c_str(), view.itemsize,
-               is_contiguous ? "" : ", not contiguous",
-               is_contiguous
-                   ? "memoryview(x).cast('B')"
-                   : "copy it first, e.g. memoryview(numpy.ascontiguousarray(x)).cast('B')");
+               name.text().c_str(), type_name(object), shape.c_str(), format.c_str(), view.itemsize,
+               is_contiguous ? "" : ", not contiguous", remedy_of(is_contiguous, access));
+  return false;
+}
+
+bool refuse_tensor(PyObject* object, const ArgumentName& name, Access access) {
+  PyErr_Format(PyExc_TypeError,
+               access == Access::kWrite
+                   ? "%s: %s has no buffer protocol; for the memory of a torch tensor t pass "
+                     "t.detach().view(-1).view(torch.uint8).numpy(), which raises where t is not "
+                     "contiguous or not on the CPU: load into one that is, and then t.copy_() it"
+                   : "%s: %s has no buffer protocol; for the bytes of a torch tensor t pass "
+                     "t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()",
+               name.text().c_str(), type_name(object));
   return false;
 }
 
 /// With the reason of the exporter, which is often the better one, unless there is no exporter.
-bool refuse_object(PyObject* object, const char* name, Py_ssize_t index, Access access) {
+bool refuse_object(PyObject* object, const ArgumentName& name, Access access) {
   if (PyObject_CheckBuffer(object) == 0) {
-    PyErr_Format(PyExc_TypeError,
-                 "%s[%zd]: %s has no buffer protocol; wanted bytes, bytearray, memoryview, a numpy "
-                 "array, ... (a torch tensor t: t.flatten().view(torch.uint8).numpy())",
-                 name, index, type_name(object));
+    PyErr_Clear();
+    if (std::string_view{type_name(object)}.ends_with("Tensor") ||
+        PyObject_HasAttrString(object, "data_ptr") != 0) {
+      return refuse_tensor(object, name, access);
+    }
+    PyErr_Format(PyExc_TypeError, "%s: %s has no buffer protocol; wanted %s, a numpy array, ...",
+                 name.text().c_str(), type_name(object),
+                 access == Access::kWrite ? "bytearray, a writable memoryview"
+                                          : "bytes, bytearray, memoryview");
     return false;
   }
   PyObject* type = nullptr;
@@ -82,11 +104,13 @@ bool refuse_object(PyObject* object, const char* name, Py_ssize_t index, Access 
   Py_buffer view{};
   if (access == Access::kWrite && PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) == 0) {
     PyBuffer_Release(&view);
-    PyErr_Format(PyExc_TypeError, "%s[%zd]: %s is read-only, and its bytes would be written", name,
-                 index, type_name(object));
+    PyErr_Format(PyExc_TypeError,
+                 "%s: %s is read-only, and its bytes would be written; pass a writable one, for "
+                 "example bytearray(size)",
+                 name.text().c_str(), type_name(object));
   } else {
     PyErr_Clear();
-    PyErr_Format(PyExc_ValueError, "%s[%zd]: %s gives no buffer: %S", name, index,
+    PyErr_Format(PyExc_ValueError, "%s: %s gives no buffer: %S", name.text().c_str(),
                  type_name(object), value != nullptr ? value : Py_None);
   }
   Py_XDECREF(type);
@@ -96,6 +120,10 @@ bool refuse_object(PyObject* object, const char* name, Py_ssize_t index, Access 
 }
 
 }  // namespace
+
+std::string ArgumentName::text() const {
+  return index < 0 ? std::string{name} : std::string{name} + '[' + std::to_string(index) + ']';
+}
 
 Arguments::~Arguments() {
   for (Py_buffer& view : views_) PyBuffer_Release(&view);
@@ -114,11 +142,17 @@ bool Arguments::take_keys(PyObject* keys, const char* name) {
   }
   key_bytes_.resize(static_cast<std::size_t>(count));
   for (Py_ssize_t i = 0; i < count; ++i) {
-    if (!bytes_of_key(PyTuple_GET_ITEM(keys_, i), name, i, key_bytes_[static_cast<size_t>(i)])) {
-      return false;
-    }
+    const auto at = static_cast<std::size_t>(i);
+    if (!bytes_of_key(PyTuple_GET_ITEM(keys_, i), {name, i}, key_bytes_[at])) return false;
   }
   return true;
+}
+
+bool Arguments::take_key(PyObject* key) {
+  keys_ = PyTuple_Pack(1, key);
+  if (keys_ == nullptr) return false;
+  key_bytes_.resize(1);
+  return bytes_of_key(key, {"key"}, key_bytes_[0]);
 }
 
 bool Arguments::take_buffers(PyObject* buffers, const char* name, Access access) {
@@ -129,22 +163,22 @@ bool Arguments::take_buffers(PyObject* buffers, const char* name, Access access)
   slices_.reserve(static_cast<std::size_t>(count));
   bool is_good = true;
   for (Py_ssize_t i = 0; i < count && is_good; ++i) {
-    is_good = take_buffer(PyTuple_GET_ITEM(tuple, i), name, i, access);
+    is_good = take_buffer(PyTuple_GET_ITEM(tuple, i), {name, i}, access);
   }
   Py_DECREF(tuple);  // The exports hold their objects.
   return is_good;
 }
 
-bool Arguments::take_buffer(PyObject* object, const char* name, Py_ssize_t index, Access access) {
+bool Arguments::take_buffer(PyObject* object, const ArgumentName& name, Access access) {
   Py_buffer view{};
   const int flags = access == Access::kWrite ? PyBUF_FULL : PyBUF_FULL_RO;
   if (PyObject_GetBuffer(object, &view, flags) != 0) {
-    return refuse_object(object, name, index, access);
+    return refuse_object(object, name, access);
   }
   const bool is_good = view.ndim == 1 && view.itemsize == 1 && view.suboffsets == nullptr &&
                        PyBuffer_IsContiguous(&view, 'C') != 0;
   if (!is_good) {
-    refuse_shape(view, object, name, index);
+    refuse_shape(view, object, name, access);
     PyBuffer_Release(&view);
     return false;
   }

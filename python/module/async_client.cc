@@ -2,16 +2,6 @@
 
 namespace larder::python {
 namespace nb = nanobind;
-namespace {
-
-std::uint64_t deadline_after(nb::handle timeout) {
-  std::uint64_t deadline_ns = 0;
-  throw_unless(deadline_of(timeout.ptr(), deadline_ns));
-  return deadline_ns;
-}
-
-}  // namespace
-
 /// Keeps itself alive while the session has it; cancel() keeps it while it is inside the session
 /// without the GIL. In the map from submission to its end.
 struct AsyncClient::Operation : PythonOperation {
@@ -26,7 +16,7 @@ struct AsyncClient::Operation : PythonOperation {
 };
 
 // Nobody is left to take an answer when the loops are gone: nothing to wait for at the end.
-AsyncClient::AsyncClient(const std::string& spec)
+AsyncClient::AsyncClient(nb::handle spec)
     : EventClient(spec, false, 0), in_flight_(std::make_shared<InFlight>()) {}
 
 std::shared_ptr<AsyncClient::Operation> AsyncClient::new_operation(std::uint64_t id,
@@ -70,18 +60,20 @@ nb::object AsyncClient::submit_get_into(std::uint64_t id, nb::handle keys, nb::h
   return start(std::move(operation));
 }
 
-nb::object AsyncClient::submit_get(std::uint64_t id, nb::handle key, Py_ssize_t size,
+nb::object AsyncClient::submit_get(std::uint64_t id, nb::handle key, std::uint64_t room,
                                    nb::handle timeout) {
   auto operation = new_operation(id, value_of);
+  prepare_load_of_one(*operation, key, room, deadline_after(timeout));
+  return start(std::move(operation));
+}
+
+nb::object AsyncClient::submit_set(std::uint64_t id, nb::handle key, nb::handle value,
+                                   bool replaces, nb::handle timeout) {
+  auto operation = new_operation(id, stores_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  const nb::object keys = nb::steal(PyTuple_Pack(1, key.ptr()));
-  throw_unless(keys.is_valid() && operation->arguments.take_keys(keys.ptr(), "key"));
-  PyObject* const value = PyBytes_FromStringAndSize(nullptr, size);
-  throw_unless(value != nullptr);
-  operation->arguments.add_owned(value, reinterpret_cast<std::byte*>(PyBytes_AS_STRING(value)),
-                                 static_cast<std::size_t>(size));
-  operation->prepare(Op::kGet, deadline_ns);
-  operation->batch.allow_shorter = true;  // It may have been replaced since its size was asked.
+  throw_unless(operation->arguments.take_key(key.ptr()) &&
+               operation->arguments.take_value(value.ptr()));
+  prepare_store(*operation, replaces, deadline_ns);
   return start(std::move(operation));
 }
 
@@ -92,9 +84,7 @@ nb::object AsyncClient::submit_set_many(std::uint64_t id, nb::handle keys, nb::h
   throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
                operation->arguments.take_buffers(values.ptr(), "values", Access::kRead));
   check_counts(operation->arguments, "values");
-  operation->prepare(Op::kSet, deadline_ns);
-  operation->batch.set_mode = replaces ? SetMode::kReplace : SetMode::kIfAbsent;
-  operation->batch.urgency = Urgency::kStore;
+  prepare_store(*operation, replaces, deadline_ns);
   return start(std::move(operation));
 }
 
@@ -103,6 +93,14 @@ nb::object AsyncClient::look_up(std::uint64_t id, nb::handle keys, nb::handle ti
   auto operation = new_operation(id, result_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
   throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
+  operation->prepare(Op::kExists, deadline_ns);
+  return start(std::move(operation));
+}
+
+nb::object AsyncClient::submit_size(std::uint64_t id, nb::handle key, nb::handle timeout) {
+  auto operation = new_operation(id, sizes_of);
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  throw_unless(operation->arguments.take_key(key.ptr()));
   operation->prepare(Op::kExists, deadline_ns);
   return start(std::move(operation));
 }

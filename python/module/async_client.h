@@ -16,15 +16,20 @@ namespace larder::python {
 /// Threads: any, all calls.
 class AsyncClient : public EventClient {
  public:
-  explicit AsyncClient(const std::string& spec);
+  explicit AsyncClient(nanobind::handle spec);
 
   nanobind::object submit_get_into(std::uint64_t id, nanobind::handle keys,
                                    nanobind::handle buffers, nanobind::handle timeout);
-  /// Into a bytes object of its own of at most `size` bytes.
-  nanobind::object submit_get(std::uint64_t id, nanobind::handle key, Py_ssize_t size,
+  /// Into a bytes object of its own of at most `room` bytes. Gives (bytes or None, error or None,
+  /// room for the next attempt or 0): see room_after().
+  nanobind::object submit_get(std::uint64_t id, nanobind::handle key, std::uint64_t room,
                               nanobind::handle timeout);
+  nanobind::object submit_set(std::uint64_t id, nanobind::handle key, nanobind::handle value,
+                              bool replaces, nanobind::handle timeout);
   nanobind::object submit_set_many(std::uint64_t id, nanobind::handle keys, nanobind::handle values,
                                    bool replaces, nanobind::handle timeout);
+  /// A list of one size, or None.
+  nanobind::object submit_size(std::uint64_t id, nanobind::handle key, nanobind::handle timeout);
   nanobind::object submit_sizes(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
   nanobind::object submit_exists(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
   nanobind::object submit_delete(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
@@ -32,7 +37,8 @@ class AsyncClient : public EventClient {
   void cancel(std::uint64_t id);
   /// [(id, result), ...]; [] after close().
   nanobind::object drain();
-  nanobind::object scan(std::uint64_t first_word, std::uint64_t second_word, std::size_t keys_max) {
+  nanobind::object scan(nanobind::handle first_word, nanobind::handle second_word,
+                        nanobind::handle keys_max) {
     return page_of(*handle_, first_word, second_word, keys_max);
   }
 

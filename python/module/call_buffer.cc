@@ -1,28 +1,25 @@
 #include "module/call_buffer.h"
 
+#include <new>
+
 namespace larder::python {
 namespace {
 
-/// What a memoryview is made of: it counts its views, which a memoryview over plain memory does
-/// not tell.
+/// What a memoryview is made of: it holds the memory, and counts its views, which a memoryview over
+/// plain memory does not tell.
 struct Exporter {
   PyObject_HEAD;
-  std::byte* data;
-  Py_ssize_t bytes;
+  ValueMemory memory;
   Py_ssize_t views;
   bool is_writable;
-  bool has_ended;
 };
 
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
+  static std::byte empty{};
   auto* const exporter = reinterpret_cast<Exporter*>(self);
-  if (exporter->has_ended) {
-    PyErr_SetString(PyExc_BufferError, "the call that lent this memory has ended");
-    view->obj = nullptr;
-    return -1;
-  }
-  if (PyBuffer_FillInfo(view, self, exporter->data, exporter->bytes, exporter->is_writable ? 0 : 1,
-                        flags) != 0) {
+  const auto bytes = static_cast<Py_ssize_t>(exporter->memory.bytes);
+  void* const data = bytes == 0 ? &empty : exporter->memory.data();
+  if (PyBuffer_FillInfo(view, self, data, bytes, exporter->is_writable ? 0 : 1, flags) != 0) {
     return -1;
   }
   ++exporter->views;
@@ -35,6 +32,7 @@ void release_buffer(PyObject* self, Py_buffer* /*view*/) {
 
 void deallocate(PyObject* self) {
   PyTypeObject* const type = Py_TYPE(self);
+  reinterpret_cast<Exporter*>(self)->memory.~ValueMemory();
   type->tp_free(self);
   Py_DECREF(type);
 }
@@ -56,17 +54,14 @@ PyTypeObject* exporter_type() {
 
 }  // namespace
 
-CallBuffer::CallBuffer(const Slice& memory, bool is_writable) {
-  static std::byte empty{};
+CallBuffer::CallBuffer(const ValueMemory& memory, bool is_writable) {
   PyTypeObject* const type = exporter_type();
   if (type == nullptr) return;
   auto* const exporter = PyObject_New(Exporter, type);
   if (exporter == nullptr) return;
-  exporter->data = memory.bytes == 0 ? &empty : memory.data;
-  exporter->bytes = static_cast<Py_ssize_t>(memory.bytes);
+  new (&exporter->memory) ValueMemory{memory};
   exporter->views = 0;
   exporter->is_writable = is_writable;
-  exporter->has_ended = false;
   exporter_ = Reference::steal(reinterpret_cast<PyObject*>(exporter));
   view_ = Reference::steal(PyMemoryView_FromObject(exporter_.get()));
 }
@@ -75,14 +70,27 @@ CallBuffer::~CallBuffer() {
   end(false);
 }
 
+bool CallBuffer::is_let_go() noexcept {
+  // Slices and arrays are counted by the exporter, and only as long as the memoryview is gone.
+  if (view_ && Py_REFCNT(view_.get()) == 1) view_ = Reference{};
+  return !view_ && reinterpret_cast<Exporter*>(exporter_.get())->views == 0;
+}
+
 bool CallBuffer::end(bool collects) noexcept {
   if (!exporter_) return true;
-  view_ = Reference{};
-  auto* const exporter = reinterpret_cast<Exporter*>(exporter_.get());
-  // A view may only be waiting for the collector, for example in the frames of an exception.
-  if (exporter->views > 0 && collects) PyGC_Collect();
-  exporter->has_ended = true;
-  const bool is_free = exporter->views == 0;
+  bool is_free = is_let_go();
+  if (!is_free && collects) {
+    // A view may only be waiting for the collector, for example in the frames of an exception.
+    PyGC_Collect();
+    is_free = is_let_go();
+  }
+  if (view_) {
+    // Whoever kept it gets an error from now on. An array that was made of it prevents that.
+    const Reference released =
+        Reference::steal(PyObject_CallMethod(view_.get(), "release", nullptr));
+    if (!released) PyErr_Clear();
+    view_ = Reference{};
+  }
   exporter_ = Reference{};
   return is_free;
 }

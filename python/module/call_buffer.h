@@ -1,19 +1,32 @@
 #pragma once
 
-#include "larder/connector/connector.h"
+#include <cstddef>
+#include <memory>
+
+#include "larder/base/aligned_buffer.h"
 #include "module/reference.h"
 
 namespace larder::python {
 
-/// A caller's memory as a Python method sees it during one call: a memoryview, writable or not.
+/// Memory for one value on its way to or from a Python object: never the caller's own, because a
+/// view of it may outlive the call, and nothing can take a view back from who has it. Freed with
+/// the last view.
+struct ValueMemory {
+  std::shared_ptr<AlignedBuffer> owner;
+  std::size_t bytes = 0;  ///< What of it the value has.
+
+  std::byte* data() const noexcept { return owner->data(); }
+};
+
+/// A value's memory as a Python method sees it during one call: a memoryview, writable or not.
 ///
-/// The memory is only lent. end() tells whether Python let go of all views of it (slices, arrays
-/// made of it): one that is left could be used after the caller has its memory back.
+/// end() makes the memoryview itself unusable, and tells whether Python let go of everything that
+/// was made of it (slices, arrays). What is left keeps the memory alive.
 /// Threads: one, with the GIL held.
 class CallBuffer {
  public:
   /// view() is nullptr, with a Python exception set, when there is no memory left.
-  CallBuffer(const Slice& memory, bool is_writable);
+  CallBuffer(const ValueMemory& memory, bool is_writable);
   ~CallBuffer();
   CallBuffer(const CallBuffer&) = delete;
   CallBuffer& operator=(const CallBuffer&) = delete;
@@ -25,6 +38,9 @@ class CallBuffer {
   bool end(bool collects) noexcept;
 
  private:
+  /// Whether nobody else has the memoryview, which is then gone, or anything made of it.
+  bool is_let_go() noexcept;
+
   Reference exporter_;
   Reference view_;
 };

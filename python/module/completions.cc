@@ -10,9 +10,10 @@ namespace {
 constexpr const char* kEmpty = "keys list is empty";
 constexpr const char* kMismatch = "keys and memviews size mismatch";
 
-std::uint64_t deadline_after(double seconds) noexcept {
-  if (!(seconds < 1e9)) return kNever;
-  return RealClock::instance().now_ns() + static_cast<std::uint64_t>(std::max(seconds, 0.0) * 1e9);
+double timeout_of(nb::handle value, const char* name, double none) {
+  double seconds = 0;
+  throw_unless(seconds_of(value.ptr(), {.name = name, .none = none}, seconds));
+  return seconds;
 }
 
 void fail_all(doors::Operation& operation, const Error& error) noexcept {
@@ -54,12 +55,14 @@ std::string first_failure(const Batch& batch, std::size_t failed) {
   return text;
 }
 
-Completions::Completions(const std::string& spec, double load_timeout_s, double store_timeout_s,
-                         double lookup_timeout_s)
-    : EventClient(spec, true, Handle::kEndGraceNs),
-      load_timeout_s_(load_timeout_s),
-      store_timeout_s_(store_timeout_s),
-      lookup_timeout_s_(lookup_timeout_s) {}
+Completions::Completions(nb::handle spec, nb::handle load_timeout, nb::handle store_timeout,
+                         nb::handle lookup_timeout)
+    : Completions(spec, {.load_s = timeout_of(load_timeout, "load_timeout", 30),
+                         .store_s = timeout_of(store_timeout, "store_timeout", 60),
+                         .lookup_s = timeout_of(lookup_timeout, "lookup_timeout", 10)}) {}
+
+Completions::Completions(nb::handle spec, const Timeouts& timeouts)
+    : EventClient(spec, true, Handle::kEndGraceNs), timeouts_(timeouts) {}
 
 std::unique_ptr<PythonOperation> Completions::new_operation(nb::handle keys) const {
   throw_unless(handle_->check_usable());
@@ -79,7 +82,7 @@ std::uint64_t Completions::submit(std::unique_ptr<PythonOperation> operation, Op
     PyErr_SetString(PyExc_RuntimeError, kMismatch);
     throw nb::python_error();
   }
-  operation->prepare(op, deadline_after(timeout_s));
+  operation->prepare(op, RealClock::instance().now_ns() + ns_of(timeout_s));
   operation->is_taken = true;
   // A store that finds no room is a chunk that is not kept; LMCache goes on without it.
   operation->waits_for_room = op != Op::kSet;
@@ -99,21 +102,21 @@ std::uint64_t Completions::submit(std::unique_ptr<PythonOperation> operation, Op
 std::uint64_t Completions::submit_batch_get(nb::handle keys, nb::handle memoryviews) {
   auto operation = new_operation(keys);
   throw_unless(operation->arguments.take_buffers(memoryviews.ptr(), "memoryviews", Access::kWrite));
-  return submit(std::move(operation), Op::kGet, load_timeout_s_);
+  return submit(std::move(operation), Op::kGet, timeouts_.load_s);
 }
 
 std::uint64_t Completions::submit_batch_set(nb::handle keys, nb::handle memoryviews) {
   auto operation = new_operation(keys);
   throw_unless(operation->arguments.take_buffers(memoryviews.ptr(), "memoryviews", Access::kRead));
-  return submit(std::move(operation), Op::kSet, store_timeout_s_);
+  return submit(std::move(operation), Op::kSet, timeouts_.store_s);
 }
 
 std::uint64_t Completions::submit_batch_exists(nb::handle keys) {
-  return submit(new_operation(keys), Op::kExists, lookup_timeout_s_);
+  return submit(new_operation(keys), Op::kExists, timeouts_.lookup_s);
 }
 
 std::uint64_t Completions::submit_batch_delete(nb::handle keys) {
-  return submit(new_operation(keys), Op::kDelete, store_timeout_s_);
+  return submit(new_operation(keys), Op::kDelete, timeouts_.store_s);
 }
 
 nb::object Completions::drain_completions() {

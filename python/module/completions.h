@@ -14,9 +14,9 @@ enum class KeyOutcome : char { kFailed = 0, kDone = 1, kMiss = 2, kExisted = 3 }
 /// Invariant: one future id, one completion.
 class Completions : public EventClient {
  public:
-  /// Time-outs in seconds from submission.
-  Completions(const std::string& spec, double load_timeout_s, double store_timeout_s,
-              double lookup_timeout_s);
+  /// `spec`: a str. Time-outs in seconds from submission; None: 30, 60 and 10.
+  Completions(nanobind::handle spec, nanobind::handle load_timeout, nanobind::handle store_timeout,
+              nanobind::handle lookup_timeout);
 
   std::uint64_t submit_batch_get(nanobind::handle keys, nanobind::handle memoryviews);
   std::uint64_t submit_batch_set(nanobind::handle keys, nanobind::handle memoryviews);
@@ -32,19 +32,24 @@ class Completions : public EventClient {
   /// one KeyOutcome a key in the bytes `codes`.
   nanobind::object drain_outcomes();
   /// ([(was stored, key, bytes), ...], next position, lost); None where no events are kept.
-  nanobind::object events(std::uint64_t position, std::size_t events_max) const;
+  nanobind::object events(nanobind::handle position, nanobind::handle events_max) const;
   /// As Client::scan().
-  nanobind::object scan(std::uint64_t first_word, std::uint64_t second_word, std::size_t keys_max) {
+  nanobind::object scan(nanobind::handle first_word, nanobind::handle second_word,
+                        nanobind::handle keys_max) {
     return page_of(*handle_, first_word, second_word, keys_max);
   }
 
  private:
+  struct Timeouts {
+    double load_s = 0;
+    double store_s = 0;
+    double lookup_s = 0;
+  };
+  Completions(nanobind::handle spec, const Timeouts& timeouts);
   std::uint64_t submit(std::unique_ptr<PythonOperation> operation, Op op, double timeout_s);
   std::unique_ptr<PythonOperation> new_operation(nanobind::handle keys) const;
 
-  const double load_timeout_s_;
-  const double store_timeout_s_;
-  const double lookup_timeout_s_;
+  const Timeouts timeouts_;
   std::uint64_t last_future_id_ = 0;  ///< The GIL guards it.
 };
 

@@ -5,14 +5,12 @@
 namespace larder::python {
 namespace nb = nanobind;
 
-EventClient::EventClient(const std::string& spec, bool misses_wrong_sizes,
-                         std::uint64_t end_grace_ns)
-    : handle_(Handle::open(spec,
-                           {.has_thread = true,
-                            .misses_wrong_sizes = misses_wrong_sizes,
-                            .is_announced = misses_wrong_sizes},  // An engine's cache tier.
-                           end_grace_ns)) {
-  throw_unless(handle_ != nullptr);
+EventClient::EventClient(nb::handle spec, bool misses_wrong_sizes, std::uint64_t end_grace_ns)
+    : handle_(open_handle(spec,
+                          {.has_thread = true,
+                           .misses_wrong_sizes = misses_wrong_sizes,
+                           .is_announced = misses_wrong_sizes},  // An engine's cache tier.
+                          end_grace_ns)) {
   event_fd_ = UniqueFd{::fcntl(handle_->session()->event_fd(), F_DUPFD_CLOEXEC, 0)};
   if (!event_fd_) {
     PyErr_SetFromErrno(PyExc_OSError);
@@ -31,7 +29,11 @@ int EventClient::event_fd() const {
   return event_fd_.get();
 }
 
-void EventClient::close(double grace_s, double timeout_s) {
+void EventClient::close(nb::handle grace, nb::handle timeout) {
+  double grace_s = 0;
+  double timeout_s = 0;
+  throw_unless(seconds_of(grace.ptr(), {.name = "grace", .allows_zero = true}, grace_s) &&
+               seconds_of(timeout.ptr(), {.allows_zero = true}, timeout_s));
   throw_unless(handle_->close(ns_of(grace_s), ns_of(timeout_s)));
 }
 

@@ -18,14 +18,15 @@ class EventClient {
   /// -1 after close(). The descriptor itself stays readable as long as the object, so that its
   /// number cannot become another file's while somebody polls it.
   int event_fd() const;
-  void close(double grace_s, double timeout_s);
+  /// Seconds or None: `grace` for work to end by itself, `timeout` for everything.
+  void close(nanobind::handle grace, nanobind::handle timeout);
   nanobind::object report() const { return report_of(*handle_); }
   bool is_closed() const noexcept { return handle_->is_closed(); }
 
  protected:
   /// Throws nanobind::python_error. `misses_wrong_sizes`: see SessionOptions; `end_grace_ns`: see
   /// Handle::open().
-  EventClient(const std::string& spec, bool misses_wrong_sizes, std::uint64_t end_grace_ns);
+  EventClient(nanobind::handle spec, bool misses_wrong_sizes, std::uint64_t end_grace_ns);
   ~EventClient();
 
   /// True: the session has the operation, which another thread may have taken by now. False: it is

@@ -1,12 +1,13 @@
 #include "module/handle.h"
 
 #include <algorithm>
-#include <cmath>
 #include <set>
 
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "module/python_registry.h"
+#include "module/reference.h"
+#include "module/values.h"
 
 namespace larder::python {
 namespace {
@@ -28,6 +29,37 @@ std::set<Handle*>& open_handles() {
 std::uint64_t after(std::uint64_t ns) noexcept {
   const std::uint64_t now = RealClock::instance().now_ns();
   return ns >= kNever - now ? kNever : now + ns;
+}
+
+/// Frees a store, which may take long (an index, gigabytes of values).
+void free_without_gil(doors::Session* session) noexcept {
+  if (PyGILState_Check() == 0) {
+    delete session;
+    return;
+  }
+  const WithoutGil without_gil;
+  delete session;
+}
+
+/// A key as Python shows it: 'text', or b'\x00...' where it is no text; long ones cut.
+std::string shown_key(std::span<const std::byte> key) {
+  constexpr std::size_t kShownMax = 160;
+  const bool is_long = key.size() > kShownMax;
+  const auto* const bytes = reinterpret_cast<const char*>(key.data());
+  auto count = static_cast<Py_ssize_t>(is_long ? kShownMax : key.size());
+  // Not in the middle of a character.
+  while (is_long && count > 0 && (static_cast<unsigned char>(bytes[count]) & 0xC0U) == 0x80U) {
+    --count;
+  }
+  Reference shown = Reference::steal(PyUnicode_DecodeUTF8(bytes, count, "strict"));
+  if (!shown) {
+    PyErr_Clear();
+    shown = Reference::steal(PyBytes_FromStringAndSize(bytes, count));
+  }
+  const Reference text = Reference::steal(shown ? PyObject_Repr(shown.get()) : nullptr);
+  const char* const utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+  PyErr_Clear();
+  return std::string{utf8 == nullptr ? "?" : utf8} + (is_long ? "..." : "");
 }
 
 bool set_closed_error() {
@@ -55,7 +87,9 @@ void PythonOperation::prepare(Op op, std::uint64_t deadline_ns) {
 // --- Opening and closing ------------------------------------------------------------------------
 
 Handle::Handle(std::unique_ptr<doors::Session> session, std::uint64_t end_grace_ns)
-    : session_(std::move(session)), generation_(fork_generation()), end_grace_ns_(end_grace_ns) {
+    : session_(session.release(), free_without_gil),
+      generation_(fork_generation()),
+      end_grace_ns_(end_grace_ns) {
   open_handles().insert(this);
 }
 
@@ -113,13 +147,18 @@ bool Handle::close(std::uint64_t grace_ns, std::uint64_t timeout_ns) {
 void Handle::drop_session() {
   if (session_ == nullptr) return;  // Another thread's close() was quicker.
   discard_finished();
-  auto session = std::move(session_);
-  const WithoutGil without_gil;  // Freeing an index may take a while.
-  session.reset();
+  session_.reset();
 }
 
 void Handle::discard_finished() {
-  while (doors::Operation* const operation = session_->take()) {
+  const auto session = session_;
+  for (;;) {
+    doors::Operation* operation = nullptr;
+    {
+      const WithoutGil without_gil;  // What waits for room is begun in there, which may copy it.
+      operation = session->take();
+    }
+    if (operation == nullptr) return;
     static_cast<PythonOperation*>(operation)->discard();
   }
 }
@@ -229,27 +268,15 @@ std::unique_ptr<PythonOperation> Handle::run(std::unique_ptr<PythonOperation> op
 }
 
 bool deadline_of(PyObject* timeout, std::uint64_t& deadline_ns) {
-  deadline_ns = kNever;
-  if (timeout == Py_None) return true;
-  const double seconds = PyFloat_AsDouble(timeout);
-  if (seconds == -1.0 && PyErr_Occurred() != nullptr) {
-    PyErr_Format(PyExc_TypeError, "timeout: %s, wanted seconds or None", Py_TYPE(timeout)->tp_name);
-    return false;
-  }
-  if (std::isnan(seconds) || seconds < 0) {
-    PyErr_Format(PyExc_ValueError, "timeout: %S, wanted seconds (0 or more) or None", timeout);
-    return false;
-  }
-  if (seconds < 1e9) deadline_ns = after(static_cast<std::uint64_t>(seconds * 1e9));
+  double seconds = 0;
+  if (!seconds_of(timeout, {}, seconds)) return false;
+  deadline_ns = after(ns_of(seconds));
   return true;
 }
 
 std::string describe_failure(const Batch& batch, std::size_t index) {
-  constexpr std::size_t kShownMax = 160;
   const Item& item = batch.items[index];
-  const std::string_view key{reinterpret_cast<const char*>(item.key.data()), item.key.size()};
-  std::string text = "key '" + escape_key(key.substr(0, kShownMax)) +
-                     (key.size() > kShownMax ? "...'" : "'") + " (index " + std::to_string(index);
+  std::string text = "key " + shown_key(item.key) + " (index " + std::to_string(index);
   if (!item.value.empty()) {
     text += ", buffer of " + std::to_string(bytes_of(item.value)) + " bytes";
     if (item.error.code() == ErrorCode::kSizeMismatch) {

@@ -27,6 +27,7 @@ struct Exceptions {
   PyObject* forked = nullptr;
   PyObject* open = nullptr;
   PyObject* stuck = nullptr;
+  PyObject* unsupported = nullptr;
 };
 extern Exceptions exceptions;
 
@@ -63,7 +64,8 @@ class Handle : public std::enable_shared_from_this<Handle> {
   void discard_finished();
 
   /// Not for a closed one. A call keeps this as long as it uses the session, because close() lets
-  /// go of it, and with it of the store's lock, while other threads may be inside a call.
+  /// go of it, and with it of the store's lock, while other threads may be inside a call. Whoever
+  /// drops the last reference, and wherever: the store is freed without the GIL.
   std::shared_ptr<doors::Session> session() const noexcept { return session_; }
   /// Submits and waits. On success the operation is finished; on failure it is gone, or kept alive
   /// until the kernel has let go of it, and a Python exception is set.
@@ -83,7 +85,8 @@ class Handle : public std::enable_shared_from_this<Handle> {
 /// None, or seconds from now. False with an exception set.
 bool deadline_of(PyObject* timeout, std::uint64_t& deadline_ns);
 
-/// "key 'abc' (index 3, buffer of 4096 bytes): log: ...". For a person.
+/// "key 'abc' (index 3, buffer of 4096 bytes): log: ...". For a person: the key is as Python shows
+/// it, so that it cannot forge a line or move a cursor. With the GIL held.
 std::string describe_failure(const Batch& batch, std::size_t index);
 
 }  // namespace larder::python

@@ -16,6 +16,11 @@ bool has_exit_begun = false;
 pthread_t exiting_thread;
 std::uint64_t threads_without_gil = 0;
 
+/// The one that ends the interpreter, which may give the GIL back until the very end.
+bool is_exiting_thread() noexcept {
+  return has_exit_begun && ::pthread_equal(exiting_thread, ::pthread_self()) != 0;
+}
+
 void after_fork_in_child() {
   generation.fetch_add(1, std::memory_order_relaxed);
   threads_without_gil = 0;  // They are the parent's.
@@ -24,7 +29,7 @@ void after_fork_in_child() {
 }  // namespace
 
 WithoutGil::WithoutGil() noexcept {
-  if (has_exit_begun) return;
+  if (has_exit_begun && !is_exiting_thread()) return;
   ++threads_without_gil;
   state_ = PyEval_SaveThread();
 }
@@ -33,7 +38,7 @@ WithoutGil::~WithoutGil() {
   if (state_ == nullptr) return;
   // Only after leave_interpreter() lost patience. The process ends in a moment, without this
   // thread.
-  while (is_finalizing()) ::pause();
+  while (is_finalizing() && !is_exiting_thread()) ::pause();
   PyEval_RestoreThread(state_);
   --threads_without_gil;
 }
@@ -66,7 +71,7 @@ bool is_finalizing() noexcept {
 }
 
 void park_at_exit() noexcept {
-  if (!has_exit_begun || ::pthread_equal(exiting_thread, ::pthread_self()) != 0) return;
+  if (!has_exit_begun || is_exiting_thread()) return;
   PyEval_SaveThread();
   for (;;) ::pause();
 }

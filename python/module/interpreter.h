@@ -11,8 +11,8 @@ namespace larder::python {
 ///
 /// A thread that comes back while the interpreter ends must not ask for the GIL: CPython before
 /// 3.14 ends such a thread by unwinding it, which no noexcept frame survives. Hence: once the
-/// interpreter's end has begun (leave_interpreter()) no call gives the GIL back any more, and those
-/// that did before are waited for.
+/// interpreter's end has begun (leave_interpreter()) no call but of the thread that ends it gives
+/// the GIL back any more, and those that did before are waited for.
 class WithoutGil {
  public:
   WithoutGil() noexcept;
@@ -34,7 +34,7 @@ void enter_interpreter() noexcept;
 /// At exit, with the GIL, after every client was closed: waits for the threads that are without it
 /// to come back, for at most `patience_ns`.
 void leave_interpreter(std::uint64_t patience_ns) noexcept;
-/// From now on calls keep the GIL, and those that would wait are refused.
+/// From now on other threads' calls keep the GIL, and those that would wait are refused.
 void begin_exit() noexcept;
 bool is_exiting() noexcept;
 /// The interpreter has ended for every thread but one: a thread that asks for the GIL is lost.

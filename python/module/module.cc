@@ -1,5 +1,6 @@
 // The extension module larder._larder: argument checks, and the GIL given back. What it does is
 // documented in python/larder, where people look.
+#include "larder/connector/shown_spec.h"
 #include "module/async_client.h"
 #include "module/client.h"
 #include "module/completions.h"
@@ -11,6 +12,7 @@ using larder::python::AsyncClient;
 using larder::python::Client;
 using larder::python::Completions;
 using larder::python::Handle;
+using larder::python::throw_unless;
 
 namespace {
 
@@ -18,7 +20,7 @@ PyObject* new_exception(nb::module_& module, const char* name, const char* docum
                         const nb::object& bases) {
   const std::string full = std::string{"larder."} + name;
   PyObject* const made = PyErr_NewExceptionWithDoc(full.c_str(), document, bases.ptr(), nullptr);
-  larder::python::throw_unless(made != nullptr);
+  throw_unless(made != nullptr);
   module.attr(name) = nb::borrow(made);
   return made;  // One reference is kept for the process's life.
 }
@@ -37,6 +39,39 @@ void add_exceptions(nb::module_& module) {
       module, "StuckError",
       "The kernel or a peer still has what was asked of it. The buffers are kept alive until then.",
       nb::make_tuple(error, nb::borrow(PyExc_TimeoutError)));
+  all.unsupported =
+      new_exception(module, "UnsupportedError",
+                    "The connector of this store cannot do that, for example list its keys.",
+                    nb::make_tuple(error, nb::borrow(PyExc_NotImplementedError)));
+}
+
+double seconds(nb::handle value, const char* name, double none, bool allows_zero) {
+  double read = 0;
+  throw_unless(larder::python::seconds_of(
+      value.ptr(), {.name = name, .none = none, .allows_zero = allows_zero}, read));
+  return read;
+}
+
+/// (type, {name: value}); what stands between "type:" and '?' has the name "".
+nb::tuple parse_spec(nb::handle spec) {
+  std::string text;
+  throw_unless(larder::python::text_of(spec.ptr(), "spec", text));
+  const auto parsed = larder::Spec::parse(text);
+  if (!parsed) {
+    PyErr_SetString(larder::python::exceptions.open, parsed.error().text.c_str());
+    throw nb::python_error();
+  }
+  nb::dict parameters;
+  for (const auto& [name, value] : parsed->parameters()) {
+    parameters[nb::str(name.data(), name.size())] = nb::str(value.data(), value.size());
+  }
+  return nb::make_tuple(parsed->type(), parameters);
+}
+
+std::string shown_spec(nb::handle spec) {
+  std::string text;
+  throw_unless(larder::python::text_of(spec.ptr(), "spec", text));
+  return larder::shown_spec(text, larder::python::python_registry());
 }
 
 }  // namespace
@@ -48,64 +83,78 @@ NB_MODULE(_larder, module) {
   add_exceptions(module);
   module.attr("version") = LARDER_VERSION;
 
+  // Arguments of any type are taken, None too, and checked where the error can name them.
   nb::class_<Client>(module, "Client")
-      .def(nb::init<const std::string&>(), nb::arg("spec"))
-      .def("get_into", &Client::get_into, nb::arg("keys"), nb::arg("buffers"),
+      .def(nb::init<nb::handle>(), nb::arg("spec").none())
+      .def("get_into", &Client::get_into, nb::arg("keys").none(), nb::arg("buffers").none(),
            nb::arg("timeout").none())
-      .def("get", &Client::get, nb::arg("key"), nb::arg("timeout").none())
-      .def("set_many", &Client::set_many, nb::arg("keys"), nb::arg("values"), nb::arg("replaces"),
+      .def("get", &Client::get, nb::arg("key").none(), nb::arg("timeout").none())
+      .def("set", &Client::set, nb::arg("key").none(), nb::arg("value").none(), nb::arg("replaces"),
            nb::arg("timeout").none())
-      .def("sizes", &Client::sizes, nb::arg("keys"), nb::arg("timeout").none())
-      .def("exists", &Client::exists, nb::arg("keys"), nb::arg("timeout").none())
-      .def("delete", &Client::remove, nb::arg("keys"), nb::arg("timeout").none())
-      .def("scan", &Client::scan, nb::arg("first_word"), nb::arg("second_word"),
-           nb::arg("keys_max"))
+      .def("set_many", &Client::set_many, nb::arg("keys").none(), nb::arg("values").none(),
+           nb::arg("replaces"), nb::arg("timeout").none())
+      .def("sizes", &Client::sizes, nb::arg("keys").none(), nb::arg("timeout").none())
+      .def("exists", &Client::exists, nb::arg("keys").none(), nb::arg("timeout").none())
+      .def("delete", &Client::remove, nb::arg("keys").none(), nb::arg("timeout").none())
+      .def("scan", &Client::scan, nb::arg("first_word").none(), nb::arg("second_word").none(),
+           nb::arg("keys_max").none())
       .def("report", &Client::report)
-      .def("close", &Client::close, nb::arg("grace"), nb::arg("timeout"))
+      .def("close", &Client::close, nb::arg("timeout").none())
       .def_prop_ro("closed", &Client::is_closed);
 
   nb::class_<Completions>(module, "Completions")
-      .def(nb::init<const std::string&, double, double, double>(), nb::arg("spec"),
-           nb::arg("load_timeout"), nb::arg("store_timeout"), nb::arg("lookup_timeout"))
+      .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle>(), nb::arg("spec").none(),
+           nb::arg("load_timeout").none(), nb::arg("store_timeout").none(),
+           nb::arg("lookup_timeout").none())
       .def("event_fd", &Completions::event_fd)
-      .def("submit_batch_get", &Completions::submit_batch_get, nb::arg("keys"),
-           nb::arg("memoryviews"))
-      .def("submit_batch_set", &Completions::submit_batch_set, nb::arg("keys"),
-           nb::arg("memoryviews"))
-      .def("submit_batch_exists", &Completions::submit_batch_exists, nb::arg("keys"))
-      .def("submit_batch_delete", &Completions::submit_batch_delete, nb::arg("keys"))
+      .def("submit_batch_get", &Completions::submit_batch_get, nb::arg("keys").none(),
+           nb::arg("memoryviews").none())
+      .def("submit_batch_set", &Completions::submit_batch_set, nb::arg("keys").none(),
+           nb::arg("memoryviews").none())
+      .def("submit_batch_exists", &Completions::submit_batch_exists, nb::arg("keys").none())
+      .def("submit_batch_delete", &Completions::submit_batch_delete, nb::arg("keys").none())
       .def("drain_completions", &Completions::drain_completions)
-      .def("submit_batch_touch", &Completions::submit_batch_touch, nb::arg("keys"))
+      .def("submit_batch_touch", &Completions::submit_batch_touch, nb::arg("keys").none())
       .def("drain_outcomes", &Completions::drain_outcomes)
-      .def("events", &Completions::events, nb::arg("position"), nb::arg("events_max"))
-      .def("scan", &Completions::scan, nb::arg("first_word"), nb::arg("second_word"),
-           nb::arg("keys_max"))
+      .def("events", &Completions::events, nb::arg("position").none(), nb::arg("events_max").none())
+      .def("scan", &Completions::scan, nb::arg("first_word").none(), nb::arg("second_word").none(),
+           nb::arg("keys_max").none())
       .def("report", &Completions::report)
-      .def("close", &Completions::close, nb::arg("grace") = 10.0, nb::arg("timeout") = 30.0)
+      .def("close", &Completions::close, nb::arg("grace").none() = 10.0,
+           nb::arg("timeout").none() = 30.0)
       .def_prop_ro("closed", &Completions::is_closed);
 
   nb::class_<AsyncClient>(module, "AsyncClient")
-      .def(nb::init<const std::string&>(), nb::arg("spec"))
+      .def(nb::init<nb::handle>(), nb::arg("spec").none())
       .def("event_fd", &AsyncClient::event_fd)
-      .def("submit_get_into", &AsyncClient::submit_get_into, nb::arg("id"), nb::arg("keys"),
-           nb::arg("buffers"), nb::arg("timeout").none())
-      .def("submit_get", &AsyncClient::submit_get, nb::arg("id"), nb::arg("key"), nb::arg("size"),
+      .def("submit_get_into", &AsyncClient::submit_get_into, nb::arg("id"), nb::arg("keys").none(),
+           nb::arg("buffers").none(), nb::arg("timeout").none())
+      .def("submit_get", &AsyncClient::submit_get, nb::arg("id"), nb::arg("key").none(),
+           nb::arg("room"), nb::arg("timeout").none())
+      .def("submit_set", &AsyncClient::submit_set, nb::arg("id"), nb::arg("key").none(),
+           nb::arg("value").none(), nb::arg("replaces"), nb::arg("timeout").none())
+      .def("submit_set_many", &AsyncClient::submit_set_many, nb::arg("id"), nb::arg("keys").none(),
+           nb::arg("values").none(), nb::arg("replaces"), nb::arg("timeout").none())
+      .def("submit_size", &AsyncClient::submit_size, nb::arg("id"), nb::arg("key").none(),
            nb::arg("timeout").none())
-      .def("submit_set_many", &AsyncClient::submit_set_many, nb::arg("id"), nb::arg("keys"),
-           nb::arg("values"), nb::arg("replaces"), nb::arg("timeout").none())
-      .def("submit_sizes", &AsyncClient::submit_sizes, nb::arg("id"), nb::arg("keys"),
+      .def("submit_sizes", &AsyncClient::submit_sizes, nb::arg("id"), nb::arg("keys").none(),
            nb::arg("timeout").none())
-      .def("submit_exists", &AsyncClient::submit_exists, nb::arg("id"), nb::arg("keys"),
+      .def("submit_exists", &AsyncClient::submit_exists, nb::arg("id"), nb::arg("keys").none(),
            nb::arg("timeout").none())
-      .def("submit_delete", &AsyncClient::submit_delete, nb::arg("id"), nb::arg("keys"),
+      .def("submit_delete", &AsyncClient::submit_delete, nb::arg("id"), nb::arg("keys").none(),
            nb::arg("timeout").none())
       .def("cancel", &AsyncClient::cancel, nb::arg("id"))
       .def("drain", &AsyncClient::drain)
-      .def("scan", &AsyncClient::scan, nb::arg("first_word"), nb::arg("second_word"),
-           nb::arg("keys_max"))
+      .def("scan", &AsyncClient::scan, nb::arg("first_word").none(), nb::arg("second_word").none(),
+           nb::arg("keys_max").none())
       .def("report", &AsyncClient::report)
-      .def("close", &AsyncClient::close, nb::arg("grace"), nb::arg("timeout"))
+      .def("close", &AsyncClient::close, nb::arg("grace").none(), nb::arg("timeout").none())
       .def_prop_ro("closed", &AsyncClient::is_closed);
+
+  module.def("seconds", &seconds, nb::arg("value").none(), nb::arg("name"),
+             nb::arg("none") = larder::python::kForEver, nb::arg("allows_zero") = false);
+  module.def("parse_spec", &parse_spec, nb::arg("spec").none());
+  module.def("shown_spec", &shown_spec, nb::arg("spec").none());
 
   nb::list types;
   for (const larder::ConnectorType* type : larder::python::python_registry().types()) {

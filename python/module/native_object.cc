@@ -36,17 +36,17 @@ class NativeObject final : public PythonObject {
   }
 
   Result<std::optional<std::uint64_t>> load(const PythonThread& thread, Key key,
-                                            const Slice& memory) override {
+                                            const ValueMemory& memory) override {
     const auto known = sizes_.find(key);
     if (known && *known > memory.bytes) return known;
-    const Slice room{memory.data, known.value_or(memory.bytes)};
+    const ValueMemory room{memory.owner, known.value_or(memory.bytes)};
     LARDER_ASSIGN(const bool is_hit, ask(thread, {get_, "submit_batch_get"}, key, &room, true));
     if (is_hit) return std::optional<std::uint64_t>{room.bytes};
     sizes_.erase(key);
     return std::optional<std::uint64_t>{};
   }
 
-  Status store(const PythonThread& thread, Key key, const Slice& memory) override {
+  Status store(const PythonThread& thread, Key key, const ValueMemory& memory) override {
     // Whether a Set that fails took effect nobody knows.
     sizes_.erase(key);
     LARDER_TRY(ask(thread, {set_, "submit_batch_set"}, key, &memory, false));
@@ -92,8 +92,8 @@ class NativeObject final : public PythonObject {
 
   /// One key's batch, from its submission to its completion. What it answers for the key; for a
   /// Set, that it was ok.
-  Result<bool> ask(const PythonThread& thread, const Method& method, Key key, const Slice* memory,
-                   bool is_writable);
+  Result<bool> ask(const PythonThread& thread, const Method& method, Key key,
+                   const ValueMemory* memory, bool is_writable);
   Status submit(const Method& method, Key key, const CallBuffer* buffer,
                 NativeCompletions::Waiter& waiter) LARDER_REQUIRES(submit_mutex_);
 
@@ -171,7 +171,7 @@ Status NativeObject::submit(const Method& method, Key key, const CallBuffer* buf
 }
 
 Result<bool> NativeObject::ask(const PythonThread& thread, const Method& method, Key key,
-                               const Slice* memory, bool is_writable) {
+                               const ValueMemory* memory, bool is_writable) {
   NativeCompletions::Waiter waiter;
   std::optional<CallBuffer> buffer;
   {

@@ -39,14 +39,14 @@ class PlainObject final : public PythonObject {
   }
 
   Result<std::optional<std::uint64_t>> load(const PythonThread& thread, Key key,
-                                            const Slice& memory) override {
+                                            const ValueMemory& memory) override {
     const PythonThread::Turn turn{thread};
     CallBuffer buffer{memory, true};
     auto size = call_for_size(get_into_, "get_into", key, buffer.view());
     return buffer.end(true) ? size : log_.note_kept_view("get_into");
   }
 
-  Status store(const PythonThread& thread, Key key, const Slice& memory) override {
+  Status store(const PythonThread& thread, Key key, const ValueMemory& memory) override {
     const PythonThread::Turn turn{thread};
     CallBuffer buffer{memory, false};
     Status status;

@@ -11,52 +11,57 @@
 namespace larder::python {
 namespace {
 
-/// A value's slices as one piece of memory: theirs, or a copy's.
-class Contiguous {
- public:
-  explicit Contiguous(std::span<const Slice> slices) {
-    if (slices.size() == 1) {
-      slice_ = slices.front();
-      return;
-    }
-    const std::uint64_t bytes = bytes_of(slices);
-    copy_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
-    slice_ = {copy_.get(), bytes};
-  }
+/// What a worker has while it lives: a Python thread, and the memory of its last value.
+struct Worker {
+  /// Memory for a value of these slices. It may hold another value's bytes.
+  Result<ValueMemory> memory_for(std::span<const Slice> slices);
+  Result<ValueMemory> gathered(std::span<const Slice> slices);
 
-  const Slice& slice() const noexcept { return slice_; }
-  std::uint64_t bytes_copied() const noexcept { return copy_ == nullptr ? 0 : slice_.bytes; }
-
-  void gather(std::span<const Slice> slices) noexcept {
-    if (copy_ == nullptr) return;
-    std::byte* to = copy_.get();
-    for (const Slice& slice : slices) {
-      if (slice.bytes > 0) std::memcpy(to, slice.data, slice.bytes);
-      to += slice.bytes;
-    }
-  }
-
-  void scatter(std::span<const Slice> slices, std::uint64_t bytes) const noexcept {
-    if (copy_ == nullptr) return;
-    const std::byte* from = copy_.get();
-    for (const Slice& slice : slices) {
-      const std::size_t part = std::min<std::uint64_t>(slice.bytes, bytes);
-      if (part > 0) std::memcpy(slice.data, from, part);
-      from += part;
-      bytes -= part;
-    }
-  }
-
- private:
-  Slice slice_;
-  std::unique_ptr<std::byte[]> copy_;
+  PythonThread thread;
+  std::shared_ptr<AlignedBuffer> spare;
 };
 
-/// The object as a WorkerPool's backend. A connection is what makes a worker a Python thread; the
-/// pool drops it after a lost peer or a time-out, and with it what is in `threading.local`.
+Result<ValueMemory> Worker::memory_for(std::span<const Slice> slices) {
+  constexpr std::size_t kAlignment = 64;
+  constexpr std::uint64_t kSpareBytesMax = 32U << 20;
+  const std::uint64_t bytes = bytes_of(slices);
+  // Another owner is a view that the object kept: what is behind it stays as it is.
+  if (spare != nullptr && spare.use_count() == 1 && spare->size() >= bytes) {
+    std::atomic_thread_fence(std::memory_order_acquire);  // With a view's end in another thread.
+    return ValueMemory{spare, bytes};
+  }
+  spare.reset();
+  LARDER_ASSIGN(AlignedBuffer buffer, AlignedBuffer::create(bytes, kAlignment));
+  auto owner = std::make_shared<AlignedBuffer>(std::move(buffer));
+  if (bytes <= kSpareBytesMax) spare = owner;
+  return ValueMemory{std::move(owner), bytes};
+}
+
+Result<ValueMemory> Worker::gathered(std::span<const Slice> slices) {
+  LARDER_ASSIGN(ValueMemory memory, memory_for(slices));
+  std::byte* to = memory.data();
+  for (const Slice& slice : slices) {
+    if (slice.bytes > 0) std::memcpy(to, slice.data, slice.bytes);
+    to += slice.bytes;
+  }
+  return memory;
+}
+
+void scatter(const ValueMemory& memory, std::uint64_t bytes, std::span<const Slice> slices) {
+  const std::byte* from = memory.data();
+  for (const Slice& slice : slices) {
+    const std::size_t part = std::min<std::uint64_t>(slice.bytes, bytes);
+    if (part > 0) std::memcpy(slice.data, from, part);
+    from += part;
+    bytes -= part;
+  }
+}
+
+/// The object as a WorkerPool's backend. A connection is a worker; the pool drops it after a lost
+/// peer or a time-out, and with it what is in `threading.local`.
 class PythonBackend {
  public:
-  using Connection = PythonThread;
+  using Connection = Worker;
 
   PythonBackend(std::unique_ptr<PythonObject> object) : state_(std::make_unique<State>()) {
     state_->object = std::move(object);
@@ -67,52 +72,53 @@ class PythonBackend {
 
   Result<Connection> connect() { return Connection{}; }
 
-  Status get(const Connection& thread, Item& item, const CallOptions& options) {
+  Status get(Connection& worker, Item& item, const CallOptions& options) {
     LARDER_ASSIGN(const auto use, state_->keys.use(item.key, false, options.deadline_ns));
-    const Contiguous value = stage(item);
-    LARDER_ASSIGN(const auto found, object().load(thread, item.key, value.slice()));
+    LARDER_ASSIGN(const ValueMemory value, worker.memory_for(item.value));
+    LARDER_ASSIGN(const auto found, object().load(worker.thread, item.key, value));
     item.outcome = found ? Outcome::kHit : Outcome::kMiss;
     if (!found) return {};
     item.value_bytes = *found;
-    const std::uint64_t room = value.slice().bytes;
+    const std::uint64_t room = value.bytes;
     if (*found > room || (*found < room && !options.allow_shorter)) {
       return Error{ErrorCode::kSizeMismatch, "python", "the value and the buffer differ in size"};
     }
-    value.scatter(item.value, *found);
+    scatter(value, *found, item.value);
+    count_staged(*found);
     return {};
   }
 
-  Status set(const Connection& thread, Item& item, const CallOptions& options) {
+  Status set(Connection& worker, Item& item, const CallOptions& options) {
     LARDER_ASSIGN(const auto use, state_->keys.use(item.key, true, options.deadline_ns));
     item.outcome = Outcome::kDone;
     if (options.set_mode == SetMode::kIfAbsent) {
-      LARDER_ASSIGN(const auto found, object().size(thread, item.key));
+      LARDER_ASSIGN(const auto found, object().size(worker.thread, item.key));
       item.existed = found.has_value();
       if (item.existed) return {};
     }
-    Contiguous value = stage(item);
-    value.gather(item.value);
-    return object().store(thread, item.key, value.slice());
+    LARDER_ASSIGN(const ValueMemory value, worker.gathered(item.value));
+    count_staged(value.bytes);
+    return object().store(worker.thread, item.key, value);
   }
 
-  Status exists(const Connection& thread, Item& item, const CallOptions& options) {
+  Status exists(Connection& worker, Item& item, const CallOptions& options) {
     LARDER_ASSIGN(const auto use, state_->keys.use(item.key, false, options.deadline_ns));
-    LARDER_ASSIGN(const auto found, object().size(thread, item.key));
+    LARDER_ASSIGN(const auto found, object().size(worker.thread, item.key));
     item.outcome = found ? Outcome::kHit : Outcome::kMiss;
     item.value_bytes = found.value_or(0);
     return {};
   }
 
-  Status remove(const Connection& thread, Item& item, const CallOptions& options) {
+  Status remove(Connection& worker, Item& item, const CallOptions& options) {
     LARDER_ASSIGN(const auto use, state_->keys.use(item.key, true, options.deadline_ns));
-    LARDER_ASSIGN(const bool was_there, object().remove(thread, item.key));
+    LARDER_ASSIGN(const bool was_there, object().remove(worker.thread, item.key));
     item.outcome = was_there ? Outcome::kDone : Outcome::kMiss;
     return {};
   }
 
-  Status touch(const Connection& thread, Item& item, const CallOptions& options) {
+  Status touch(Connection& worker, Item& item, const CallOptions& options) {
     LARDER_ASSIGN(const auto use, state_->keys.use(item.key, false, options.deadline_ns));
-    LARDER_ASSIGN(const bool is_there, object().touch(thread, item.key));
+    LARDER_ASSIGN(const bool is_there, object().touch(worker.thread, item.key));
     item.outcome = is_there ? Outcome::kDone : Outcome::kMiss;
     return {};
   }
@@ -124,10 +130,8 @@ class PythonBackend {
     std::atomic<std::uint64_t> bytes_staged_total = 0;
   };
 
-  Contiguous stage(const Item& item) {
-    Contiguous value{item.value};
-    state_->bytes_staged_total.fetch_add(value.bytes_copied(), std::memory_order_relaxed);
-    return value;
+  void count_staged(std::uint64_t bytes) noexcept {
+    state_->bytes_staged_total.fetch_add(bytes, std::memory_order_relaxed);
   }
 
   std::unique_ptr<State> state_;

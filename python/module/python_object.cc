@@ -74,8 +74,8 @@ Error ObjectLog::note_kept_view(std::string_view method) noexcept {
   return note(error_of_text(
       ErrorCode::kInternal,
       std::string{method} +
-          "() kept a view of the buffer after it had returned; the memory is only lent: copy it, "
-          "as in bytes(data)"));
+          "() kept a view of the buffer after it had returned; it is only lent for the call: copy "
+          "it, as in bytes(data)"));
 }
 
 void ObjectLog::append_counters(Report& report) const {

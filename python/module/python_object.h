@@ -9,6 +9,7 @@
 #include "larder/base/logging.h"
 #include "larder/connector/batch_limits.h"
 #include "larder/connector/connector.h"
+#include "module/call_buffer.h"
 #include "module/python_thread.h"
 #include "module/reference.h"
 
@@ -41,8 +42,8 @@ class PythonObject {
   /// The size of the value, whose bytes are in `memory` if it has room for all of them; nothing:
   /// it is not there.
   virtual Result<std::optional<std::uint64_t>> load(const PythonThread& thread, Key key,
-                                                    const Slice& memory) = 0;
-  virtual Status store(const PythonThread& thread, Key key, const Slice& memory) = 0;
+                                                    const ValueMemory& memory) = 0;
+  virtual Status store(const PythonThread& thread, Key key, const ValueMemory& memory) = 0;
   virtual Result<std::optional<std::uint64_t>> size(const PythonThread& thread, Key key) = 0;
   /// Whether it was there.
   virtual Result<bool> remove(const PythonThread& thread, Key key) = 0;

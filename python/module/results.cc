@@ -1,5 +1,7 @@
 #include "module/results.h"
 
+#include <algorithm>
+
 namespace larder::python {
 namespace nb = nanobind;
 namespace {
@@ -23,6 +25,10 @@ PyObject* new_error(const Batch& batch, std::size_t i) {
                                                     : new_none();
 }
 
+bool is_size_wrong(const Item& item) noexcept {
+  return item.outcome == Outcome::kFailed && item.error.code() == ErrorCode::kSizeMismatch;
+}
+
 /// A text for each item that failed, None for the others.
 nb::object errors_of(const Batch& batch) {
   return list_of(batch.items.size(), [&](std::size_t i) { return new_error(batch, i); });
@@ -39,6 +45,45 @@ nb::object tuple_of(std::initializer_list<nb::object> members) {
   return tuple;
 }
 
+std::shared_ptr<Handle> open_handle(nb::handle spec, const doors::SessionOptions& options,
+                                    std::uint64_t end_grace_ns) {
+  std::string text;
+  throw_unless(text_of(spec.ptr(), "spec", text));
+  auto handle = Handle::open(text, options, end_grace_ns);
+  throw_unless(handle != nullptr);
+  return handle;
+}
+
+std::uint64_t deadline_after(nb::handle timeout) {
+  std::uint64_t deadline_ns = 0;
+  throw_unless(deadline_of(timeout.ptr(), deadline_ns));
+  return deadline_ns;
+}
+
+void prepare_store(PythonOperation& operation, bool replaces, std::uint64_t deadline_ns) {
+  operation.prepare(Op::kSet, deadline_ns);
+  operation.batch.set_mode = replaces ? SetMode::kReplace : SetMode::kIfAbsent;
+  operation.batch.urgency = Urgency::kStore;
+}
+
+void prepare_load_of_one(PythonOperation& operation, nb::handle key, std::uint64_t room,
+                         std::uint64_t deadline_ns) {
+  throw_unless(operation.arguments.take_key(key.ptr()));
+  PyObject* const value = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(room));
+  throw_unless(value != nullptr);
+  operation.arguments.add_owned(value, reinterpret_cast<std::byte*>(PyBytes_AS_STRING(value)),
+                                static_cast<std::size_t>(room));
+  operation.prepare(Op::kGet, deadline_ns);
+  operation.batch.allow_shorter = true;  // It may have been replaced since its size was asked.
+}
+
+std::uint64_t room_after(const Item& item, std::uint64_t room) noexcept {
+  if (!is_size_wrong(item) || item.value_bytes <= room || item.value_bytes > kValueBytesMax) {
+    return 0;
+  }
+  return std::max(item.value_bytes, std::min(2 * room, kValueBytesMax));
+}
+
 void check_counts(const Arguments& arguments, const char* buffers) {
   if (arguments.keys().size() == arguments.slices().size()) return;
   PyErr_Format(PyExc_ValueError, "keys and %s: %zu keys, %zu %s; wanted one for each key", buffers,
@@ -52,8 +97,9 @@ nb::object loads_of(const PythonOperation& operation) {
                    list_of(batch.items.size(),
                            [&](std::size_t i) {
                              const Item& item = batch.items[i];
-                             return PyLong_FromUnsignedLongLong(
-                                 item.outcome == Outcome::kHit ? item.value_bytes : 0);
+                             const bool is_known =
+                                 item.outcome == Outcome::kHit || is_size_wrong(item);
+                             return PyLong_FromUnsignedLongLong(is_known ? item.value_bytes : 0);
                            }),
                    errors_of(batch)});
 }
@@ -84,33 +130,47 @@ nb::object deletions_of(const PythonOperation& operation) {
   return tuple_of({outcomes_of(operation.batch, Outcome::kDone), errors_of(operation.batch)});
 }
 
-nb::object value_of(const PythonOperation& operation) {
+nb::object bytes_of_load(const PythonOperation& operation) {
   const Item& item = operation.items[0];
-  nb::object error = nb::steal(new_error(operation.batch, 0));
-  throw_unless(error.is_valid());
-  if (item.outcome != Outcome::kHit) return tuple_of({nb::none(), error});
+  if (item.outcome != Outcome::kHit) return nb::none();
   const nb::object whole = nb::borrow(operation.arguments.owned());
   const auto stored = static_cast<Py_ssize_t>(item.value_bytes);
-  if (stored == PyBytes_GET_SIZE(whole.ptr())) return tuple_of({whole, error});
+  if (stored == PyBytes_GET_SIZE(whole.ptr())) return whole;
   // It was replaced by a shorter one since its size was asked.
   nb::object shorter = nb::steal(PyBytes_FromStringAndSize(PyBytes_AS_STRING(whole.ptr()), stored));
   throw_unless(shorter.is_valid());
-  return tuple_of({shorter, error});
+  return shorter;
 }
 
-nb::object page_of(const Handle& handle, std::uint64_t first_word, std::uint64_t second_word,
-                   std::size_t keys_max) {
+nb::object value_of(const PythonOperation& operation) {
+  const nb::object error = nb::steal(new_error(operation.batch, 0));
+  throw_unless(error.is_valid());
+  const Item& item = operation.items[0];
+  const nb::object room =
+      nb::steal(PyLong_FromUnsignedLongLong(room_after(item, bytes_of(item.value))));
+  throw_unless(room.is_valid());
+  return tuple_of({bytes_of_load(operation), error, room});
+}
+
+nb::object page_of(const Handle& handle, nb::handle first_word, nb::handle second_word,
+                   nb::handle keys_max) {
   throw_unless(handle.check_usable());
+  ScanCursor from;
+  std::uint64_t count = 0;
+  throw_unless(unsigned_of(first_word.ptr(), "first_word", from.words[0]) &&
+               unsigned_of(second_word.ptr(), "second_word", from.words[1]) &&
+               unsigned_of(keys_max.ptr(), "keys_max", count));
   Result<ScanPage> page = ScanPage{};
   {
     const auto session = handle.session();
     const WithoutGil without_gil;
-    page = session->connector().scan({{first_word, second_word}}, keys_max);
+    page = session->connector().scan(from, count);
   }
   if (!page) {
-    const bool is_cursor_bad = page.error().code() == ErrorCode::kInvalidArgument;
-    PyErr_SetString(is_cursor_bad ? PyExc_ValueError : exceptions.error,
-                    page.error().to_string().c_str());
+    PyObject* kind = exceptions.error;
+    if (page.error().code() == ErrorCode::kInvalidArgument) kind = PyExc_ValueError;
+    if (page.error().code() == ErrorCode::kUnimplemented) kind = exceptions.unsupported;
+    PyErr_SetString(kind, page.error().to_string().c_str());
     throw nb::python_error();
   }
   const nb::object entries = list_of(page->entries.size(), [&](std::size_t i) {
@@ -145,6 +205,14 @@ nb::object report_of(const Handle& handle) {
   result["type"] = report.type;
   result["where"] = nb::steal(new_text(report.where));
   result["health"] = name_of(report.health);
+  result["is_failing"] = report.is_failing();
+  nb::dict recent;
+  for (std::size_t i = 0; i < kBatchClassCount; ++i) {
+    const RecentOutcomes& outcomes = report.recent.at(i);
+    recent[name_of(static_cast<BatchClass>(i)).c_str()] =
+        nb::make_tuple(outcomes.succeeded, outcomes.failed);
+  }
+  result["recent"] = recent;
   result["reasons"] = reasons;
   result["bytes_used"] = report.bytes_used;
   result["capacity_bytes"] = report.capacity_bytes;

@@ -2,6 +2,7 @@
 
 #include "module/handle.h"
 #include "module/nanobind.h"
+#include "module/values.h"
 
 namespace larder::python {
 
@@ -18,19 +19,34 @@ nanobind::object sizes_of(const PythonOperation& operation);
 nanobind::object existence_of(const PythonOperation& operation);
 /// (deleted, errors), a list each.
 nanobind::object deletions_of(const PythonOperation& operation);
-/// (bytes or None, error or None) of an operation that loaded one key into an owned bytes object.
+/// (bytes or None, error or None, room or 0) of an operation that loaded one key into an owned
+/// bytes object; the room is that of room_after().
 nanobind::object value_of(const PythonOperation& operation);
+/// The bytes of the same, or None.
+nanobind::object bytes_of_load(const PythonOperation& operation);
 /// ([(key, size), ...], (first word, second word), done): a page of a store's keys. May wait,
 /// without the GIL.
-nanobind::object page_of(const Handle& handle, std::uint64_t first_word, std::uint64_t second_word,
-                         std::size_t keys_max);
+nanobind::object page_of(const Handle& handle, nanobind::handle first_word,
+                         nanobind::handle second_word, nanobind::handle keys_max);
 /// A store's state: a dictionary of plain values.
 nanobind::object report_of(const Handle& handle);
 
-inline std::uint64_t ns_of(double seconds) noexcept {
-  if (!(seconds > 0)) return 0;
-  return seconds > 1e9 ? kNever : static_cast<std::uint64_t>(seconds * 1e9);
-}
+/// Opens a store by a str. Throws nanobind::python_error.
+std::shared_ptr<Handle> open_handle(nanobind::handle spec,
+                                    const doors::SessionOptions& options = {},
+                                    std::uint64_t end_grace_ns = Handle::kEndGraceNs);
+/// When a call with this `timeout` has to end. Throws nanobind::python_error.
+std::uint64_t deadline_after(nanobind::handle timeout);
+
+/// Prepares the load of one key into a new bytes object of at most `room` bytes.
+void prepare_load_of_one(PythonOperation& operation, nanobind::handle key, std::uint64_t room,
+                         std::uint64_t deadline_ns);
+/// Prepares a store, of keys and values that `operation` has.
+void prepare_store(PythonOperation& operation, bool replaces, std::uint64_t deadline_ns);
+/// How much room the next attempt needs when a value did not fit because it was replaced by a
+/// larger one since its size was asked; 0: the failure is final. At least twice the last room, so
+/// that a writer whose values grow cannot keep a reader busy for ever.
+std::uint64_t room_after(const Item& item, std::uint64_t room) noexcept;
 
 inline void throw_unless(bool is_good) {
   if (!is_good) throw nanobind::python_error();

@@ -43,7 +43,7 @@ nb::object outcomes_of(const PythonOperation& operation) {
 }  // namespace
 
 std::uint64_t Completions::submit_batch_touch(nb::handle keys) {
-  return submit(new_operation(keys), Op::kTouch, lookup_timeout_s_);
+  return submit(new_operation(keys), Op::kTouch, timeouts_.lookup_s);
 }
 
 nb::object Completions::drain_outcomes() {
@@ -57,13 +57,17 @@ nb::object Completions::drain_outcomes() {
   return outcomes;
 }
 
-nb::object Completions::events(std::uint64_t position, std::size_t events_max) const {
+nb::object Completions::events(nb::handle position, nb::handle events_max) const {
   throw_unless(handle_->check_usable());
+  std::uint64_t from = 0;
+  std::uint64_t count = 0;
+  throw_unless(unsigned_of(position.ptr(), "position", from) &&
+               unsigned_of(events_max.ptr(), "events_max", count));
   Result<EventPage> page = EventPage{};
   {
     const auto session = handle_->session();
     const WithoutGil without_gil;
-    page = session->connector().events({position}, events_max);
+    page = session->connector().events({from}, count);
   }
   if (!page) {
     if (page.error().code() == ErrorCode::kUnimplemented) return nb::none();

@@ -100,6 +100,20 @@ def test_the_remedy_of_the_text_works(store):
     assert (back == grid).all()
 
 
+def test_the_remedy_of_a_load_reaches_the_array_itself(store):
+    values = numpy.arange(1, 65, dtype=numpy.float32)
+    store.set("k", memoryview(values).cast("B"))
+    x = numpy.zeros((64, 2), numpy.float32)[:, 1]
+    with pytest.raises(ValueError, match=r"memoryview\(t\).cast\('B'\), and then x\[...\] = t$"):
+        store.get_into(["k"], [x])
+    t = numpy.ascontiguousarray(x)
+    assert store.get_into(["k"], [memoryview(t).cast("B")]).hits == [True]
+    x[...] = t
+    assert (x == values).all()
+    with pytest.raises(ValueError, match=r"contiguous bytes: memoryview\(numpy.ascontiguousarray\(x"):
+        store.set("s", x)
+
+
 @pytest.mark.parametrize("wrong", [None, 7, "text", [1, 2], object()])
 def test_what_has_no_buffer_is_refused(store, wrong):
     with pytest.raises(TypeError, match=r"values\[0\]: .* has no buffer protocol"):

@@ -443,7 +443,7 @@ def test_lmcaches_parameters_name_a_store(tmp_path):
     ("parameters", "text"),
     [
         ({}, "neither url nor type"),
-        ({"url": "memory:", "capacity": "1GiB"}, "url and capacity"),
+        ({"url": "memory:?capacity=2GiB", "capacity": "1GiB"}, "capacity: given in url and as a"),
         ({"type": "logg", "path": "/tmp/x"}, "did you mean 'log'"),
         ({"type": "log", "path": "/tmp/x", "capazity": "1GiB"}, "capacity"),
     ],
@@ -470,7 +470,8 @@ def test_lmcaches_own_types_open_with_their_parameters(tmp_path):
         assert files.connector.report()["capacity_bytes"] == 1 << 29
         files.connector.close()
         written = f"org-SEP-model@0x000000ff@0@{kind.encode().hex()}.data"
-        assert (tmp_path / "kv" / written).read_bytes() == b"value"
+        # LMCache pads with use_odirect, and so does larder.
+        assert (tmp_path / "kv" / written).read_bytes().startswith(b"value\0")
 
     inner = {"type": "fs_native", "base_path": base}
     gaps = Client(type="fault_inject", inner=inner, gap_tail_ratios=[0.0], gap_indices=[])
@@ -483,6 +484,28 @@ def test_lmcaches_own_types_open_with_their_parameters(tmp_path):
     assert mock.set(["key"], [b"value"])[0]
     assert mock.exists(["key"])[2] == [True]
     mock.connector.close()
+
+
+@pytest.mark.parametrize("name", ["L2Adapter", "L2AdapterConfig"])
+def test_without_an_lmcache_that_is_new_enough_the_remedy_is_named(name, tmp_path):
+    code = f"import larder.lmcache\nlarder.lmcache.{name}"
+    remedy = "pip install -U 'lmcache>=0.5'; or take the form native_plugin with"
+    (tmp_path / "none" / "lmcache").mkdir(parents=True)
+    (tmp_path / "none" / "lmcache" / "__init__.py").write_text("raise ImportError('none here')")
+    ended = run_python(code, env={"PYTHONPATH": str(tmp_path / "none")})
+    assert f"larder.lmcache.{name} needs LMCache 0.5.0 or later" in ended.stderr
+    assert "LMCache is not installed here (none here)" in ended.stderr and remedy in ended.stderr
+
+    old = tmp_path / "old"
+    (old / "lmcache").mkdir(parents=True)
+    (old / "lmcache" / "__init__.py").write_text("")
+    (old / "lmcache-0.4.7.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: lmcache\nVersion: 0.4.7\n"
+    (old / "lmcache-0.4.7.dist-info" / "METADATA").write_text(metadata)
+    ended = run_python(code, env={"PYTHONPATH": str(old)})
+    assert ended.returncode == 1
+    assert "and this is 0.4.7 (No module named 'lmcache." in ended.stderr
+    assert remedy in ended.stderr
 
 
 def test_metrics_are_numbers(client):

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+import larder
 from larder.lmcache import Connector
 from larder.lmcache.l2_accounting import Accounts
 from larder.lmcache.l2_keys import KeyFields, parse_key, wire_key
 from larder.lmcache.l2_listing import list_page
 from larder.lmcache.l2_locks import LockTable
-from larder.lmcache.l2_mirror import Mirror, pages_of
+from larder.lmcache.l2_mirror import DONE, Mirror, pages_of
 
 SECONDS = 120
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="@"), max_size=20)
@@ -412,6 +413,31 @@ def test_a_scan_that_fails_is_tried_again():
     assert mirror.wait_until_complete(SECONDS)
     assert len(errors) == 2
     assert mirror.accounts.bytes_used == 5
+    mirror.stop()
+
+
+def test_what_cannot_be_scanned_is_not_tried_again():
+    scans, errors = [], []
+
+    class Unlisted:
+        def events(self, position, events_max):
+            return None
+
+        def scan(self, *words):
+            scans.append(words)
+            raise larder.UnsupportedError("keys are not listed")
+
+    mirror = Mirror(
+        Unlisted(), lambda _: None, lambda *error: errors.append(error), retry_seconds=0.001
+    )
+    mirror.start()
+    assert mirror.wait_until_complete(SECONDS)
+    assert not mirror.can_scan and mirror.scans == 0
+    mirror.note_stored(["k"], [5], bytes([DONE]), mirror.evictions_seen)
+    mirror.note_evictions(7)
+    mirror.request_scan()
+    assert mirror.is_complete and len(scans) == 1 and errors == []
+    assert mirror.accounts.foreign_bytes == 5, "its own stores are known"
     mirror.stop()
 
 

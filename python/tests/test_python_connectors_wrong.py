@@ -1,8 +1,14 @@
 """Connectors written in Python that raise, and return what they may not."""
 
+import ctypes
 import errno
+import pathlib
+import subprocess
+import sys
 
+import numpy
 import pytest
+from conftest import DEADLINE_S
 from python_connector_support import Dictionary, Raiser, open_object
 
 import larder
@@ -121,27 +127,129 @@ def test_a_value_of_another_size_is_told(open_object):
     assert all("stored with 5" in error for error in outcomes.errors)
 
 
-@pytest.mark.parametrize("keep", [lambda view: view, lambda view: view[1:], lambda view: [view]])
+# What an object may keep of a buffer; the last two are still usable memory then.
+KEEP = {
+    "it": lambda view: view,
+    "a list of it": lambda view: [view],
+    "a slice": lambda view: view[1:],
+    "a cast": lambda view: view.cast("H"),
+    "an array": lambda view: numpy.frombuffer(view, numpy.uint8),
+    "a slice of an array": lambda view: numpy.frombuffer(view, numpy.uint8)[2:],
+    "a ctypes array": lambda view: (ctypes.c_ubyte * len(view)).from_buffer(view)
+    if not view.readonly
+    else view[:],
+}
+
+
+@pytest.mark.parametrize("keep", KEEP)
 def test_a_kept_view_is_noticed(open_object, keep):
     kept = []
 
     class Keeper(Dictionary):
         def set(self, key, data):
-            kept.append(keep(data))
+            kept.append(KEEP[keep](data))
 
         def get_into(self, key, buffer):
-            kept.append(keep(buffer))
+            kept.append(KEEP[keep](buffer))
             return len(buffer)
 
     store = open_object(Keeper())
-    values = [bytearray(b"12")]
+    values = [bytearray(b"1234")]
     stored = store.set_many(["k"], values)
     assert stored.failed == [True] and "kept a view" in stored.errors[0]
-    outcomes = store.get_into(["k"], [bytearray(2)])
+    outcomes = store.get_into(["k"], [bytearray(4)])
     assert outcomes.failed == [True] and "get_into() kept a view" in outcomes.errors[0]
     assert store.report().counters["views_kept_total"] == 2
     values[0].append(3)  # It is the caller's again.
     kept.clear()
+
+
+USE_AFTER_THE_CALL = """
+import ctypes, gc, mmap, sys, threading
+import numpy
+import larder
+from larder import connectors
+from python_connector_support import Dictionary, Native
+from test_python_connectors_wrong import KEEP
+
+keep, form, in_thread = KEEP[sys.argv[1]], sys.argv[2], sys.argv[3] == "thread"
+kept, stop = [], threading.Event()
+
+class Plain(Dictionary):
+    def set(self, key, data):
+        kept.append(keep(data))
+    def get_into(self, key, buffer):
+        kept.append(keep(buffer))
+        return len(buffer)
+
+class OfLmcache(Native):
+    def submit_batch_set(self, keys, memoryviews):
+        kept.extend(map(keep, memoryviews))
+        return super().submit_batch_set(keys, memoryviews)
+    def submit_batch_get(self, keys, memoryviews):
+        kept.extend(map(keep, memoryviews))
+        return super().submit_batch_get(keys, memoryviews)
+
+def use(view):
+    "Reads and writes every byte, as far as it is let."
+    view = view[0] if isinstance(view, list) else view
+    try:
+        bytes(view)
+        for i in range(0, len(view), 4096):
+            view[i] = 7
+        return "used"
+    except (TypeError, ValueError) as error:
+        return str(error)
+
+def use_all():
+    while not stop.is_set():
+        for view in list(kept):
+            use(view)
+
+connectors.register("keeper", Plain if form == "plain" else OfLmcache)
+store = larder.open("keeper:")
+thread = threading.Thread(target=use_all, daemon=True)
+if in_thread:
+    thread.start()
+for size in (4096, 1 << 20, 4 << 20):
+    for _ in range(3):
+        given = mmap.mmap(-1, size)                 # Memory that is gone when it is closed.
+        store.set_many(["k"], [given], timeout=10)
+        given.close()
+        given = mmap.mmap(-1, size)
+        store.get_into(["k"], [given], timeout=10)
+        given[:] = bytes(size)
+        told = {use(view) for view in kept}
+        assert given[:] == bytes(size), "nothing is written into the caller's memory"
+        given.close()
+        gc.collect()
+        told |= {use(view) for view in kept}
+        if len(kept) > 4:
+            kept.clear()
+stop.set()
+if in_thread:
+    thread.join()
+store.close()
+told |= {use(view) for view in kept}
+print(sorted(told))
+"""
+
+
+@pytest.mark.parametrize("in_thread", ["here", "thread"])
+@pytest.mark.parametrize("form", ["plain", "native"])
+@pytest.mark.parametrize("keep", KEEP)
+def test_a_kept_view_is_harmless_memory_or_raises(keep, form, in_thread):
+    ended = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", USE_AFTER_THE_CALL, keep, form, in_thread],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        cwd=pathlib.Path(__file__).parent,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    is_released = "released memoryview" in ended.stdout
+    assert is_released == (keep in ("it", "a list of it")), ended.stdout
 
 
 def test_views_in_an_exceptions_frames_are_not_kept(open_object):

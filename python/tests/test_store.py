@@ -110,6 +110,46 @@ def test_report_and_metrics_count(store):
     assert all(isinstance(value, int) for value in metrics.values())
 
 
+def test_the_report_tells_what_callers_got_within_the_last_minute(store):
+    store.set_many(["a", "b"], [b"1", b"2"])
+    store.get_into(["a", "b", "none"], [bytearray(1), bytearray(9), bytearray(1)])
+    report = store.report()
+    assert report.recent["stores"] == larder.Recent(succeeded=2, failed=0)
+    assert report.recent["loads"] == (2, 0), "a wrong buffer is the caller's doing"
+    assert set(report.recent) == {"lookups", "loads", "stores"}
+    assert report.is_failing is False
+    metrics = store.metrics()
+    assert metrics["larder_recent_stores_succeeded"] == 2
+    assert metrics["larder_recent_loads_failed"] == metrics["larder_is_failing"] == 0
+
+
+@pytest.mark.parametrize(("pattern", "kind"), [("set:*", "stores"), ("get:*", "loads")])
+def test_a_store_that_does_not_work_is_failing(pattern, kind):
+    with larder.open(f"fault:?inner=memory:&error_rate=1&pattern={pattern}") as store:
+        for number in range(4):
+            assert store.report().is_failing == (number >= 3)
+            stored = store.set_many(["k"], [b"1"])
+            assert any(stored.failed + store.get_into(["k"], [bytearray(1)]).failed)
+        report = store.report()
+        assert report.recent[kind] == (0, 4) and report.health == "degraded"
+        assert store.metrics()["larder_is_failing"] == 1
+
+
+def test_keys_in_errors_are_as_python_shows_them(store):
+    for key, shown in [
+        ("a\nb\x1b[2J", r"'a\nb\x1b[2J'"),
+        (b"\xff\x00k", r"b'\xff\x00k'"),
+        ("schlüssel", "'schlüssel'"),
+        ("it's", '"it\'s"'),
+        ("\u202etxt", r"'\u202etxt'"),
+        ("ü" * 500, "'" + "ü" * 80 + "'..."),
+        ("x" + "ü" * 500, "'x" + "ü" * 79 + "'..."),
+    ]:
+        store.set(key, b"12345")
+        error = store.get_into([key], [bytearray(1)]).errors[0]
+        assert error.startswith(f"key {shown} (index 0, buffer of 1 bytes, stored with 5): "), error
+
+
 def test_a_batch_of_many_keys(store):
     keys = [f"k{i}" for i in range(20_000)]
     store.set_many(keys[::2], [b"v"] * 10_000)
@@ -153,7 +193,7 @@ def test_an_error_text_shows_any_key_in_one_tame_line(store):
     store.set_many([key], [b"12345678"])
     error = store.get_into([key], [bytearray(9)]).errors[0]
     assert error.isprintable()
-    assert r"key 'x\x0a2026-01-01 E [log] forged \x1b[2J\xff\\' (index 0" in error
+    assert f"key {key!r} (index 0" in error
 
 
 def test_a_refused_spec_shows_its_words_in_one_tame_line(tmp_path):

@@ -100,6 +100,32 @@ void the_report_tells_what_callers_got(Context& context) {
   }
 }
 
+/// Of a connector, or of what it wraps.
+std::uint64_t counter_of(const Report& report, std::initializer_list<std::string_view> names) {
+  for (const Counter& counter : report.counters) {
+    for (const std::string_view name : names) {
+      if (counter.name == name || counter.name == "inner_" + std::string{name}) {
+        return counter.value;
+      }
+    }
+  }
+  return 0;
+}
+
+void hits_misses_and_stores_are_counted(Context& context) {
+  const auto session = Session::open(context, context.subject().open);
+  if (!session) return;
+  store_numbered(*session, 0, 40);
+  Request& load = session->make(Op::kGet);
+  for (std::uint64_t i = 0; i < 50; ++i) load.add_get(numbered_key(i), value_of(i).size());
+  session->run(load);
+  const Report report = session->connector().report();
+  context.expect(counter_of(report, {"sets_total", "stores_total"}) == 40,
+                 "40 stores were not counted in total");
+  context.expect(counter_of(report, {"hits_total"}) == 40, "40 hits were not counted in total");
+  context.expect(counter_of(report, {"misses_total"}) == 10, "10 misses were not counted in total");
+}
+
 void probe_agrees_with_exists(Context& context) {
   const auto session = Session::open(context, context.subject().open);
   if (!session) return;
@@ -256,6 +282,7 @@ void what_was_stored_survives_reopening(Context& context) {
 constexpr std::array kCases{
     Case{"the_report_is_sane", "P3", the_report_is_sane},
     Case{"the_report_tells_what_callers_got", "P3", the_report_tells_what_callers_got},
+    Case{"hits_misses_and_stores_are_counted", "P3", hits_misses_and_stores_are_counted},
     Case{"probe_agrees_with_exists", "C4", probe_agrees_with_exists},
     Case{"a_scan_sees_every_key", "P2", a_scan_sees_every_key},
     Case{"events_tell_what_was_stored_and_removed", "P2", events_tell_what_was_stored_and_removed},

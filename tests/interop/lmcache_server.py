@@ -39,16 +39,6 @@ def wait_for(condition, what, seconds=60):
     return result
 
 
-def l2_of(form="native_plugin", **parameters):
-    """The JSON of larder as an L2, in one of its two forms."""
-    return {
-        "type": form,
-        "module_path": "larder.lmcache",
-        "class_name": {"native_plugin": "Connector", "plugin": "L2Adapter"}[form],
-        "adapter_params": parameters,
-    }
-
-
 class Server:
     """`lmcache server` in a process group of its own."""
 

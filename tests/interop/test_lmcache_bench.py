@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from lmcache_server import l2_of
+from l2_json import l2_of
 
 
 @pytest.mark.parametrize("form", ["native_plugin", "plugin"])

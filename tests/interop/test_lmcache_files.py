@@ -12,7 +12,8 @@ import time
 import pytest
 from l2_adapter import Manager, key_of
 from lmcache.lmcache_fs import LMCacheFSClient
-from lmcache_server import CHUNK_TOKENS, Engine, Server, l2_of, wait_for
+from l2_json import l2_of
+from lmcache_server import CHUNK_TOKENS, Engine, Server, wait_for
 
 from larder.lmcache import Connector
 

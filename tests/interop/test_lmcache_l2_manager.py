@@ -8,7 +8,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from l2_adapter import KIB, MIB, Listener, Manager, key_of, log_of, plugin
+from l2_adapter import KIB, MIB, Listener, key_of, log_of, plugin
+from l2_manager import Manager
 from lmcache_server import CHUNK_BYTES, CHUNK_TOKENS, Engine, Server, wait_for
 
 from larder.lmcache.l2_keys import wire_key

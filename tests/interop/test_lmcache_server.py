@@ -6,7 +6,8 @@ import shutil
 import subprocess
 
 import pytest
-from lmcache_server import CHUNK_TOKENS, Engine, Server, l2_of, wait_for
+from l2_json import l2_of
+from lmcache_server import CHUNK_TOKENS, Engine, Server, wait_for
 
 CHUNKS = 24
 

@@ -6,7 +6,8 @@ import select
 
 import pytest
 from lmcache.lmcache_redis import LMCacheRedisClient
-from lmcache_server import Engine, Server, l2_of, wait_for
+from l2_json import l2_of
+from lmcache_server import Engine, Server, wait_for
 from redis_server import RedisServer
 from test_lmcache_server import CHUNKS, prompt
 

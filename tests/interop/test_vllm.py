@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from lmcache_server import Server, l2_of, wait_for
+from l2_json import l2_of
+from lmcache_server import Server, wait_for
 
 HERE = pathlib.Path(__file__).parent
 CHUNKS = 5  # Of 256 tokens, in a prompt of 1,500.

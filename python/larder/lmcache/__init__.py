@@ -13,6 +13,8 @@ itself is imported for `L2Adapter` and `L2AdapterConfig` only, when they are fir
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 from larder.lmcache.client import ConnectorClient
@@ -26,14 +28,27 @@ if TYPE_CHECKING:
 __all__ = ["Connector", "ConnectorClient", "ConnectorClientBase"]
 
 
+# The two subclass LMCache's own classes, and whoever asks for them has LMCache.
+_OF_LMCACHE = {"L2Adapter": "l2_adapter", "L2AdapterConfig": "l2_config"}
+
+
 def __getattr__(name: str) -> Any:
-    # The two subclass LMCache's own classes, and whoever asks for them has LMCache.
-    if name == "L2Adapter":
-        from larder.lmcache.l2_adapter import L2Adapter
+    if name not in _OF_LMCACHE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_OF_LMCACHE[name]}")
+    except ImportError as error:
+        raise ImportError(_remedy(name, error)) from error
+    return getattr(module, name)
 
-        return L2Adapter
-    if name == "L2AdapterConfig":
-        from larder.lmcache.l2_config import L2AdapterConfig
 
-        return L2AdapterConfig
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def _remedy(name: str, error: ImportError) -> str:
+    try:
+        found = f"this is {importlib.metadata.version('lmcache')}"
+    except importlib.metadata.PackageNotFoundError:
+        found = "LMCache is not installed here"
+    return (
+        f"larder.lmcache.{name} needs LMCache 0.5.0 or later (tested up to 0.5.7rc2), and {found} "
+        f"({error}). Install one with: pip install -U 'lmcache>=0.5'; or take the form "
+        'native_plugin with "class_name": "Connector", which works from LMCache 0.4.4 on'
+    )

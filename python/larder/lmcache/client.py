@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from larder._spec import SpecLike
 from larder.lmcache.client_base import ConnectorClientBase
 from larder.lmcache.connector import Connector
 
@@ -17,13 +18,13 @@ __all__ = ["ConnectorClient"]
 class ConnectorClient(ConnectorClientBase[Connector]):
     """The asyncio client over larder: `client = ConnectorClient("log:/data/kv?capacity=500GiB")`.
 
-    Takes a `Connector`, or what one is made of. Opening may take seconds; `await
-    ConnectorClient.open(...)` spends them in a thread.
+    Takes a `Connector`, or what one is made of: its url and parameters. Opening may take seconds;
+    `await ConnectorClient.open(...)` spends them in a thread.
     """
 
     def __init__(
         self,
-        connector: Connector | str | None = None,
+        connector: Connector | SpecLike | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
         **parameters: Any,
     ) -> None:
@@ -32,7 +33,7 @@ class ConnectorClient(ConnectorClientBase[Connector]):
         super().__init__(connector, loop)
 
     @classmethod
-    async def open(cls, url: str | None = None, **parameters: Any) -> Self:
+    async def open(cls, url: SpecLike | None = None, **parameters: Any) -> Self:
         loop = asyncio.get_running_loop()
         connector = await loop.run_in_executor(None, lambda: Connector(url, **parameters))
         return cls(connector, loop)

@@ -129,14 +129,15 @@ class ConnectorClientBase(Generic[NativeT]):
 
     # --- The end ----------------------------------------------------------------------------------
 
-    def close(self, timeout: float = _CLOSE_SECONDS) -> None:
+    def close(self, timeout: float | None = _CLOSE_SECONDS) -> None:
         """Fails what is pending with "Client closed", then closes the connector. Any thread;
         idempotent.
 
         Buffers are kept alive until the connector's own close() has returned, which runs in a
-        thread. `timeout` in seconds bounds how long this call waits for it; then it raises
-        `StuckError`.
+        thread. `timeout` in seconds (None: for ever) bounds how long this call waits for it; then it
+        raises `StuckError`.
         """
+        seconds = _larder.seconds(timeout, "timeout", allows_zero=True)
         with self._lock:
             if self._is_close_called:
                 return
@@ -157,10 +158,10 @@ class ConnectorClientBase(Generic[NativeT]):
         # A daemon, so that a connector that hangs does not keep the process from ending.
         thread = threading.Thread(target=close_native, name="larder-close", daemon=True)
         thread.start()
-        thread.join(timeout)
+        thread.join(None if timeout is None else seconds)
         if thread.is_alive():
             raise _larder.StuckError(
-                f"the connector's close() has not returned within {timeout:g} s. The buffers of "
+                f"the connector's close() has not returned within {seconds:g} s. The buffers of "
                 f"{len(self._abandoned)} batches are kept alive until it does"
             )
         if errors:
@@ -186,7 +187,7 @@ class ConnectorClientBase(Generic[NativeT]):
         return self._start(self._native.submit_batch_set, _nothing_of, future, keys, bufs)
 
     def _start_exists(self, keys: Sequence[str], future: _Future) -> Any:
-        return self._start(self._native.submit_batch_exists, _list_of, future, keys, None)
+        return self._start(self._native.submit_batch_exists, _list_of, future, keys)
 
     def _start(
         self,
@@ -194,23 +195,25 @@ class ConnectorClientBase(Generic[NativeT]):
         result_of: Callable[[list[bool] | None, int], Any],
         future: _Future,
         keys: Sequence[str],
-        bufs: Sequence[Any] | None,
+        *bufs: Sequence[Any],
     ) -> Any:
-        keys = list(keys)
-        buffers = () if bufs is None else tuple(bufs)
-        if bufs is not None and len(keys) != len(buffers):
-            raise ValueError(f"keys and bufs: {len(keys)} keys, {len(buffers)} bufs")
+        """`bufs`: one list of buffers, or none for what has none."""
+        keys = _listed("keys", keys)
+        buffers = [_listed("bufs", given) for given in bufs]
+        if bufs and len(keys) != len(buffers[0]):
+            raise ValueError(f"keys and bufs: {len(keys)} keys, {len(buffers[0])} bufs")
         with self._lock:
             if self._closed:
                 raise RuntimeError("Client closed")
             self._submitting += 1
+        entry = _Entry(future, result_of, keys, tuple(map(tuple, buffers)))
         future_id = None
         try:
-            future_id = int(submit(keys) if bufs is None else submit(keys, list(buffers)))
+            future_id = int(submit(keys, *buffers))
         finally:
-            completion = self._register(future_id, _Entry(future, result_of, keys, buffers))
+            completion = self._register(future_id, entry)
         if completion is not None:
-            _complete(_Entry(future, result_of, keys, buffers), completion)
+            _complete(entry, completion)
         return future
 
     def _register(self, future_id: int | None, entry: _Entry) -> _Completion | None:
@@ -353,6 +356,15 @@ def _complete(entry: _Entry, completion: _Completion) -> None:
 def _fail(future: _Future, text: str) -> None:
     if not future.done():
         future.set_exception(RuntimeError(text))
+
+
+def _listed(name: str, given: Any) -> list[Any]:
+    if isinstance(given, (str, bytes, bytearray)):
+        raise TypeError(f"{name}: a single {type(given).__name__}, wanted a list")
+    try:
+        return list(given)
+    except TypeError:
+        raise TypeError(f"{name}: {type(given).__name__}, wanted a list") from None
 
 
 def _mask_of(results: list[bool] | None, keys: int) -> list[bool]:

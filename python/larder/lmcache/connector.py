@@ -8,15 +8,17 @@ docs/lmcache.md tells sizing, migration and what the metrics mean. LMCache itsel
 
 from __future__ import annotations
 
-import json
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from larder import _larder
-from larder._store import Report, metrics_of
+from larder import _larder, _spec
+from larder._spec import SpecLike
+from larder._store import metrics_of, report_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from typing_extensions import Buffer
 
 __all__ = ["Connector"]
 
@@ -24,52 +26,106 @@ __all__ = ["Connector"]
 class Connector(_larder.Completions):
     """LMCache's contract for native connectors (0.5.6).
 
-    `event_fd()`, `submit_batch_get/set(keys, memoryviews)`, `submit_batch_exists/delete(keys)` which
-    return a future id, `drain_completions()` which gives `(id, ok, error, results)` once for each,
-    and `close()`. Keys and buffers are kept alive until their completion was drained.
+    Every submission returns a future id; `drain_completions()` gives `(id, ok, error, results)` once
+    for each, after `event_fd()` said that there is something. Keys and buffers are kept alive until
+    their completion was drained.
 
     Named by `url="log:/data/kv?capacity=500GiB"`, or by the parameters of a connector's type as
-    LMCache spells them: `type="log", path="/data/kv", capacity="500GiB"`. LMCache's own types `fs`,
+    LMCache spells them: `type="log", path="/data/kv", capacity="500GiB"`; parameters beside a url are
+    added to it. `url` may also be what else `larder.open()` takes. LMCache's own types `fs`,
     `fs_native`, `mock` and `fault_inject` are among them, with their parameters:
     `type="fs_native", base_path="/data/kv", num_workers=8, use_odirect=True`.
 
     Loads and lookups that find no room wait for it; a store that finds none completes as failed.
-    Time-outs are in seconds, the wait included: a load that is late is a miss, at the next lookup
-    too.
+    Time-outs are in seconds, above 0 (as a number or its text), the wait included; None stands for
+    30, 60 and 10. A load that is late is a miss, at the next lookup too.
     """
 
     def __init__(
         self,
-        url: str | None = None,
+        url: SpecLike | None = None,
         *,
-        load_timeout: float = 30.0,
-        store_timeout: float = 60.0,
-        lookup_timeout: float = 10.0,
+        load_timeout: float | str | None = None,
+        store_timeout: float | str | None = None,
+        lookup_timeout: float | str | None = None,
         **parameters: Any,
     ) -> None:
-        super().__init__(_spec_of(url, parameters), load_timeout, store_timeout, lookup_timeout)
+        text = _spec.text_of(url, parameters, "url")
+        super().__init__(text, load_timeout, store_timeout, lookup_timeout)
+        self._shown_spec = _larder.shown_spec(text)  # The other one may hold a password.
         _collector.add(self)
+
+    # Python's own checks of the number of arguments, and a place for what is known of them.
+
+    def event_fd(self) -> int:
+        """An eventfd for poll(): readable while there is something to drain. -1 after close()."""
+        return super().event_fd()
+
+    def submit_batch_get(
+        self, keys: Iterable[str | bytes], memoryviews: Iterable[Buffer]
+    ) -> int:
+        """Loads each key's value into its buffer; `results` tells which were hits."""
+        return super().submit_batch_get(keys, memoryviews)
+
+    def submit_batch_set(
+        self, keys: Iterable[str | bytes], memoryviews: Iterable[Buffer]
+    ) -> int:
+        """Stores each value, if its key has none. `ok` is False when one of them failed."""
+        return super().submit_batch_set(keys, memoryviews)
+
+    def submit_batch_exists(self, keys: Iterable[str | bytes]) -> int:
+        """Asks which keys have a value that can be loaded."""
+        return super().submit_batch_exists(keys)
+
+    def submit_batch_delete(self, keys: Iterable[str | bytes]) -> int:
+        """Removes keys; `results` tells which were there."""
+        return super().submit_batch_delete(keys)
+
+    def drain_completions(self) -> list[tuple[int, bool, str, list[bool] | None]]:
+        """What has ended since the last call. Never waits."""
+        return super().drain_completions()
+
+    # What LMCache's contract has no place for, and L2Adapter lives by.
+
+    def submit_batch_touch(self, keys: Iterable[str | bytes]) -> int:
+        """Marks keys as used, for larder's eviction."""
+        return super().submit_batch_touch(keys)
+
+    def drain_outcomes(self) -> list[tuple[int, bytes, str]]:
+        """In place of drain_completions(): `(id, codes, first error)`, one byte of `codes` a key: 0
+        failed, 1 done, 2 a miss, 3 it existed."""
+        return super().drain_outcomes()
+
+    def events(
+        self, position: int, events_max: int
+    ) -> tuple[list[tuple[bool, bytes, int]], int, int] | None:
+        """`([(was stored, key, bytes), ...], next position, lost)`; None where none are kept."""
+        return super().events(position, events_max)
+
+    def scan(
+        self, first_word: int, second_word: int, keys_max: int
+    ) -> tuple[list[tuple[bytes, int]], tuple[int, int], bool]:
+        """A page of keys with their sizes, the next page's words, and whether this is the last. Raises
+        `UnsupportedError` where the connector cannot list its keys."""
+        return super().scan(first_word, second_word, keys_max)
+
+    # State, and the end.
+
+    def report(self) -> dict[str, Any]:
+        """State, capacity and counters, without I/O; the fields are those of `larder.Report`."""
+        return super().report()
 
     def metrics(self) -> dict[str, int]:
         """The numbers of `report()` under one name each, `larder_...`."""
-        return metrics_of(Report(**self.report()))
+        return metrics_of(report_of(self.report()))
 
+    def close(self, grace: float | None = 10.0, timeout: float | None = 30.0) -> None:
+        """Lets what is under way end for `grace` seconds, then cancels it. Idempotent. Raises
+        `StuckError` when the kernel or a peer still has something at `timeout`."""
+        super().close(grace, timeout)
 
-def _spec_of(url: str | None, parameters: dict[str, Any]) -> str:
-    if url is not None:
-        if parameters:
-            raise TypeError(
-                f"Connector: url and {', '.join(sorted(parameters))}; give either a url, with its "
-                "parameters after '?', or type=... and parameters"
-            )
-        return url
-    if "type" not in parameters:
-        raise TypeError(
-            "Connector: neither url nor type; wanted url='log:/data/kv?capacity=500GiB' or "
-            "type='log', path='/data/kv', capacity='500GiB'"
-        )
-    # LMCache's own adapters take None for "not set".
-    return json.dumps({name: value for name, value in parameters.items() if value is not None})
+    def __repr__(self) -> str:
+        return f"<larder.lmcache.Connector {self._shown_spec!r}{' closed' if self.closed else ''}>"
 
 
 class _Collector:
@@ -100,7 +156,7 @@ class _Collector:
         families: dict[str, Any] = {}
         for connector in list(self._connectors):
             try:
-                report = Report(**connector.report())
+                report = report_of(connector.report())
             except _larder.Error:
                 continue  # Closed since, or the parent process's.
             labels = [report.type, report.where]

@@ -116,6 +116,10 @@ class Accounts:
         self._scan += 1
         self._gone = set()
 
+    def give_up_scan(self) -> None:
+        """Forgets that a scan was begun."""
+        self._gone = None
+
     def scanned(self, page: Iterable[tuple[bytes, int]]) -> list[Change]:
         """Keys that were seen since `begin_scan`. All that happened before they were seen has been
         applied."""

@@ -1,4 +1,4 @@
-"""larder as an L2 adapter of LMCache's own interface, for its adapter type `plugin` (0.5.6)."""
+"""larder as an L2 adapter of LMCache's own interface, for its adapter type `plugin` (0.5)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from lmcache.lmcache_native import Bitmap
 from lmcache.logging import init_logger
 from lmcache.v1.distributed.api import KeyEntry, KeyListPage, ObjectKey
 from lmcache.v1.distributed.eviction import L2EvictionPolicy
 from lmcache.v1.distributed.internal_api import L2StoreResult
 from lmcache.v1.distributed.l2_adapters.base import L2AdapterInterface
 
+from larder import _larder
 from larder.lmcache.connector import Connector
 from larder.lmcache.l2_accounting import Change
 from larder.lmcache.l2_config import EVICTION_REFUSED, L2AdapterConfig
@@ -22,6 +22,11 @@ from larder.lmcache.l2_listing import list_page
 from larder.lmcache.l2_locks import LockTable
 from larder.lmcache.l2_mirror import DONE, EXISTED, FAILED, Mirror
 from larder.lmcache.l2_tasks import Kind, Task, TaskRunner
+
+try:
+    from lmcache.lmcache_native import Bitmap
+except ImportError:  # Before 0.5.4.
+    from lmcache.native_storage_ops import Bitmap
 
 _DELETE_SECONDS = 30.0
 _SEED_KEYS = 4096
@@ -68,6 +73,7 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         try:
             super().__init__(max_capacity_bytes=self._capacity_bytes())
             self._alignment = _alignment_of(self._connector, l1_memory_desc)
+            self._locality = str(self._connector.report()["locality"])
             self._lock = threading.Lock()
             self._locks = LockTable()
             self._skipped_deletes = 0
@@ -139,6 +145,10 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
     def touch_keys(self, keys: list[ObjectKey]) -> None:
         """Marks keys as used, for larder's eviction and for listeners. Does not wait."""
         self._tasks.submit(Task(Kind.TOUCH, _names(keys), list(keys)))
+
+    def submit_touch(self, keys: list[ObjectKey]) -> None:
+        """The same, as LMCache 0.5.7 asks for it at the end of a request."""
+        self.touch_keys(keys)
 
     def delete(self, keys: list[ObjectKey]) -> None:
         """Deletes what is not locked; waits for it, for 30 s at most. Usage and listeners know by
@@ -223,10 +233,15 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         """LMCache's keys in the store, oldest first where it has an order. A key that is there all
         the time is listed at least once; pages may be short before the last.
 
-        Raises `ValueError` for a bad `page_size` or `cursor`, `larder.Error` when the store cannot
-        be read.
+        Raises `ValueError` for a bad `page_size` or `cursor`, and `larder.UnsupportedError`, which
+        LMCache answers with 503, when the store cannot list its keys or cannot be read.
         """
-        entries, token = list_page(self._connector, model_name, page_size, cursor)
+        try:
+            entries, token = list_page(self._connector, model_name, page_size, cursor)
+        except _larder.UnsupportedError:
+            raise
+        except _larder.Error as error:
+            raise _larder.UnsupportedError(f"the keys cannot be read now: {error}") from error
         return KeyListPage(
             entries=tuple(
                 KeyEntry(key=ObjectKey(*fields).to_encoded_object_key(), size_bytes=size)
@@ -236,16 +251,18 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         )
 
     def report_status(self) -> dict[str, Any]:
-        """Healthy unless the store is down or closed; degraded shows in `health` and `reasons`."""
+        """Healthy unless the store is down or closed, or nothing of what it was asked for within the
+        last minute worked; degraded shows in `health` and `reasons`."""
         try:
             report = self._connector.report()
         except Exception as error:
-            report = {"health": "down", "reasons": [str(error)]}
+            report = {"health": "down", "is_failing": True, "reasons": [str(error)]}
         mirror = self._mirror
         usage = self.get_usage()
         with mirror.lock:
             accounting = {
                 "is_complete": mirror.is_complete,
+                "can_scan": mirror.can_scan,
                 "scanned_keys": mirror.scanned_keys,
                 "scans": mirror.scans,
                 "follows_events": mirror.has_events,
@@ -257,11 +274,14 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         with self._lock:
             locks = {"locked_keys": len(self._locks), "skipped_deletes": self._skipped_deletes}
         return {
-            "is_healthy": self._tasks.is_running and report["health"] != "down",
+            "is_healthy": self._tasks.is_running
+            and report["health"] != "down"
+            and not report["is_failing"],
             "type": type(self).__name__,
             "connector": report.get("type", ""),
             "where": report.get("where", ""),
             "health": report["health"],
+            "is_failing": report["is_failing"],
             "reasons": list(report["reasons"]),
             "evict": self._config.evict,
             "current_size_bytes": usage.total_bytes_used,
@@ -274,6 +294,17 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
             **self._alignment,
             "errors": self._errors.counts(),
         }
+
+    def get_memory_tags(self) -> Any:
+        """Where the values are, as LMCache from 0.5.7 on asks."""
+        from lmcache.v1.distributed.api import MemoryResidency, MemorySegment, MemoryTags
+
+        in_memory = self._locality in ("memory", "other_process")
+        is_elsewhere = self._locality in ("remote", "shared_files")
+        return MemoryTags(
+            MemorySegment.DRAM if in_memory else MemorySegment.STORAGE,
+            MemoryResidency.REMOTE if is_elsewhere else MemoryResidency.LOCAL,
+        )
 
     # --- The end --------------------------------------------------------------------------------
 

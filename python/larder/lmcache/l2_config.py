@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from lmcache.v1.distributed.l2_adapters.config import L2AdapterConfigBase
+
+from larder import _spec
 
 EVICTION_REFUSED = (
     "eviction: larder evicts by itself, at its capacity, and LMCache's policy would throw away "
@@ -15,6 +16,7 @@ EVICTION_REFUSED = (
 
 # For a log that was not told: what its readers may lag behind, some 10 MB.
 _EVENTS = 65536
+_DOORS_OWN = ("load_timeout", "store_timeout", "lookup_timeout")
 
 
 class L2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]
@@ -73,9 +75,10 @@ class L2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]
 
 def _with_events(parameters: dict[str, Any]) -> dict[str, Any]:
     """A log keeps its events only when it is told to, and the adapter lives by them."""
-    url = parameters.get("url")
-    if isinstance(url, str) and url.startswith("log:") and not re.search(r"[?&]events=", url):
-        return {**parameters, "url": f"{url}{'&' if '?' in url else '?'}events={_EVENTS}"}
-    if parameters.get("type") == "log":
-        return {"events": _EVENTS, **parameters}
+    named = {name: value for name, value in parameters.items() if name not in _DOORS_OWN}
+    if not named:
+        return parameters  # The connector says what is missing.
+    kind, given = _spec.parts_of(named.pop("url", None), named, "url")
+    if kind == "log" and "events" not in given:
+        return {**parameters, "events": _EVENTS}
     return parameters

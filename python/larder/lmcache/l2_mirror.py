@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from larder import _larder
 from larder.lmcache.l2_accounting import Accounts, Change
 
 # What became of a key, as drain_outcomes() says it.
@@ -45,7 +46,8 @@ class Mirror:
     A connector that keeps events is followed by them; when it has lost some for this reader, a
     scan finds out what they were. One without events is followed by the outcomes of this process's
     own operations (`note_stored`, `note_gone`), and scanned again for what it evicts
-    (`note_evictions`).
+    (`note_evictions`). One that cannot list its keys is not scanned: the accounts are then of this
+    process's own operations only, and `can_scan` says so.
 
     `on_change` hears every change once, in order, under `lock`; `on_error` what went wrong. Both
     are called by whichever thread found out, and must not raise.
@@ -77,6 +79,7 @@ class Mirror:
         self._is_scan_due = False  # Although no evictions were counted since the last one.
         self._next_scan_at = 0.0
         self.has_events = source.events(0, 0) is not None
+        self.can_scan = True  # Until the first scan has found out.
         self._is_scan_wanted = True
         self._is_scanning = False
         self._wake = threading.Condition(self.lock)
@@ -103,7 +106,8 @@ class Mirror:
 
     @property
     def is_complete(self) -> bool:
-        """Whether a scan has ended and nothing that calls for another one was found since."""
+        """Whether a scan has ended and nothing that calls for another one was found since; or
+        nothing can be scanned."""
         with self.lock:
             return not self._is_scan_wanted and not self._is_scanning
 
@@ -113,7 +117,7 @@ class Mirror:
 
     def request_scan(self) -> None:
         with self.lock:
-            self._is_scan_wanted = True
+            self._is_scan_wanted = self.can_scan
             self._wake.notify_all()
 
     # --- What happens ---------------------------------------------------------------------------
@@ -196,6 +200,11 @@ class Mirror:
             try:
                 self._scan()
                 failures = 0
+            except _larder.UnsupportedError:
+                with self.lock:
+                    self.can_scan = self._is_scanning = self._is_scan_wanted = False
+                    self.accounts.give_up_scan()
+                    self._wake.notify_all()
             except Exception as error:
                 if self._is_ending or self._is_stopped:
                     return

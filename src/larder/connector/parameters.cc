@@ -14,19 +14,8 @@
 namespace larder {
 namespace {
 
-constexpr std::size_t kShownBytesMax = 64;
-
 SetupError invalid(std::string text) {
   return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
-}
-
-/// A value from outside, short and printable, for an error text.
-std::string shown(const Parameter& row, std::string_view value) {
-  if (row.is_secret) return "(hidden)";
-  if (value.size() <= kShownBytesMax) return printable(value);
-  std::size_t end = kShownBytesMax;  // Do not cut a UTF-8 character in two.
-  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xC0U) == 0x80U) --end;
-  return printable(value.substr(0, end)) + "...";
 }
 
 std::string joined(std::string_view choices) {
@@ -97,7 +86,7 @@ SetupError unknown_parameter(const Spec& spec, std::string_view name,
   std::ranges::sort(names);
   std::string text = spec.type() + ": unknown parameter '";
   // The name is shown as if it were an open value: bounded and printable.
-  text += shown(Parameter{}, name) + "'";
+  text += shown_value(Parameter{}, name) + "'";
   if (const std::string_view nearest = nearest_name(name, names); !nearest.empty()) {
     text += ": did you mean '" + std::string{nearest} + "'?";
   } else {
@@ -112,6 +101,14 @@ SetupError unknown_parameter(const Spec& spec, std::string_view name,
 }
 
 }  // namespace
+
+std::string shown_value(const Parameter& row, std::string_view value, std::size_t bytes_max) {
+  if (row.is_secret) return "(hidden)";
+  if (value.size() <= bytes_max) return printable(value);
+  std::size_t end = bytes_max;  // Do not cut a UTF-8 character in two.
+  while (end > 0 && (static_cast<unsigned char>(value[end]) & 0xC0U) == 0x80U) --end;
+  return printable(value.substr(0, end)) + "...";
+}
 
 SetupResult<Parameters::Value> Parameters::read_unbounded(const Parameter& row,
                                                           std::string_view text) {
@@ -232,7 +229,7 @@ SetupResult<Parameters> Parameters::parse(const Spec& spec, std::span<const Para
       std::string where = spec.type();
       where += ": " + name;
       // A nested spec may hold secrets that only its own type knows of.
-      if (row.kind != ParameterKind::kSpec) where += "=" + shown(row, text);
+      if (row.kind != ParameterKind::kSpec) where += "=" + shown_value(row, text);
       return SetupError{value.error().code, where + ": " + value.error().text};
     }
     parameters.values_[name] = std::move(*value);

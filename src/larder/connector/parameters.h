@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -40,6 +41,10 @@ struct Parameter {
   bool is_secret = false;         ///< Never shown by report() or an error.
   std::string_view example = {};  ///< For the error when it is missing; empty: one of its kind.
 };
+
+/// A value from outside as a person may see it: printable, cut after `bytes_max` bytes, and
+/// "(hidden)" if it is secret.
+std::string shown_value(const Parameter& row, std::string_view value, std::size_t bytes_max = 64);
 
 /// A type's parameters as read from a spec: every value is within its bounds, defaults filled in.
 /// The getters abort when the name is not in the table or of another kind: that is a bug in the

@@ -13,6 +13,7 @@
 
 #include "larder/base/clock.h"
 #include "larder/base/thread.h"
+#include "larder/connector/key_counters.h"
 #include "larder/connector/peer_state.h"
 #include "larder/connector/tile_scheduler.h"
 
@@ -83,7 +84,11 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   Status submit(Batch& batch) noexcept { return scheduler_.submit(batch); }
-  std::size_t reap(std::span<Batch*> done) noexcept { return scheduler_.reap(done); }
+  std::size_t reap(std::span<Batch*> done) noexcept {
+    const std::size_t count = scheduler_.reap(done);
+    for (const Batch* const batch : done.first(count)) counters_.note(*batch);
+    return count;
+  }
   int event_fd() const noexcept { return scheduler_.event_fd(); }
   void cancel(Batch& batch) noexcept { scheduler_.cancel(batch); }
   bool probe(std::span<Item> items) const noexcept { return scheduler_.probe(items); }
@@ -94,6 +99,7 @@ class WorkerPool {
 
   /// Adds health, reasons and counters.
   void append_report(Report& report) const {
+    counters_.append(report.counters);
     scheduler_.append_report(report);
     peer_.append_report(report);
   }
@@ -266,6 +272,7 @@ class WorkerPool {
   }
 
   Backend backend_;
+  KeyCounters counters_;
   TileScheduler scheduler_;
   PeerState peer_;
   std::vector<std::unique_ptr<Worker>> workers_;

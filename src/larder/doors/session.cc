@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <ctime>
 #include <exception>
+#include <new>
+#include <system_error>
 
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
@@ -70,11 +72,12 @@ Operation* Session::Queue::pop_front() noexcept {
   return first;
 }
 
-Session::Session(std::unique_ptr<Connector> connector, EventFd wake, const SessionOptions& options)
+Session::Session(std::unique_ptr<Connector>&& connector, EventFd wake,
+                 const SessionOptions& options)
     : options_(options),
-      connector_(std::move(connector)),
       wake_(std::move(wake)),
-      failed_keys_(kFailedKeysMax) {}
+      failed_keys_(kFailedKeysMax),
+      connector_(std::move(connector)) {}
 
 SetupResult<std::unique_ptr<Session>> Session::start(std::unique_ptr<Connector> connector,
                                                      const SessionOptions& options) {
@@ -85,7 +88,14 @@ SetupResult<std::unique_ptr<Session>> Session::start(std::unique_ptr<Connector> 
   };
   auto wake = EventFd::create();
   if (!wake) return give_up(wake.error());
-  std::unique_ptr<Session> session{new Session{std::move(connector), std::move(*wake), options}};
+  std::unique_ptr<Session> session;
+  try {
+    session.reset(new Session{std::move(connector), std::move(*wake), options});
+  } catch (const std::system_error& error) {
+    return give_up(Error::from_errno(error.code().value(), "session", "no event descriptor"));
+  } catch (const std::bad_alloc&) {
+    return give_up({ErrorCode::kResourceExhausted, "session", "the process has no memory left"});
+  }
   if (options.has_thread) {
     const MutexLock lock{session->mutex_};
     auto thread = Thread::start("larder-door", [self = session.get()] { self->run_thread(); });

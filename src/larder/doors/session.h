@@ -126,7 +126,8 @@ class Session {
     Operation* pop_front() noexcept;
   };
 
-  Session(std::unique_ptr<Connector> connector, EventFd wake, const SessionOptions& options);
+  /// Takes the connector unless it throws.
+  Session(std::unique_ptr<Connector>&& connector, EventFd wake, const SessionOptions& options);
 
   static SetupResult<std::unique_ptr<Session>> start(std::unique_ptr<Connector> connector,
                                                      const SessionOptions& options);
@@ -155,10 +156,10 @@ class Session {
   void unlink(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
 
   const SessionOptions options_;
-  const std::unique_ptr<Connector> connector_;
   EventFd wake_;
   CompletionQueue finished_;
   FailedKeys failed_keys_;
+  const std::unique_ptr<Connector> connector_;  ///< After everything whose making may throw.
   std::atomic<bool> is_closing_ = false;
   std::atomic<std::uint64_t> queued_total_ = 0;
   std::atomic<std::uint64_t> refused_total_ = 0;

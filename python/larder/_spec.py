@@ -1,0 +1,124 @@
+"""One text for every way to name a store: a URL, LMCache's JSON, a dict of it, a directory."""
+
+from __future__ import annotations
+
+import json
+import math
+import numbers
+import os
+from collections.abc import Mapping
+from typing import Any, Union
+
+from larder import _larder
+
+SpecLike = Union[str, "os.PathLike[str]", Mapping[str, Any]]
+
+_WANTED = (
+    "wanted a str such as 'log:/data/kv?capacity=500GiB', a dict such as "
+    "{'type': 'log', 'path': '/data/kv'}, or a pathlib.Path of a log's directory"
+)
+
+
+def text_of(spec: SpecLike | None, parameters: Mapping[str, Any], name: str = "spec") -> str:
+    """The text that names a store: `spec` with `parameters` added. `name`: the argument's.
+
+    A str is a URL or JSON, a dict is LMCache's JSON (or has a "url", as its adapter_params), a path
+    is the directory of a `log`. Without a spec, parameters have a `type` or a `url`. None stands for
+    a parameter that is not set. Raises TypeError and ValueError that name the parameter, and
+    OpenError for a text that is no spec.
+    """
+    if isinstance(spec, str) and not parameters:
+        return _text(name, spec)
+    kind, given = parts_of(spec, parameters, name)
+    return json.dumps({"type": kind, **given}, allow_nan=False)
+
+
+def parts_of(
+    spec: SpecLike | None, parameters: Mapping[str, Any], name: str = "spec"
+) -> tuple[str, dict[str, Any]]:
+    """The type and the parameters of the same, as values of JSON."""
+    given = _values(parameters)
+    if isinstance(spec, str):
+        found: dict[str, Any] = _parsed(_text(name, spec))
+    elif isinstance(spec, Mapping):
+        found = _merged(_values(spec), {}, name)
+    elif isinstance(spec, os.PathLike):
+        found = {"type": "log", "path": _value("path", os.path.expanduser(os.fspath(spec)))}
+    elif spec is None and ("type" in given or "url" in given):
+        found = {}
+    elif spec is None:
+        raise TypeError(f"neither {name} nor type; {_WANTED}")
+    else:
+        raise TypeError(f"{name}: {type(spec).__name__}, {_WANTED}")
+    merged = _merged(found, given, name)
+    kind = merged.pop("type", None)
+    if not isinstance(kind, str):
+        raise TypeError(f"{name}: its 'type' is {_name_of(kind)}; {_WANTED}")
+    return kind, merged
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    kind, parameters = _larder.parse_spec(text)
+    return {"type": kind, **parameters}
+
+
+def _merged(found: dict[str, Any], given: dict[str, Any], name: str) -> dict[str, Any]:
+    """Both, of which a `url` stands for what it says when nothing else names a type."""
+    twice = sorted(found.keys() & given.keys())
+    if twice:
+        raise TypeError(
+            f"{', '.join(twice)}: given in {name} and as a keyword argument; leave one out"
+        )
+    merged = {**found, **given}
+    if "type" in merged or "url" not in merged:
+        return merged
+    url = merged.pop("url")
+    if not isinstance(url, str):
+        raise TypeError(f"url: {_name_of(url)}, wanted a str such as 'log:/data/kv'")
+    return _merged(_parsed(url), merged, "url")
+
+
+def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    values = {}
+    for name, value in parameters.items():
+        if not isinstance(name, str):
+            raise TypeError(f"a parameter's name is {name!r}, wanted a str")
+        if value is not None:  # LMCache's own adapters take None for "not set".
+            values[name] = _value(name, value)
+    return values
+
+
+def _value(name: str, value: Any) -> Any:
+    """A value of JSON for one of Python."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, str):
+        return _text(name, value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, Mapping):
+        kind, parameters = parts_of(value, {}, name)
+        return {"type": kind, **parameters}
+    if isinstance(value, (list, tuple)):
+        return [_value(name, one) for one in value]
+    shown = repr(value) if isinstance(value, numbers.Real) else _name_of(value)
+    raise TypeError(
+        f"{name}: {shown}, wanted a text, a finite number, a bool, a path, a list of these, or the "
+        "dict of another spec"
+    )
+
+
+def _text(name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: the text has no UTF-8 form (a lone surrogate)") from None
+    return value
+
+
+def _name_of(value: object) -> str:
+    return "missing" if value is None else type(value).__name__

@@ -1,0 +1,220 @@
+"""Every public call with every wrong argument: an error that names it, and never a binding's own."""
+
+import asyncio
+import inspect
+import math
+import re
+
+import pytest
+
+import larder
+import larder.aio
+from larder import connectors
+from larder.lmcache import Connector, ConnectorClient, ConnectorClientBase
+
+WRONG = [
+    None,
+    7,
+    -7,
+    1 << 70,
+    1.5,
+    math.nan,
+    True,
+    "",
+    "text",
+    "\ud800",
+    b"bytes",
+    bytearray(2),
+    [],
+    [None],
+    ["a", 7],
+    ["a"],
+    [b"a"],
+    {},
+    {"a": 1},
+    (),
+    object(),
+    len,
+    iter([1]),
+]
+# What a binding says, and what Python says where nobody looked.
+RAW = re.compile(
+    r"incompatible function arg|nanobind|unsupported operand|must be real number|object is not iter"
+    r"|has no attribute|not subscriptable|bad argument type|std::|cannot be interpreted"
+)
+
+# Good arguments of each public call. `self` calls are of an open store.
+STORE = {
+    "get_into": {"keys": ["k"], "buffers": [bytearray(1)], "timeout": 30},
+    "get": {"key": "k", "timeout": 30},
+    "set": {"key": "k", "value": b"1", "mode": "replace", "timeout": 30},
+    "set_many": {"keys": ["k"], "values": [b"1"], "mode": "replace", "timeout": 30},
+    "exists": {"keys": ["k"], "timeout": 30},
+    "sizes": {"keys": ["k"], "timeout": 30},
+    "delete": {"keys": ["k"], "timeout": 30},
+    "scan": {},
+    "report": {},
+    "metrics": {},
+    "close": {"timeout": 30},
+}
+CONNECTOR = {
+    "event_fd": {},
+    "submit_batch_get": {"keys": ["k"], "memoryviews": [bytearray(1)]},
+    "submit_batch_set": {"keys": ["k"], "memoryviews": [b"1"]},
+    "submit_batch_exists": {"keys": ["k"]},
+    "submit_batch_delete": {"keys": ["k"]},
+    "submit_batch_touch": {"keys": ["k"]},
+    "drain_completions": {},
+    "drain_outcomes": {},
+    "events": {"position": 0, "events_max": 1},
+    "scan": {"first_word": 0, "second_word": 0, "keys_max": 1},
+    "report": {},
+    "metrics": {},
+    "close": {"grace": 1, "timeout": 30},
+}
+CLIENT = {
+    "get_sync": {"key": "k", "buf": bytearray(1)},
+    "set_sync": {"key": "k", "buf": b"1"},
+    "exists_sync": {"key": "k"},
+    "batch_get_sync": {"keys": ["k"], "bufs": [bytearray(1)]},
+    "batch_set_sync": {"keys": ["k"], "bufs": [b"1"]},
+    "batch_exists_sync": {"keys": ["k"]},
+    "batched_exists_sync": {"keys": ["k"]},
+    "close": {"timeout": 30},
+}
+OPENING = {
+    "open": (larder.open, {"spec": "memory:", "capacity": "1GiB"}),
+    "Store": (larder.Store, {"spec": "memory:"}),
+    "Connector": (
+        Connector,
+        {"url": "memory:", "load_timeout": 1, "store_timeout": "2", "lookup_timeout": 3.5},
+    ),
+}
+
+
+def cases(table):
+    return [(name, wrong) for name, good in table.items() for wrong in good]
+
+
+def check(call, good, argument):
+    """Calls with each wrong value of one argument; how many were refused."""
+    refused = 0
+    for wrong in WRONG:
+        try:
+            call(**{**good, argument: wrong})
+        except (TypeError, ValueError, RuntimeError) as error:
+            refused += 1
+            assert not RAW.search(str(error)), (argument, wrong, error)
+            # A native connector's error has its own name for it.
+            name = {"key": "keys?", "buf": "memoryviews", "bufs": "(bufs|memoryviews)"}.get(argument)
+            is_named = re.search(rf"\b{name or argument}\b", str(error))
+            assert is_named or isinstance(error, RuntimeError), (argument, wrong, error)
+    return refused
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(STORE))
+def test_store(name, argument):
+    def call(**given):
+        with larder.open("memory:") as store:
+            getattr(store, name)(**given)
+
+    call(**STORE[name])
+    assert check(call, STORE[name], argument) > 5
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(STORE))
+def test_store_of_asyncio(name, argument):
+    def call(**given):
+        async def main():
+            async with larder.aio.open("memory:") as store:
+                await getattr(store, name)(**given)
+
+        asyncio.run(main())
+
+    call(**STORE[name])
+    assert check(call, STORE[name], argument) > 5
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(CONNECTOR))
+def test_connector(name, argument):
+    connector = Connector("memory:")
+
+    def call(**given):
+        getattr(connector, name)(**given)
+        connector.drain_completions()
+
+    good = CONNECTOR[name]
+    if name != "close":
+        call(**good)
+    assert check(call, good, argument) > 5
+    connector.close()
+
+
+@pytest.mark.parametrize(("name", "argument"), cases(CLIENT))
+def test_client(name, argument):
+    loop = asyncio.new_event_loop()
+
+    def call(**given):
+        client = ConnectorClient("memory:", loop)
+        try:
+            getattr(client, name)(**given)
+        finally:
+            client.close()
+
+    call(**CLIENT[name])
+    assert check(call, CLIENT[name], argument) > 5
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), cases({name: good for name, (_, good) in OPENING.items()})
+)
+def test_opening(name, argument):
+    make, good = OPENING[name]
+
+    def call(**given):
+        make(**given).close()
+
+    call(**good)
+    assert check(call, good, argument) > 5
+
+
+@pytest.mark.parametrize("argument", ["name", "factory"])
+def test_register(argument):
+    def call(**given):
+        connectors.register(**given)
+        connectors.unregister(given["name"])
+
+    good = {"name": "registered", "factory": lambda: None}
+    call(**good)
+    assert check(call, good, argument) > 5
+
+
+def public(thing):
+    found = inspect.getmembers(thing, callable)
+    return {name for name, _ in found if not name.startswith("_")}
+
+
+def test_the_tables_know_every_call():
+    assert public(larder.Store) == public(larder.aio.Store) == set(STORE)
+    assert public(Connector) == set(CONNECTOR)
+    waiting = {name for name in public(ConnectorClientBase) if not name.endswith("_sync")}
+    assert public(ConnectorClient) - waiting == set(CLIENT) - {"close"} | {"open"}
+    for call, good in [
+        *((getattr(larder.Store, name), good) for name, good in STORE.items()),
+        *((getattr(larder.aio.Store, name), good) for name, good in STORE.items()),
+        *((getattr(ConnectorClient, name), good) for name, good in CLIENT.items()),
+    ]:
+        assert set(inspect.signature(call).parameters) - {"self"} == set(good), call
+
+
+@pytest.mark.parametrize("name", CONNECTOR)
+def test_too_few_and_too_many_arguments_are_pythons_own_error(name):
+    connector = Connector("memory:")
+    for given in ((), tuple(range(9))):
+        if given or CONNECTOR[name] and name != "close":
+            with pytest.raises(TypeError, match=rf"{name}\(\) (missing|takes)"):
+                getattr(connector, name)(*given)
+    with pytest.raises(TypeError, match=rf"{name}\(\) got an unexpected keyword"):
+        getattr(connector, name)(colour=1, **CONNECTOR[name])
+    connector.close()
