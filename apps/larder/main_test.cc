@@ -91,7 +91,8 @@ TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
        {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
     const Ended ended = run(std::string{command} + " --help");
     EXPECT_EQ(ended.exit_code, 0);
-    EXPECT_TRUE(has(ended.output, std::string{"  larder "} + command)) << ended.output;
+    EXPECT_TRUE(has(ended.output, "Examples:\n  ")) << ended.output;
+    EXPECT_TRUE(has(ended.output, std::string{"larder "} + command + " ")) << ended.output;
     EXPECT_EQ(run(std::string{"help "} + command).output, ended.output);
   }
   EXPECT_EQ(run("help").output, run("--help").output);
