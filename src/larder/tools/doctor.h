@@ -29,6 +29,7 @@ struct DirectoryFacts {
   std::string owner;      ///< Of what was probed; empty: not known.
   bool is_empty = false;  ///< It exists, and this user saw that nothing is in it.
   bool has_store = false;
+  bool is_closed = false;  ///< It exists, and this user may not enter it: what is in it is unknown.
   std::string foreign_file;  ///< One that is not larder's, in a directory without a store.
   std::string file_system;   ///< As it is mounted: "ext4", "xfs", "overlay", ...
   std::string mount_point;

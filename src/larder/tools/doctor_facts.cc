@@ -119,7 +119,10 @@ DirectoryFacts gather_directory(const DirectoryRequest& request) {
   facts.is_directory = fs::is_directory(facts.probed, error);
   if (!facts.is_directory) return facts;
   if (::stat(facts.probed.c_str(), &status) == 0) facts.owner = user_name(status.st_uid);
-  if (facts.exists) look_inside(facts);
+  if (facts.exists) {
+    facts.is_closed = ::faccessat(AT_FDCWD, facts.directory.c_str(), X_OK, AT_EACCESS) != 0;
+    look_inside(facts);
+  }
   facts.is_writable =
       ::faccessat(AT_FDCWD, facts.probed.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0;
   look_at_file_system(facts);

@@ -223,6 +223,17 @@ TEST(DoctorTest, AnothersDirectoryIsNotTakenFromHim) {
   };
   EXPECT_EQ(mend_of([](DirectoryFacts& facts) { facts.has_store = true; }),
             "sudo -u 'redis' larder doctor '/data/kv'");
+  EXPECT_EQ(mend_of([](DirectoryFacts& facts) {
+              facts.is_closed = true;
+              facts.is_empty = false;
+            }),
+            "sudo -u 'redis' larder doctor '/data/kv'");
+  EXPECT_EQ(mend_of([](DirectoryFacts& facts) {
+              facts.is_closed = true;
+              facts.is_empty = false;
+              facts.owner = "kv";
+            }),
+            "sudo chown 'kv' '/data/kv' && sudo chmod 0700 '/data/kv'");
   EXPECT_EQ(mend_of([](DirectoryFacts& facts) { facts.is_empty = false; }),
             "sudo install -d -m 0700 -o 'kv' '/data/kv/larder'");
   EXPECT_EQ(mend_of([](DirectoryFacts& facts) { facts.exists = false; }),
@@ -329,7 +340,8 @@ TEST(DoctorTest, AnotherUserIsToldWhatHeMayNotAndTheSpaceAllTheSame) {
       ::_exit(99);
     }
     std::ofstream out{report};
-    out << to_text(*examine(open)) << to_text(*examine(locked + "/kv"));
+    out << to_text(*examine(open)) << to_text(*examine(locked + "/kv"))
+        << to_text(*examine(locked));
     out.close();
     ::_exit(0);
   }
@@ -343,6 +355,9 @@ TEST(DoctorTest, AnotherUserIsToldWhatHeMayNotAndTheSpaceAllTheSame) {
   EXPECT_NE(text.find("sudo install -d -m 0700 -o 'nobody' '" + open + "/larder'"),
             std::string::npos)
       << text;
+  EXPECT_NE(text.find("sudo -u 'root' larder doctor '" + locked + "'\n"), std::string::npos)
+      << text;
+  EXPECT_EQ(text.find(locked + "/larder"), std::string::npos) << text;
   EXPECT_NE(text.find("nobody cannot look at " + locked + "/kv: Permission denied"),
             std::string::npos)
       << text;
