@@ -112,7 +112,9 @@ SetupResult<std::vector<Finding>> examine(const std::string& target) {
     findings.push_back(examine_memory(read.parameters));
     return findings;
   }
-  if (type == "resp" || type == "redis" || type == "rediss" || type == "unix") {
+  // All names of a server's type have one table.
+  const ConnectorType* const resp = builtin_registry().find("resp");
+  if (read.type->parameters.data() == resp->parameters.data()) {
     return examine_server(target);
   }
   return SetupError{
