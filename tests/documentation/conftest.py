@@ -17,7 +17,7 @@ import larder
 
 TRACE = "bench/data/mooncake_conversation_trace.jsonl.zst"
 IS_FULL = "LARDER_FULL" in os.environ
-TIMEOUT_S = 1800 if IS_FULL else 240
+TIMEOUT_S = 240
 
 
 @pytest.fixture(scope="session")

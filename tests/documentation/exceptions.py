@@ -2,7 +2,7 @@
 
 Paths of the documentation are directories of the test's own (PATHS), so that it needs no root and
 touches nothing. What would take minutes or many gigabytes is made shorter (SHORTER), which changes
-amounts and never what is done; LARDER_FULL=1 leaves out of that what only takes time.
+amounts and never what is done.
 """
 
 import re
@@ -84,14 +84,12 @@ SPEC_NEEDS = r"has no directory and no server|tls_ca=\S+ cannot be used: name a 
 PYTHON_RUN = r"(?s)^import larder\n(?!.*(?:LMCache|transformers))"
 
 
-def shorter(text, is_full):
+def shorter(text):
     """The command with less to do."""
-    for commands, what, replacement, why in SHORTER:
-        if is_full and why != "every segment is written":
-            continue
+    for commands, what, replacement, _ in SHORTER:
         # A comment behind the command would take what is added.
         if re.search(commands, text, re.DOTALL):
-            text = re.sub(what, replacement, without_comment(text), count=0)
+            text = re.sub(what, replacement, without_comment(text))
     return text
 
 

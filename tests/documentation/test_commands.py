@@ -109,7 +109,7 @@ def test_a_documented_command_runs_as_it_is_written(command, sandbox):
         sandbox.make_store()
     elif before:
         assert sandbox.run(before[1])[0] == 0
-    code, output = sandbox.run(shorter(command.text, IS_FULL))
+    code, output = sandbox.run(shorter(command.text))
     is_other_end = any(
         re.search(pattern, command.text) and code == other and re.search(said, output)
         for pattern, other, said in OTHER_ENDS
@@ -244,13 +244,11 @@ def test_examples_of_a_help_are_all_of_its_lines():
 
 def test_what_is_made_shorter_is_still_the_same_command():
     bench = "larder bench 'log:/data/b?capacity=16GiB' --mode store --size 1MiB   # beside fio"
-    short = shorter(bench, is_full=False)
-    assert short == (
+    assert shorter(bench) == (
         "larder bench 'log:/data/b?capacity=16GiB' --mode store --size 1MiB"
         " --bytes 32MiB --pairs 1 --no-fio --first-turn"
     )
-    assert shorter(bench, is_full=True) == bench
-    assert shorter("larder doctor /data/kv", is_full=False) == "larder doctor /data/kv"
+    assert shorter("larder doctor /data/kv") == "larder doctor /data/kv"
 
 
 def test_a_command_that_fails_is_noticed(sandbox):
