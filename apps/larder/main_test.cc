@@ -111,7 +111,8 @@ TEST_F(LarderTest, AnUnknownOptionNamesTheNearestOfItsCommand) {
       {"inspect x --verfy", "inspect has no option \"--verfy\", did you mean \"--verify\"?"},
       {"--versoin", "larder has no option \"--versoin\", did you mean \"--version\"?"},
       {"doctor --nothing-like-it", "doctor has no option \"--nothing-like-it\" ("},
-      {"help bensh", "there is no command \"bensh\", did you mean \"bench\"?"},
+      {"help bensh", "there is no command \"bensh\", did you mean \"bench\"? There are:"},
+      {"zzzzzzzzzz", "there is no command \"zzzzzzzzzz\"; there are: "},
   };
   for (const auto& [arguments, expected] : cases) {
     const Ended ended = run(arguments);
