@@ -152,6 +152,14 @@ Finding judge_access(const MachineFacts& machine, const DirectoryFacts& facts) {
             .mend = "ls -ld " + shell_word(facts.probed),
             .note = "name another directory, or move that away"};
   }
+  if (!facts.exists && !facts.is_made) {
+    return {.level = FindingLevel::kProblem,
+            .name = "directory",
+            .what = facts.directory + " does not exist, and create=no",
+            .why = "a store that is made anew on the disk below a mount point starts empty",
+            .mend = "findmnt --target " + shell_word(facts.directory),
+            .note = "mount its disk, make the directory, or leave create=no out"};
+  }
   if (facts.is_read_only) {
     return {.level = FindingLevel::kProblem,
             .name = "directory",

@@ -106,6 +106,7 @@ DirectoryFacts gather_directory(const DirectoryRequest& request) {
   DirectoryFacts facts;
   facts.directory = request.directory;
   facts.kind = request.kind;
+  facts.is_made = request.is_made;
   facts.capacity_bytes = request.capacity_bytes;
   facts.min_free_bytes = request.min_free_bytes.value_or(facts.min_free_bytes);
   struct stat status{};

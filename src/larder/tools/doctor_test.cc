@@ -266,6 +266,29 @@ TEST(DoctorTest, ACapacityIsComparedWithTheDisk) {
   EXPECT_NE(capacity(1001).what.find("more than the whole file system"), std::string::npos);
 }
 
+TEST(DoctorTest, ACapacityAndCreateOfEitherKindOfSpecCount) {
+  const testing::TemporaryDirectory directory;
+  const std::string missing = directory.path() + "/a/b";
+  for (const std::string& spec :
+       {"log:" + missing + "?capacity=900000GiB", "fs:" + missing + "?capacity=900000GiB",
+        "fs_native:" + missing + "?max_capacity_gb=900000"}) {
+    const auto findings = examine(spec);
+    ASSERT_TRUE(findings.has_value()) << spec;
+    EXPECT_NE(to_text(*findings).find("more than the whole file system"), std::string::npos)
+        << spec << to_text(*findings);
+  }
+  EXPECT_FALSE(examine("fs:" + missing + "?max_capacity_gb=many").has_value());
+  for (const std::string& spec :
+       {"log:" + missing + "?create=no", "fs:" + missing + "?create=no"}) {
+    const auto findings = examine(spec);
+    ASSERT_TRUE(findings.has_value()) << spec;
+    EXPECT_NE(to_text(*findings).find(missing + " does not exist, and create=no"),
+              std::string::npos)
+        << spec << to_text(*findings);
+    EXPECT_FALSE(is_healthy(*findings)) << spec;
+  }
+}
+
 TEST(DoctorTest, ForFilesAnotherMachinesDiskAndOtherFilesAreWell) {
   MachineFacts facts = good_facts();
   facts.directory->kind = StoreKind::kFiles;
