@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds larder and runs its tests.
 #
-#   ./test.sh          the C++ rings (a release build with assertions on) and the Python package's tests
+#   ./test.sh          the C++ rings (a release build with assertions on), the Python package's tests, and
+#                      every command of the documentation
 #   ./test.sh --full   also the C++ rings under ASan+UBSan and under TSan, every bit of the corruption
 #                      ring, fuzzing, the mutation check, the package under ASan and as a wheel, an
 #                      unmodified LMCache, and the code checks
@@ -103,6 +104,7 @@ if [[ $full == yes ]]; then export LARDER_FULL=1; fi
 build release
 run_tests release
 run_pytest python test python/tests
+run_pytest documentation test tests/documentation
 
 if [[ $full == yes ]]; then
   build asan

@@ -15,9 +15,12 @@ class CompletionCommand final : public Command {
     CLI::App& command = *app.add_subcommand("completion", "Print the completion script of a shell");
     command.footer(
         "Examples:\n"
-        "  source <(larder completion bash)               # in ~/.bashrc\n"
-        "  larder completion zsh > ~/.zfunc/_larder       # with fpath+=~/.zfunc in ~/.zshrc\n"
-        "  larder completion fish > ~/.config/fish/completions/larder.fish");
+        "  source <(larder completion bash)\n"
+        "  mkdir -p ~/.zfunc && larder completion zsh > ~/.zfunc/_larder\n"
+        "  mkdir -p ~/.config/fish/completions && larder completion fish > "
+        "~/.config/fish/completions/larder.fish\n\n"
+        "For bash the line stands in ~/.bashrc, for zsh ~/.zshrc needs fpath+=~/.zfunc before "
+        "compinit.");
     command.add_option("SHELL", shell_, "bash, zsh or fish")->required();
   }
 
@@ -39,7 +42,8 @@ class ManCommand final : public Command {
     command.footer(
         "Examples:\n"
         "  larder man | man -l -                          # to read it\n"
-        "  larder man > ~/.local/share/man/man1/larder.1  # for `man larder`");
+        "  mkdir -p ~/.local/share/man/man1 && larder man > ~/.local/share/man/man1/larder.1\n\n"
+        "After the second, `man larder` finds it.");
   }
 
   int run() override { return print(manual_page(*app_), kGood); }

@@ -78,8 +78,8 @@ int unknown_command(const std::vector<std::string>& names, const std::string& wo
   const std::vector<std::string_view> candidates{names.begin(), names.end()};
   const std::string_view nearest = nearest_name(word, candidates);
   std::string text = "there is no command \"" + word + "\"";
-  if (!nearest.empty()) text += ", did you mean \"" + std::string{nearest} + "\"?";
-  text += "; there are:";
+  text += nearest.empty() ? "; there are:"
+                          : ", did you mean \"" + std::string{nearest} + "\"? There are:";
   for (const std::string& name : names) text += " " + name;
   return fail(SetupError{ErrorCode::kInvalidArgument, text});
 }

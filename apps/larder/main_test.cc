@@ -91,7 +91,8 @@ TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
        {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
     const Ended ended = run(std::string{command} + " --help");
     EXPECT_EQ(ended.exit_code, 0);
-    EXPECT_TRUE(has(ended.output, std::string{"  larder "} + command)) << ended.output;
+    EXPECT_TRUE(has(ended.output, "Examples:\n  ")) << ended.output;
+    EXPECT_TRUE(has(ended.output, std::string{"larder "} + command + " ")) << ended.output;
     EXPECT_EQ(run(std::string{"help "} + command).output, ended.output);
   }
   EXPECT_EQ(run("help").output, run("--help").output);
@@ -110,7 +111,8 @@ TEST_F(LarderTest, AnUnknownOptionNamesTheNearestOfItsCommand) {
       {"inspect x --verfy", "inspect has no option \"--verfy\", did you mean \"--verify\"?"},
       {"--versoin", "larder has no option \"--versoin\", did you mean \"--version\"?"},
       {"doctor --nothing-like-it", "doctor has no option \"--nothing-like-it\" ("},
-      {"help bensh", "there is no command \"bensh\", did you mean \"bench\"?"},
+      {"help bensh", "there is no command \"bensh\", did you mean \"bench\"? There are:"},
+      {"zzzzzzzzzz", "there is no command \"zzzzzzzzzz\"; there are: "},
   };
   for (const auto& [arguments, expected] : cases) {
     const Ended ended = run(arguments);

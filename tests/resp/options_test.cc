@@ -54,6 +54,9 @@ TEST(RespOptionsTest, EverySpellingNamesItsServer) {
            {"resp:host", "host:6379"},
            {"resp:", "127.0.0.1:6379"},
            {"rediss://host", "host:6379"},
+           {"valkey://host:1234/2", "host:1234"},
+           {"valkeys://host", "host:6379"},
+           {R"({"type":"resp","host":"fe80::1"})", "[fe80::1]:6379"},
            {"unix:/run/a/socket", "/run/a/socket"},
            {"unix:///run/a/socket", "/run/a/socket"},
            {"resp:?path=/run/a/socket", "/run/a/socket"},
@@ -102,6 +105,35 @@ TEST(RespOptionsTest, TheEnvironmentFillsInWhatTheSpecLeavesOut) {
   }
   const Variable bad_port{"LARDER_RESP_PORT", "none"};
   EXPECT_NE(error_of("resp:").find("port"), std::string::npos);
+}
+
+TEST(RespOptionsTest, AWrongHostOrPortIsNamedByWhereItStands) {
+  const auto expect = [](std::string_view spec, std::string_view part) {
+    const std::string text = error_of(spec);
+    EXPECT_NE(text.find(part), std::string::npos) << text;
+  };
+  expect(R"({"type":"resp","host":"a:1"})",
+         "host=a:1 has a port in it: give the host as a, and the port as port=1");
+  expect(R"({"type":"resp","host":"redis://a"})", "host=redis://a is not a host");
+  expect(R"({"type":"resp","host":"redis://:secret@a"})", "host=a is not a host");
+  {
+    const Variable host{"LARDER_RESP_HOST", "a:1"};
+    expect("resp:", "LARDER_RESP_HOST=a:1 has a port in it");
+  }
+  {
+    const Variable port{"LMCACHE_RESP_PORT", "tcp:1"};
+    expect("resp:", "LMCACHE_RESP_PORT=tcp:1 in the environment is not a port");
+  }
+  const Variable port{"LARDER_RESP_PORT", "tcp://10.0.0.1:6379"};
+  expect("resp:", "LARDER_RESP_PORT=tcp://10.0.0.1:6379 in the environment is not a port");
+  expect("resp:", "Kubernetes sets it");
+  EXPECT_EQ(must_read("resp:host:2").endpoint.to_string(), "host:2");
+}
+
+TEST(RespOptionsTest, TlsIsAskedForByTheTypeToo) {
+  EXPECT_TRUE(must_read("rediss://host").tls.has_value());
+  EXPECT_TRUE(must_read("valkeys://host").tls.has_value());
+  EXPECT_FALSE(must_read("valkey://host").tls.has_value());
 }
 
 TEST(RespOptionsTest, APasswordMayStandInAFile) {

@@ -86,11 +86,21 @@ std::string describe(const ConnectorType& type) {
 }
 
 std::string describe_markdown(std::span<const ConnectorType* const> types) {
-  std::vector<const ConnectorType*> sorted{types.begin(), types.end()};
-  std::ranges::sort(sorted, {}, &ConnectorType::name);
-  std::string text;
-  for (const ConnectorType* type : sorted) {
-    if (!text.empty()) text += '\n';
+  std::string text =
+      "# Connectors\n\n"
+      "A *connector* is one kind of storage, and a *spec* such as `log:/data/kv?capacity=200GiB` "
+      "names a store of that kind and configures it. How a spec is written, as a URL or as JSON, "
+      "which connector to take, and what sizes and durations look like, is in "
+      "[specs.md](specs.md).\n\n"
+      "This page has every type that is built in, with its parameters. `larder connectors TYPE` "
+      "shows the same in a terminal, and `larder connectors --markdown` writes this page.\n\n"
+      "| type | what it is |\n|---|---|\n";
+  for (const ConnectorType* type : types) {
+    const std::string name{type->name};
+    text += "| [" + name + "](#" + name + ") | " + cell(type->summary) + " |\n";
+  }
+  for (const ConnectorType* type : types) {
+    text += '\n';
     text += "## " + std::string{type->name} + "\n\n" + std::string{type->summary} + "\n\n";
     text += "Example: `" + std::string{type->example} + "`\n";
     if (type->parameters.empty()) {
@@ -99,11 +109,12 @@ std::string describe_markdown(std::span<const ConnectorType* const> types) {
     }
     text += "\n" + location_sentence(*type) + "\n\n";
     // One connector may have several names: its table stands under the first.
-    const auto first = std::ranges::find_if(sorted, [type](const ConnectorType* other) {
+    const auto first = std::ranges::find_if(types, [type](const ConnectorType* other) {
       return other->parameters.data() == type->parameters.data();
     });
     if (*first != type) {
-      text += "Its parameters are those of `" + std::string{(*first)->name} + "`.\n";
+      text += "Its parameters are those of [" + std::string{(*first)->name} + "](#" +
+              std::string{(*first)->name} + ").\n";
       continue;
     }
     text += "| parameter | value | default | what it does |\n|---|---|---|---|\n";

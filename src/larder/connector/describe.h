@@ -10,7 +10,8 @@ namespace larder {
 /// A type's table as plain text, for `larder connectors TYPE`.
 std::string describe(const ConnectorType& type);
 
-/// The tables of all types as Markdown, for docs/connectors.md: one section each, in order of name.
+/// docs/connectors.md: an introduction and the tables of all types, one section each, in the order
+/// given.
 std::string describe_markdown(std::span<const ConnectorType* const> types);
 
 }  // namespace larder

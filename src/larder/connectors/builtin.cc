@@ -10,17 +10,17 @@
 namespace larder {
 namespace {
 
-/// One line per type.
+/// One line per type, those that most people want first: lists of them begin so.
 Registry make_registry() {
   Registry registry;
   registry.add(log_store::connector_type());
   registry.add(fs::connector_type());
   registry.add(fs::native_connector_type());
+  for (const ConnectorType& type : resp::connector_types()) registry.add(type);
   registry.add(memory::connector_type());
+  registry.add(mock::connector_type());
   registry.add(fault::connector_type());
   registry.add(fault::inject_connector_type());
-  registry.add(mock::connector_type());
-  for (const ConnectorType& type : resp::connector_types()) registry.add(type);
   return registry;
 }
 

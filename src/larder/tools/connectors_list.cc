@@ -76,8 +76,6 @@ SetupResult<std::string> list_connectors(const Registry& registry, const std::st
   std::vector<const ConnectorType*> types;
   if (type.empty()) {
     types.assign(registry.types().begin(), registry.types().end());
-    std::sort(types.begin(), types.end(),
-              [](const auto* a, const auto* b) { return a->name < b->name; });
   } else {
     const ConnectorType* const found = registry.find(type);
     if (found == nullptr) return unknown_type(registry, type);

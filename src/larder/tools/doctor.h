@@ -24,11 +24,13 @@ struct DirectoryFacts {
   StoreKind kind = StoreKind::kLog;
   std::string look_error;  ///< Why this user cannot look at it; empty: it can.
   bool exists = false;
+  bool is_made = true;  ///< larder makes it where it does not exist.
   bool is_directory = true;
   bool is_writable = false;
   std::string owner;      ///< Of what was probed; empty: not known.
   bool is_empty = false;  ///< It exists, and this user saw that nothing is in it.
   bool has_store = false;
+  bool is_closed = false;  ///< It exists, and this user may not enter it: what is in it is unknown.
   std::string foreign_file;  ///< One that is not larder's, in a directory without a store.
   std::string file_system;   ///< As it is mounted: "ext4", "xfs", "overlay", ...
   std::string mount_point;
@@ -84,6 +86,7 @@ struct DirectoryRequest {
   StoreKind kind = StoreKind::kLog;
   std::uint64_t capacity_bytes = 0;
   std::optional<std::uint64_t> min_free_bytes = {};  ///< Nothing: as the default.
+  bool is_made = true;  ///< larder makes the directory; not with create=no.
 };
 
 /// Looks. In the directory it makes nameless scratch files, and nothing else. Without a request

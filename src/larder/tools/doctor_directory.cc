@@ -111,11 +111,14 @@ Finding judge_rights(const MachineFacts& machine, const DirectoryFacts& facts) {
     finding.what = facts.directory + " does not exist, and " + finding.what;
     finding.mend =
         as_root(machine, "install -d -m 0700 -o " + shell_word(machine.user) + " " + directory);
-  } else if (facts.has_store && is_others) {
-    // To take it away from a store's owner would stop what runs on it.
+  } else if ((facts.has_store || facts.is_closed) && is_others) {
+    // To take it away from a store's owner would stop what runs on it. A closed one may be a store.
     finding.mend = "sudo -u " + shell_word(facts.owner) + " larder doctor " + directory;
-    finding.note = "the store belongs to " + facts.owner + ": run larder as that user";
-  } else if (!facts.has_store && !facts.is_empty) {
+    finding.note =
+        (facts.has_store ? "the store"
+                         : "the directory, which " + machine.user + " cannot look into,") +
+        (" belongs to " + facts.owner) + ": run larder as that user";
+  } else if (!facts.has_store && !facts.is_empty && !facts.is_closed) {
     // Whose it is, others may count on.
     finding.mend = as_root(machine, "install -d -m 0700 -o " + shell_word(machine.user) + " " +
                                         shell_word(facts.directory + "/larder"));
@@ -148,6 +151,14 @@ Finding judge_access(const MachineFacts& machine, const DirectoryFacts& facts) {
             .why = why,
             .mend = "ls -ld " + shell_word(facts.probed),
             .note = "name another directory, or move that away"};
+  }
+  if (!facts.exists && !facts.is_made) {
+    return {.level = FindingLevel::kProblem,
+            .name = "directory",
+            .what = facts.directory + " does not exist, and create=no",
+            .why = "a store that is made anew on the disk below a mount point starts empty",
+            .mend = "findmnt --target " + shell_word(facts.directory),
+            .note = "mount its disk, make the directory, or leave create=no out"};
   }
   if (facts.is_read_only) {
     return {.level = FindingLevel::kProblem,

@@ -106,6 +106,7 @@ DirectoryFacts gather_directory(const DirectoryRequest& request) {
   DirectoryFacts facts;
   facts.directory = request.directory;
   facts.kind = request.kind;
+  facts.is_made = request.is_made;
   facts.capacity_bytes = request.capacity_bytes;
   facts.min_free_bytes = request.min_free_bytes.value_or(facts.min_free_bytes);
   struct stat status{};
@@ -119,7 +120,10 @@ DirectoryFacts gather_directory(const DirectoryRequest& request) {
   facts.is_directory = fs::is_directory(facts.probed, error);
   if (!facts.is_directory) return facts;
   if (::stat(facts.probed.c_str(), &status) == 0) facts.owner = user_name(status.st_uid);
-  if (facts.exists) look_inside(facts);
+  if (facts.exists) {
+    facts.is_closed = ::faccessat(AT_FDCWD, facts.directory.c_str(), X_OK, AT_EACCESS) != 0;
+    look_inside(facts);
+  }
   facts.is_writable =
       ::faccessat(AT_FDCWD, facts.probed.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0;
   look_at_file_system(facts);

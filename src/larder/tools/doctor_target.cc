@@ -6,6 +6,7 @@
 #include "larder/base/size_text.h"
 #include "larder/connector/blocking_client.h"
 #include "larder/connectors/builtin.h"
+#include "larder/connectors/fs/fs_connector.h"
 #include "larder/connectors/log/log_connector.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/doctor.h"
@@ -81,9 +82,10 @@ Finding examine_memory(const Parameters& parameters) {
   return finding;
 }
 
-DirectoryRequest request_of(const ReadSpec& read) {
+SetupResult<DirectoryRequest> request_of(const ReadSpec& read) {
   const Parameters& parameters = read.parameters;
   DirectoryRequest request;
+  request.is_made = parameters.flag("create");
   if (read.type == &log_store::connector_type()) {
     request.directory = parameters.text("path");
     if (parameters.has("capacity")) request.capacity_bytes = parameters.bytes("capacity");
@@ -92,7 +94,7 @@ DirectoryRequest request_of(const ReadSpec& read) {
   }
   request.directory = parameters.text("base_path");
   request.kind = StoreKind::kFiles;
-  request.capacity_bytes = parameters.bytes("capacity");
+  LARDER_ASSIGN(request.capacity_bytes, fs::capacity_of(parameters));
   request.min_free_bytes = request.capacity_bytes > 0 ? parameters.bytes("min_free") : 0;
   return request;
 }
@@ -105,14 +107,17 @@ SetupResult<std::vector<Finding>> examine(const std::string& target) {
   LARDER_ASSIGN(const ReadSpec read, read_spec(target));
   const std::string_view type = read.type->name;
   if (type == "log" || type == "fs" || type == "fs_native") {
-    return diagnose(gather_facts(request_of(read)));
+    LARDER_ASSIGN(const DirectoryRequest request, request_of(read));
+    return diagnose(gather_facts(request));
   }
   if (type == "memory") {
     std::vector<Finding> findings = diagnose(gather_facts(std::nullopt));
     findings.push_back(examine_memory(read.parameters));
     return findings;
   }
-  if (type == "resp" || type == "redis" || type == "rediss" || type == "unix") {
+  // All names of a server's type have one table.
+  const ConnectorType* const resp = builtin_registry().find("resp");
+  if (read.type->parameters.data() == resp->parameters.data()) {
     return examine_server(target);
   }
   return SetupError{

@@ -223,6 +223,17 @@ TEST(DoctorTest, AnothersDirectoryIsNotTakenFromHim) {
   };
   EXPECT_EQ(mend_of([](DirectoryFacts& facts) { facts.has_store = true; }),
             "sudo -u 'redis' larder doctor '/data/kv'");
+  EXPECT_EQ(mend_of([](DirectoryFacts& facts) {
+              facts.is_closed = true;
+              facts.is_empty = false;
+            }),
+            "sudo -u 'redis' larder doctor '/data/kv'");
+  EXPECT_EQ(mend_of([](DirectoryFacts& facts) {
+              facts.is_closed = true;
+              facts.is_empty = false;
+              facts.owner = "kv";
+            }),
+            "sudo chown 'kv' '/data/kv' && sudo chmod 0700 '/data/kv'");
   EXPECT_EQ(mend_of([](DirectoryFacts& facts) { facts.is_empty = false; }),
             "sudo install -d -m 0700 -o 'kv' '/data/kv/larder'");
   EXPECT_EQ(mend_of([](DirectoryFacts& facts) { facts.exists = false; }),
@@ -253,6 +264,29 @@ TEST(DoctorTest, ACapacityIsComparedWithTheDisk) {
   EXPECT_EQ(capacity(700, [](DirectoryFacts& facts) { facts.store_bytes = 201 * kGiB; }).level,
             FindingLevel::kGood);
   EXPECT_NE(capacity(1001).what.find("more than the whole file system"), std::string::npos);
+}
+
+TEST(DoctorTest, ACapacityAndCreateOfEitherKindOfSpecCount) {
+  const testing::TemporaryDirectory directory;
+  const std::string missing = directory.path() + "/a/b";
+  for (const std::string& spec :
+       {"log:" + missing + "?capacity=900000GiB", "fs:" + missing + "?capacity=900000GiB",
+        "fs_native:" + missing + "?max_capacity_gb=900000"}) {
+    const auto findings = examine(spec);
+    ASSERT_TRUE(findings.has_value()) << spec;
+    EXPECT_NE(to_text(*findings).find("more than the whole file system"), std::string::npos)
+        << spec << to_text(*findings);
+  }
+  EXPECT_FALSE(examine("fs:" + missing + "?max_capacity_gb=many").has_value());
+  for (const std::string& spec :
+       {"log:" + missing + "?create=no", "fs:" + missing + "?create=no"}) {
+    const auto findings = examine(spec);
+    ASSERT_TRUE(findings.has_value()) << spec;
+    EXPECT_NE(to_text(*findings).find(missing + " does not exist, and create=no"),
+              std::string::npos)
+        << spec << to_text(*findings);
+    EXPECT_FALSE(is_healthy(*findings)) << spec;
+  }
 }
 
 TEST(DoctorTest, ForFilesAnotherMachinesDiskAndOtherFilesAreWell) {
@@ -329,7 +363,8 @@ TEST(DoctorTest, AnotherUserIsToldWhatHeMayNotAndTheSpaceAllTheSame) {
       ::_exit(99);
     }
     std::ofstream out{report};
-    out << to_text(*examine(open)) << to_text(*examine(locked + "/kv"));
+    out << to_text(*examine(open)) << to_text(*examine(locked + "/kv"))
+        << to_text(*examine(locked));
     out.close();
     ::_exit(0);
   }
@@ -343,6 +378,9 @@ TEST(DoctorTest, AnotherUserIsToldWhatHeMayNotAndTheSpaceAllTheSame) {
   EXPECT_NE(text.find("sudo install -d -m 0700 -o 'nobody' '" + open + "/larder'"),
             std::string::npos)
       << text;
+  EXPECT_NE(text.find("sudo -u 'root' larder doctor '" + locked + "'\n"), std::string::npos)
+      << text;
+  EXPECT_EQ(text.find(locked + "/larder"), std::string::npos) << text;
   EXPECT_NE(text.find("nobody cannot look at " + locked + "/kv: Permission denied"),
             std::string::npos)
       << text;

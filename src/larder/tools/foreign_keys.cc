@@ -2,11 +2,14 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <optional>
 #include <string>
 
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
+#include "larder/connector/blocking_client.h"
 
 namespace larder::tools {
 namespace {
@@ -21,6 +24,33 @@ SetupError refused(const Report& report, std::string_view what, const std::strin
                       "--allow-eviction",
                       report.where.empty() ? report.type : report.where, held,
                       example.empty() ? "" : fmt::format(" (such as '{}')", example), what)};
+}
+
+std::optional<std::uint64_t> counter_of(const Report& report, std::string_view name) {
+  const auto found = std::ranges::find(report.counters, name, &Counter::name);
+  return found == report.counters.end() ? std::nullopt : std::optional{found->value};
+}
+
+/// A server whose maxmemory-policy evicts makes room by dropping keys of all its users. It may hold
+/// keys unless it says that it holds none.
+SetupStatus check_server(Connector& connector, std::string_view what) {
+  // The report knows the server once it answered; the second answer comes behind the server's INFO.
+  BlockingClient client{connector};
+  for (int asked = 0; asked < 2; ++asked) {
+    if (!client.exists("larder-guard")) return {};  // Nothing can be stored there either.
+  }
+  const Report report = connector.report();
+  const std::uint64_t limit = counter_of(report, "server_maxmemory_bytes").value_or(0);
+  if (limit == 0 || counter_of(report, "server_keys") == 0) return {};
+  for (const auto& [name, value] : report.properties) {
+    if (name != "maxmemory_policy" || value == "noeviction") continue;
+    return SetupError{ErrorCode::kInvalidArgument,
+                      fmt::format("{}: the server evicts keys of all its users (maxmemory-policy "
+                                  "{}) when it has reached its maxmemory of {}, so {} may push "
+                                  "them out; name a server of your own, or add --allow-eviction",
+                                  report.where, value, format_bytes(limit), what)};
+  }
+  return {};
 }
 
 }  // namespace
@@ -41,7 +71,7 @@ SetupStatus check_no_foreign_keys(Connector& connector, std::string_view own_pre
   }
   const Report report = connector.report();
   if (report.keys > 0 && !stop) return refused(report, what, {});
-  return {};
+  return connector.capabilities().has_scan || stop ? SetupStatus{} : check_server(connector, what);
 }
 
 }  // namespace larder::tools

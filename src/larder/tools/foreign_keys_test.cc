@@ -11,6 +11,7 @@
 #include "larder/connectors/builtin.h"
 #include "larder/tools/bench.h"
 #include "larder/tools/replay.h"
+#include "tests/support/redis_server.h"
 #include "tests/support/temporary_directory.h"
 
 namespace larder::tools {
@@ -94,6 +95,30 @@ TEST(ForeignKeysTest, NeitherAReplayNorABenchmarkTouchesAStoreOfOthers) {
   replay_options.allow_eviction = true;
   ASSERT_TRUE(replay(replay_options, kNoStop).has_value());
   EXPECT_EQ(keys(), 2U);
+}
+
+TEST(ForeignKeysTest, AServerThatEvictsByItselfIsRefused) {
+  auto server = testing::RedisServer::create();
+  if (!server) GTEST_SKIP() << "SKIPPED (needs redis-server)";
+  (*server)->command({"SET", "llama@00ff", "a value"});
+  const std::string spec = "redis://127.0.0.1:" + std::to_string((*server)->port());
+  const auto check_anew = [&] {
+    const auto connector = builtin_registry().open(spec);
+    EXPECT_TRUE(connector.has_value());
+    const SetupStatus status = check(**connector, "replay/");
+    EXPECT_TRUE((*connector)->stop(kNever).has_value());
+    return status ? std::string{} : status.error().text;
+  };
+  EXPECT_EQ(check_anew(), "");  // Full, it refuses stores, and what is there stays.
+  (*server)->command({"CONFIG", "SET", "maxmemory", "1gb"});
+  EXPECT_EQ(check_anew(), "");
+  (*server)->command({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});
+  const std::string text = check_anew();
+  EXPECT_NE(text.find("(maxmemory-policy allkeys-lru)"), std::string::npos) << text;
+  EXPECT_NE(text.find("a replay may push them out"), std::string::npos) << text;
+  EXPECT_NE(text.find("--allow-eviction"), std::string::npos) << text;
+  (*server)->kill();
+  EXPECT_EQ(check_anew(), "");
 }
 
 TEST(ForeignKeysTest, AReplayFindsWhatAnEarlierOneLeft) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -51,6 +52,9 @@ class FsConnector final : public Connector {
   std::unique_ptr<Lanes> lanes_;
   std::unique_ptr<Keeper> keeper_;
 };
+
+/// `capacity`, or `max_capacity_gb` as LMCache has it, in bytes; 0: none.
+SetupResult<std::uint64_t> capacity_of(const Parameters& parameters);
 
 const ConnectorType& connector_type();
 /// The same under LMCache's other name for it.

@@ -280,6 +280,10 @@ constexpr ConnectorType kNativeType{
 
 }  // namespace
 
+SetupResult<std::uint64_t> capacity_of(const Parameters& parameters) {
+  return parse_capacity(parameters);
+}
+
 const ConnectorType& connector_type() {
   return kType;
 }

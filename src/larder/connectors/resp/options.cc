@@ -18,13 +18,53 @@ SetupError invalid(std::string_view type, std::string text) {
   return SetupError{ErrorCode::kInvalidArgument, std::string{type} + ": " + std::move(text)};
 }
 
+struct Variable {
+  std::string name;
+  std::string value;
+};
+
 /// Larder's own variable, then LMCache's.
-std::optional<std::string> environment(const char* name) {
+std::optional<Variable> variable(const char* name) {
   for (const char* const prefix : {"LARDER_RESP_", "LMCACHE_RESP_"}) {
-    const char* const value = std::getenv((std::string{prefix} + name).c_str());
-    if (value != nullptr && *value != '\0') return value;
+    std::string full = std::string{prefix} + name;
+    const char* const value = std::getenv(full.c_str());
+    if (value != nullptr && *value != '\0') return Variable{std::move(full), value};
   }
   return std::nullopt;
+}
+
+std::optional<std::string> environment(const char* name) {
+  auto found = variable(name);
+  return found ? std::optional{std::move(found->value)} : std::nullopt;
+}
+
+/// `given` names the parameter or the variable that holds `host`.
+SetupStatus check_host(std::string_view type, std::string_view given, const std::string& host) {
+  // What stands before an '@' may be a password.
+  const std::string shown = std::string{given} + "=" + host.substr(host.rfind('@') + 1);
+  if (host.find('/') != std::string::npos || host.find('@') != std::string::npos) {
+    return invalid(type, shown +
+                             " is not a host: give its name or IP address alone, for example "
+                             "cache.example");
+  }
+  const std::size_t colon = host.find(':');
+  if (colon != std::string::npos && colon == host.rfind(':')) {  // An IPv6 address has two.
+    return invalid(type, shown + " has a port in it: give the host as " + host.substr(0, colon) +
+                             ", and the port as port=" + host.substr(colon + 1));
+  }
+  return {};
+}
+
+/// Kubernetes sets LARDER_RESP_PORT for a service of the name larder-resp.
+SetupError not_a_port(std::string_view type, const Variable& port) {
+  std::string text = port.name + "=" + port.value +
+                     " in the environment is not a port: it must be a number from 1 to 65535";
+  if (port.value.starts_with("tcp://")) {
+    text +=
+        "; Kubernetes sets it for a service of that name: give the port in the spec, or set "
+        "enableServiceLinks: false for the pod";
+  }
+  return invalid(type, std::move(text));
 }
 
 SetupResult<std::uint16_t> read_port(std::string_view type, std::string_view text) {
@@ -91,6 +131,7 @@ SetupStatus read_endpoint(const Parameters& parameters, std::string_view type,
       return invalid(type, "an address and host are both given; leave one out");
     }
     options.endpoint.host = parameters.text("host");
+    LARDER_TRY(check_host(type, "host", options.endpoint.host));
     has_host = true;
   }
   if (parameters.has("port")) {
@@ -104,9 +145,15 @@ SetupStatus read_endpoint(const Parameters& parameters, std::string_view type,
                    "the path of the socket is missing; write for example "
                    "unix:/run/redis/redis-server.sock");
   }
-  if (!has_host) options.endpoint.host = environment("HOST").value_or("127.0.0.1");
-  if (const auto port = environment("PORT"); port && !has_port) {
-    LARDER_ASSIGN(options.endpoint.port, read_port(type, *port));
+  if (!has_host) {
+    const Variable host = variable("HOST").value_or(Variable{"", "127.0.0.1"});
+    LARDER_TRY(check_host(type, host.name, host.value));
+    options.endpoint.host = host.value;
+  }
+  if (const auto port = variable("PORT"); port && !has_port) {
+    const auto number = read_port(type, port->value);
+    if (!number) return not_a_port(type, *port);
+    options.endpoint.port = *number;
   }
   if (options.endpoint.host.empty()) return invalid(type, "the host must not be empty");
   return {};
@@ -223,7 +270,7 @@ SetupResult<RespOptions> options_of(const Parameters& parameters, std::string_vi
     if (options.database != 0) return invalid(type, "the database is given twice; leave one out");
     options.database = static_cast<std::uint32_t>(parameters.integer("database"));
   }
-  if (type == "rediss" || parameters.flag("tls")) {
+  if (type == "rediss" || type == "valkeys" || parameters.flag("tls")) {
     if (!options.endpoint.path.empty()) {
       return invalid(type, "TLS over a unix socket is not supported; leave tls out");
     }

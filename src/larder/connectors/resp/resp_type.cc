@@ -169,6 +169,15 @@ constexpr std::array kTypes{
               [](const Parameters& parameters, const Registry&) {
                 return open_as("rediss", parameters);
               }),
+    make_type("valkey", "The same as redis, by the URL that Valkey's own tools use.",
+              "valkey://127.0.0.1:6379",
+              [](const Parameters& parameters, const Registry&) {
+                return open_as("valkey", parameters);
+              }),
+    make_type("valkeys", "The same as rediss: with TLS.", "valkeys://cache.example:6380",
+              [](const Parameters& parameters, const Registry&) {
+                return open_as("valkeys", parameters);
+              }),
     make_type(
         "unix", "The same as resp, over a unix socket.", "unix:/run/redis/redis-server.sock",
         [](const Parameters& parameters, const Registry&) { return open_as("unix", parameters); }),

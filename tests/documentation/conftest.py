@@ -1,0 +1,118 @@
+"""Where documented commands run: a copy of the sources, directories in place of the documentation's."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from documented import ROOT
+from exceptions import PATHS
+
+import larder
+
+TRACE = "bench/data/mooncake_conversation_trace.jsonl.zst"
+IS_FULL = "LARDER_FULL" in os.environ
+TIMEOUT_S = 240
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory):
+    """The tracked files, in a directory that commands may write into."""
+    copy = tmp_path_factory.mktemp("sources")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if name.startswith("tests/"):
+            continue
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_file():
+            shutil.copy2(ROOT / name, copy / name)
+    lines = subprocess.run(
+        f"zstd -dc {TRACE} | head -n 200", shell=True, cwd=ROOT, capture_output=True, check=True
+    ).stdout
+    for name in ["trace.jsonl", "TRACE"]:  # TRACE: as the README writes a trace of one's own.
+        (copy / name).write_bytes(lines)
+    subprocess.run(["gzip", "-k", "trace.jsonl"], cwd=copy, check=True)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def redis_port(tmp_path_factory):
+    """A Redis server of the test's own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        server = subprocess.Popen(
+            ["redis-server", "--port", str(port), "--save", ""],
+            cwd=tmp_path_factory.mktemp("redis"),
+            stdout=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        pytest.skip("SKIPPED (needs redis-server)")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.01)
+    yield port
+    server.kill()
+    server.wait()
+
+
+class Sandbox:
+    """Runs a command as a reader would paste it, with `data` in place of /data and the like."""
+
+    def __init__(self, root, sources, redis_port):
+        self.sources = sources
+        directories = {name: root / name for name in ["data", "bin", "home"]}
+        for directory in directories.values():
+            directory.mkdir(parents=True)
+        self.values = {**directories, "port": redis_port}
+        secrets = self.values["home"] / "secrets"
+        secrets.mkdir()
+        (secrets / "redis").write_text("not the password")
+
+    def mapped(self, text):
+        for pattern, replacement in PATHS:
+            text = re.sub(pattern, lambda _, to=replacement: to.format(**self.values), text)
+        return text
+
+    def run(self, text):
+        """(exit code, output) of bash with it."""
+        binaries = Path(sys.executable).parent
+        ended = subprocess.run(
+            ["bash", "-c", self.mapped(text)],
+            cwd=self.sources,
+            env={
+                "PATH": f"{binaries}:{os.environ['PATH']}",
+                "HOME": str(self.values["home"]),
+                "LANG": "C.UTF-8",
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        return ended.returncode, ended.stdout + ended.stderr
+
+    def make_store(self):
+        """At /data/kv, with keys that the documentation asks for."""
+        with larder.open(f"log:{self.values['data']}/kv?capacity=512MiB&min_free=0") as store:
+            names = [f"llama-70b@{number:04x}" for number in (1, 2, 0xFF)] + ["llama-70b@00ff"]
+            store.set_many(names, [b"value of " + name.encode() for name in names])
+
+
+@pytest.fixture
+def sandbox(tmp_path, sources, redis_port):
+    yield Sandbox(tmp_path, sources, redis_port)
+    shutil.rmtree(tmp_path, ignore_errors=True)  # Some of it is gigabytes.

@@ -1,0 +1,102 @@
+"""What the test of documented commands does not take as it is written, each with its reason.
+
+Paths of the documentation are directories of the test's own (PATHS), so that it needs no root and
+touches nothing. What would take minutes or many gigabytes is made shorter (SHORTER), which changes
+amounts and never what is done.
+"""
+
+import re
+
+# What the documentation writes, and where that is in the test: {data} and {bin} are directories,
+# {home} is the home directory, {port} is a Redis server of its own.
+PATHS = [
+    (r"(?<![\w.])/data\b", "{data}"),
+    (r"/your/disk/", "{data}/your-disk/"),
+    (r"/mnt/", "{data}/mnt/"),
+    (r"/fast\b", "{data}/fast"),
+    (r"(?<=log:)DIR(?=\?)", "{data}/DIR"),
+    (r"(?<= )DIR\b", "{data}/kv"),
+    (r"/run/secrets/", "{home}/secrets/"),
+    (r"/usr/local/bin", "{bin}"),
+    (r"127\.0\.0\.1:6379", "127.0.0.1:{port}"),
+]
+
+# (which commands, what is added or replaced, why)
+SHORTER = [
+    (r"^larder bench (?!.*--bytes)", r"\Z", " --bytes 32MiB", "a GiB or more in each pass"),
+    (r"^larder bench (?!.*--pairs)", r"\Z", " --pairs 1", "seven pairs"),
+    (r"^larder bench (?!.*--no-fio)", r"\Z", " --no-fio", "eight engines of fio are tried first"),
+    (
+        r"^larder bench .*--mode store(?!.*--first-turn)(?!.*--size \w+,)",
+        r"\Z",
+        " --first-turn",
+        "the whole store is written first",
+    ),
+    (
+        r"^larder bench .*--mode store .*--size \w+,",  # --first-turn measures one size.
+        r"capacity=\d+GiB",
+        "capacity=1GiB",
+        "the whole store is written first",
+    ),
+    (r"larder replay (?!.*--requests)", r"\Z", " --requests 5", "12,031 requests"),
+    (r"--prefill", r"\b\d+GiB", "512MiB", "every segment is written"),
+]
+
+# Commands that find what others made, and what makes it in the test.
+BEFORE = [
+    (r"larder inspect /fast/kv", "larder format /fast/kv --capacity 512MiB"),
+    (r"larder inspect|rm -r /data/kv", "make_store"),
+    (r"^cp -a /data/kv /fast/kv", "larder format /data/kv --capacity 512MiB && mkdir /fast"),
+    (r"^larder replay trace\.jsonl log:/data/kv$", "larder format /data/kv --capacity 512MiB"),
+    (r"^rm -r /data/quickstart", "mkdir /data/quickstart"),
+]
+
+# Commands that answer with another exit code where all is as it should be, and what they say then.
+OTHER_ENDS = [
+    (r"^larder doctor", 1, r"[1-9]\d* problems?\n"),
+    (r"^larder doctor .*--json", 1, r'"level": "problem"'),
+    (r"^larder bench (?!.*--warm)", 1, r"NOT COLD"),
+]
+
+# What is checked without being run: that it can be read, and that its specs can.
+READ_ONLY = [
+    (r"^lmcache ", "needs LMCache; tests/interop starts such servers"),
+    (r"^vllm ", "needs vLLM and a model; tests/interop/test_vllm.py does"),
+]
+
+NOT_RUN = [
+    (r"^\./test\.sh", "it is what runs this test"),
+    (r"^\./quickstart\.sh", "minutes; with LARDER_FULL=1 it is run by a test of its own"),
+    (r"^scripts/deps\.sh|^apt-get ", "installs packages; ./test.sh began with it"),
+    (r"^python3 -m venv|^source .*activate|^pip install", "scripts/python_env.sh did the same"),
+    (r"^(cmake --preset|ctest|build/|LARDER_SEED=\d+ build/)", "the C++ tests, which ./test.sh runs"),
+    (r"^mdadm |^mkfs|^mount |^mkdir -p /data$", "needs root and two empty disks"),
+    (r"^tests/fuzz/run\.sh", "needs clang; ./test.sh --full runs it"),
+    (r"^larder (bench|format|replay|inspect|server)$", "names the command within a sentence"),
+    (r"^larder (inspect --verify|evicts by itself|connectors TYPE|help COMMAND)$", "names a form"),
+    (r"^source ~/", "what activating does, within a sentence"),
+]
+
+# What a spec may end with whose spelling is right: what it names has to be there.
+SPEC_NEEDS = r"has no directory and no server|tls_ca=\S+ cannot be used: name a readable PEM file"
+
+# Blocks in Python that are more than read: those that open their own store and need no model.
+PYTHON_RUN = r"(?s)^import larder\n(?!.*(?:LMCache|transformers))"
+
+
+def shorter(text):
+    """The command with less to do."""
+    for commands, what, replacement, _ in SHORTER:
+        # A comment behind the command would take what is added.
+        if re.search(commands, text, re.DOTALL):
+            text = re.sub(what, replacement, without_comment(text))
+    return text
+
+
+def without_comment(text):
+    return re.sub(r"\s+#.*\Z", "", text)
+
+
+def first_match(rules, text):
+    """The rule whose first entry is found in `text`, or None."""
+    return next((rule for rule in rules if re.search(rule[0], text, re.DOTALL)), None)
