@@ -102,6 +102,12 @@ SetupResult<std::shared_ptr<const Directory>> Directory::open(const FsOptions& o
                             "the same one"};
     }
   }
+  auto names = probe_name_rules(directory->base_.get());
+  if (!names) {
+    return SetupError{names.error().code(), "fs: finding out how '" + path +
+                                                "' takes names: " + names.error().to_string()};
+  }
+  directory->names_ = *names;
   return std::shared_ptr<const Directory>{std::move(directory)};
 }
 
@@ -140,12 +146,22 @@ bool BasePath::look_again(bool now) {
   std::uint64_t looked_ns = looked_ns_.load(std::memory_order_relaxed);
   if (!now && now_ns - looked_ns < kLookEveryNs) return false;
   if (!looked_ns_.compare_exchange_strong(looked_ns, now_ns) && !now) return false;
-  const MutexLock lock{mutex_};
-  if (directory_->is_at(options_.base_path)) {
+  std::shared_ptr<const Directory> directory;
+  {
+    const MutexLock lock{mutex_};
+    if (!directory_->is_at(options_.base_path)) return reopen_locked();
     note_missing(false);
-    return false;
+    directory = directory_;
   }
-  return reopen_locked();
+  return !directory->names().is_proved && try_names_again(directory);
+}
+
+bool BasePath::try_names_again(const std::shared_ptr<const Directory>& directory) {
+  // Without the lock: every operation takes it.
+  const auto names = probe_name_rules(directory->base_fd());
+  if (!names || *names == directory->names()) return false;
+  const MutexLock lock{mutex_};
+  return directory_ == directory && reopen_locked();
 }
 
 bool BasePath::restore() {
@@ -208,15 +224,15 @@ Result<NameWalk> NameWalk::begin(std::shared_ptr<const Directory> directory, boo
   walk.directory_ = std::move(directory);
   walk.has_shards_ = has_shards;
   if (!has_shards) {
-    LARDER_ASSIGN(walk.stream_, open_stream(walk.directory_->base_fd(), "."));
+    LARDER_ASSIGN(walk.stream_, open_folder_stream(walk.directory_->base_fd(), "."));
   }
   return walk;
 }
 
-Result<NameWalk::Stream> NameWalk::open_stream(int parent_fd, const char* name) {
+Result<FolderStream> open_folder_stream(int parent_fd, const char* name) {
   UniqueFd fd{::openat(parent_fd, name, kOpenFolder)};
   if (!fd) return Error::from_errno(errno, kWhere, "opening a directory");
-  Stream stream{::fdopendir(fd.get())};
+  FolderStream stream{::fdopendir(fd.get())};
   if (stream == nullptr) return Error::from_errno(errno, kWhere, "reading a directory");
   static_cast<void>(fd.release());  // The stream closes it.
   return stream;
@@ -233,7 +249,7 @@ bool NameWalk::open_next_shard() {
     }
     std::snprintf(path.data(), path.size(), "%02x", next_shard_ % kShardsPerLevel);
     ++next_shard_;
-    if (auto opened = open_stream(outer.get(), path.data())) {
+    if (auto opened = open_folder_stream(outer.get(), path.data())) {
       stream_ = std::move(*opened);
       return true;
     }

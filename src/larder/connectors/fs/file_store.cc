@@ -127,18 +127,19 @@ std::optional<std::uint64_t> FileStore::size_of(int folder_fd, const char* name)
   return found->bytes;
 }
 
-std::optional<std::string> FileStore::legacy_name(const Item& item) const {
+std::optional<std::string> FileStore::legacy_name(const Directory& directory,
+                                                  const Item& item) const {
   if (options_.has_shards || !has_legacy_.load(std::memory_order_relaxed)) return std::nullopt;
-  return legacy_file_name_of(text_of(item.key));
+  return legacy_file_name_of(text_of(item.key), directory.names());
 }
 
 Result<std::optional<std::string>> FileStore::present_name(const Directory& directory,
                                                            const Item& item, Found& found) {
-  FileName name = file_name_of(text_of(item.key));
+  FileName name = file_name_of(text_of(item.key), directory.names());
   LARDER_ASSIGN(found, look(directory, name.text));
   if (found.is_regular) return std::optional{std::move(name.text)};
   if (found.is_there) FsCounters::add(counters_.files_not_regular);
-  if (auto legacy = legacy_name(item)) {
+  if (auto legacy = legacy_name(directory, item)) {
     LARDER_ASSIGN(found, look(directory, *legacy));
     if (found.is_regular) {
       FsCounters::add(counters_.legacy_hits);
@@ -227,12 +228,12 @@ Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
   do {
     const auto directory = base_->get();
     const std::uint64_t since = inventory_.clock();
-    value.name = file_name_of(text_of(item.key));
+    value.name = file_name_of(text_of(item.key), directory->names());
     is_direct = wants_direct;
     LARDER_ASSIGN(value.fd, open_name(*directory, value.name.text, is_direct, found));
     if (value.fd) break;
     if (!found.is_there) inventory_.missing(value.name.text, since);
-    if (const auto legacy = legacy_name(item)) {
+    if (const auto legacy = legacy_name(*directory, item)) {
       LARDER_ASSIGN(value.fd, open_name(*directory, *legacy, is_direct, found));
       if (value.fd) {
         FsCounters::add(counters_.legacy_hits);
@@ -370,9 +371,9 @@ Status FileStore::touch(Item& item) {
 
 Status FileStore::remove(Item& item, ChangeGate& gate) {
   const auto directory = base_->get();
-  LARDER_ASSIGN(bool is_removed,
-                unlink_value(*directory, file_name_of(text_of(item.key)).text, gate));
-  if (const auto legacy = legacy_name(item)) {
+  const FileName name = file_name_of(text_of(item.key), directory->names());
+  LARDER_ASSIGN(bool is_removed, unlink_value(*directory, name.text, gate));
+  if (const auto legacy = legacy_name(*directory, item)) {
     LARDER_ASSIGN(const bool is_legacy_removed, unlink_value(*directory, *legacy, gate));
     is_removed = is_removed || is_legacy_removed;
   }

@@ -46,7 +46,10 @@ class Round {
       if (name.text == nullptr) break;
       visit(name, counts);
     }
-    sweep_temporary_folder(*directory, has_shards);
+    // With shards the walk does not come to the base directory, where files may be left too:
+    // drafts, and those by which the directory was probed.
+    if (has_shards) sweep_folder(directory->base_fd(), false);
+    if (directory->has_temporary_folder()) sweep_folder(directory->temporary_fd(), true);
     return {};
   }
 
@@ -106,23 +109,16 @@ class Round {
     sweep(folder_fd, name);
   }
 
-  /// Where LMCache writes files under their final names, and larder under its own; and where shards
-  /// are used, the base directory, in which the temporary files then are.
-  void sweep_temporary_folder(const Directory& directory, bool has_shards) {
-    if (!directory.has_temporary_folder() && !has_shards) return;
-    const UniqueFd fd{::openat(directory.temporary_fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    if (!fd) return;
-    struct Closer {
-      void operator()(DIR* stream) const noexcept { ::closedir(stream); }
-    };
-    const std::unique_ptr<DIR, Closer> stream{::fdopendir(::dup(fd.get()))};
-    while (stream != nullptr) {
-      const dirent* const entry = ::readdir(stream.get());
-      if (entry == nullptr) return;
+  /// `is_temporary`: LMCache writes files there under their final names, larder under its own.
+  void sweep_folder(int folder_fd, bool is_temporary) {
+    const auto stream = open_folder_stream(folder_fd, ".");
+    while (const dirent* const entry = stream ? ::readdir(stream->get()) : nullptr) {
       const EntryKind kind = parse_entry_name(entry->d_name).kind;
-      const bool is_draft_of_lmcache = directory.has_temporary_folder() &&
-                                       kind != EntryKind::kForeign && kind != EntryKind::kKeyFile;
-      if (kind == EntryKind::kTemporary || is_draft_of_lmcache) sweep(fd.get(), entry->d_name);
+      const bool is_draft_of_lmcache =
+          is_temporary && kind != EntryKind::kForeign && kind != EntryKind::kKeyFile;
+      if (kind == EntryKind::kTemporary || is_draft_of_lmcache) {
+        sweep(folder_fd, entry->d_name);
+      }
     }
   }
 
