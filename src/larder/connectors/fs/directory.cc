@@ -53,6 +53,14 @@ SetupStatus make_all(const std::string& path, mode_t mode) {
   return {};
 }
 
+/// Gives a folder that was just made the rights that the umask took away. Without the right to do
+/// so it keeps those that it has.
+void give_mode(int fd, mode_t mode) noexcept {
+  struct stat status{};
+  if (::fstat(fd, &status) != 0 || (status.st_mode & 0777) == mode) return;
+  ::fchmod(fd, mode | (status.st_mode & S_ISGID));  // What it inherited.
+}
+
 /// Opens a folder below `parent_fd`, and makes it if need be.
 Result<UniqueFd> folder_below(int parent_fd, const char* name, mode_t mode, bool make) {
   UniqueFd fd{::openat(parent_fd, name, kOpenFolder)};
@@ -60,11 +68,11 @@ Result<UniqueFd> folder_below(int parent_fd, const char* name, mode_t mode, bool
     if (!fd) return Error::from_errno(errno, kWhere, "opening a folder");
     return fd;
   }
-  if (::mkdirat(parent_fd, name, mode) != 0 && errno != EEXIST) {
-    return Error::from_errno(errno, kWhere, "making a folder");
-  }
+  const bool is_made = ::mkdirat(parent_fd, name, mode) == 0;
+  if (!is_made && errno != EEXIST) return Error::from_errno(errno, kWhere, "making a folder");
   fd.reset(::openat(parent_fd, name, kOpenFolder));
   if (!fd) return Error::from_errno(errno, kWhere, "opening a folder");
+  if (is_made) give_mode(fd.get(), mode);
   return fd;
 }
 
@@ -171,8 +179,11 @@ bool BasePath::restore() {
     // What is mounted at the path itself is on another device than its parent: when it is gone, the
     // parent's disk must not be filled in its place.
     const bool was_mount = directory_->device() != parent_device_;
-    if (!was_mount && device_of(parent) == parent_device_) {
-      static_cast<void>(::mkdir(options_.base_path.c_str(), options_.directory_mode()));
+    const mode_t mode = options_.directory_mode();
+    if (!was_mount && device_of(parent) == parent_device_ &&
+        ::mkdir(options_.base_path.c_str(), mode) == 0) {
+      const UniqueFd made{::open(options_.base_path.c_str(), kOpenFolder)};
+      if (made) give_mode(made.get(), mode);
     }
   }
   // Also where the directory is the same: its temporary folder may be what is gone.

@@ -14,13 +14,13 @@
 
 #include "larder/base/clock.h"
 #include "larder/connectors/fs/checksum.h"
+#include "larder/connectors/fs/file_time.h"
 #include "larder/connectors/fs/padding.h"
 
 namespace larder::fs {
 namespace {
 
 constexpr const char* kWhere = "fs";
-constexpr std::int64_t kRefreshEverySeconds = 3600;
 // Not to wait for the other end of a pipe that somebody put here.
 constexpr int kOpenValue = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 
@@ -325,7 +325,9 @@ void FileStore::mark_used(const std::string& name, int folder_fd, int fd,
                           std::int64_t modified_seconds) {
   if (!inventory_.is_tracking()) return;
   inventory_.used(name);
-  if (std::time(nullptr) - modified_seconds < kRefreshEverySeconds) return;
+  const std::int64_t now = std::time(nullptr);
+  const bool is_recent = now - modified_seconds < kFileTimeGrainSeconds;
+  if (is_recent && !is_in_future(modified_seconds, now)) return;
   // For the order after a restart. Without the right to do so it stays as it is.
   const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{0, UTIME_NOW}};
   if (fd >= 0) {
