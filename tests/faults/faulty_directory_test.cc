@@ -134,6 +134,7 @@ TEST_F(FaultyDirectoryTest, NamesAreWhatTheOptionsSay) {
   EXPECT_FALSE(are_one({.refuses_unportable = true}, "a:b", "a:b"));
   EXPECT_TRUE(are_one({.bytes_max = 5}, "12345", "12345"));
   EXPECT_FALSE(are_one({.bytes_max = 5}, "123456", "123456"));
+  EXPECT_TRUE(are_one({.bytes_max = 5, .cuts_names = true}, "123456", "12345"));
 }
 
 }  // namespace

@@ -81,6 +81,7 @@ class FaultyDirectory::Server {
   Server& operator=(const Server&) = delete;
 
   const std::string& mount_point() const { return mount_point_; }
+  std::string real_path() const { return directory_.path() + "/real"; }
   void ask(std::uint32_t failing, int sys_errno, std::uint32_t stalling, bool keeps_held = false) {
     orders_->keeps_held = keeps_held;
     orders_->sys_errno = sys_errno;
@@ -178,7 +179,7 @@ SetupResult<std::unique_ptr<FaultyDirectory::Server>> FaultyDirectory::Server::s
   if (shared == MAP_FAILED) return failure("mapping memory");
   server->orders_ = ::new (shared) Orders;
   server->mount_point_ = server->directory_.path() + "/mount";
-  const std::string real = server->directory_.path() + "/real";
+  const std::string real = server->real_path();
   if (::mkdir(server->mount_point_.c_str(), 0700) != 0 || ::mkdir(real.c_str(), 0700) != 0) {
     return failure("making directories");
   }
@@ -381,6 +382,7 @@ std::uint64_t FaultyDirectory::Server::node_of(const std::string& name) {
 
 /// What the name is called in the real directory; an errno when there can be no such name here.
 int FaultyDirectory::Server::real_name(std::string& name) const {
+  if (names_.cuts_names) name.resize(std::min(name.size(), names_.bytes_max));
   if (!names_.are_plain()) name = names_.same_as(name, names_there());
   return names_.check(name);
 }
@@ -388,7 +390,10 @@ int FaultyDirectory::Server::real_name(std::string& name) const {
 void FaultyDirectory::Server::lookup(const Request& request) {
   fuse_entry_out out{};
   std::string name = request.name();
-  if (const int failed = real_name(name); failed != 0) return reply(request, failed);
+  if (const int failed = real_name(name); failed != 0) {
+    const bool is_told = failed != ENAMETOOLONG || names_.tells_when_looked_for;
+    return reply(request, is_told ? failed : ENOENT);
+  }
   out.nodeid = node_of(name);
   if (out.nodeid == 0 || !attributes(out.nodeid, out.attr)) return reply(request, errno);
   reply_with(request, out);
@@ -512,6 +517,10 @@ SetupResult<std::unique_ptr<FaultyDirectory>> FaultyDirectory::create(const OddN
 
 const std::string& FaultyDirectory::path() const noexcept {
   return server_->mount_point();
+}
+
+std::string FaultyDirectory::real_path() const {
+  return server_->real_path();
 }
 
 void FaultyDirectory::fail(std::uint32_t operations, int sys_errno) {

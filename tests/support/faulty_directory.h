@@ -42,6 +42,8 @@ class FaultyDirectory {
   FaultyDirectory& operator=(const FaultyDirectory&) = delete;
 
   const std::string& path() const noexcept;
+  /// The same files as the file system below sees them: without faults, with its own names.
+  std::string real_path() const;
 
   /// From now on these fail so. Replaces what was asked for before.
   void fail(std::uint32_t operations, int sys_errno);

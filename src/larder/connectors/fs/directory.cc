@@ -39,6 +39,14 @@ dev_t device_of(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 ? status.st_dev : 0;
 }
 
+/// Gives a folder that was just made the rights that the umask took away. Without the right to do
+/// so it keeps those that it has.
+void give_mode(int fd, mode_t mode) noexcept {
+  struct stat status{};
+  if (::fstat(fd, &status) != 0 || (status.st_mode & 0777) == mode) return;
+  ::fchmod(fd, mode | (status.st_mode & S_ISGID));  // What it inherited.
+}
+
 /// Opens a folder below `parent_fd`, and makes it if need be.
 Result<UniqueFd> folder_below(int parent_fd, const char* name, mode_t mode, bool make) {
   UniqueFd fd{::openat(parent_fd, name, kOpenFolder)};
@@ -46,11 +54,11 @@ Result<UniqueFd> folder_below(int parent_fd, const char* name, mode_t mode, bool
     if (!fd) return Error::from_errno(errno, kWhere, "opening a folder");
     return fd;
   }
-  if (::mkdirat(parent_fd, name, mode) != 0 && errno != EEXIST) {
-    return Error::from_errno(errno, kWhere, "making a folder");
-  }
+  const bool is_made = ::mkdirat(parent_fd, name, mode) == 0;
+  if (!is_made && errno != EEXIST) return Error::from_errno(errno, kWhere, "making a folder");
   fd.reset(::openat(parent_fd, name, kOpenFolder));
   if (!fd) return Error::from_errno(errno, kWhere, "opening a folder");
+  if (is_made) give_mode(fd.get(), mode);
   return fd;
 }
 
@@ -86,6 +94,12 @@ SetupResult<std::shared_ptr<const Directory>> Directory::open(const FsOptions& o
                             "the same one"};
     }
   }
+  auto names = probe_name_rules(directory->base_.get());
+  if (!names) {
+    return SetupError{names.error().code(), "fs: finding out how '" + path +
+                                                "' takes names: " + names.error().to_string()};
+  }
+  directory->names_ = *names;
   return std::shared_ptr<const Directory>{std::move(directory)};
 }
 
@@ -124,12 +138,22 @@ bool BasePath::look_again(bool now) {
   std::uint64_t looked_ns = looked_ns_.load(std::memory_order_relaxed);
   if (!now && now_ns - looked_ns < kLookEveryNs) return false;
   if (!looked_ns_.compare_exchange_strong(looked_ns, now_ns) && !now) return false;
-  const MutexLock lock{mutex_};
-  if (directory_->is_at(options_.base_path)) {
+  std::shared_ptr<const Directory> directory;
+  {
+    const MutexLock lock{mutex_};
+    if (!directory_->is_at(options_.base_path)) return reopen_locked();
     note_missing(false);
-    return false;
+    directory = directory_;
   }
-  return reopen_locked();
+  return !directory->names().is_proved && try_names_again(directory);
+}
+
+bool BasePath::try_names_again(const std::shared_ptr<const Directory>& directory) {
+  // Without the lock: every operation takes it.
+  const auto names = probe_name_rules(directory->base_fd());
+  if (!names || *names == directory->names()) return false;
+  const MutexLock lock{mutex_};
+  return directory_ == directory && reopen_locked();
 }
 
 bool BasePath::restore() {
@@ -139,8 +163,11 @@ bool BasePath::restore() {
     // What is mounted at the path itself is on another device than its parent: when it is gone, the
     // parent's disk must not be filled in its place.
     const bool was_mount = directory_->device() != parent_device_;
-    if (!was_mount && device_of(parent) == parent_device_) {
-      static_cast<void>(::mkdir(options_.base_path.c_str(), options_.directory_mode()));
+    const mode_t mode = options_.directory_mode();
+    if (!was_mount && device_of(parent) == parent_device_ &&
+        ::mkdir(options_.base_path.c_str(), mode) == 0) {
+      const UniqueFd made{::open(options_.base_path.c_str(), kOpenFolder)};
+      if (made) give_mode(made.get(), mode);
     }
   }
   // Also where the directory is the same: its temporary folder may be what is gone.
@@ -192,15 +219,15 @@ Result<NameWalk> NameWalk::begin(std::shared_ptr<const Directory> directory, boo
   walk.directory_ = std::move(directory);
   walk.has_shards_ = has_shards;
   if (!has_shards) {
-    LARDER_ASSIGN(walk.stream_, open_stream(walk.directory_->base_fd(), "."));
+    LARDER_ASSIGN(walk.stream_, open_folder_stream(walk.directory_->base_fd(), "."));
   }
   return walk;
 }
 
-Result<NameWalk::Stream> NameWalk::open_stream(int parent_fd, const char* name) {
+Result<FolderStream> open_folder_stream(int parent_fd, const char* name) {
   UniqueFd fd{::openat(parent_fd, name, kOpenFolder)};
   if (!fd) return Error::from_errno(errno, kWhere, "opening a directory");
-  Stream stream{::fdopendir(fd.get())};
+  FolderStream stream{::fdopendir(fd.get())};
   if (stream == nullptr) return Error::from_errno(errno, kWhere, "reading a directory");
   static_cast<void>(fd.release());  // The stream closes it.
   return stream;
@@ -217,7 +244,7 @@ bool NameWalk::open_next_shard() {
     }
     std::snprintf(path.data(), path.size(), "%02x", next_shard_ % kShardsPerLevel);
     ++next_shard_;
-    if (auto opened = open_stream(outer.get(), path.data())) {
+    if (auto opened = open_folder_stream(outer.get(), path.data())) {
       stream_ = std::move(*opened);
       return true;
     }

@@ -12,6 +12,7 @@
 #include "larder/base/mutex.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
+#include "larder/connectors/fs/name_rules.h"
 #include "larder/connectors/fs/options.h"
 
 namespace larder::fs {
@@ -26,6 +27,8 @@ class Directory {
 
   int base_fd() const noexcept { return base_.get(); }
   int temporary_fd() const noexcept { return temporary_ ? temporary_.get() : base_.get(); }
+  /// Found out when it was opened.
+  const NameRules& names() const noexcept { return names_; }
   bool has_temporary_folder() const noexcept { return static_cast<bool>(temporary_); }
   /// Whether `path` leads to this directory now.
   bool is_at(const std::string& path) const noexcept;
@@ -38,6 +41,7 @@ class Directory {
   UniqueFd temporary_;  ///< None: temporary files stand beside the values.
   dev_t device_ = 0;
   ino_t inode_ = 0;
+  NameRules names_;
 };
 
 /// The folder in which a name is: the base directory, or one of its shards.
@@ -76,6 +80,9 @@ class BasePath {
            dev_t parent_device)
       : options_(options), parent_device_(parent_device), directory_(std::move(directory)) {}
   bool reopen_locked() LARDER_REQUIRES(mutex_);
+  /// For a directory in which no file could be made when it was opened: a disk that was full or
+  /// read-only may have room by now, or files that tell. True: names are taken differently now.
+  bool try_names_again(const std::shared_ptr<const Directory>& directory) LARDER_EXCLUDES(mutex_);
   void note_missing(bool is_missing) noexcept;
 
   const FsOptions options_;
@@ -93,6 +100,13 @@ class BasePath {
 Status publish_file(int temporary_fd, const std::string& from, int folder_fd, const std::string& to,
                     bool replace) noexcept;
 
+struct FolderCloser {
+  void operator()(DIR* stream) const noexcept { ::closedir(stream); }
+};
+/// A listing of one folder, for readdir().
+using FolderStream = std::unique_ptr<DIR, FolderCloser>;
+Result<FolderStream> open_folder_stream(int parent_fd, const char* name);
+
 /// The names in the base directory, or in all its shards, one after the other. Everything that is
 /// there from begin to end comes once at least. One thread at a time.
 class NameWalk {
@@ -105,18 +119,13 @@ class NameWalk {
   };
   /// Null text: that was the last.
   Result<Name> next();
+  const NameRules& rules() const noexcept { return directory_->names(); }
 
  private:
-  struct Closer {
-    void operator()(DIR* stream) const noexcept { ::closedir(stream); }
-  };
-  using Stream = std::unique_ptr<DIR, Closer>;
-
-  static Result<Stream> open_stream(int parent_fd, const char* name);
   bool open_next_shard();
 
   std::shared_ptr<const Directory> directory_;
-  Stream stream_;
+  FolderStream stream_;
   bool has_shards_ = false;
   unsigned next_shard_ = 0;
 };

@@ -22,8 +22,11 @@ constexpr std::string_view kTemporarySuffix = ".tmp";
 constexpr std::string_view kTemporaryPrefix = ".larder-";
 constexpr std::string_view kSlash = "-SEP-";
 constexpr std::string_view kEscapedPrefix = "k-";
+constexpr std::string_view kNoCasePrefix = "i-";
 constexpr std::string_view kHashedPrefix = "h-";
 constexpr std::size_t kShaDigits = 64;
+static_assert(kHashedPrefix.size() + kShaDigits + kSuffix.size() == kNameBytesMin);
+static_assert(kEscapedPrefix.size() == kNoCasePrefix.size());
 /// A legacy name with a salt has as many fields as a present one without: the chunk hash, which is
 /// longer than any group's number, tells them apart.
 constexpr std::size_t kGroupDigitsMax = 8;
@@ -78,8 +81,22 @@ bool may_stand_in_a_name(std::string_view field) {
   return field.find('/') == std::string_view::npos && field.find('\0') == std::string_view::npos;
 }
 
-/// The name that LMCache has for the key, when no other key has it and a file system takes it.
-std::optional<std::string> lmcache_name_of(std::string_view key) {
+bool is_plain(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+         c == '_' || c == '-';
+}
+
+bool is_portable(std::string_view name) {
+  return std::ranges::all_of(name, [](char c) { return is_plain(c) || c == '@'; });
+}
+
+bool fits(std::string_view name, const NameRules& rules) {
+  if (name.size() > rules.bytes_max || rules.kind == NameRules::Kind::kNoCase) return false;
+  return rules.kind == NameRules::Kind::kBytes || is_portable(name);
+}
+
+/// The name that LMCache has for the key, when no other key has it and the directory takes it.
+std::optional<std::string> lmcache_name_of(std::string_view key, const NameRules& rules) {
   const Fields fields = split(key);
   if (fields.count != 4 && fields.count != 5) return std::nullopt;
   const auto& [model, rank, group, hash, salt] = fields.text;
@@ -96,19 +113,15 @@ std::optional<std::string> lmcache_name_of(std::string_view key) {
   name.append(rank).append("@").append(group).append("@").append(hash);
   if (fields.count == 5) name.append("@").append(salt);
   name += kSuffix;
-  if (name.size() > kNameBytesMax) return std::nullopt;
+  if (!fits(name, rules)) return std::nullopt;
   return name;
 }
 
-bool is_plain(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-         c == '_' || c == '-';
-}
-
-std::string escaped_name_of(std::string_view key) {
-  std::string name{kEscapedPrefix};
+std::string escaped_name_of(std::string_view key, NameRules::Kind kind) {
+  const bool has_case = kind != NameRules::Kind::kNoCase;
+  std::string name{has_case ? kEscapedPrefix : kNoCasePrefix};
   for (const char c : key) {
-    if (is_plain(c)) {
+    if (is_plain(c) && (has_case || c < 'A' || c > 'Z')) {
       name += c;
       continue;
     }
@@ -164,9 +177,9 @@ EntryName parse_value_name(std::string_view name) {
   if (is_hashed(name, kSuffix)) return {EntryKind::kHashedValue, {}};
   const std::string_view stem = name.substr(0, name.size() - kSuffix.size());
   const Fields fields = split(stem);
-  if (fields.count == 1 && stem.starts_with(kEscapedPrefix)) {
-    auto key = unescaped(stem.substr(kEscapedPrefix.size()));
-    if (!key || key->empty() || file_name_of(*key).text != name) return {};
+  for (const auto kind : {NameRules::Kind::kBytes, NameRules::Kind::kNoCase}) {
+    auto key = unescaped(stem.substr(std::min(stem.size(), kEscapedPrefix.size())));
+    if (!key || key->empty() || escaped_name_of(*key, kind) != name) continue;
     return {EntryKind::kValue, std::move(*key)};
   }
   if (fields.count < 3 || fields.count > 5 || !fields.text[1].starts_with("0x")) return {};
@@ -180,33 +193,39 @@ EntryName parse_value_name(std::string_view name) {
     if (legacy_file_name_of(key) != name) return {};
     return {EntryKind::kLegacyValue, std::move(key)};
   }
-  if (lmcache_name_of(key) != name) return {};
+  if (lmcache_name_of(key, NameRules{}) != name) return {};
   return {EntryKind::kValue, std::move(key)};
 }
 
 }  // namespace
 
-FileName file_name_of(std::string_view key) {
-  if (auto name = lmcache_name_of(key)) return {NameKind::kLmcache, std::move(*name)};
-  std::string name = escaped_name_of(key);
-  if (name.size() <= kNameBytesMax) return {NameKind::kEscaped, std::move(name)};
+FileName file_name_of(std::string_view key, const NameRules& rules) {
+  if (auto name = lmcache_name_of(key, rules)) return {NameKind::kLmcache, std::move(*name)};
+  std::string name = escaped_name_of(key, rules.kind);
+  if (name.size() <= rules.bytes_max) return {NameKind::kEscaped, std::move(name)};
   name = kHashedPrefix;
   name += sha256_hex(std::as_bytes(std::span{key}));
   name += kSuffix;
   return {NameKind::kHashed, std::move(name)};
 }
 
-std::optional<std::string> legacy_file_name_of(std::string_view key) {
+std::optional<std::string> legacy_file_name_of(std::string_view key, const NameRules& rules) {
   const Fields fields = split(key);
   if (fields.count != 4 && fields.count != 5) return std::nullopt;
   const auto& [model, rank, group, hash, salt] = fields.text;
   if (group != "0" || (fields.count == 5 && hash.size() <= kGroupDigitsMax)) return std::nullopt;
-  if (!lmcache_name_of(key)) return std::nullopt;
+  if (!lmcache_name_of(key, NameRules{})) return std::nullopt;
   std::string name = with_slashes_written(model) + "@0x";
   name.append(rank).append("@").append(hash);
   if (fields.count == 5) name.append("@").append(salt);
   name += kSuffix;
+  if (!fits(name, rules)) return std::nullopt;
   return name;
+}
+
+bool is_found_under(const EntryName& entry, std::string_view name, const NameRules& rules) {
+  if (entry.kind == EntryKind::kLegacyValue) return legacy_file_name_of(entry.key, rules) == name;
+  return file_name_of(entry.key, rules).text == name;
 }
 
 EntryName parse_entry_name(std::string_view name) {

@@ -1,15 +1,13 @@
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
-namespace larder::fs {
+#include "larder/connectors/fs/name_rules.h"
 
-/// Of every name that larder makes, on every file system.
-inline constexpr std::size_t kNameBytesMax = 255;
+namespace larder::fs {
 
 /// How a key became a file's name. No two keys have one name, and the name alone tells its kind.
 enum class NameKind : std::uint8_t {
@@ -17,8 +15,9 @@ enum class NameKind : std::uint8_t {
   /// LMCache writes for the key `model@<rank>@<group>@<hash>[@<salt>]`.
   kLmcache = 1,
   /// `k-<key>.data` with every byte but letters, digits, '.', '_' and '-' as %XX: a key that
-  /// LMCache
-  /// would refuse, cut short, or keep under another key's name.
+  /// LMCache would refuse, cut short, or keep under another key's name. Where case does not count
+  /// every key is `i-<key>.data`, with capital letters as %XX too, because a file that LMCache
+  /// wrote could be found under another key's name.
   kEscaped,
   /// `h-<SHA-256 of the key>.data`: a key whose name would be too long. The key stands beside it in
   /// `h-<...>.key`.
@@ -27,18 +26,23 @@ enum class NameKind : std::uint8_t {
 
 struct FileName {
   NameKind kind = NameKind::kLmcache;
-  std::string text;  ///< A plain file name of at most 255 bytes.
+  std::string text;  ///< A plain file name.
 };
 
-/// The one name under which the value of `key` is written. Any bytes make a key.
-FileName file_name_of(std::string_view key);
+/// The one name under which the value of `key` is written in a directory with these rules. Any
+/// bytes make a key.
+///
+/// Two keys never share a name, even if each name was made under other rules (clients may see one
+/// directory differently): a `k-` or `h-` name is the same key's under all rules, `i-` names are
+/// made only where case does not count, and no other kind of name begins with `i-` and has no '@'.
+FileName file_name_of(std::string_view key, const NameRules& rules = {});
 
 /// What releases of LMCache before object groups called the file of a key of group 0, if they had a
 /// name for it: `model@0x<rank>@<hash>[@<salt>].data`. Such a file is read, and never written. It
 /// is no key's present name.
-std::optional<std::string> legacy_file_name_of(std::string_view key);
+std::optional<std::string> legacy_file_name_of(std::string_view key, const NameRules& rules = {});
 
-/// What a name in the directory is.
+/// What a name in the directory is, under whichever rules it was made.
 enum class EntryKind : std::uint8_t {
   kForeign = 0,  ///< Nobody's we know: left alone.
   kValue,        ///< A value; `key` is its key.
@@ -52,6 +56,8 @@ struct EntryName {
   std::string key;
 };
 EntryName parse_entry_name(std::string_view name);
+/// Whether a key that was read from a name is looked for under it in a directory with these rules.
+bool is_found_under(const EntryName& entry, std::string_view name, const NameRules& rules);
 
 /// `h-<...>.data` -> `h-<...>.key`, and back.
 std::string key_file_of(std::string_view hashed_name);

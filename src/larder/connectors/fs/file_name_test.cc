@@ -123,6 +123,44 @@ TEST(FileNameTest, ShardsFollowTheChunkHash) {
   EXPECT_EQ(other, shard_of("k-key.data"));
 }
 
+TEST(FileNameTest, WhereNamesAreTextOnlyPortableOnesAreLmcaches) {
+  const NameRules rules{.kind = NameRules::Kind::kPortable};
+  EXPECT_EQ(file_name_of("Org/M-1.5_b@00000001@0@ff@Team", rules).text,
+            "Org-SEP-M-1.5_b@0x00000001@0@ff@Team.data");
+  EXPECT_EQ(file_name_of("m@00000001@0@ff@s p", rules).text,
+            "k-m%4000000001%400%40ff%40s%20p.data");
+  EXPECT_EQ(file_name_of("\xC3\xA9@00000001@0@ff", rules).text,
+            "k-%C3%A9%4000000001%400%40ff.data");
+  EXPECT_EQ(legacy_file_name_of("m@000000ff@0@00010203", rules), "m@0x000000ff@00010203.data");
+  EXPECT_EQ(legacy_file_name_of("\xC3\xA9@000000ff@0@00010203", rules), std::nullopt);
+}
+
+TEST(FileNameTest, WhereCaseDoesNotCountNoNameHasAnyAndNoneIsLmcaches) {
+  const NameRules rules{.kind = NameRules::Kind::kNoCase};
+  EXPECT_EQ(file_name_of("Doc", rules).text, "i-%44oc.data");
+  EXPECT_EQ(file_name_of("doc", rules).text, "i-doc.data");
+  EXPECT_EQ(file_name_of("a/b@00000001@0@ff", rules).text, "i-a%2Fb%4000000001%400%40ff.data");
+  EXPECT_EQ(legacy_file_name_of("m@000000ff@0@00010203", rules), std::nullopt);
+  EXPECT_EQ(parse_entry_name("i-%44oc.data").key, "Doc");
+  // What this client would not write is nobody's.
+  for (const char* name : {"i-Doc.data", "i-%6fc.data", "i-%6Fc.data", "I-doc.data", "i-.data"}) {
+    EXPECT_EQ(parse_entry_name(name).kind, EntryKind::kForeign) << name;
+  }
+}
+
+TEST(FileNameTest, WhereNamesAreShortThoseThatDoNotFitAreHashed) {
+  const NameRules rules{.bytes_max = 143};
+  const std::string key = "m@00000001@0@" + std::string(100, 'a');
+  EXPECT_EQ(file_name_of(key, rules).kind, NameKind::kLmcache);
+  for (const std::size_t bytes : {119U, 120U, 121U, 200U, 1000U}) {
+    const std::string longer = "m@00000001@0@" + std::string(bytes, 'a');
+    const FileName name = file_name_of(longer, rules);
+    EXPECT_LE(name.text.size(), 143U);
+    EXPECT_EQ(name.kind, bytes < 122 ? NameKind::kLmcache : NameKind::kHashed) << bytes;
+  }
+  EXPECT_EQ(legacy_file_name_of("m@00000001@0@" + std::string(130, 'a'), rules), std::nullopt);
+}
+
 /// Keys near each other: built of the pieces that names are made of.
 std::string tricky_key(Random& random) {
   static const std::vector<std::string> pieces{"@",
@@ -198,20 +236,81 @@ TEST(FileNameTest, NoTwoKeysShareANameAndEveryNameTellsItsKey) {
   EXPECT_GT(legacy, 100);
 }
 
+/// As the most forgetful file system would: no case, no accents, no invisible characters.
+std::string folded(std::string name) {
+  const std::vector<std::pair<std::string, std::string>> same{
+      {"\xC3\xA9", "e"}, {"\xC3\x89", "e"},     {"\xCC\x81", ""},
+      {"\xC2\xAD", ""},  {"\xE2\x84\xAA", "k"}, {"\xC5\xBF", "s"}};
+  for (const auto& [from, to] : same) {
+    for (std::size_t at = 0; (at = name.find(from)) != std::string::npos;) {
+      name.replace(at, from.size(), to);
+    }
+  }
+  for (char& c : name) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + ('a' - 'A'));
+  }
+  return name;
+}
+
+TEST(FileNameTest, WhereCaseDoesNotCountNoKeyIsFoundUnderTheNameOfAnotherWhoeverMadeIt) {
+  const NameRules no_case{.kind = NameRules::Kind::kNoCase, .bytes_max = 143};
+  const std::vector<NameRules> all{
+      {}, {.kind = NameRules::Kind::kPortable}, {.bytes_max = 143}, no_case};
+  static const std::vector<std::string> pieces{"Doc",      "doc",
+                                               "dOC",      "A",
+                                               "a",        "/",
+                                               "@",        "@0@ff@",
+                                               "@0@FF",    "e\xCC\x81",
+                                               "\xC3\xA9", "\xC3\x89",
+                                               "\xC2\xAD", "\xE2\x84\xAA",
+                                               "k",        "K",
+                                               "i-",       "I-",
+                                               "k-",       "h-",
+                                               "%44",      "-sep-",
+                                               "-SEP-",    "@00000001@0@ff",
+                                               " ",        "m"};
+  // By what the file system would find: the keys that were written there under some rules.
+  std::map<std::string, std::set<std::string>> keys_under;
+  std::vector<std::string> keys;
+  Random random{9};
+  for (int i = 0; i < 100'000; ++i) {
+    std::string key;
+    const std::size_t count = 1 + random.below(4);
+    for (std::size_t piece = 0; piece < count; ++piece) key += pieces[random.below(pieces.size())];
+    if (random.one_in(40)) key.append(150, 'x');
+    for (const NameRules& rules : all) {
+      keys_under[folded(file_name_of(key, rules).text)].insert(key);
+      if (const auto legacy = legacy_file_name_of(key, rules)) {
+        keys_under[folded(*legacy)].insert(key);
+      }
+    }
+    keys.push_back(key);
+  }
+  for (const std::string& key : keys) {
+    const FileName name = file_name_of(key, no_case);
+    EXPECT_EQ(name.text.size() <= 143, true);
+    ASSERT_EQ(keys_under.at(folded(name.text)), std::set<std::string>{key}) << name.text;
+    const EntryName entry = parse_entry_name(name.text);
+    if (name.kind == NameKind::kHashed) continue;
+    ASSERT_EQ(entry.key, key);
+    ASSERT_TRUE(is_found_under(entry, name.text, no_case));
+    ASSERT_FALSE(is_found_under(entry, name.text, {}));
+  }
+}
+
 TEST(FileNameTest, AnyNameThatIsReadGivesItselfBack) {
   Random random{7};
   int read = 0;
   for (int i = 0; i < 300'000; ++i) {
     std::string name = tricky_key(random) + ".data";
-    if (random.one_in(2)) name.insert(0, "m@0x");
+    if (random.one_in(2)) name.insert(0, random.one_in(2) ? "m@0x" : "i-");
     const EntryName entry = parse_entry_name(name);
-    if (entry.kind == EntryKind::kValue) {
-      ASSERT_EQ(file_name_of(entry.key).text, name);
-      ++read;
-    } else if (entry.kind == EntryKind::kLegacyValue) {
-      ASSERT_EQ(legacy_file_name_of(entry.key), name);
-      ++read;
-    }
+    if (entry.kind != EntryKind::kValue && entry.kind != EntryKind::kLegacyValue) continue;
+    ++read;
+    const bool is_found = is_found_under(entry, name, {}) ||
+                          is_found_under(entry, name, {.kind = NameRules::Kind::kNoCase}) ||
+                          is_found_under(entry, name, {.kind = NameRules::Kind::kPortable});
+    ASSERT_TRUE(is_found || name.starts_with("k-")) << name;
   }
   EXPECT_GT(read, 1000);
 }

@@ -14,13 +14,13 @@
 
 #include "larder/base/clock.h"
 #include "larder/connectors/fs/checksum.h"
+#include "larder/connectors/fs/file_time.h"
 #include "larder/connectors/fs/padding.h"
 
 namespace larder::fs {
 namespace {
 
 constexpr const char* kWhere = "fs";
-constexpr std::int64_t kRefreshEverySeconds = 3600;
 // Not to wait for the other end of a pipe that somebody put here.
 constexpr int kOpenValue = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 
@@ -127,18 +127,19 @@ std::optional<std::uint64_t> FileStore::size_of(int folder_fd, const char* name)
   return found->bytes;
 }
 
-std::optional<std::string> FileStore::legacy_name(const Item& item) const {
+std::optional<std::string> FileStore::legacy_name(const Directory& directory,
+                                                  const Item& item) const {
   if (options_.has_shards || !has_legacy_.load(std::memory_order_relaxed)) return std::nullopt;
-  return legacy_file_name_of(text_of(item.key));
+  return legacy_file_name_of(text_of(item.key), directory.names());
 }
 
 Result<std::optional<std::string>> FileStore::present_name(const Directory& directory,
                                                            const Item& item, Found& found) {
-  FileName name = file_name_of(text_of(item.key));
+  FileName name = file_name_of(text_of(item.key), directory.names());
   LARDER_ASSIGN(found, look(directory, name.text));
   if (found.is_regular) return std::optional{std::move(name.text)};
   if (found.is_there) FsCounters::add(counters_.files_not_regular);
-  if (auto legacy = legacy_name(item)) {
+  if (auto legacy = legacy_name(directory, item)) {
     LARDER_ASSIGN(found, look(directory, *legacy));
     if (found.is_regular) {
       FsCounters::add(counters_.legacy_hits);
@@ -227,12 +228,12 @@ Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
   do {
     const auto directory = base_->get();
     const std::uint64_t since = inventory_.clock();
-    value.name = file_name_of(text_of(item.key));
+    value.name = file_name_of(text_of(item.key), directory->names());
     is_direct = wants_direct;
     LARDER_ASSIGN(value.fd, open_name(*directory, value.name.text, is_direct, found));
     if (value.fd) break;
     if (!found.is_there) inventory_.missing(value.name.text, since);
-    if (const auto legacy = legacy_name(item)) {
+    if (const auto legacy = legacy_name(*directory, item)) {
       LARDER_ASSIGN(value.fd, open_name(*directory, *legacy, is_direct, found));
       if (value.fd) {
         FsCounters::add(counters_.legacy_hits);
@@ -324,7 +325,9 @@ void FileStore::mark_used(const std::string& name, int folder_fd, int fd,
                           std::int64_t modified_seconds) {
   if (!inventory_.is_tracking()) return;
   inventory_.used(name);
-  if (std::time(nullptr) - modified_seconds < kRefreshEverySeconds) return;
+  const std::int64_t now = std::time(nullptr);
+  const bool is_recent = now - modified_seconds < kFileTimeGrainSeconds;
+  if (is_recent && !is_in_future(modified_seconds, now)) return;
   // For the order after a restart. Without the right to do so it stays as it is.
   const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{0, UTIME_NOW}};
   if (fd >= 0) {
@@ -370,9 +373,9 @@ Status FileStore::touch(Item& item) {
 
 Status FileStore::remove(Item& item, ChangeGate& gate) {
   const auto directory = base_->get();
-  LARDER_ASSIGN(bool is_removed,
-                unlink_value(*directory, file_name_of(text_of(item.key)).text, gate));
-  if (const auto legacy = legacy_name(item)) {
+  const FileName name = file_name_of(text_of(item.key), directory->names());
+  LARDER_ASSIGN(bool is_removed, unlink_value(*directory, name.text, gate));
+  if (const auto legacy = legacy_name(*directory, item)) {
     LARDER_ASSIGN(const bool is_legacy_removed, unlink_value(*directory, *legacy, gate));
     is_removed = is_removed || is_legacy_removed;
   }

@@ -156,7 +156,7 @@ class FileStore {
   /// The name under which the key has a regular file: its own, or its legacy one.
   Result<std::optional<std::string>> present_name(const Directory& directory, const Item& item,
                                                   Found& found);
-  std::optional<std::string> legacy_name(const Item& item) const;
+  std::optional<std::string> legacy_name(const Directory& directory, const Item& item) const;
   Status check_checksum(const Item& item, int fd);
 
   // How a value is stored (file_store_set.cc).

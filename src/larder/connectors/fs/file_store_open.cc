@@ -69,6 +69,31 @@ SetupResult<UniqueFd> lock_directory(const Directory& directory, const std::stri
   return fd;
 }
 
+/// Empty where every key has the name that LMCache gives it.
+std::string foreign_names(const NameRules& names) {
+  const std::string untried =
+      names.is_proved ? ""
+                      : "no file can be made in the directory to find out which names are one, so "
+                        "the strictest rules are assumed: ";
+  switch (names.kind) {
+    case NameRules::Kind::kNoCase:
+      return untried +
+             "the file system does not tell capital from small letters in names, so a file of "
+             "LMCache's could be another key's: values have larder's own names (i-...), LMCache "
+             "does not see them, and its files here are not read";
+    case NameRules::Kind::kPortable:
+      return untried +
+             "the file system changes or refuses some characters in names: keys with other "
+             "characters than letters, digits and @._-/ have larder's own names (k-...), which "
+             "LMCache does not see";
+    case NameRules::Kind::kBytes:
+      break;
+  }
+  if (names.bytes_max == kNameBytesMax) return {};
+  return "the file system takes names of at most " + std::to_string(names.bytes_max) +
+         " bytes: keys with longer names have hashed ones (h-...), which LMCache does not see";
+}
+
 }  // namespace
 
 SetupResult<std::unique_ptr<FileStore>> FileStore::open(const FsOptions& options) {
@@ -76,6 +101,9 @@ SetupResult<std::unique_ptr<FileStore>> FileStore::open(const FsOptions& options
   const auto directory = base->get();
   if (options.checksum == Checksum::kXattr) {
     LARDER_TRY(check_attributes(*directory, options.base_path));
+  }
+  if (const std::string reason = foreign_names(directory->names()); !reason.empty()) {
+    log(LogLevel::kWarning, "fs", "'" + options.base_path + "': " + reason);
   }
   UniqueFd lock;
   if (options.is_exclusive) {
@@ -119,6 +147,10 @@ void FileStore::append_report(Report& report) const {
     degrade(Health::kDegraded, "use_odirect is asked for and not possible: " +
                                    facts_.no_direct_why + "; files are buffered");
   }
+  const NameRules names = base_->get()->names();
+  if (std::string reason = foreign_names(names); !reason.empty()) {
+    report.reasons.push_back(std::move(reason));
+  }
   if (!totals.is_counted) {
     report.reasons.emplace_back("the files that were there are still being counted");
   }
@@ -133,6 +165,8 @@ void FileStore::append_report(Report& report) const {
   }
   report.properties.emplace_back("file_system", facts_.name);
   report.properties.emplace_back("direct", facts_.is_direct ? "yes" : "no");
+  report.properties.emplace_back("names", name_of(names.kind));
+  report.properties.emplace_back("name_bytes_max", std::to_string(names.bytes_max));
   report.properties.emplace_back("counted", totals.is_counted ? "yes" : "no");
   report.properties.emplace_back("checksum",
                                  options_.checksum == Checksum::kXattr ? "xattr" : "none");

@@ -71,13 +71,16 @@ Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer
       return {};
     }
   }
-  const FileName name = file_name_of(key);
-  Status status = write_value(*directory, item, name, replace, staging, gate);
+  const auto write = [&] {
+    const FileName name = file_name_of(key, directory->names());
+    return write_value(*directory, item, name, replace, staging, gate);
+  };
+  Status status = write();
   const int failed = status ? 0 : status.error().sys_errno();
   if ((failed == ENOENT || failed == ENOTDIR || failed == ESTALE) && base_->restore()) {
     FsCounters::add(counters_.directory_returns);
     directory = base_->get();
-    status = write_value(*directory, item, name, replace, staging, gate);
+    status = write();
   }
   if (status) item.outcome = Outcome::kDone;
   return status;

@@ -120,6 +120,23 @@ TEST_F(FsConnectorTest, ModeIsThatOfFilesAndFolders) {
   fs.set(kKey, value_of(1));
   ::umask(before);
   EXPECT_EQ(mode_of("made/00/01/" + kFile), 0664U);
+  EXPECT_EQ(mode_of("made/00"), 0775U);
+  EXPECT_EQ(mode_of("made/00/01"), 0775U);
+}
+
+TEST_F(FsConnectorTest, FoldersAreTheOwnersAloneWhateverTheUmaskIs) {
+  for (const mode_t umask : {0, 077}) {
+    const std::string made = "made" + std::to_string(umask);
+    std::filesystem::create_directory(path(made));
+    const mode_t before = ::umask(umask);
+    OpenFs fs{path(made), "sharded_dirs=yes&relative_tmp_dir=a/b"};
+    fs.set(kKey, value_of(1));
+    ::umask(before);
+    for (const char* const folder : {"/00", "/00/01", "/a", "/a/b"}) {
+      EXPECT_EQ(mode_of(made + folder), 0700U) << folder << " under " << umask;
+    }
+    EXPECT_EQ(mode_of(made + "/00/01/" + kFile), 0600U);
+  }
 }
 
 TEST_F(FsConnectorTest, WhatAnOpenMadeIsForItsOwnerAloneAndInTheReport) {
@@ -266,15 +283,42 @@ TEST_F(FsConnectorTest, LeftOverTemporaryFilesGoAfterAnHour) {
   EXPECT_EQ(names_in(directory.path()), expected);
 }
 
-TEST_F(FsConnectorTest, WhatLmcacheLeftInTheTemporaryFolderGoesToo) {
-  std::filesystem::create_directory(path("tmp"));
-  write_file(path("tmp/" + kFile), value_of(1));
-  make_older(path("tmp/" + kFile), 3700);
-  write_file(path("tmp/m@0x000000ff@0@aabb.data"), value_of(1));
-  OpenFs fs{directory.path(), "relative_tmp_dir=tmp"};
-  EXPECT_TRUE(wait_until([&] { return fs.counter("temporaries_swept_total") == 1; }));
-  EXPECT_EQ(names_in(path("tmp")), std::vector<std::string>{"m@0x000000ff@0@aabb.data"});
-  EXPECT_TRUE(fs.is_miss(kKey));
+TEST_F(FsConnectorTest, ATemporaryFolderThatIsAnotherStoresKeepsItsValues) {
+  const std::vector<std::string> keys{kKey, "m@000000ff@0@0011", "plain", std::string(900, 'x')};
+  {
+    OpenFs other{path("other")};
+    for (const std::string& key : keys) other.set(key, value_of(1));
+  }
+  for (const std::string& name : names_in(path("other"))) make_older(path("other/" + name), 7200);
+  // What is surely a draft goes.
+  for (const char* const name : {"m@0x000000ff@0@aabb.tmp", ".larder-1-2.tmp"}) {
+    write_file(path("other/") + name, value_of(1));
+    make_older(path("other/") + name, 7200);
+  }
+  {
+    OpenFs fs{directory.path(), "relative_tmp_dir=other&capacity=1MiB"};
+    EXPECT_TRUE(wait_until([&] { return fs.counter("temporaries_swept_total") == 2; }));
+    EXPECT_TRUE(fs.is_miss(kKey));
+    fs.set(kKey, value_of(2));
+  }
+  OpenFs other{path("other")};
+  for (const std::string& key : keys) EXPECT_TRUE(other.has(key, value_of(1))) << key;
+}
+
+TEST_F(FsConnectorTest, ATemporaryFileWithATimeInTheFutureGoesAnHourAfterItWasSeen) {
+  write_file(path(".larder-1-2.tmp"), value_of(1));
+  make_older(path(".larder-1-2.tmp"), -1'000'000);
+  {
+    const OpenFs fs{directory.path()};
+  }
+  struct stat status{};
+  ASSERT_EQ(::stat(path(".larder-1-2.tmp").c_str(), &status), 0);
+  EXPECT_LE(status.st_mtim.tv_sec, std::time(nullptr) + 60);
+  make_older(path(".larder-1-2.tmp"), 3700);
+  {
+    const OpenFs fs{directory.path()};
+  }
+  EXPECT_TRUE(names_in(directory.path()).empty());
 }
 
 // ---- Checksums
@@ -367,6 +411,43 @@ TEST_F(FsConnectorTest, AccountingAndOrderSurviveARestart) {
   EXPECT_TRUE(fs.is_miss(numbered(1)));
   EXPECT_TRUE(fs.has(numbered(9), value_of(9, 50'000)));
   EXPECT_LE(blocks_in(directory.path()), 300U << 10);
+}
+
+TEST_F(FsConnectorTest, IdleFilesWithTimesInTheFutureGoFirst) {
+  constexpr std::int64_t kYear = 365L * 24 * 3600;
+  {
+    OpenFs fs{directory.path(), "capacity=1MiB"};
+    for (int i = 0; i < 8; ++i)
+      fs.set(numbered(i), value_of(static_cast<std::uint64_t>(i), 50'000));
+  }
+  const auto name = [&](int i) { return path(file_name_of(numbered(i)).text); };
+  // In the future by more than clocks differ: 4, 5, 6 and 7, of which 6 is the oldest.
+  const std::array<std::int64_t, 8> ages{7200, 3600, 0, -1800, -90 * kYear, -kYear, -7200, -kYear};
+  for (int i = 0; i < 8; ++i) make_older(name(i), ages.at(static_cast<std::size_t>(i)));
+  {
+    // A use makes it one of today.
+    OpenFs fs{directory.path(), "capacity=1MiB"};
+    EXPECT_TRUE(fs.has(numbered(7), value_of(7, 50'000)));
+    struct stat status{};
+    ASSERT_EQ(::stat(name(7).c_str(), &status), 0);
+    EXPECT_LE(status.st_mtim.tv_sec, std::time(nullptr) + 60);
+  }
+  const auto left = [&](int kept) {
+    constexpr std::uint64_t kBlocks = 53'248;
+    const std::uint64_t capacity = static_cast<std::uint64_t>(kept) * kBlocks;
+    OpenFs fs{directory.path(), "capacity=" + std::to_string(capacity)};
+    EXPECT_TRUE(wait_until([&] { return fs.connector->report().bytes_used <= capacity; }));
+    std::vector<int> there;
+    for (int i = 0; i < 8; ++i) {
+      if (std::filesystem::exists(name(i))) there.push_back(i);
+    }
+    return there;
+  };
+  EXPECT_EQ(left(7), (std::vector<int>{0, 1, 2, 3, 4, 5, 7}));
+  EXPECT_EQ(left(6), (std::vector<int>{0, 1, 2, 3, 4, 7}));
+  EXPECT_EQ(left(5), (std::vector<int>{0, 1, 2, 3, 7}));
+  EXPECT_EQ(left(4), (std::vector<int>{1, 2, 3, 7}));
+  EXPECT_EQ(left(2), (std::vector<int>{3, 7}));
 }
 
 TEST_F(FsConnectorTest, AYoungFileIsNotWrittenToByAReader) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "larder/connectors/fs/file_name.h"
+#include "larder/connectors/fs/name_rules.h"
 
 namespace larder::fs {
 namespace {

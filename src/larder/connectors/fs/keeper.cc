@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <ctime>
 #include <string>
@@ -13,6 +14,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
+#include "larder/connectors/fs/file_time.h"
 
 namespace larder::fs {
 
@@ -48,7 +50,13 @@ class Round {
       if (name.text == nullptr) break;
       visit(name, counts);
     }
-    sweep_temporary_folder(*directory, has_shards);
+    // With shards the walk does not come to the base directory, where files may be left too:
+    // drafts, and those by which the directory was probed.
+    if (has_shards) sweep_folder(directory->base_fd());
+    if (directory->has_temporary_folder()) {
+      const std::uint64_t left = sweep_folder(directory->temporary_fd());
+      if (counts && left > 0) tell_what_is_left(left);
+    }
     return {};
   }
 
@@ -82,20 +90,24 @@ class Round {
     constexpr std::uint64_t kStatBlock = 512;
     std::uint64_t bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlock;
     if (kind == EntryKind::kHashedValue) bytes += store_.facts().block_bytes;
-    constexpr std::int64_t kNs = 1'000'000'000;
-    inventory.found(name.text, bytes, status.st_mtim.tv_sec * kNs + status.st_mtim.tv_nsec);
+    inventory.found(name.text, bytes, last_use_ns(status.st_mtim, std::time(nullptr)));
   }
 
-  bool is_old(int folder_fd, const char* name) const {
-    struct stat status{};
-    return ::fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISREG(status.st_mode) &&
-           std::time(nullptr) - status.st_mtim.tv_sec >
-               static_cast<std::int64_t>(kSweepEverySeconds);
+  static bool is_old(const struct stat& status) {
+    return S_ISREG(status.st_mode) && std::time(nullptr) - status.st_mtim.tv_sec >
+                                          static_cast<std::int64_t>(kSweepEverySeconds);
   }
 
   void sweep(int folder_fd, const char* name) {
-    if (!is_old(folder_fd, name) || ::unlinkat(folder_fd, name, 0) != 0) return;
+    struct stat status{};
+    if (::fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0) return;
+    if (S_ISREG(status.st_mode) && is_in_future(status.st_mtim.tv_sec, std::time(nullptr))) {
+      // How old it is cannot be known. It is from now on, so that the file does not stay for ever.
+      const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{0, UTIME_NOW}};
+      ::utimensat(folder_fd, name, times.data(), AT_SYMLINK_NOFOLLOW);
+      return;
+    }
+    if (!is_old(status) || ::unlinkat(folder_fd, name, 0) != 0) return;
     FsCounters::add(store_.counters().temporaries_swept);
   }
 
@@ -108,24 +120,32 @@ class Round {
     sweep(folder_fd, name);
   }
 
-  /// Where LMCache writes files under their final names, and larder under its own; and where shards
-  /// are used, the base directory, in which the temporary files then are.
-  void sweep_temporary_folder(const Directory& directory, bool has_shards) {
-    if (!directory.has_temporary_folder() && !has_shards) return;
-    const UniqueFd fd{::openat(directory.temporary_fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-    if (!fd) return;
-    struct Closer {
-      void operator()(DIR* stream) const noexcept { ::closedir(stream); }
-    };
-    const std::unique_ptr<DIR, Closer> stream{::fdopendir(::dup(fd.get()))};
-    while (stream != nullptr) {
-      const dirent* const entry = ::readdir(stream.get());
-      if (entry == nullptr) return;
+  /// Returns how many old files with names of values are there. In the temporary folder LMCache
+  /// leaves such files when it is killed; but they may be another store's values, so they stay.
+  std::uint64_t sweep_folder(int folder_fd) {
+    std::uint64_t left = 0;
+    const auto stream = open_folder_stream(folder_fd, ".");
+    while (const dirent* const entry = stream ? ::readdir(stream->get()) : nullptr) {
       const EntryKind kind = parse_entry_name(entry->d_name).kind;
-      const bool is_draft_of_lmcache = directory.has_temporary_folder() &&
-                                       kind != EntryKind::kForeign && kind != EntryKind::kKeyFile;
-      if (kind == EntryKind::kTemporary || is_draft_of_lmcache) sweep(fd.get(), entry->d_name);
+      struct stat status{};
+      if (kind == EntryKind::kTemporary) {
+        sweep(folder_fd, entry->d_name);
+      } else if (kind != EntryKind::kForeign &&
+                 ::fstatat(folder_fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+                 is_old(status)) {
+        ++left;
+      }
     }
+    return left;
+  }
+
+  void tell_what_is_left(std::uint64_t files) const {
+    const FsOptions& options = store_.options();
+    log(LogLevel::kWarning, "fs",
+        "the temporary folder '" + options.base_path + "/" + options.temporary_folder +
+            "' has files with names of values, not written for an hour (" + std::to_string(files) +
+            "): another store's, or what a killed LMCache left; larder leaves them. Choose another "
+            "relative_tmp_dir, or remove them if no store is there");
   }
 
   FileStore& store_;

@@ -44,8 +44,10 @@ std::shared_ptr<const StagedTarget> staged_target(const std::shared_ptr<FileStor
   auto target = std::make_shared<StagedTarget>();
   target->run = [store](Op op, Item& item, const CallOptions& options, StagingBuffer& staging,
                         ChangeGate& gate) { return store->run(op, item, options, staging, gate); };
-  target->name_of = [](std::span<const std::byte> key) {
-    return file_name_of({reinterpret_cast<const char*>(key.data()), key.size()}).text;
+  target->name_of = [store](std::span<const std::byte> key) {
+    return file_name_of({reinterpret_cast<const char*>(key.data()), key.size()},
+                        store->base().get()->names())
+        .text;
   };
   target->counters = &store->counters();
   target->stall_ns = store->options().stall_ns;

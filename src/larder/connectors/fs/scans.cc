@@ -11,7 +11,7 @@ namespace larder::fs {
 namespace {
 
 /// The key that stands beside a hashed value; nothing when it is not there or is another one's.
-std::optional<std::string> key_beside(int folder_fd, const char* name) {
+std::optional<std::string> key_beside(int folder_fd, const char* name, const NameRules& rules) {
   const UniqueFd fd{::openat(folder_fd, key_file_of(name).c_str(),
                              O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
   if (!fd) return std::nullopt;
@@ -20,7 +20,7 @@ std::optional<std::string> key_beside(int folder_fd, const char* name) {
   const ssize_t bytes = ::read(fd.get(), key.data(), key.size());
   if (bytes <= 0) return std::nullopt;
   key.resize(static_cast<std::size_t>(bytes));
-  if (file_name_of(key).text != name) return std::nullopt;
+  if (file_name_of(key, rules).text != name) return std::nullopt;
   return key;
 }
 
@@ -43,14 +43,17 @@ Result<Scans::Scan*> Scans::find(const ScanCursor& from) {
   return &*scan;
 }
 
-Result<std::optional<ScanPage::Entry>> Scans::entry_of(const NameWalk::Name& name) const {
+Result<std::optional<ScanPage::Entry>> Scans::entry_of(const NameWalk::Name& name,
+                                                       const NameRules& rules) {
   EntryName parsed = parse_entry_name(name.text);
   if (parsed.kind == EntryKind::kHashedValue) {
-    auto key = key_beside(name.folder_fd, name.text);
+    auto key = key_beside(name.folder_fd, name.text, rules);
     if (!key) return std::optional<ScanPage::Entry>{};
     parsed.key = std::move(*key);
   } else if (parsed.kind != EntryKind::kValue && parsed.kind != EntryKind::kLegacyValue) {
     return std::optional<ScanPage::Entry>{};
+  } else if (!is_found_under(parsed, name.text, rules)) {
+    return std::optional<ScanPage::Entry>{};  // Another client's, who sees names differently.
   }
   const auto bytes = FileStore::size_of(name.folder_fd, name.text);
   if (!bytes) return std::optional<ScanPage::Entry>{};
@@ -68,7 +71,7 @@ Result<ScanPage> Scans::next(ScanCursor from, std::size_t keys_max) {
       *scan = {};
       return page;
     }
-    LARDER_ASSIGN(auto entry, entry_of(name));
+    LARDER_ASSIGN(auto entry, entry_of(name, scan->walk->rules()));
     if (entry) page.entries.push_back(std::move(*entry));
   }
   page.next.words[0] = scan->id;

@@ -32,7 +32,8 @@ class Scans {
   };
 
   Result<Scan*> find(const ScanCursor& from) LARDER_REQUIRES(mutex_);
-  Result<std::optional<ScanPage::Entry>> entry_of(const NameWalk::Name& name) const;
+  static Result<std::optional<ScanPage::Entry>> entry_of(const NameWalk::Name& name,
+                                                         const NameRules& rules);
 
   const std::shared_ptr<FileStore> store_;
   Mutex mutex_;
