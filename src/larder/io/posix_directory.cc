@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
@@ -149,7 +148,11 @@ Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
   const int flags = (is_read_only_ ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
                     (info_.direct ? O_DIRECT : 0) |
                     (mode == OpenMode::kCreate ? O_CREAT | O_EXCL : 0);
-  file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kFileMode));
+  {
+    const NoFork no_fork;
+    file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kFileMode));
+    if (file.fd) file.guard = ForkGuard{file.fd.get()};
+  }
   if (!file.fd) return last_error(mode == OpenMode::kCreate ? "creating a file" : "opening a file");
   struct stat status{};
   if (::fstat(file.fd.get(), &status) != 0) return last_error("looking at a file");
@@ -166,7 +169,8 @@ Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
 bool PosixDirectory::close(FileId file) noexcept {
   LARDER_CHECK(file < files_.size() && files_[file].fd);
   LARDER_CHECK(files_[file].in_flight == 0);
-  if (files_[file].is_locked && in_flight_ != 0) {
+  if (files_[file].lock && in_flight_ != 0) {
+    files_[file].lock.retire();
     retired_.push_back(file);
     return false;
   }
@@ -175,8 +179,8 @@ bool PosixDirectory::close(FileId file) noexcept {
 }
 
 void PosixDirectory::close_now(FileId file) noexcept {
-  // Explicitly: a ring may hold on to the open file description a little longer.
-  if (files_[file].is_locked) ::flock(files_[file].fd.get(), LOCK_UN);
+  files_[file].lock.release();
+  files_[file].guard = {};
   files_[file] = {};
 }
 
@@ -246,15 +250,14 @@ Status PosixDirectory::lock(FileId file, std::uint64_t deadline_ns) {
   const int fd = fd_of(file);
   const Clock& clock = RealClock::instance();
   for (;;) {
-    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) {
-      files_[file].is_locked = true;
+    auto lock = FileLock::try_take(fd);
+    if (lock) {
+      files_[file].lock = std::move(*lock);
       return {};
     }
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return last_error("locking a file");
     const std::uint64_t now_ns = clock.now_ns();
-    if (now_ns >= deadline_ns) {
-      return Error{ErrorCode::kUnavailable, kWhere, "another owner holds the lock"};
+    if (lock.error().code() != ErrorCode::kUnavailable || now_ns >= deadline_ns) {
+      return lock.error();
     }
     std::this_thread::sleep_for(
         std::chrono::nanoseconds{std::min(deadline_ns - now_ns, kLockPollNs)});

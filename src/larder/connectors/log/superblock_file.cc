@@ -8,6 +8,7 @@
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/random.h"
+#include "larder/connectors/log/owner.h"
 #include "larder/connectors/log/rule.h"
 #include "larder/connectors/log/segments.h"
 
@@ -37,14 +38,13 @@ SetupStatus SuperblockFile::lock(std::uint64_t lock_wait_ns) {
   if (is_broken(Rule::kLock)) return {};
   const Status locked = device_.lock(file_, clock_.now_ns() + lock_wait_ns);
   if (locked) return {};
+  if (locked.error().sys_errno() == EDEADLK) {
+    return SetupError{ErrorCode::kUnavailable, in_use_here(where_)};
+  }
   if (locked.error().code() != ErrorCode::kUnavailable) {
     return error(locked.error(), "cannot lock the superblock");
   }
-  const std::string owner = read_owner_note();
-  return SetupError{ErrorCode::kUnavailable,
-                    "log: " + where_ + " is in use by another process" +
-                        (owner.empty() ? std::string{} : " (" + owner + ")") +
-                        ": stop that process, or give each process a directory of its own"};
+  return SetupError{ErrorCode::kUnavailable, in_use_elsewhere(where_, read_owner_note())};
 }
 
 SetupResult<Superblock> SuperblockFile::create(const Geometry& geometry, std::uint64_t id_seed) {
