@@ -220,6 +220,7 @@ void Connection::lose(const Error& error, std::uint64_t now_ns) noexcept {
   commands.swap(commands_);
   first_unsent_ = 0;
   bytes_in_flight_ = 0;
+  load_bytes_in_flight_ = 0;
   context_.events.on_lost(*this, std::move(commands), error, was_ready);
 }
 
@@ -231,6 +232,7 @@ void Connection::close(const Error& error) noexcept {
   commands.swap(commands_);
   first_unsent_ = 0;
   bytes_in_flight_ = 0;
+  load_bytes_in_flight_ = 0;
   context_.events.on_lost(*this, std::move(commands), error, false);
 }
 

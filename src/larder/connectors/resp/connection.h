@@ -91,6 +91,8 @@ class Connection {
   /// Whether a command of that many value bytes may be added.
   bool has_room(std::uint64_t cost_bytes) const noexcept;
   std::uint64_t bytes_in_flight() const noexcept { return bytes_in_flight_; }
+  /// The part of loads in it.
+  std::uint64_t load_bytes_in_flight() const noexcept { return load_bytes_in_flight_; }
   std::deque<Command>& commands() noexcept { return commands_; }
   void push(Command command, std::uint64_t now_ns);
   /// Sends what can be sent now. Bounded: see wants_turn().
@@ -165,6 +167,7 @@ class Connection {
   void send(std::uint64_t now_ns) noexcept;
   std::size_t gather(std::span<iovec> pieces) noexcept;
   void note_sent(std::uint64_t bytes) noexcept;
+  void forget_bytes(const Command& command) noexcept;
 
   static constexpr std::size_t kInboxBytes = std::size_t{16} << 10;
 
@@ -205,6 +208,7 @@ class Connection {
   std::deque<Command> commands_;
   std::size_t first_unsent_ = 0;
   std::uint64_t bytes_in_flight_ = 0;
+  std::uint64_t load_bytes_in_flight_ = 0;
   std::uint64_t last_progress_ns_ = 0;
 };
 
