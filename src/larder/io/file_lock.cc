@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "larder/base/fork_guard.h"
 #include "larder/base/mutex.h"
-#include "larder/io/fork_guard.h"
 
 namespace larder::io {
 namespace {

@@ -1,8 +1,8 @@
 #pragma once
 
+#include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
-#include "larder/io/fork_guard.h"
 
 namespace larder::io {
 

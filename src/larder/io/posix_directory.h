@@ -6,11 +6,11 @@
 #include <string_view>
 #include <vector>
 
+#include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 #include "larder/io/device.h"
 #include "larder/io/file_lock.h"
-#include "larder/io/fork_guard.h"
 
 namespace larder::io {
 

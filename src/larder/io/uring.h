@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <memory>
 
+#include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 #include "larder/io/device.h"
-#include "larder/io/fork_guard.h"
 
 namespace larder::io {
 

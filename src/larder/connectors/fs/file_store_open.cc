@@ -54,10 +54,10 @@ SetupStatus check_attributes(const Directory& directory, const std::string& path
 SetupResult<io::LockedFile> lock_directory(const Directory& directory, const std::string& path) {
   io::LockedFile file;
   {
-    const io::NoFork no_fork;
+    const NoFork no_fork;
     file.fd.reset(
         ::openat(directory.base_fd(), kLockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (file.fd) file.guard = io::ForkGuard{file.fd.get()};
+    if (file.fd) file.guard = ForkGuard{file.fd.get()};
   }
   if (!file.fd) {
     return SetupError{ErrorCode::kIo, "fs: making '" + path + "/" + kLockName +

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "larder/base/clock.h"
+#include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/connector/peer_state.h"
 #include "larder/connectors/resp/command.h"
@@ -140,6 +141,7 @@ class Connection {
   };
 
   void begin_attempt(std::uint64_t now_ns) noexcept;
+  Status begin(const SocketAddress& address) noexcept;
   void connect_next(std::uint64_t now_ns) noexcept;
   void fail_address(const Error& error, std::uint64_t now_ns) noexcept;
   void secure(std::uint64_t now_ns) noexcept;
@@ -193,6 +195,7 @@ class Connection {
 
   UniqueFd socket_;  ///< While connecting; then the stream's.
   std::unique_ptr<Stream> stream_;
+  ForkGuard guard_;  ///< Of the socket: a child's copy would keep the connection.
   bool is_write_watched_ = false;
   bool wants_turn_ = false;
   std::string greeting_;  ///< Left to send.

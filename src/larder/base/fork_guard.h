@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-namespace larder::io {
+namespace larder {
 
 /// While one lives, fork() waits: for what must not be copied to a child half made, such as a
 /// descriptor that no ForkGuard knows yet. fork() waits for one second at most, so that an open
@@ -39,4 +39,4 @@ class ForkGuard {
   int fd_ = -1;
 };
 
-}  // namespace larder::io
+}  // namespace larder

@@ -1,4 +1,4 @@
-#include "larder/io/fork_guard.h"
+#include "larder/base/fork_guard.h"
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -12,7 +12,7 @@
 #include "tests/support/forked_child.h"
 #include "tests/support/temporary_directory.h"
 
-namespace larder::io {
+namespace larder {
 namespace {
 
 /// What a child of now has at this number.
@@ -97,4 +97,4 @@ TEST_F(ForkGuardTest, NoChildIsMadeBetweenADescriptorAndItsGuard) {
 }
 
 }  // namespace
-}  // namespace larder::io
+}  // namespace larder

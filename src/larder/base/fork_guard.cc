@@ -1,4 +1,4 @@
-#include "larder/io/fork_guard.h"
+#include "larder/base/fork_guard.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -12,7 +12,7 @@
 
 #include "larder/base/mutex.h"
 
-namespace larder::io {
+namespace larder {
 namespace {
 
 constexpr std::chrono::seconds kForkWaits{1};
@@ -98,4 +98,4 @@ ForkGuard& ForkGuard::operator=(ForkGuard&& other) noexcept {
   return *this;
 }
 
-}  // namespace larder::io
+}  // namespace larder
