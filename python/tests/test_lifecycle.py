@@ -55,7 +55,7 @@ def test_a_log_can_be_opened_again_as_soon_as_it_is_closed(tmp_path):
         with larder.open(spec) as store:
             store.set_many([f"k{i}"], [b"v"])
             assert len(list(store.scan())) == i + 1
-    with larder.open(spec), pytest.raises(larder.OpenError, match="in use by another process"):
+    with larder.open(spec), pytest.raises(larder.OpenError, match="in use by this process itself"):
         larder.open(spec)
 
 

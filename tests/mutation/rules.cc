@@ -18,6 +18,8 @@ constexpr BrokenRule kRules[] = {
     {Rule::kOffset, "L1", "offset", "records count wherever they stand"},
     {Rule::kRaiseOpenCount, "L2", "raise_open_count", "the open count stays what it was"},
     {Rule::kSyncOpenCount, "L2", "sync_open_count", "the raised open count is not synced"},
+    {Rule::kKeepNewestCopy, "L2", "keep_newest_copy",
+     "the superblock's first copy is written first, though it may be the only whole one"},
     {Rule::kNewestOpenCount, "L2", "newest_open_count",
      "the open count of an older superblock is believed against the segments"},
     {Rule::kSyncHeaderFirst, "L2", "sync_header_first",

@@ -146,6 +146,13 @@ TEST(RespOptionsTest, APasswordMayStandInAFile) {
   EXPECT_EQ(must_read("resp:host?password=direct").password, "direct");
   EXPECT_NE(error_of("resp:host?password_file=/does/not/exist").find("/does/not/exist"),
             std::string::npos);
+  const std::string not_a_file = error_of("resp:host?password_file=" + directory.path());
+  EXPECT_NE(not_a_file.find("password_file=" + directory.path() + " is a directory"),
+            std::string::npos)
+      << not_a_file;
+  std::ofstream{path + ".empty"} << "\n";
+  EXPECT_NE(error_of("resp:host?password_file=" + path + ".empty").find("holds an empty line"),
+            std::string::npos);
   EXPECT_NE(error_of("resp:host?password=secret&password_file=" + path).find("leave one out"),
             std::string::npos);
 }

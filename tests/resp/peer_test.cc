@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <atomic>
 
@@ -344,6 +345,116 @@ TEST(RespPeerTest, AnErrorReplyThatRepeatsThePasswordShowsItToNobody) {
   EXPECT_EQ(got.error().to_string().find("tell-nobody"), std::string::npos);
   EXPECT_NE(got.error().to_string().find("AUTH"), std::string::npos) << got.error().to_string();
   EXPECT_EQ(text_of_report(*connector).find("tell-nobody"), std::string::npos);
+}
+
+constexpr int kLoads = 16;
+constexpr std::size_t kLoadBytes = std::size_t{1} << 20;
+
+/// kLoads Gets in one batch.
+struct Loads {
+  explicit Loads(std::size_t bytes) {
+    for (int i = 0; i < kLoads; ++i) {
+      keys.push_back("load" + std::to_string(i));
+      memory.emplace_back(bytes);
+      slices.push_back({memory.back().data(), bytes});
+    }
+    for (std::size_t i = 0; i < kLoads; ++i) {
+      items[i].key = bytes_of_text(keys[i]);
+      items[i].value = std::span{slices}.subspan(i, 1);
+    }
+    batch.items = items;
+  }
+  bool are_hits() const {
+    return std::ranges::all_of(items,
+                               [](const Item& item) { return item.outcome == Outcome::kHit; });
+  }
+
+  std::vector<std::string> keys;
+  std::vector<std::vector<std::byte>> memory;
+  std::vector<Slice> slices;
+  std::array<Item, kLoads> items;
+  Batch batch;
+};
+
+TEST(RespPeerTest, LoadsUseAllConnectionsWhileThereAreNoLookups) {
+  std::atomic<int> loading = 0;
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] != "GET" || words[1] == "larder:probe") return std::nullopt;
+    ++loading;
+    // All eight are here together, or this fails.
+    EXPECT_TRUE(eventually([&] { return loading.load() >= 8; }));
+    return Answer{.bytes = bulk_of(words[1], kLoadBytes)};
+  }};
+  const Opened connector{redis_spec(peer.port())};
+  BlockingClient client{*connector};
+  Loads loads{kLoadBytes};
+  ASSERT_TRUE(client.run(loads.batch).has_value());
+  EXPECT_TRUE(loads.are_hits());
+}
+
+TEST(RespPeerTest, OfLoadsThatTakeAServerLongFewAreBeforeAnyLookup) {
+  constexpr std::size_t kLongBytes = std::size_t{4} << 20;
+  std::atomic<int> asked = 0;
+  std::atomic<bool> may_answer = false;
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] == "STRLEN" && words[1] == "key") return Answer{.bytes = ":5\r\n"};
+    if (words[0] != "GET" || words[1] == "larder:probe") return std::nullopt;
+    ++asked;
+    EXPECT_TRUE(eventually([&] { return may_answer.load(); }));
+    return Answer{.bytes = bulk_of(words[1], kLongBytes)};
+  }};
+  const Opened connector{redis_spec(peer.port())};
+  Loads loads{kLongBytes};
+  ASSERT_TRUE(connector->submit(loads.batch).has_value());
+  ASSERT_TRUE(eventually([&] { return asked.load() >= 2; }));
+  // Round trips, in which the other connections would have asked as well.
+  BlockingClient client{*connector};
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(client.exists("key").has_value());
+  EXPECT_EQ(asked.load(), 2);
+  may_answer = true;
+  std::array<Batch*, 1> done{};
+  EXPECT_TRUE(eventually([&] { return connector->reap(done) == 1; }));
+  EXPECT_TRUE(loads.are_hits());
+}
+
+TEST(RespPeerTest, ALookupHasNoMoreThanOneLargeLoadBeforeIt) {
+  std::atomic<bool> is_looked_up = false;
+  std::atomic<int> loading = 0;
+  std::atomic<int> loading_most = 0;
+  std::atomic<int> loaded = 0;
+  const ScriptedPeer peer{[&](const Words& words, int) -> std::optional<Answer> {
+    if (words[0] == "STRLEN" && words[1] == "key") {
+      is_looked_up = true;
+      // Answered after all loads, so they are all beside it.
+      EXPECT_TRUE(eventually([&] { return loaded.load() == kLoads; }));
+      return Answer{.bytes = ":5\r\n"};
+    }
+    if (words[0] != "GET" || words[1] == "larder:probe") return std::nullopt;
+    raise_to(loading_most, ++loading);
+    const std::string bytes = bulk_of(words[1], kLoadBytes);
+    --loading;
+    ++loaded;
+    return Answer{.bytes = bytes};
+  }};
+  const Opened connector{redis_spec(peer.port())};
+  Item lookup;
+  lookup.key = bytes_of_text("key");
+  Batch lookups;
+  lookups.op = Op::kExists;
+  lookups.items = std::span{&lookup, 1};
+  ASSERT_TRUE(connector->submit(lookups).has_value());
+  ASSERT_TRUE(eventually([&] { return is_looked_up.load(); }));
+  Loads loads{kLoadBytes};
+  ASSERT_TRUE(connector->submit(loads.batch).has_value());
+  std::array<Batch*, 2> done{};
+  std::size_t count = 0;
+  EXPECT_TRUE(eventually([&] {
+    count += connector->reap(std::span{done}.subspan(count));
+    return count == done.size();
+  }));
+  EXPECT_EQ(lookup.outcome, Outcome::kHit);
+  EXPECT_TRUE(loads.are_hits());
+  EXPECT_EQ(loading_most.load(), 1);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "tests/resp/resp_test_support.h"
+#include "tests/support/forked_child.h"
 
 namespace larder::resp {
 namespace {
@@ -186,6 +187,19 @@ TEST(RespServerTest, LMCachesSpellingOpens) {
   BlockingClient client{*connector};
   EXPECT_EQ(set_code(client, "key", 1000), ErrorCode::kNone);
   EXPECT_TRUE(is_hit(client, "key", 1000));
+}
+
+TEST(RespServerTest, AForkedChildDoesNotKeepTheConnections) {
+  LARDER_START_REDIS(server, {});
+  const auto clients = [&server] { return server.command({"CLIENT", "LIST"}); };
+  auto connector = std::make_unique<Opened>(redis_spec(server.port()));
+  BlockingClient client{**connector};
+  ASSERT_EQ(set_code(client, "key", 10), ErrorCode::kNone);
+  ASSERT_NE(clients().find("name=larder"), std::string::npos);
+  const testing::ForkedChild child;
+  connector.reset();
+  EXPECT_TRUE(eventually([&] { return clients().find("name=larder") == std::string::npos; }))
+      << clients();
 }
 
 }  // namespace

@@ -55,6 +55,8 @@ class History {
   void tamper_with_files();
   void check_set_aside();
   void squeeze_space();
+  void fill_disk(std::uint64_t bytes_left);
+  void remove_ballast();
   void note_what_a_power_cut_left();
   void note_disk_counts();
 
@@ -213,6 +215,10 @@ void History::open() {
   }
   if (plan_.changes_parameters && opens_ > 0) change_parameters();
   if (plan_.restores_superblock) restore_superblock();
+  if (plan_.copies_by_reference && opens_ > 0 && random_.one_in(2)) {  // No room for the superblock either.
+    store_.disk().copy_by_reference();
+    fill_disk(0);
+  }
   if (plan_.forbids_files) forbid_files();
   if (plan_.dies_while_opening) die_while_opening();
   const bool trusts_recovered = store_.disk().counts().sync_errors == sync_errors_at_cut_;
@@ -311,20 +317,25 @@ void History::idle() {
 }
 
 void History::squeeze_space() {
-  auto other = store_.disk().mount();
   const std::vector<std::string> names = store_.disk().names();
-  if (std::ranges::find(names, kBallast) != names.end()) {
-    other->remove(kBallast).ignore("the next try");
-    return;
-  }
+  if (std::ranges::find(names, kBallast) != names.end()) return remove_ballast();
+  fill_disk(random_.below(2 * plan_.path.segment_bytes));
+}
+
+/// All but `bytes_left`, with something that is not the store's.
+void History::fill_disk(std::uint64_t bytes_left) {
+  auto other = store_.disk().mount();
   auto file = other->open(kBallast, io::OpenMode::kCreate);
   const auto space = other->space();
   if (file && space) {
-    other
-        ->allocate(*file, space->free_bytes - std::min(space->free_bytes,
-                                                       random_.below(2 * plan_.path.segment_bytes)))
-        .ignore("some of it is enough");
+    constexpr std::uint64_t kBlock = io::SimulatedDisk::kBlockBytes;
+    const std::uint64_t bytes = space->free_bytes - std::min(space->free_bytes, bytes_left);
+    other->allocate(*file, bytes / kBlock * kBlock).ignore("there may be a fault");
   }
+}
+
+void History::remove_ballast() {
+  store_.disk().mount()->remove(kBallast).ignore("there may be none, and there is a next try");
 }
 
 void History::live(std::uint32_t operations) {
@@ -340,6 +351,7 @@ void History::live(std::uint32_t operations) {
     if (plan_.copies_by_reference && random_.one_in(80)) {
       caller_.trace("copies by reference");
       random_.one_in(2) ? store_.disk().copy_by_reference() : store_.disk().remove_copies();
+      remove_ballast();
     }
     if (plan_.rots_while_running && random_.one_in(60)) {
       caller_.allow_corruption();

@@ -32,6 +32,7 @@ void Watch::on_open(bool trusts_recovered) {
   events_from_ = {};
   evicted_ = readmitted_ = sync_failures_ = newest_prepared_ = 0;
   opened_.clear();
+  unsealed_before_.clear();
   steps_.clear();
   ends_.clear();
   states_.clear();
@@ -86,6 +87,7 @@ void Watch::observe() {
   std::uint64_t prepared = 0;
   std::vector<std::uint64_t> on_disk;
   std::vector<std::uint64_t> sealed;
+  std::set<std::uint64_t> unsealed;
   for (std::uint32_t i = 0; i < segments.count(); ++i) {
     const Segment& segment = segments.at(i);
     look_at(i, segment);
@@ -100,6 +102,8 @@ void Watch::observe() {
       ++segments_begun_;
       ++uses_[i];
     }
+    if (is_open) unsealed.insert(segment.generation);
+    if (is_sealed) unsealed_before_.erase(segment.generation);
     if (is_open || (is_sealed && segment.sync_failed)) {
       first_unsealed = std::min(first_unsealed, segment.generation);
     } else if (is_sealed && (trusts_recovered_ || opened_.contains(segment.generation))) {
@@ -116,6 +120,11 @@ void Watch::observe() {
   for (std::uint32_t i = 0; i < segments.count(); ++i) {
     if (segments.at(i).sync_failed) oracle_.note_sync_failed(segments.at(i).generation);
   }
+  // Sealed and used again in one turn: nobody saw whether a sync failed.
+  for (const std::uint64_t generation : unsealed_before_) {
+    if (!unsealed.contains(generation)) oracle_.note_sync_failed(generation);
+  }
+  unsealed_before_ = std::move(unsealed);
   oracle_.note_sealed(first_unsealed, trusts_recovered_ ? 0 : life_begun_, sealed);
   // Whenever something that was on the disk may have gone.
   auto removed_now = removed();

@@ -72,8 +72,9 @@ class Watch {
   std::uint64_t newest_prepared_ = 0;
   std::vector<std::uint64_t> removed_before_;
   std::uint64_t free_ = 0;
-  std::uint64_t looked_at_ = 0;     ///< Step.
-  std::set<std::uint64_t> opened_;  ///< Generations that were appended to.
+  std::uint64_t looked_at_ = 0;              ///< Step.
+  std::set<std::uint64_t> opened_;           ///< Generations that were appended to.
+  std::set<std::uint64_t> unsealed_before_;  ///< Those that were open or being sealed a turn ago.
   std::deque<Step> steps_;
   std::map<std::uint64_t, std::uint64_t> ends_;  ///< How far each generation was appended to.
   std::vector<std::optional<log_store::Place>> places_;  ///< Of the keys, one turn ago.

@@ -84,7 +84,7 @@ TEST(ShownSpecTest, WhatIsNotKnownIsHidden) {
 }
 
 TEST(ShownSpecTest, NothingCanForgeALine) {
-  EXPECT_EQ(shown("file:/a%0Ab%1B[2J"), "file:/a?b?[2J");
+  EXPECT_EQ(shown("file:/a%0Ab%1B[2J"), R"(file:/a\x0ab\x1b[2J)");
 }
 
 }  // namespace

@@ -122,8 +122,10 @@ class Device {
   /// overwrite such a block takes a new one, and can meet ENOSPC.
   virtual Result<bool> shares_blocks(std::string_view /*name*/) { return false; }
   /// Takes an exclusive lock on the file, trying until `deadline_ns`; kUnavailable when another
-  /// owner still has it. It is held until the file is closed AND the kernel has let go of all of
-  /// this device's I/O, also when the process is killed.
+  /// owner still has it. At once EDEADLK when this process has it by another open file, and is not
+  /// done with that: waiting would be for itself. It is held until the file is closed AND the
+  /// kernel has let go of all of this device's I/O, also when the process is killed. No child of
+  /// fork() has a share in it.
   virtual Status lock(FileId file, std::uint64_t deadline_ns) = 0;
 
   /// The calling thread is done with the device, and another one takes over. Gets what it needs for

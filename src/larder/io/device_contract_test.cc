@@ -19,6 +19,7 @@
 
 #include "larder/base/check.h"
 #include "larder/io/device_test_support.h"
+#include "tests/support/forked_child.h"
 
 namespace larder::io {
 namespace {
@@ -220,9 +221,7 @@ TEST_P(DeviceContractTest, LockHasOneOwnerUntilItsDeviceIsGone) {
   ASSERT_TRUE(theirs.has_value());
   ASSERT_TRUE(owner->lock(mine, kNever).has_value());
 
-  const Status refused = other->lock(*theirs, soon_ns());
-  ASSERT_FALSE(refused.has_value());
-  EXPECT_EQ(refused.error().code(), ErrorCode::kUnavailable);
+  EXPECT_FALSE(other->lock(*theirs, soon_ns()).has_value());
   EXPECT_FALSE(other->lock(*theirs, 0).has_value());
 
   owner.reset();
@@ -261,14 +260,48 @@ TEST_P(DeviceContractTest, LockOfAClosedFileLastsAsLongAsTheDevicesOtherRequests
 }
 
 TEST_P(RealDeviceContractTest, LockComesWhenTheOtherOwnerLetsGo) {
+  make_file(*harness_.open(), "lock", kTestBlock);
+  testing::ForkedChild child{[this](int /*hold*/) -> std::string {
+    static const auto owner = harness_.open();  // Until its process ends.
+    const auto mine = owner->open("lock", OpenMode::kExisting);
+    return mine && owner->lock(*mine, kNever) ? "locked" : "not locked";
+  }};
+  ASSERT_EQ(child.said(), "locked");
+  const auto other = harness_.open();
+  const auto theirs = other->open("lock", OpenMode::kExisting);
+  EXPECT_EQ(other->lock(*theirs, 0).error().code(), ErrorCode::kUnavailable);
+  std::thread releaser{[&child] { child.kill(); }};
+  EXPECT_TRUE(other->lock(*theirs, kNever).has_value());
+  releaser.join();
+}
+
+TEST_P(RealDeviceContractTest, LockThatThisProcessHasIsRefusedAtOnce) {
   auto owner = harness_.open();
   const auto other = harness_.open();
   const FileId mine = make_file(*owner, "lock", kTestBlock);
   const auto theirs = other->open("lock", OpenMode::kExisting);
   ASSERT_TRUE(owner->lock(mine, kNever).has_value());
-  std::thread releaser{[&owner] { owner.reset(); }};
+  // Who waited here would do so for ever.
+  EXPECT_EQ(other->lock(*theirs, kNever).error().sys_errno(), EDEADLK);
+  owner.reset();
   EXPECT_TRUE(other->lock(*theirs, kNever).has_value());
-  releaser.join();
+}
+
+TEST_P(RealDeviceContractTest, LockOfAKilledOwnerIsFreeWhileItsChildLives) {
+  make_file(*harness_.open(), "lock", kTestBlock);
+  testing::ForkedChild killed{[this](int hold) -> std::string {
+    static const auto owner = harness_.open();
+    const auto mine = owner->open("lock", OpenMode::kExisting);
+    if (!mine || !owner->lock(*mine, kNever)) return "not locked";
+    write_random(*owner, *mine, 0, kTestBlock, 1);
+    if (::fork() == 0) testing::ForkedChild::stay(hold);
+    return "locked";
+  }};
+  ASSERT_EQ(killed.said(), "locked");
+  killed.kill();
+  const auto other = harness_.open();
+  const auto theirs = other->open("lock", OpenMode::kExisting);
+  EXPECT_TRUE(other->lock(*theirs, kNever).has_value());
 }
 
 TEST_P(DeviceContractTest, OpenSaysWhatIsWrong) {

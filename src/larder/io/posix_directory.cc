@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <linux/fiemap.h>
 #include <linux/fs.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -144,7 +143,7 @@ Result<std::vector<FileInfo>> PosixDirectory::list() {
 
 Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
   if (!is_plain_file_name(name)) {
-    return Error::from_errno(EINVAL, kWhere, "opening a file: not a plain name");
+    return Error{ErrorCode::kInvalidArgument, kWhere, "opening a file: not a plain name"};
   }
   auto slot = std::find_if(files_.begin(), files_.end(), [](const File& file) { return !file.fd; });
   if (slot == files_.end() && files_.size() >= files_max_) {
@@ -157,7 +156,11 @@ Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
   const int flags = (only_reads ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
                     (info_.direct ? O_DIRECT : 0) |
                     (mode == OpenMode::kCreate ? O_CREAT | O_EXCL : 0);
-  file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kFileMode));
+  {
+    const NoFork no_fork;
+    file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kFileMode));
+    if (file.fd) file.guard = ForkGuard{file.fd.get()};
+  }
   if (!file.fd) return last_error(mode == OpenMode::kCreate ? "creating a file" : "opening a file");
   struct stat status{};
   if (::fstat(file.fd.get(), &status) != 0) return last_error("looking at a file");
@@ -174,7 +177,8 @@ Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
 bool PosixDirectory::close(FileId file) noexcept {
   LARDER_CHECK(file < files_.size() && files_[file].fd);
   LARDER_CHECK(files_[file].in_flight == 0);
-  if (files_[file].is_locked && in_flight_ != 0) {
+  if (files_[file].lock && in_flight_ != 0) {
+    files_[file].lock.retire();
     retired_.push_back(file);
     return false;
   }
@@ -183,8 +187,8 @@ bool PosixDirectory::close(FileId file) noexcept {
 }
 
 void PosixDirectory::close_now(FileId file) noexcept {
-  // Explicitly: a ring may hold on to the open file description a little longer.
-  if (files_[file].is_locked) ::flock(files_[file].fd.get(), LOCK_UN);
+  files_[file].lock.release();
+  files_[file].guard = {};
   files_[file] = {};
 }
 
@@ -215,7 +219,7 @@ Status PosixDirectory::allocate(FileId file, std::uint64_t bytes) {
 
 Status PosixDirectory::make(std::string_view name, std::uint64_t bytes) const {
   if (!is_plain_file_name(name)) {
-    return Error::from_errno(EINVAL, kWhere, "creating a file: not a plain name");
+    return Error{ErrorCode::kInvalidArgument, kWhere, "creating a file: not a plain name"};
   }
   if (is_read_only_) return read_only("creating a file");
   const std::string file_name{name};
@@ -230,7 +234,7 @@ Status PosixDirectory::make(std::string_view name, std::uint64_t bytes) const {
 
 Status PosixDirectory::remove(std::string_view name) const {
   if (!is_plain_file_name(name)) {
-    return Error::from_errno(EINVAL, kWhere, "removing a file: not a plain name");
+    return Error{ErrorCode::kInvalidArgument, kWhere, "removing a file: not a plain name"};
   }
   if (is_read_only_) return read_only("removing a file");
   if (::unlinkat(fd_.get(), std::string{name}.c_str(), 0) != 0)
@@ -278,15 +282,14 @@ Status PosixDirectory::lock(FileId file, std::uint64_t deadline_ns) {
   const int fd = fd_of(file);
   const Clock& clock = RealClock::instance();
   for (;;) {
-    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) {
-      files_[file].is_locked = true;
+    auto lock = FileLock::try_take(fd);
+    if (lock) {
+      files_[file].lock = std::move(*lock);
       return {};
     }
-    if (errno == EINTR) continue;
-    if (errno != EWOULDBLOCK) return last_error("locking a file");
     const std::uint64_t now_ns = clock.now_ns();
-    if (now_ns >= deadline_ns) {
-      return Error{ErrorCode::kUnavailable, kWhere, "another owner holds the lock"};
+    if (lock.error().code() != ErrorCode::kUnavailable || now_ns >= deadline_ns) {
+      return lock.error();
     }
     std::this_thread::sleep_for(
         std::chrono::nanoseconds{std::min(deadline_ns - now_ns, kLockPollNs)});

@@ -6,9 +6,11 @@
 #include <string_view>
 #include <vector>
 
+#include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 #include "larder/io/device.h"
+#include "larder/io/file_lock.h"
 
 namespace larder::io {
 
@@ -16,8 +18,8 @@ namespace larder::io {
 /// control plane that the io_uring and the thread device share.
 ///
 /// Direct or buffered is decided once, by open(), for all files. A file that is not a regular one
-/// is never opened, and symbolic links are not followed. Ownership: owns every descriptor. Threads:
-/// one at a time. Cost: system calls that may block.
+/// is never opened, and symbolic links are not followed. Ownership: owns every descriptor, and
+/// keeps them from children of fork(). Threads: one at a time. Cost: system calls that may block.
 class PosixDirectory {
  public:
   static SetupResult<PosixDirectory> open(const DeviceOptions& options);
@@ -74,7 +76,8 @@ class PosixDirectory {
     UniqueFd fd;  // None: the slot is free.
     std::string name;
     std::uint64_t in_flight = 0;
-    bool is_locked = false;
+    ForkGuard guard;
+    FileLock lock;
   };
 
   PosixDirectory(UniqueFd fd, const DeviceOptions& options) noexcept

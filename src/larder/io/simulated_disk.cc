@@ -61,7 +61,7 @@ void SimulatedDisk::unmount(std::uint64_t owner) {
 
 Result<SimulatedDisk::FilePtr> SimulatedDisk::open_file(std::string_view name, OpenMode mode) {
   if (!is_plain_file_name(name)) {
-    return Error::from_errno(EINVAL, kWhere, "opening a file: not a plain name");
+    return Error{ErrorCode::kInvalidArgument, kWhere, "opening a file: not a plain name"};
   }
   const auto found = names_.find(name);
   if (mode != OpenMode::kCreate) {

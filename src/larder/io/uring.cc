@@ -39,6 +39,7 @@ std::uint32_t open_files_limit() noexcept {
 
 Result<std::unique_ptr<Uring>> Uring::create(unsigned entries, std::uint32_t files_max) {
   std::unique_ptr<Uring> uring{new Uring};  // The constructor is private.
+  const NoFork no_fork;
   int result = -EINVAL;
   for (const unsigned flags : kSetupFlags) {
     uring->ring_ = {};
@@ -47,6 +48,11 @@ Result<std::unique_ptr<Uring>> Uring::create(unsigned entries, std::uint32_t fil
   }
   if (result < 0) return Error::from_errno(result, kWhere, "setting up a ring");
   uring->has_ring_ = true;
+  uring->guard_ = ForkGuard{uring->ring_.ring_fd};
+  // The mappings would keep the ring as well.
+  if (result = ::io_uring_ring_dontfork(&uring->ring_); result < 0) {
+    return Error::from_errno(result, kWhere, "keeping a ring from children");
+  }
   LARDER_TRY(uring->register_files(files_max));
   return uring;
 }
@@ -67,6 +73,7 @@ Status Uring::register_files(std::uint32_t files_max) noexcept {
 
 Uring::~Uring() {
   if (!has_ring_) return;
+  guard_ = {};
   ::io_uring_queue_exit(&ring_);
   if (in_flight_ == 0) return;
   pollfd hang_up{released_.get(), POLLIN, 0};

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 #include "larder/io/device.h"
@@ -43,6 +44,7 @@ class Uring {
   Status register_files(std::uint32_t files_max) noexcept;
 
   io_uring ring_{};
+  ForkGuard guard_;  // A child's copy would keep the ring, and every file in its table.
   bool has_ring_ = false;
   std::uint32_t files_max_ = 0;
   std::uint64_t in_flight_ = 0;

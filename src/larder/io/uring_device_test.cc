@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "larder/io/device_test_support.h"
+#include "tests/support/forked_child.h"
 
 namespace larder::io {
 namespace {
@@ -49,6 +50,20 @@ TEST_F(UringDeviceTest, DestructorInAnotherThreadWaitsForRequestsOfTheFirst) {
       ASSERT_TRUE(std::ranges::equal(read, writes[i].bytes())) << i;
     }
   }
+}
+
+TEST_F(UringDeviceTest, DestructorWaitsForItsOwnRequestsOnlyNotForAForkedChild) {
+  auto device = harness_.open();
+  const FileId file = make_file(*device, "file", 8 * kTestBlock);
+  TestTransfer write{Operation::kWrite, file, 0, 8 * kTestBlock};
+  std::thread driver{[&] {
+    device->submit(write.filled(1).request());
+    std::vector<Request*> none;
+    device->reap(none);
+  }};
+  driver.join();
+  const testing::ForkedChild child;  // Would keep the ring until it ends.
+  device.reset();
 }
 
 TEST_F(UringDeviceTest, OneRequestsErrorIsItsOwn) {

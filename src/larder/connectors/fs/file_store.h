@@ -25,6 +25,7 @@
 #include "larder/connectors/fs/options.h"
 #include "larder/connectors/fs/value_io.h"
 #include "larder/io/device.h"
+#include "larder/io/file_lock.h"
 
 namespace larder::fs {
 
@@ -137,7 +138,7 @@ class FileStore {
   };
 
   FileStore(const FsOptions& options, std::unique_ptr<BasePath> base, FileSystemFacts facts,
-            UniqueFd lock);
+            io::LockedFile lock);
 
   Status get_here(Item& item, const CallOptions& options, StagingBuffer& staging);
   Status set_here(Item& item, const CallOptions& options, StagingBuffer& staging, ChangeGate& gate);
@@ -185,7 +186,7 @@ class FileStore {
   const FsOptions options_;
   const std::unique_ptr<BasePath> base_;
   const FileSystemFacts facts_;
-  const UniqueFd lock_;  ///< Of the only process, when exclusive.
+  const io::LockedFile lock_;  ///< Of the only process, when exclusive.
   FsCounters counters_;
   Inventory inventory_;
   Trouble store_trouble_{"stores"};

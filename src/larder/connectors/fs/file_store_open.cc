@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -53,20 +52,38 @@ SetupStatus check_attributes(const Directory& directory, const std::string& path
                         "; mount the file system with extended attributes, or leave checksum out"};
 }
 
-SetupResult<UniqueFd> lock_directory(const Directory& directory, const std::string& path) {
-  UniqueFd fd{
-      ::openat(directory.base_fd(), kLockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
-  if (!fd) {
+SetupResult<io::LockedFile> lock_directory(const Directory& directory, const std::string& path) {
+  io::LockedFile file;
+  {
+    const NoFork no_fork;
+    file.fd.reset(
+        ::openat(directory.base_fd(), kLockName, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (file.fd) file.guard = ForkGuard{file.fd.get()};
+  }
+  if (!file.fd) {
     return SetupError{ErrorCode::kIo, "fs: making '" + path + "/" + kLockName +
                                           "': " + std::generic_category().message(errno)};
   }
-  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    return SetupError{ErrorCode::kUnavailable,
-                      "fs: '" + path +
-                          "' is in use by another process, which opened it with exclusive=yes; "
-                          "give each process a directory, or open it without exclusive"};
+  auto lock = io::FileLock::try_take(file.fd.get());
+  if (lock) {
+    file.lock = std::move(*lock);
+    return file;
   }
-  return fd;
+  if (lock.error().sys_errno() == EDEADLK) {
+    return SetupError{ErrorCode::kUnavailable,
+                      "fs: '" + path + "' is in use by this process itself (pid " +
+                          std::to_string(::getpid()) +
+                          "), which opened it with exclusive=yes before: use that store, or close "
+                          "it first and wait for the close to end"};
+  }
+  if (lock.error().code() != ErrorCode::kUnavailable) {
+    return SetupError{lock.error().code(),
+                      "fs: locking '" + path + "/" + kLockName + "': " + lock.error().to_string()};
+  }
+  return SetupError{ErrorCode::kUnavailable,
+                    "fs: '" + path +
+                        "' is in use by another process, which opened it with exclusive=yes; "
+                        "give each process a directory, or open it without exclusive"};
 }
 
 /// Empty where every key has the name that LMCache gives it.
@@ -105,7 +122,7 @@ SetupResult<std::unique_ptr<FileStore>> FileStore::open(const FsOptions& options
   if (const std::string reason = foreign_names(directory->names()); !reason.empty()) {
     log(LogLevel::kWarning, "fs", "'" + options.base_path + "': " + reason);
   }
-  UniqueFd lock;
+  io::LockedFile lock;
   if (options.is_exclusive) {
     LARDER_ASSIGN(lock, lock_directory(*directory, options.base_path));
   }
@@ -114,7 +131,7 @@ SetupResult<std::unique_ptr<FileStore>> FileStore::open(const FsOptions& options
 }
 
 FileStore::FileStore(const FsOptions& options, std::unique_ptr<BasePath> base,
-                     FileSystemFacts facts, UniqueFd lock)
+                     FileSystemFacts facts, io::LockedFile lock)
     : options_(options),
       base_(std::move(base)),
       facts_(std::move(facts)),

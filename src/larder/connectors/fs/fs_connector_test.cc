@@ -8,6 +8,7 @@
 #include <set>
 
 #include "larder/connectors/fs/fs_test_support.h"
+#include "tests/support/forked_child.h"
 
 namespace larder::fs {
 namespace {
@@ -486,7 +487,13 @@ TEST_F(FsConnectorTest, AnExclusiveDirectoryHasOneOwner) {
   const auto second = registry.open("fs:" + directory.path() + "?exclusive=yes");
   ASSERT_FALSE(second.has_value());
   EXPECT_NE(second.error().text.find(directory.path()), std::string::npos) << second.error().text;
-  fs.close();
+  EXPECT_NE(second.error().text.find("this process itself"), std::string::npos)
+      << second.error().text;
+  const testing::ForkedChild child{[&](int /*hold*/) {
+    return registry.open("fs:" + directory.path() + "?exclusive=yes").error().text;
+  }};
+  EXPECT_NE(child.said().find("another process"), std::string::npos) << child.said();
+  fs.close();  // The child lives, and has no share in it.
   const OpenFs third{directory.path(), "exclusive=yes"};
 }
 

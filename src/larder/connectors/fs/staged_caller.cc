@@ -164,7 +164,7 @@ void StagedCaller::post() noexcept {
 Status StagedCaller::wait(const CallOptions& options) {
   const bool has_deadline = options.deadline_ns != kNever;
   const std::uint64_t until_ns =
-      has_deadline ? options.deadline_ns : target_->clock->now_ns() + target_->stall_ns;
+      has_deadline ? options.deadline_ns : helper_->begun_ns + target_->stall_ns;
   Helper& helper = *helper_;
   const MutexLock lock{helper.mutex};
   for (;;) {

@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <cstring>
 #include <filesystem>
 
@@ -16,6 +15,7 @@
 #include "larder/connector/common_parameters.h"
 #include "larder/connector/outcome_window.h"
 #include "larder/connectors/log/opening.h"
+#include "larder/connectors/log/owner.h"
 #include "larder/connectors/log/private_files.h"
 #include "larder/connectors/log/reactor.h"
 #include "larder/connectors/log/setup_error.h"
@@ -362,12 +362,6 @@ std::uint64_t files_in(const std::string& path) {
   return count;
 }
 
-std::string owner_note() {
-  char host[HOST_NAME_MAX + 1] = {};
-  if (::gethostname(host, sizeof(host) - 1) != 0) return "pid " + std::to_string(::getpid());
-  return "pid " + std::to_string(::getpid()) + " on host " + host;
-}
-
 SetupResult<std::unique_ptr<Connector>> open_now(
     const Parameters& parameters, const std::shared_ptr<std::atomic<std::uint64_t>>& steps) {
   LogSettings settings = settings_of(parameters);
@@ -415,7 +409,7 @@ LogSettings settings_of(const Parameters& parameters) {
   options.events_max = static_cast<std::uint32_t>(parameters.integer("events"));
   options.sync = parameters.text("sync") == "batch" ? SyncMode::kBatch : SyncMode::kNone;
   options.delete_sync = parameters.flag("delete_sync");
-  options.owner_note = owner_note();
+  options.owner_note = note_of_this_process();
 
   io::DeviceOptions& device = settings.device;
   device.directory = parameters.text("path");

@@ -10,6 +10,9 @@
 namespace larder::log_store {
 namespace {
 
+// Of the process, as its locks are.
+std::atomic<int> openings_given_up{0};
+
 /// What the opening thread and who waits for it share; the last of them deletes it.
 struct Opening {
   Mutex mutex;
@@ -37,11 +40,16 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
   auto opening = std::make_shared<Opening>();
   auto thread = Thread::start("larder-open", [opening, open = std::move(open), where] {
     auto result = open_and_catch(open, where);
-    const MutexLock lock{opening->mutex};
-    opening->has_ended = true;
-    // Given up: it is closed here, at the end of this scope, whoever may want it later.
-    if (!opening->is_given_up) opening->result = std::move(result);
-    opening->ended.notify_all();
+    {
+      const MutexLock lock{opening->mutex};
+      opening->has_ended = true;
+      if (!opening->is_given_up) {
+        opening->result = std::move(result);
+        return opening->ended.notify_all();
+      }
+    }
+    result = SetupError{};  // It is closed here, whoever may want it later.
+    openings_given_up.fetch_sub(1);
   });
   if (!thread) {
     return SetupError{thread.error().code(),
@@ -61,6 +69,7 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
       give_up_at_ns = clock.now_ns() + patience_ns;
     }
     is_given_up = opening->is_given_up = !opening->has_ended;
+    if (is_given_up) openings_given_up.fetch_add(1);
   }
   if (is_given_up) {
     thread->detach();
@@ -73,6 +82,10 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
   thread->join();
   const MutexLock lock{opening->mutex};
   return std::move(opening->result);
+}
+
+bool has_opening_given_up() noexcept {
+  return openings_given_up.load() > 0;
 }
 
 }  // namespace larder::log_store

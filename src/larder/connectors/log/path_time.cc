@@ -218,7 +218,7 @@ void LogPath::thaw(bool may_try) noexcept {
     appender_.begin_generations(state_.superblock.open_count);
     return state_.health.set_condition("superblock", {});
   }
-  if (may_try && !superblock_writer_.is_busy()) superblock_writer_.start(superblock_file_->file());
+  if (may_try && !superblock_writer_.is_busy()) superblock_writer_.start(*superblock_file_);
 }
 
 void LogPath::watch_space(std::uint64_t now_ns) noexcept {

@@ -20,6 +20,7 @@ enum class Rule : std::uint8_t {
   // L2 Generations.
   kRaiseOpenCount,
   kSyncOpenCount,
+  kKeepNewestCopy,
   kNewestOpenCount,
   kSyncHeaderFirst,
   kSettleFailedHeader,

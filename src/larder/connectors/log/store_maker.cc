@@ -10,6 +10,7 @@
 #include "larder/base/random.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/segments.h"
+#include "larder/connectors/log/setup_error.h"
 #include "larder/connectors/log/superblock_file.h"
 
 namespace larder::log_store {
@@ -17,11 +18,6 @@ namespace {
 
 constexpr std::size_t kWritesInFlight = 8;
 constexpr std::uint64_t kRandomSeed = 0x6c617264;
-
-SetupError failure(const std::string& where, const std::string& what, const Error& error) {
-  return {error.code() == ErrorCode::kInvalidArgument ? ErrorCode::kIo : error.code(),
-          "log: " + where + ": " + what + ": " + error.to_string()};
-}
 
 /// Writes segments once, from end to end: zeros in the first grain, so that it counts as a segment
 /// that was never used, and noise in the rest, because some disks keep no blocks for zeros.
@@ -115,7 +111,7 @@ struct Found {
 
 SetupResult<Found> look(io::Device& device, const std::string& where) {
   const auto files = device.list();
-  if (!files) return failure(where, "cannot list the directory", files.error());
+  if (!files) return setup_error(where, "cannot list the directory", files.error());
   Found found;
   for (const io::FileInfo& file : *files) {
     if (file.name == kSuperblockFileName) {
@@ -162,11 +158,11 @@ SetupStatus check_space(const MakeOptions& options, const Geometry& geometry,
 SetupStatus remove_segments(io::Device& device, const Found& found, const std::string& where) {
   for (const std::string& name : found.segments) {
     if (const Status removed = device.remove(name); !removed) {
-      return failure(where, "cannot remove " + name, removed.error());
+      return setup_error(where, "cannot remove " + name, removed.error());
     }
   }
   if (const Status synced = device.sync_directory(); !synced) {
-    return failure(where, "cannot sync the directory", synced.error());
+    return setup_error(where, "cannot sync the directory", synced.error());
   }
   return {};
 }
@@ -176,14 +172,14 @@ SetupStatus prefill(io::Device& device, const MakeOptions& options, const std::s
                     const std::function<bool(std::uint64_t, std::uint64_t)>& on_progress) {
   const Geometry& geometry = made.geometry;
   auto filler = Prefiller::create(device, geometry, options.path.io_bytes);
-  if (!filler) return failure(where, "cannot prefill", filler.error());
+  if (!filler) return setup_error(where, "cannot prefill", filler.error());
   BlockingIo io{device, RealClock::instance()};
   const std::uint64_t total = geometry.segment_count * geometry.segment_bytes;
   bool is_wanted = true;
   for (std::uint32_t number = 0; number < geometry.segment_count; ++number) {
     const std::string name = segment_file_name(number);
     auto file = device.open(name, io::OpenMode::kCreate);
-    if (!file) return failure(where, "cannot make " + name, file.error());
+    if (!file) return setup_error(where, "cannot make " + name, file.error());
     Status status = device.allocate(*file, geometry.segment_bytes);
     if (status) {
       status = filler->fill(*file, [&](std::uint64_t bytes) {
@@ -193,11 +189,11 @@ SetupStatus prefill(io::Device& device, const MakeOptions& options, const std::s
     }
     if (status) status = io.sync(*file);
     device.close(*file);
-    if (!status) return failure(where, "cannot prefill " + name, status.error());
+    if (!status) return setup_error(where, "cannot prefill " + name, status.error());
     const bool is_last = number + 1 == geometry.segment_count;
     if (is_last || !is_wanted) {
       if (const Status synced = device.sync_directory(); !synced) {
-        return failure(where, "cannot sync the directory", synced.error());
+        return setup_error(where, "cannot sync the directory", synced.error());
       }
     }
     if (!is_last && !is_wanted) {
@@ -230,7 +226,7 @@ SetupResult<MadeStore> make_new_store(
                                .segment_bytes = options.path.segment_bytes,
                                .segments_min = options.path.segments_min}));
   const auto space = device->space();
-  if (!space) return failure(where, "cannot ask for the free space", space.error());
+  if (!space) return setup_error(where, "cannot ask for the free space", space.error());
   made.free_bytes = space->free_bytes + found.segment_blocks;
   LARDER_TRY(check_space(options, made.geometry, made.free_bytes, where));
 

@@ -3,16 +3,23 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/random.h"
+#include "larder/connectors/log/opening.h"
+#include "larder/connectors/log/owner.h"
 #include "larder/connectors/log/rule.h"
 #include "larder/connectors/log/segments.h"
 #include "larder/connectors/log/setup_error.h"
 
 namespace larder::log_store {
 namespace {
+
+constexpr std::chrono::milliseconds kLockedByOpeningPause{10};
 
 template <class T>
 bool fill_random(T& out, Random* seeded) {
@@ -32,16 +39,21 @@ SetupError SuperblockFile::error(const Error& cause, const std::string& what) co
 
 SetupStatus SuperblockFile::lock(std::uint64_t lock_wait_ns) {
   if (is_broken(Rule::kLock)) return {};
-  const Status locked = device_.lock(file_, clock_.now_ns() + lock_wait_ns);
+  const std::uint64_t until_ns = clock_.now_ns() + lock_wait_ns;
+  Status locked = device_.lock(file_, until_ns);
+  const auto is_ours = [&] { return !locked && locked.error().sys_errno() == EDEADLK; };
+  while (is_ours() && has_opening_given_up() && clock_.now_ns() < until_ns) {
+    std::this_thread::sleep_for(kLockedByOpeningPause);
+    locked = device_.lock(file_, until_ns);
+  }
   if (locked) return {};
+  if (is_ours()) {
+    return SetupError{ErrorCode::kUnavailable, in_use_here(where_, has_opening_given_up())};
+  }
   if (locked.error().code() != ErrorCode::kUnavailable) {
     return error(locked.error(), "cannot lock the superblock");
   }
-  const std::string owner = read_owner_note();
-  return SetupError{ErrorCode::kUnavailable,
-                    "log: " + where_ + " is in use by another process" +
-                        (owner.empty() ? std::string{} : " (" + owner + ")") +
-                        ": stop that process, or give each process a directory of its own"};
+  return SetupError{ErrorCode::kUnavailable, in_use_elsewhere(where_, read_owner_note())};
 }
 
 SetupResult<Superblock> SuperblockFile::create(const Geometry& geometry, std::uint64_t id_seed) {
@@ -145,7 +157,11 @@ SetupResult<Superblock> SuperblockFile::read() {
     std::uint32_t major = 0;
     const auto copy = decode_superblock(buffer->span(), major);
     if (!copy && copy.error().code() == ErrorCode::kUnimplemented) later_major = major;
-    if (copy && (!newest || copy->sequence > newest->sequence)) newest = *copy;
+    if (copy && (!newest || copy->sequence > newest->sequence)) {
+      newest = *copy;
+      newest_at_ = offset;
+      is_durable_ = false;
+    }
   }
   is_blank_ = blank_copies == 2;
   // Beside an intact copy it is a flipped bit, or an upgrade that died before it changed anything.
@@ -167,11 +183,16 @@ SetupResult<Superblock> SuperblockFile::read() {
 Status SuperblockFile::write(Superblock& superblock) {
   LARDER_ASSIGN(AlignedBuffer buffer,
                 AlignedBuffer::create(superblock.grain_bytes, superblock.grain_bytes));
-  for (const std::uint64_t offset : {std::uint64_t{0}, kSuperblockCopyStride}) {
+  if (is_broken(Rule::kKeepNewestCopy)) newest_at_ = kSuperblockCopyStride;
+  if (!is_durable_ && !is_broken(Rule::kKeepNewestCopy)) LARDER_TRY(io_.sync(file_));
+  is_durable_ = true;
+  for (int copies = 0; copies < 2; ++copies) {
     ++superblock.sequence;
     encode_superblock(superblock, buffer.span());
+    const std::uint64_t offset = next_copy();
     LARDER_TRY(io_.write(file_, offset, buffer.span()));
     if (!is_broken(Rule::kSyncOpenCount)) LARDER_TRY(io_.sync(file_));
+    note_durable(offset);
   }
   return {};
 }

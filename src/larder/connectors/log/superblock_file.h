@@ -41,8 +41,15 @@ class SuperblockFile {
   /// until now counts no more from the first copy on. After take() or take_new().
   SetupResult<Superblock> fill(const Geometry& geometry, std::uint64_t id_seed,
                                std::uint64_t sequence = 0);
-  /// Writes both copies, one after the other, each synced. `sequence` is raised.
+  /// Writes both copies, one after the other, each synced. `sequence` is raised. Whenever it ends,
+  /// and whatever a power cut does meanwhile, one copy is whole.
   Status write(Superblock& superblock);
+  /// Where the next copy goes: never where the newest one is that is known to be whole. For who
+  /// writes the copies himself, after write() was tried once; he says when each is durable.
+  std::uint64_t next_copy() const noexcept {
+    return newest_at_ == 0 ? kSuperblockCopyStride : 0;
+  }
+  void note_durable(std::uint64_t offset) noexcept { newest_at_ = offset; }
   /// Says who has the store, for the next owner's message. Not synced, and may fail.
   void write_owner_note(std::string_view note);
   io::FileId file() const noexcept { return file_; }
@@ -59,6 +66,10 @@ class SuperblockFile {
   const std::string where_;
   io::FileId file_ = 0;
   bool is_blank_ = false;
+  /// Of the newest copy that is whole, once it was read or written; at first the second one's, so
+  /// that the first is written first.
+  std::uint64_t newest_at_ = kSuperblockCopyStride;
+  bool is_durable_ = true;  ///< False: it was read, and a killed owner may not have synced it.
 };
 
 }  // namespace larder::log_store

@@ -4,14 +4,16 @@
 #include <utility>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 
-void SuperblockWriter::start(io::FileId file) noexcept {
+void SuperblockWriter::start(SuperblockFile& file) noexcept {
   LARDER_CHECK(!is_busy_);
   is_busy_ = true;
-  file_ = file;
-  offset_ = 0;
+  file_ = &file;
+  copies_left_ = 2;
+  if (is_broken(Rule::kKeepNewestCopy)) file.note_durable(kSuperblockCopyStride);
   if (memory_.size() == 0) {
     auto memory = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
     if (!memory) return end(memory.error());
@@ -29,8 +31,8 @@ void SuperblockWriter::write_copy() noexcept {
 void SuperblockWriter::submit(io::Operation operation) noexcept {
   Transfer* const transfer = state_.transfers.acquire_internal();
   transfer->request.operation = operation;
-  transfer->request.file = file_;
-  transfer->request.offset = offset_;
+  transfer->request.file = file_->file();
+  transfer->request.offset = file_->next_copy();
   if (operation == io::Operation::kWrite) {
     transfer->vectors.push_back({.iov_base = memory_.data(), .iov_len = memory_.size()});
   }
@@ -48,8 +50,8 @@ void SuperblockWriter::on_transfer(Transfer& transfer) noexcept {
         Error::from_errno(sys_errno == 0 ? EIO : sys_errno, "log", "writing the superblock"));
   }
   if (was_write) return submit(io::Operation::kSync);
-  if (offset_ == kSuperblockCopyStride) return end({});
-  offset_ = kSuperblockCopyStride;
+  file_->note_durable(file_->next_copy());
+  if (--copies_left_ == 0) return end({});
   write_copy();
 }
 

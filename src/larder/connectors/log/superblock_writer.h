@@ -5,11 +5,12 @@
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/connectors/log/path_state.h"
+#include "larder/connectors/log/superblock_file.h"
 
 namespace larder::log_store {
 
 /// Writes the superblock while the path runs: both copies, one after the other, each synced before
-/// the next, as SuperblockFile::write() does at open. For a session that began on a full file
+/// the next, in the order of SuperblockFile::write(), which was tried at open. For a session that began on a full file
 /// system.
 ///
 /// Threads: the path's one.
@@ -18,7 +19,7 @@ class SuperblockWriter final : public TransferSink {
   explicit SuperblockWriter(PathState& state) : state_(state) {}
 
   /// Begins with `state.superblock`, whose sequence is raised. Only while it is not busy.
-  void start(io::FileId file) noexcept;
+  void start(SuperblockFile& file) noexcept;
   bool is_busy() const noexcept { return is_busy_; }
   /// The outcome, once, after it has ended.
   std::optional<Status> take() noexcept;
@@ -30,9 +31,9 @@ class SuperblockWriter final : public TransferSink {
   void end(const Status& status) noexcept;
 
   PathState& state_;
-  io::FileId file_ = 0;
+  SuperblockFile* file_ = nullptr;
   AlignedBuffer memory_;
-  std::uint64_t offset_ = 0;  ///< Of the copy under way.
+  int copies_left_ = 0;
   bool is_busy_ = false;
   std::optional<Status> outcome_;
 };

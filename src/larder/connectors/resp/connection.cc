@@ -45,11 +45,17 @@ void Connection::on_resolved(std::uint64_t now_ns) noexcept {
   connect_next(now_ns);
 }
 
+Status Connection::begin(const SocketAddress& address) noexcept {
+  const NoFork no_fork;
+  LARDER_ASSIGN(socket_, begin_connect(address));
+  guard_ = ForkGuard{socket_.get()};
+  return {};
+}
+
 void Connection::connect_next(std::uint64_t now_ns) noexcept {
-  auto socket = begin_connect(addresses_.front());
+  const Status begun = begin(addresses_.front());
   addresses_.erase(addresses_.begin());
-  if (!socket) return fail_address(socket.error(), now_ns);
-  socket_ = std::move(*socket);
+  if (!begun) return fail_address(begun.error(), now_ns);
   state_ = State::kConnecting;
   epoll_event watched{};
   watched.events = EPOLLIN | EPOLLOUT;
@@ -179,6 +185,7 @@ bool Connection::may_fail(Greeting step, std::uint64_t now_ns) noexcept {
 }
 
 void Connection::drop_socket() noexcept {
+  guard_ = {};
   stream_.reset();
   socket_.reset();
   parser_.reset();
@@ -220,6 +227,7 @@ void Connection::lose(const Error& error, std::uint64_t now_ns) noexcept {
   commands.swap(commands_);
   first_unsent_ = 0;
   bytes_in_flight_ = 0;
+  load_bytes_in_flight_ = 0;
   context_.events.on_lost(*this, std::move(commands), error, was_ready);
 }
 
@@ -231,6 +239,7 @@ void Connection::close(const Error& error) noexcept {
   commands.swap(commands_);
   first_unsent_ = 0;
   bytes_in_flight_ = 0;
+  load_bytes_in_flight_ = 0;
   context_.events.on_lost(*this, std::move(commands), error, false);
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "larder/base/clock.h"
+#include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/connector/peer_state.h"
 #include "larder/connectors/resp/command.h"
@@ -91,6 +92,8 @@ class Connection {
   /// Whether a command of that many value bytes may be added.
   bool has_room(std::uint64_t cost_bytes) const noexcept;
   std::uint64_t bytes_in_flight() const noexcept { return bytes_in_flight_; }
+  /// The part of loads in it.
+  std::uint64_t load_bytes_in_flight() const noexcept { return load_bytes_in_flight_; }
   std::deque<Command>& commands() noexcept { return commands_; }
   void push(Command command, std::uint64_t now_ns);
   /// Sends what can be sent now. Bounded: see wants_turn().
@@ -138,6 +141,7 @@ class Connection {
   };
 
   void begin_attempt(std::uint64_t now_ns) noexcept;
+  Status begin(const SocketAddress& address) noexcept;
   void connect_next(std::uint64_t now_ns) noexcept;
   void fail_address(const Error& error, std::uint64_t now_ns) noexcept;
   void secure(std::uint64_t now_ns) noexcept;
@@ -165,6 +169,7 @@ class Connection {
   void send(std::uint64_t now_ns) noexcept;
   std::size_t gather(std::span<iovec> pieces) noexcept;
   void note_sent(std::uint64_t bytes) noexcept;
+  void forget_bytes(const Command& command) noexcept;
 
   static constexpr std::size_t kInboxBytes = std::size_t{16} << 10;
 
@@ -190,6 +195,7 @@ class Connection {
 
   UniqueFd socket_;  ///< While connecting; then the stream's.
   std::unique_ptr<Stream> stream_;
+  ForkGuard guard_;  ///< Of the socket: a child's copy would keep the connection.
   bool is_write_watched_ = false;
   bool wants_turn_ = false;
   std::string greeting_;  ///< Left to send.
@@ -205,6 +211,7 @@ class Connection {
   std::deque<Command> commands_;
   std::size_t first_unsent_ = 0;
   std::uint64_t bytes_in_flight_ = 0;
+  std::uint64_t load_bytes_in_flight_ = 0;
   std::uint64_t last_progress_ns_ = 0;
 };
 

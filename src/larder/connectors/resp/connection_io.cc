@@ -27,6 +27,7 @@ void Connection::push(Command command, std::uint64_t now_ns) {
   if (commands_.empty()) last_progress_ns_ = now_ns;
   was_asked_ = was_asked_ || !is_own(command.operation.kind);
   bytes_in_flight_ += command.cost_bytes;
+  if (command.operation.kind == CommandKind::kGet) load_bytes_in_flight_ += command.cost_bytes;
   commands_.push_back(std::move(command));
 }
 
@@ -37,8 +38,13 @@ const Command* Connection::half_sent() const noexcept {
 
 void Connection::erase_unsent(std::size_t position) noexcept {
   LARDER_CHECK(position >= first_unsent_ && commands_[position].sent_bytes == 0);
-  bytes_in_flight_ -= commands_[position].cost_bytes;
+  forget_bytes(commands_[position]);
   commands_.erase(commands_.begin() + static_cast<std::ptrdiff_t>(position));
+}
+
+void Connection::forget_bytes(const Command& command) noexcept {
+  bytes_in_flight_ -= command.cost_bytes;
+  if (command.operation.kind == CommandKind::kGet) load_bytes_in_flight_ -= command.cost_bytes;
 }
 
 void Connection::flush(std::uint64_t now_ns) noexcept {
@@ -56,8 +62,9 @@ std::size_t Connection::gather(std::span<iovec> pieces) noexcept {
       return;
     }
     if (count == pieces.size() || bytes >= kTurnBytes) return;
-    pieces[count++] = {static_cast<char*>(const_cast<void*>(data)) + skip, size - skip};
-    bytes += size - skip;
+    const std::size_t part = std::min<std::size_t>(size - skip, kTurnBytes - bytes);
+    pieces[count++] = {static_cast<char*>(const_cast<void*>(data)) + skip, part};
+    bytes += part;
     skip = 0;
   };
   std::uint64_t skip = 0;
@@ -135,7 +142,7 @@ bool Connection::is_sink_dropped() const noexcept {
 }
 
 std::size_t Connection::add_sink_pieces(std::span<iovec> pieces, std::uint64_t& bytes) noexcept {
-  const std::uint64_t left = parser_->payload_left();
+  const std::uint64_t left = std::min(parser_->payload_left(), kTurnBytes);
   bytes = 0;
   if (is_sink_dropped() || sink_.is_text) {
     bytes = std::min<std::uint64_t>(left, context_.drain.size());
@@ -223,7 +230,7 @@ bool Connection::deliver(const Reply& reply, std::uint64_t now_ns) noexcept {
     lose(unavailable("an answer of the server is not one to what was asked"), now_ns);
     return false;
   }
-  bytes_in_flight_ -= command.cost_bytes;
+  forget_bytes(command);
   commands_.pop_front();
   --first_unsent_;
   return true;

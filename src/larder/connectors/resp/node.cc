@@ -112,7 +112,6 @@ void Node::turn(std::uint64_t now_ns) noexcept {
   now_ns_ = now_ns;
   needs_turn_ = false;
   for (const auto& connection : connections_) {
-    if (connection->wants_turn()) connection->on_turn(now_ns);
     connection->on_time(now_ns);
     if (overdue_at_ns(*connection) <= now_ns) connection->lose(kLate, now_ns);
   }
@@ -126,6 +125,11 @@ void Node::turn(std::uint64_t now_ns) noexcept {
   poll_info(now_ns);
   poll_audit(now_ns);
   pump(kSmall, now_ns);
+  for (const auto& connection : connections_) {
+    if (connection->wants_turn()) connection->on_turn(now_ns);
+  }
+  pump(kSmall, now_ns);
+  if (has_lookups()) looked_up_at_ns_ = now_ns;
   pump(kLarge, now_ns);
 }
 
@@ -261,8 +265,31 @@ bool Node::avoids_suspects(std::size_t lane, CommandKind kind) const noexcept {
   });
 }
 
+/// A server does one thing at a time, and a GET takes it as long as copying the value. So a lookup
+/// waits for every GET that is there before it: never are there many, and few while there are
+/// lookups.
+bool Node::may_load_now(std::uint64_t cost_bytes) const noexcept {
+  std::uint64_t bytes = 0;
+  for (const auto& connection : connections_of(kLarge)) bytes += connection->load_bytes_in_flight();
+  if (bytes == 0) return true;
+  const bool has_had_lookups = looked_up_at_ns_ != 0 && now_ns_ < looked_up_at_ns_ + kLookupsLastNs;
+  const std::uint64_t bytes_max = has_had_lookups
+                                      ? kLoadBytesBesideLookups
+                                      : std::max({kLoadBytesAlone, 2 * cost_bytes,
+                                                  options_.connections * options_.pipeline_bytes});
+  return bytes + cost_bytes <= bytes_max;
+}
+
+bool Node::has_lookups() const noexcept {
+  return !lanes_[kSmall].empty() ||
+         std::ranges::any_of(connections_.front()->commands(), [](const Command& command) {
+           return !is_own(command.operation.kind);
+         });
+}
+
 Connection* Node::choose(std::size_t lane, const Operation& operation,
                          std::uint64_t cost_bytes) const noexcept {
+  if (operation.kind == CommandKind::kGet && !may_load_now(cost_bytes)) return nullptr;
   const bool avoids = avoids_suspects(lane, operation.kind);
   // The fullest one that has room: small values then share a system call, and large ones, of which
   // a connection takes one, spread by themselves.

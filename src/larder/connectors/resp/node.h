@@ -26,7 +26,8 @@ class BatchSink {
 /// One server: the connections to it, and the batches that wait for them.
 ///
 /// One connection is for lookups, deletes and touches, so that these never wait behind values; the
-/// others are for values. A batch is worked off item by item as connections have room. Get: GET.
+/// others are for values. While there are lookups, few loads are with the server, which answers
+/// everybody in turn. A batch is worked off item by item as connections have room. Get: GET.
 /// Set: SET, with NX for kIfAbsent; where that kept what was there, STRLEN of it, and SET without
 /// NX if no Get can take it. Exists: STRLEN, and for sizes of 0, which absent keys have too, one
 /// EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK. Touch:
@@ -51,6 +52,8 @@ class Node final : private ConnectionEvents {
   void accept(Batch& batch, std::uint64_t now_ns);
   /// Some batch may have its cancel bit set.
   void on_cancel(std::uint64_t now_ns) noexcept;
+  /// Of the connection that on_io() hands this to.
+  static bool is_of_lookups(std::uint64_t epoll_data) noexcept { return epoll_data >> 32U == 0; }
   void on_io(std::uint64_t epoll_data, std::uint32_t epoll_events, std::uint64_t now_ns) noexcept;
   void on_resolved(std::uint64_t now_ns) noexcept;
   /// Deadlines and timers that are due, then everything that can be sent.
@@ -63,6 +66,11 @@ class Node final : private ConnectionEvents {
  private:
   static constexpr std::size_t kSmall = 0;  ///< Lanes.
   static constexpr std::size_t kLarge = 1;
+  /// All loads together with the server: or one value; or two values, or what `pipeline` says.
+  static constexpr std::uint64_t kLoadBytesBesideLookups = std::uint64_t{1} << 20;
+  static constexpr std::uint64_t kLoadBytesAlone = std::uint64_t{8} << 20;
+  /// The next lookup is likely to come within it.
+  static constexpr std::uint64_t kLookupsLastNs = 50'000'000;
   static constexpr Error kLate{ErrorCode::kDeadlineExceeded, "resp", "the deadline had passed"};
   static constexpr Error kStopped{ErrorCode::kCancelled, "resp", "the connector was stopped"};
   static std::size_t lane_of(CommandKind kind) noexcept;
@@ -77,6 +85,8 @@ class Node final : private ConnectionEvents {
   void pump(std::size_t lane, std::uint64_t now_ns);
   bool take(std::size_t lane, Operation& operation, std::uint64_t now_ns);
   bool take_item(BatchState& state, Operation& operation, std::uint64_t now_ns);
+  bool may_load_now(std::uint64_t cost_bytes) const noexcept;
+  bool has_lookups() const noexcept;
   Connection* choose(std::size_t lane, const Operation& operation,
                      std::uint64_t cost_bytes) const noexcept;
   bool avoids_suspects(std::size_t lane, CommandKind kind) const noexcept;
@@ -129,6 +139,7 @@ class Node final : private ConnectionEvents {
   std::multimap<std::uint64_t, BatchState*> deadlines_;
   std::array<std::string, 2> set_tails_;  ///< After a Set's payload: to replace, and if absent.
   std::uint64_t now_ns_ = 0;              ///< Of the call under way.
+  std::uint64_t looked_up_at_ns_ = 0;     ///< Some lookup was waiting then; 0: never.
   std::uint64_t next_info_ns_ = 0;
   bool is_info_asked_ = false;
   std::uint64_t stored_before_info_ = 0;  ///< stored.stored_total() when INFO was asked for.

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "larder/base/check.h"
@@ -213,8 +214,11 @@ class RespConnector final : public Connector, private BatchSink {
       const MutexLock lock{mutex_};
       is_asleep_ = false;
     }
-    for (int i = 0; i < count; ++i) {
-      const epoll_event& event = events.at(static_cast<std::size_t>(i));
+    const auto ready = std::span{events}.first(static_cast<std::size_t>(std::max(count, 0)));
+    // Lookups first: what the others received is worked off in pieces.
+    std::ranges::partition(
+        ready, [](const epoll_event& event) { return Node::is_of_lookups(event.data.u64); });
+    for (const epoll_event& event : ready) {
       if (event.data.u64 == kWakeData) {
         wake_->drain();
       } else if (event.data.u64 == kAnsweredData) {
