@@ -118,7 +118,7 @@ void Appender::on_made(std::uint32_t number, const Status& made) noexcept {
       state_.segments.at(number).file = *file;
       looked_at_ = number;  // Nobody has a copy of it.
       note_growth({});
-      return state_.segments.push_free(number, true);
+      return state_.segments.put_back(number);
     }
     status = file.error();
   }
@@ -157,7 +157,10 @@ void Appender::on_removed(std::uint32_t number, const Status& removed) noexcept 
   }
   state_.health.set_condition(
       "removal", "cannot remove " + name + ", which is kept: " + removed.error().to_string());
-  if (open_whole(number)) return state_.segments.end_removal(number, false);
+  if (open_whole(number)) {
+    owe_directory_sync();  // Of a leftover no power cut has seen the name.
+    return state_.segments.end_removal(number, false);
+  }
   if (is_broken(Rule::kRemovalBeforeReuse)) {
     state_.segments.at(number).state = SegmentState::kFailed;
     return;

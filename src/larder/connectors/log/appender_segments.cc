@@ -52,7 +52,7 @@ void Appender::prepare_next() noexcept {
   LARDER_CHECK(segment.live_records == 0 && segment.pins == 0);  // L6.
   auto buffer = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
   if (!buffer) {
-    state_.segments.push_free(*next, true);
+    state_.segments.put_back(*next);
     return;
   }
   segment.state = SegmentState::kPreparing;

@@ -176,7 +176,7 @@ SetupStatus Recovery::set_aside(std::uint32_t number, const Error& why) {
 SetupStatus Recovery::free_first(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
   if (!segment.needs_repair) {
-    state_.segments.push_free(number, true);
+    state_.segments.put_back(number);
     return {};
   }
   if (const Status synced = io_.sync(segment.file); !synced) {
@@ -255,7 +255,7 @@ SetupStatus Recovery::recover(const Found& found) {
     return {};
   }
   if (is_broken(Rule::kScanWithoutTable)) {
-    state_.segments.push_free(number, true);
+    state_.segments.put_back(number);
     return {};
   }
   segment.table = std::make_unique<TableBuilder>();

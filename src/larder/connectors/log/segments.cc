@@ -44,17 +44,25 @@ void Segments::remove_live(Location location, std::uint64_t value_bytes) noexcep
   live_bytes_ -= bytes;
 }
 
-void Segments::push_free(std::uint32_t segment, bool first) {
+void Segments::push_free(std::uint32_t segment) {
+  segments_[segment].freed_as = ++freed_;
+  insert_free(segment);
+}
+
+void Segments::put_back(std::uint32_t segment) {
+  insert_free(segment);
+}
+
+void Segments::insert_free(std::uint32_t segment) {
   Segment& freed = segments_[segment];
   LARDER_CHECK(freed.live_records == 0 && freed.pins == 0 && freed.writes_in_flight == 0);
   freed.state = SegmentState::kFree;
   freed.tombstones = 0;
   freed.table.reset();
-  if (first || is_broken(Rule::kReuseInOrder)) {
-    free_.push_front(segment);
-  } else {
-    free_.push_back(segment);
-  }
+  if (is_broken(Rule::kReuseInOrder)) return free_.push_front(segment);
+  const auto later = std::ranges::find_if(
+      free_, [&](std::uint32_t other) { return segments_[other].freed_as > freed.freed_as; });
+  free_.insert(later, segment);
 }
 
 std::optional<std::uint32_t> Segments::next_free() const noexcept {
@@ -82,7 +90,8 @@ void Segments::begin_removal(std::uint32_t segment) noexcept {
 
 void Segments::end_removal(std::uint32_t segment, bool is_removed) {
   LARDER_CHECK(segments_[segment].state == SegmentState::kRemoving);
-  if (!is_removed) return push_free(segment, true);
+  if (!is_removed) return put_back(segment);
+  segments_[segment].freed_as = 0;
   segments_[segment].state = SegmentState::kAbsent;
   segments_[segment].has_failed_header = false;
   set_has_file(segment, false);

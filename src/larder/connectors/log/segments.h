@@ -64,6 +64,9 @@ struct Segment {
   /// The first and the last generation that got a record moved from here; 0: none did.
   std::uint64_t moved_to_first = 0;
   std::uint64_t moved_to_last = 0;
+  /// When it was freed, among all; 0: nothing in it can be admitted again. It stays while the
+  /// segment is taken and given back unused, or is being removed and cannot be.
+  std::uint64_t freed_as = 0;
   std::unique_ptr<TableBuilder> table;  ///< While open or sealing, or when it could not be written.
 };
 
@@ -93,16 +96,18 @@ class Segments {
   void remove_live(Location location, std::uint64_t value_bytes) noexcept;
   std::uint64_t live_bytes() const noexcept { return live_bytes_; }
 
-  /// `first`: before the others; for segments whose content can never be admitted again.
-  void push_free(std::uint32_t segment, bool first = false);
+  void push_free(std::uint32_t segment);
+  /// For segments that were free and were not overwritten, which go back to their place in the
+  /// order, and for those whose content can never be admitted again, which go before the others.
+  void put_back(std::uint32_t segment);
   /// The next to be reused, or the next that has no file yet; nothing when neither is left.
   std::optional<std::uint32_t> next_free() const noexcept;
   std::optional<std::uint32_t> next_absent() const noexcept;
   /// Takes `segment`, which next_free() told.
   void pop_free(std::uint32_t segment) noexcept;
   /// The caller closes and removes the file of a segment that nothing points into, which still
-  /// counts until that has succeeded. It leaves the free ones, if it is one, and comes back as the
-  /// next of them when its file could not be removed.
+  /// counts until that has succeeded. It leaves the free ones, if it is one, and comes back to its
+  /// place among them when its file could not be removed.
   void begin_removal(std::uint32_t segment) noexcept;
   void end_removal(std::uint32_t segment, bool is_removed);
   std::uint32_t free_count() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
@@ -133,9 +138,12 @@ class Segments {
   std::optional<std::uint32_t> oldest_from(std::uint64_t generation) const noexcept;
 
  private:
+  void insert_free(std::uint32_t segment);
+
   const Geometry geometry_;
   std::vector<Segment> segments_;
-  std::deque<std::uint32_t> free_;
+  std::deque<std::uint32_t> free_;  ///< By `freed_as`.
+  std::uint64_t freed_ = 0;         ///< How many were, so far.
   std::uint32_t files_ = 0;  ///< Asked for in every turn, so it is counted and not looked for.
   std::uint64_t live_bytes_ = 0;
   std::uint64_t newest_generation_ = 0;

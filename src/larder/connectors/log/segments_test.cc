@@ -51,6 +51,19 @@ TEST(SegmentsTest, FilesAreCountedAsTheyComeAndGo) {
   EXPECT_FALSE(segments.at(3).has_file);
 }
 
+TEST(SegmentsTest, SegmentsThatCouldNotBeRemovedGoBackToTheirPlaces) {
+  Segments segments{geometry_of_files(32), 0};
+  for (const std::uint32_t number : {7U, 2U, 30U, 0U}) {
+    give_file(segments, number);
+    segments.push_free(number);
+  }
+  for (const std::uint32_t number : {7U, 2U, 30U}) segments.begin_removal(number);
+  segments.end_removal(7, false);
+  segments.end_removal(2, false);
+  segments.end_removal(30, true);
+  EXPECT_EQ(take_all_free(segments), (std::vector<std::uint32_t>{7, 2, 0}));
+}
+
 TEST(SegmentsTest, FreeSegmentsAreReusedInTheOrderInWhichTheyWereFreed) {
   Segments segments{geometry_of_files(32), 0};
   for (const std::uint32_t number : {7U, 2U, 30U, 0U}) {
@@ -65,7 +78,7 @@ TEST(SegmentsTest, FreeSegmentsAreReusedInTheOrderInWhichTheyWereFreed) {
 TEST(SegmentsTest, SegmentsThatHoldNothingGoBeforeTheOthers) {
   Segments segments{geometry_of_files(32), 0};
   segments.push_free(1);
-  segments.push_free(2, true);
+  segments.put_back(2);
   segments.push_free(3);
   EXPECT_EQ(take_all_free(segments), (std::vector<std::uint32_t>{2, 1, 3}));
 }
