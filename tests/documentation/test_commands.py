@@ -97,6 +97,7 @@ def expect_specs_can_be_read(value, sandbox):
 
 @pytest.mark.parametrize("command", READ, ids=str)
 def test_a_command_that_needs_another_program_has_specs_that_can_be_read(command, sandbox):
+    assert "..." not in command.text, "it cannot be pasted"
     for word in shlex.split(command.text, comments=True):
         if word.startswith("{"):
             expect_specs_can_be_read(json.loads(word), sandbox)

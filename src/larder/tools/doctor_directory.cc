@@ -157,7 +157,7 @@ Finding judge_access(const MachineFacts& machine, const DirectoryFacts& facts) {
             .name = "directory",
             .what = facts.directory + " does not exist, and create=no",
             .why = "a store that is made anew on the disk below a mount point starts empty",
-            .mend = "findmnt --target " + shell_word(facts.directory),
+            .mend = "findmnt --target " + shell_word(facts.probed),
             .note = "mount its disk, make the directory, or leave create=no out"};
   }
   if (facts.is_read_only) {

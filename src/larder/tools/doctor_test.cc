@@ -286,6 +286,11 @@ TEST(DoctorTest, ACapacityAndCreateOfEitherKindOfSpecCount) {
               std::string::npos)
         << spec << to_text(*findings);
     EXPECT_FALSE(is_healthy(*findings)) << spec;
+    // Of what is there: of a path that is not, findmnt says nothing.
+    EXPECT_NE(to_text(*findings).find("findmnt --target '" +
+                                      std::filesystem::canonical(directory.path()).string() + "'"),
+              std::string::npos)
+        << spec << to_text(*findings);
   }
 }
 
