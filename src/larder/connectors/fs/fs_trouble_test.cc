@@ -402,6 +402,51 @@ TEST(FsTroubleTest, ChecksumsWhereTheFileSystemHasNoAttributesAreAnErrorAtOpenin
   EXPECT_TRUE(names_in(disk->path()).empty());
 }
 
+TEST(FsTroubleTest, ADiskThatFailsMostStoresIsDegradedThoughTheLastOnesWorked) {
+  std::string skipped;
+  const auto disk = faulty(skipped);
+  if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
+  OpenFs fs{disk->path()};
+  std::uint64_t failed = 0;
+  for (int i = 0; i < 200; ++i) {
+    i % 25 < 19 ? disk->fail(testing::kCreates, EIO) : disk->heal();
+    failed += fs.client->set("key" + std::to_string(i), value_of(1), SetMode::kIfAbsent) ? 0U : 1U;
+  }
+  ASSERT_EQ(failed, 152U);
+  const Report report = fs.connector->report();
+  EXPECT_EQ(report.health, Health::kDegraded);
+  EXPECT_FALSE(report.is_failing());
+  const auto& stores = report.recent.at(static_cast<std::size_t>(BatchClass::kStore));
+  EXPECT_EQ(stores.failed, 152U);
+  EXPECT_EQ(stores.succeeded, 48U);
+  EXPECT_TRUE(std::ranges::any_of(report.reasons, [](const std::string& reason) {
+    return reason.find("152") != std::string::npos && reason.find("200") != std::string::npos;
+  }));
+}
+
+TEST(FsTroubleTest, ADiskThatKeepsNothingIsFailingThoughLookupsAndLoadsAnswer) {
+  std::string skipped;
+  const std::pair<std::uint32_t, int> faults[] = {
+      {testing::kCreates, ENOSPC}, {testing::kChanges, EROFS}, {testing::kWrites, EIO}};
+  for (const auto& [operations, sys_errno] : faults) {
+    const auto disk = faulty(skipped);
+    if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
+    OpenFs fs{disk->path()};
+    EXPECT_FALSE(fs.connector->report().is_failing()) << "nothing was asked for";
+    disk->fail(operations, sys_errno);
+    for (int i = 0; i < 200; ++i) {
+      const std::string key = "key" + std::to_string(i);
+      EXPECT_TRUE(fs.is_miss(key));
+      EXPECT_FALSE(fs.client->set(key, value_of(1), SetMode::kIfAbsent).has_value());
+    }
+    EXPECT_TRUE(fs.connector->report().is_failing()) << sys_errno;
+    EXPECT_NE(fs.connector->report().health, Health::kHealthy) << sys_errno;
+    disk->heal();
+    fs.set("key", value_of(1));
+    EXPECT_FALSE(fs.connector->report().is_failing()) << "one value is there";
+  }
+}
+
 TEST(FsTroubleTest, AReadErrorIsAFailureAndThenAMiss) {
   std::string skipped;
   const auto disk = faulty(skipped);
