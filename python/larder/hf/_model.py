@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from larder.hf._layout import ITEM_BYTES, LayerShape, Layout
@@ -77,8 +77,10 @@ def count_layers(model: PreTrainedModel) -> int:
             raise refuse(
                 f"with RoPE of type {kind!r} keys follow from the length of the whole text"
             )
-    for module in attention_modules(model):
-        if getattr(module, "is_causal", True) is False:
+    for path, module in model.named_modules():
+        if attention_modules([module]) and getattr(module, "is_causal", True) is False:
+            if "encoder" in path.rpartition(".")[2] or "cross" in path.rpartition(".")[2].lower():
+                raise refuse(f"{path} attends to the output of an encoder")
             raise refuse(f"layer {module.layer_idx} ({type(module).__name__}) looks ahead")
     for index, layer in enumerate(new_cache(model).layers):
         if type(layer) is not DynamicLayer:
@@ -102,16 +104,9 @@ def _rope_types(config: Any) -> Iterator[str]:
         yield from _rope_types(value)
 
 
-def attention_modules(model: PreTrainedModel) -> list[Any]:
-    """The modules that write to the cache; each knows its layer's index."""
-    modules = model.modules()
+def attention_modules(modules: Iterable[Any]) -> list[Any]:
+    """Those that write to the cache; each knows its layer's index."""
     return [module for module in modules if isinstance(getattr(module, "layer_idx", None), int)]
-
-
-def identity(model: PreTrainedModel) -> dict[str, Any]:
-    """The model's class and its whole configuration, of JSON's types."""
-    text = model.config.to_json_string(use_diff=False)
-    return {"class": type(model).__name__, "config": json.loads(text)}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -142,7 +137,7 @@ def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
 
     if not isinstance(input_ids, torch.Tensor):
         raise TypeError(f"input_ids: {type(input_ids).__name__}, wanted a torch.Tensor")
-    if input_ids.dim() != 2 or input_ids.is_floating_point():
+    if input_ids.dim() != 2 or not _is_of_whole_numbers(input_ids):
         raise ValueError(
             f"input_ids: {input_ids.dtype} of shape {list(input_ids.shape)}, wanted ids "
             "[batch, tokens]"
@@ -153,6 +148,10 @@ def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
                 f"input_ids: {input_ids.shape[0]} rows without attention_mask, which tells whether "
                 "they are padded; give the tokenizer's"
             )
+    elif not isinstance(attention_mask, torch.Tensor):
+        raise TypeError(
+            f"attention_mask: {type(attention_mask).__name__}, wanted a torch.Tensor or None"
+        )
     elif attention_mask.dim() != 2:
         raise ValueError(
             f"attention_mask: shape {list(attention_mask.shape)}, wanted [batch, tokens]; keys and "
@@ -166,6 +165,13 @@ def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
         )
     # Nothing else is little-endian everywhere: PyTorch runs on no other machine.
     return [row.numpy().astype("<i8").tobytes() for row in input_ids.cpu()]
+
+
+def _is_of_whole_numbers(tensor: torch.Tensor) -> bool:
+    import torch
+
+    is_bool = tensor.dtype == torch.bool
+    return not (is_bool or tensor.is_floating_point() or tensor.is_complex())
 
 
 def layout_of(cache: Any, rows: int, layers: int, dtype: str, chunk_tokens: int) -> Layout | None:
