@@ -42,9 +42,14 @@ REFUSED = {
         },
         "'longrope' keys follow from the length",
     ),
-    "encoder": ("bert", {}, "looks ahead"),
+    "no cache": ("openai-gpt", {}, "it has no cache of keys and values"),
+    "encoder": ("bert", {}, r"its tokens look ahead \(config.is_decoder=False\)"),
+    "encoder without a flag in its layers": ("rembert", {}, r"ahead \(config.is_decoder=False"),
+    "XLM": ("xlm", {}, r"look ahead \(config.causal=False"),
+    "blocks by length": ("big_bird", {"is_decoder": True}, r"the length \(block_sparse"),
+    "decoder of an encoder": ("bart", {}, "encoder_attn attends to the output of an encoder"),
     "encoder and decoder": ("t5", {}, "it has an encoder"),
-    "images": ("qwen2_vl", {}, "it reads more than text"),
+    "images": ("qwen2_vl", {}, r"several models \(text_config, vision_config\)"),
     "both directions": ("gemma", {"use_bidirectional_attention": True}, "tokens look ahead"),
 }
 

@@ -19,6 +19,11 @@ _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 # With one of these in a configuration a token's keys and values follow from later tokens, too.
 _LOOKS_AHEAD = ("use_bidirectional_attention", "prefix_lm")
 
+# Parts of a configuration that are about the layers of one model, and no models of their own.
+_OF_LAYERS = frozenset({"attn_config", "ffn_config"})
+# What the cache is called among the arguments of `forward`, from release to release.
+_CACHE_ARGUMENTS = ("past_key_values", "cache")
+
 _WHY_NOT = {
     "DynamicSlidingWindowLayer": "it keeps only the last tokens of a text",
     "DynamicIndexedLayer": "it keeps an index beside keys and values",
@@ -63,15 +68,25 @@ def count_layers(model: PreTrainedModel) -> int:
 
     if config.is_encoder_decoder:
         raise refuse("it has an encoder, and its decoder's keys and values follow from that, too")
-    if config.sub_configs or config.get_text_config(decoder=True) is not config:
+    others = sorted(set(config.sub_configs) - _OF_LAYERS)
+    if others or config.get_text_config(decoder=True) is not config:
+        made_of = f" ({', '.join(others)})" if others else ""
         raise refuse(
-            "it reads more than text, and token ids do not say what an image or a sound is"
+            f"it is made of several models{made_of}, and token ids do not say what goes into all "
+            "of them, such as an image or a sound"
         )
     if not model.can_generate():
         raise refuse("it does not generate; give the model that generate() is called on")
     for flag in _LOOKS_AHEAD:
         if getattr(config, flag, None):
             raise refuse(f"its tokens look ahead (config.{flag}={getattr(config, flag)!r})")
+    # Models of BERT's kind look ahead unless they are told to be decoders, XLM unless it is causal.
+    is_of_bert = hasattr(config, "add_cross_attention")
+    for flag in ("is_decoder", "causal") if is_of_bert else ("causal",):
+        if getattr(config, flag, None) is False:
+            raise refuse(f"its tokens look ahead (config.{flag}=False)")
+    if getattr(config, "attention_type", None) == "block_sparse":
+        raise refuse("which tokens it attends to depends on the length (block_sparse)")
     for kind in _rope_types(config.to_dict()):
         if any(part in kind for part in _LENGTH_DEPENDENT_ROPE):
             raise refuse(
@@ -90,6 +105,8 @@ def count_layers(model: PreTrainedModel) -> int:
     # Earlier releases give the following a DynamicCache that the model does not fill.
     if not model._supports_default_dynamic_cache() or model._is_stateful:
         raise refuse("it keeps a state of the whole text in a cache of its own")
+    if not set(_CACHE_ARGUMENTS) & set(inspect.signature(type(model).forward).parameters):
+        raise refuse("it has no cache of keys and values: its forward() takes none")
     if getattr(config, "num_kv_shared_layers", None):
         raise refuse(f"{config.num_kv_shared_layers} of its layers share another layer's cache")
     return len(new_cache(model).layers)
