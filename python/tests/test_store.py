@@ -44,6 +44,14 @@ def test_a_miss_leaves_its_buffer_untouched(store):
     assert store.get("gone") is None
 
 
+def test_in_asks_for_one_key(store):
+    assert store.set("here", b"1") is True
+    assert "here" in store and b"here" in store and "gone" not in store
+    for wrong in (None, 7, ["here"], object()):
+        with pytest.raises(TypeError, match=r"keys\[0\]"):
+            wrong in store  # noqa: B015
+
+
 def test_a_value_of_another_size_fails_alone_and_says_both_sizes(store):
     store.set_many(["a", "b"], [b"12345678", b"87654321"])
     outcomes = store.get_into(["a", "b"], [bytearray(8), bytearray(9)])

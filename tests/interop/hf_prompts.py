@@ -52,4 +52,4 @@ def change_values(store, change, keys=None):
 
 def keys_in_order(prompts, ids):
     count = ids.shape[1] // prompts._chunk_tokens
-    return prompts._keys_of([ids[0].numpy().astype("<i8").tobytes()], count)[0]
+    return prompts._now().keys([ids[0].numpy().astype("<i8").tobytes()], count)[0]

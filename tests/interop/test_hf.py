@@ -1,5 +1,6 @@
 """`larder.hf` under the real transformers: what is restored is what would have been computed."""
 
+import copy
 import pathlib
 import re
 import subprocess
@@ -75,7 +76,7 @@ def test_restored_tensors_are_bit_for_bit_what_was_computed(store, kind, dtype):
         assert type(ours) is type(theirs)
         assert torch.equal(ours.keys, theirs.keys[:, :, :96])
         assert torch.equal(ours.values, theirs.values[:, :, :96])
-        assert (ours.dtype, ours.device) == (theirs.dtype, theirs.device)
+        assert (ours.keys.dtype, ours.device) == (theirs.keys.dtype, theirs.device)
         assert not ours.keys.requires_grad
 
 
@@ -186,11 +187,18 @@ def test_another_revision_chunk_size_type_or_model_finds_nothing(store, other):
 
 def test_any_change_of_the_configuration_that_may_matter_finds_nothing(store):
     prompts, ids, _ = saved_prompt(store)
-    for change in [{"rms_norm_eps": 1e-5}, {"rope_theta": 5e5}, {"attention_bias": True}]:
+
+    def made(**change):
+        """With the same weights."""
         changed = AutoModelForCausalLM.from_config(configuration("llama", **change)).eval()
+        changed.load_state_dict(prompts._model.state_dict(), strict=False)
+        return changed
+
+    for change in [{"rms_norm_eps": 1e-5}, {"rope_theta": 5e5}, {"attention_bias": True}]:
+        changed = made(**change)
         other = larder.hf.PromptCache(store, changed, revision="seed 0", chunk_tokens=CHUNK)
         assert other.load(ids).tokens == 0, change
-    same = AutoModelForCausalLM.from_config(configuration("llama", pad_token_id=3)).eval()
+    same = made(pad_token_id=3)
     other = larder.hf.PromptCache(store, same, revision="seed 0", chunk_tokens=CHUNK)
     assert other.load(ids).tokens == 96
 
@@ -255,10 +263,11 @@ def test_graphs_and_inference_mode_do_not_matter(store):
 
 
 def test_layers_are_restored_to_their_weights_device(store):
-    prompts, ids, _ = saved_prompt(store)
-    spread = AutoModelForCausalLM.from_config(configuration("llama")).eval()
+    ids = prompt(100)
+    spread = copy.deepcopy(model("llama"))
     spread.model.layers[1].to("meta")
     spread_prompts = larder.hf.PromptCache(store, spread, revision="seed 0", chunk_tokens=CHUNK)
+    assert spread_prompts.save(ids, prefilled(model("llama"), ids)).stored == 3
     layers = spread_prompts.load(ids).cache.layers
     assert [layer.keys.device.type for layer in layers] == ["cpu", "meta", "cpu"]
     assert [layer.device.type for layer in layers] == ["cpu", "meta", "cpu"]

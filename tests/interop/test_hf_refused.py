@@ -1,5 +1,7 @@
 """What `larder.hf` cannot keep it refuses, and says why."""
 
+import math
+
 import pytest
 import torch
 from hf_prompts import one_thread, prefilled, prompts_of, saved_prompt, store
@@ -40,9 +42,14 @@ REFUSED = {
         },
         "'longrope' keys follow from the length",
     ),
-    "encoder": ("bert", {}, "looks ahead"),
+    "no cache": ("openai-gpt", {}, "it has no cache of keys and values"),
+    "encoder": ("bert", {}, r"its tokens look ahead \(config.is_decoder=False\)"),
+    "encoder without a flag in its layers": ("rembert", {}, r"ahead \(config.is_decoder=False"),
+    "XLM": ("xlm", {}, r"look ahead \(config.causal=False"),
+    "blocks by length": ("big_bird", {"is_decoder": True}, r"the length \(block_sparse"),
+    "decoder of an encoder": ("bart", {}, "encoder_attn attends to the output of an encoder"),
     "encoder and decoder": ("t5", {}, "it has an encoder"),
-    "images": ("qwen2_vl", {}, "it reads more than text"),
+    "images": ("qwen2_vl", {}, r"several models \(text_config, vision_config\)"),
     "both directions": ("gemma", {"use_bidirectional_attention": True}, "tokens look ahead"),
 }
 
@@ -88,17 +95,40 @@ def test_wrong_arguments_name_themselves(store):
         (ValueError, "revision: ''", {"revision": ""}),
         (ValueError, "revision: None", {"revision": None}),
         (ValueError, "chunk_tokens: 0", {"chunk_tokens": 0}),
-        (ValueError, "timeout: 0", {"timeout": 0}),
+        (TypeError, "chunk_tokens: None, wanted a whole number", {"chunk_tokens": None}),
+        (TypeError, "chunk_tokens: True, wanted", {"chunk_tokens": True}),
+        (TypeError, "chunk_tokens: 32.0, wanted", {"chunk_tokens": 32.0}),
+        (TypeError, "buffer_bytes: '1GiB', wanted", {"buffer_bytes": "1GiB"}),
+        (ValueError, "buffer_bytes: -1, wanted", {"buffer_bytes": -1}),
+        (ValueError, "timeout: 0, wanted seconds", {"timeout": 0}),
+        (ValueError, "timeout: nan, wanted seconds", {"timeout": math.nan}),
+        (TypeError, "timeout: str '30s', wanted seconds", {"timeout": "30s"}),
         (ValueError, "dtype: torch.float64, kept are torch.bfloat16", {"dtype": torch.float64}),
     ]:
         with pytest.raises(error, match=text):
             prompts_of(store, **parameters)
+    for wrong in (None, "llama", torch.nn.Linear(2, 2), prompts._model.config):
+        with pytest.raises(TypeError, match="^model: [A-Za-z]+, wanted a model of transformers"):
+            larder.hf.PromptCache(store, wrong, revision="1")
+    with pytest.raises(ValueError, match="dtype: 7, kept are torch.bfloat16"):
+        larder.hf.PromptCache(store, prompts._model, revision="1", dtype=7)
+    for timeout in (None, "30", 30):
+        assert prompts_of(store, timeout=timeout)._timeout == 30
     with pytest.raises(TypeError, match="store: str, wanted what larder.open"):
         prompts_of("memory:")
     with pytest.raises(TypeError, match="revision"):
         larder.hf.PromptCache(store, model("llama"))
-    with pytest.raises(TypeError, match="input_ids: list"):
-        prompts.load([1, 2, 3])
+    for wrong in ([1, 2, 3], None, "ids", 7):
+        with pytest.raises(TypeError, match="^input_ids: [a-zA-Z]+, wanted a torch.Tensor"):
+            prompts.load(wrong)
+        with pytest.raises(TypeError, match="^cache: [a-zA-Z]+, wanted a DynamicCache"):
+            prompts.save(ids, wrong)
+    for wrong in ([[1] * 100], "mask", 7):
+        with pytest.raises(TypeError, match="^attention_mask: [a-z]+, wanted a torch.Tensor or No"):
+            prompts.load(ids, wrong)
+    for kind in (torch.bool, torch.float32, torch.complex64):
+        with pytest.raises(ValueError, match=f"^input_ids: {kind} of shape"):
+            prompts.load(ids.to(kind))
     with pytest.raises(ValueError, match=r"shape \[100\], wanted ids \[batch, tokens\]"):
         prompts.load(ids[0])
     with pytest.raises(ValueError, match="2 rows without attention_mask"):

@@ -1,6 +1,7 @@
 """The L2 adapter by itself, loaded by an unmodified LMCache and called as its controllers do."""
 
 import gc
+import math
 import threading
 import time
 import weakref
@@ -287,6 +288,21 @@ def test_the_configuration_may_be_parameters_and_keeps_what_it_was_told():
     url = "log:/kv?events=5&capacity=1GiB"
     assert L2AdapterConfig.from_dict({"url": url}).connector_parameters == {"url": url}
     assert "evict" in L2AdapterConfig.help()
+
+
+@pytest.mark.parametrize("name", ["load_timeout", "store_timeout", "lookup_timeout"])
+def test_a_time_out_that_is_none_stops_the_start(name):
+    for wrong, text in [(0, "0"), (-1, "-1"), (math.nan, "nan"), ("30s", "str '30s'"), ([], "list")]:
+        with pytest.raises((TypeError, ValueError), match=f"^{name}: {text}, wanted seconds"):
+            adapter_of(plugin(url="memory:", **{name: wrong}))
+    for taken in (None, "30", 30, 0.5):
+        adapter_of(plugin(url="memory:", **{name: taken})).close()
+
+
+@pytest.mark.parametrize("wrong", [None, "log:/kv", 7, ["url"]])
+def test_a_configuration_that_is_no_dict_names_itself(wrong):
+    with pytest.raises(TypeError, match="^adapter_params: [a-zA-Z]+, wanted a dict"):
+        L2AdapterConfig.from_dict(wrong)
 
 
 def test_the_l1_descriptor_tells_whether_values_are_copied(tmp_path):

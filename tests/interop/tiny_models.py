@@ -33,6 +33,13 @@ CONFIGURATIONS = {
         | _INIT
         | {"tie_word_embeddings": False},
     ),
+    # Its configuration has one for its attention.
+    "mpt": (
+        "mpt",
+        {"vocab_size": VOCABULARY, "d_model": 64, "n_layers": 3, "n_heads": 4, "max_seq_len": 4096}
+        | _INIT
+        | {"use_cache": True},
+    ),
     # Multi-head latent attention: keys are wider than values.
     "deepseek_v3": (
         "deepseek_v3",

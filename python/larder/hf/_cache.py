@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from larder import _larder
 from larder._store import Store
-from larder.hf import _keys, _layout, _model
+from larder.hf import _keys, _layout, _model, _state
 from larder.hf._buffer import ChunkBuffer
 from larder.hf._tally import Tally
 from larder.hf._tensors import Target, pack, plain_tensors
@@ -20,12 +21,31 @@ if TYPE_CHECKING:
     import torch
     from transformers import DynamicCache, PreTrainedModel
 
+_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class _Now:
+    """What the model is at one call, and what follows from it."""
+
+    model: PreTrainedModel
+    """Without wrappers."""
+    state: _state.State
+    layers: int
+    dtype: str
+    chunk_tokens: int
+    namespace: bytes
+
+    def keys(self, rows: list[bytes], chunks: int) -> list[list[str]]:
+        return [_keys.chunk_keys(self.namespace, row, self.chunk_tokens, chunks) for row in rows]
+
 
 @dataclass
 class _Saving:
     """A save under way, as far as it came."""
 
     cache: DynamicCache
+    namespace: bytes
     layout: _layout.Layout
     places: dict[str, tuple[int, int]]
     """Chunk and row of each key. Rows that begin alike share chunks."""
@@ -37,20 +57,24 @@ class PromptCache:
     """Keeps what a model computed for the beginning of a prompt, and finds it again.
 
     A prompt is cut into chunks of `chunk_tokens`; a chunk's keys and values are one value in
-    `store`, named by a hash of all tokens up to its end and of what they follow from: the model's
-    class and configuration, `dtype`, `chunk_tokens`, and `revision`. Only whole chunks are kept.
+    `store`, named by a hash of all tokens up to its end and of what they follow from: the model as
+    it is at the call, `dtype`, `chunk_tokens`, and `revision`. Only whole chunks are kept.
 
-    `revision` says which weights these are, for instance the commit of the checkpoint, with every
-    adapter and quantisation. larder cannot see it: two checkpoints of one architecture have the
-    same configuration, and under one name the second would be given the first one's keys and
-    values. Give adapters that are switched at run time a `PromptCache` each.
+    Of the model each `load` and `save` looks at the class, the configuration, 256 elements of each
+    weight and buffer, the adapters of PEFT that are active and their scaling, plain attributes and
+    hooks of the modules. So adapters may be switched or merged and the model may be cast between a
+    `save` and the next `load`; between a `load` and the `save` of its cache it must stay the same,
+    which `save` refuses otherwise. `revision` names the weights, for instance the commit of the
+    checkpoint: a change of so few elements that none of the 256 changed is only seen by it.
 
-    A model that cannot be kept by prefix is refused with a ValueError that names the layer and why.
+    A model that cannot be kept by prefix is refused with a ValueError that names the layer and why;
+    so is one in training mode, by `load` and `save`.
 
     The store may be shared by any number of models and processes, and may be None: then nothing is
     ever found. What goes wrong with it costs time and nothing else: `load` restores less, `save`
-    keeps less, `counters()` and one line of the log say why. `timeout` (seconds) bounds each load
-    and save, waiting for another thread's turn included; with a stuck disk a second more.
+    keeps less, `counters()` and one line of the log say why. `timeout` (seconds, None for 30) is
+    for each load and save, waiting for another thread's turn included; a stuck disk takes a second
+    more.
 
     Threads: any, all calls. Loads and saves of one PromptCache take turns, because they share one
     buffer in host memory of at most `buffer_bytes` (but at least one chunk), made at the first use.
@@ -66,10 +90,10 @@ class PromptCache:
         revision: str,
         chunk_tokens: int = 256,
         dtype: torch.dtype | None = None,
-        timeout: float = 30.0,
+        timeout: float | str | None = _SECONDS,
         buffer_bytes: int = 128 << 20,
     ) -> None:
-        """`dtype`: of the cache's tensors, the model's unless given."""
+        """`dtype`: of the cache's tensors; unless given, the one that the model has at the call."""
         _model.require_transformers()
         if store is not None and not isinstance(store, Store):
             raise TypeError(
@@ -81,35 +105,30 @@ class PromptCache:
                 "checkpoint and its commit, with its adapters; without it another model's keys and "
                 "values would be found"
             )
-        if chunk_tokens < 1:
-            raise ValueError(f"chunk_tokens: {chunk_tokens}, wanted at least 1")
-        if not 0 < timeout <= threading.TIMEOUT_MAX:
-            raise ValueError(f"timeout: {timeout}, wanted seconds, above 0 and not infinite")
+        for name, number in (("chunk_tokens", chunk_tokens), ("buffer_bytes", buffer_bytes)):
+            if isinstance(number, bool) or not isinstance(number, numbers.Integral):
+                raise TypeError(f"{name}: {number!r}, wanted a whole number of at least 1")
+            if number < 1:
+                raise ValueError(f"{name}: {number}, wanted at least 1")
         self._store = store
         self._model = model
-        self._layers = _model.count_layers(model)
-        self._attention = _model.attention_modules(model)
-        self._dtype = _model.dtype_name(model.dtype if dtype is None else dtype)
-        self._chunk_tokens = chunk_tokens
-        self._timeout = timeout
-        identity = _keys.canonical(_model.identity(model))
-        self._namespace = _keys.namespace(
-            {
-                "model": identity,
-                "dtype": self._dtype,
-                "chunk_tokens": chunk_tokens,
-                "revision": revision,
-            }
-        )
+        self._given_dtype = None if dtype is None else _model.dtype_name(dtype)
+        self._chunk_tokens = int(chunk_tokens)
+        self._timeout = _larder.seconds(timeout, "timeout", none=_SECONDS)
+        self._revision = revision
+        inner = _state.unwrapped(model)
+        _model.dtype_name(inner.dtype if dtype is None else dtype)
+        # Layers, and the configuration that they were counted and found good with.
+        self._checked = (_model.count_layers(inner), _state.configuration(inner))
         self._tally = Tally()
         self._turn = threading.Lock()  # Of the buffer, and of the layout.
-        self._buffer = ChunkBuffer(buffer_bytes)
-        self._layout: _layout.Layout | None = None  # Of what this model was seen to compute.
+        self._buffer = ChunkBuffer(int(buffer_bytes))
+        self._seen: tuple[bytes, _layout.Layout] | None = None  # What this model computed last.
 
     @property
     def key_prefix(self) -> str:
-        """What the keys of all chunks of this model, type, chunk size and revision begin with."""
-        return _keys.key_prefix(self._namespace)
+        """What the keys of all chunks begin with that `load` would look for now."""
+        return _keys.key_prefix(self._now().namespace)
 
     def counters(self) -> Counters:
         """What it did so far. Any thread, at any time."""
@@ -124,21 +143,26 @@ class PromptCache:
         The tensors are on the device of each layer's weights.
         """
         rows = _model.token_rows(input_ids, attention_mask)
+        now = self._now()
         chunks = max(0, input_ids.shape[1] - 1) // self._chunk_tokens
-        keys = self._keys_of(rows, chunks)
+        attention = _model.attention_modules(now.state.modules)
         target = Target(
-            len(rows), _model.layer_devices(self._attention, self._layers, input_ids.device)
+            len(rows), _model.layer_devices(attention, now.layers, input_ids.device)
         )
         store = self._store
         if store is not None and chunks > 0:
-            self._take_turn("load", lambda deadline: self._restore(store, keys, target, deadline))
+            keys = now.keys(rows, chunks)
+            self._take_turn(
+                "load", lambda deadline: self._restore(store, now, keys, target, deadline)
+            )
         self._tally.add(
             loads=1,
             chunks_restored=target.chunks * len(rows),
             chunks_missed=(chunks - target.chunks) * len(rows),
             tokens_restored=target.chunks * len(rows) * self._chunk_tokens,
         )
-        cache = _model.new_cache(self._model)
+        cache = _model.new_cache(now.model)
+        _state.mark(cache, now.state)
         return Restored(cache, target.fill(cache))
 
     def save(
@@ -156,12 +180,9 @@ class PromptCache:
         than the cache's.
         """
         rows = _model.token_rows(input_ids, attention_mask)
-        if self._model.training:
-            raise ValueError(
-                f"{type(self._model).__name__} is in training mode, where dropout changes keys and "
-                "values; call model.eval() before they are computed"
-            )
-        layout = _model.layout_of(cache, len(rows), self._layers, self._dtype, self._chunk_tokens)
+        now = self._now()
+        layout = _model.layout_of(cache, len(rows), now.layers, now.dtype, self._chunk_tokens)
+        _state.check_mark(cache, now.state)
         length = cache.get_seq_length()
         if length > input_ids.shape[1]:
             raise ValueError(
@@ -170,14 +191,14 @@ class PromptCache:
             )
         places = {
             key: (chunk, row)
-            for row, row_keys in enumerate(self._keys_of(rows, length // self._chunk_tokens))
+            for row, row_keys in enumerate(now.keys(rows, length // self._chunk_tokens))
             for chunk, key in enumerate(row_keys)
         }
         store = self._store
         if store is None or layout is None or not places:
             self._tally.add(saves=1)
             return Saved(0, 0, 0)
-        saving = _Saving(cache, layout, places)
+        saving = _Saving(cache, now.namespace, layout, places)
         self._take_turn("save", lambda deadline: self._keep(store, saving, deadline))
         saved = Saved(saving.stored, saving.existed, len(places) - saving.stored - saving.existed)
         self._tally.add(
@@ -188,8 +209,24 @@ class PromptCache:
         )
         return saved
 
-    def _keys_of(self, rows: list[bytes], chunks: int) -> list[list[str]]:
-        return [_keys.chunk_keys(self._namespace, row, self._chunk_tokens, chunks) for row in rows]
+    def _now(self) -> _Now:
+        """Looks at the model. Raises ValueError when it cannot be kept as it is now."""
+        model = _state.unwrapped(self._model)
+        state = _state.state_of(model)
+        layers, configuration = self._checked
+        if state.config != configuration:
+            layers = _model.count_layers(model)
+            self._checked = (layers, state.config)
+        dtype = self._given_dtype or _model.dtype_name(model.dtype)
+        namespace = _keys.namespace(
+            {
+                "model": state.digest,
+                "dtype": dtype,
+                "chunk_tokens": self._chunk_tokens,
+                "revision": self._revision,
+            }
+        )
+        return _Now(model, state, layers, dtype, self._chunk_tokens, namespace)
 
     def _take_turn(self, what: str, work: Callable[[float], None]) -> None:
         """Runs `work(deadline)` alone. What the store says is counted, and goes no further; so does
@@ -215,7 +252,7 @@ class PromptCache:
             self._turn.release()
 
     def _restore(
-        self, store: Store, keys: list[list[str]], target: Target, deadline: float
+        self, store: Store, now: _Now, keys: list[list[str]], target: Target, deadline: float
     ) -> None:
         """Loads chunks until one is missing in some row."""
         chunks, rows = len(keys[0]), len(keys)
@@ -223,7 +260,8 @@ class PromptCache:
         places = [(chunk, row) for chunk in range(chunks) for row in range(rows)]
         names = [keys[row][chunk] for chunk, row in places]
         sizes = store.sizes(names, timeout=_left(deadline))
-        layout = self._layout
+        seen = self._seen
+        layout = seen[1] if seen is not None and seen[0] == now.namespace else None
         value_bytes = layout.value_bytes if layout is not None else sizes[0]
         present = next((i for i, size in enumerate(sizes) if size != value_bytes), len(places))
         present -= present % rows
@@ -243,7 +281,7 @@ class PromptCache:
                     return
                 if layout is None:
                     layout = _layout.parse(
-                        values[slot], self._dtype, self._chunk_tokens, self._layers
+                        values[slot], now.dtype, self._chunk_tokens, now.layers
                     )
                 if layout is None or not layout.is_of(values[slot]):
                     self._fail_chunk(f"{names[index]!r} is not what its key says; deleted")
@@ -255,7 +293,8 @@ class PromptCache:
 
     def _keep(self, store: Store, saving: _Saving, deadline: float) -> None:
         """Stores what the store does not have."""
-        layout = self._layout = saving.layout
+        layout = saving.layout
+        self._seen = (saving.namespace, layout)
         sizes = store.sizes(saving.places, timeout=_left(deadline))
         # A value of another size is not this chunk, whatever its name, and is replaced.
         names = [name for name, size in zip(saving.places, sizes) if size != layout.value_bytes]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from larder.hf._layout import ITEM_BYTES, LayerShape, Layout
@@ -18,6 +18,11 @@ _OLDEST_MAJOR = 5
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 # With one of these in a configuration a token's keys and values follow from later tokens, too.
 _LOOKS_AHEAD = ("use_bidirectional_attention", "prefix_lm")
+
+# Parts of a configuration that are about the layers of one model, and no models of their own.
+_OF_LAYERS = frozenset({"attn_config", "ffn_config"})
+# What the cache is called among the arguments of `forward`, from release to release.
+_CACHE_ARGUMENTS = ("past_key_values", "cache")
 
 _WHY_NOT = {
     "DynamicSlidingWindowLayer": "it keeps only the last tokens of a text",
@@ -63,22 +68,34 @@ def count_layers(model: PreTrainedModel) -> int:
 
     if config.is_encoder_decoder:
         raise refuse("it has an encoder, and its decoder's keys and values follow from that, too")
-    if config.sub_configs or config.get_text_config(decoder=True) is not config:
+    others = sorted(set(config.sub_configs) - _OF_LAYERS)
+    if others or config.get_text_config(decoder=True) is not config:
+        made_of = f" ({', '.join(others)})" if others else ""
         raise refuse(
-            "it reads more than text, and token ids do not say what an image or a sound is"
+            f"it is made of several models{made_of}, and token ids do not say what goes into all "
+            "of them, such as an image or a sound"
         )
     if not model.can_generate():
         raise refuse("it does not generate; give the model that generate() is called on")
     for flag in _LOOKS_AHEAD:
         if getattr(config, flag, None):
             raise refuse(f"its tokens look ahead (config.{flag}={getattr(config, flag)!r})")
+    # Models of BERT's kind look ahead unless they are told to be decoders, XLM unless it is causal.
+    is_of_bert = hasattr(config, "add_cross_attention")
+    for flag in ("is_decoder", "causal") if is_of_bert else ("causal",):
+        if getattr(config, flag, None) is False:
+            raise refuse(f"its tokens look ahead (config.{flag}=False)")
+    if getattr(config, "attention_type", None) == "block_sparse":
+        raise refuse("which tokens it attends to depends on the length (block_sparse)")
     for kind in _rope_types(config.to_dict()):
         if any(part in kind for part in _LENGTH_DEPENDENT_ROPE):
             raise refuse(
                 f"with RoPE of type {kind!r} keys follow from the length of the whole text"
             )
-    for module in attention_modules(model):
-        if getattr(module, "is_causal", True) is False:
+    for path, module in model.named_modules():
+        if attention_modules([module]) and getattr(module, "is_causal", True) is False:
+            if "encoder" in path.rpartition(".")[2] or "cross" in path.rpartition(".")[2].lower():
+                raise refuse(f"{path} attends to the output of an encoder")
             raise refuse(f"layer {module.layer_idx} ({type(module).__name__}) looks ahead")
     for index, layer in enumerate(new_cache(model).layers):
         if type(layer) is not DynamicLayer:
@@ -88,6 +105,8 @@ def count_layers(model: PreTrainedModel) -> int:
     # Earlier releases give the following a DynamicCache that the model does not fill.
     if not model._supports_default_dynamic_cache() or model._is_stateful:
         raise refuse("it keeps a state of the whole text in a cache of its own")
+    if not set(_CACHE_ARGUMENTS) & set(inspect.signature(type(model).forward).parameters):
+        raise refuse("it has no cache of keys and values: its forward() takes none")
     if getattr(config, "num_kv_shared_layers", None):
         raise refuse(f"{config.num_kv_shared_layers} of its layers share another layer's cache")
     return len(new_cache(model).layers)
@@ -102,16 +121,9 @@ def _rope_types(config: Any) -> Iterator[str]:
         yield from _rope_types(value)
 
 
-def attention_modules(model: PreTrainedModel) -> list[Any]:
-    """The modules that write to the cache; each knows its layer's index."""
-    modules = model.modules()
+def attention_modules(modules: Iterable[Any]) -> list[Any]:
+    """Those that write to the cache; each knows its layer's index."""
     return [module for module in modules if isinstance(getattr(module, "layer_idx", None), int)]
-
-
-def identity(model: PreTrainedModel) -> dict[str, Any]:
-    """The model's class and its whole configuration, of JSON's types."""
-    text = model.config.to_json_string(use_diff=False)
-    return {"class": type(model).__name__, "config": json.loads(text)}
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -142,7 +154,7 @@ def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
 
     if not isinstance(input_ids, torch.Tensor):
         raise TypeError(f"input_ids: {type(input_ids).__name__}, wanted a torch.Tensor")
-    if input_ids.dim() != 2 or input_ids.is_floating_point():
+    if input_ids.dim() != 2 or not _is_of_whole_numbers(input_ids):
         raise ValueError(
             f"input_ids: {input_ids.dtype} of shape {list(input_ids.shape)}, wanted ids "
             "[batch, tokens]"
@@ -153,6 +165,10 @@ def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
                 f"input_ids: {input_ids.shape[0]} rows without attention_mask, which tells whether "
                 "they are padded; give the tokenizer's"
             )
+    elif not isinstance(attention_mask, torch.Tensor):
+        raise TypeError(
+            f"attention_mask: {type(attention_mask).__name__}, wanted a torch.Tensor or None"
+        )
     elif attention_mask.dim() != 2:
         raise ValueError(
             f"attention_mask: shape {list(attention_mask.shape)}, wanted [batch, tokens]; keys and "
@@ -166,6 +182,13 @@ def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
         )
     # Nothing else is little-endian everywhere: PyTorch runs on no other machine.
     return [row.numpy().astype("<i8").tobytes() for row in input_ids.cpu()]
+
+
+def _is_of_whole_numbers(tensor: torch.Tensor) -> bool:
+    import torch
+
+    is_bool = tensor.dtype == torch.bool
+    return not (is_bool or tensor.is_floating_point() or tensor.is_complex())
 
 
 def layout_of(cache: Any, rows: int, layers: int, dtype: str, chunk_tokens: int) -> Layout | None:

@@ -34,6 +34,11 @@ class L2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]
 
     @classmethod
     def from_dict(cls, d: dict[str, Any]) -> L2AdapterConfig:
+        if not isinstance(d, dict):
+            raise TypeError(
+                f"adapter_params: {type(d).__name__}, wanted a dict such as "
+                '{"url": "log:/data/kv?capacity=500GiB"}'
+            )
         parameters = dict(d)
         evict = parameters.pop("evict", "larder")
         if evict not in ("larder", "lmcache"):

@@ -117,6 +117,8 @@ TEST(ForeignKeysTest, AServerThatEvictsByItselfIsRefused) {
   EXPECT_NE(text.find("(maxmemory-policy allkeys-lru)"), std::string::npos) << text;
   EXPECT_NE(text.find("a replay may push them out"), std::string::npos) << text;
   EXPECT_NE(text.find("--allow-eviction"), std::string::npos) << text;
+  (*server)->command({"FLUSHALL"});
+  EXPECT_EQ(check_anew(), "") << "nobody has keys there";
   (*server)->kill();
   EXPECT_EQ(check_anew(), "");
 }

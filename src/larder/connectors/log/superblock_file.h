@@ -46,9 +46,7 @@ class SuperblockFile {
   Status write(Superblock& superblock);
   /// Where the next copy goes: never where the newest one is that is known to be whole. For who
   /// writes the copies himself, after write() was tried once; he says when each is durable.
-  std::uint64_t next_copy() const noexcept {
-    return newest_at_ == 0 ? kSuperblockCopyStride : 0;
-  }
+  std::uint64_t next_copy() const noexcept { return newest_at_ == 0 ? kSuperblockCopyStride : 0; }
   void note_durable(std::uint64_t offset) noexcept { newest_at_ = offset; }
   /// Says who has the store, for the next owner's message. Not synced, and may fail.
   void write_owner_note(std::string_view note);

@@ -10,8 +10,8 @@
 namespace larder::log_store {
 
 /// Writes the superblock while the path runs: both copies, one after the other, each synced before
-/// the next, in the order of SuperblockFile::write(), which was tried at open. For a session that began on a full file
-/// system.
+/// the next, in the order of SuperblockFile::write(), which was tried at open. For a session that
+/// began on a full file system.
 ///
 /// Threads: the path's one.
 class SuperblockWriter final : public TransferSink {
