@@ -78,7 +78,7 @@ NOT_RUN = [
 ]
 
 # What a spec may end with whose spelling is right: what it names has to be there.
-SPEC_NEEDS = r"has no directory and no server|tls_ca=\S+ cannot be used: name a readable PEM file"
+SPEC_NEEDS = r"has no directory and no server|tls_ca=\S+ cannot be read"
 
 # Blocks in Python that are more than read: those that open their own store and need no model.
 PYTHON_RUN = r"(?s)^import larder\n(?!.*(?:LMCache|transformers))"

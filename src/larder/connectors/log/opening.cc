@@ -11,7 +11,19 @@ namespace larder::log_store {
 namespace {
 
 // Of the process, as its locks are.
-std::atomic<int> openings_given_up{0};
+std::atomic<int> openings{0};
+thread_local bool is_opening = false;
+
+class CountOpening {
+ public:
+  CountOpening() noexcept {
+    openings.fetch_add(1);
+    is_opening = true;
+  }
+  ~CountOpening() { openings.fetch_sub(1); }
+  CountOpening(const CountOpening&) = delete;
+  CountOpening& operator=(const CountOpening&) = delete;
+};
 
 /// What the opening thread and who waits for it share; the last of them deletes it.
 struct Opening {
@@ -39,17 +51,13 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
     std::uint64_t patience_ns, const std::string& where) {
   auto opening = std::make_shared<Opening>();
   auto thread = Thread::start("larder-open", [opening, open = std::move(open), where] {
+    const CountOpening counted;
     auto result = open_and_catch(open, where);
-    {
-      const MutexLock lock{opening->mutex};
-      opening->has_ended = true;
-      if (!opening->is_given_up) {
-        opening->result = std::move(result);
-        return opening->ended.notify_all();
-      }
-    }
-    result = SetupError{};  // It is closed here, whoever may want it later.
-    openings_given_up.fetch_sub(1);
+    const MutexLock lock{opening->mutex};
+    opening->has_ended = true;
+    // Given up: it is closed here, at the end of this scope, whoever may want it later.
+    if (!opening->is_given_up) opening->result = std::move(result);
+    opening->ended.notify_all();
   });
   if (!thread) {
     return SetupError{thread.error().code(),
@@ -69,7 +77,6 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
       give_up_at_ns = clock.now_ns() + patience_ns;
     }
     is_given_up = opening->is_given_up = !opening->has_ended;
-    if (is_given_up) openings_given_up.fetch_add(1);
   }
   if (is_given_up) {
     thread->detach();
@@ -84,8 +91,8 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
   return std::move(opening->result);
 }
 
-bool has_opening_given_up() noexcept {
-  return openings_given_up.load() > 0;
+bool has_other_openings() noexcept {
+  return openings.load() > (is_opening ? 1 : 0);
 }
 
 }  // namespace larder::log_store

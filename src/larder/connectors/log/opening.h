@@ -22,8 +22,8 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
     OpenConnector open, const std::shared_ptr<std::atomic<std::uint64_t>>& steps,
     std::uint64_t patience_ns, const std::string& where);
 
-/// Whether an open of this process that was given up has not ended: it may hold a store's lock for
-/// as long as the disk does not answer, and a little longer. Any thread.
-bool has_opening_given_up() noexcept;
+/// Whether another thread of this process is in an `open` (one that was given up included, until
+/// what it opened is closed): it may hold a store's lock only for as long as that takes.
+bool has_other_openings() noexcept;
 
 }  // namespace larder::log_store

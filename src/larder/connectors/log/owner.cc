@@ -37,16 +37,10 @@ std::string note_of_this_process() {
 }
 
 std::string in_use_here(const std::string& directory, bool may_be_opening) {
-  const std::string start =
-      "log: " + directory + " is in use by this process itself (" + note_of_this_process() + ")";
-  if (may_be_opening) {
-    return start +
-           ": an earlier open, which was given up, has not ended; try again when the disk "
-           "answers";
-  }
-  return start +
-         ", which opened it before: use that store, or close it first and wait for the close to "
-         "end";
+  return "log: " + directory + " is in use by this process itself (" + note_of_this_process() +
+         "), which opened it before: use that store, or close it first and wait for the close to "
+         "end" +
+         (may_be_opening ? "; if that open was given up, try again when the disk answers" : "");
 }
 
 std::string in_use_elsewhere(const std::string& directory, std::string_view note) {

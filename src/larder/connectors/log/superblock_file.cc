@@ -19,7 +19,8 @@
 namespace larder::log_store {
 namespace {
 
-constexpr std::chrono::milliseconds kLockedByOpeningPause{10};
+constexpr std::uint64_t kOwnLockPatienceNs = 200'000'000;
+constexpr std::chrono::milliseconds kOwnLockPause{5};
 
 template <class T>
 bool fill_random(T& out, Random* seeded) {
@@ -40,15 +41,18 @@ SetupError SuperblockFile::error(const Error& cause, const std::string& what) co
 SetupStatus SuperblockFile::lock(std::uint64_t lock_wait_ns) {
   if (is_broken(Rule::kLock)) return {};
   const std::uint64_t until_ns = clock_.now_ns() + lock_wait_ns;
+  // What this process has open will not go by waiting, unless somebody has just opened it and does
+  // not want it, or is about to close it.
+  const std::uint64_t patience_ends_ns = std::min(until_ns, clock_.now_ns() + kOwnLockPatienceNs);
   Status locked = device_.lock(file_, until_ns);
   const auto is_ours = [&] { return !locked && locked.error().sys_errno() == EDEADLK; };
-  while (is_ours() && has_opening_given_up() && clock_.now_ns() < until_ns) {
-    std::this_thread::sleep_for(kLockedByOpeningPause);
+  while (is_ours() && clock_.now_ns() < (has_other_openings() ? until_ns : patience_ends_ns)) {
+    std::this_thread::sleep_for(kOwnLockPause);
     locked = device_.lock(file_, until_ns);
   }
   if (locked) return {};
   if (is_ours()) {
-    return SetupError{ErrorCode::kUnavailable, in_use_here(where_, has_opening_given_up())};
+    return SetupError{ErrorCode::kUnavailable, in_use_here(where_, has_other_openings())};
   }
   if (locked.error().code() != ErrorCode::kUnavailable) {
     return error(locked.error(), "cannot lock the superblock");
