@@ -18,7 +18,7 @@ namespace {
 constexpr const char* kUsage =
     "larder_mutation_check [--seeds COUNT] [--jobs COUNT] [--only NAME]\n"
     "  Breaks each rule of the log store and of the connector contract, one at a time, and runs\n"
-    "  what must notice: up to COUNT seeds of the simulation (2000), unit tests, or the\n"
+    "  what must notice: up to COUNT seeds of the simulation (8000), unit tests, or the\n"
     "  conformance suite. Prints a table. Exit code 0: all were noticed, and nothing was where no\n"
     "  rule was broken.\n";
 

@@ -177,6 +177,30 @@ TEST_P(SuperblockFileTest, ALongNoteIsCut) {
   EXPECT_LT(opened.error().text.size(), 500U);
 }
 
+TEST_P(SuperblockFileTest, AWriteThatFailsLeavesTheOnlyWholeCopy) {
+  make();
+  const std::vector<std::byte> nothing(kSuperblockUsedBytes);
+  for (const std::uint64_t torn : {std::uint64_t{0}, kSuperblockCopyStride}) {
+    const std::uint64_t whole = kSuperblockCopyStride - torn;
+    const auto image = disk_.read_image(kSuperblockFileName, whole, kSuperblockUsedBytes);
+    for (int i = 0; i < 20; ++i) {  // Of a write that fails, anything may land.
+      disk_.write_image(kSuperblockFileName, torn, nothing);
+      Owner owner = mount();
+      auto opened = owner.file->open(0);
+      ASSERT_TRUE(opened.has_value()) << opened.error().text;
+      disk_.faults().write_error = 1;
+      EXPECT_FALSE(owner.file->write(*opened).has_value());
+      disk_.faults().write_error = 0;
+      ASSERT_EQ(disk_.read_image(kSuperblockFileName, whole, kSuperblockUsedBytes), image) << torn;
+    }
+    disk_.write_image(kSuperblockFileName, torn, nothing);
+    Owner owner = mount();
+    auto opened = owner.file->open(0);
+    ASSERT_TRUE(opened.has_value()) << opened.error().text;
+    EXPECT_TRUE(owner.file->write(*opened).has_value());
+  }
+}
+
 TEST_P(SuperblockFileTest, ASyncThatFailsIsAnError) {
   Superblock superblock = make();
   Owner owner = mount();
