@@ -85,6 +85,7 @@ TYPES = {
     "fs": Row(files("fs"), where=DISK),
     "fs_native": Row(files("fs_native"), where=DISK),
     "redis": Row(url("redis://127.0.0.1:{port}"), lists=False, where=SHARED),
+    "valkey": Row(url("valkey://127.0.0.1:{port}"), lists=False, where=SHARED),
     "resp": Row(
         lambda directory, port: {"type": "resp", "host": "127.0.0.1", "port": port},
         lists=False,
@@ -106,7 +107,7 @@ TYPES = {
     ),
 }
 # A server of its own each time; its TLS is resp's.
-NOT_HERE = {"rediss"}
+NOT_HERE = {"rediss", "valkeys"}
 
 
 @pytest.fixture

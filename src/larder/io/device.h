@@ -132,6 +132,10 @@ class Device {
   /// that, so that a lack (of descriptors, of memory) is an error here and not a device that has
   /// stopped working there. No request is in flight.
   virtual Status release_thread() { return {}; }
+  /// The last call of the thread that drives the device. Where no request is in flight the kernel
+  /// keeps no file of the directory afterwards, so that its file system can be unmounted at once
+  /// when the device has gone.
+  virtual void end_thread() noexcept {}
 
   // Data plane.
   virtual void submit(Request& request) noexcept = 0;

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <system_error>
 #include <thread>
@@ -72,6 +73,7 @@ struct CloseDirectory {
 }  // namespace
 
 SetupResult<PosixDirectory> PosixDirectory::open(const DeviceOptions& options) {
+  auto no_fork = std::make_optional<NoFork>();
   UniqueFd fd{::open(options.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!fd) {
     const int sys_errno = errno;
@@ -80,6 +82,7 @@ SetupResult<PosixDirectory> PosixDirectory::open(const DeviceOptions& options) {
                           "': " + std::generic_category().message(sys_errno)};
   }
   PosixDirectory directory{std::move(fd), options};
+  no_fork.reset();
   LARDER_TRY(directory.decide_direct(options));
   return directory;
 }
@@ -179,6 +182,7 @@ bool PosixDirectory::close(FileId file) noexcept {
   LARDER_CHECK(files_[file].in_flight == 0);
   if (files_[file].lock && in_flight_ != 0) {
     files_[file].lock.retire();
+    lock_.retire();
     retired_.push_back(file);
     return false;
   }
@@ -187,6 +191,7 @@ bool PosixDirectory::close(FileId file) noexcept {
 }
 
 void PosixDirectory::close_now(FileId file) noexcept {
+  if (files_[file].lock) lock_.release();
   files_[file].lock.release();
   files_[file].guard = {};
   files_[file] = {};
@@ -283,6 +288,14 @@ Status PosixDirectory::lock(FileId file, std::uint64_t deadline_ns) {
   const Clock& clock = RealClock::instance();
   for (;;) {
     auto lock = FileLock::try_take(fd);
+    if (lock && !lock_) {
+      auto directory = FileLock::try_take(fd_.get());
+      if (directory) lock_ = std::move(*directory);
+      const int failed = directory ? 0 : directory.error().sys_errno();
+      const bool is_taken =
+          !directory && (directory.error().code() == ErrorCode::kUnavailable || failed == EDEADLK);
+      if (is_taken) lock = directory.error();
+    }
     if (lock) {
       files_[file].lock = std::move(*lock);
       return {};

@@ -80,13 +80,20 @@ class PosixDirectory {
     FileLock lock;
   };
 
-  PosixDirectory(UniqueFd fd, const DeviceOptions& options) noexcept
-      : fd_(std::move(fd)), files_max_(options.files_max), is_read_only_(options.read_only) {}
+  PosixDirectory(UniqueFd fd, const DeviceOptions& options)
+      : fd_(std::move(fd)),
+        guard_(fd_.get()),
+        files_max_(options.files_max),
+        is_read_only_(options.read_only) {}
 
   SetupStatus decide_direct(const DeviceOptions& options);
   void close_now(FileId file) noexcept;
 
   UniqueFd fd_;
+  ForkGuard guard_;
+  /// Taken with the first file's lock: that file may be replaced while it is open, by a restore or
+  /// an rsync, and its new one has no lock. Not where directories cannot be locked (NFS).
+  FileLock lock_;
   std::size_t files_max_ = 0;
   bool is_read_only_ = false;
   DeviceInfo info_;

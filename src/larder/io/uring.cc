@@ -98,6 +98,10 @@ Status Uring::set_file(std::uint32_t slot, int fd) noexcept {
   return {};
 }
 
+void Uring::release_files() noexcept {
+  ::io_uring_unregister_files(&ring_);
+}
+
 void prepare_transfer(io_uring_sqe& entry, int file, Request& request) noexcept {
   if (request.operation == Operation::kSync) {
     ::io_uring_prep_fsync(&entry, file, IORING_FSYNC_DATASYNC);

@@ -102,6 +102,11 @@ void UringDevice::enter_thread() noexcept {
   if (!status) break_down(status.error().sys_errno());
 }
 
+void UringDevice::end_thread() noexcept {
+  if (driver_ != this_thread_number() || on_ring_ > 0) return;
+  uring_->release_files();
+}
+
 Status UringDevice::release_thread() {
   if (driver_ == 0 || !uring_->has_one_issuer()) return {};
   LARDER_TRY(replace_ring());

@@ -59,6 +59,7 @@ class UringDevice final : public Device {
   }
 
   Status release_thread() override;
+  void end_thread() noexcept override;
 
   void submit(Request& request) noexcept override;
   std::size_t reap(std::span<Request*> done) noexcept override;

@@ -112,8 +112,14 @@ Result<FileStore::Found> FileStore::look_in(int folder_fd, const char* name) {
   Found found = found_of(status);
   if (found.is_regular && may_have_trailer(found.file_bytes)) {
     const UniqueFd fd{::openat(folder_fd, name, kOpenValue)};
-    if (!fd) found.size_errno = errno;
-    const auto bytes = fd ? value_bytes_in(fd.get(), found.file_bytes) : found.file_bytes;
+    // It may have been deleted, or replaced by another file, since it was looked at.
+    if (!fd && means_absent(errno)) return Found{};
+    if (!fd || ::fstat(fd.get(), &status) != 0) {
+      found.size_errno = errno;
+      return found;
+    }
+    found = found_of(status);
+    const auto bytes = value_bytes_in(fd.get(), found.file_bytes);
     if (bytes) found.bytes = *bytes;
     if (!bytes) found.size_errno = bytes.error().sys_errno();
   }

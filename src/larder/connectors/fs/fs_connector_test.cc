@@ -507,6 +507,7 @@ TEST_F(FsConnectorTest, AWrongOptionNamesItselfItsValueAndTheRemedy) {
   const std::map<std::string, std::string> wrong{
       {"relative_tmp_dir=../x", "without '..'"},
       {"relative_tmp_dir=/x", "below base_path"},
+      {"relative_tmp_dir=k-a.data", "is a value's"},
       {"max_capacity_gb=-1", "number of GiB"},
       {"max_capacity_gb=many", "many"},
       {"max_capacity_gb=1&capacity=1GiB", "both"},

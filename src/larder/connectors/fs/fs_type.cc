@@ -161,7 +161,15 @@ SetupResult<std::uint64_t> parse_capacity(const Parameters& parameters) {
 SetupResult<std::string> parse_temporary_folder(const std::string& text) {
   const std::filesystem::path path{text};
   bool leads_out = path.is_absolute();
-  for (const auto& part : path) leads_out = leads_out || part == "..";
+  bool is_value = false;
+  for (const auto& part : path) {
+    leads_out = leads_out || part == "..";
+    is_value = is_value || part.extension() == ".data";
+  }
+  if (is_value) {
+    return invalid("relative_tmp_dir is '" + text +
+                   "'; a name that ends with .data is a value's: choose another one, as in tmp");
+  }
   if (!leads_out) return text;
   return invalid("relative_tmp_dir is '" + text +
                  "'; it must be a folder below base_path, without '..', as in tmp");

@@ -204,6 +204,7 @@ Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) 
 }
 
 Keeper::~Keeper() {
+  if (!thread_.joinable()) return;  // It could not be started.
   bool has_ended = false;
   {
     const MutexLock lock{state_->mutex};

@@ -65,8 +65,7 @@ class ProbeFile {
 };
 
 /// A temporary name with `middle` before its suffix.
-std::string temporary_name_with(std::string_view middle) {
-  std::string name = temporary_name();
+std::string temporary_name_with(std::string_view middle, std::string name = temporary_name()) {
   return name.insert(name.rfind('.'), middle);
 }
 
@@ -128,7 +127,11 @@ Status probe_kind(int directory_fd, NameRules& rules) {
 /// made, a lookup has to tell.
 bool takes_names_of(int directory_fd, std::size_t bytes) {
   std::string name = temporary_name();
-  if (name.size() < bytes) name = temporary_name_with(std::string(bytes - name.size(), 'n'));
+  // Of the same name: the next one may be longer.
+  if (name.size() < bytes) {
+    const std::string middle(bytes - name.size(), 'n');
+    name = temporary_name_with(middle, std::move(name));
+  }
   const ProbeFile file{directory_fd, name};
   // A cut name: two names that differ only at their ends are one.
   if (file.is_made()) return !is_there(directory_fd, name.substr(0, name.size() - 1));

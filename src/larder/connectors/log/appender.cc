@@ -310,7 +310,7 @@ bool Appender::submit_pieces(StoreTask& task) noexcept {
 /// A file system without room for what is overwritten (its blocks are shared with a copy, or it
 /// always allocates) is not a bad disk: it serves loads, and stores wait for room.
 void Appender::note_io_error(const char* what, int sys_errno) noexcept {
-  if (sys_errno != ENOSPC && sys_errno != EDQUOT) {
+  if (!is_lack_of_space(sys_errno)) {
     state_.counters.io_errors_total.add();
     return state_.health.note_io_error(state_.clock.now_ns(), what, sys_errno);
   }

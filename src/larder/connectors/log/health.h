@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -10,6 +11,12 @@
 #include "larder/connector/report.h"
 
 namespace larder::log_store {
+
+/// Whether a write failed because there is no room, in the file system, a quota or the process's
+/// limit of a file's size, and not because of the disk: it says nothing about reads.
+inline bool is_lack_of_space(int sys_errno) noexcept {
+  return sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG;
+}
 
 /// How well a path is, and why. Errors degrade it, several in a row or a stall take it down; a
 /// success heals what errors did after a quiet while, and a probe is one, so that an idle path

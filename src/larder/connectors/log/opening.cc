@@ -91,6 +91,15 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
   return std::move(opening->result);
 }
 
+WaitingOpening::WaitingOpening() noexcept : was_counted_(std::exchange(is_opening, false)) {
+  if (was_counted_) openings.fetch_sub(1);
+}
+
+WaitingOpening::~WaitingOpening() {
+  if (was_counted_) openings.fetch_add(1);
+  is_opening = was_counted_;
+}
+
 bool has_other_openings() noexcept {
   return openings.load() > (is_opening ? 1 : 0);
 }

@@ -26,4 +26,16 @@ SetupResult<std::unique_ptr<Connector>> open_with_patience(
 /// what it opened is closed): it may hold a store's lock only for as long as that takes.
 bool has_other_openings() noexcept;
 
+/// While one lives, the calling thread's own opening does not count for others: it only waits.
+class WaitingOpening {
+ public:
+  WaitingOpening() noexcept;
+  ~WaitingOpening();
+  WaitingOpening(const WaitingOpening&) = delete;
+  WaitingOpening& operator=(const WaitingOpening&) = delete;
+
+ private:
+  const bool was_counted_;
+};
+
 }  // namespace larder::log_store

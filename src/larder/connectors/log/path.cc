@@ -21,10 +21,6 @@ constexpr std::array<double, kUrgencyCount> kWeights = {8, 4, 4, 1};
 /// What an item costs at least, so that many small ones count for their work too.
 constexpr std::uint64_t kItemCostBytesMin = 64U << 10;
 
-bool has_no_space(const Error& error) noexcept {
-  return error.sys_errno() == ENOSPC || error.sys_errno() == EDQUOT;
-}
-
 bool is_store(Op op) noexcept {
   return op == Op::kSet || op == Op::kDelete;
 }
@@ -168,7 +164,7 @@ SetupStatus LogPath::begin_session(std::uint64_t newest) {
   if (!is_broken(Rule::kRaiseOpenCount)) ++superblock.open_count;
   superblock.segment_count = state_.segments.geometry().segment_count;
   if (const Status written = superblock_file_->write(superblock); !written) {
-    if (has_no_space(written.error())) {
+    if (is_lack_of_space(written.error().sys_errno())) {
       freeze(written.error());
       return {};
     }

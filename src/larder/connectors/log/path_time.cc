@@ -180,7 +180,7 @@ void LogPath::Probe::on_transfer(Transfer& transfer) noexcept {
   const bool was_write = transfer.request.operation == io::Operation::kWrite;
   // A full file system says nothing about reads.
   const int sys_errno = transfer.request.sys_errno;
-  const bool is_full = was_write && (sys_errno == ENOSPC || sys_errno == EDQUOT);
+  const bool is_full = was_write && is_lack_of_space(sys_errno);
   state_.transfers.release(transfer);
   if ((succeeded || is_full) && was_write) return submit(io::Operation::kRead, 0);
   is_busy_ = false;

@@ -151,6 +151,7 @@ void Reactor::run() noexcept {
         "the store was not closed cleanly, the next open takes longer: " +
             closed.error().to_string());
   }
+  device_->end_thread();
   const MutexLock lock{mutex_};
   has_ended_ = true;
   changed_.notify_all();

@@ -44,6 +44,7 @@ SetupStatus SuperblockFile::lock(std::uint64_t lock_wait_ns) {
   // What this process has open will not go by waiting, unless somebody has just opened it and does
   // not want it, or is about to close it.
   const std::uint64_t patience_ends_ns = std::min(until_ns, clock_.now_ns() + kOwnLockPatienceNs);
+  const WaitingOpening waits;
   Status locked = device_.lock(file_, until_ns);
   const auto is_ours = [&] { return !locked && locked.error().sys_errno() == EDEADLK; };
   while (is_ours() && clock_.now_ns() < (has_other_openings() ? until_ns : patience_ends_ns)) {
