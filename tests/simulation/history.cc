@@ -215,7 +215,8 @@ void History::open() {
   }
   if (plan_.changes_parameters && opens_ > 0) change_parameters();
   if (plan_.restores_superblock) restore_superblock();
-  if (plan_.copies_by_reference && opens_ > 0 && random_.one_in(2)) {  // No room for the superblock either.
+  if (plan_.copies_by_reference && opens_ > 0 &&
+      random_.one_in(2)) {  // No room for the superblock either.
     store_.disk().copy_by_reference();
     fill_disk(0);
   }
