@@ -37,6 +37,15 @@ class LarderTest : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
 
+  /// At the speed of this trace, one request a day: only a signal can end it.
+  void write_endless_trace() const {
+    std::ofstream{trace_}
+        << R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})"
+        << "\n"
+        << R"({"timestamp":86400000,"input_length":1,"output_length":1,"hash_ids":[2]})"
+        << "\n";
+  }
+
   Ended run(const std::string& arguments, const std::string& before = "") const {
     return shell(before + "'" LARDER_BINARY "' " + arguments + " 2>'" + directory_ + "/errors'");
   }

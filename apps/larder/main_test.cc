@@ -202,14 +202,9 @@ TEST_F(LarderTest, ConnectorsAreListedInThreeForms) {
 }
 
 TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
-  // At the speed of this trace, one request a day: only the signal can end it. The subshell keeps
-  // the program's own exit code; the signal is sent once the first request's time has come and
-  // gone.
-  std::ofstream{trace_}
-      << R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})"
-      << "\n"
-      << R"({"timestamp":86400000,"input_length":1,"output_length":1,"hash_ids":[2]})"
-      << "\n";
+  // The subshell keeps the program's own exit code; the signal is sent once the first request's
+  // time has come and gone.
+  write_endless_trace();
   const Ended ended = run("replay " + trace_ + kMemory + "--speed trace --json",
                           "timeout --preserve-status --signal=INT 1 ");
   EXPECT_EQ(ended.exit_code, 130) << ended.errors;
@@ -235,11 +230,7 @@ TEST_F(LarderTest, AnInterruptedBenchEndsWithWholePairs) {
 }
 
 TEST_F(LarderTest, ATerminalThatGoesEndsItAsCleanlyAsATermination) {
-  std::ofstream{trace_}
-      << R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})"
-      << "\n"
-      << R"({"timestamp":86400000,"input_length":1,"output_length":1,"hash_ids":[2]})"
-      << "\n";
+  write_endless_trace();
   const std::pair<const char*, int> signals[] = {{"HUP", 129}, {"TERM", 143}};
   for (const auto& [signal, exit_code] : signals) {
     const std::string store = directory_ + "/" + signal;
@@ -256,11 +247,7 @@ TEST_F(LarderTest, ATerminalThatGoesEndsItAsCleanlyAsATermination) {
 
 TEST_F(LarderTest, WhatItsStarterIgnoresStaysIgnored) {
   // As nohup does: SIGHUP ends nothing, and only the SIGKILL behind it does.
-  std::ofstream{trace_}
-      << R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})"
-      << "\n"
-      << R"({"timestamp":86400000,"input_length":1,"output_length":1,"hash_ids":[2]})"
-      << "\n";
+  write_endless_trace();
   const Ended ended = run("replay " + trace_ + kMemory + "--speed trace",
                           "timeout --preserve-status --signal=HUP --kill-after=0.5 0.5 "
                           "sh -c 'trap \"\" HUP; exec \"$0\" \"$@\"' ");

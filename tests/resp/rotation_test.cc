@@ -5,8 +5,7 @@
 #include <fstream>
 #include <thread>
 
-#include "tests/resp/resp_test_support.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/resp/tls_server_test.h"
 
 namespace larder::resp {
 namespace {
@@ -124,34 +123,12 @@ TEST_F(RespRotationTest, AFileThatHangsIsWaitedForAMomentOnly) {
   std::ofstream{path()} << "first\n";
 }
 
-class RespCertificateTest : public ::testing::Test {
+class RespCertificateTest : public TlsServerTest {
  protected:
-  void SetUp() override {  // NOLINT(readability-identifier-naming): GoogleTest's.
-    const SetupStatus made = testing::make_certificates(certificates_.path());
-    if (!made && made.error().code == ErrorCode::kUnimplemented) {
-      GTEST_SKIP() << "SKIPPED (needs " << made.error().text << ")";
-    }
-    ASSERT_TRUE(made.has_value()) << made.error().text;
-    testing::RedisServerOptions options;
-    options.has_tls = true;
-    options.certificates = certificates_.path();
-    auto server = testing::RedisServer::create(options);
-    if (!server && server.error().code == ErrorCode::kUnimplemented) {
-      GTEST_SKIP() << "SKIPPED (needs " << server.error().text << ")";
-    }
-    ASSERT_TRUE(server.has_value()) << server.error().text;
-    server_ = std::move(*server);
-  }
-
-  std::string file(const std::string& name) const { return certificates_.path() + "/" + name; }
   std::string spec() const {
     return "rediss://localhost:" + std::to_string(server_->tls_port()) +
-           "?connections=2&reconnect_max=50ms&tls_ca=" + file("ca.pem") +
-           "&tls_certificate=" + file("client.pem") + "&tls_key=" + file("client.key");
+           "?connections=2&reconnect_max=50ms&" + client_parameters("ca.pem");
   }
-
-  testing::TemporaryDirectory certificates_;
-  std::unique_ptr<testing::RedisServer> server_;
 };
 
 TEST_F(RespCertificateTest, NewCertificatesAreUsedByNewConnections) {

@@ -1,37 +1,14 @@
-#include "tests/resp/resp_test_support.h"
-#include "tests/support/temporary_directory.h"
+#include "tests/resp/tls_server_test.h"
 
 namespace larder::resp {
 namespace {
 
-/// A server with TLS and what connects to it.
-class RespTlsTest : public ::testing::Test {
+/// What connects to it.
+class RespTlsTest : public TlsServerTest {
  protected:
-  void SetUp() override {  // NOLINT(readability-identifier-naming): GoogleTest's.
-    const SetupStatus made = testing::make_certificates(certificates_.path());
-    if (!made && made.error().code == ErrorCode::kUnimplemented) {
-      GTEST_SKIP() << "SKIPPED (needs " << made.error().text << ")";
-    }
-    ASSERT_TRUE(made.has_value()) << made.error().text;
-    testing::RedisServerOptions options;
-    options.has_tls = true;
-    options.certificates = certificates_.path();
-    auto server = testing::RedisServer::create(options);
-    if (!server && server.error().code == ErrorCode::kUnimplemented) {
-      GTEST_SKIP() << "SKIPPED (needs " << server.error().text << ")";
-    }
-    ASSERT_TRUE(server.has_value()) << server.error().text;
-    server_ = std::move(*server);
-  }
-
-  std::string file(const std::string& name) const { return certificates_.path() + "/" + name; }
   std::string spec(const std::string& host, const std::string& parameters) const {
     return "rediss://" + host + ":" + std::to_string(server_->tls_port()) +
            "?connections=2&reconnect_max=50ms" + (parameters.empty() ? "" : "&" + parameters);
-  }
-  std::string client_parameters(const std::string& ca) const {
-    return "tls_ca=" + file(ca) + "&tls_certificate=" + file("client.pem") +
-           "&tls_key=" + file("client.key");
   }
   void expect_down(const std::string& text, const std::string& reason) const {
     const Opened connector{text};
@@ -41,9 +18,6 @@ class RespTlsTest : public ::testing::Test {
     EXPECT_NE(text_of_report(*connector).find(reason), std::string::npos)
         << text_of_report(*connector);
   }
-
-  testing::TemporaryDirectory certificates_;
-  std::unique_ptr<testing::RedisServer> server_;
 };
 
 TEST_F(RespTlsTest, ValuesOfEverySizeGoBothWays) {

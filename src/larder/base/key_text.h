@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -9,6 +11,11 @@ namespace larder {
 
 // Bytes from outside as text for terminals, logs, errors and command lines. All are pure; any
 // thread.
+
+/// The same bytes, as they are.
+inline std::string_view as_text(std::span<const std::byte> bytes) noexcept {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 /// A key as text: printable ASCII as it is, a backslash doubled, every other byte as \xNN. No two
 /// keys have one text, and none can drive a terminal or begin a line.

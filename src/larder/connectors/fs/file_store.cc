@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
 #include "larder/connectors/fs/checksum.h"
 #include "larder/connectors/fs/file_time.h"
 #include "larder/connectors/fs/padding.h"
@@ -23,10 +24,6 @@ namespace {
 constexpr const char* kWhere = "fs";
 // Not to wait for the other end of a pipe that somebody put here.
 constexpr int kOpenValue = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-
-std::string_view text_of(std::span<const std::byte> key) noexcept {
-  return {reinterpret_cast<const char*>(key.data()), key.size()};
-}
 
 /// Nothing has the name; or what it stood in is gone meanwhile (network file systems say ESTALE).
 bool means_absent(int sys_errno) noexcept {
@@ -136,12 +133,12 @@ std::optional<std::uint64_t> FileStore::size_of(int folder_fd, const char* name)
 std::optional<std::string> FileStore::legacy_name(const Directory& directory,
                                                   const Item& item) const {
   if (options_.has_shards || !has_legacy_.load(std::memory_order_relaxed)) return std::nullopt;
-  return legacy_file_name_of(text_of(item.key), directory.names());
+  return legacy_file_name_of(as_text(item.key), directory.names());
 }
 
 Result<std::optional<std::string>> FileStore::present_name(const Directory& directory,
                                                            const Item& item, Found& found) {
-  FileName name = file_name_of(text_of(item.key), directory.names());
+  FileName name = file_name_of(as_text(item.key), directory.names());
   LARDER_ASSIGN(found, look(directory, name.text));
   if (found.is_regular) return std::optional{std::move(name.text)};
   if (found.is_there) FsCounters::add(counters_.files_not_regular);
@@ -234,7 +231,7 @@ Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
   do {
     const auto directory = base_->get();
     const std::uint64_t since = inventory_.clock();
-    value.name = file_name_of(text_of(item.key), directory->names());
+    value.name = file_name_of(as_text(item.key), directory->names());
     is_direct = wants_direct;
     LARDER_ASSIGN(value.fd, open_name(*directory, value.name.text, is_direct, found));
     if (value.fd) break;
@@ -379,7 +376,7 @@ Status FileStore::touch(Item& item) {
 
 Status FileStore::remove(Item& item, ChangeGate& gate) {
   const auto directory = base_->get();
-  const FileName name = file_name_of(text_of(item.key), directory->names());
+  const FileName name = file_name_of(as_text(item.key), directory->names());
   LARDER_ASSIGN(bool is_removed, unlink_value(*directory, name.text, gate));
   if (const auto legacy = legacy_name(*directory, item)) {
     LARDER_ASSIGN(const bool is_legacy_removed, unlink_value(*directory, *legacy, gate));

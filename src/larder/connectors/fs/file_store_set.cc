@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "larder/base/key_text.h"
 #include "larder/connectors/fs/checksum.h"
 #include "larder/connectors/fs/file_store.h"
 #include "larder/connectors/fs/padding.h"
@@ -56,7 +57,7 @@ Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& sta
 
 Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer& staging,
                            ChangeGate& gate) {
-  const std::string_view key{reinterpret_cast<const char*>(item.key.data()), item.key.size()};
+  const std::string_view key = as_text(item.key);
   const bool replace = options.set_mode == SetMode::kReplace;
   auto directory = base_->get();
   if (!replace) {

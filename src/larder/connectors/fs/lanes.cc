@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 
 namespace larder::fs {
@@ -45,9 +46,7 @@ std::shared_ptr<const StagedTarget> staged_target(const std::shared_ptr<FileStor
   target->run = [store](Op op, Item& item, const CallOptions& options, StagingBuffer& staging,
                         ChangeGate& gate) { return store->run(op, item, options, staging, gate); };
   target->name_of = [store](std::span<const std::byte> key) {
-    return file_name_of({reinterpret_cast<const char*>(key.data()), key.size()},
-                        store->base().get()->names())
-        .text;
+    return file_name_of(as_text(key), store->base().get()->names()).text;
   };
   target->counters = &store->counters();
   target->stall_ns = store->options().stall_ns;

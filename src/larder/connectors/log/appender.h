@@ -196,6 +196,7 @@ class Appender final : public TransferSink, public FileCallSink {
   void append_padding(Transfer& transfer, std::uint64_t value_bytes);
   void wait(StoreTask& task) noexcept;
   void note_io_error(const char* what, int sys_errno) noexcept;
+  static Error error_of_write(const Transfer& transfer) noexcept;
   void note_write_error(const Transfer& transfer) noexcept;
   void on_run_written(Transfer& transfer) noexcept;
   void on_piece_written(Transfer& transfer) noexcept;

@@ -35,6 +35,12 @@ void KeyGuard::enter(const Fingerprint& fingerprint) {
   ++slots_[slot].operations;
 }
 
+KeyGuard::Slot& KeyGuard::busy_slot(const Fingerprint& fingerprint) {
+  Slot& slot = slots_[locate(fingerprint)];
+  LARDER_CHECK(slot.operations != 0);
+  return slot;
+}
+
 void KeyGuard::leave(const Fingerprint& fingerprint) {
   const std::size_t slot = locate(fingerprint);
   LARDER_CHECK(slots_[slot].operations != 0);
@@ -50,9 +56,8 @@ Place KeyGuard::last_published(const Fingerprint& fingerprint) const noexcept {
 }
 
 void KeyGuard::note_published(const Fingerprint& fingerprint, const Place& place) {
-  Slot& slot = slots_[locate(fingerprint)];
-  LARDER_CHECK(slot.operations != 0);
-  slot.published = std::max(slot.published, place);
+  Place& known = busy_slot(fingerprint).published;
+  known = std::max(known, place);
 }
 
 Place KeyGuard::last_store(const Fingerprint& fingerprint) const noexcept {
@@ -60,9 +65,8 @@ Place KeyGuard::last_store(const Fingerprint& fingerprint) const noexcept {
 }
 
 void KeyGuard::note_store(const Fingerprint& fingerprint, const Place& place) {
-  Slot& slot = slots_[locate(fingerprint)];
-  LARDER_CHECK(slot.operations != 0);
-  slot.store = std::max(slot.store, place);
+  Place& known = busy_slot(fingerprint).store;
+  known = std::max(known, place);
 }
 
 Place KeyGuard::last_delete(const Fingerprint& fingerprint) const noexcept {
@@ -70,9 +74,8 @@ Place KeyGuard::last_delete(const Fingerprint& fingerprint) const noexcept {
 }
 
 void KeyGuard::note_delete(const Fingerprint& fingerprint, const Place& place) {
-  Slot& slot = slots_[locate(fingerprint)];
-  LARDER_CHECK(slot.operations != 0);
-  slot.erased = std::max(slot.erased, place);
+  Place& known = busy_slot(fingerprint).erased;
+  known = std::max(known, place);
 }
 
 /// Frees the slot and moves back what stands behind it only because it was taken.

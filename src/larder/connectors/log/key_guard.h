@@ -57,6 +57,7 @@ class KeyGuard {
   }
   /// The key's slot, or the free one where it would go.
   std::size_t locate(const Fingerprint& fingerprint) const noexcept;
+  Slot& busy_slot(const Fingerprint& fingerprint);
   void remove(std::size_t slot) noexcept;
   void grow();
 

@@ -1,7 +1,6 @@
 #include "larder/connectors/log/path.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <utility>
 
 #include "larder/base/check.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/rule.h"
 
@@ -82,8 +83,7 @@ bool PathState::forget_failed(const Fingerprint& fingerprint, Location location,
   if (is_broken(Rule::kForgetOnlyWhatFailed) && present) location = present->location;
   if (!forget(fingerprint, location)) return false;
   if (!is_broken(Rule::kForgottenOutranks)) ++segments.at(location.segment).tombstones;
-  events.note(EventPage::Kind::kRemoved, {reinterpret_cast<const char*>(key.data()), key.size()},
-              0);
+  events.note(EventPage::Kind::kRemoved, as_text(key), 0);
   return true;
 }
 

@@ -1,6 +1,5 @@
 // What a path does because time passes: deadlines, cancellation, stalls, disk space, and its end.
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 
 #include "larder/base/check.h"

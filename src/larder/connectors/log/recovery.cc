@@ -29,10 +29,6 @@ bool is_forbidden(const Error& error) noexcept {
          error.sys_errno() == ETXTBSY;
 }
 
-std::string_view as_text(std::span<const std::byte> bytes) noexcept {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 }  // namespace
 
 // --- Files and headers --------------------------------------------------------------------------

@@ -46,14 +46,10 @@ void Segments::remove_live(Location location, std::uint64_t value_bytes) noexcep
 
 void Segments::push_free(std::uint32_t segment) {
   segments_[segment].freed_as = ++freed_;
-  insert_free(segment);
+  put_back(segment);
 }
 
 void Segments::put_back(std::uint32_t segment) {
-  insert_free(segment);
-}
-
-void Segments::insert_free(std::uint32_t segment) {
   Segment& freed = segments_[segment];
   LARDER_CHECK(freed.live_records == 0 && freed.pins == 0 && freed.writes_in_flight == 0);
   freed.state = SegmentState::kFree;

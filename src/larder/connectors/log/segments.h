@@ -138,8 +138,6 @@ class Segments {
   std::optional<std::uint32_t> oldest_from(std::uint64_t generation) const noexcept;
 
  private:
-  void insert_free(std::uint32_t segment);
-
   const Geometry geometry_;
   std::vector<Segment> segments_;
   std::deque<std::uint32_t> free_;  ///< By `freed_as`.

@@ -91,10 +91,6 @@ SetupError SuperblockFile::cannot_take(const Error& cause, const std::string& wh
       return {ErrorCode::kIo, refused.text +
                                   ": 'superblock' must be a regular file, and something else has "
                                   "its name; move that away, or name another directory"};
-    case EMFILE:
-    case ENFILE:
-      refused.text += ": raise the limit of open files (ulimit -n)";
-      return refused;
     case EACCES:
     case EPERM:
       refused.text += " (ls -l, lsattr and namei -l show what forbids it)";
@@ -188,18 +184,21 @@ SetupResult<Superblock> SuperblockFile::read() {
 Status SuperblockFile::write(Superblock& superblock) {
   LARDER_ASSIGN(AlignedBuffer buffer,
                 AlignedBuffer::create(superblock.grain_bytes, superblock.grain_bytes));
-  if (is_broken(Rule::kKeepNewestCopy)) newest_at_ = kSuperblockCopyStride;
+  begin_copies();
   if (!is_durable_ && !is_broken(Rule::kKeepNewestCopy)) LARDER_TRY(io_.sync(file_));
   is_durable_ = true;
   for (int copies = 0; copies < 2; ++copies) {
     ++superblock.sequence;
     encode_superblock(superblock, buffer.span());
-    const std::uint64_t offset = next_copy();
-    LARDER_TRY(io_.write(file_, offset, buffer.span()));
+    LARDER_TRY(io_.write(file_, next_copy(), buffer.span()));
     if (!is_broken(Rule::kSyncOpenCount)) LARDER_TRY(io_.sync(file_));
-    note_durable(offset);
+    note_durable();
   }
   return {};
+}
+
+void SuperblockFile::begin_copies() noexcept {
+  if (is_broken(Rule::kKeepNewestCopy)) newest_at_ = kSuperblockCopyStride;
 }
 
 void SuperblockFile::write_owner_note(std::string_view note) {

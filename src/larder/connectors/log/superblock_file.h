@@ -44,10 +44,13 @@ class SuperblockFile {
   /// Writes both copies, one after the other, each synced. `sequence` is raised. Whenever it ends,
   /// and whatever a power cut does meanwhile, one copy is whole.
   Status write(Superblock& superblock);
-  /// Where the next copy goes: never where the newest one is that is known to be whole. For who
-  /// writes the copies himself, after write() was tried once; he says when each is durable.
+  // For who writes the copies himself, after write() was tried once.
+  /// Before both.
+  void begin_copies() noexcept;
+  /// Where the next copy goes: never where the newest one is that is known to be whole.
   std::uint64_t next_copy() const noexcept { return newest_at_ == 0 ? kSuperblockCopyStride : 0; }
-  void note_durable(std::uint64_t offset) noexcept { newest_at_ = offset; }
+  /// The copy at next_copy() was written and synced.
+  void note_durable() noexcept { newest_at_ = next_copy(); }
   /// Says who has the store, for the next owner's message. Not synced, and may fail.
   void write_owner_note(std::string_view note);
   io::FileId file() const noexcept { return file_; }

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "larder/base/check.h"
-#include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
 
@@ -13,7 +12,7 @@ void SuperblockWriter::start(SuperblockFile& file) noexcept {
   is_busy_ = true;
   file_ = &file;
   copies_left_ = 2;
-  if (is_broken(Rule::kKeepNewestCopy)) file.note_durable(kSuperblockCopyStride);
+  file.begin_copies();
   if (memory_.size() == 0) {
     auto memory = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
     if (!memory) return end(memory.error());
@@ -50,7 +49,7 @@ void SuperblockWriter::on_transfer(Transfer& transfer) noexcept {
         Error::from_errno(sys_errno == 0 ? EIO : sys_errno, "log", "writing the superblock"));
   }
   if (was_write) return submit(io::Operation::kSync);
-  file_->note_durable(file_->next_copy());
+  file_->note_durable();
   if (--copies_left_ == 0) return end({});
   write_copy();
 }

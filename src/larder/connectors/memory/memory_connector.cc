@@ -8,6 +8,7 @@
 
 #include "larder/base/check.h"
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
 #include "larder/connector/common_parameters.h"
 
 namespace larder::memory {
@@ -15,10 +16,6 @@ namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
 constexpr std::size_t kFailedKeysMax = 16384;
-
-std::string_view text_of(std::span<const std::byte> key) noexcept {
-  return {reinterpret_cast<const char*>(key.data()), key.size()};
-}
 
 void copy_in(std::span<const Slice> slices, std::byte* to) noexcept {
   for (const Slice& slice : slices) {
@@ -107,7 +104,7 @@ Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
       return Error{kLate, "memory", "the deadline had passed"};
     }
   }
-  const auto found = entries_.find(text_of(item.key));
+  const auto found = entries_.find(as_text(item.key));
   switch (batch.op) {
     case Op::kGet:
       return get_locked(batch, item);
@@ -129,7 +126,7 @@ Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
 }
 
 Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
-  const auto found = entries_.find(text_of(item.key));
+  const auto found = entries_.find(as_text(item.key));
   if (found == entries_.end() || is_failed(item)) {
     ++totals_.misses;
     item.outcome = Outcome::kMiss;
@@ -156,7 +153,7 @@ Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
 }
 
 Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
-  const std::string_view key = text_of(item.key);
+  const std::string_view key = as_text(item.key);
   const std::uint64_t value_bytes = bytes_of(item.value);
   auto found = entries_.find(key);
   if (found != entries_.end() && batch.set_mode == SetMode::kIfAbsent && !is_failed(item)) {
@@ -252,7 +249,7 @@ void MemoryConnector::note_event_locked(EventPage::Kind kind, std::string_view k
 }
 
 void MemoryConnector::exists_locked(Item& item) const {
-  const auto found = entries_.find(text_of(item.key));
+  const auto found = entries_.find(as_text(item.key));
   item.outcome = found == entries_.end() || is_failed(item) ? Outcome::kMiss : Outcome::kHit;
   if (item.outcome == Outcome::kHit) item.value_bytes = found->second.value_bytes;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "larder/base/key_text.h"
+
 namespace larder::resp {
 namespace {
 
@@ -14,10 +16,6 @@ constexpr const char* kProbeKey = "larder:probe";
 /// A store that is half sent at its deadline and makes no progress for so long takes its connection
 /// along.
 constexpr std::uint64_t kOverdueGraceNs = 20'000'000;
-
-std::string_view text_of(std::span<const std::byte> bytes) noexcept {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
 
 void append_number(std::string& text, std::uint64_t number) {
   std::array<char, 24> digits{};
@@ -352,13 +350,13 @@ bool Node::build(Command& command) {
       append_number(command.head, operation.items.size() + 1);
       command.head += "\r\n$6\r\nEXISTS\r\n";
       for (const std::uint32_t one : operation.items)
-        append_key(command.head, text_of(items[one].key));
+        append_key(command.head, as_text(items[one].key));
       return true;
     case CommandKind::kInfo:
     case CommandKind::kAudit:
       return false;
   }
-  append_key(command.head, text_of(item.key));
+  append_key(command.head, as_text(item.key));
   return true;
 }
 
@@ -373,7 +371,7 @@ void Node::build_set(Command& command) {
   command.head = "*";
   append_number(command.head, words);
   command.head += "\r\n$3\r\nSET\r\n";
-  append_key(command.head, text_of(item.key));
+  append_key(command.head, as_text(item.key));
   command.head += '$';
   append_number(command.head, command.cost_bytes);
   command.head += "\r\n";
