@@ -1,12 +1,16 @@
 // File systems to which names are not just bytes of any number up to 255.
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <map>
 
+#include "larder/base/unique_fd.h"
+#include "larder/connectors/fs/file_name.h"
 #include "larder/connectors/fs/fs_test_support.h"
+#include "larder/connectors/fs/name_rules.h"
 
 namespace larder::fs {
 namespace {
@@ -218,6 +222,23 @@ TEST(FsNamesTest, AnEmptyDirectoryOnAFullDiskMixesNoKeysWhenThereIsRoom) {
              (ignores_case || now.reasons.empty());
     }));
   }
+}
+
+TEST(FsNamesTest, TheLengthThatIsFoundIsTheSameWhenTemporaryNamesGetLonger) {
+  const testing::TemporaryDirectory directory;
+  const UniqueFd fd{::open(directory.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  const auto first = probe_name_rules(fd.get());
+  ASSERT_TRUE(first.has_value()) << first.error().to_string();
+  // They have a number in them, of the process: the probe begins with the last one of its length.
+  const auto is_last_but_one = [](const std::string& name) {
+    const std::string number = name.substr(name.rfind('-') + 1);
+    return number.find_first_not_of('f') == number.size() - std::string{"e.tmp"}.size() &&
+           number.ends_with("e.tmp");
+  };
+  for (int tries = 0; !is_last_but_one(temporary_name()); ++tries) ASSERT_LT(tries, 1 << 20);
+  const auto rules = probe_name_rules(fd.get());
+  ASSERT_TRUE(rules.has_value()) << rules.error().to_string();
+  EXPECT_EQ(rules->bytes_max, first->bytes_max);
 }
 
 TEST(FsNamesTest, WhatAKilledProcessLeftOfItsProbesIsSwept) {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -102,6 +103,20 @@ TEST_P(LogOwnerTest, ASecondOpenInOneProcessNamesThisProcess) {
   EXPECT_EQ(error.code, ErrorCode::kUnavailable);
   expect_names(error, {path_, "this process itself", note_of_this_process(), "close it first"});
   EXPECT_EQ(error.text.find("another process"), std::string::npos) << error.text;
+}
+
+TEST_P(LogOwnerTest, ASuperblockThatIsReplacedLetsNobodyElseIn) {
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  store->fill(0, 3);
+  const std::string file = path_ + "/superblock";
+  std::filesystem::copy_file(file, file + ".new");  // As a restore does it, or an rsync.
+  std::filesystem::rename(file + ".new", file);
+  for (const std::string& text :
+       {refusal(spec()).text, in_child([this] { return refusal(spec()).text; })}) {
+    EXPECT_NE(text.find("is in use"), std::string::npos) << text;
+  }
+  EXPECT_EQ(store->present(0, 3), numbers(0, 3));
 }
 
 INSTANTIATE_TEST_SUITE_P(Io, LogOwnerTest, ::testing::Values("threads", "uring"),
