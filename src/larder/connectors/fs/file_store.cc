@@ -22,6 +22,7 @@ namespace larder::fs {
 namespace {
 
 constexpr const char* kWhere = "fs";
+constexpr int kOpensAgainMax = 16;  ///< Of a file that a lookup finds.
 // Not to wait for the other end of a pipe that somebody put here.
 constexpr int kOpenValue = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 
@@ -154,16 +155,19 @@ Result<std::optional<std::string>> FileStore::present_name(const Directory& dire
 
 Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::string& name,
                                       bool& is_direct, Found& found) {
-  int failed = 0;
-  LARDER_ASSIGN(UniqueFd fd, try_open(directory, name, is_direct, found, failed));
-  if (fd || failed == 0) return fd;
-  // A lookup must not find what a load does not: engines would ask for it again and again.
-  LARDER_ASSIGN(found, look(directory, name));
-  if (found.is_there && !found.is_regular) FsCounters::add(counters_.files_not_regular);
-  if (!found.is_regular) return UniqueFd{};
-  LARDER_ASSIGN(fd, try_open(directory, name, is_direct, found, failed));
-  if (fd || failed == 0) return fd;
-  return Error::from_errno(failed, kWhere, "opening a file that a lookup finds");
+  // A lookup must not find what a load does not: engines would ask for it again and again. It may
+  // also have been deleted and stored again in between, but not every time.
+  for (int tries = 0;; ++tries) {
+    int failed = 0;
+    LARDER_ASSIGN(UniqueFd fd, try_open(directory, name, is_direct, found, failed));
+    if (fd || failed == 0) return fd;
+    if (tries == kOpensAgainMax) {
+      return Error::from_errno(failed, kWhere, "opening a file that a lookup finds");
+    }
+    LARDER_ASSIGN(found, look(directory, name));
+    if (found.is_there && !found.is_regular) FsCounters::add(counters_.files_not_regular);
+    if (!found.is_regular) return UniqueFd{};
+  }
 }
 
 /// No descriptor: it is there and no regular file, or `failed` says why it seems not to be there.
