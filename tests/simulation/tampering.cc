@@ -28,6 +28,13 @@ void flip(Random& random, io::SimulatedDisk& disk, const std::string& name, std:
   disk.flip_bit(name, from + random.below(bytes), static_cast<unsigned>(random.below(8)));
 }
 
+bool is_whole_superblock(const io::SimulatedDisk& disk, std::uint64_t copy) {
+  const auto image =
+      disk.read_image(log_store::kSuperblockFileName, copy, log_store::kGrainBytesMin);
+  std::uint32_t major = 0;
+  return log_store::decode_superblock(image, major).has_value();
+}
+
 /// By the bytes of docs/format_log.md, so that it holds whatever the store believes.
 bool is_misplaced(const io::SimulatedDisk& disk, const std::string& name,
                   const log_store::Superblock& superblock) {
@@ -74,7 +81,6 @@ Tampering tamper(Random& random, io::SimulatedDisk& disk, const log_store::Super
   Tampering done;
   const auto names = segment_files(disk);
   if (names.empty()) return done;
-  bool has_flipped_superblock = false;
   for (std::uint64_t left = 1 + random.below(3); left > 0; --left) {
     switch (random.below(6)) {
       case 0:
@@ -90,12 +96,15 @@ Tampering tamper(Random& random, io::SimulatedDisk& disk, const log_store::Super
         disk.truncate(name, random.below(disk.file_bytes(name) + 1));
         break;
       }
-      case 3:
-        if (has_flipped_superblock) break;  // Without the other copy nothing can be proven.
-        has_flipped_superblock = true;
-        flip(random, disk, std::string{log_store::kSuperblockFileName},
-             random.below(2) * log_store::kSuperblockCopyStride, log_store::kSuperblockUsedBytes);
+      case 3: {
+        // Without the other copy nothing can be proven; a full disk may have kept an owner from
+        // mending it.
+        const std::uint64_t copy = random.below(2) * log_store::kSuperblockCopyStride;
+        if (!is_whole_superblock(disk, log_store::kSuperblockCopyStride - copy)) break;
+        flip(random, disk, std::string{log_store::kSuperblockFileName}, copy,
+             log_store::kSuperblockUsedBytes);
         break;
+      }
       default:
         rot(random, disk);
         done.has_rotted = true;

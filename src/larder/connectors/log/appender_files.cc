@@ -24,20 +24,23 @@ void Appender::start_file_call(FileCall::Kind kind, std::uint32_t segment) noexc
   state_.file_calls->submit(file_call_);
 }
 
-/// True when what was removed is gone for good, so that the next segment may be overwritten (L9).
+/// True when what was removed is gone for good, so that the next segment may be overwritten (L9),
+/// or removed: a power cut may bring back the earlier of two files and not the later one.
 bool Appender::settle_files() noexcept {
-  while (!file_call_.is_busy() && !to_remove_.empty() && state_.clock.now_ns() >= remove_at_ns_) {
+  while (!file_call_.is_busy()) {
+    const std::uint64_t now_ns = state_.clock.now_ns();
+    if (owes_directory_sync_ && !is_broken(Rule::kSyncRemovals)) {
+      if (now_ns < sync_directory_at_ns_) return false;
+      start_file_call(FileCall::Kind::kSyncDirectory, 0);
+      continue;
+    }
+    if (to_remove_.empty()) return true;
+    if (now_ns < remove_at_ns_) return false;
     const std::uint32_t segment = to_remove_.front();
     to_remove_.pop_front();
     start_file_call(FileCall::Kind::kRemove, segment);
   }
-  if (!to_remove_.empty()) return false;
-  const bool owes_sync = owes_directory_sync_ && !is_broken(Rule::kSyncRemovals);
-  if (!owes_sync) return !file_call_.is_busy();
-  if (!file_call_.is_busy() && state_.clock.now_ns() >= sync_directory_at_ns_) {
-    start_file_call(FileCall::Kind::kSyncDirectory, 0);
-  }
-  return !file_call_.is_busy() && !owes_directory_sync_;
+  return false;
 }
 
 /// Adds a segment to the file system. True when it is there, and the next free one.

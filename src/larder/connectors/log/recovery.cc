@@ -531,13 +531,16 @@ void Recovery::evict_until_two_are_free() {
       const std::uint32_t number = *segments.next_free();
       const std::string name = segment_file_name(number);
       segments.begin_removal(number);
-      const Status removed = state_.device.remove(name);
-      if (removed) state_.device.close(segments.at(number).file);
-      segments.end_removal(number, removed.has_value());
-      if (removed) continue;
-      state_.health.note_flaw(
-          "cannot remove " + name +
-          ", so the store takes more than its capacity: " + removed.error().to_string());
+      Status gone = state_.device.remove(name);
+      const bool is_removed = gone.has_value();
+      if (is_removed) state_.device.close(segments.at(number).file);
+      segments.end_removal(number, is_removed);
+      // Before the next one goes: a power cut may bring back the earlier of two files and not the
+      // later one (L9).
+      if (is_removed && !is_broken(Rule::kSyncRemovals)) gone = state_.device.sync_directory();
+      if (gone) continue;
+      state_.health.note_flaw("cannot remove " + name + " for good, so the store may take more " +
+                              "than its capacity: " + gone.error().to_string());
       return;
     }
     const auto oldest = segments.oldest();
