@@ -32,13 +32,18 @@ std::string_view error_code_name(ErrorCode code) noexcept {
   return "unknown";
 }
 
+std::string errno_text(int sys_errno) {
+  std::string text = std::generic_category().message(sys_errno);
+  if (sys_errno == EMFILE || sys_errno == ENFILE) text += " (raise the limit: ulimit -n)";
+  return text;
+}
+
 std::string Error::to_string() const {
   std::string text{where_};
   text += ": ";
   text += what_;
   if (sys_errno_ != 0) {
-    text += ": " + std::generic_category().message(sys_errno_) + " (errno " +
-            std::to_string(sys_errno_) + ")";
+    text += ": " + errno_text(sys_errno_) + " (errno " + std::to_string(sys_errno_) + ")";
   }
   return text;
 }

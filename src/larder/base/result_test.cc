@@ -74,6 +74,8 @@ TEST(ErrorTest, TakesErrnoOfEitherSign) {
   EXPECT_EQ(negative.to_string(), "log: reading a record: Input/output error (errno 5)");
   EXPECT_EQ((Error{ErrorCode::kCorruption, "log", "bad checksum"}).to_string(),
             "log: bad checksum");
+  EXPECT_EQ(Error::from_errno(EMFILE, "io", "opening a file").to_string(),
+            "io: opening a file: Too many open files (raise the limit: ulimit -n) (errno 24)");
 }
 
 TEST(ErrorTest, LimitsOfTheSystemAreRetryable) {

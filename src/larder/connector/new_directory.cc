@@ -1,11 +1,11 @@
 #include "larder/connector/new_directory.h"
+#include "larder/base/result.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
-#include <system_error>
 #include <utility>
 
 namespace larder {
@@ -15,7 +15,7 @@ SetupError refused(const std::string& name, const std::string& what, int sys_err
                    const std::string& remedy) {
   const bool is_forbidden = sys_errno == EACCES || sys_errno == EPERM || sys_errno == EROFS;
   return {is_forbidden ? ErrorCode::kUnavailable : Error::from_errno(sys_errno, "", "").code(),
-          name + ": " + what + ": " + std::generic_category().message(sys_errno) + ": " + remedy};
+          name + ": " + what + ": " + errno_text(sys_errno) + ": " + remedy};
 }
 
 /// The path and everything above it, outermost first, without "." parts and trailing slashes.

@@ -1,9 +1,15 @@
 #include "larder/connector/registry.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <exception>
 #include <set>
 #include <system_error>
+
+#include "larder/base/unique_fd.h"
 
 namespace larder {
 namespace {
@@ -76,6 +82,19 @@ SetupError unknown_type(const Spec& spec, std::span<const ConnectorType* const> 
   return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
 }
 
+/// An open tries out what a place can do, and a try that fails for want of a descriptor would tell
+/// something wrong of the place, for as long as the connector is open.
+Status check_descriptors() {
+  constexpr std::size_t kAtLeast = 16;
+  std::array<UniqueFd, kAtLeast> fds;
+  fds[0].reset(::open("/", O_PATH | O_CLOEXEC));
+  for (std::size_t i = 1; i < kAtLeast && fds[i - 1]; ++i) {
+    fds[i].reset(::fcntl(fds[0].get(), F_DUPFD_CLOEXEC, 0));
+  }
+  if (fds.back()) return {};
+  return Error::from_errno(errno, "registry", "getting the 16 descriptors that an open may need");
+}
+
 ErrorCode code_of(const std::system_error& error) {
   return Error::from_errno(error.code().value(), "", "").code();
 }
@@ -145,6 +164,9 @@ SetupResult<ReadSpec> Registry::read(const Spec& spec) const {
 
 SetupResult<std::unique_ptr<Connector>> Registry::open(const Spec& spec) const {
   LARDER_ASSIGN(const ReadSpec read_spec, read(spec));
+  if (const Status checked = check_descriptors(); !checked) {
+    return SetupError{checked.error().code(), spec.type() + ": " + checked.error().to_string()};
+  }
   try {
     return read_spec.type->open(read_spec.parameters, *this);
   } catch (const std::system_error& error) {

@@ -11,11 +11,11 @@
 #include <cstdio>
 #include <optional>
 #include <span>
-#include <system_error>
 #include <utility>
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/random.h"
+#include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 
 namespace larder::io {
@@ -35,7 +35,7 @@ constexpr std::size_t kProbeBytes = 8192;
 constexpr std::size_t kPageBytes = 4096;
 
 std::string text_of_errno(int sys_errno) {
-  return std::generic_category().message(sys_errno);
+  return errno_text(sys_errno);
 }
 
 /// A file that nobody else sees; it goes when it is closed.

@@ -130,6 +130,9 @@ SetupResult<RingChoice> choose_ring() {
   const Status probed = probe_uring();
   if (probed) return RingChoice{true, ""};
   const std::string why = "io_uring is not to be had: " + probed.error().to_string();
+  // A lack of the moment must not cost speed for good.
+  const int sys_errno = probed.error().sys_errno();
+  if (sys_errno == EMFILE || sys_errno == ENFILE) return SetupError{probed.error().code(), why};
   if (text == "uring") return SetupError{probed.error().code(), "LARDER_IO=uring: " + why};
   return RingChoice{false, why};
 }

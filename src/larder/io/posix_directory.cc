@@ -18,7 +18,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -79,7 +78,7 @@ SetupResult<PosixDirectory> PosixDirectory::open(const DeviceOptions& options) {
     const int sys_errno = errno;
     return SetupError{Error::from_errno(sys_errno, kWhere, "").code(),
                       "cannot open the directory '" + options.directory +
-                          "': " + std::generic_category().message(sys_errno)};
+                          "': " + errno_text(sys_errno)};
   }
   PosixDirectory directory{std::move(fd), options};
   no_fork.reset();

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "larder/base/hash.h"
+#include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 #include "larder/connectors/log/segments.h"
 #include "larder/io/uring_probe.h"
@@ -112,7 +113,7 @@ DirectoryFacts gather_directory(const DirectoryRequest& request) {
   struct stat status{};
   facts.exists = ::stat(facts.directory.c_str(), &status) == 0;
   if (!facts.exists && errno != ENOENT && errno != ENOTDIR) {
-    facts.look_error = std::generic_category().message(errno);
+    facts.look_error = errno_text(errno);
     return facts;
   }
   facts.probed = nearest_existing(facts.directory).string();

@@ -12,10 +12,10 @@
 #include <cerrno>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <system_error>
 #include <utility>
 
 #include "larder/base/aligned_buffer.h"
+#include "larder/base/result.h"
 #include "larder/base/size_text.h"
 #include "larder/base/unique_fd.h"
 #include "larder/tools/value_pattern.h"
@@ -30,7 +30,7 @@ SetupError unavailable(std::string text) {
 }
 SetupError failed_call(const std::string& what) {
   const Error error = Error::from_errno(errno, "", "");
-  return SetupError{error.code(), what + ": " + std::generic_category().message(error.sys_errno())};
+  return SetupError{error.code(), what + ": " + errno_text(error.sys_errno())};
 }
 
 /// fio reads a colon in a file name as the border between two names.
@@ -65,7 +65,7 @@ SetupResult<Output> run_program(const std::vector<std::string>& arguments) {
   const int spawned = ::posix_spawnp(&child, argv[0], &actions, nullptr, argv.data(), environ);
   ::posix_spawn_file_actions_destroy(&actions);
   write_end.reset();
-  if (spawned != 0) return Output{std::generic_category().message(spawned), 127};
+  if (spawned != 0) return Output{errno_text(spawned), 127};
   Output output;
   std::array<char, 65536> buffer;
   for (;;) {
@@ -208,7 +208,7 @@ SetupResult<FioResult> parse_fio_json(std::string_view json) {
   try {
     if (job.value("error", 0) != 0) {
       return unavailable(
-          fmt::format("fio failed: {}", std::generic_category().message(job.value("error", 0))));
+          fmt::format("fio failed: {}", errno_text(job.value("error", 0))));
     }
     FioResult result;
     double seconds = 0;

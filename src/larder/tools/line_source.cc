@@ -7,9 +7,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 #include <vector>
 
+#include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 
 namespace larder::tools {
@@ -75,7 +75,7 @@ class FileLines final : public LineSource {
     } while (count < 0 && errno == EINTR);
     const int error = errno;
     raw_.resize(old_size + (count > 0 ? static_cast<std::size_t>(count) : 0));
-    if (count < 0) return failed("cannot be read: " + std::generic_category().message(error));
+    if (count < 0) return failed("cannot be read: " + errno_text(error));
     raw_ended_ = count == 0;
     return {};
   }
@@ -132,7 +132,7 @@ SetupResult<std::unique_ptr<LineSource>> LineSource::open(const std::string& pat
   UniqueFd fd{is_stdin ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!is_stdin && !fd) {
     return SetupError{ErrorCode::kInvalidArgument,
-                      path + ": cannot be opened: " + std::generic_category().message(errno)};
+                      path + ": cannot be opened: " + errno_text(errno)};
   }
   auto lines = std::make_unique<FileLines>(path, std::move(fd), is_stdin);
   LARDER_TRY(lines->start());

@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <system_error>
 
 #include "larder/base/clock.h"
 #include "larder/base/logging.h"
+#include "larder/base/result.h"
 #include "larder/connectors/fs/file_name.h"
 
 namespace larder::fs {
@@ -24,7 +24,7 @@ constexpr std::uint64_t kLookEveryNs = 1'000'000'000;
 SetupError cannot(const std::string& doing, const std::string& path, int sys_errno) {
   return SetupError{
       Error::from_errno(sys_errno, "", "").code(),
-      "fs: " + doing + " '" + path + "': " + std::generic_category().message(sys_errno)};
+      "fs: " + doing + " '" + path + "': " + errno_text(sys_errno)};
 }
 
 std::string parent_of(const std::string& path) {

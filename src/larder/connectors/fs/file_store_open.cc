@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <system_error>
 #include <utility>
 
 #include "larder/base/logging.h"
+#include "larder/base/result.h"
 #include "larder/connectors/fs/checksum.h"
 #include "larder/connectors/fs/file_store.h"
 #include "larder/io/direct_io.h"
@@ -61,8 +61,9 @@ SetupResult<io::LockedFile> lock_directory(const Directory& directory, const std
     if (file.fd) file.guard = ForkGuard{file.fd.get()};
   }
   if (!file.fd) {
-    return SetupError{ErrorCode::kIo, "fs: making '" + path + "/" + kLockName +
-                                          "': " + std::generic_category().message(errno)};
+    const int sys_errno = errno;
+    return SetupError{Error::from_errno(sys_errno, "fs", "").code(),
+                      "fs: making '" + path + "/" + kLockName + "': " + errno_text(sys_errno)};
   }
   auto lock = io::FileLock::try_take(file.fd.get());
   if (lock) {

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <system_error>
 
 #include "larder/base/check.h"
 #include "larder/base/key_text.h"
+#include "larder/base/result.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
@@ -309,8 +309,7 @@ void Appender::note_io_error(const char* what, int sys_errno) noexcept {
   lacks_space_ = says_it_lacks_space_ = true;
   state_.health.set_condition(
       "space",
-      "the file system has no room to overwrite a segment (" +
-          std::generic_category().message(sys_errno) +
+      "the file system has no room to overwrite a segment (" + errno_text(sys_errno) +
           "): stores are refused, loads go on. Free some space, or remove copies and snapshots "
           "that share the store's blocks");
 }

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
 
 #include "larder/base/clock.h"
 #include "larder/base/logging.h"
+#include "larder/base/result.h"
 
 namespace larder::log_store {
 namespace {
@@ -51,7 +51,7 @@ void PathHealth::publish(std::string io_reason) {
 void PathHealth::note_io_error(std::uint64_t now_ns, const char* what, int sys_errno) {
   last_error_ns_ = now_ns;
   ++errors_in_a_row_;
-  std::string why = std::string{what} + ": " + std::generic_category().message(sys_errno);
+  std::string why = std::string{what} + ": " + errno_text(sys_errno);
   if (is_down_by_disk()) return;
   if (errors_in_a_row_ >= kErrorsUntilDown) {
     go_down(now_ns, why + " (" + std::to_string(errors_in_a_row_) + " in a row); probing");

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "larder/base/logging.h"
+#include "larder/base/result.h"
 #include "larder/base/size_text.h"
 #include "larder/connector/batch_limits.h"
 #include "larder/connector/common_parameters.h"
@@ -436,7 +437,7 @@ SetupResult<NewDirectories> make_directory(const Parameters& parameters) {
                 NewDirectories::make(name, path, 0700, parameters.flag("create")));
   if (::faccessat(AT_FDCWD, path.c_str(), R_OK | W_OK | X_OK, AT_EACCESS) == 0) return directories;
   return SetupError{ErrorCode::kUnavailable,
-                    name + ": cannot read and write the directory: " + std::strerror(errno) +
+                    name + ": cannot read and write the directory: " + errno_text(errno) +
                         ": run as its owner, or name another directory"};
 }
 

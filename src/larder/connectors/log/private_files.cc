@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "larder/base/result.h"
 #include "larder/base/size_text.h"
 #include "larder/base/unique_fd.h"
 #include "larder/connectors/log/segments.h"
@@ -48,7 +49,7 @@ std::string make_files_private(const std::string& directory) {
     return "others may use " + format_count(left, "file") +
            " of the store, the secret of the superblock or the values, and that cannot be changed "
            "(" +
-           std::generic_category().message(sys_errno) + "): chmod go= them as their owner";
+           errno_text(sys_errno) + "): chmod go= them as their owner";
   }
   if (changed > 0) {
     return "others could use " + format_count(changed, "file") +

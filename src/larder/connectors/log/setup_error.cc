@@ -13,8 +13,7 @@ const char* remedy_of(int sys_errno) {
       return ": run as its owner, or name another directory";
     case EMFILE:
     case ENFILE:
-      return ": raise the limit of open files (ulimit -n); a store has a file open for each of its "
-             "segments";
+      return ": a store has a file open for each of its segments";
     default:
       return "";
   }

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "larder/base/result.h"
 #include "larder/connectors/resp/options.h"
 
 namespace larder::resp {
@@ -23,7 +24,7 @@ std::string read_text(const std::string& path, std::size_t bytes_max, std::strin
   errno = 0;
   std::ifstream file{path, std::ios::binary};
   if (!file.is_open()) {
-    return "cannot be read: " + std::generic_category().message(errno == 0 ? EIO : errno);
+    return "cannot be read: " + errno_text(errno == 0 ? EIO : errno);
   }
   text.clear();
   for (std::istreambuf_iterator<char> at{file}, end; at != end; ++at) {
