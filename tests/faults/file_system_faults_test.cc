@@ -111,6 +111,38 @@ TEST_F(FileSystemFaultTest, AnIdlePathIsWellAgainWhenTheFileSystemIs) {
   store_->until_health(Health::kHealthy);  // Nobody stores, so that nobody needs a segment.
 }
 
+/// The file system says no to a write for lack of room, in each of its words: the disk is well.
+class NoRoomToOverwriteTest : public FileSystemFaultTest,
+                              public ::testing::WithParamInterface<int> {};
+
+TEST_P(NoRoomToOverwriteTest, RefusesStoresAndServesAllLoadsUntilThereIsRoom) {
+  open();
+  fill(0, 8 * kPerSegment);
+  disk_->fail(testing::kWrites, GetParam());
+  int next = 1000;
+  for (int times = 0; times < 3; ++times) {  // It tries again now and then.
+    const std::uint64_t tries = store_->counter("no_space_total");
+    store_->until(
+        "a try", [&] { return store_->counter("no_space_total") > tries; },
+        [&] { store_->set(next++); });
+  }
+  EXPECT_NE(store_->set(next++).error().find("no space to overwrite"), std::string::npos);
+  EXPECT_EQ(store_->health(), Health::kDegraded) << store_->reasons();
+  expect_reason("has no room to overwrite a segment");
+  EXPECT_EQ(store_->counter("io_errors_total"), 0U);
+  for (int i = 0; i < 8 * kPerSegment; ++i) EXPECT_TRUE(store_->get(i).is_hit()) << i;
+  disk_->heal();
+  store_->until("a store works", [&] { return store_->set(next++).is_done(); });
+  store_->until_health(Health::kHealthy, [&] { store_->set(next++); });
+}
+
+INSTANTIATE_TEST_SUITE_P(Errors, NoRoomToOverwriteTest, ::testing::Values(ENOSPC, EDQUOT, EFBIG),
+                         [](const auto& parameter) {
+                           return parameter.param == ENOSPC   ? "NoSpace"
+                                  : parameter.param == EDQUOT ? "Quota"
+                                                              : "FileTooBig";
+                         });
+
 // --- Files that cannot be removed ---------------------------------------------------------------
 
 TEST_F(FileSystemFaultTest, ASegmentThatCannotBeRemovedIsNotGivenBackAndGrowthGoesOnLater) {

@@ -78,10 +78,12 @@ void Appender::prepare_next() noexcept {
 void Appender::on_prepared(SegmentWork& work) noexcept {
   Segment& segment = state_.segments.at(work.segment);
   is_preparing_ = false;
-  if (work.failed) {
-    give_up(work.segment);
-    return;
+  if (work.failed && lacks_space_) {
+    // It stays the next one: to take another would evict what that holds, for nothing.
+    segment.has_failed_header = true;
+    return state_.segments.put_back(work.segment);
   }
+  if (work.failed) return give_up(work.segment);
   segment.has_failed_header = false;
   state_.health.set_condition("header", {});
   state_.health.set_condition("removal", {});

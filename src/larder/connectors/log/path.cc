@@ -456,8 +456,8 @@ void LogPath::on_store(StoreTask& store) noexcept {
   if (error.code() == ErrorCode::kNone) {
     state_.counters.bytes_stored_total.add(store.value_bytes);
     owner.item->value_bytes = store.value_bytes;
-  } else if (error.code() == ErrorCode::kResourceExhausted) {
-    reclaimer_.request_early();
+  } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
+    reclaimer_.request_early();  // The index is full. A file system that is gains nothing by it.
   }
   if (store.wants_sync && unsynced(*owner.batch) > 0) --unsynced(*owner.batch);
   sets_.give(task);
