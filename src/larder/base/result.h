@@ -28,7 +28,7 @@ enum class ErrorCode : std::uint8_t {
 /// The code's lower-case name as it stands in metrics and reports, e.g. "deadline_exceeded".
 std::string_view error_code_name(ErrorCode code) noexcept;
 
-/// What the system calls an errno, e.g. "No space left on device"; with the remedy where the process
+/// What the system calls an errno, e.g. "No space left on device", and the remedy where the process
 /// has no descriptors left. Allocates; for people.
 std::string errno_text(int sys_errno);
 

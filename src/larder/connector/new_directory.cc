@@ -1,5 +1,4 @@
 #include "larder/connector/new_directory.h"
-#include "larder/base/result.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,6 +6,8 @@
 #include <cerrno>
 #include <filesystem>
 #include <utility>
+
+#include "larder/base/result.h"
 
 namespace larder {
 namespace {

@@ -76,9 +76,9 @@ SetupResult<PosixDirectory> PosixDirectory::open(const DeviceOptions& options) {
   UniqueFd fd{::open(options.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!fd) {
     const int sys_errno = errno;
-    return SetupError{Error::from_errno(sys_errno, kWhere, "").code(),
-                      "cannot open the directory '" + options.directory +
-                          "': " + errno_text(sys_errno)};
+    return SetupError{
+        Error::from_errno(sys_errno, kWhere, "").code(),
+        "cannot open the directory '" + options.directory + "': " + errno_text(sys_errno)};
   }
   PosixDirectory directory{std::move(fd), options};
   no_fork.reset();

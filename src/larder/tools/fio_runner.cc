@@ -207,8 +207,7 @@ SetupResult<FioResult> parse_fio_json(std::string_view json) {
   const nlohmann::json& job = (*jobs)[0];
   try {
     if (job.value("error", 0) != 0) {
-      return unavailable(
-          fmt::format("fio failed: {}", errno_text(job.value("error", 0))));
+      return unavailable(fmt::format("fio failed: {}", errno_text(job.value("error", 0))));
     }
     FioResult result;
     double seconds = 0;

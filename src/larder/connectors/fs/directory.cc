@@ -22,9 +22,8 @@ constexpr unsigned kShardsPerLevel = 256;
 constexpr std::uint64_t kLookEveryNs = 1'000'000'000;
 
 SetupError cannot(const std::string& doing, const std::string& path, int sys_errno) {
-  return SetupError{
-      Error::from_errno(sys_errno, "", "").code(),
-      "fs: " + doing + " '" + path + "': " + errno_text(sys_errno)};
+  return SetupError{Error::from_errno(sys_errno, "", "").code(),
+                    "fs: " + doing + " '" + path + "': " + errno_text(sys_errno)};
 }
 
 std::string parent_of(const std::string& path) {
