@@ -79,6 +79,15 @@ SetupResult<std::string> with_home(std::string_view path) {
                  "; write the whole path, or ./~... for a name that begins so");
 }
 
+/// That `text` is not of the kind, or more than 64 bits hold.
+SetupError not_one(std::string_view kind, std::string_view text, std::string_view examples) {
+  constexpr std::size_t kDigitsMax = 20;
+  const auto digits = std::ranges::find_if_not(text, [](char c) { return c >= '0' && c <= '9'; });
+  const bool is_too_large = digits - text.begin() > std::ptrdiff_t{kDigitsMax};
+  return invalid((is_too_large ? "too large" : "not " + std::string{kind}) +
+                 "; write for example " + std::string{examples});
+}
+
 SetupError unknown_parameter(const Spec& spec, std::string_view name,
                              std::span<const Parameter> table) {
   std::vector<std::string_view> names;
@@ -127,19 +136,19 @@ SetupResult<Parameters::Value> Parameters::read_unbounded(const Parameter& row,
     }
     case ParameterKind::kInteger: {
       const auto number = parse_integer(text);
-      if (!number) return invalid("not a whole number; write for example 16");
+      if (!number) return not_one("a whole number", text, "16");
       value.number = static_cast<std::uint64_t>(*number);
       break;
     }
     case ParameterKind::kBytes: {
       const auto bytes = parse_bytes(text);
-      if (!bytes) return invalid("not a size; write for example 64MiB or 200GiB");
+      if (!bytes) return not_one("a size", text, "64MiB or 200GiB");
       value.number = *bytes;
       break;
     }
     case ParameterKind::kDuration: {
       const auto duration_ns = parse_duration_ns(text);
-      if (!duration_ns) return invalid("not a duration; write for example 250ms, 5s or 1h");
+      if (!duration_ns) return not_one("a duration", text, "250ms, 5s or 1h");
       value.number = *duration_ns;
       break;
     }
