@@ -216,6 +216,18 @@ TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
   EXPECT_EQ(json["ok"], false);
 }
 
+TEST_F(LarderTest, AHomeIsUnderstoodByEveryCommand) {
+  const std::string home = "HOME='" + directory_ + "' ";
+  const std::string spec = "'log:~/store?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0'";
+  EXPECT_EQ(run("format " + spec, home).exit_code, 0);
+  for (const char* const command : {"inspect '~/store'", "inspect 'log:~/store'",
+                                    "doctor '~/store'", "doctor 'log:~/store?min_free=0'"}) {
+    const Ended ended = run(command, home);
+    EXPECT_TRUE(has(ended.output, directory_ + "/store")) << command << "\n" << ended.output;
+    EXPECT_FALSE(has(ended.output, "does not exist")) << command << "\n" << ended.output;
+  }
+}
+
 TEST_F(LarderTest, AnInterruptedBenchEndsWithWholePairs) {
   // timeout sends the signal to the program and to its group: two deliveries of one request.
   const Ended ended =

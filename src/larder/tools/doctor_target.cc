@@ -103,7 +103,10 @@ SetupResult<DirectoryRequest> request_of(const ReadSpec& read) {
 
 SetupResult<std::vector<Finding>> examine(const std::string& target) {
   if (target.empty()) return diagnose(gather_facts(std::nullopt));
-  if (!is_spec(target)) return diagnose(gather_facts(DirectoryRequest{.directory = target}));
+  if (!is_spec(target)) {
+    LARDER_ASSIGN(const std::string directory, expand_home(target));
+    return diagnose(gather_facts(DirectoryRequest{.directory = directory}));
+  }
   LARDER_ASSIGN(const ReadSpec read, read_spec(target));
   const std::string_view type = read.type->name;
   if (type == "log" || type == "fs" || type == "fs_native") {

@@ -17,7 +17,7 @@ SetupResult<ReadSpec> read_spec(std::string_view spec) {
 }
 
 SetupResult<std::string> log_directory_of(const std::string& target, std::string_view command) {
-  if (!is_spec(target)) return target;
+  if (!is_spec(target)) return expand_home(target);
   LARDER_ASSIGN(const ReadSpec read, read_spec(target));
   if (read.type == &log_store::connector_type()) return read.parameters.text("path");
   return SetupError{ErrorCode::kInvalidArgument,
