@@ -25,7 +25,8 @@ class BenchCommand final : public Command {
         "runs\n"
         "with the fastest of its engines on this disk. A load counts only when the device has "
         "read\n"
-        "what was returned; otherwise NOT COLD is printed and the exit code is 1.\n"
+        "what was returned; otherwise NOT COLD is printed and the exit code is 1. It is 1, too,\n"
+        "when an operation failed, or every store was refused; the first cause is told.\n"
         "Use an empty store: the keys of a benchmark push others out.");
     command
         .add_option("SPEC", options_.spec, "The connector, e.g. 'log:/data/bench?capacity=8GiB'")

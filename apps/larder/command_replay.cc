@@ -26,7 +26,10 @@ class ReplayCommand final : public Command {
         "after\n"
         "its predecessor's lookup, and waits while an earlier request still stores a block of its\n"
         "chain; with --concurrency 1 the hit rate is the same in every run.\n"
-        "What it stored stays there, and is found by the next replay of the same trace.");
+        "What it stored stays there, and is found by the next replay of the same trace.\n"
+        "Exit code 1: a hit had wrong bytes, an operation failed, or every store was refused (for\n"
+        "want of space, say). Each is told with its first cause. Some refused stores are no "
+        "fault.");
     command
         .add_option("TRACE", options_.trace_path,
                     "Mooncake's JSON lines: .jsonl, .jsonl.zst, or - for standard input")

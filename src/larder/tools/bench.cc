@@ -192,7 +192,7 @@ class Bench {
     fill(*phases, keys, series);
     SetupStatus status;
     std::unique_ptr<BenchCeiling> ceiling;
-    if (!is_stopped()) {
+    if (!is_stopped() && !series.is_fill_bad) {
       auto made = make_ceiling(value_bytes, keys, has_huge_pages, series);
       if (made) {
         ceiling = std::move(*made);
@@ -200,7 +200,8 @@ class Bench {
         status = made.error();
       }
     }
-    if (status && !is_stopped()) status = measure_pairs(*phases, keys, ceiling.get(), series);
+    if (status && !is_stopped() && !series.is_fill_bad)
+      status = measure_pairs(*phases, keys, ceiling.get(), series);
     ceiling.reset();
     progress_.retitle("removing the benchmark's keys");
     phases->remove_all(progress_);
@@ -238,7 +239,7 @@ class Bench {
     }
     // Until it evicts; a store that never says so has been written through once and a bit by then.
     const std::uint64_t enough = before.capacity_bytes / 10 * 11 / series.value_bytes;
-    while (phases.keys_stored() < enough && !is_stopped() &&
+    while (phases.keys_stored() < enough && !is_stopped() && !series.is_fill_bad &&
            evictions_of(connector_.report()) == evictions_of(before)) {
       const std::uint64_t step = std::max<std::uint64_t>(options().batch, enough / 100);
       check_fill(phases.store(step, progress_), series);
@@ -248,13 +249,15 @@ class Bench {
   }
 
   static void check_fill(const BenchPass& pass, BenchSeries& series) {
+    if (pass.failed > 0 || pass.is_every_store_refused()) series.is_fill_bad = true;
     if (pass.failed > 0) {
-      series.notes.push_back(fmt::format("{} failed while filling: {}",
+      series.notes.push_back(fmt::format("{} failed while filling, the first: {}",
                                          format_count(pass.failed, "store"), pass.first_failure));
     }
     if (pass.refused > 0) {
       series.notes.push_back(format_count(pass.refused, "store was refused while filling",
-                                          "stores were refused while filling"));
+                                          "stores were refused while filling") +
+                             ", the first: " + pass.first_refusal);
     }
   }
 
@@ -412,8 +415,12 @@ std::optional<Spread> BenchSeries::ratio() const {
 bool BenchResult::is_good() const {
   if (is_not_cold || is_goal_missed) return false;
   for (const BenchSeries& one : series) {
+    if (one.is_fill_bad) return false;
     for (const BenchPair& pair : one.pairs) {
-      if (pair.ours.mismatches > 0 || pair.ours.failed > 0 || pair.ours.misses > 0) return false;
+      if (pair.ours.mismatches > 0 || pair.ours.failed > 0 || pair.ours.misses > 0 ||
+          pair.ours.is_every_store_refused()) {
+        return false;
+      }
     }
   }
   return true;

@@ -197,7 +197,7 @@ void BenchPhases::end(Slot& slot, BenchPass& pass) {
     if (item.outcome == Outcome::kFailed) {
       const bool is_store = slot.batch.op == Op::kSet;
       if (is_store && item.error.code() == ErrorCode::kResourceExhausted) {
-        ++pass.refused;
+        if (pass.refused++ == 0) pass.first_refusal = item.error.to_string();
       } else if (pass.failed++ == 0) {
         pass.first_failure = item.error.to_string();
       }

@@ -360,6 +360,25 @@ TEST(BenchTest, WrongBytesAndFailuresMakeItBad) {
   EXPECT_GT(failing.series.at(0).pairs.at(0).ours.failed, 0U);
 }
 
+TEST(BenchTest, AStoreThatRefusesOrFailsEverythingIsBadAndTheCauseIsTold) {
+  const std::pair<std::string, std::string> cases[] = {
+      {"mock:?max_size_gb=0.000001&mock_bandwidth_gb=1000", "mock: it is full, and evicts nothing"},
+      {R"({"type":"fault","inner":"memory:?capacity=64MiB","error_rate":1,"pattern":"set:*"})",
+       "fault: "}};
+  for (const auto& [spec, cause] : cases) {
+    for (const BenchMode mode : {BenchMode::kLoad, BenchMode::kStore, BenchMode::kExists}) {
+      BenchOptions options = small_bench(mode);
+      options.spec = spec;
+      options.bytes = 0;
+      options.is_first_turn = mode == BenchMode::kStore;
+      const BenchResult result = run_bench(options);
+      EXPECT_FALSE(result.is_good()) << spec;
+      EXPECT_NE(to_text(result).find(cause), std::string::npos) << to_text(result);
+      EXPECT_EQ(nlohmann::json::parse(to_json(result))["ok"], false);
+    }
+  }
+}
+
 TEST(BenchTest, AMissedGoalIsBadAndAReachedOneIsGood) {
   BenchOptions options = small_bench(BenchMode::kLoad);
   options.goal = 1e9;

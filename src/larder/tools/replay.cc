@@ -27,9 +27,13 @@ SetupResult<double> parse_speed(std::string_view text) {
       "--speed \"" + std::string{text} + "\": expected max, trace, or a factor such as 20x"};
 }
 
+bool ReplayResult::is_every_store_refused() const {
+  return blocks_refused.count > 0 && blocks_stored == 0 && blocks_already_there == 0;
+}
+
 bool ReplayResult::is_good() const {
-  return mismatches == 0 && lookup.failures.empty() && load.failures.empty() &&
-         store.failures.empty();
+  return mismatches == 0 && !is_every_store_refused() && lookup.failures.empty() &&
+         load.failures.empty() && store.failures.empty();
 }
 
 SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic<bool>& stop) {

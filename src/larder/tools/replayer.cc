@@ -304,7 +304,7 @@ class Replayer {
   void end_store(Slot& slot) {
     for (const Item& item : slot.items) {
       if (item.outcome == Outcome::kFailed && item.error.code() == ErrorCode::kResourceExhausted) {
-        ++result_.blocks_refused;
+        count(item.error, result_.blocks_refused);
         continue;
       }
       count_failure(item, result_.store);
@@ -431,7 +431,11 @@ class Replayer {
   }
 
   static void count_failure(const Item& item, ReplayOperation& operation) {
-    if (item.outcome == Outcome::kFailed) ++operation.failures[item.error.code()];
+    if (item.outcome == Outcome::kFailed) count(item.error, operation.failures[item.error.code()]);
+  }
+
+  static void count(const Error& error, FailureCount& failures) {
+    if (failures.count++ == 0) failures.first = error.to_string();
   }
 
   // The end.
