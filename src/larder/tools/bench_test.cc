@@ -20,6 +20,7 @@
 #include "larder/tools/progress.h"
 #include "larder/tools/workload.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/temporary_directory.h"
 
 namespace larder::tools {
 namespace {
@@ -263,7 +264,8 @@ TEST(BenchTest, BytesThatTheStoreHasNoRoomForAreRefusedAndTheAdviceWorks) {
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
   const std::string& text = refused.error().text;
-  EXPECT_NE(text.find("--bytes 60MiB: with --mode mixed a pass over memory"), std::string::npos)
+  EXPECT_NE(text.find("--bytes 60MiB: with --mode mixed a pass over a store of "),
+            std::string::npos)
       << text;
   const std::string before = "has room for ";
   const std::size_t at = text.find(before) + before.size();
@@ -396,6 +398,35 @@ TEST(BenchTest, SettingsThatCannotWorkAreRefused) {
   options = small_bench(BenchMode::kLoad);
   options.slices = 1 << 20;
   EXPECT_EQ(bench(options, kNoStop).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(BenchTest, ARefusedSettingMakesNoStore) {
+  const testing::TemporaryDirectory directory;
+  const std::string path = directory.path() + "/made/store";
+  for (const std::string& spec :
+       {"log:" + path + "?capacity=512MiB&max_value=1MiB", "fs:" + path + "?max_value=1MiB"}) {
+    const auto expect_nothing_made = [&](const BenchOptions& options) {
+      const auto refused = bench(options, kNoStop);
+      ASSERT_FALSE(refused.has_value()) << spec;
+      EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument) << refused.error().text;
+      EXPECT_FALSE(std::filesystem::exists(directory.path() + "/made")) << refused.error().text;
+    };
+    BenchOptions options = small_bench(BenchMode::kLoad);
+    options.spec = spec;
+    options.value_bytes = {65536, 2 << 20};
+    expect_nothing_made(options);
+    options.value_bytes = {65536};
+    options.slices = 1 << 16;
+    expect_nothing_made(options);
+    options.slices = 1;
+    options.mode = BenchMode::kStore;
+    options.is_first_turn = true;
+    options.value_bytes = {65536, 131072};
+    expect_nothing_made(options);
+    options.value_bytes = {65536};
+    options.bytes = std::uint64_t{1} << 40;
+    if (spec.starts_with("log:")) expect_nothing_made(options);  // fs: has no bound.
+  }
 }
 
 TEST(BenchTest, AStopEndsWithWholePairs) {

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "larder/connectors/builtin.h"
 #include "larder/tools/lru_model.h"
 #include "larder/tools/value_pattern.h"
+#include "tests/support/temporary_directory.h"
 
 namespace larder::tools {
 namespace {
@@ -302,6 +305,21 @@ TEST(ReplayTest, ABlockAboveTheLargestValueIsRefused) {
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
   EXPECT_TRUE(connector->stop(kNever));
+}
+
+TEST(ReplayTest, ABlockThatANewStoreWouldRefuseMakesNone) {
+  const testing::TemporaryDirectory directory;
+  ReplayOptions options = small_options();
+  options.trace_path = directory.path() + "/trace.jsonl";
+  std::ofstream{options.trace_path}
+      << R"({"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [1]})";
+  options.spec = "log:" + directory.path() + "/store?capacity=512MiB&max_value=1MiB";
+  options.block_bytes = 2 << 20;
+  const auto result = replay(options, kNoStop);
+  ASSERT_FALSE(result);
+  EXPECT_NE(result.error().text.find("--block-bytes 2MiB"), std::string::npos)
+      << result.error().text;
+  EXPECT_FALSE(std::filesystem::exists(directory.path() + "/store"));
 }
 
 TEST(ReplayTest, TheJsonIsOneObjectWithTheResult) {

@@ -1,5 +1,7 @@
 #include "larder/tools/target.h"
 
+#include <system_error>
+
 #include "larder/connectors/builtin.h"
 #include "larder/connectors/log/log_connector.h"
 
@@ -14,6 +16,14 @@ bool is_spec(std::string_view target) noexcept {
 SetupResult<ReadSpec> read_spec(std::string_view spec) {
   LARDER_ASSIGN(const Spec parsed, Spec::parse(spec));
   return builtin_registry().read(parsed);
+}
+
+std::filesystem::path nearest_existing(const std::string& directory) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path path = fs::absolute(directory, error);
+  while (!fs::exists(path, error) && path.has_relative_path()) path = path.parent_path();
+  return fs::canonical(path, error);
 }
 
 SetupResult<std::string> log_directory_of(const std::string& target, std::string_view command) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -14,6 +15,9 @@ bool is_spec(std::string_view target) noexcept;
 
 /// By the types that are built in.
 SetupResult<ReadSpec> read_spec(std::string_view spec);
+
+/// The directory itself, or the nearest one above it that exists.
+std::filesystem::path nearest_existing(const std::string& directory);
 
 /// The directory of a log store: `target` itself, a leading ~ expanded, or the path of a `log:`
 /// spec. `command` begins the error that names another type.

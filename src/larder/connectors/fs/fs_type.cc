@@ -288,8 +288,8 @@ constexpr ConnectorType kNativeType{
 
 }  // namespace
 
-SetupResult<std::uint64_t> capacity_of(const Parameters& parameters) {
-  return parse_capacity(parameters);
+SetupResult<FsOptions> read_options(const Parameters& parameters) {
+  return options_of(parameters);
 }
 
 const ConnectorType& connector_type() {
