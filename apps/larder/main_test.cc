@@ -216,6 +216,17 @@ TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
   EXPECT_EQ(json["ok"], false);
 }
 
+TEST_F(LarderTest, OpeningAndClosingAreToldWhereTheEnvironmentAsksForIt) {
+  const std::string bench = "bench" + std::string{kMemory} + "--size 64KiB --bytes 1MiB --pairs 1";
+  EXPECT_EQ(run(bench).errors, "");
+  for (const std::string& command : {bench, "replay " + trace_ + kMemory}) {
+    const Ended told = run(command, "LARDER_LOG=info ");
+    EXPECT_EQ(told.exit_code, 0) << told.errors;
+    EXPECT_TRUE(has(told.errors, "[memory] memory: opened in ")) << told.errors;
+    EXPECT_TRUE(has(told.errors, "[memory] memory: closed: ")) << told.errors;
+  }
+}
+
 TEST_F(LarderTest, AHomeIsUnderstoodByEveryCommand) {
   const std::string home = "HOME='" + directory_ + "' ";
   const std::string spec = "'log:~/store?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0'";

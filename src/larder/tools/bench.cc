@@ -12,15 +12,14 @@
 
 #include "larder/base/size_text.h"
 #include "larder/connector/connector.h"
-#include "larder/connectors/builtin.h"
 #include "larder/tools/bench_ceiling.h"
 #include "larder/tools/bench_phases.h"
 #include "larder/tools/bench_resp_ceiling.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/fio_runner.h"
 #include "larder/tools/foreign_keys.h"
+#include "larder/tools/open_connector.h"
 #include "larder/tools/open_rehearsal.h"
-#include "larder/tools/stop_connector.h"
 
 namespace larder::tools {
 namespace {
@@ -441,7 +440,7 @@ bool BenchResult::is_good() const {
 
 SetupResult<BenchResult> bench(const BenchOptions& options, const std::atomic<bool>& stop) {
   LARDER_TRY(check_before_open(options));
-  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, builtin_registry().open(options.spec));
+  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, open_connector(options.spec));
   auto result = Bench{options, *connector, stop}.run();
   LARDER_TRY(stop_connector(*connector));
   return result;

@@ -7,10 +7,9 @@
 #include <memory>
 
 #include "larder/base/size_text.h"
-#include "larder/connectors/builtin.h"
 #include "larder/tools/foreign_keys.h"
+#include "larder/tools/open_connector.h"
 #include "larder/tools/open_rehearsal.h"
-#include "larder/tools/stop_connector.h"
 
 namespace larder::tools {
 
@@ -53,7 +52,7 @@ SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic
   const auto limits = rehearse_open(read);  // No store is made for blocks that it would refuse.
   if (!limits && limits.error().code != ErrorCode::kUnavailable) return limits.error();
   if (limits && *limits) LARDER_TRY(check_block_bytes(options, (*limits)->value_bytes_max));
-  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, builtin_registry().open(options.spec));
+  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, open_connector(options.spec));
   SetupResult<ReplayResult> result = ReplayResult{};
   SetupStatus allowed;
   if (!options.allow_eviction) {
