@@ -216,6 +216,13 @@ TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
   EXPECT_EQ(json["ok"], false);
 }
 
+TEST_F(LarderTest, AnInterruptEndsTheReadingOfAPipeThatNobodyWritesInto) {
+  const Ended ended = run("replay -" + std::string{kMemory} + "--json",
+                          "sleep 5 | timeout --preserve-status --signal=INT --kill-after=3 0.5 ");
+  EXPECT_EQ(ended.exit_code, 130) << ended.errors;
+  EXPECT_TRUE(has(ended.errors, "larder: interrupted by SIGINT")) << ended.errors;
+}
+
 TEST_F(LarderTest, OpeningAndClosingAreToldWhereTheEnvironmentAsksForIt) {
   const std::string bench = "bench" + std::string{kMemory} + "--size 64KiB --bytes 1MiB --pairs 1";
   EXPECT_EQ(run(bench).errors, "");

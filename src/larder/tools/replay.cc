@@ -47,7 +47,7 @@ bool ReplayResult::is_good() const {
 
 SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic<bool>& stop) {
   LARDER_ASSIGN(const std::vector<TraceRequest> trace,
-                read_trace(options.trace_path, options.requests_max));
+                read_trace(options.trace_path, options.requests_max, stop));
   LARDER_ASSIGN(const ReadSpec read, read_spec(options.spec));
   const auto limits = rehearse_open(read);  // No store is made for blocks that it would refuse.
   if (!limits && limits.error().code != ErrorCode::kUnavailable) return limits.error();
