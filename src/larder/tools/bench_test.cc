@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -104,6 +105,22 @@ TEST(FioTest, RefusesOutputThatIsNoResult) {
     ASSERT_FALSE(result) << text;
     EXPECT_NE(result.error().text.find(expected), std::string::npos) << result.error().text;
   }
+}
+
+TEST(FioTest, AStopLeavesNoFioBehind) {
+  const testing::TemporaryDirectory directory;
+  const std::string fio = directory.path() + "/fio";
+  std::ofstream{fio} << "#!/bin/sh\nexec sleep 600\n";
+  ASSERT_EQ(::chmod(fio.c_str(), 0755), 0);
+  const std::string path = std::getenv("PATH");
+  ::setenv("PATH", (directory.path() + ":" + path).c_str(), 1);
+  const std::atomic<bool> stop = true;
+  const auto result =
+      run_fio(FioJob{.engine = {"psync", 1, 1}, .block_bytes = 4096}, "/none", stop);
+  ::setenv("PATH", path.c_str(), 1);
+  ASSERT_FALSE(result);
+  EXPECT_NE(result.error().text.find("interrupted"), std::string::npos) << result.error().text;
+  EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child is left";
 }
 
 TEST(FioTest, ThreadsShareThePartWithoutOverlap) {
