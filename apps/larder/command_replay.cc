@@ -40,14 +40,14 @@ class ReplayCommand final : public Command {
         ->check(valid(parse_size), "SIZE")
         ->capture_default_str();
     command.add_option("--requests", options_.requests_max, "Stop after this many requests")
-        ->check(CLI::PositiveNumber);
+        ->check(valid(parse_count), "COUNT");
     command.add_option("--speed", speed_, "max, trace (as it happened), or a factor such as 20x")
         ->check(valid(tools::parse_speed), "SPEED")
         ->capture_default_str();
     command
         .add_option("--tokens-per-second", options_.tokens_per_second,
                     "Prefill rate assumed when the seconds saved are stated")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(0.001, 1e9))
         ->capture_default_str();
     command.add_option("--concurrency", options_.concurrency, "Requests in flight")
         ->check(CLI::Range(1, 1024))

@@ -54,6 +54,13 @@ TEST_F(LarderTest, ABenchOverMemoryExitsWith0) {
   EXPECT_EQ(json["series"].size(), 2U);
 }
 
+TEST_F(LarderTest, ASpecMayStandBehindTheOptions) {
+  const Ended ended =
+      run("bench --pairs 1 --bytes 1MiB --size 64KiB,128KiB" + std::string{kMemory});
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_TRUE(has(ended.output, "load 64KiB") && has(ended.output, "load 128KiB")) << ended.output;
+}
+
 TEST_F(LarderTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
   const std::pair<std::string, std::string> cases[] = {
       {"replai x y", "did you mean \"replay\"?"},
@@ -69,6 +76,9 @@ TEST_F(LarderTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
       {"bench" + std::string{kMemory} + "--mode loads", "expected load, store"},
       {"bench" + std::string{kMemory} + "--size 1MiB,x", "x"},
       {"bench" + std::string{kMemory} + "--nonsense", "--nonsense"},
+      {"bench" + std::string{kMemory} + "--batch " + std::string(300, '9'), "--batch"},
+      {"replay " + trace_ + kMemory + "--requests " + std::string(300, '9'), "--requests"},
+      {"replay " + trace_ + kMemory + "--requests 0", "--requests"},
       {"connectors memry", "did you mean \"memory\"?"},
   };
   for (const auto& [arguments, expected] : cases) {
@@ -97,6 +107,8 @@ TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
   }
   EXPECT_EQ(run("help").output, run("--help").output);
   EXPECT_EQ(run("help").exit_code, 0);
+  EXPECT_EQ(run("help help").output, run("--help").output);
+  EXPECT_EQ(run("help help").exit_code, 0);
   const Ended version = run("--version");
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_TRUE(version.output.starts_with("larder " + std::string{larder::version()} + " ("))
