@@ -43,16 +43,19 @@ constexpr std::array kParameters = {
                   "Blocks that all files of the store may take together; never exceeded. When it "
                   "is full, what was not read for longest goes first. A new store needs it, from "
                   "512MiB on; one that is there remembers the last. A smaller one drops the oldest "
-                  "keys at open."},
-    Parameter{.name = "max_value",
-              .kind = ParameterKind::kBytes,
-              .minimum = "4KiB",
-              .maximum = "1GiB",
-              .help =
-                  "The largest value that may be stored; a larger one is refused. A new store has "
-                  "128MiB, or as much as fits into a 32nd of its capacity; one that is there "
-                  "remembers the last. Given for a new store, its segments are at least eight "
-                  "times as large, and 32 must fit into the capacity."},
+                  "keys at open; it must hold 32 of the segments that the store was made with (see "
+                  "max_value)."},
+    Parameter{
+        .name = "max_value",
+        .kind = ParameterKind::kBytes,
+        .minimum = "4KiB",
+        .maximum = "1GiB",
+        .help = "The largest value that may be stored; a larger one is refused. A new store has "
+                "128MiB, or as much as fits into a 32nd of its capacity; one that is there "
+                "remembers the last. Given for a new store, its segments are a 128th of the "
+                "capacity (from 16MiB to 1GiB) or eight values, whichever is more, and 32 must fit "
+                "into the capacity; without it they are a 32nd (to 1GiB), so that the capacity of "
+                "a store of up to 32GiB cannot be lowered later."},
     Parameter{.name = "sync",
               .kind = ParameterKind::kChoice,
               .default_text = "none",
@@ -147,13 +150,13 @@ constexpr std::array kParameters = {
               .default_text = "4GiB",
               .minimum = "1",
               .help = "Value bytes that loads and stores each may have in flight."},
-    Parameter{.name = "segment",
-              .kind = ParameterKind::kBytes,
-              .default_text = "0",
-              .maximum = "16GiB",
-              .help =
-                  "Size of a segment of a new store; 0 chooses capacity / 128, from 16MiB to 1GiB. "
-                  "For tests."},
+    Parameter{
+        .name = "segment",
+        .kind = ParameterKind::kBytes,
+        .default_text = "0",
+        .maximum = "16GiB",
+        .help = "Size of a segment of a new store; 0 chooses one from capacity and max_value. For "
+                "tests."},
 };
 
 /// The log store as a Connector: limits, lookups answered from memory in the caller's thread, and
