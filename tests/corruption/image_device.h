@@ -12,7 +12,7 @@
 #include "larder/base/clock.h"
 #include "larder/io/device.h"
 #include "larder/io/request_queue.h"
-#include "larder/io/sparse_image.h"
+#include "tests/support/io/sparse_image.h"
 
 namespace larder::corruption {
 

@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "larder/connector/failed_keys.h"
-#include "larder/io/simulated_history.h"
 #include "tests/simulation/caller.h"
+#include "tests/support/io/simulated_history.h"
 
 namespace larder::simulation {
 namespace {

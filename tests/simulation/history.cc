@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "larder/io/simulated_history.h"
 #include "tests/simulation/caller.h"
 #include "tests/simulation/tampering.h"
 #include "tests/simulation/watch.h"
+#include "tests/support/io/simulated_history.h"
 
 namespace larder::simulation {
 namespace {

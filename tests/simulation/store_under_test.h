@@ -10,8 +10,8 @@
 #include "larder/base/clock.h"
 #include "larder/connector/connector.h"
 #include "larder/connectors/log/path.h"
-#include "larder/io/simulated_device.h"
-#include "larder/io/simulated_disk.h"
+#include "tests/support/io/simulated_device.h"
+#include "tests/support/io/simulated_disk.h"
 
 namespace larder::simulation {
 

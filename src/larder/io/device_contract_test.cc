@@ -18,8 +18,8 @@
 #include <thread>
 
 #include "larder/base/check.h"
-#include "larder/io/device_test_support.h"
 #include "tests/support/forked_child.h"
+#include "tests/support/io/device_test_support.h"
 
 namespace larder::io {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 #include <tuple>
 
-#include "larder/io/device_test_support.h"
+#include "tests/support/io/device_test_support.h"
 
 namespace larder::io {
 namespace {

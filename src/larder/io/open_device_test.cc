@@ -11,7 +11,7 @@
 #include <string>
 
 #include "larder/base/metrics.h"
-#include "larder/io/device_test_support.h"
+#include "tests/support/io/device_test_support.h"
 #include "tests/support/seccomp.h"
 
 namespace larder::io {

@@ -7,8 +7,8 @@
 #include <deque>
 #include <thread>
 
-#include "larder/io/device_test_support.h"
 #include "tests/support/forked_child.h"
+#include "tests/support/io/device_test_support.h"
 
 namespace larder::io {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "larder/connectors/log/segments.h"
-#include "larder/io/simulated_device.h"
+#include "tests/support/io/simulated_device.h"
 
 namespace larder::log_store {
 namespace {

@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "larder/io/sparse_image.h"
+#include "tests/support/io/sparse_image.h"
 
 namespace larder::io {
 

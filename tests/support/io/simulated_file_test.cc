@@ -1,4 +1,4 @@
-#include "larder/io/simulated_file.h"
+#include "tests/support/io/simulated_file.h"
 
 #include <gtest/gtest.h>
 

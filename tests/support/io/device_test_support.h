@@ -14,7 +14,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/random.h"
 #include "larder/io/device.h"
-#include "larder/io/simulated_disk.h"
+#include "tests/support/io/simulated_disk.h"
 #include "tests/support/temporary_directory.h"
 
 namespace larder::io {

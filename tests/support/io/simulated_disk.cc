@@ -1,4 +1,4 @@
-#include "larder/io/simulated_disk.h"
+#include "tests/support/io/simulated_disk.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -8,8 +8,8 @@
 
 #include "larder/base/check.h"
 #include "larder/io/file_name.h"
-#include "larder/io/simulated_device.h"
-#include "larder/io/simulated_history.h"
+#include "tests/support/io/simulated_device.h"
+#include "tests/support/io/simulated_history.h"
 
 namespace larder::io {
 

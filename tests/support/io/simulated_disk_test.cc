@@ -1,6 +1,6 @@
 // What may be left of a SimulatedDisk after its owners died, and whether it is always the same.
 
-#include "larder/io/simulated_disk.h"
+#include "tests/support/io/simulated_disk.h"
 
 #include <gtest/gtest.h>
 
@@ -9,8 +9,8 @@
 #include <deque>
 #include <functional>
 
-#include "larder/io/device_test_support.h"
-#include "larder/io/simulated_device.h"
+#include "tests/support/io/device_test_support.h"
+#include "tests/support/io/simulated_device.h"
 
 namespace larder::io {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "larder/io/device.h"
 #include "larder/io/request_queue.h"
-#include "larder/io/simulated_disk.h"
+#include "tests/support/io/simulated_disk.h"
 
 namespace larder::io {
 

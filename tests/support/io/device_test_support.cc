@@ -1,4 +1,4 @@
-#include "larder/io/device_test_support.h"
+#include "tests/support/io/device_test_support.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -8,9 +8,9 @@
 
 #include "larder/base/check.h"
 #include "larder/io/posix_directory.h"
-#include "larder/io/simulated_device.h"
 #include "larder/io/thread_device.h"
 #include "larder/io/uring_device.h"
+#include "tests/support/io/simulated_device.h"
 
 namespace larder::io {
 

@@ -1,4 +1,4 @@
-#include "larder/io/simulated_device.h"
+#include "tests/support/io/simulated_device.h"
 
 #include <algorithm>
 #include <cerrno>

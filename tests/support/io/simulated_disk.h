@@ -13,7 +13,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/random.h"
 #include "larder/io/device.h"
-#include "larder/io/simulated_file.h"
+#include "tests/support/io/simulated_file.h"
 
 namespace larder::io {
 

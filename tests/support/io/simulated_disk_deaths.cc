@@ -6,9 +6,9 @@
 
 #include "larder/base/check.h"
 #include "larder/io/scattered_memory.h"
-#include "larder/io/simulated_device.h"
-#include "larder/io/simulated_disk.h"
-#include "larder/io/simulated_history.h"
+#include "tests/support/io/simulated_device.h"
+#include "tests/support/io/simulated_disk.h"
+#include "tests/support/io/simulated_history.h"
 
 namespace larder::io {
 

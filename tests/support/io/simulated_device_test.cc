@@ -2,7 +2,7 @@
 // ends an owner is in simulated_disk_test.cc, what every device promises in
 // device_contract_test.cc.
 
-#include "larder/io/simulated_device.h"
+#include "tests/support/io/simulated_device.h"
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <deque>
 
-#include "larder/io/device_test_support.h"
+#include "tests/support/io/device_test_support.h"
 
 namespace larder::io {
 namespace {
