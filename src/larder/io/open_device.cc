@@ -1,6 +1,5 @@
 #include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "larder/io/posix_directory.h"
 #include "larder/io/thread_device.h"
 #include "larder/io/uring_device.h"
+#include "larder/io/uring_probe.h"
 
 namespace larder::io {
 
@@ -19,18 +19,6 @@ namespace {
 constexpr std::uint32_t kDepthMax = 4096;
 constexpr std::uint32_t kThreadsMax = 256;
 constexpr std::uint32_t kFilesMax = 1U << 20;
-
-enum class Choice : std::uint8_t { kBest = 1, kUring, kThreads };
-
-SetupResult<Choice> choice_of_environment() {
-  const char* const value = std::getenv("LARDER_IO");
-  const std::string_view text = value == nullptr ? "" : value;
-  if (text.empty()) return Choice::kBest;
-  if (text == "uring") return Choice::kUring;
-  if (text == "threads") return Choice::kThreads;
-  return SetupError{ErrorCode::kInvalidArgument, "LARDER_IO is '" + std::string{text} +
-                                                     "'; it may be 'uring', 'threads' or unset"};
-}
 
 SetupStatus check_range(std::string_view name, std::uint32_t value, std::uint32_t largest) {
   if (value >= 1 && value <= largest) return {};
@@ -94,9 +82,9 @@ SetupResult<std::unique_ptr<Device>> open_device(const DeviceOptions& options) {
   LARDER_TRY(check_range("depth", options.depth, kDepthMax));
   LARDER_TRY(check_range("threads", options.threads, kThreadsMax));
   LARDER_TRY(check_range("files_max", options.files_max, kFilesMax));
-  LARDER_ASSIGN(const Choice choice, choice_of_environment());
+  LARDER_ASSIGN(const UringWish wish, uring_wish());
   LARDER_ASSIGN(PosixDirectory directory, PosixDirectory::open(options));
-  if (choice == Choice::kThreads) {
+  if (wish == UringWish::kNever) {
     return open_over_threads(options, std::move(directory), {});
   }
   auto uring = UringDevice::create(options, directory);
@@ -105,7 +93,8 @@ SetupResult<std::unique_ptr<Device>> open_device(const DeviceOptions& options) {
   // A lack of the moment, which the threads would meet too, must not cost speed for good.
   const int sys_errno = uring.error().sys_errno();
   if (sys_errno == EMFILE || sys_errno == ENFILE) return SetupError{uring.error().code(), why};
-  if (choice == Choice::kUring) return SetupError{uring.error().code(), "LARDER_IO=uring: " + why};
+  if (wish == UringWish::kRequired)
+    return SetupError{uring.error().code(), "LARDER_IO=uring: " + why};
   report_fallback(why);
   return open_over_threads(options, std::move(directory), why);
 }

@@ -1,10 +1,6 @@
 #include "larder/io/thread_device.h"
 
-#include <sys/uio.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <utility>
 
 #include "larder/base/check.h"
@@ -17,19 +13,6 @@ namespace {
 
 // Which of device_words holds the descriptor, so that workers need not look into the file table.
 constexpr std::size_t kDescriptor = 2;
-
-/// One system call; the result as io_uring gives it.
-std::int64_t call(Request& request) noexcept {
-  const int fd = static_cast<int>(request.device_words[kDescriptor]);
-  if (request.operation == Operation::kSync) return ::fdatasync(fd) == 0 ? 0 : -errno;
-  const std::span<iovec> buffers = remaining_buffers(request);
-  const int count = static_cast<int>(buffers.size());
-  const auto offset = static_cast<off_t>(request.offset + request.bytes_done);
-  const ssize_t result = request.operation == Operation::kRead
-                             ? ::preadv(fd, buffers.data(), count, offset)
-                             : ::pwritev(fd, buffers.data(), count, offset);
-  return result < 0 ? -errno : result;
-}
 
 }  // namespace
 
@@ -132,17 +115,12 @@ void ThreadDevice::work() noexcept {
       if (is_stopping_) return;
       request = queue_.pop();
     }
-    transfer(*request);
+    run_transfer(*request, static_cast<int>(request->device_words[kDescriptor]), info_.alignment);
     {
       const MutexLock lock{mutex_};
       done_.push(*request);
     }
     something_ended_.notify_one();
-  }
-}
-
-void ThreadDevice::transfer(Request& request) const noexcept {
-  while (advance_transfer(request, call(request), info_.alignment) == TransferStep::kContinue) {
   }
 }
 

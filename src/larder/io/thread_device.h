@@ -65,7 +65,6 @@ class ThreadDevice final : public Device {
   ThreadDevice(PosixDirectory&& directory, const std::string& degraded_why);
 
   void work() noexcept LARDER_EXCLUDES(mutex_);
-  void transfer(Request& request) const noexcept;
   void hand_over() noexcept LARDER_EXCLUDES(mutex_);
 
   // Constant after construction.

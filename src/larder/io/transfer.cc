@@ -1,5 +1,8 @@
 #include "larder/io/transfer.h"
 
+#include <sys/uio.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
@@ -30,6 +33,18 @@ void consume(Request& request, std::uint64_t bytes) noexcept {
 TransferStep end(Request& request, int sys_errno) noexcept {
   request.sys_errno = sys_errno;
   return TransferStep::kEnded;
+}
+
+/// One system call; the result as io_uring gives it.
+std::int64_t call(Request& request, int fd) noexcept {
+  if (request.operation == Operation::kSync) return ::fdatasync(fd) == 0 ? 0 : -errno;
+  const std::span<iovec> buffers = remaining_buffers(request);
+  const int count = static_cast<int>(buffers.size());
+  const auto offset = static_cast<off_t>(request.offset + request.bytes_done);
+  const ssize_t result = request.operation == Operation::kRead
+                             ? ::preadv(fd, buffers.data(), count, offset)
+                             : ::pwritev(fd, buffers.data(), count, offset);
+  return result < 0 ? -errno : result;
 }
 
 }  // namespace
@@ -66,6 +81,16 @@ TransferStep advance_transfer(Request& request, std::int64_t result,
   }
   consume(request, bytes);
   return TransferStep::kContinue;
+}
+
+void run_transfer(Request& request, int fd, const Alignment& alignment) noexcept {
+  while (advance_transfer(request, call(request, fd), alignment) == TransferStep::kContinue) {
+  }
+}
+
+void transfer_here(Request& request, const Alignment& alignment) noexcept {
+  if (begin_transfer(request) == TransferStep::kEnded) return;
+  run_transfer(request, static_cast<int>(request.file), alignment);
 }
 
 }  // namespace larder::io

@@ -1,82 +1,26 @@
 #include "larder/io/uring_device.h"
 
-#include <liburing.h>
-#include <poll.h>
-
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <ctime>
-#include <string>
 #include <utility>
-
-#include "larder/base/check.h"
-#include "larder/base/clock.h"
-#include "larder/base/logging.h"
-#include "larder/io/transfer.h"
-#include "larder/io/uring.h"
 
 namespace larder::io {
 
-namespace {
-
-// What a completion is for. Requests are told by their address, which is none of these.
-constexpr std::uint64_t kWakeCompletion = 0;
-constexpr std::uint64_t kTimeoutCompletion = LIBURING_UDATA_TIMEOUT;
-
-constexpr std::size_t kCompletionsAtOnce = 64;
-constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
-
-/// Unlike a thread id never used twice.
-std::uint64_t this_thread_number() noexcept {
-  static std::atomic<std::uint64_t> threads = 0;
-  thread_local const std::uint64_t number = threads.fetch_add(1, std::memory_order_relaxed) + 1;
-  return number;
-}
-
-}  // namespace
-
 Result<std::unique_ptr<UringDevice>> UringDevice::create(const DeviceOptions& options,
                                                          PosixDirectory& directory) {
-  LARDER_ASSIGN(EventFd wake_fd, EventFd::create());
-  // One entry more than requests: the poll for wake().
-  LARDER_ASSIGN(auto uring, Uring::create(options.depth + 1, options.files_max));
-  return std::unique_ptr<UringDevice>{
-      new UringDevice(options, std::move(directory), std::move(wake_fd), std::move(uring))};
+  LARDER_ASSIGN(auto ring, TransferRing::create({.depth = options.depth,
+                                                 .files_max = options.files_max,
+                                                 .alignment = directory.device_info().alignment}));
+  return std::unique_ptr<UringDevice>{new UringDevice(std::move(directory), std::move(ring))};
 }
 
-UringDevice::UringDevice(const DeviceOptions& options, PosixDirectory&& directory, EventFd wake_fd,
-                         std::unique_ptr<Uring> uring)
-    : depth_(options.depth),
-      files_max_(options.files_max),
-      wake_fd_(std::move(wake_fd)),
-      info_(directory.device_info()),
-      directory_(std::move(directory)),
-      uring_(std::move(uring)) {
+UringDevice::UringDevice(PosixDirectory&& directory, std::unique_ptr<TransferRing> ring)
+    : info_(directory.device_info()), directory_(std::move(directory)), ring_(std::move(ring)) {
   info_.backend = "uring";
 }
 
-UringDevice::~UringDevice() {
-  pending_.clear();
-  // The ring's own destructor would wait as well, but by way of the kernel's slow clean-up.
-  const bool may_enter = !uring_->has_one_issuer() || driver_ == this_thread_number();
-  while (may_enter && broken_errno_ == 0 && on_ring_ > 0) {
-    note_enter_result(::io_uring_submit_and_wait(&uring_->ring(), 1));
-    collect();
-    pending_.clear();  // Short transfers need not go on.
-  }
-  uring_->set_in_flight(on_ring_);
-  uring_.reset();
-}
-
-// --- Control plane ------------------------------------------------------------------------------
-
 Result<FileId> UringDevice::open(std::string_view name, OpenMode mode) {
   LARDER_ASSIGN(const FileId file, directory_.open_file(name, mode));
-  // Until a thread drives the ring, any may fill the table.
-  if (driver_ != 0) enter_thread();
   Status status = Error{ErrorCode::kResourceExhausted, "io_uring", "the file table is full"};
-  if (file < uring_->files_max()) status = uring_->set_file(file, directory_.fd_of(file));
+  if (file < ring_->files_max()) status = ring_->set_file(file, directory_.fd_of(file));
   if (status) return file;
   directory_.close(file);
   if (mode == OpenMode::kCreate) directory_.remove(name).ignore("the first error counts");
@@ -84,189 +28,20 @@ Result<FileId> UringDevice::open(std::string_view name, OpenMode mode) {
 }
 
 void UringDevice::close(FileId file) noexcept {
-  if (driver_ != 0) enter_thread();
-  if (directory_.close(file)) uring_->set_file(file, -1).ignore("the next open() replaces it");
+  if (directory_.close(file)) ring_->set_file(file, -1).ignore("the next open() replaces it");
 }
-
-// --- Threads ------------------------------------------------------------------------------------
-
-void UringDevice::enter_thread() noexcept {
-  const std::uint64_t self = this_thread_number();
-  if (driver_ == self) return;
-  const bool is_first = driver_ == 0;
-  driver_ = self;
-  if (!uring_->has_one_issuer()) return;
-  Status status;
-  if (!is_first) status = replace_ring();
-  if (status) status = uring_->enable();
-  if (!status) break_down(status.error().sys_errno());
-}
-
-void UringDevice::end_thread() noexcept {
-  if (driver_ != this_thread_number() || on_ring_ > 0) return;
-  uring_->release_files();
-}
-
-Status UringDevice::release_thread() {
-  if (driver_ == 0 || !uring_->has_one_issuer()) return {};
-  LARDER_TRY(replace_ring());
-  driver_ = 0;
-  return {};
-}
-
-/// One that no thread drives yet, with the same files.
-Status UringDevice::replace_ring() noexcept {
-  LARDER_CHECK(on_ring_ == 0);  // The contract: a new thread takes over when nothing is in flight.
-  auto made = Uring::create(static_cast<unsigned>(depth_) + 1, files_max_);
-  if (!made) return std::move(made).error();
-  std::unique_ptr<Uring> fresh = std::move(made).value();
-  Status status;
-  directory_.visit_files([&](FileId file, int fd) {
-    if (status) status = fresh->set_file(file, fd);
-  });
-  LARDER_TRY(status);
-  uring_ = std::move(fresh);
-  is_wake_armed_ = false;
-  return {};
-}
-
-void UringDevice::break_down(int sys_errno) noexcept {
-  if (broken_errno_ != 0) return;
-  broken_errno_ = sys_errno == 0 ? EIO : sys_errno;
-  log(LogLevel::kError, "io", "io_uring stopped working: every request fails from now on");
-  info_.degraded_why = "io_uring stopped working: errno " + std::to_string(broken_errno_);
-}
-
-void UringDevice::fail_pending() noexcept {
-  while (Request* const request = pending_.pop()) {
-    request->sys_errno = broken_errno_;
-    done_.push(*request);
-  }
-}
-
-// --- Data plane ---------------------------------------------------------------------------------
 
 void UringDevice::submit(Request& request) noexcept {
   directory_.request_begins(request.file);
-  (begin_transfer(request) == TransferStep::kEnded ? done_ : pending_).push(request);
+  ring_->submit(request);
 }
 
 std::size_t UringDevice::reap(std::span<Request*> done) noexcept {
-  enter_thread();
-  collect();
-  feed();
-  submit_to_kernel();
-  collect();
-  std::size_t count = 0;
-  while (count < done.size() && !done_.empty()) {
-    done[count] = done_.pop();
-    directory_.request_ended(done[count]->file);
-    ++count;
-  }
+  const std::size_t count = ring_->reap(done);
+  for (const Request* const request : done.first(count)) directory_.request_ended(request->file);
   directory_.close_retired(
-      [this](FileId file) { uring_->set_file(file, -1).ignore("the next open() replaces it"); });
+      [this](FileId file) { ring_->set_file(file, -1).ignore("the next open() replaces it"); });
   return count;
-}
-
-void UringDevice::wait(std::uint64_t until_ns) noexcept {
-  enter_thread();
-  collect();
-  arm_wake();
-  feed();
-  const std::uint64_t now_ns = RealClock::instance().now_ns();
-  if (!done_.empty() || now_ns >= until_ns || woken_.load(std::memory_order_acquire)) {
-    submit_to_kernel();
-    woken_.exchange(false, std::memory_order_acq_rel);
-    return;
-  }
-  const std::uint64_t timeout_ns = until_ns - now_ns;
-  if (broken_errno_ != 0) {
-    timespec timeout{static_cast<time_t>(timeout_ns / kNsPerSecond),
-                     static_cast<long>(timeout_ns % kNsPerSecond)};
-    pollfd wake_up{wake_fd_.get(), POLLIN, 0};
-    ::ppoll(&wake_up, 1, until_ns == kNever ? nullptr : &timeout, nullptr);
-    wake_fd_.drain();
-  } else {
-    __kernel_timespec timeout{static_cast<std::int64_t>(timeout_ns / kNsPerSecond),
-                              static_cast<long long>(timeout_ns % kNsPerSecond)};
-    io_uring_cqe* first = nullptr;
-    note_enter_result(::io_uring_submit_and_wait_timeout(
-        &uring_->ring(), &first, 1, until_ns == kNever ? nullptr : &timeout, nullptr));
-    collect();
-  }
-  woken_.exchange(false, std::memory_order_acq_rel);
-}
-
-void UringDevice::wake() noexcept {
-  if (!woken_.exchange(true, std::memory_order_acq_rel)) wake_fd_.signal();
-}
-
-/// Moves requests from the list to the submission queue.
-void UringDevice::feed() noexcept {
-  if (broken_errno_ != 0) fail_pending();
-  while (on_ring_ < depth_ && !pending_.empty()) {
-    io_uring_sqe* const entry = ::io_uring_get_sqe(&uring_->ring());
-    if (entry == nullptr) return;  // The kernel has not taken what is there; it will.
-    Request& request = *pending_.pop();
-    prepare_transfer(*entry, static_cast<int>(request.file), request);
-    entry->flags |= IOSQE_FIXED_FILE;
-    ++on_ring_;
-  }
-}
-
-void UringDevice::arm_wake() noexcept {
-  if (is_wake_armed_ || broken_errno_ != 0) return;
-  io_uring_sqe* const entry = ::io_uring_get_sqe(&uring_->ring());
-  if (entry == nullptr) return;
-  ::io_uring_prep_poll_add(entry, wake_fd_.get(), POLLIN);
-  ::io_uring_sqe_set_data64(entry, kWakeCompletion);
-  is_wake_armed_ = true;
-}
-
-void UringDevice::submit_to_kernel() noexcept {
-  if (broken_errno_ != 0 || ::io_uring_sq_ready(&uring_->ring()) == 0) return;
-  note_enter_result(::io_uring_submit_and_get_events(&uring_->ring()));
-}
-
-void UringDevice::note_enter_result(int result) noexcept {
-  if (!is_transient_enter_result(result)) break_down(-result);
-}
-
-/// Takes the completions that are there. They leave the ring before anything else looks at them.
-void UringDevice::collect() noexcept {
-  struct Completion {
-    std::uint64_t user_data;
-    std::int32_t result;
-  };
-  std::array<io_uring_cqe*, kCompletionsAtOnce> entries{};
-  std::array<Completion, kCompletionsAtOnce> completions{};
-  for (;;) {
-    const unsigned count =
-        ::io_uring_peek_batch_cqe(&uring_->ring(), entries.data(), kCompletionsAtOnce);
-    if (count == 0) return;
-    for (unsigned i = 0; i < count; ++i) {
-      completions[i] = {::io_uring_cqe_get_data64(entries[i]), entries[i]->res};
-    }
-    ::io_uring_cq_advance(&uring_->ring(), count);
-    for (unsigned i = 0; i < count; ++i) take(completions[i].user_data, completions[i].result);
-  }
-}
-
-void UringDevice::take(std::uint64_t user_data, std::int32_t result) noexcept {
-  if (user_data == kTimeoutCompletion) return;
-  if (user_data == kWakeCompletion) {
-    is_wake_armed_ = false;
-    wake_fd_.drain();
-    return;
-  }
-  --on_ring_;
-  // The kernel hands back the address that prepare_transfer() gave it.
-  Request& request = *reinterpret_cast<Request*>(user_data);  // NOLINT(performance-no-int-to-ptr)
-  if (advance_transfer(request, result, info_.alignment) == TransferStep::kEnded) {
-    done_.push(request);
-  } else {
-    pending_.push_front(request);
-  }
 }
 
 }  // namespace larder::io

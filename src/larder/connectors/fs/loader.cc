@@ -3,12 +3,14 @@
 #include <new>
 #include <utility>
 
+#include "larder/base/clock.h"
 #include "larder/base/logging.h"
 
 namespace larder::fs {
 namespace {
 
 constexpr std::size_t kDoneAtOnce = 16;
+constexpr std::uint64_t kLookAgainNs = 1'000'000'000;
 
 CallOptions options_of(const Batch& batch) noexcept {
   return {batch.deadline_ns, batch.set_mode, batch.allow_shorter};
@@ -20,7 +22,8 @@ Loader::Loader(FileStore& store, TileScheduler& scheduler, ByteBudget& budget, b
     : store_(store), scheduler_(scheduler), budget_(budget), jobs_(kFlightsMax + 1) {
   for (Job& job : jobs_) free_jobs_.push_back(&job);
   if (!has_ring) return;
-  auto ring = io::FileRing::create(kFlightsMax, store.facts().alignment);
+  auto ring =
+      io::TransferRing::create({.depth = kFlightsMax, .alignment = store.facts().alignment});
   if (!ring) {
     log(LogLevel::kWarning, "fs", "reads go without io_uring: " + ring.error().to_string());
     return;
@@ -93,7 +96,12 @@ void Loader::reap() noexcept {
 
 void Loader::wait() noexcept {
   std::array<io::Request*, kDoneAtOnce> done{};
-  end(std::span{done}.first(ring_->wait(done)));
+  std::size_t count = 0;
+  while (count == 0) {
+    ring_->wait(RealClock::instance().now_ns() + kLookAgainNs);
+    count = ring_->reap(done);
+  }
+  end(std::span{done}.first(count));
 }
 
 void Loader::end(std::span<io::Request*> done) noexcept {

@@ -10,7 +10,7 @@
 #include "larder/connector/tile_scheduler.h"
 #include "larder/connectors/fs/byte_budget.h"
 #include "larder/connectors/fs/file_store.h"
-#include "larder/io/file_ring.h"
+#include "larder/io/transfer_ring.h"
 
 namespace larder::fs {
 
@@ -45,7 +45,7 @@ class Loader {
   /// Waits until a read has ended. Not when idle.
   void wait() noexcept;
   /// Nothing is in flight.
-  bool is_idle() const noexcept { return ring_ == nullptr || ring_->in_flight() == 0; }
+  bool is_idle() const noexcept { return free_.size() == flights_.size(); }
   /// Another tile would have to wait for a read to end.
   bool is_full() const noexcept { return ring_ != nullptr && free_.empty(); }
 
@@ -96,11 +96,11 @@ class Loader {
   TileScheduler& scheduler_;
   ByteBudget& budget_;
   StagingBuffer staging_;
-  std::vector<Flight> flights_;
+  std::vector<Flight> flights_;  ///< None without a ring.
   std::vector<Flight*> free_;
   std::vector<Job> jobs_;
   std::vector<Job*> free_jobs_;
-  std::unique_ptr<io::FileRing> ring_;  ///< Null: reads are made here.
+  std::unique_ptr<io::TransferRing> ring_;  ///< Null: reads are made here.
 };
 
 }  // namespace larder::fs
