@@ -27,8 +27,8 @@ SetupResult<std::unique_ptr<OpenImage>> OpenImage::open(StoreImage& image,
                                                         const log_store::PathOptions& options) {
   std::unique_ptr<OpenImage> opened{new OpenImage{image}};
   opened->value_bytes_max_ = options.value_bytes_max;
-  LARDER_ASSIGN(opened->path_, log_store::LogPath::open(options, opened->device_, opened->clock_,
-                                                        *opened, "the image"));
+  LARDER_ASSIGN(opened->path_, log_store::LogPath::open(options, opened->device_, opened->device_,
+                                                        opened->clock_, *opened, "the image"));
   return opened;
 }
 

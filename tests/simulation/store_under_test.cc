@@ -6,11 +6,12 @@
 namespace larder::simulation {
 
 /// Passes everything on, and kills its owner at a chosen call.
-class StoreUnderTest::MortalDevice final : public io::Device {
+class StoreUnderTest::MortalDevice final : public io::Directory, public io::TransferQueue {
  public:
   MortalDevice(io::SimulatedDisk& disk, io::SimulatedDevice& device, std::uint64_t& calls_left)
       : disk_(disk), device_(device), calls_left_(calls_left) {}
 
+  const io::DirectoryFacts& facts() const noexcept override { return device_.facts(); }
   Result<std::vector<io::FileInfo>> list() override { return device_.list(); }
   Result<io::FileId> open(std::string_view name, io::OpenMode mode) override {
     age();
@@ -42,7 +43,6 @@ class StoreUnderTest::MortalDevice final : public io::Device {
   std::size_t reap(std::span<io::Request*> done) noexcept override { return device_.reap(done); }
   void wait(std::uint64_t until_ns) noexcept override { device_.wait(until_ns); }
   void wake() noexcept override { device_.wake(); }
-  const io::DeviceInfo& device_info() const noexcept override { return device_.device_info(); }
 
  private:
   void age() noexcept {
@@ -76,7 +76,8 @@ SetupStatus StoreUnderTest::open() {
   device_options.depth = path_options_.depth + 32;
   device_ = disk_.mount(device_options);
   mortal_ = std::make_unique<MortalDevice>(disk_, *device_, calls_until_death_);
-  auto path = log_store::LogPath::open(path_options_, *mortal_, clock_, *this, "the disk");
+  auto path =
+      log_store::LogPath::open(path_options_, *mortal_, *mortal_, clock_, *this, "the disk");
   if (!path || !device_->is_alive()) {
     const bool was_killed = !device_->is_alive();
     if (path) path->reset();

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "larder/base/aligned_buffer.h"
+#include "larder/base/clock.h"
 #include "larder/base/random.h"
 #include "larder/base/unique_fd.h"
 

@@ -3,12 +3,12 @@
 #include <cstdint>
 #include <span>
 
-#include "larder/io/device.h"
+#include "larder/io/transfer_queue.h"
 
 namespace larder::io {
 
 // How a request proceeds whose bytes the kernel moves. The request holds its own progress in
-// device_words[0..1]; the others are free for the device.
+// queue_words[0..1]; the others are free for the queue.
 
 enum class TransferStep : std::uint8_t {
   kEnded = 1,  ///< bytes_done and sys_errno are final.

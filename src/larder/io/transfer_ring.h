@@ -9,15 +9,15 @@
 
 #include "larder/base/event_fd.h"
 #include "larder/base/result.h"
-#include "larder/io/device.h"
 #include "larder/io/request_queue.h"
+#include "larder/io/transfer_queue.h"
 
 namespace larder::io {
 
 class Uring;
 
 /// Transfers over one io_uring. The kernel has at most `depth` requests at once; the others wait in
-/// a list that runs through the requests themselves. Requests end as a Device's do.
+/// a list that runs through the requests themselves. Requests end as TransferQueue says.
 ///
 /// Files: with a table (`files_max` above 0) Request::file is a slot that set_file() filled;
 ///   without one it is a descriptor, which must stay open until reap() returned the request.
@@ -49,7 +49,7 @@ class TransferRing {
   /// `fd` of -1 empties the slot. No request to the slot is in flight.
   Status set_file(std::uint32_t slot, int fd) noexcept;
 
-  /// As Device's.
+  /// As TransferQueue's.
   Status release_thread();
   void end_thread() noexcept;
   void submit(Request& request) noexcept;

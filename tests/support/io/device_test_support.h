@@ -14,6 +14,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/random.h"
 #include "larder/io/device.h"
+#include "tests/support/io/simulated_device.h"
 #include "tests/support/io/simulated_disk.h"
 #include "tests/support/temporary_directory.h"
 
@@ -27,6 +28,20 @@ struct BackendKind {
   DirectIo direct = DirectIo::kNever;
 };
 
+/// A device of any kind. Owns what it points to.
+struct TestDevice {
+  TestDevice() = default;
+  explicit TestDevice(Device opened)
+      : directory(opened.directory.get()), queue(opened.queue.get()), real(std::move(opened)) {}
+  explicit TestDevice(std::unique_ptr<SimulatedDevice> mounted)
+      : directory(mounted.get()), queue(mounted.get()), simulated(std::move(mounted)) {}
+
+  Directory* directory = nullptr;
+  TransferQueue* queue = nullptr;
+  Device real;
+  std::unique_ptr<SimulatedDevice> simulated;
+};
+
 /// A directory and the means to open devices on it, of one kind.
 class DeviceHarness {
  public:
@@ -34,7 +49,7 @@ class DeviceHarness {
 
   /// Why this kind cannot be tested here; nothing when it can.
   std::optional<std::string> why_not();
-  std::unique_ptr<Device> open(DeviceOptions options = {});
+  TestDevice open(DeviceOptions options = {});
   bool is_simulated() const { return kind_.backend == "simulated"; }
   const Clock& clock() const;
   const std::string& path() const { return directory_.path(); }
@@ -67,19 +82,19 @@ class TestTransfer {
 };
 
 /// Submits them all and waits until all came back, each once.
-void run_all(Device& device, std::span<Request* const> requests);
-void run_one(Device& device, Request& request);
+void run_all(TransferQueue& queue, std::span<Request* const> requests);
+void run_one(TransferQueue& queue, Request& request);
 /// Waits until `count` requests came back.
-std::vector<Request*> reap_all(Device& device, std::size_t count);
+std::vector<Request*> reap_all(TransferQueue& queue, std::size_t count);
 
 /// A file that exists and is `bytes` long; a failure of the test otherwise.
-FileId make_file(Device& device, const std::string& name, std::uint64_t bytes);
+FileId make_file(Directory& directory, const std::string& name, std::uint64_t bytes);
 /// Writes bytes that depend on the seed, and gives them back.
-std::vector<std::byte> write_random(Device& device, FileId file, std::uint64_t offset,
+std::vector<std::byte> write_random(TransferQueue& queue, FileId file, std::uint64_t offset,
                                     std::size_t bytes, std::uint64_t seed);
-std::vector<std::byte> read_back(Device& device, FileId file, std::uint64_t offset,
+std::vector<std::byte> read_back(TransferQueue& queue, FileId file, std::uint64_t offset,
                                  std::size_t bytes);
 /// A sync that must succeed.
-void sync_file(Device& device, FileId file);
+void sync_file(TransferQueue& queue, FileId file);
 
 }  // namespace larder::io

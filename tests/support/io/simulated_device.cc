@@ -22,11 +22,10 @@ SimulatedDevice::SimulatedDevice(SimulatedDisk& disk, std::uint64_t owner,
       owner_(owner),
       depth_(std::max<std::size_t>(options.depth, 1)),
       files_max_(options.files_max) {
-  info_.backend = "simulated";
-  info_.direct = disk.options_.strict_alignment;
-  if (info_.direct) info_.alignment = disk.options_.alignment;
-  info_.file_system = "simulated";
-  info_.may_share_blocks = true;
+  facts_.direct = disk.options_.strict_alignment;
+  if (facts_.direct) facts_.alignment = disk.options_.alignment;
+  facts_.file_system = "simulated";
+  facts_.may_share_blocks = true;
 }
 
 SimulatedDevice::~SimulatedDevice() {

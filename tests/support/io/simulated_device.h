@@ -11,8 +11,8 @@
 
 namespace larder::io {
 
-/// One owner's view of a SimulatedDisk: the Device contract under virtual time. wait() moves the
-/// clock to the next event, to its `until_ns` at most, and returns at once where a real device
+/// One owner's view of a SimulatedDisk: a directory and its queue under virtual time. wait() moves
+/// the clock to the next event, to its `until_ns` at most, and returns at once where a real device
 /// would wait for ever. Submitted requests start only at the next reap() or wait(), `depth` at a
 /// time.
 ///
@@ -21,12 +21,13 @@ namespace larder::io {
 /// nothing. The destructor of a living one lets the disk finish what it has, without moving the
 /// clock. Threads: one at a time for the disk and all its devices; wake() from any. Ownership: the
 /// disk outlives it.
-class SimulatedDevice final : public Device {
+class SimulatedDevice final : public Directory, public TransferQueue {
  public:
   ~SimulatedDevice() override;
   SimulatedDevice(const SimulatedDevice&) = delete;
   SimulatedDevice& operator=(const SimulatedDevice&) = delete;
 
+  const DirectoryFacts& facts() const noexcept override { return facts_; }
   Result<std::vector<FileInfo>> list() override;
   Result<FileId> open(std::string_view name, OpenMode mode) override;
   void close(FileId file) noexcept override;
@@ -42,8 +43,6 @@ class SimulatedDevice final : public Device {
   std::size_t reap(std::span<Request*> done) noexcept override;
   void wait(std::uint64_t until_ns) noexcept override;
   void wake() noexcept override { woken_.store(true, std::memory_order_release); }
-
-  const DeviceInfo& device_info() const noexcept override { return info_; }
 
   /// False after kill_owner() or power_cut().
   bool is_alive() const noexcept { return is_alive_; }
@@ -70,7 +69,7 @@ class SimulatedDevice final : public Device {
   const std::uint64_t owner_;
   const std::size_t depth_;
   const std::size_t files_max_;
-  DeviceInfo info_;
+  DirectoryFacts facts_;
   std::vector<OpenFile> files_;
   RequestQueue submitted_;
   RequestQueue done_;

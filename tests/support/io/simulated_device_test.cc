@@ -216,9 +216,9 @@ TEST_F(SimulatedDeviceTest, MisalignedTransfersAreRefused) {
   options.alignment = {512, 4096};
   SimulatedDisk disk{options, clock_};
   const auto device = disk.mount();
-  EXPECT_EQ(device->device_info().alignment.memory, 512U);
-  EXPECT_EQ(device->device_info().alignment.offset, 4096U);
-  EXPECT_TRUE(device->device_info().direct);
+  EXPECT_EQ(device->facts().alignment.memory, 512U);
+  EXPECT_EQ(device->facts().alignment.offset, 4096U);
+  EXPECT_TRUE(device->facts().direct);
   const FileId file = make_file(*device, "file", 4 * kTestBlock);
 
   TestTransfer offset{Operation::kRead, file, 512, kTestBlock};

@@ -167,16 +167,16 @@ class LogConnector final : public Connector, private BatchSink {
   void note_made(std::vector<std::string> made) { made_ = std::move(made); }
 
   SetupStatus open(const io::DeviceOptions& device_options) {
-    LARDER_ASSIGN(auto device, io::open_device(device_options));
-    degraded_why_ = device->device_info().degraded_why;
-    LARDER_ASSIGN(auto path,
-                  LogPath::open(options_, *device, RealClock::instance(), *this, where_));
-    if (const Status handed = device->release_thread(); !handed) {
+    LARDER_ASSIGN(io::Device device, io::open_device(device_options));
+    degraded_why_ = device.degraded_why;
+    LARDER_ASSIGN(auto path, LogPath::open(options_, *device.directory, *device.queue,
+                                           RealClock::instance(), *this, where_));
+    if (const Status handed = device.queue->release_thread(); !handed) {
       return setup_error(where_, "cannot start its thread", handed.error());
     }
     options_.capacity_bytes = path->superblock().capacity_bytes;
     options_.value_bytes_max = path->superblock().value_bytes_max;
-    note_space(*device);
+    note_space(*device.directory);
     note(make_files_private(device_options.directory));
     reactor_ = std::make_unique<Reactor>(std::move(device), std::move(path));
     if (const Status started = reactor_->start(); !started) {
@@ -216,7 +216,7 @@ class LogConnector final : public Connector, private BatchSink {
   }
 
   Capabilities capabilities() const noexcept override {
-    const io::Alignment alignment = reactor_->device().device_info().alignment;
+    const io::Alignment alignment = reactor_->device().directory->facts().alignment;
     return {.buffer_alignment = std::max(alignment.memory, alignment.offset),
             .slices_max = kSlicesMax,
             .value_bytes_max = options_.value_bytes_max,
@@ -293,8 +293,8 @@ class LogConnector final : public Connector, private BatchSink {
     completions_.push(batch);
   }
 
-  void note_space(io::Device& device) {
-    const auto space = device.space();
+  void note_space(io::Directory& directory) {
+    const auto space = directory.space();
     if (space) note(larger_than_file_system(options_.capacity_bytes, space->total_bytes));
   }
 
@@ -312,7 +312,7 @@ class LogConnector final : public Connector, private BatchSink {
 
 Report LogConnector::report() const {
   const LogPath& path = reactor_->path();
-  const io::DeviceInfo& device = reactor_->device().device_info();
+  const io::DirectoryFacts& facts = reactor_->device().directory->facts();
   const Superblock& superblock = path.superblock();
   Report report;
   report.type = "log";
@@ -328,11 +328,11 @@ Report LogConnector::report() const {
   report.keys = path.keys();
   report.integrity = Integrity::kChecked;
   report.locality = Locality::kLocalDisk;
-  report.properties = {{"io", device.backend},
-                       {"direct", device.direct ? "yes" : "no"},
-                       {"file_system", device.file_system},
+  report.properties = {{"io", reactor_->device().backend},
+                       {"direct", facts.direct ? "yes" : "no"},
+                       {"file_system", facts.file_system},
                        {"buffer_alignment",
-                        std::to_string(std::max(device.alignment.memory, device.alignment.offset))},
+                        std::to_string(std::max(facts.alignment.memory, facts.alignment.offset))},
                        {"sync", options_.sync == SyncMode::kBatch ? "batch" : "none"},
                        {"segment", format_bytes_exact(superblock.slot_bytes)},
                        {"segments", std::to_string(superblock.segment_count)},

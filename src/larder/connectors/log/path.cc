@@ -37,20 +37,21 @@ bool is_harmless_or_superblock(const io::FileInfo& file) noexcept {
 
 // --- Opening ------------------------------------------------------------------------------------
 
-SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io::Device& device,
-                                                    const Clock& clock, BatchSink& sink,
-                                                    const std::string& where) {
+SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked,
+                                                    io::Directory& directory,
+                                                    io::TransferQueue& queue, const Clock& clock,
+                                                    BatchSink& sink, const std::string& where) {
   PathOptions options = asked;
-  auto files = device.list();
+  auto files = directory.list();
   if (!files) return setup_error(where, "cannot list the directory", files.error());
   const auto superblock_at = std::ranges::find(*files, kSuperblockFileName, &io::FileInfo::name);
   auto superblock_file =
-      std::make_unique<SuperblockFile>(device, clock, where, options.opening_steps);
+      std::make_unique<SuperblockFile>(directory, queue, clock, where, options.opening_steps);
   Superblock superblock;
   Geometry geometry;
   const GeometryRequest wanted{.capacity_bytes = options.capacity_bytes,
                                .value_bytes_max = options.value_bytes_max,
-                               .offset_alignment = device.device_info().alignment.offset,
+                               .offset_alignment = directory.facts().alignment.offset,
                                .segment_bytes = options.segment_bytes,
                                .segments_min = options.segments_min};
   const bool is_new = superblock_at == files->end();
@@ -66,7 +67,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io
     LARDER_ASSIGN(superblock, superblock_file->create(geometry, options.id_seed));
   } else {
     auto opened = superblock_file->open(options.lock_wait_ns);
-    LARDER_ASSIGN(*files, device.list().map_error([&](const Error& error) {
+    LARDER_ASSIGN(*files, directory.list().map_error([&](const Error& error) {
       return setup_error(where, "cannot list the directory", error);
     }));
     const bool is_unfinished = !opened && superblock_file->is_blank() &&
@@ -95,14 +96,14 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io
   LARDER_ASSIGN(PathMemory memory,
                 PathMemory::create(options, geometry.grain_bytes).map_error(prefixed));
   std::unique_ptr<LogPath> path{new LogPath{options, geometry, superblock, numbers,
-                                            std::move(memory), device, clock, sink, where,
+                                            std::move(memory), directory, queue, clock, sink, where,
                                             std::move(superblock_file)}};
-  auto pool = HashPool::create(options.hash_threads, [&device] { device.wake(); });
+  auto pool = HashPool::create(options.hash_threads, [&queue] { queue.wake(); });
   if (!pool) {
     return setup_error(where, "cannot start hash threads", pool.error());
   }
   path->state_.hash_pool = std::move(*pool);
-  auto calls = FileCalls::create(device, clock, options.has_file_thread);
+  auto calls = FileCalls::create(directory, queue, clock, options.has_file_thread);
   if (!calls) {
     return setup_error(where, "cannot start a thread for files", calls.error());
   }
@@ -118,10 +119,10 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io
   if (!missing.empty()) path->state_.health.note_flaw(std::move(missing));
   if (outcome.head) path->adopt_head(*outcome.head);
   path->appender_.owe_directory_sync();
-  if (const auto info = device.info(path->superblock_file_->file())) {
+  if (const auto info = directory.info(path->superblock_file_->file())) {
     path->superblock_inode_ = info->inode;
   }
-  if (const auto space = device.space()) path->apply_space(*space, true);
+  if (const auto space = directory.space()) path->apply_space(*space, true);
   path->turn();
   return path;
 }
@@ -131,9 +132,9 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io
 /// again, and what is appended behind it would be lost, or overwritten under the same places.
 void LogPath::adopt_head(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
-  const bool is_shared = state_.device.shares_blocks(segment_file_name(number)).value_or(false);
+  const bool is_shared = state_.directory.shares_blocks(segment_file_name(number)).value_or(false);
   if (!state_.is_frozen && !is_shared) {
-    BlockingIo io{state_.device, state_.clock, state_.options.opening_steps};
+    BlockingIo io{state_.queue, state_.clock, state_.options.opening_steps};
     const std::uint64_t trailer_at =
         state_.segments.geometry().segment_bytes - state_.grain_bytes();
     const bool is_void =
@@ -183,11 +184,11 @@ void LogPath::freeze(const Error& why) {
 }
 
 LogPath::LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
-                 std::uint32_t segment_numbers, PathMemory memory, io::Device& device,
-                 const Clock& clock, BatchSink& sink, const std::string& where,
-                 std::unique_ptr<SuperblockFile> superblock_file)
-    : state_(options, geometry, superblock, segment_numbers, std::move(memory), device, clock,
-             where),
+                 std::uint32_t segment_numbers, PathMemory memory, io::Directory& directory,
+                 io::TransferQueue& queue, const Clock& clock, BatchSink& sink,
+                 const std::string& where, std::unique_ptr<SuperblockFile> superblock_file)
+    : state_(options, geometry, superblock, segment_numbers, std::move(memory), directory, queue,
+             clock, where),
       sink_(sink),
       superblock_file_(std::move(superblock_file)),
       loads_(state_),

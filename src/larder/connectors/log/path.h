@@ -29,7 +29,7 @@ class BatchSink {
   virtual void on_batch(Batch& batch) noexcept = 0;
 };
 
-/// One directory's log: a single-threaded state machine over io::Device and Clock. A reactor thread
+/// One directory's log: a single-threaded state machine over a device and Clock. A reactor thread
 /// drives it in production, a simulator under virtual time in tests; both run exactly this:
 ///
 ///   accept() batches; turn(); wait on the device until next_timer_ns(); turn(); ...
@@ -44,9 +44,10 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
  public:
   /// Makes a new store in an empty directory, or opens the one that is there. Blocks.
   /// `where` names the directory in messages.
-  static SetupResult<std::unique_ptr<LogPath>> open(const PathOptions& asked, io::Device& device,
-                                                    const Clock& clock, BatchSink& sink,
-                                                    const std::string& where);
+  static SetupResult<std::unique_ptr<LogPath>> open(const PathOptions& asked,
+                                                    io::Directory& directory,
+                                                    io::TransferQueue& queue, const Clock& clock,
+                                                    BatchSink& sink, const std::string& where);
   ~LogPath() override;
 
   /// Takes a batch of Get, Set, Delete or Touch. `batch.connector_pending` is set to its item
@@ -153,8 +154,8 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
                                           "the path is down; nothing was deleted"};
 
   LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
-          std::uint32_t segment_numbers, PathMemory memory, io::Device& device, const Clock& clock,
-          BatchSink& sink, const std::string& where,
+          std::uint32_t segment_numbers, PathMemory memory, io::Directory& directory,
+          io::TransferQueue& queue, const Clock& clock, BatchSink& sink, const std::string& where,
           std::unique_ptr<SuperblockFile> superblock_file);
 
   SetupStatus begin_session(std::uint64_t newest);

@@ -44,11 +44,12 @@ enum class Published : std::uint8_t {
 /// Threads: the path's one, but `index` for reading, `counters`, `health` and `events`.
 struct PathState {
   PathState(const PathOptions& path_options, const Geometry& geometry, const Superblock& block,
-            std::uint32_t segment_numbers, PathMemory memory, io::Device& path_device,
-            const Clock& path_clock, std::string where);
+            std::uint32_t segment_numbers, PathMemory memory, io::Directory& path_directory,
+            io::TransferQueue& path_queue, const Clock& path_clock, std::string where);
 
   const PathOptions options;
-  io::Device& device;
+  io::Directory& directory;
+  io::TransferQueue& queue;
   const Clock& clock;
   const io::Alignment alignment;
   Superblock superblock;

@@ -295,7 +295,7 @@ bool LogPath::is_idle() const noexcept {
 }
 
 Status LogPath::write_checkpoint(std::uint32_t number, TableBuilder& table) noexcept {
-  BlockingIo io{state_.device, state_.clock};
+  BlockingIo io{state_.queue, state_.clock};
   const Segment& segment = state_.segments.at(number);
   const Geometry& geometry = state_.segments.geometry();
   LARDER_TRY(io.sync(segment.file));

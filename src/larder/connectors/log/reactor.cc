@@ -20,7 +20,7 @@ constexpr std::uint64_t kLookEveryAtMostNs = 1'000'000'000;
 
 }  // namespace
 
-Reactor::Reactor(std::unique_ptr<io::Device> device, std::unique_ptr<LogPath> path)
+Reactor::Reactor(io::Device device, std::unique_ptr<LogPath> path)
     : device_(std::move(device)), path_(std::move(path)) {}
 
 Reactor::~Reactor() {
@@ -40,7 +40,7 @@ Status Reactor::start() {
 void Reactor::wake() noexcept {
   // Pairs with the fence in run(): either the reactor sees what was added before it sleeps, or this
   // sees that it sleeps.
-  if (is_asleep_.exchange(false, std::memory_order_seq_cst)) device_->wake();
+  if (is_asleep_.exchange(false, std::memory_order_seq_cst)) device_.queue->wake();
 }
 
 Status Reactor::submit(Batch& batch) noexcept {
@@ -68,7 +68,7 @@ Status Reactor::submit(Batch& batch) noexcept {
 void Reactor::note_cancel() noexcept {
   path_->note_cancel();
   is_asleep_.store(false, std::memory_order_relaxed);
-  device_->wake();
+  device_.queue->wake();
 }
 
 Batch* Reactor::take_inbox_in_order() noexcept {
@@ -137,8 +137,8 @@ void Reactor::run() noexcept {
       is_asleep_.store(false, std::memory_order_relaxed);
       continue;
     }
-    device_->wait(is_stopping ? std::min(until_ns, RealClock::instance().now_ns() + kStopPollNs)
-                              : until_ns);
+    device_.queue->wait(
+        is_stopping ? std::min(until_ns, RealClock::instance().now_ns() + kStopPollNs) : until_ns);
     is_asleep_.store(false, std::memory_order_relaxed);
   }
   {
@@ -151,7 +151,7 @@ void Reactor::run() noexcept {
         "the store was not closed cleanly, the next open takes longer: " +
             closed.error().to_string());
   }
-  device_->end_thread();
+  device_.queue->end_thread();
   const MutexLock lock{mutex_};
   has_ended_ = true;
   changed_.notify_all();
@@ -176,7 +176,7 @@ void Reactor::watch() noexcept {
     looks = turns == turns_seen ? looks + 1 : 0;
     turns_seen = turns;
     if (looks == 0) continue;
-    device_->wake();  // It may only sleep.
+    device_.queue->wake();  // It may only sleep.
     if (looks < looks_max) continue;
     if (!path_->is_blocked()) path_->note_blocked();
     is_kept_.store(true, std::memory_order_relaxed);

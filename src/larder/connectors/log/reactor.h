@@ -30,7 +30,7 @@ namespace larder::log_store {
 class Reactor {
  public:
   /// The path was opened over the device with `sink`.
-  Reactor(std::unique_ptr<io::Device> device, std::unique_ptr<LogPath> path);
+  Reactor(io::Device device, std::unique_ptr<LogPath> path);
   ~Reactor();
   Reactor(const Reactor&) = delete;
   Reactor& operator=(const Reactor&) = delete;
@@ -51,7 +51,7 @@ class Reactor {
     return answered_as_down_.load(std::memory_order_relaxed);
   }
   const LogPath& path() const noexcept { return *path_; }
-  const io::Device& device() const noexcept { return *device_; }
+  const io::Device& device() const noexcept { return device_; }
 
  private:
   struct Scan;
@@ -63,7 +63,7 @@ class Reactor {
   void watch() noexcept LARDER_EXCLUDES(mutex_);
   void answer_as_down() noexcept;
 
-  const std::unique_ptr<io::Device> device_;
+  const io::Device device_;
   const std::unique_ptr<LogPath> path_;
 
   std::atomic<Batch*> inbox_ = nullptr;  ///< A stack through Batch::connector_next.

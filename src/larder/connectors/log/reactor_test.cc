@@ -23,10 +23,10 @@ constexpr std::uint64_t kPatienceNs = 60'000'000'000;
 
 enum class Place : std::uint8_t { kNowhere, kReap, kWait };
 
-/// A device of the operating system that keeps who drives it, on command.
-class KeepingDevice final : public io::Device {
+/// A queue of the operating system that keeps who drives it, on command.
+class KeepingQueue final : public io::TransferQueue {
  public:
-  explicit KeepingDevice(std::unique_ptr<io::Device> device) : device_(std::move(device)) {}
+  explicit KeepingQueue(std::unique_ptr<io::TransferQueue> queue) : queue_(std::move(queue)) {}
 
   /// From now on, or from the next transfer on.
   void keep(Place place) {
@@ -52,38 +52,17 @@ class KeepingDevice final : public io::Device {
       const MutexLock lock{mutex_};
       if (next_ != Place::kNowhere) keeps_ = std::exchange(next_, Place::kNowhere);
     }
-    device_->submit(request);
+    queue_->submit(request);
   }
   std::size_t reap(std::span<io::Request*> done) noexcept override {
     stay(Place::kReap);
-    return device_->reap(done);
+    return queue_->reap(done);
   }
   void wait(std::uint64_t until_ns) noexcept override {
     stay(Place::kWait);
-    device_->wait(until_ns);
+    queue_->wait(until_ns);
   }
-  void wake() noexcept override { device_->wake(); }
-
-  Result<std::vector<io::FileInfo>> list() override { return device_->list(); }
-  Result<io::FileId> open(std::string_view name, io::OpenMode mode) override {
-    return device_->open(name, mode);
-  }
-  void close(io::FileId file) noexcept override { device_->close(file); }
-  Result<io::FileInfo> info(io::FileId file) override { return device_->info(file); }
-  Result<io::FileInfo> look_for(std::string_view name) override { return device_->look_for(name); }
-  Status allocate(io::FileId file, std::uint64_t bytes) override {
-    return device_->allocate(file, bytes);
-  }
-  Status make(std::string_view name, std::uint64_t bytes) override {
-    return device_->make(name, bytes);
-  }
-  Status remove(std::string_view name) override { return device_->remove(name); }
-  Status sync_directory() override { return device_->sync_directory(); }
-  Result<io::Space> space() override { return device_->space(); }
-  Status lock(io::FileId file, std::uint64_t deadline_ns) override {
-    return device_->lock(file, deadline_ns);
-  }
-  const io::DeviceInfo& device_info() const noexcept override { return device_->device_info(); }
+  void wake() noexcept override { queue_->wake(); }
 
  private:
   void stay(Place place) noexcept {
@@ -93,7 +72,7 @@ class KeepingDevice final : public io::Device {
     is_keeping_ = false;
   }
 
-  const std::unique_ptr<io::Device> device_;
+  const std::unique_ptr<io::TransferQueue> queue_;
   Mutex mutex_;
   CondVar changed_;
   Place keeps_ LARDER_GUARDED_BY(mutex_) = Place::kNowhere;
@@ -128,8 +107,9 @@ class ReactorTest : public ::testing::TestWithParam<Place>, public BatchSink {
     device_options.directory = directory_.path();
     auto opened = io::open_device(device_options);
     ASSERT_TRUE(opened.has_value()) << opened.error().text;
-    auto device = std::make_unique<KeepingDevice>(std::move(*opened));
-    device_ = device.get();
+    auto queue = std::make_unique<KeepingQueue>(std::move(opened->queue));
+    queue_ = queue.get();
+    opened->queue = std::move(queue);
     PathOptions options;
     options.capacity_bytes = 64 * kMiB;
     options.segment_bytes = kMiB;
@@ -138,12 +118,13 @@ class ReactorTest : public ::testing::TestWithParam<Place>, public BatchSink {
     options.stall_ns = 100'000'000;
     options.depth = 2;
     options.coalesce_bytes = 1;  // A transfer for each store.
-    auto path = LogPath::open(options, *device, RealClock::instance(), *this, directory_.path());
+    auto path = LogPath::open(options, *opened->directory, *queue_, RealClock::instance(), *this,
+                              directory_.path());
     ASSERT_TRUE(path.has_value()) << path.error().text;
-    reactor_ = std::make_unique<Reactor>(std::move(device), std::move(*path));
+    reactor_ = std::make_unique<Reactor>(std::move(*opened), std::move(*path));
   }
   void TearDown() override {
-    if (device_ != nullptr) device_->let_go();
+    if (queue_ != nullptr) queue_->let_go();
     reactor_.reset();
     for (const Operation& operation : operations_) EXPECT_EQ(operation.returns, 1) << operation.key;
   }
@@ -189,7 +170,7 @@ class ReactorTest : public ::testing::TestWithParam<Place>, public BatchSink {
 
   testing::TemporaryDirectory directory_;
   std::list<Operation> operations_;
-  KeepingDevice* device_ = nullptr;  ///< The reactor's.
+  KeepingQueue* queue_ = nullptr;  ///< The reactor's.
   std::unique_ptr<Reactor> reactor_;
 };
 
@@ -197,8 +178,8 @@ TEST_P(ReactorTest, WhatComesWhileItsThreadIsKeptIsAnsweredAndThePathComesBack) 
   ASSERT_TRUE(reactor_->start().has_value());
   ASSERT_EQ(run(Op::kSet, "there"), Outcome::kDone);
   EXPECT_EQ(probe("there"), Outcome::kHit);
-  device_->keep(GetParam());
-  until("the thread is kept", [&] { return device_->is_keeping(); });
+  queue_->keep(GetParam());
+  until("the thread is kept", [&] { return queue_->is_keeping(); });
 
   EXPECT_EQ(run(Op::kGet, "there"), Outcome::kMiss);  // Waits for the watcher to notice.
   EXPECT_TRUE(reactor_->path().is_blocked());
@@ -214,16 +195,16 @@ TEST_P(ReactorTest, WhatComesWhileItsThreadIsKeptIsAnsweredAndThePathComesBack) 
   EXPECT_EQ(page ? ErrorCode::kNone : page.error().code(), ErrorCode::kUnavailable);
   EXPECT_EQ(reactor_->answered_as_down(), 5U);
   EXPECT_EQ(reactor_->stop(0).error().code(), ErrorCode::kUnavailable) << "nothing is torn away";
-  EXPECT_TRUE(device_->is_keeping());
+  EXPECT_TRUE(queue_->is_keeping());
 }
 
 TEST_P(ReactorTest, ItComesBackByItselfWithWhatItHad) {
   ASSERT_TRUE(reactor_->start().has_value());
   ASSERT_EQ(run(Op::kSet, "there"), Outcome::kDone);
-  device_->keep(GetParam());
+  queue_->keep(GetParam());
   EXPECT_EQ(run(Op::kGet, "absent"), Outcome::kMiss);
   until("the thread is kept", [&] { return reactor_->path().is_blocked(); });
-  device_->let_go();
+  queue_->let_go();
   until("it is back", [&] { return reactor_->path().health().health() != Health::kDown; });
   EXPECT_EQ(reactor_->path().health().health(), Health::kDegraded);
   EXPECT_GE(reactor_->path().counters().stalls_total.value(), 1U);
@@ -240,14 +221,14 @@ TEST_P(ReactorTest, WhatItHadQueuedIsAnsweredWithoutItAndWhatItHadBegunComesBack
   operations_.clear();
   constexpr std::size_t kStores = 40;
   for (std::size_t i = 0; i < kStores; ++i) submit(Op::kSet, "key-" + std::to_string(i));
-  device_->keep_after_next_submit(GetParam());
+  queue_->keep_after_next_submit(GetParam());
   ASSERT_TRUE(reactor_->start().has_value());
   until("the watcher has answered", [&] { return count_back() >= kStores - 6; });
-  EXPECT_TRUE(device_->is_keeping());
+  EXPECT_TRUE(queue_->is_keeping());
   EXPECT_EQ(reactor_->answered_as_down(), 0U) << "all were in the path's queue";
   const std::size_t back = count_back();
   EXPECT_LT(back, kStores) << "a buffer that the kernel may read stays with it";
-  device_->let_go();
+  queue_->let_go();
   until("all are back", [&] { return count_back() == kStores; });
   const auto done = static_cast<std::size_t>(std::ranges::count(
       operations_, Outcome::kDone, [](const Operation& one) { return one.item.outcome; }));

@@ -1,4 +1,4 @@
-#include "larder/io/thread_device.h"
+#include "larder/io/thread_queue.h"
 
 #include <algorithm>
 #include <utility>
@@ -11,33 +11,24 @@ namespace larder::io {
 
 namespace {
 
-// Which of device_words holds the descriptor, so that workers need not look into the file table.
+// Which of queue_words holds the descriptor, so that workers need not look into the file table.
 constexpr std::size_t kDescriptor = 2;
 
 }  // namespace
 
-Result<std::unique_ptr<ThreadDevice>> ThreadDevice::create(const DeviceOptions& options,
-                                                           PosixDirectory&& directory,
-                                                           const std::string& degraded_why) {
-  std::unique_ptr<ThreadDevice> device{new ThreadDevice(std::move(directory), degraded_why)};
+Result<std::unique_ptr<ThreadQueue>> ThreadQueue::create(const DeviceOptions& options,
+                                                         const Alignment& alignment) {
+  std::unique_ptr<ThreadQueue> queue{new ThreadQueue(options.files_max, alignment)};
   const std::uint32_t threads = std::min(options.threads, options.depth);
   for (std::uint32_t i = 0; i < threads; ++i) {
     LARDER_ASSIGN(Thread thread,
-                  Thread::start("larder-io", [self = device.get()] { self->work(); }));
-    device->threads_.push_back(std::move(thread));
+                  Thread::start("larder-io", [self = queue.get()] { self->work(); }));
+    queue->threads_.push_back(std::move(thread));
   }
-  return device;
+  return queue;
 }
 
-ThreadDevice::ThreadDevice(PosixDirectory&& directory, const std::string& degraded_why)
-    : info_(directory.device_info()), directory_(std::move(directory)) {
-  info_.backend = "threads";
-  if (degraded_why.empty()) return;
-  if (!info_.degraded_why.empty()) info_.degraded_why += "; ";
-  info_.degraded_why += degraded_why;
-}
-
-ThreadDevice::~ThreadDevice() {
+ThreadQueue::~ThreadQueue() {
   {
     const MutexLock lock{mutex_};
     is_stopping_ = true;
@@ -47,9 +38,9 @@ ThreadDevice::~ThreadDevice() {
   threads_.clear();
 }
 
-void ThreadDevice::submit(Request& request) noexcept {
-  directory_.request_begins(request.file);
-  request.device_words[kDescriptor] = static_cast<std::uint64_t>(directory_.fd_of(request.file));
+void ThreadQueue::submit(Request& request) noexcept {
+  note_submitted(request.file);
+  request.queue_words[kDescriptor] = static_cast<std::uint64_t>(fd_of(request.file));
   if (begin_transfer(request) == TransferStep::kContinue) {
     submitted_.push(request);
     return;
@@ -58,7 +49,7 @@ void ThreadDevice::submit(Request& request) noexcept {
   done_.push(request);
 }
 
-void ThreadDevice::hand_over() noexcept {
+void ThreadQueue::hand_over() noexcept {
   if (submitted_.empty()) return;
   std::size_t count = 0;
   {
@@ -75,19 +66,18 @@ void ThreadDevice::hand_over() noexcept {
   }
 }
 
-std::size_t ThreadDevice::reap(std::span<Request*> done) noexcept {
+std::size_t ThreadQueue::reap(std::span<Request*> done) noexcept {
   hand_over();
   std::size_t count = 0;
   {
     const MutexLock lock{mutex_};
     while (count < done.size() && !done_.empty()) done[count++] = done_.pop();
   }
-  for (std::size_t i = 0; i < count; ++i) directory_.request_ended(done[i]->file);
-  directory_.close_retired([](FileId) {});
+  note_returned(done.first(count));
   return count;
 }
 
-void ThreadDevice::wait(std::uint64_t until_ns) noexcept {
+void ThreadQueue::wait(std::uint64_t until_ns) noexcept {
   hand_over();
   const MutexLock lock{mutex_};
   while (done_.empty() && !is_woken_) {
@@ -98,7 +88,7 @@ void ThreadDevice::wait(std::uint64_t until_ns) noexcept {
   is_woken_ = false;
 }
 
-void ThreadDevice::wake() noexcept {
+void ThreadQueue::wake() noexcept {
   {
     const MutexLock lock{mutex_};
     is_woken_ = true;
@@ -106,7 +96,7 @@ void ThreadDevice::wake() noexcept {
   something_ended_.notify_one();
 }
 
-void ThreadDevice::work() noexcept {
+void ThreadQueue::work() noexcept {
   for (;;) {
     Request* request = nullptr;
     {
@@ -115,7 +105,7 @@ void ThreadDevice::work() noexcept {
       if (is_stopping_) return;
       request = queue_.pop();
     }
-    run_transfer(*request, static_cast<int>(request->device_words[kDescriptor]), info_.alignment);
+    run_transfer(*request, static_cast<int>(request->queue_words[kDescriptor]), alignment_);
     {
       const MutexLock lock{mutex_};
       done_.push(*request);
