@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <iterator>
@@ -25,6 +26,33 @@ TEST(RespFaultTest, ConstructingWithoutAServerWorksAndItComesByItself) {
   EXPECT_TRUE(eventually([&] { return set_code(client, "key", 10) == ErrorCode::kNone; }));
   EXPECT_TRUE(is_hit(client, "key", 10));
   EXPECT_TRUE(eventually_is_over(*connector));
+}
+
+TEST(RespFaultTest, TheLogSaysOnceThatAServerWentAndOnceThatItIsBack) {
+  testing::RedisServerOptions options;
+  options.password = "UTTERLY-SECRET";
+  LARDER_START_REDIS(server, options);
+  const std::string place = "[resp] 127.0.0.1:" + std::to_string(server.port()) + ": ";
+  const CapturedLog logged;
+  const Opened connector{redis_spec(server.port(), "password=UTTERLY-SECRET")};
+  BlockingClient client{*connector};
+  EXPECT_EQ(set_code(client, "RAW-KEY", 10), ErrorCode::kNone);
+  server.kill();
+  EXPECT_TRUE(eventually([&] {
+    get_code(client, "RAW-KEY", 10);
+    return logged.text().find(" W " + place + "down: ") != std::string::npos;
+  })) << logged.text();
+  EXPECT_NE(logged.text().find("the server refuses the connection"), std::string::npos);
+  const std::uint64_t failures = counter_of(*connector, "connect_failures_total");
+  EXPECT_TRUE(
+      eventually([&] { return counter_of(*connector, "connect_failures_total") > failures + 50; }));
+  ASSERT_TRUE(server.start().has_value());
+  EXPECT_TRUE(eventually([&] {
+    return logged.text().find(" I " + place + "is healthy again") != std::string::npos;
+  })) << logged.text();
+  EXPECT_EQ(std::ranges::count(logged.text(), '\n'), 2) << logged.text();
+  EXPECT_EQ(logged.text().find("SECRET"), std::string::npos) << logged.text();
+  EXPECT_EQ(logged.text().find("RAW-KEY"), std::string::npos) << logged.text();
 }
 
 TEST(RespFaultTest, KilledAndStartedAgainUnderLoadEveryKeyGetsAnOutcome) {

@@ -40,7 +40,8 @@ Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets,
                          encode_command({"STRLEN", options.prefix + kProbeKey})},
           ConnectionKind{view.peers[kLarge], encode_command({"GET", options.prefix + kProbeKey})}},
       relocation_(options.reconnect, RealClock::instance().now_ns()),
-      audit_(view.stored) {
+      audit_(view.stored),
+      health_log_(options.where()) {
   std::string expiry;
   if (options.ttl_ms > 0) {
     append_bulk(expiry, "PX");
@@ -122,6 +123,7 @@ void Node::turn(std::uint64_t now_ns) noexcept {
   }
   poll_info(now_ns);
   poll_audit(now_ns);
+  poll_health(now_ns);
   pump(kSmall, now_ns);
   for (const auto& connection : connections_) {
     if (connection->wants_turn()) connection->on_turn(now_ns);
@@ -134,6 +136,7 @@ void Node::turn(std::uint64_t now_ns) noexcept {
 std::uint64_t Node::next_time_ns() const noexcept {
   if (needs_turn_) return 0;
   std::uint64_t next = deadlines_.empty() ? kNever : deadlines_.begin()->first;
+  next = std::min(next, health_log_.due_ns());
   for (const auto& connection : connections_) {
     if (connection->wants_turn()) return 0;
     next = std::min({next, connection->next_time_ns(), overdue_at_ns(*connection)});
@@ -188,6 +191,14 @@ void Node::poll_audit(std::uint64_t now_ns) {
     add_one(view_.counters.audited);
     return true;
   });
+}
+
+void Node::poll_health(std::uint64_t now_ns) {
+  if (now_ns < health_log_.due_ns()) return;
+  Report report;
+  view_.append_health(report);
+  context_.secrets.append_report(report);
+  health_log_.look(report, now_ns);
 }
 
 void Node::pump(std::size_t lane, std::uint64_t now_ns) {

@@ -10,6 +10,7 @@
 #include "larder/connector/connector.h"
 #include "larder/connectors/resp/audit.h"
 #include "larder/connectors/resp/connection.h"
+#include "larder/connectors/resp/health_log.h"
 #include "larder/connectors/resp/lane.h"
 #include "larder/connectors/resp/node_view.h"
 #include "larder/connectors/resp/relocation.h"
@@ -97,6 +98,7 @@ class Node final : private ConnectionEvents {
   void fail_lane(std::size_t lane, const Error& error, std::uint64_t now_ns) noexcept;
   void poll_info(std::uint64_t now_ns);
   void poll_audit(std::uint64_t now_ns);
+  void poll_health(std::uint64_t now_ns);
 
   // Answers.
   bool on_info(const Reply& reply);
@@ -134,6 +136,7 @@ class Node final : private ConnectionEvents {
   std::vector<std::unique_ptr<Connection>> connections_;  ///< [0] is the small one.
   Relocation relocation_;
   Audit audit_;
+  HealthLog health_log_;
   std::array<Lane, 2> lanes_;
   std::list<BatchState> states_;
   std::multimap<std::uint64_t, BatchState*> deadlines_;

@@ -17,6 +17,7 @@ constexpr std::uint64_t kInfoAfterLossNs = 60'000'000'000;
 void Node::on_ready(Connection& connection) noexcept {
   if (connection.index() == 0 && !is_info_fatal_) next_info_ns_ = 0;
   needs_turn_ = true;
+  health_log_.note_event(now_ns_);
 }
 
 bool Node::on_reply(Connection& connection, Command& command, const Reply& reply) noexcept {
@@ -63,6 +64,7 @@ bool Node::on_info(const Reply& reply) {
   ServerInfo info;
   info.read(reply.text, options_.database);
   if (view_.note_info(info)) audit_.note_losses();
+  health_log_.note_event(now_ns_);
   // The keys themselves are not known then, but how many there can be.
   StoredByMe& stored = view_.stored;
   if (!stored.keeps_keys() && info.has_keyspace) {
@@ -97,6 +99,7 @@ bool Node::on_error_reply(Connection& connection, const Operation& operation,
                           const Reply& reply) noexcept {
   const ReplyError& known = find_reply_error(reply.text);
   view_.note_refusal(known);
+  health_log_.note_event(now_ns_);
   const Relocation::Verdict verdict = relocation_.note_refusal(known, now_ns_);
   if (verdict.suspects_all) {
     for (const auto& one : connections_) one->suspect(one->is_ready());
@@ -390,6 +393,7 @@ void Node::on_lost(Connection& connection, std::deque<Command> commands, const E
     if (is_info_fatal_) next_info_ns_ = now_ns_ + kInfoAfterLossNs;
   }
   needs_turn_ = true;
+  health_log_.note_event(now_ns_);
   if (!is_closing_ && was_ready) add_one(view_.counters.connections_lost);
   for (Command& command : commands) {
     Operation& operation = command.operation;

@@ -41,7 +41,7 @@ void NodeView::note_success(bool is_write) noexcept {
   if (is_write) end(write_refusal_);
 }
 
-void NodeView::append_report(Report& report) const {
+void NodeView::append_health(Report& report) const {
   const std::uint64_t now_ns = clock_.now_ns();
   for (const Refusal* const refusal : {&server_refusal_, &write_refusal_}) {
     const ReplyError* const row = refusal->row.load(std::memory_order_relaxed);
@@ -51,6 +51,15 @@ void NodeView::append_report(Report& report) const {
     report.health = std::max(report.health, is_all ? Health::kDown : Health::kDegraded);
     report.reasons.emplace_back(row->error.what());
   }
+  {
+    const MutexLock lock{mutex_};
+    info_.append_health(report);
+  }
+  for (const PeerState& peer : peers) peer.append_health(report);
+}
+
+void NodeView::append_report(Report& report) const {
+  append_health(report);
   {
     const MutexLock lock{mutex_};
     info_.append_report(report);
@@ -82,7 +91,6 @@ void NodeView::append_report(Report& report) const {
   std::uint64_t connections = 0;
   std::uint64_t failures = 0;
   for (const PeerState& peer : peers) {
-    peer.append_health(report);
     connections += peer.connections();
     failures += peer.failures_total();
   }

@@ -60,6 +60,9 @@ class NodeView {
   /// Something worked: what was refused before is over.
   void note_success(bool is_write) noexcept;
 
+  /// The health and its reasons alone.
+  void append_health(Report& report) const LARDER_EXCLUDES(mutex_);
+  /// append_health(), the server's properties and the counters.
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
 
  private:

@@ -76,6 +76,7 @@ TEST(ServerInfoTest, AServerThatRefusesIsDegradedAndOneThatEvictsIsNoted) {
     ServerInfo info;
     info.read(text);
     Report report;
+    info.append_health(report);
     info.append_report(report);
     return report;
   };

@@ -258,8 +258,7 @@ class RespConnector final : public Connector, private BatchSink {
 Report RespConnector::report() const {
   Report report;
   report.type = "resp";
-  report.where = options_.endpoint.to_string();
-  if (options_.database != 0) report.where += "/" + std::to_string(options_.database);
+  report.where = options_.where();
   report.integrity = Integrity::kNone;
   report.locality = Locality::kRemote;
   report.bytes_used = view_.stored.bytes();
