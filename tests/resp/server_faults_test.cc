@@ -28,6 +28,24 @@ TEST(RespFaultTest, ConstructingWithoutAServerWorksAndItComesByItself) {
   EXPECT_TRUE(eventually_is_over(*connector));
 }
 
+TEST(RespFaultTest, AStoreThatWasJustOpenedIsNotHealthyBeforeItsServerAnswered) {
+  LARDER_START_REDIS(server, {});
+  server.pause();
+  {
+    const Opened connector{redis_spec(server.port(), "connect_timeout=10m")};
+    EXPECT_EQ(connector->report().health, Health::kDegraded);
+    EXPECT_NE(text_of_report(*connector).find("connecting: the server has not answered yet"),
+              std::string::npos);
+    server.resume();
+    EXPECT_TRUE(eventually_has_health(*connector, Health::kHealthy));
+  }
+  server.kill();
+  for (int round = 0; round < 20; ++round) {
+    const Opened connector{redis_spec(server.port())};
+    EXPECT_NE(connector->report().health, Health::kHealthy);
+  }
+}
+
 TEST(RespFaultTest, TheLogSaysOnceThatAServerWentAndOnceThatItIsBack) {
   testing::RedisServerOptions options;
   options.password = "UTTERLY-SECRET";

@@ -15,6 +15,7 @@ constexpr std::uint64_t kInfoAfterLossNs = 60'000'000'000;
 // ---- Answers ------------------------------------------------------------------------------------
 
 void Node::on_ready(Connection& connection) noexcept {
+  view_.note_attempt();
   if (connection.index() == 0 && !is_info_fatal_) next_info_ns_ = 0;
   needs_turn_ = true;
   health_log_.note_event(now_ns_);
@@ -386,6 +387,7 @@ void Node::give_up_commands(Connection& connection, BatchState& state,
 
 void Node::on_lost(Connection& connection, std::deque<Command> commands, const Error& error,
                    bool was_ready) noexcept {
+  view_.note_attempt();
   if (connection.index() == 0) {
     audit_.note_lost();
     is_info_asked_ = false;

@@ -42,6 +42,10 @@ void NodeView::note_success(bool is_write) noexcept {
 }
 
 void NodeView::append_health(Report& report) const {
+  if (!was_tried_.load(std::memory_order_acquire)) {
+    report.health = std::max(report.health, Health::kDegraded);
+    report.reasons.emplace_back("connecting: the server has not answered yet");
+  }
   const std::uint64_t now_ns = clock_.now_ns();
   for (const Refusal* const refusal : {&server_refusal_, &write_refusal_}) {
     const ReplyError* const row = refusal->row.load(std::memory_order_relaxed);

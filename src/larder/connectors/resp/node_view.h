@@ -53,6 +53,9 @@ class NodeView {
   StoredByMe stored;
   FailedKeys failed_keys;
 
+  /// An attempt to connect has ended, one way or the other, and `peers` has how. Until then nothing
+  /// is known of the server, and the report says so.
+  void note_attempt() noexcept { was_tried_.store(true, std::memory_order_release); }
   /// True: the server may have lost keys since the last time.
   bool note_info(const ServerInfo& info) LARDER_EXCLUDES(mutex_);
   /// It stays in the report until something works, or nobody was refused for a minute.
@@ -74,6 +77,7 @@ class NodeView {
   static void end(Refusal& refusal) noexcept;
 
   const Clock& clock_;
+  std::atomic<bool> was_tried_ = false;
   Refusal server_refusal_;
   Refusal write_refusal_;
   mutable Mutex mutex_;
