@@ -195,6 +195,7 @@ void Node::poll_audit(std::uint64_t now_ns) {
 
 void Node::poll_health(std::uint64_t now_ns) {
   if (now_ns < health_log_.due_ns()) return;
+  context_.secrets.retry();
   Report report;
   view_.append_health(report);
   context_.secrets.append_report(report);
