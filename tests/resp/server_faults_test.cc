@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "tests/resp/resp_test_support.h"
+#include "tests/support/no_descriptors.h"
 
 namespace larder::resp {
 namespace {
@@ -179,6 +180,34 @@ TEST(RespFaultTest, LostConnectionsAndClosedConnectorsLeaveNoDescriptorBehind) {
     EXPECT_TRUE(eventually([&] { return open_descriptors() == connected; }));
   }
   EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST(RespFaultTest, WithoutDescriptorsItIsDownForThatTimeOnly) {
+  for (const std::string host : {"127.0.0.1", "localhost"}) {
+    LARDER_START_REDIS(server, {});
+    server.command({"PING"});  // Its own connection is there from the first command on.
+    const Opened connector{"redis://" + host + ":" + std::to_string(server.port()) +
+                           "?reconnect_max=20ms&connections=2&miss_after_failure=1ms"};
+    BlockingClient client{*connector};
+    ASSERT_EQ(set_code(client, "key", 100), ErrorCode::kNone);
+    ASSERT_TRUE(eventually([&] { return counter_of(*connector, "connections") == 3; }));
+    {
+      const testing::NoDescriptors lack;
+      EXPECT_TRUE(is_hit(client, "key", 100)) << "open connections go on";
+      server.command({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"});
+      EXPECT_TRUE(eventually_has_health(*connector, Health::kDown));
+      EXPECT_TRUE(
+          eventually([&] { return get_code(client, "key", 100) == ErrorCode::kUnavailable; }));
+      EXPECT_EQ(set_code(client, "other", 100), ErrorCode::kUnavailable);
+      if (host == "127.0.0.1") {
+        EXPECT_NE(text_of_report(*connector).find("no file descriptors left"), std::string::npos);
+      }
+      EXPECT_EQ(connector->report().keys, 1U);
+    }
+    EXPECT_TRUE(eventually([&] { return is_hit(client, "key", 100); })) << host;
+    EXPECT_EQ(set_code(client, "other", 100), ErrorCode::kNone);
+    EXPECT_TRUE(eventually_is_over(*connector)) << text_of_report(*connector);
+  }
 }
 
 TEST(RespFaultTest, AFullServerThatEvictsNothingRefusesStoresAndServesLoads) {
