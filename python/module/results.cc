@@ -120,6 +120,11 @@ nb::object sizes_of(const PythonOperation& operation) {
   });
 }
 
+nb::object size_of_one(const PythonOperation& operation) {
+  const nb::object sizes = sizes_of(operation);
+  return tuple_of({nb::object{sizes[0]}, new_error(operation.batch, 0)});
+}
+
 nb::object existence_of(const PythonOperation& operation) {
   return list_of(operation.items.size(), [&](std::size_t i) {
     return new_bool(operation.items[i].outcome == Outcome::kHit);

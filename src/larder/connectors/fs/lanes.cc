@@ -75,6 +75,10 @@ Lanes::Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
       scheduler_(scheduler_options(*store_, is_staged, has_ring)),
       budget_(store_->options().load_bytes_max) {
   for (auto& calls : hung_) calls = std::make_shared<HungCalls>();
+  if (!is_staged_) return;
+  const auto directory = store_->base().get();
+  hung_.at(static_cast<std::size_t>(BatchClass::kStore)) =
+      HungCalls::of_directory(directory->device(), directory->inode());
 }
 
 Lanes::~Lanes() {
