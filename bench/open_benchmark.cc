@@ -133,7 +133,7 @@ std::uint32_t make_store(const std::string& directory, std::uint64_t keys) {
   }
   auto device = io::open_device({.directory = directory});
   LARDER_CHECK(device);
-  SuperblockFile file{**device, RealClock::instance(), directory};
+  SuperblockFile file{*device->directory, *device->queue, RealClock::instance(), directory};
   const auto superblock = file.open(0);
   LARDER_CHECK(superblock);
   const Geometry geometry{.grain_bytes = superblock->grain_bytes,

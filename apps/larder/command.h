@@ -73,4 +73,7 @@ std::function<std::string(const std::string&)> valid(Parser parser) {
 /// A number of bytes above 0, as text.
 SetupResult<std::uint64_t> parse_size(std::string_view text);
 
+/// A whole number above 0, as text.
+SetupResult<std::uint64_t> parse_count(std::string_view text);
+
 }  // namespace larder::cli

@@ -25,13 +25,15 @@ class BenchCommand final : public Command {
         "runs\n"
         "with the fastest of its engines on this disk. A load counts only when the device has "
         "read\n"
-        "what was returned; otherwise NOT COLD is printed and the exit code is 1.\n"
+        "what was returned; otherwise NOT COLD is printed and the exit code is 1. It is 1, too,\n"
+        "when an operation failed, or every store was refused; the first cause is told.\n"
         "Use an empty store: the keys of a benchmark push others out.");
     command
         .add_option("SPEC", options_.spec, "The connector, e.g. 'log:/data/bench?capacity=8GiB'")
         ->required();
     command.add_option("--size", sizes_, "Bytes of a value; several are measured in turn")
         ->delimiter(',')
+        ->allow_extra_args(false)  // What follows it may be SPEC.
         ->check(valid(parse_size), "SIZE")
         ->capture_default_str();
     command.add_option("--mode", mode_, "load, store, mixed, exists, or latency")
@@ -77,9 +79,10 @@ class BenchCommand final : public Command {
     command.add_flag("--allow-eviction", options_.allow_eviction,
                      "Go on although the store holds keys that the benchmark may push out");
     command.add_flag("--warm", options_.is_warm, "load: the page cache may answer");
-    command.add_option(
-        "--goal", options_.goal,
-        "Exit 1 unless the median ratio reaches this and the lower quartile 0.9 of it");
+    command
+        .add_option("--goal", options_.goal,
+                    "Exit 1 unless the median ratio reaches this and the lower quartile 0.9 of it")
+        ->check(CLI::Range(0.0, 1000.0));
     command.add_flag("--no-fio", without_fio_, "Measure no ceiling");
     command.add_flag("--no-verify", without_verification_, "Do not check what was loaded");
     command.add_flag("--json", is_json_, "Print one JSON object");

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "apps/larder/command.h"
+#include "larder/base/logging.h"
 #include "larder/tools/doctor.h"
 
 namespace larder::cli {
@@ -17,7 +18,7 @@ class DoctorCommand final : public Command {
         "Examples:\n"
         "  larder doctor                # the machine and this process's limits\n"
         "  larder doctor /data/kv       # and the file system that a store would be on\n"
-        "  larder doctor 'log:/data/kv?capacity=500GiB'   # also whether that fits\n"
+        "  larder doctor 'log:/data/kv?capacity=500GiB'   # also whether an open would take it\n"
         "  larder doctor redis://127.0.0.1:6379           # whether the server answers\n"
         "  larder doctor /data/kv --json | jq '.findings[] | select(.level != \"good\")'\n\n"
         "Run it as the user, and in the container, that the store is going to run in. In the\n"
@@ -31,6 +32,7 @@ class DoctorCommand final : public Command {
   }
 
   int run() override {
+    set_log_level(LogLevel::kOff);  // What an open would log is in the findings.
     const auto findings = tools::examine(target_);
     if (!findings) return fail(findings.error());
     return print(is_json_ ? tools::to_json(*findings) : tools::to_text(*findings),

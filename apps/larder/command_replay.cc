@@ -26,7 +26,10 @@ class ReplayCommand final : public Command {
         "after\n"
         "its predecessor's lookup, and waits while an earlier request still stores a block of its\n"
         "chain; with --concurrency 1 the hit rate is the same in every run.\n"
-        "What it stored stays there, and is found by the next replay of the same trace.");
+        "What it stored stays there, and is found by the next replay of the same trace.\n"
+        "Exit code 1: a hit had wrong bytes, an operation failed, or every store was refused (for\n"
+        "want of space, say). Each is told with its first cause. Some refused stores are no "
+        "fault.");
     command
         .add_option("TRACE", options_.trace_path,
                     "Mooncake's JSON lines: .jsonl, .jsonl.zst, or - for standard input")
@@ -37,14 +40,14 @@ class ReplayCommand final : public Command {
         ->check(valid(parse_size), "SIZE")
         ->capture_default_str();
     command.add_option("--requests", options_.requests_max, "Stop after this many requests")
-        ->check(CLI::PositiveNumber);
+        ->check(valid(parse_count), "COUNT");
     command.add_option("--speed", speed_, "max, trace (as it happened), or a factor such as 20x")
         ->check(valid(tools::parse_speed), "SPEED")
         ->capture_default_str();
     command
         .add_option("--tokens-per-second", options_.tokens_per_second,
                     "Prefill rate assumed when the seconds saved are stated")
-        ->check(CLI::PositiveNumber)
+        ->check(CLI::Range(0.001, 1e9))
         ->capture_default_str();
     command.add_option("--concurrency", options_.concurrency, "Requests in flight")
         ->check(CLI::Range(1, 1024))

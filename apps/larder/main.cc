@@ -94,11 +94,12 @@ int exit_code_of(int code) {
   return kSignalExit + signal_number;
 }
 
-/// `larder help bench` is `larder bench --help`.
+/// `larder help bench` is `larder bench --help`, and `larder help help` is `larder --help`.
 std::vector<std::string> words_of(int argc, char** argv) {
   std::vector<std::string> words{argv + (argc > 0 ? 1 : 0), argv + argc};
   if (words.empty() || words.front() != "help") return words;
-  words.erase(words.begin());
+  words.erase(words.begin(), std::ranges::find_if_not(
+                                 words, [](const std::string& word) { return word == "help"; }));
   words.emplace_back("--help");
   return words;
 }
@@ -183,6 +184,13 @@ SetupResult<std::uint64_t> parse_size(std::string_view text) {
     return SetupError{ErrorCode::kInvalidArgument, "0 bytes: expected at least 1"};
   }
   return bytes;
+}
+
+SetupResult<std::uint64_t> parse_count(std::string_view text) {
+  LARDER_ASSIGN(const std::int64_t count, parse_integer(text));
+  if (count > 0) return static_cast<std::uint64_t>(count);
+  return SetupError{ErrorCode::kInvalidArgument,
+                    "\"" + std::string{text} + "\": expected a whole number from 1 on"};
 }
 
 }  // namespace larder::cli

@@ -54,6 +54,13 @@ TEST_F(LarderTest, ABenchOverMemoryExitsWith0) {
   EXPECT_EQ(json["series"].size(), 2U);
 }
 
+TEST_F(LarderTest, ASpecMayStandBehindTheOptions) {
+  const Ended ended =
+      run("bench --pairs 1 --bytes 1MiB --size 64KiB,128KiB" + std::string{kMemory});
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_TRUE(has(ended.output, "load 64KiB") && has(ended.output, "load 128KiB")) << ended.output;
+}
+
 TEST_F(LarderTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
   const std::pair<std::string, std::string> cases[] = {
       {"replai x y", "did you mean \"replay\"?"},
@@ -69,6 +76,9 @@ TEST_F(LarderTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
       {"bench" + std::string{kMemory} + "--mode loads", "expected load, store"},
       {"bench" + std::string{kMemory} + "--size 1MiB,x", "x"},
       {"bench" + std::string{kMemory} + "--nonsense", "--nonsense"},
+      {"bench" + std::string{kMemory} + "--batch " + std::string(300, '9'), "--batch"},
+      {"replay " + trace_ + kMemory + "--requests " + std::string(300, '9'), "--requests"},
+      {"replay " + trace_ + kMemory + "--requests 0", "--requests"},
       {"connectors memry", "did you mean \"memory\"?"},
   };
   for (const auto& [arguments, expected] : cases) {
@@ -97,6 +107,8 @@ TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
   }
   EXPECT_EQ(run("help").output, run("--help").output);
   EXPECT_EQ(run("help").exit_code, 0);
+  EXPECT_EQ(run("help help").output, run("--help").output);
+  EXPECT_EQ(run("help help").exit_code, 0);
   const Ended version = run("--version");
   EXPECT_EQ(version.exit_code, 0);
   EXPECT_TRUE(version.output.starts_with("larder " + std::string{larder::version()} + " ("))
@@ -214,6 +226,36 @@ TEST_F(LarderTest, AnInterruptEndsWithWhatWasMeasured) {
   EXPECT_EQ(json["requests"], 1);
   EXPECT_EQ(json["interrupted_by"], "a signal");
   EXPECT_EQ(json["ok"], false);
+}
+
+TEST_F(LarderTest, AnInterruptEndsTheReadingOfAPipeThatNobodyWritesInto) {
+  const Ended ended = run("replay -" + std::string{kMemory} + "--json",
+                          "sleep 5 | timeout --preserve-status --signal=INT --kill-after=3 0.5 ");
+  EXPECT_EQ(ended.exit_code, 130) << ended.errors;
+  EXPECT_TRUE(has(ended.errors, "larder: interrupted by SIGINT")) << ended.errors;
+}
+
+TEST_F(LarderTest, OpeningAndClosingAreToldWhereTheEnvironmentAsksForIt) {
+  const std::string bench = "bench" + std::string{kMemory} + "--size 64KiB --bytes 1MiB --pairs 1";
+  EXPECT_EQ(run(bench).errors, "");
+  for (const std::string& command : {bench, "replay " + trace_ + kMemory}) {
+    const Ended told = run(command, "LARDER_LOG=info ");
+    EXPECT_EQ(told.exit_code, 0) << told.errors;
+    EXPECT_TRUE(has(told.errors, "[memory] memory: opened in ")) << told.errors;
+    EXPECT_TRUE(has(told.errors, "[memory] memory: closed: ")) << told.errors;
+  }
+}
+
+TEST_F(LarderTest, AHomeIsUnderstoodByEveryCommand) {
+  const std::string home = "HOME='" + directory_ + "' ";
+  const std::string spec = "'log:~/store?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0'";
+  EXPECT_EQ(run("format " + spec, home).exit_code, 0);
+  for (const char* const command : {"inspect '~/store'", "inspect 'log:~/store'",
+                                    "doctor '~/store'", "doctor 'log:~/store?min_free=0'"}) {
+    const Ended ended = run(command, home);
+    EXPECT_TRUE(has(ended.output, directory_ + "/store")) << command << "\n" << ended.output;
+    EXPECT_FALSE(has(ended.output, "does not exist")) << command << "\n" << ended.output;
+  }
 }
 
 TEST_F(LarderTest, AnInterruptedBenchEndsWithWholePairs) {

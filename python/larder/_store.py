@@ -140,7 +140,7 @@ class Store:
         return Outcomes(*self._client.get_into(keys, buffers, timeout))
 
     def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
-        """The value of one key, or None. Raises `Error` when it is there and cannot be loaded.
+        """The value of one key, or None. Raises `Error` when it could not be looked up or loaded.
 
         Whoever replaces it meanwhile, this is one whole value: the old or a newer one.
         """

@@ -143,13 +143,15 @@ class Store:
         return Outcomes(*await self._run(timeout, submit, keys, buffers))
 
     async def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
-        """The value of one key, or None. Raises `Error` when it is there and cannot be loaded.
+        """The value of one key, or None. Raises `Error` when it could not be looked up or loaded.
 
         Whoever replaces it meanwhile, this is one whole value: the old or a newer one.
         """
         seconds = _larder.seconds(timeout, "timeout")
         end = time.monotonic() + seconds
-        room = (await self._run(timeout, self._client.submit_size, key))[0]
+        room, error = await self._run(timeout, self._client.submit_size, key)
+        if error is not None:
+            raise _larder.Error(error)
         while room is not None:
             left = None if timeout is None else end - time.monotonic()
             if left is not None and left <= 0:

@@ -98,7 +98,7 @@ nb::object AsyncClient::look_up(std::uint64_t id, nb::handle keys, nb::handle ti
 }
 
 nb::object AsyncClient::submit_size(std::uint64_t id, nb::handle key, nb::handle timeout) {
-  auto operation = new_operation(id, sizes_of);
+  auto operation = new_operation(id, size_of_one);
   const std::uint64_t deadline_ns = deadline_after(timeout);
   throw_unless(operation->arguments.take_key(key.ptr()));
   operation->prepare(Op::kExists, deadline_ns);

@@ -28,7 +28,7 @@ class AsyncClient : public EventClient {
                               bool replaces, nanobind::handle timeout);
   nanobind::object submit_set_many(std::uint64_t id, nanobind::handle keys, nanobind::handle values,
                                    bool replaces, nanobind::handle timeout);
-  /// A list of one size, or None.
+  /// (size or None, error or None)
   nanobind::object submit_size(std::uint64_t id, nanobind::handle key, nanobind::handle timeout);
   nanobind::object submit_sizes(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
   nanobind::object submit_exists(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);

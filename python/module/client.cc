@@ -2,6 +2,15 @@
 
 namespace larder::python {
 namespace nb = nanobind;
+namespace {
+
+/// As larder.Error, what the first item of the batch failed with.
+[[noreturn]] void throw_failure(const Batch& batch) {
+  PyErr_SetString(exceptions.error, describe_failure(batch, 0).c_str());
+  throw nb::python_error();
+}
+
+}  // namespace
 
 Client::Client(nb::handle spec) : handle_(open_handle(spec)) {}
 
@@ -24,6 +33,7 @@ nb::object Client::get(nb::handle key, nb::handle timeout) {
   auto lookup = std::make_unique<PythonOperation>();
   throw_unless(lookup->arguments.take_key(key.ptr()));
   lookup = look_up(std::move(lookup), deadline_ns);
+  if (lookup->items[0].outcome == Outcome::kFailed) throw_failure(lookup->batch);
   if (lookup->items[0].outcome != Outcome::kHit) return nb::none();
   std::uint64_t room = lookup->items[0].value_bytes;
   for (;;) {
@@ -34,8 +44,7 @@ nb::object Client::get(nb::handle key, nb::handle timeout) {
     if (item.outcome != Outcome::kFailed) return bytes_of_load(*load);
     room = room_after(item, room);
     if (room > 0) continue;
-    PyErr_SetString(exceptions.error, describe_failure(load->batch, 0).c_str());
-    throw nb::python_error();
+    throw_failure(load->batch);
   }
 }
 

@@ -85,7 +85,7 @@ std::uint64_t Completions::submit(std::unique_ptr<PythonOperation> operation, Op
   operation->prepare(op, RealClock::instance().now_ns() + ns_of(timeout_s));
   operation->is_taken = true;
   // A store that finds no room is a chunk that is not kept; LMCache goes on without it.
-  operation->waits_for_room = op != Op::kSet;
+  operation->batch.waits_for_room = op != Op::kSet;
   operation->batch.urgency = op == Op::kSet ? Urgency::kStore : Urgency::kDemand;
   const std::uint64_t future_id = operation->future_id = ++last_future_id_;
   // Once it is the session's, another thread may have drained it.

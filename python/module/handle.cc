@@ -80,6 +80,7 @@ void PythonOperation::prepare(Op op, std::uint64_t deadline_ns) {
     items[i].key = keys[i];
     if (!slices.empty()) items[i].value = {&slices[i], 1};
   }
+  batch.items = items;  // Also where a probe answers and nothing is submitted.
   batch.op = op;
   batch.deadline_ns = deadline_ns;
 }

@@ -202,8 +202,8 @@ SetupResult<std::unique_ptr<Connector>> make_python_connector(PyObject* object, 
   WorkerPoolOptions options;
   options.scheduler.name = "python";
   options.scheduler.workers.fill(traits.num_workers);
-  options.scheduler.limits = traits.limits;
-  options.scheduler.value_bytes_max = traits.value_bytes_max;
+  options.scheduler.intake.limits = traits.limits;
+  options.scheduler.intake.value_bytes_max = traits.value_bytes_max;
   LARDER_ASSIGN(auto adopted, adopt(object));
   auto pool = WorkerPool<PythonBackend>::create(PythonBackend{std::move(adopted)}, options);
   if (!pool) return pool.error();

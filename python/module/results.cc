@@ -120,6 +120,15 @@ nb::object sizes_of(const PythonOperation& operation) {
   });
 }
 
+nb::object size_of_one(const PythonOperation& operation) {
+  const Item& item = operation.items[0];
+  nb::object size = nb::steal(
+      item.outcome == Outcome::kHit ? PyLong_FromUnsignedLongLong(item.value_bytes) : new_none());
+  nb::object error = nb::steal(new_error(operation.batch, 0));
+  throw_unless(size.is_valid() && error.is_valid());
+  return tuple_of({std::move(size), std::move(error)});
+}
+
 nb::object existence_of(const PythonOperation& operation) {
   return list_of(operation.items.size(), [&](std::size_t i) {
     return new_bool(operation.items[i].outcome == Outcome::kHit);
@@ -195,7 +204,6 @@ nb::object report_of(const Handle& handle) {
   }
   nb::dict counters;
   for (const Counter& counter : report.counters) counters[counter.name.c_str()] = counter.value;
-  counters["door_queued_total"] = session->queued_total();
   counters["door_refused_total"] = session->refused_total();
   nb::dict properties;
   for (const auto& [name, value] : report.properties) properties[name.c_str()] = value;

@@ -15,6 +15,8 @@ nanobind::object loads_of(const PythonOperation& operation);
 nanobind::object stores_of(const PythonOperation& operation);
 /// A list of sizes, None for a key without a value.
 nanobind::object sizes_of(const PythonOperation& operation);
+/// (size or None, error or None) of a lookup of one key.
+nanobind::object size_of_one(const PythonOperation& operation);
 /// A list of bools.
 nanobind::object existence_of(const PythonOperation& operation);
 /// (deleted, errors), a list each.

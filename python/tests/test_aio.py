@@ -395,3 +395,13 @@ def test_answers_that_cannot_be_read_fail_every_waiting_call():
             assert "cannot be read: none left" in str(result)
 
     run(main())
+
+
+def test_get_raises_when_the_key_could_not_be_looked_up():
+    async def main():
+        async with larder.aio.open("redis://127.0.0.1:1") as store:
+            with pytest.raises(larder.Error, match="refuses the connection"):
+                await store.get("a")
+            assert await store.exists(["a"]) == [False]
+
+    run(main())

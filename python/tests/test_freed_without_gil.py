@@ -134,19 +134,6 @@ store = larder.open("nothing:")
 watch()
 store.close()
 """,
-    "an open that fails after its connector was made": """
-import resource
-watch()
-limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-used = len(os.listdir("/proc/self/fd"))
-for room in range(8):  # One by one, until there is enough for the connector and not for the session.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + room, limits[1]))
-    try:
-        larder.open("memory:").close()
-        break
-    except larder.OpenError:
-        pass
-""",
 }
 
 

@@ -1,6 +1,7 @@
 """Ends of every kind: close, threads, signals, fork, garbage collection, exit. And what it leaves."""
 
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -325,8 +326,10 @@ def test_a_thousand_cancelled_calls_leave_nothing():
         store.set_many(["k"], [b"1"])
         buffer = bytearray(MIB)
 
+        keys = itertools.count()  # One that was late is a miss for a while.
+
         def once():
-            assert store.get_into(["k"], [buffer], timeout=0.001).failed == [True]
+            assert store.get_into([f"k{next(keys)}"], [buffer], timeout=0.001).failed == [True]
 
         for _ in range(50):
             once()

@@ -234,3 +234,11 @@ def test_everything_public_is_documented():
     for name, method in inspect.getmembers(larder.Store, inspect.isfunction):
         if not name.startswith("_"):
             assert inspect.getdoc(method), name
+
+
+def test_get_raises_when_the_key_could_not_be_looked_up():
+    """None would say that the key has no value. A lookup alone answers what can be loaded."""
+    with larder.open("redis://127.0.0.1:1") as store:
+        with pytest.raises(larder.Error, match="refuses the connection"):
+            store.get("a")
+        assert store.exists(["a"]) == [False] and store.sizes(["a"]) == [None]

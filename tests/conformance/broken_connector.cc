@@ -11,6 +11,7 @@
 
 #include "larder/base/event_fd.h"
 #include "larder/base/mutex.h"
+#include "larder/connector/batch_limits.h"
 #include "larder/connectors/memory/memory_connector.h"
 
 namespace larder::conformance {
@@ -21,7 +22,10 @@ namespace {
 class BrokenConnector final : public Connector {
  public:
   BrokenConnector(Defect defect, const memory::MemoryOptions& options)
-      : defect_(defect), inner_(options), silent_(EventFd::create().value()) {}
+      : defect_(defect),
+        limits_(options.limits),
+        inner_(options),
+        silent_(EventFd::create().value()) {}
 
   Status submit(Batch& batch) noexcept override {
     const MutexLock lock{mutex_};
@@ -34,8 +38,14 @@ class BrokenConnector final : public Connector {
     const std::uint64_t deadline_ns = batch.deadline_ns;
     const SetMode set_mode = batch.set_mode;
     const bool allow_shorter = batch.allow_shorter;
-    break_input(batch);
-    Status status = inner_.submit(batch);
+    // Memory has nothing in flight: here a batch counts until it is reaped.
+    const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
+    Status status = limits_.admit(class_of(batch.op), bytes);
+    if (status) {
+      break_input(batch);
+      status = inner_.submit(batch);
+      if (!status) limits_.release(class_of(batch.op), bytes);
+    }
     batch.deadline_ns = deadline_ns;
     batch.set_mode = set_mode;
     batch.allow_shorter = allow_shorter;
@@ -70,6 +80,9 @@ class BrokenConnector final : public Connector {
     }
     if (has(Defect::kLosesAtStop) && is_stopped_) return 0;
     std::size_t count = inner_.reap(done);
+    for (const Batch* batch : done.first(count)) {
+      limits_.release(class_of(batch->op), BatchLimits::bytes_of_batch(*batch));
+    }
     for (std::size_t i = 0; i < count; ++i) {
       if (++reaped_ != 5) continue;
       if (has(Defect::kReturnsTwice)) extra_.push_back(done[i]);
@@ -231,6 +244,7 @@ class BrokenConnector final : public Connector {
   };
 
   const Defect defect_;
+  BatchLimits limits_;
   memory::MemoryConnector inner_;
   EventFd silent_;
   Mutex mutex_;

@@ -36,8 +36,7 @@ void StoreImage::flip_bit(std::string_view name, std::uint64_t offset, unsigned 
 }
 
 ImageDevice::ImageDevice(StoreImage& image, ManualClock& clock) : image_(image), clock_(clock) {
-  info_.backend = "image";
-  info_.file_system = "memory";
+  facts_.file_system = "memory";
 }
 
 StoreImage::File& ImageDevice::file_of(io::FileId file) {

@@ -10,9 +10,10 @@
 #include <vector>
 
 #include "larder/base/clock.h"
-#include "larder/io/device.h"
+#include "larder/io/directory.h"
 #include "larder/io/request_queue.h"
-#include "larder/io/sparse_image.h"
+#include "larder/io/transfer_queue.h"
+#include "tests/support/io/sparse_image.h"
 
 namespace larder::corruption {
 
@@ -40,15 +41,16 @@ class StoreImage {
   Files files_;
 };
 
-/// The Device contract over a StoreImage: every transfer has ended when submit() returns, and time
-/// moves only in wait(). For what comes of damaged bytes; the simulated disk is for what a disk may
-/// do with time and order.
+/// A directory and its queue over a StoreImage: every transfer has ended when submit() returns, and
+/// time moves only in wait(). For what comes of damaged bytes; the simulated disk is for what a
+/// disk may do with time and order.
 ///
 /// Ownership: image and clock outlive it. One thread at a time; wake() from any.
-class ImageDevice final : public io::Device {
+class ImageDevice final : public io::Directory, public io::TransferQueue {
  public:
   ImageDevice(StoreImage& image, ManualClock& clock);
 
+  const io::DirectoryFacts& facts() const noexcept override { return facts_; }
   Result<std::vector<io::FileInfo>> list() override;
   Result<io::FileId> open(std::string_view name, io::OpenMode mode) override;
   void close(io::FileId file) noexcept override;
@@ -64,14 +66,12 @@ class ImageDevice final : public io::Device {
   void wait(std::uint64_t until_ns) noexcept override;
   void wake() noexcept override { is_woken_.store(true, std::memory_order_release); }
 
-  const io::DeviceInfo& device_info() const noexcept override { return info_; }
-
  private:
   StoreImage::File& file_of(io::FileId file);
 
   StoreImage& image_;
   ManualClock& clock_;
-  io::DeviceInfo info_;
+  io::DirectoryFacts facts_;
   std::vector<std::string> open_;  ///< Names by FileId; empty: free.
   io::RequestQueue done_;
   std::atomic<bool> is_woken_ = false;

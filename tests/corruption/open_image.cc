@@ -27,8 +27,8 @@ SetupResult<std::unique_ptr<OpenImage>> OpenImage::open(StoreImage& image,
                                                         const log_store::PathOptions& options) {
   std::unique_ptr<OpenImage> opened{new OpenImage{image}};
   opened->value_bytes_max_ = options.value_bytes_max;
-  LARDER_ASSIGN(opened->path_, log_store::LogPath::open(options, opened->device_, opened->clock_,
-                                                        *opened, "the image"));
+  LARDER_ASSIGN(opened->path_, log_store::LogPath::open(options, opened->device_, opened->device_,
+                                                        opened->clock_, "the image"));
   return opened;
 }
 
@@ -42,11 +42,9 @@ void OpenImage::turn_until(Condition&& is_done) {
 }
 
 void OpenImage::run(Batch& batch) {
-  finished_ = nullptr;
-  batch.connector_pending.store(static_cast<std::uint32_t>(batch.items.size()),
-                                std::memory_order_relaxed);
-  path_->accept(batch);
-  turn_until([&] { return finished_ == &batch; });
+  LARDER_CHECK(path_->intake().submit(batch).has_value());
+  Batch* finished = nullptr;
+  turn_until([&] { return finished != nullptr || path_->intake().reap({&finished, 1}) == 1; });
 }
 
 std::vector<Found> OpenImage::read(std::span<const std::string> keys,
@@ -110,6 +108,7 @@ std::vector<std::string> OpenImage::scan() {
 }
 
 Status OpenImage::close() {
+  path_->intake().stop();
   path_->begin_stop();
   turn_until([&] { return path_->is_idle(); });
   Status closed = path_->close();

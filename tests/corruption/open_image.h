@@ -22,7 +22,7 @@ struct Found {
 ///
 /// Ownership: the image outlives it. It is destroyed as a killed process is, unless close() was
 /// called. One thread.
-class OpenImage final : private log_store::BatchSink {
+class OpenImage final {
  public:
   /// `options` of a store of `capacity_bytes` with values up to `value_bytes_max`, in line.
   static log_store::PathOptions options(std::uint64_t capacity_bytes,
@@ -47,12 +47,10 @@ class OpenImage final : private log_store::BatchSink {
   void run(Batch& batch);
   template <class Condition>
   void turn_until(Condition&& is_done);
-  void on_batch(Batch& batch) noexcept override { finished_ = &batch; }
 
   ManualClock clock_;
   ImageDevice device_;
   std::unique_ptr<log_store::LogPath> path_;
-  const Batch* finished_ = nullptr;
   std::uint64_t value_bytes_max_ = 0;
 };
 

@@ -100,7 +100,7 @@ def commands_of_markdown(path):
     for number, line, block in fenced(path):
         if block and block.language in SHELL:
             yield from commands_of_block(block)
-        for inline in re.findall(r"(?<!`)`((?:larder|source|rm|cp|ln) [^`]+)`", line):
+        for inline in re.findall(r"(?<!`)`((?:larder|source|rm|cp|ln|install) [^`]+)`", line):
             yield Command(inline, f"{source}:{number}")
 
 

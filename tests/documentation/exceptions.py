@@ -49,6 +49,10 @@ BEFORE = [
     (r"^cp -a /data/kv /fast/kv", "larder format /data/kv --capacity 512MiB && mkdir /fast"),
     (r"^larder replay trace\.jsonl log:/data/kv$", "larder format /data/kv --capacity 512MiB"),
     (r"^rm -r /data/quickstart", "mkdir /data/quickstart"),
+    (
+        r"^install ~/larder/bin/larder",
+        'mkdir -p ~/larder/bin && cp "$(command -v larder)" ~/larder/bin/larder',
+    ),
 ]
 
 # Commands that answer with another exit code where all is as it should be, and what they say then.

@@ -73,7 +73,7 @@ TEST_F(DeviceFaultTest, FailingWritesRefuseStoresAndTheDiskIsUsedAgainWhenTheyEn
   store_->until_health(Health::kDown, [&] { EXPECT_TRUE(store_->set(next++).has_failed()); });
   EXPECT_GT(disk_->faults(), 0U);
   expect_reason("Input/output error");
-  EXPECT_NE(store_->set(next++).error().find("the path is down; the store was refused"),
+  EXPECT_NE(store_->set(next++).error().find("the storage does not answer; nothing was changed"),
             std::string::npos);
   EXPECT_TRUE(store_->get(300).is_miss());
   disk_->heal();
@@ -185,7 +185,7 @@ TEST_P(StalledDeviceTest, NobodyWaitsForTheDiskAndItComesBack) {
     EXPECT_TRUE(store_->get(i).is_miss());
     const Operation& stored = store_->set(1000 + i);
     EXPECT_TRUE(stored.has_failed());
-    EXPECT_NE(stored.error().find("the path is down"), std::string::npos) << stored.error();
+    EXPECT_NE(stored.error().find("does not answer"), std::string::npos) << stored.error();
   }
   disk_->heal();
   for (Operation* const operation : stuck) ASSERT_TRUE(store_->wait(*operation));
@@ -236,7 +236,7 @@ TEST_F(DeviceFaultTest, AThreadThatTheKernelKeepsForTheJournalMakesNobodyElseWai
     EXPECT_TRUE(store_->run(Op::kExists, FaultClient::key_of(i)).is_miss());
     EXPECT_TRUE(store_->get(kFilled - 1 - i).is_miss());
     const Operation& stored = store_->set(1000 + i);
-    EXPECT_NE(stored.error().find("the path is down"), std::string::npos) << stored.error();
+    EXPECT_NE(stored.error().find("does not answer"), std::string::npos) << stored.error();
   }
   const auto is_back = [](const Operation* operation) { return operation->is_back; };
   if (is_kept) {

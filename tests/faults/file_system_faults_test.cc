@@ -184,7 +184,8 @@ TEST_F(FileSystemFaultTest, AReadOnlyFileSystemRefusesStoresAndComesBackByItself
   expect_reason("Read-only file system");
   const Operation& refused = store_->set(next++);
   EXPECT_TRUE(refused.has_failed());
-  EXPECT_NE(refused.error().find("the path is down; the store was refused"), std::string::npos)
+  EXPECT_NE(refused.error().find("the storage does not answer; nothing was changed"),
+            std::string::npos)
       << refused.error();
   EXPECT_TRUE(store_->get(0).is_miss());
   // It looks again and again whether it can write, and does not come back before it can.

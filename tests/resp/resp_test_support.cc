@@ -1,12 +1,17 @@
 #include "tests/resp/resp_test_support.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "larder/base/clock.h"
 #include "larder/base/hash.h"
+#include "larder/base/logging.h"
 #include "larder/base/random.h"
 #include "larder/connectors/builtin.h"
 
@@ -112,6 +117,29 @@ bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes) {
   std::vector<std::byte> buffer(bytes);
   const auto got = client.get_into(key, buffer);
   return got && !*got;
+}
+
+CapturedLog::CapturedLog()
+    : file_(::memfd_create("log", MFD_CLOEXEC)),
+      stderr_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) {
+  EXPECT_EQ(::dup2(file_.get(), STDERR_FILENO), STDERR_FILENO);
+  set_log_level(LogLevel::kInfo);
+}
+
+CapturedLog::~CapturedLog() {
+  set_log_level(LogLevel::kWarning);
+  EXPECT_EQ(::dup2(stderr_.get(), STDERR_FILENO), STDERR_FILENO);
+}
+
+std::string CapturedLog::text() const {
+  std::string text;
+  std::array<char, 4096> part{};
+  ::ssize_t bytes = 0;
+  while ((bytes = ::pread(file_.get(), part.data(), part.size(),
+                          static_cast<::off_t>(text.size()))) > 0) {
+    text.append(part.data(), static_cast<std::size_t>(bytes));
+  }
+  return text;
 }
 
 double attempts_within(std::uint64_t elapsed_ns, double wait_max_ns) {

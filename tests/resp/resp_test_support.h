@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "larder/base/unique_fd.h"
 #include "larder/connector/blocking_client.h"
 #include "larder/connector/connector.h"
 #include "tests/support/redis_server.h"
@@ -72,6 +73,21 @@ bool is_greeting(const testing::ScriptedPeer::Words& words);
 /// How many times a connection that fails may have been made within a time: the waits double from
 /// 10 ms up to `wait_max_ns`, each shortened by up to a half.
 double attempts_within(std::uint64_t elapsed_ns, double wait_max_ns);
+
+/// What the log says while it lives, at level info.
+class CapturedLog {
+ public:
+  CapturedLog();
+  ~CapturedLog();
+  CapturedLog(const CapturedLog&) = delete;
+  CapturedLog& operator=(const CapturedLog&) = delete;
+  /// All lines so far.
+  std::string text() const;
+
+ private:
+  UniqueFd file_;
+  UniqueFd stderr_;  ///< The process's own.
+};
 
 /// Starts a server or skips the test.
 #define LARDER_START_REDIS(server, options)                                          \

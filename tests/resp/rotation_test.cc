@@ -99,6 +99,20 @@ TEST_F(RespRotationTest, AFileThatCannotBeReadForAMomentBreaksNothingAndShows) {
   }
 }
 
+TEST_F(RespRotationTest, AFileThatIsBackIsNoTroubleAnyMoreThoughNoConnectionIsNew) {
+  const Opened connector{spec()};
+  BlockingClient client{*connector};
+  ASSERT_EQ(set_code(client, "key", 10), ErrorCode::kNone);
+  std::filesystem::remove(path());
+  EXPECT_TRUE(serves_and_says(*connector, client, "password_file=" + path()));
+  ASSERT_TRUE(eventually([&] { return counter_of(*connector, "connections") == 3; }));
+  const std::uint64_t lost = counter_of(*connector, "connections_lost_total");
+  write(path(), "first\n");
+  EXPECT_TRUE(eventually(
+      [&] { return text_of_report(*connector).find("password_file=") == std::string::npos; }));
+  EXPECT_EQ(counter_of(*connector, "connections_lost_total"), lost);
+}
+
 TEST_F(RespRotationTest, APipeIsReadOnce) {
   std::filesystem::remove(path());
   ASSERT_EQ(::mkfifo(path().c_str(), 0600), 0);

@@ -1,9 +1,11 @@
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <iterator>
 #include <thread>
 
 #include "tests/resp/resp_test_support.h"
+#include "tests/support/no_descriptors.h"
 
 namespace larder::resp {
 namespace {
@@ -25,6 +27,51 @@ TEST(RespFaultTest, ConstructingWithoutAServerWorksAndItComesByItself) {
   EXPECT_TRUE(eventually([&] { return set_code(client, "key", 10) == ErrorCode::kNone; }));
   EXPECT_TRUE(is_hit(client, "key", 10));
   EXPECT_TRUE(eventually_is_over(*connector));
+}
+
+TEST(RespFaultTest, AStoreThatWasJustOpenedIsNotHealthyBeforeItsServerAnswered) {
+  LARDER_START_REDIS(server, {});
+  server.pause();
+  {
+    const Opened connector{redis_spec(server.port(), "connect_timeout=10m")};
+    EXPECT_EQ(connector->report().health, Health::kDegraded);
+    EXPECT_NE(text_of_report(*connector).find("connecting: the server has not answered yet"),
+              std::string::npos);
+    server.resume();
+    EXPECT_TRUE(eventually_has_health(*connector, Health::kHealthy));
+  }
+  server.kill();
+  for (int round = 0; round < 20; ++round) {
+    const Opened connector{redis_spec(server.port())};
+    EXPECT_NE(connector->report().health, Health::kHealthy);
+  }
+}
+
+TEST(RespFaultTest, TheLogSaysOnceThatAServerWentAndOnceThatItIsBack) {
+  testing::RedisServerOptions options;
+  options.password = "UTTERLY-SECRET";
+  LARDER_START_REDIS(server, options);
+  const std::string place = "[resp] 127.0.0.1:" + std::to_string(server.port()) + ": ";
+  const CapturedLog logged;
+  const Opened connector{redis_spec(server.port(), "password=UTTERLY-SECRET")};
+  BlockingClient client{*connector};
+  EXPECT_EQ(set_code(client, "RAW-KEY", 10), ErrorCode::kNone);
+  server.kill();
+  EXPECT_TRUE(eventually([&] {
+    get_code(client, "RAW-KEY", 10);
+    return logged.text().find(" W " + place + "down: ") != std::string::npos;
+  })) << logged.text();
+  EXPECT_NE(logged.text().find("the server refuses the connection"), std::string::npos);
+  const std::uint64_t failures = counter_of(*connector, "connect_failures_total");
+  EXPECT_TRUE(
+      eventually([&] { return counter_of(*connector, "connect_failures_total") > failures + 50; }));
+  ASSERT_TRUE(server.start().has_value());
+  EXPECT_TRUE(eventually([&] {
+    return logged.text().find(" I " + place + "is healthy again") != std::string::npos;
+  })) << logged.text();
+  EXPECT_EQ(std::ranges::count(logged.text(), '\n'), 2) << logged.text();
+  EXPECT_EQ(logged.text().find("SECRET"), std::string::npos) << logged.text();
+  EXPECT_EQ(logged.text().find("RAW-KEY"), std::string::npos) << logged.text();
 }
 
 TEST(RespFaultTest, KilledAndStartedAgainUnderLoadEveryKeyGetsAnOutcome) {
@@ -133,6 +180,34 @@ TEST(RespFaultTest, LostConnectionsAndClosedConnectorsLeaveNoDescriptorBehind) {
     EXPECT_TRUE(eventually([&] { return open_descriptors() == connected; }));
   }
   EXPECT_EQ(open_descriptors(), before);
+}
+
+TEST(RespFaultTest, WithoutDescriptorsItIsDownForThatTimeOnly) {
+  for (const std::string host : {"127.0.0.1", "localhost"}) {
+    LARDER_START_REDIS(server, {});
+    server.command({"PING"});  // Its own connection is there from the first command on.
+    const Opened connector{"redis://" + host + ":" + std::to_string(server.port()) +
+                           "?reconnect_max=20ms&connections=2&miss_after_failure=1ms"};
+    BlockingClient client{*connector};
+    ASSERT_EQ(set_code(client, "key", 100), ErrorCode::kNone);
+    ASSERT_TRUE(eventually([&] { return counter_of(*connector, "connections") == 3; }));
+    {
+      const testing::NoDescriptors lack;
+      EXPECT_TRUE(is_hit(client, "key", 100)) << "open connections go on";
+      server.command({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"});
+      EXPECT_TRUE(eventually_has_health(*connector, Health::kDown));
+      EXPECT_TRUE(
+          eventually([&] { return get_code(client, "key", 100) == ErrorCode::kUnavailable; }));
+      EXPECT_EQ(set_code(client, "other", 100), ErrorCode::kUnavailable);
+      if (host == "127.0.0.1") {
+        EXPECT_NE(text_of_report(*connector).find("no file descriptors left"), std::string::npos);
+      }
+      EXPECT_EQ(connector->report().keys, 1U);
+    }
+    EXPECT_TRUE(eventually([&] { return is_hit(client, "key", 100); })) << host;
+    EXPECT_EQ(set_code(client, "other", 100), ErrorCode::kNone);
+    EXPECT_TRUE(eventually_is_over(*connector)) << text_of_report(*connector);
+  }
 }
 
 TEST(RespFaultTest, AFullServerThatEvictsNothingRefusesStoresAndServesLoads) {

@@ -133,6 +133,8 @@ void Caller::prepare(Submission& submission, std::size_t count, Op op) {
   batch.urgency = static_cast<Urgency>(random_.below(kUrgencyCount));
   batch.set_mode = random_.one_in(3) ? SetMode::kIfAbsent : SetMode::kReplace;
   batch.allow_shorter = false;
+  batch.waits_for_room = random_.one_in(2);
+  batch.misses_wrong_sizes = random_.one_in(8);
   batch.deadline_ns = kNever;
   if (random_.one_in(6)) {
     batch.deadline_ns = store_.clock().now_ns() + random_.below(4 * plan_.faults.latency_max_ns);
@@ -205,18 +207,41 @@ void Caller::act() {
 void Caller::submit(Submission& submission) {
   submission.is_out = true;
   ++outstanding_;
-  operations_ += submission.items.size();
   if (store_.path().health().is_down()) submission.path_was_down = true;
   const Batch& batch = submission.batch;
   const io::SimulatedFaults& faults = plan_.faults;
   submission.is_risky =
       batch.op == Op::kGet &&
-      (batch.deadline_ns != kNever || corruption_allowed_ || plan_.rots_while_running ||
+      (batch.deadline_ns != kNever || batch.misses_wrong_sizes || corruption_allowed_ ||
+       plan_.rots_while_running ||
        faults.read_error + faults.write_error + faults.sync_error + faults.stall > 0);
   for (std::size_t i = 0; submission.is_risky && i < submission.items.size(); ++i) {
     oracle_.begin_risk(submission.operations[i].key);
   }
-  store_.accept(submission.batch);
+  if (const Status submitted = store_.submit(submission.batch); !submitted) {
+    return note_refused(submission, submitted.error());
+  }
+  operations_ += submission.items.size();
+  if (batch.connector_waits) coverage_.note(Seen::kWaitedForRoom);
+}
+
+/// C5: it is untouched, and nothing of it happened.
+void Caller::note_refused(Submission& submission, const Error& error) {
+  coverage_.note(Seen::kBatchRefused);
+  const Batch& batch = submission.batch;
+  if (error.code() != ErrorCode::kResourceExhausted || batch.waits_for_room || outstanding_ == 1) {
+    violation("C5: a batch was refused: " + error.to_string());
+  }
+  for (const Item& item : submission.items) {
+    if (item.outcome != Outcome::kPending) violation("C5: a refused batch was touched");
+  }
+  submission.is_out = false;
+  --outstanding_;
+  end_risks(submission);
+  if (batch.op != Op::kSet && batch.op != Op::kDelete) return;
+  for (std::size_t i = 0; i < submission.items.size(); ++i) {
+    oracle_.drop(submission.operations[i].key, submission.operations[i].version);
+  }
 }
 
 void Caller::submit_sets() {
@@ -337,6 +362,7 @@ void Caller::read_all() {
     Submission& submission = take();
     prepare(submission, 1, Op::kGet);
     submission.batch.allow_shorter = true;
+    submission.batch.waits_for_room = true;
     submission.batch.deadline_ns = kNever;
     set_key(submission, 0, i);
     Operation& operation = submission.operations[0];

@@ -95,6 +95,7 @@ class Caller {
  private:
   Submission& take();
   void submit(Submission& submission);
+  void note_refused(Submission& submission, const Error& error);
   std::size_t choose_key();
   std::size_t choose_key_to_set();
   std::uint64_t choose_value_bytes();

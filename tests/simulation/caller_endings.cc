@@ -3,8 +3,8 @@
 #include <cstring>
 
 #include "larder/connector/failed_keys.h"
-#include "larder/io/simulated_history.h"
 #include "tests/simulation/caller.h"
+#include "tests/support/io/simulated_history.h"
 
 namespace larder::simulation {
 namespace {
@@ -170,13 +170,20 @@ void Caller::end_get(const Submission& submission, const Item& item, const Opera
 void Caller::end_failed_get(const Submission& submission, const Item& item,
                             const Operation& operation) {
   const AfterFailedGet after = after_failed_get(item.error.code());
-  if (after == AfterFailedGet::kNothing) return;
+  const bool is_missed_size =
+      item.error.code() == ErrorCode::kSizeMismatch && submission.batch.misses_wrong_sizes;
+  if (after == AfterFailedGet::kNothing && !is_missed_size) return;
   oracle_.tick();
   const bool is_lasting = after == AfterFailedGet::kMissUntilStored;
   const std::uint64_t since_ns = item.error.code() == ErrorCode::kDeadlineExceeded
                                      ? submission.batch.deadline_ns
                                      : store_.clock().now_ns();
-  if (is_lasting || store_.clock().now_ns() < since_ns + store_.options().miss_after_failure_ns) {
+  // Of a batch with others it may have failed long before they ended, and the while be over.
+  const bool is_since_known =
+      item.error.code() == ErrorCode::kDeadlineExceeded || submission.items.size() == 1;
+  const bool is_within =
+      is_since_known && store_.clock().now_ns() < since_ns + store_.options().miss_after_failure_ns;
+  if (is_lasting || is_within) {
     check_miss_after_failure(operation, is_lasting);
   }
   oracle_.excuse(operation.key);

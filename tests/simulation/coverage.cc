@@ -59,6 +59,8 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "older_superblock",
     "no_space_to_overwrite",
     "frozen",
+    "batch_refused",
+    "waited_for_room",
 };
 
 }  // namespace

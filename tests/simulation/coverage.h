@@ -65,6 +65,8 @@ enum class Seen : std::uint8_t {
   kOlderSuperblock,
   kNoSpaceToOverwrite,
   kFrozen,
+  kBatchRefused,
+  kWaitedForRoom,
   kCount,
 };
 inline constexpr std::size_t kSeenCount = static_cast<std::size_t>(Seen::kCount);

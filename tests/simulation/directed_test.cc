@@ -65,6 +65,7 @@ class DirectedTest : public ::testing::Test {
     EXPECT_TRUE(store_.open());
   }
 
+  void submit(OneItem& one) { EXPECT_TRUE(store_.submit(one.batch)); }
   void step(std::uint64_t for_ns) {
     store_.turn();
     store_.wait(store_.clock().now_ns() + for_ns);
@@ -78,11 +79,11 @@ class DirectedTest : public ::testing::Test {
   }
   Outcome set(std::string_view key, std::byte filling) {
     OneItem one{Op::kSet, key, filling};
-    store_.accept(one.batch);
+    submit(one);
     return end(one);
   }
   void close() {
-    store_.path().begin_stop();
+    store_.begin_stop();
     while (!store_.path().is_idle()) step(kMillisecond);
     ASSERT_TRUE(store_.close());
   }
@@ -106,7 +107,7 @@ TEST_F(DirectedTest, AFailedLoadLeavesANewerRecordAlone) {
   OneItem old_load{Op::kGet, "key"};
   store_.disk().faults().stall = 1;
   store_.disk().faults().stall_ns = 50 * kMillisecond;
-  store_.accept(old_load.batch);
+  submit(old_load);
   step(kMillisecond);
   store_.disk().faults().stall = 0;
   ASSERT_EQ(set("key", std::byte{2}), Outcome::kDone);
@@ -115,7 +116,7 @@ TEST_F(DirectedTest, AFailedLoadLeavesANewerRecordAlone) {
   EXPECT_EQ(end(old_load), Outcome::kFailed);
   EXPECT_EQ(old_load.item.error.code(), ErrorCode::kCorruption);
   OneItem load{Op::kGet, "key"};
-  store_.accept(load.batch);
+  submit(load);
   EXPECT_EQ(end(load), Outcome::kHit);
   EXPECT_EQ(load.memory.span()[0], std::byte{2});
 }
@@ -143,7 +144,7 @@ TEST_F(DirectedTest, AFailedHeaderDoesNotLandOverTheNextOne) {
     for (const std::string& key :
          std::span{stored}.last(std::min<std::size_t>(stored.size(), 25))) {
       OneItem load{Op::kGet, key};
-      store_.accept(load.batch);
+      submit(load);
       EXPECT_EQ(end(load), Outcome::kHit) << key;
     }
   }
@@ -172,7 +173,7 @@ TEST_F(DirectedTest, AnOlderSuperblockDoesNotBelieveACheckpointAgain) {
   store_.disk().write_image(superblock, 0, backup);
   ASSERT_TRUE(store_.open());
   OneItem load{Op::kGet, "key"};
-  store_.accept(load.batch);
+  submit(load);
   EXPECT_EQ(end(load), Outcome::kHit);
   EXPECT_EQ(load.memory.span()[0], std::byte{2});
 }
@@ -184,7 +185,7 @@ TEST_F(DirectedTest, APathThatDidNotRunIsNotDownForIt) {
   store_.disk().faults().stall = 1;
   store_.disk().faults().stall_ns = 21 * kSecond;
   OneItem load{Op::kGet, "key"};
-  store_.accept(load.batch);
+  submit(load);
   step(kMillisecond);
   store_.clock().advance_ns(20 * kSecond);
   step(kMillisecond);
@@ -203,7 +204,7 @@ TEST_F(DirectedTest, ATransferWithoutAnAnswerStillTakesThePathDown) {
   store_.disk().faults().stall = 1;
   store_.disk().faults().stall_ns = kNever;
   OneItem load{Op::kGet, "key"};
-  store_.accept(load.batch);
+  submit(load);
   step(kMillisecond);
   store_.clock().advance_ns(20 * kSecond);
   const std::uint64_t until_ns = store_.clock().now_ns() + 6 * kSecond;
@@ -224,25 +225,25 @@ TEST_F(DirectedTest, ADeleteThatOvertakesAStoreCountsItAndTellsNoListener) {
   store_.disk().faults().stall = 1;
   store_.disk().faults().stall_ns = 100 * kMillisecond;
   OneItem store{Op::kSet, "key", std::byte{1}};
-  store_.accept(store.batch);
+  submit(store);
   step(kMillisecond);
   store_.disk().faults().stall = 0;
   OneItem erase{Op::kDelete, "key"};
   OneItem again{Op::kDelete, "key"};
-  store_.accept(erase.batch);
+  submit(erase);
   EXPECT_EQ(end(erase), Outcome::kDone) << "the store came before it";
-  store_.accept(again.batch);
+  submit(again);
   EXPECT_EQ(end(again), Outcome::kMiss) << "and was undone by the first";
   ASSERT_FALSE(store.is_back);
   EXPECT_EQ(end(store), Outcome::kDone);
   OneItem load{Op::kGet, "key"};
-  store_.accept(load.batch);
+  submit(load);
   EXPECT_EQ(end(load), Outcome::kMiss);
   EXPECT_TRUE(store_.path().events().read(from, 10).events.empty());
 
   ASSERT_EQ(set("key", std::byte{2}), Outcome::kDone);
   OneItem last{Op::kDelete, "key"};
-  store_.accept(last.batch);
+  submit(last);
   EXPECT_EQ(end(last), Outcome::kDone);
   EXPECT_EQ(store_.path().events().read(from, 10).events.size(), 2U) << "stored and removed";
 }

@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "larder/io/simulated_history.h"
 #include "tests/simulation/caller.h"
 #include "tests/simulation/tampering.h"
 #include "tests/simulation/watch.h"
+#include "tests/support/io/simulated_history.h"
 
 namespace larder::simulation {
 namespace {
@@ -300,7 +300,7 @@ void History::step() {
   if (!store_.is_alive()) return;
   const log_store::LogPath& path = store_.path();
   if (caller_.outstanding() > 0 && path.counters().transfers_in_flight.value() == 0 &&
-      !path.health().is_down() && path.next_timer_ns() > before_ns) {
+      !path.health().is_down() && path.next_timer_ns() > before_ns && !store_.has_news()) {
     caller_.violation("batches wait, the disk has nothing to do, and nobody will wake the path");
   }
   store_.wait(before_ns + kSecond);
@@ -387,7 +387,7 @@ void History::close() {
   store_.disk().faults() = plan_.disk.faults;
   const std::uint64_t sync_errors = store_.disk().counts().sync_errors;
   const std::uint64_t until_ns = store_.clock().now_ns() + kDrainWithinNs;
-  store_.path().begin_stop();
+  store_.begin_stop();
   do {
     step();
     if (store_.clock().now_ns() >= until_ns) {

@@ -192,6 +192,10 @@ Plan make_plan(std::uint64_t seed) {
   }
   // Of these one at a time, and none in the histories that look for something else.
   if (manner >= 8) choose_oddity(random, plan);
+  if (random.one_in(4)) {
+    plan.path.limits = {.batches_max = 1 + random.below(4),
+                        .bytes_max = one_of<3>(random, {16 * kKiB, 64 * kKiB, 1024 * kKiB})};
+  }
   return plan;
 }
 

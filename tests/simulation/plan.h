@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "larder/connectors/log/options.h"
-#include "larder/io/simulated_disk.h"
+#include "tests/support/io/simulated_disk.h"
 
 namespace larder::simulation {
 

@@ -1,16 +1,19 @@
 #include "tests/simulation/store_under_test.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 #include <utility>
 
 namespace larder::simulation {
 
 /// Passes everything on, and kills its owner at a chosen call.
-class StoreUnderTest::MortalDevice final : public io::Device {
+class StoreUnderTest::MortalDevice final : public io::Directory, public io::TransferQueue {
  public:
   MortalDevice(io::SimulatedDisk& disk, io::SimulatedDevice& device, std::uint64_t& calls_left)
       : disk_(disk), device_(device), calls_left_(calls_left) {}
 
+  const io::DirectoryFacts& facts() const noexcept override { return device_.facts(); }
   Result<std::vector<io::FileInfo>> list() override { return device_.list(); }
   Result<io::FileId> open(std::string_view name, io::OpenMode mode) override {
     age();
@@ -42,7 +45,6 @@ class StoreUnderTest::MortalDevice final : public io::Device {
   std::size_t reap(std::span<io::Request*> done) noexcept override { return device_.reap(done); }
   void wait(std::uint64_t until_ns) noexcept override { device_.wait(until_ns); }
   void wake() noexcept override { device_.wake(); }
-  const io::DeviceInfo& device_info() const noexcept override { return device_.device_info(); }
 
  private:
   void age() noexcept {
@@ -66,6 +68,7 @@ StoreUnderTest::~StoreUnderTest() {
 }
 
 void StoreUnderTest::bury() noexcept {
+  if (path_ != nullptr) path_->intake().abandon_for_test();
   path_.reset();
   mortal_.reset();
   device_.reset();
@@ -76,7 +79,7 @@ SetupStatus StoreUnderTest::open() {
   device_options.depth = path_options_.depth + 32;
   device_ = disk_.mount(device_options);
   mortal_ = std::make_unique<MortalDevice>(disk_, *device_, calls_until_death_);
-  auto path = log_store::LogPath::open(path_options_, *mortal_, clock_, *this, "the disk");
+  auto path = log_store::LogPath::open(path_options_, *mortal_, *mortal_, clock_, "the disk");
   if (!path || !device_->is_alive()) {
     const bool was_killed = !device_->is_alive();
     if (path) path->reset();
@@ -85,25 +88,36 @@ SetupStatus StoreUnderTest::open() {
     return path.error();
   }
   path_ = std::move(*path);
+  path_->intake().set_owner(this);
   return {};
 }
 
-void StoreUnderTest::on_batch(Batch& batch) noexcept {
-  if (is_alive()) on_batch_(batch);
+void StoreUnderTest::reap() {
+  std::array<Batch*, 64> done{};
+  while (const std::size_t count = path_->intake().reap(done)) {
+    for (Batch* const batch : std::span{done}.first(count)) {
+      if (is_alive()) on_batch_(*batch);
+    }
+  }
 }
 
-void StoreUnderTest::accept(Batch& batch) {
-  batch.connector_pending.store(static_cast<std::uint32_t>(batch.items.size()),
-                                std::memory_order_relaxed);
-  path_->accept(batch);
+void StoreUnderTest::turn() {
+  has_news_ = false;
+  path_->turn();
+  reap();
 }
 
 void StoreUnderTest::cancel(Batch& batch) {
-  batch.connector_pending.fetch_or(log_store::LogPath::kCancelBit, std::memory_order_acq_rel);
-  path_->note_cancel();
+  path_->intake().cancel(batch);
+}
+
+void StoreUnderTest::begin_stop() {
+  path_->intake().stop();
+  path_->begin_stop();
 }
 
 void StoreUnderTest::wait(std::uint64_t until_ns) {
+  if (has_news_) return;
   mortal_->wait(std::min(until_ns, path_->next_timer_ns()));
 }
 

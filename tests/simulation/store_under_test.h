@@ -10,8 +10,8 @@
 #include "larder/base/clock.h"
 #include "larder/connector/connector.h"
 #include "larder/connectors/log/path.h"
-#include "larder/io/simulated_device.h"
-#include "larder/io/simulated_disk.h"
+#include "tests/support/io/simulated_device.h"
+#include "tests/support/io/simulated_disk.h"
 
 namespace larder::simulation {
 
@@ -21,7 +21,7 @@ namespace larder::simulation {
 /// Threads: one. Ownership: batches are the caller's; those that were accepted and did not come
 /// back
 ///   are forgotten when the owner dies.
-class StoreUnderTest final : private log_store::BatchSink {
+class StoreUnderTest final : private IntakeOwner {
  public:
   /// Called for each batch that a living owner ends.
   using OnBatch = std::function<void(Batch&)>;
@@ -29,6 +29,8 @@ class StoreUnderTest final : private log_store::BatchSink {
   StoreUnderTest(const log_store::PathOptions& path_options,
                  const io::SimulatedDiskOptions& disk_options, OnBatch on_batch);
   ~StoreUnderTest() override;
+  StoreUnderTest(const StoreUnderTest&) = delete;
+  StoreUnderTest& operator=(const StoreUnderTest&) = delete;
 
   /// The next open or run dies at its `calls`-th call to the device. 0: it lives.
   void die_after(std::uint64_t calls) noexcept { calls_until_death_ = calls; }
@@ -41,13 +43,18 @@ class StoreUnderTest final : private log_store::BatchSink {
   /// False once the owner was killed in the middle of a call; kill() buries it.
   bool is_alive() const noexcept { return device_ != nullptr && device_->is_alive(); }
 
-  void accept(Batch& batch);
+  Status submit(Batch& batch) { return path_->intake().submit(batch); }
   void cancel(Batch& batch);
-  void turn() { path_->turn(); }
-  /// Moves the clock to the next event or timer, `until_ns` at most.
+  /// A turn of the path, and the way back of what it has ended.
+  void turn();
+  /// The intake has told its owner of something since the turn began: the next one is due.
+  bool has_news() const noexcept { return has_news_; }
+  /// Moves the clock to the next event or timer, `until_ns` at most; not while there is news.
   void wait(std::uint64_t until_ns);
 
-  /// After path().begin_stop() and once path().is_idle(). The owner is gone afterwards in any case.
+  /// Stops the intake; turn() then until path().is_idle().
+  void begin_stop();
+  /// After that. The owner is gone afterwards in any case.
   Status close();
   void kill();
   void cut_power();
@@ -61,7 +68,9 @@ class StoreUnderTest final : private log_store::BatchSink {
  private:
   class MortalDevice;
 
-  void on_batch(Batch& batch) noexcept override;
+  void on_submitted(Op /*op*/) noexcept override { has_news_ = true; }
+  void on_cancelled() noexcept override { has_news_ = true; }
+  void reap();
   void bury() noexcept;
 
   log_store::PathOptions path_options_;
@@ -69,6 +78,7 @@ class StoreUnderTest final : private log_store::BatchSink {
   ManualClock clock_;
   io::SimulatedDisk disk_;
   std::uint64_t calls_until_death_ = 0;
+  bool has_news_ = false;
   std::unique_ptr<io::SimulatedDevice> device_;
   std::unique_ptr<MortalDevice> mortal_;
   std::unique_ptr<log_store::LogPath> path_;

@@ -5,7 +5,7 @@
 
 #include "larder/base/random.h"
 #include "larder/connectors/log/format.h"
-#include "larder/io/simulated_disk.h"
+#include "tests/support/io/simulated_disk.h"
 
 namespace larder::simulation {
 

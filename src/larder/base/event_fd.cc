@@ -1,9 +1,14 @@
 #include "larder/base/event_fd.h"
 
+#include <poll.h>
 #include <sys/eventfd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstdint>
+#include <ctime>
+
+#include "larder/base/clock.h"
 
 namespace larder {
 
@@ -27,6 +32,18 @@ bool EventFd::drain() noexcept {
     got = ::read(fd_.get(), &count, sizeof(count));
   } while (got < 0 && errno == EINTR);
   return got == static_cast<ssize_t>(sizeof(count));
+}
+
+void wait_readable(int first, int second, std::uint64_t until_ns) noexcept {
+  std::array<pollfd, 2> fds{{{first, POLLIN, 0}, {second, POLLIN, 0}}};
+  timespec timeout{};
+  if (until_ns != kNever) {
+    const std::uint64_t now_ns = RealClock::instance().now_ns();
+    const std::uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    timeout.tv_sec = static_cast<time_t>(left_ns / 1'000'000'000);
+    timeout.tv_nsec = static_cast<long>(left_ns % 1'000'000'000);
+  }
+  ::ppoll(fds.data(), fds.size(), until_ns == kNever ? nullptr : &timeout, nullptr);
 }
 
 }  // namespace larder

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 
@@ -22,5 +24,9 @@ class EventFd {
 
   UniqueFd fd_;
 };
+
+/// Returns when one of the two is readable, at `until_ns` (monotonic; kNever waits without limit),
+/// or earlier. One system call.
+void wait_readable(int first, int second, std::uint64_t until_ns) noexcept;
 
 }  // namespace larder

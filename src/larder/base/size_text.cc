@@ -295,9 +295,12 @@ std::string format_count(std::uint64_t count, std::string_view one, std::string_
 
 std::string format_bytes_exact(std::uint64_t bytes) {
   if (bytes == 0) return "0";
-  const Unit& unit = largest_whole(kByteUnits, bytes);
-  if (unit.factor == 1) return fmt::format("{}", bytes);
-  return fmt::format("{}{}", bytes / unit.factor, unit.name);
+  const Unit* unit = &largest_whole(kByteUnits, bytes);
+  // "40TB" was somebody's words, and 39062500000KiB are not.
+  const Unit& decimal = largest_whole(std::span{kDecimalByteUnits}.subspan(1), bytes);
+  if (bytes % decimal.factor == 0 && decimal.factor > unit->factor) unit = &decimal;
+  if (unit->factor == 1) return fmt::format("{}", bytes);
+  return fmt::format("{}{}", bytes / unit->factor, unit->name);
 }
 
 std::string format_bytes(std::uint64_t bytes) {

@@ -32,7 +32,8 @@ SetupResult<bool> parse_bool(std::string_view text);
 /// "1 segment", "2 segments"; `several` where an s is not enough.
 std::string format_count(std::uint64_t count, std::string_view one, std::string_view several = {});
 
-/// "200GiB": the largest binary unit that keeps the number whole. parse_bytes() gives `bytes` back.
+/// "200GiB": the largest unit that keeps the number whole, binary or decimal from MB on ("40TB").
+/// parse_bytes() gives `bytes` back.
 std::string format_bytes_exact(std::uint64_t bytes);
 
 /// "1.37 GiB": for people, three or four significant digits.

@@ -201,6 +201,9 @@ TEST(FormatBytesTest, ExactTextsUseTheLargestUnitThatKeepsTheNumberWhole) {
   EXPECT_EQ(format_bytes_exact(1024), "1KiB");
   EXPECT_EQ(format_bytes_exact(200 * kGiB), "200GiB");
   EXPECT_EQ(format_bytes_exact(kGiB + kGiB / 2), "1536MiB");
+  EXPECT_EQ(format_bytes_exact(40'000'000'000'000), "40TB");
+  EXPECT_EQ(format_bytes_exact(1'500'000), "1500000");
+  EXPECT_EQ(format_bytes_exact(64'000), "64000");
   EXPECT_EQ(format_bytes_exact(kMax), "18446744073709551615");
 }
 

@@ -10,7 +10,29 @@
 
 namespace larder {
 
-/// What the rows `batches_max` (kInteger) and `in_flight` (kBytes) of a type's table say.
+// Rows of an intake's options, the same for every type that has them.
+inline constexpr Parameter kBatchesMaxParameter{
+    .name = "batches_max",
+    .kind = ParameterKind::kInteger,
+    .default_text = "4096",
+    .minimum = "1",
+    .maximum = "1048576",
+    .help = "Batches in flight, of lookups, loads and stores each; more wait or are refused."};
+inline constexpr Parameter kInFlightParameter{
+    .name = "in_flight",
+    .kind = ParameterKind::kBytes,
+    .default_text = "4GiB",
+    .minimum = "1",
+    .help = "Value bytes in flight, of loads and stores each; more wait or are refused."};
+inline constexpr Parameter kMissAfterFailureParameter{
+    .name = "miss_after_failure",
+    .kind = ParameterKind::kDuration,
+    .default_text = "30s",
+    .minimum = "1ms",
+    .maximum = "1h",
+    .help = "A key whose load was late, or could not be asked for, is a miss for so long."};
+
+/// What kBatchesMaxParameter and kInFlightParameter say.
 BatchLimitOptions batch_limits_of(const Parameters& parameters);
 
 /// The row `create` of types that keep files in a directory; see NewDirectories.

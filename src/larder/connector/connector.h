@@ -51,9 +51,24 @@ struct Batch {
   Op op = Op::kGet;
   Urgency urgency = Urgency::kDemand;
   SetMode set_mode = SetMode::kIfAbsent;
-  bool allow_shorter = false;       ///< Get: a value smaller than the slices is a hit.
-  Batch* connector_next = nullptr;  ///< The connector's while in flight.
-  std::atomic<std::uint32_t> connector_pending = 0;  ///< The connector's while in flight.
+  bool allow_shorter = false;  ///< Get: a value smaller than the slices is a hit.
+  /// Beyond the limits (C5) it waits for room in the connector, deadline included, and is not
+  /// refused.
+  bool waits_for_room = false;
+  /// For a caller that looks keys up before it loads them, as engines do: a Get of another size
+  /// than the stored one is a failure in the sense of C6, and so the key is a miss for
+  /// `miss_after_failure`, or until a Set, which replaces the value also with kIfAbsent. Such a
+  /// caller would otherwise find the key and fail to load it for ever.
+  bool misses_wrong_sizes = false;
+
+  // The connector's while in flight, of no meaning to the caller; see Intake.
+  bool connector_waits = false;
+  Batch* connector_next = nullptr;
+  Batch* connector_previous = nullptr;
+  std::uint64_t connector_bytes = 0;
+  std::uint32_t connector_cursor = 0;
+  std::uint32_t connector_place = 0;
+  std::atomic<std::uint32_t> connector_pending = 0;
 };
 
 /// A place that keeps values under keys: the contract between larder and every storage backend.
@@ -72,11 +87,13 @@ struct Batch {
 ///     never leaves a mix.
 /// C5  submit() is thread-safe and never waits for I/O. Limits are per class (lookup, load, store)
 ///     in bytes and batches, so that stores cannot use up the share of loads. A batch larger than
-///     the limit is accepted when its class is idle. Beyond the limit: kResourceExhausted.
+///     the limit is accepted when its class is idle. Beyond the limit: kResourceExhausted, or it
+///     waits as `Batch::waits_for_room` says.
 /// C6  An item whose Get failed (corrupt, read error, deadline) is a miss for every later Exists
 ///     and Get until it is stored again; where it could not be read in time, or not be asked for,
-///     at least for `miss_after_failure` (30 s). Two errors leave it as it was: kCancelled, and
-///     kSizeMismatch, which is the caller's mistake or a changed layout.
+///     at least for `miss_after_failure` (30 s). Two errors leave it as it was: kCancelled, and,
+///     unless `Batch::misses_wrong_sizes`, kSizeMismatch, which is the caller's mistake or a
+///     changed layout.
 /// C7  reap() is called by one thread at a time. event_fd() is readable while reap() would return
 ///     something; it may be readable when it would not, and never stays unreadable while
 ///     something is there.

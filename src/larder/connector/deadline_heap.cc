@@ -1,26 +1,14 @@
 #include "larder/connector/deadline_heap.h"
 
-#include <cstring>
+#include <new>
 
 #include "larder/base/check.h"
 
 namespace larder {
 
-TileState TileState::load(const Batch& batch) noexcept {
-  TileState state;
-  std::memcpy(&state, batch.items.front().connector_words, sizeof state);
-  return state;
-}
-
-void TileState::store(Batch& batch) const noexcept {
-  std::memcpy(batch.items.front().connector_words, this, sizeof *this);
-}
-
 void DeadlineHeap::place(std::size_t index, Batch& batch) noexcept {
   batches_[index] = &batch;
-  TileState state = TileState::load(batch);
-  state.heap_index = static_cast<std::uint32_t>(index);
-  state.store(batch);
+  batch.connector_place = static_cast<std::uint32_t>(index);
 }
 
 void DeadlineHeap::move_up(std::size_t index) noexcept {
@@ -50,6 +38,16 @@ void DeadlineHeap::move_down(std::size_t index) noexcept {
   place(index, batch);
 }
 
+bool DeadlineHeap::make_room() noexcept {
+  if (batches_.size() < batches_.capacity()) return true;
+  try {
+    batches_.reserve(2 * batches_.capacity() + 1);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
 void DeadlineHeap::add(Batch& batch) noexcept {
   LARDER_CHECK(batches_.size() < batches_.capacity());
   batches_.push_back(&batch);
@@ -57,14 +55,14 @@ void DeadlineHeap::add(Batch& batch) noexcept {
 }
 
 void DeadlineHeap::remove(Batch& batch) noexcept {
-  const std::size_t index = TileState::load(batch).heap_index;
+  const std::size_t index = batch.connector_place;
   LARDER_CHECK(index < batches_.size() && batches_[index] == &batch);
   Batch& last = *batches_.back();
   batches_.pop_back();
   if (&last == &batch) return;
   place(index, last);
   move_up(index);
-  move_down(TileState::load(last).heap_index);
+  move_down(last.connector_place);
 }
 
 }  // namespace larder

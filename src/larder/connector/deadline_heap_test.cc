@@ -26,7 +26,6 @@ TEST(DeadlineHeapModelTest, TheFirstIsTheEarliestWhateverIsTakenOut) {
     const std::size_t i = random.below(kBatches);
     if (outside.erase(i) == 1) {
       batches[i].deadline_ns = random.below(50);
-      TileState{}.store(batches[i]);
       heap.add(batches[i]);
       model.insert(batches[i].deadline_ns);
     } else {

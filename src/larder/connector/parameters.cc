@@ -58,25 +58,13 @@ std::string_view example_of(const Parameter& row) {
   return "";
 }
 
-/// A shell does this only at the start of a word, and JSON goes through none.
-SetupResult<std::string> with_home(std::string_view path) {
-  if (!path.starts_with('~')) return std::string{path};
-  const std::size_t end = std::min(path.find('/'), path.size());
-  const std::string user{path.substr(1, end - 1)};
-  const std::string rest{path.substr(end)};
-  const char* const home = std::getenv("HOME");
-  if (user.empty() && home != nullptr && *home != '\0') return home + rest;
-  passwd entry{};
-  passwd* found = nullptr;
-  std::vector<char> buffer(std::size_t{64} << 10);
-  const int failed = user.empty()
-                         ? ::getpwuid_r(::geteuid(), &entry, buffer.data(), buffer.size(), &found)
-                         : ::getpwnam_r(user.c_str(), &entry, buffer.data(), buffer.size(), &found);
-  if (failed == 0 && found != nullptr && *found->pw_dir != '\0') return found->pw_dir + rest;
-  return invalid((user.empty()
-                      ? std::string{"this user has no home directory"}
-                      : "there is no user '" + printable(user) + "' with a home directory") +
-                 "; write the whole path, or ./~... for a name that begins so");
+/// That `text` is not of the kind, or more than 64 bits hold.
+SetupError not_one(std::string_view kind, std::string_view text, std::string_view examples) {
+  constexpr std::size_t kDigitsMax = 20;
+  const auto digits = std::ranges::find_if_not(text, [](char c) { return c >= '0' && c <= '9'; });
+  const bool is_too_large = digits - text.begin() > std::ptrdiff_t{kDigitsMax};
+  return invalid((is_too_large ? "too large" : "not " + std::string{kind}) +
+                 "; write for example " + std::string{examples});
 }
 
 SetupError unknown_parameter(const Spec& spec, std::string_view name,
@@ -110,6 +98,27 @@ std::string shown_value(const Parameter& row, std::string_view value, std::size_
   return printable(value.substr(0, end)) + "...";
 }
 
+// A shell does this only at the start of a word, and JSON goes through none.
+SetupResult<std::string> expand_home(std::string_view path) {
+  if (!path.starts_with('~')) return std::string{path};
+  const std::size_t end = std::min(path.find('/'), path.size());
+  const std::string user{path.substr(1, end - 1)};
+  const std::string rest{path.substr(end)};
+  const char* const home = std::getenv("HOME");
+  if (user.empty() && home != nullptr && *home != '\0') return home + rest;
+  passwd entry{};
+  passwd* found = nullptr;
+  std::vector<char> buffer(std::size_t{64} << 10);
+  const int failed = user.empty()
+                         ? ::getpwuid_r(::geteuid(), &entry, buffer.data(), buffer.size(), &found)
+                         : ::getpwnam_r(user.c_str(), &entry, buffer.data(), buffer.size(), &found);
+  if (failed == 0 && found != nullptr && *found->pw_dir != '\0') return found->pw_dir + rest;
+  return invalid((user.empty()
+                      ? std::string{"this user has no home directory"}
+                      : "there is no user '" + printable(user) + "' with a home directory") +
+                 "; write the whole path, or ./~... for a name that begins so");
+}
+
 SetupResult<Parameters::Value> Parameters::read_unbounded(const Parameter& row,
                                                           std::string_view text) {
   Value value;
@@ -122,24 +131,24 @@ SetupResult<Parameters::Value> Parameters::read_unbounded(const Parameter& row,
       break;
     case ParameterKind::kPath: {
       if (row.is_required && text.empty()) return invalid("must not be empty");
-      LARDER_ASSIGN(value.text, with_home(text));
+      LARDER_ASSIGN(value.text, expand_home(text));
       break;
     }
     case ParameterKind::kInteger: {
       const auto number = parse_integer(text);
-      if (!number) return invalid("not a whole number; write for example 16");
+      if (!number) return not_one("a whole number", text, "16");
       value.number = static_cast<std::uint64_t>(*number);
       break;
     }
     case ParameterKind::kBytes: {
       const auto bytes = parse_bytes(text);
-      if (!bytes) return invalid("not a size; write for example 64MiB or 200GiB");
+      if (!bytes) return not_one("a size", text, "64MiB or 200GiB");
       value.number = *bytes;
       break;
     }
     case ParameterKind::kDuration: {
       const auto duration_ns = parse_duration_ns(text);
-      if (!duration_ns) return invalid("not a duration; write for example 250ms, 5s or 1h");
+      if (!duration_ns) return not_one("a duration", text, "250ms, 5s or 1h");
       value.number = *duration_ns;
       break;
     }

@@ -46,6 +46,10 @@ struct Parameter {
 /// "(hidden)" if it is secret.
 std::string shown_value(const Parameter& row, std::string_view value, std::size_t bytes_max = 64);
 
+/// A path whose leading ~ or ~USER is a home directory, as a shell has it. An error where there is
+/// none.
+SetupResult<std::string> expand_home(std::string_view path);
+
 /// A type's parameters as read from a spec: every value is within its bounds, defaults filled in.
 /// The getters abort when the name is not in the table or of another kind: that is a bug in the
 /// connector, not in the spec.

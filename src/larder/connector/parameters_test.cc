@@ -111,6 +111,11 @@ TEST(ParametersTest, AValueThatDoesNotParseIsShownWithAnExample) {
             "log: capacity=12parsecs: not a size; write for example 64MiB or 200GiB");
   EXPECT_EQ(error_of("log:?path=/a&depth=1.5"),
             "log: depth=1.5: not a whole number; write for example 16");
+  const std::string digits(300, '9');
+  for (const char* const name : {"capacity", "depth"}) {
+    const std::string error = error_of(std::string{"log:?path=/a&"} + name + "=" + digits);
+    EXPECT_NE(error.find(": too large; write for example "), std::string::npos) << error;
+  }
   EXPECT_EQ(error_of("log:?path=/a&stall=5"),
             "log: stall=5: not a duration; write for example 250ms, 5s or 1h");
   EXPECT_EQ(error_of("log:?path=/a&share=2"),

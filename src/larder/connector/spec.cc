@@ -139,6 +139,19 @@ SetupStatus read_parameter(std::string_view text, std::size_t begin, std::size_t
   return {};
 }
 
+/// A location, text[begin, end), that a parameter follows without its '?' would be another place
+/// than the one that was meant, without the parameter.
+SetupStatus check_location(std::string_view text, std::size_t begin, std::size_t end) {
+  for (std::size_t i = begin; (i = text.find('&', i)) < end; ++i) {
+    const std::string_view rest = text.substr(i + 1, end - i - 1);
+    const std::string_view name = rest.substr(0, rest.find('='));
+    if (name.size() == rest.size() || !is_parameter_name(name)) continue;
+    return invalid(at(i) + "'?' stands before the first parameter, and '&' before the others: " +
+                   "write ?" + std::string{name} + "=...; in a path, '&' is written as %26");
+  }
+  return {};
+}
+
 SetupResult<Spec> parse_url(std::string_view text) {
   const std::size_t colon = text.find_first_of(":?/#");
   if (text.starts_with('/') || text.starts_with('.') || text.starts_with('~')) {
@@ -157,6 +170,7 @@ SetupResult<Spec> parse_url(std::string_view text) {
   spec.set_type(std::string{text.substr(0, colon)});
 
   const std::size_t question = std::min(text.find('?', colon), text.size());
+  LARDER_TRY(check_location(text, colon + 1, question));
   LARDER_ASSIGN(std::string location, decode(text, colon + 1, question));
   if (!location.empty()) spec.set("", std::move(location));
 

@@ -56,6 +56,23 @@ TEST(SpecTest, EverythingBetweenTypeAndQuestionMarkIsTheLocation) {
   EXPECT_EQ(spec->to_url(), "redis://user@host:6379/0?ttl=1h");
 }
 
+TEST(SpecTest, AParameterBehindALocationWithoutItsQuestionMarkIsRefused) {
+  for (const char* const text : {"fs:/x&capacity=1GiB", "log:/x&capacity=1GiB?sync=batch",
+                                 "redis://h:1/2&a&password=hunter2"}) {
+    const std::string error = error_of(text);
+    EXPECT_NE(error.find("'?' stands before the first parameter"), std::string::npos) << error;
+    EXPECT_EQ(error.find("hunter2"), std::string::npos) << error;
+  }
+  EXPECT_NE(error_of("fs:/x&capacity=1GiB").find("character 6: "), std::string::npos);
+  EXPECT_NE(error_of("fs:/x&capacity=1GiB").find("write ?capacity=...; "), std::string::npos);
+  for (const char* const text : {"fs:/R&D", "fs:/a&", "fs:/x%26capacity=1", "fs:/R&D/a=b",
+                                 R"({"type": "fs", "": "/x&capacity=1"})"}) {
+    const auto spec = Spec::parse(text);
+    ASSERT_TRUE(spec) << text << ": " << spec.error().text;
+    EXPECT_EQ(*Spec::parse(spec->to_url()), *spec) << text;
+  }
+}
+
 TEST(SpecTest, ATypeAloneIsASpecWithoutParameters) {
   const auto spec = Spec::parse("memory:");
 

@@ -13,7 +13,6 @@
 
 #include "larder/base/clock.h"
 #include "larder/base/thread.h"
-#include "larder/connector/key_counters.h"
 #include "larder/connector/peer_state.h"
 #include "larder/connector/tile_scheduler.h"
 
@@ -84,11 +83,7 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
 
   Status submit(Batch& batch) noexcept { return scheduler_.submit(batch); }
-  std::size_t reap(std::span<Batch*> done) noexcept {
-    const std::size_t count = scheduler_.reap(done);
-    for (const Batch* const batch : done.first(count)) counters_.note(*batch);
-    return count;
-  }
+  std::size_t reap(std::span<Batch*> done) noexcept { return scheduler_.reap(done); }
   int event_fd() const noexcept { return scheduler_.event_fd(); }
   void cancel(Batch& batch) noexcept { scheduler_.cancel(batch); }
   bool probe(std::span<Item> items) const noexcept { return scheduler_.probe(items); }
@@ -99,7 +94,6 @@ class WorkerPool {
 
   /// Adds health, reasons and counters.
   void append_report(Report& report) const {
-    counters_.append(report.counters);
     scheduler_.append_report(report);
     peer_.append_report(report);
   }
@@ -128,11 +122,11 @@ class WorkerPool {
         }
         const Batch& batch = *taken.tile.batch;
         for (Item& item : taken.tile.items) {
-          if (pool_.scheduler_.begin_item(batch, item)) {
-            pool_.scheduler_.end_item(batch, item, call(batch, item));
+          if (pool_.scheduler_.intake().begin(batch, item)) {
+            pool_.scheduler_.intake().end(batch, item, call(batch, item));
           }
         }
-        pool_.scheduler_.finish(taken.tile);
+        pool_.scheduler_.intake().finish(taken.tile);
       }
       connection_.reset();
     }
@@ -166,7 +160,7 @@ class WorkerPool {
           case Op::kGet:
             return backend.get(*connection_, item, options);
           case Op::kSet:
-            options.set_mode = pool_.scheduler_.set_mode_of(batch, item);
+            options.set_mode = pool_.scheduler_.intake().set_mode_of(batch, item);
             return backend.set(*connection_, item, options);
           case Op::kExists:
             return backend.exists(*connection_, item, options);
@@ -272,7 +266,6 @@ class WorkerPool {
   }
 
   Backend backend_;
-  KeyCounters counters_;
   TileScheduler scheduler_;
   PeerState peer_;
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -129,8 +129,8 @@ TEST_F(WorkerPoolTest, OptionsOutOfBoundsAreRefused) {
   };
   EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.workers[1] = 0; }));
   EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.workers[2] = 1025; }));
-  EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.limits.batches_max = 0; }));
-  EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.failed_keys_max = 0; }));
+  EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.intake.limits.batches_max = 0; }));
+  EXPECT_TRUE(is_refused([](auto& options) { options.scheduler.intake.failed_keys_max = 0; }));
   EXPECT_TRUE(is_refused([](auto& options) { options.reconnect.initial_ns = 0; }));
 }
 

@@ -97,7 +97,7 @@ TEST_F(WorkerPoolTest, AnOutcomeThatTheOperationDoesNotHaveIsTheBackendsFault) {
 }
 
 TEST_F(WorkerPoolTest, ARefusedBatchIsUntouched) {
-  options_.scheduler.limits = {.batches_max = 1, .bytes_max = 8};
+  options_.scheduler.intake.limits = {.batches_max = 1, .bytes_max = 8};
   block(Op::kGet);
   make_pool();
   TestBatch first{Op::kGet, keys(8)};  // Beyond the limit, but the class is idle.

@@ -174,7 +174,7 @@ TEST_F(WorkerPoolTest, StopFailsWhatIsQueuedAndNamesWhatIsStuck) {
 
 TEST_F(WorkerPoolTest, UnderRandomLoadEveryBatchComesBackOnceWithEveryItemDecided) {
   options_.scheduler.workers = {2, 3, 2};
-  options_.scheduler.limits.batches_max = 64;
+  options_.scheduler.intake.limits.batches_max = 64;
   script_->on_call = [this](Op, const std::string&) -> Status {
     const std::uint64_t call = ++calls_;
     if (call % 97 == 0) throw std::runtime_error("now and then");

@@ -1,6 +1,5 @@
 #include "larder/doors/session.h"
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,12 +12,12 @@
 #include "larder/base/check.h"
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
+#include "larder/connector/batch_limits.h"
 #include "larder/connector/report_line.h"
 
 namespace larder::doors {
 namespace {
 
-constexpr std::size_t kFailedKeysMax = 16384;
 /// For batches that a stopped connector has finished already.
 constexpr std::uint64_t kReapPatienceNs = 10'000'000'000;
 
@@ -26,24 +25,8 @@ std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
 }
 
-std::size_t index_of(Op op) noexcept {
-  return static_cast<std::size_t>(class_of(op));
-}
-
 bool is_legal(std::span<const std::byte> key) noexcept {
   return !key.empty() && key.size() <= kKeyBytesMax;
-}
-
-void wait_readable(int first, int second, std::uint64_t until_ns) noexcept {
-  std::array<pollfd, 2> fds{{{first, POLLIN, 0}, {second, POLLIN, 0}}};
-  timespec timeout{};
-  if (until_ns != kNever) {
-    const std::uint64_t now = now_ns();
-    const std::uint64_t left = until_ns > now ? until_ns - now : 0;
-    timeout.tv_sec = static_cast<time_t>(left / 1'000'000'000);
-    timeout.tv_nsec = static_cast<long>(left % 1'000'000'000);
-  }
-  ::ppoll(fds.data(), fds.size(), until_ns == kNever ? nullptr : &timeout, nullptr);
 }
 
 Error closed_error() noexcept {
@@ -52,32 +35,9 @@ Error closed_error() noexcept {
 
 }  // namespace
 
-void Session::Queue::push_back(Operation& operation) noexcept {
-  operation.behind_ = nullptr;
-  (tail != nullptr ? tail->behind_ : head) = &operation;
-  tail = &operation;
-}
-
-void Session::Queue::push_front(Operation& operation) noexcept {
-  operation.behind_ = head;
-  head = &operation;
-  if (tail == nullptr) tail = &operation;
-}
-
-Operation* Session::Queue::pop_front() noexcept {
-  Operation* const first = head;
-  head = first->behind_;
-  if (head == nullptr) tail = nullptr;
-  first->behind_ = nullptr;
-  return first;
-}
-
 Session::Session(std::unique_ptr<Connector>&& connector, EventFd wake,
                  const SessionOptions& options)
-    : options_(options),
-      wake_(std::move(wake)),
-      failed_keys_(kFailedKeysMax),
-      connector_(std::move(connector)) {}
+    : options_(options), wake_(std::move(wake)), connector_(std::move(connector)) {}
 
 SetupResult<std::unique_ptr<Session>> Session::start(std::unique_ptr<Connector> connector,
                                                      const SessionOptions& options) {
@@ -157,42 +117,32 @@ void Session::run_thread() noexcept {
 Status Session::submit(Operation& operation) noexcept {
   operation.batch.items = operation.items;
   operation.batch.user_data = &operation;
-  replace_failed(operation.batch);
-  const std::size_t index = index_of(operation.batch.op);
+  operation.batch.misses_wrong_sizes = options_.misses_wrong_sizes;
   const MutexLock lock{mutex_};
   if (is_closing_.load(std::memory_order_relaxed)) return closed_error();
   link(operation);
-  Status status = Error{ErrorCode::kResourceExhausted, "session", "others wait for room already"};
-  if (queues_[index].head == nullptr) status = hand_over(operation);
-  if (status) {  // From here on it may be finished and gone.
-    // What a connector has finished by now needs no other thread to wake up first.
-    if (options_.has_thread && reap_ready() > 0) {
-      start_queued();
-      changed_.notify_all();
-    }
-    return {};
-  }
-  if (status.error().code() != ErrorCode::kResourceExhausted || !operation.waits_for_room) {
+  operation.is_out_ = true;
+  mutex_.unlock();  // A connector may copy values in here.
+  const Status status = connector_->submit(operation.batch);
+  mutex_.lock();
+  if (!status) {
     unlink(operation);
-    operation.where_ = Operation::Where::kCaller;
+    operation.is_out_ = false;
     refused_total_.fetch_add(1, std::memory_order_relaxed);
     return status;
   }
-  operation.where_ = Operation::Where::kQueue;
-  queues_[index].push_back(operation);
-  queued_total_.fetch_add(1, std::memory_order_relaxed);
-  if (operation.batch.deadline_ns < lead_until_ns_) wake_.signal();
-  // The last one in the connector may have left while this one was being refused.
-  if (accepted_[index] == 0) start_queued();
+  // From here on it may be finished and gone. What a connector has finished by now needs no other
+  // thread to wake up first.
+  if (options_.has_thread && reap_ready() > 0) changed_.notify_all();
   return {};
 }
 
 bool Session::wait(Operation& operation, std::uint64_t until_ns) noexcept {
   const MutexLock lock{mutex_};
-  while (operation.where_ != Operation::Where::kCaller) {
+  while (operation.is_out_) {
     if (may_lead()) {
       lead(until_ns);
-      if (operation.where_ == Operation::Where::kCaller) return true;
+      if (!operation.is_out_) return true;
     }
     const std::uint64_t now = now_ns();
     if (now >= until_ns) return false;
@@ -203,15 +153,12 @@ bool Session::wait(Operation& operation, std::uint64_t until_ns) noexcept {
 
 void Session::cancel(Operation& operation) noexcept {
   const MutexLock lock{mutex_};
-  if (operation.where_ == Operation::Where::kConnector) connector_->cancel(operation.batch);
-  if (operation.where_ != Operation::Where::kQueue) return;
-  operation.batch.deadline_ns = 0;
-  fail_queued(0, {ErrorCode::kCancelled, "session", "it was cancelled"});
+  if (operation.is_out_) connector_->cancel(operation.batch);
 }
 
 bool Session::leave(Operation& operation) noexcept {
   const MutexLock lock{mutex_};
-  if (operation.where_ == Operation::Where::kCaller) return false;
+  if (!operation.is_out_) return false;
   operation.is_taken = true;
   return true;
 }
@@ -246,13 +193,6 @@ bool Session::probe(std::span<Item> items) const noexcept {
       }
     }
   }
-  if (failed_keys_.size() == 0) return true;
-  const std::uint64_t now = now_ns();
-  for (Item& item : items) {
-    if (item.outcome == Outcome::kHit && failed_keys_.contains(item.key, now)) {
-      item.outcome = Outcome::kMiss;
-    }
-  }
   return true;
 }
 
@@ -261,19 +201,12 @@ bool Session::probe(std::span<Item> items) const noexcept {
 void Session::lead(std::uint64_t until_ns) noexcept {
   has_leader_ = true;
   if (reap_ready() == 0) {
-    const std::uint64_t wait_until_ns = std::min(until_ns, next_queued_deadline());
-    lead_until_ns_ = wait_until_ns;
     mutex_.unlock();
-    wait_readable(connector_->event_fd(), wake_.get(), wait_until_ns);
+    wait_readable(connector_->event_fd(), wake_.get(), until_ns);
     wake_.drain();
     mutex_.lock();
-    lead_until_ns_ = 0;
     reap_ready();
   }
-  if (next_queued_deadline() != kNever) {
-    fail_queued(now_ns(), {ErrorCode::kDeadlineExceeded, "session", "no room before the deadline"});
-  }
-  start_queued();
   has_leader_ = false;
   changed_.notify_all();
 }
@@ -285,7 +218,6 @@ std::size_t Session::reap_ready() noexcept {
     const std::size_t count = connector_->reap(done);
     total += count;
     for (Batch* const batch : std::span{done}.first(count)) {
-      --accepted_[index_of(batch->op)];
       finish(*static_cast<Operation*>(batch->user_data));
     }
     if (count < done.size()) return total;
@@ -293,122 +225,9 @@ std::size_t Session::reap_ready() noexcept {
 }
 
 void Session::finish(Operation& operation) noexcept {
-  note_outcomes(operation.batch);
   unlink(operation);
-  operation.where_ = Operation::Where::kCaller;
+  operation.is_out_ = false;
   if (operation.is_taken) finished_.push(operation.batch);
-}
-
-void Session::finish_as(Operation& operation, const Error& error) noexcept {
-  for (Item& item : operation.items) {
-    item.value_bytes = 0;
-    item.existed = false;
-    item.outcome = Outcome::kFailed;
-    item.error = error;
-    if (operation.batch.op == Op::kGet) {
-      failed_keys_.note_failed_get(item.key, error.code(), now_ns(),
-                                   options_.miss_after_failure_ns);
-    }
-  }
-  finish(operation);
-  wake_.signal();  // The leader may be the one who waits for it.
-}
-
-/// What is a miss here must not be left in place by its next store. The mode is the batch's, so the
-/// other keys' values are written again too, which costs a write and no harm.
-void Session::replace_failed(Batch& batch) const noexcept {
-  if (!options_.misses_wrong_sizes || failed_keys_.size() == 0) return;
-  if (batch.op != Op::kSet || batch.set_mode != SetMode::kIfAbsent) return;
-  const std::uint64_t now = now_ns();
-  if (std::ranges::any_of(batch.items,
-                          [&](const Item& item) { return failed_keys_.contains(item.key, now); })) {
-    batch.set_mode = SetMode::kReplace;
-  }
-}
-
-void Session::note_outcomes(const Batch& batch) noexcept {
-  if (batch.op == Op::kGet && options_.misses_wrong_sizes) {
-    for (const Item& item : batch.items) {
-      if (item.outcome != Outcome::kFailed) continue;
-      if (item.error.code() != ErrorCode::kSizeMismatch) continue;
-      failed_keys_.insert_until(item.key, now_ns() + options_.miss_after_failure_ns);
-    }
-  }
-  if (failed_keys_.size() == 0) return;
-  const std::uint64_t now = now_ns();
-  for (Item& item : batch.items) {
-    if (batch.op == Op::kSet && item.outcome == Outcome::kDone) failed_keys_.erase(item.key);
-    if (batch.op == Op::kExists && item.outcome == Outcome::kHit &&
-        failed_keys_.contains(item.key, now)) {
-      item.outcome = Outcome::kMiss;
-    }
-  }
-}
-
-// --- Waiting for room ---------------------------------------------------------------------------
-
-Status Session::hand_over(Operation& operation) noexcept {
-  const std::size_t index = index_of(operation.batch.op);
-  operation.where_ = Operation::Where::kConnector;
-  ++accepted_[index];
-  mutex_.unlock();  // A connector may copy values in here.
-  const Status status = connector_->submit(operation.batch);
-  mutex_.lock();
-  if (!status) --accepted_[index];
-  return status;
-}
-
-void Session::start_queued() noexcept {
-  starts_again_ = true;
-  if (is_starting_) return;  // The thread that is at it looks again.
-  is_starting_ = true;
-  while (starts_again_) {
-    starts_again_ = false;
-    for (std::size_t i = 0; i < queues_.size(); ++i) start_queue(queues_[i], accepted_[i]);
-  }
-  is_starting_ = false;
-}
-
-void Session::start_queue(Queue& queue, std::uint64_t& accepted) noexcept {
-  while (queue.head != nullptr) {
-    Operation& operation = *queue.pop_front();
-    const Status status = hand_over(operation);
-    if (status) continue;
-    const bool has_no_room = status.error().code() == ErrorCode::kResourceExhausted;
-    if (has_no_room && accepted > 0) {
-      operation.where_ = Operation::Where::kQueue;
-      queue.push_front(operation);
-      return;
-    }
-    finish_as(operation, status.error());
-    changed_.notify_all();
-  }
-}
-
-void Session::fail_queued(std::uint64_t due_ns, const Error& error) noexcept {
-  for (Queue& queue : queues_) {
-    Queue kept;
-    while (queue.head != nullptr) {
-      Operation& operation = *queue.pop_front();
-      if (operation.batch.deadline_ns <= due_ns) {
-        finish_as(operation, error);
-      } else {
-        kept.push_back(operation);
-      }
-    }
-    queue = kept;
-  }
-  changed_.notify_all();
-}
-
-std::uint64_t Session::next_queued_deadline() const noexcept {
-  std::uint64_t earliest = kNever;
-  for (const Queue& queue : queues_) {
-    for (const Operation* at = queue.head; at != nullptr; at = at->behind_) {
-      earliest = std::min(earliest, at->batch.deadline_ns);
-    }
-  }
-  return earliest;
 }
 
 void Session::link(Operation& operation) noexcept {
@@ -453,7 +272,6 @@ Status Session::close(std::uint64_t finish_by_ns, std::uint64_t deadline_ns) noe
     if (is_closed_) return {};
     is_stopping_ = true;
     wait_until_empty(std::min(finish_by_ns, deadline_ns));
-    fail_queued(kNever, closed_error());
   }
   const Status stopped = connector_->stop(deadline_ns);
   {
@@ -485,7 +303,7 @@ std::string Session::stuck() const {
   {
     const MutexLock lock{mutex_};
     for (const Operation* at = in_flight_; at != nullptr; at = at->next_) {
-      Sum& sum = sums[index_of(at->batch.op)];
+      Sum& sum = sums[static_cast<std::size_t>(class_of(at->batch.op))];
       ++sum.batches;
       sum.keys += at->items.size();
       sum.bytes += BatchLimits::bytes_of_batch(at->batch);

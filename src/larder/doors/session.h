@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -12,10 +11,8 @@
 #include "larder/base/event_fd.h"
 #include "larder/base/mutex.h"
 #include "larder/base/thread.h"
-#include "larder/connector/batch_limits.h"
 #include "larder/connector/completion_queue.h"
 #include "larder/connector/connector.h"
-#include "larder/connector/failed_keys.h"
 #include "larder/connector/registry.h"
 
 namespace larder::doors {
@@ -25,54 +22,44 @@ namespace larder::doors {
 ///
 /// Ownership: the session has it from submit() until wait() or take() gives it back.
 struct Operation {
-  Operation() = default;
+  Operation() noexcept { batch.waits_for_room = true; }
   virtual ~Operation() = default;
   Operation(const Operation&) = delete;
   Operation& operator=(const Operation&) = delete;
 
-  Batch batch;
+  Batch batch;  ///< waits_for_room, unless the door says otherwise.
   std::vector<Item> items;
   std::vector<Slice> slices;
-  /// Where the connector's limits have no room: wait for it, until the deadline, or be refused.
-  bool waits_for_room = true;
   /// Comes back through take() instead of wait().
   bool is_taken = false;
 
  private:
   friend class Session;
-  enum class Where : std::uint8_t { kCaller, kQueue, kConnector };
-  Where where_ = Where::kCaller;
+  bool is_out_ = false;            // The connector has it.
   Operation* previous_ = nullptr;  // Of the in-flight list.
   Operation* next_ = nullptr;
-  Operation* behind_ = nullptr;  // In a queue.
 };
 
 struct SessionOptions {
   /// A thread takes finished batches from the connector, so that take() and event_fd() need no
   /// caller inside wait(). Without it the waiting callers do it themselves, which is quicker.
   bool has_thread = false;
-  /// For callers that look keys up before they load them, as engines do: a key whose value has
-  /// another size than its load asked for is a miss too, for `miss_after_failure_ns` or until it is
-  /// stored again, and a Set with kIfAbsent replaces its value. Such a caller would otherwise find
-  /// the key and fail to load it for ever. Without it, the value stays as C6 says.
+  /// Of every batch: see there.
   bool misses_wrong_sizes = false;
   /// The lines that say that it was opened and closed are shown by the default level of the log
   /// too: for the cache tier of a service, whose operator wants to read them.
   bool is_announced = false;
-  /// How long a key whose load got no place in time is a miss.
-  std::uint64_t miss_after_failure_ns = 30'000'000'000;
 };
 
 /// One user of a connector with many threads: each submits operations and waits for its own, or
-/// takes what is finished after event_fd() said so. What the connector has no room for waits here
-/// in order, loads, lookups and stores apart.
+/// takes what is finished after event_fd() said so.
 ///
 /// Ownership: owns the connector. Destroy it only after close() was OK.
 /// Threads: any, all calls. Without `has_thread` one of the waiting threads reaps for all.
 /// Cost: a short lock per submit and per return; no thread hand-over when the connector has
 /// finished by the time of wait().
 /// Invariant: an operation is in the in-flight list exactly while the session has it and it is not
-/// finished; `accepted_` counts those that the connector has, per class.
+///   finished.
 class Session {
  public:
   /// Opens what `spec` names, and says so in one line of the log; close() adds one. May block.
@@ -111,21 +98,10 @@ class Session {
 
   Connector& connector() noexcept { return *connector_; }
   const Connector& connector() const noexcept { return *connector_; }
-  /// Operations that had to wait for room, and those refused for want of it.
-  std::uint64_t queued_total() const noexcept { return queued_total_.load(); }
+  /// Operations that were refused.
   std::uint64_t refused_total() const noexcept { return refused_total_.load(); }
 
  private:
-  /// Operations without a place in the connector, in order of arrival.
-  struct Queue {
-    Operation* head = nullptr;
-    Operation* tail = nullptr;
-
-    void push_back(Operation& operation) noexcept;
-    void push_front(Operation& operation) noexcept;
-    Operation* pop_front() noexcept;
-  };
-
   /// Takes the connector unless it throws.
   Session(std::unique_ptr<Connector>&& connector, EventFd wake, const SessionOptions& options);
 
@@ -143,14 +119,6 @@ class Session {
   void lead(std::uint64_t until_ns) noexcept LARDER_REQUIRES(mutex_);
   std::size_t reap_ready() noexcept LARDER_REQUIRES(mutex_);
   void finish(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
-  void finish_as(Operation& operation, const Error& error) noexcept LARDER_REQUIRES(mutex_);
-  void replace_failed(Batch& batch) const noexcept;
-  void note_outcomes(const Batch& batch) noexcept;
-  Status hand_over(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
-  void start_queued() noexcept LARDER_REQUIRES(mutex_);
-  void start_queue(Queue& queue, std::uint64_t& accepted) noexcept LARDER_REQUIRES(mutex_);
-  void fail_queued(std::uint64_t due_ns, const Error& error) noexcept LARDER_REQUIRES(mutex_);
-  std::uint64_t next_queued_deadline() const noexcept LARDER_REQUIRES(mutex_);
   bool wait_until_empty(std::uint64_t until_ns) noexcept LARDER_REQUIRES(mutex_);
   void link(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
   void unlink(Operation& operation) noexcept LARDER_REQUIRES(mutex_);
@@ -158,21 +126,14 @@ class Session {
   const SessionOptions options_;
   EventFd wake_;
   CompletionQueue finished_;
-  FailedKeys failed_keys_;
   const std::unique_ptr<Connector> connector_;  ///< After everything whose making may throw.
   std::atomic<bool> is_closing_ = false;
-  std::atomic<std::uint64_t> queued_total_ = 0;
   std::atomic<std::uint64_t> refused_total_ = 0;
 
   mutable Mutex mutex_;
   CondVar changed_;
   Operation* in_flight_ LARDER_GUARDED_BY(mutex_) = nullptr;
-  std::array<std::uint64_t, kBatchClassCount> accepted_ LARDER_GUARDED_BY(mutex_){};
-  std::array<Queue, kBatchClassCount> queues_ LARDER_GUARDED_BY(mutex_){};
-  std::uint64_t lead_until_ns_ LARDER_GUARDED_BY(mutex_) = 0;
   bool has_leader_ LARDER_GUARDED_BY(mutex_) = false;
-  bool is_starting_ LARDER_GUARDED_BY(mutex_) = false;
-  bool starts_again_ LARDER_GUARDED_BY(mutex_) = false;
   bool is_thread_wanted_ LARDER_GUARDED_BY(mutex_) = false;
   bool is_stopping_ LARDER_GUARDED_BY(mutex_) = false;
   bool is_closed_ LARDER_GUARDED_BY(mutex_) = false;

@@ -61,6 +61,13 @@ class SessionTest : public testing::Test {
     ASSERT_TRUE(session) << session.error().text;
     session_ = std::move(*session);
   }
+  std::uint64_t counter(const std::string& name) const {
+    for (const Counter& counter : session_->connector().report().counters) {
+      if (counter.name == name) return counter.value;
+    }
+    ADD_FAILURE() << "no counter " << name;
+    return 0;
+  }
   void run(Operation& operation) {
     ASSERT_TRUE(session_->submit(operation));
     ASSERT_TRUE(session_->wait(operation, in(30 * kSecond)));
@@ -139,7 +146,7 @@ TEST_F(SessionTest, LoadsWaitForRoomInOrderAndStoresAreRefused) {
     loads.back().is_taken = true;
     ASSERT_TRUE(session_->submit(loads.back()));
   }
-  EXPECT_GT(session_->queued_total(), 0U);
+  EXPECT_GT(counter("batches_waited_for_room_total"), 0U);
   for (const TestOperation& load : loads) {
     EXPECT_EQ(take_within(30'000), &load);
     for (const Item& item : load.items) EXPECT_EQ(item.outcome, Outcome::kHit);
@@ -147,7 +154,7 @@ TEST_F(SessionTest, LoadsWaitForRoomInOrderAndStoresAreRefused) {
 
   TestOperation busy{Op::kSet, 1, 1000};
   TestOperation refused{Op::kSet, 1, 1000};
-  refused.waits_for_room = false;
+  refused.batch.waits_for_room = false;
   ASSERT_TRUE(session_->submit(busy));
   const Status status = session_->submit(refused);
   ASSERT_FALSE(status);

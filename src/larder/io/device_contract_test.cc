@@ -1,4 +1,4 @@
-// What io/device.h promises, on every implementation.
+// What io/directory.h and io/transfer_queue.h promise, on every implementation.
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -18,8 +18,8 @@
 #include <thread>
 
 #include "larder/base/check.h"
-#include "larder/io/device_test_support.h"
 #include "tests/support/forked_child.h"
+#include "tests/support/io/device_test_support.h"
 
 namespace larder::io {
 namespace {
@@ -40,24 +40,24 @@ class RealDeviceContractTest : public DeviceContractTest {};
 
 TEST_P(DeviceContractTest, WrittenBytesAreReadBack) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", 8 * kTestBlock);
+  const FileId file = make_file(*device.directory, "file", 8 * kTestBlock);
 
-  const auto written = write_random(*device, file, kTestBlock, 4 * kTestBlock, 1);
+  const auto written = write_random(*device.queue, file, kTestBlock, 4 * kTestBlock, 1);
 
-  EXPECT_EQ(read_back(*device, file, kTestBlock, 4 * kTestBlock), written);
+  EXPECT_EQ(read_back(*device.queue, file, kTestBlock, 4 * kTestBlock), written);
 }
 
 TEST_P(DeviceContractTest, ScatteredBuffersAreOneRange) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", kBuffersMax * kTestBlock);
+  const FileId file = make_file(*device.directory, "file", kBuffersMax * kTestBlock);
   for (const std::size_t pieces : {std::size_t{1}, std::size_t{2}, std::size_t{5}, kBuffersMax}) {
     TestTransfer write{Operation::kWrite, file, 0, kBuffersMax * kTestBlock, pieces};
-    run_one(*device, write.filled(pieces).request());
+    run_one(*device.queue, write.filled(pieces).request());
     ASSERT_EQ(write.request().sys_errno, 0);
     ASSERT_EQ(write.request().bytes_done, kBuffersMax * kTestBlock);
 
     TestTransfer read{Operation::kRead, file, 0, kBuffersMax * kTestBlock, 3};
-    run_one(*device, read.request());
+    run_one(*device.queue, read.request());
 
     ASSERT_EQ(read.request().bytes_done, kBuffersMax * kTestBlock);
     EXPECT_TRUE(std::ranges::equal(read.bytes(), write.bytes())) << pieces << " pieces";
@@ -66,23 +66,23 @@ TEST_P(DeviceContractTest, ScatteredBuffersAreOneRange) {
 
 TEST_P(DeviceContractTest, PartOfAWriteCanBeReadAlone) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", 8 * kTestBlock);
-  const auto written = write_random(*device, file, 0, 8 * kTestBlock, 1);
+  const FileId file = make_file(*device.directory, "file", 8 * kTestBlock);
+  const auto written = write_random(*device.queue, file, 0, 8 * kTestBlock, 1);
 
-  const auto part = read_back(*device, file, 3 * kTestBlock, 2 * kTestBlock);
+  const auto part = read_back(*device.queue, file, 3 * kTestBlock, 2 * kTestBlock);
 
   EXPECT_TRUE(std::ranges::equal(part, std::span{written}.subspan(3 * kTestBlock, 2 * kTestBlock)));
 }
 
 TEST_P(DeviceContractTest, ReadEndsWithoutAnErrorAtTheEndOfTheFile) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", 2 * kTestBlock);
-  const auto written = write_random(*device, file, 0, 2 * kTestBlock, 1);
+  const FileId file = make_file(*device.directory, "file", 2 * kTestBlock);
+  const auto written = write_random(*device.queue, file, 0, 2 * kTestBlock, 1);
 
   TestTransfer across{Operation::kRead, file, kTestBlock, 4 * kTestBlock, 2};
   TestTransfer beyond{Operation::kRead, file, 2 * kTestBlock, kTestBlock};
   Request* const requests[] = {&across.request(), &beyond.request()};
-  run_all(*device, requests);
+  run_all(*device.queue, requests);
 
   EXPECT_EQ(across.request().sys_errno, 0);
   ASSERT_EQ(across.request().bytes_done, kTestBlock);
@@ -95,10 +95,10 @@ TEST_P(DeviceContractTest, ReadEndsWithoutAnErrorAtTheEndOfTheFile) {
 TEST_P(DeviceContractTest, ReadOfAnUnalignedEndIsCutThere) {
   const auto device = harness_.open();
   constexpr std::uint64_t kOddBytes = kTestBlock + 100;
-  const FileId file = make_file(*device, "file", kOddBytes);
+  const FileId file = make_file(*device.directory, "file", kOddBytes);
 
   TestTransfer read{Operation::kRead, file, 0, 2 * kTestBlock};
-  run_one(*device, read.request());
+  run_one(*device.queue, read.request());
 
   EXPECT_EQ(read.request().sys_errno, 0);
   EXPECT_EQ(read.request().bytes_done, kOddBytes);
@@ -110,7 +110,7 @@ TEST_P(DeviceContractTest, ManyMoreRequestsThanDepthAllEndOnce) {
   options.threads = 2;
   const auto device = harness_.open(options);
   constexpr std::size_t kRequests = 200;
-  const FileId file = make_file(*device, "file", kRequests * kTestBlock);
+  const FileId file = make_file(*device.directory, "file", kRequests * kTestBlock);
   std::deque<TestTransfer> writes;
   std::vector<Request*> requests;
   for (std::size_t i = 0; i < kRequests; ++i) {
@@ -118,25 +118,25 @@ TEST_P(DeviceContractTest, ManyMoreRequestsThanDepthAllEndOnce) {
     requests.push_back(&writes.back().request());
   }
 
-  run_all(*device, requests);
+  run_all(*device.queue, requests);
 
   for (std::size_t i = 0; i < kRequests; ++i) {
     ASSERT_EQ(requests[i]->bytes_done, kTestBlock);
-    const auto read = read_back(*device, file, i * kTestBlock, kTestBlock);
+    const auto read = read_back(*device.queue, file, i * kTestBlock, kTestBlock);
     ASSERT_TRUE(std::ranges::equal(read, writes[i].bytes())) << i;
   }
 }
 
 TEST_P(DeviceContractTest, RequestCanBeUsedAgain) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", 2 * kTestBlock);
+  const FileId file = make_file(*device.directory, "file", 2 * kTestBlock);
   TestTransfer read{Operation::kRead, file, 0, kTestBlock};
   for (const std::uint64_t offset : {std::uint64_t{0}, std::uint64_t{kTestBlock}}) {
-    const auto written = write_random(*device, file, offset, kTestBlock, offset + 1);
+    const auto written = write_random(*device.queue, file, offset, kTestBlock, offset + 1);
     iovec buffer{read.bytes().data(), read.bytes().size()};
     read.request().offset = offset;
     read.request().buffers = {&buffer, 1};
-    run_one(*device, read.request());
+    run_one(*device.queue, read.request());
     EXPECT_EQ(read.request().bytes_done, kTestBlock);
     EXPECT_TRUE(std::ranges::equal(read.bytes(), written));
   }
@@ -144,32 +144,32 @@ TEST_P(DeviceContractTest, RequestCanBeUsedAgain) {
 
 TEST_P(DeviceContractTest, RequestOfNoBytesEnds) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", kTestBlock);
+  const FileId file = make_file(*device.directory, "file", kTestBlock);
   TestTransfer write{Operation::kWrite, file, 0, 0};
-  run_one(*device, write.request());
+  run_one(*device.queue, write.request());
   EXPECT_EQ(write.request().sys_errno, 0);
   EXPECT_EQ(write.request().bytes_done, 0U);
 }
 
 TEST_P(DeviceContractTest, SyncEndsAmongOtherRequests) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", 2 * kTestBlock);
+  const FileId file = make_file(*device.directory, "file", 2 * kTestBlock);
   TestTransfer write{Operation::kWrite, file, 0, kTestBlock};
   TestTransfer sync{Operation::kSync, file, 0, 0};
   sync.request().sys_errno = EIO;  // Left over from an earlier use.
   Request* const requests[] = {&write.filled(1).request(), &sync.request()};
-  run_all(*device, requests);
+  run_all(*device.queue, requests);
   EXPECT_EQ(sync.request().sys_errno, 0);
   EXPECT_EQ(sync.request().bytes_done, 0U);
 }
 
 TEST_P(DeviceContractTest, WakeEndsTheNextWait) {
   const auto device = harness_.open();
-  device->wake();
-  device->wait(kNever);
+  device.queue->wake();
+  device.queue->wait(kNever);
   // And once more: the first wait took the first wake-up.
-  device->wake();
-  device->wait(kNever);
+  device.queue->wake();
+  device.queue->wait(kNever);
 }
 
 TEST_P(RealDeviceContractTest, WakeFromAnotherThreadEndsTheWait) {
@@ -179,13 +179,13 @@ TEST_P(RealDeviceContractTest, WakeFromAnotherThreadEndsTheWait) {
   std::thread waker{[&] {
     for (int i = 0; i < kRounds; ++i) {
       rounds.store(i + 1);
-      device->wake();
+      device.queue->wake();
       while (rounds.load() != 0) std::this_thread::yield();
     }
   }};
   for (int i = 0; i < kRounds; ++i) {
     // May return early: what counts is that the wake-up is never lost.
-    while (rounds.load() != i + 1) device->wait(kNever);
+    while (rounds.load() != i + 1) device.queue->wait(kNever);
     rounds.store(0);
   }
   waker.join();
@@ -194,170 +194,170 @@ TEST_P(RealDeviceContractTest, WakeFromAnotherThreadEndsTheWait) {
 TEST_P(DeviceContractTest, WaitEndsAtItsDeadline) {
   const auto device = harness_.open();
   const std::uint64_t until_ns = soon_ns();
-  while (harness_.clock().now_ns() < until_ns) device->wait(until_ns);
-  device->wait(0);  // Long past.
+  while (harness_.clock().now_ns() < until_ns) device.queue->wait(until_ns);
+  device.queue->wait(0);  // Long past.
 }
 
 TEST_P(DeviceContractTest, WaitReturnsWhileThereIsSomethingToReap) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", kTestBlock);
+  const FileId file = make_file(*device.directory, "file", kTestBlock);
   TestTransfer first{Operation::kRead, file, 0, kTestBlock};
   TestTransfer second{Operation::kRead, file, 0, kTestBlock};
-  device->submit(first.request());
-  device->submit(second.request());
+  device.queue->submit(first.request());
+  device.queue->submit(second.request());
   Request* done[1] = {};
   for (int reaped = 0; reaped < 2;) {
-    device->wait(kNever);
-    reaped += static_cast<int>(device->reap(done));
+    device.queue->wait(kNever);
+    reaped += static_cast<int>(device.queue->reap(done));
   }
-  EXPECT_EQ(device->reap(done), 0U);
+  EXPECT_EQ(device.queue->reap(done), 0U);
 }
 
 TEST_P(DeviceContractTest, LockHasOneOwnerUntilItsDeviceIsGone) {
   auto owner = harness_.open();
   const auto other = harness_.open();
-  const FileId mine = make_file(*owner, "lock", kTestBlock);
-  const auto theirs = other->open("lock", OpenMode::kExisting);
+  const FileId mine = make_file(*owner.directory, "lock", kTestBlock);
+  const auto theirs = other.directory->open("lock", OpenMode::kExisting);
   ASSERT_TRUE(theirs.has_value());
-  ASSERT_TRUE(owner->lock(mine, kNever).has_value());
+  ASSERT_TRUE(owner.directory->lock(mine, kNever).has_value());
 
-  EXPECT_FALSE(other->lock(*theirs, soon_ns()).has_value());
-  EXPECT_FALSE(other->lock(*theirs, 0).has_value());
+  EXPECT_FALSE(other.directory->lock(*theirs, soon_ns()).has_value());
+  EXPECT_FALSE(other.directory->lock(*theirs, 0).has_value());
 
-  owner.reset();
-  EXPECT_TRUE(other->lock(*theirs, 0).has_value());
+  owner = {};
+  EXPECT_TRUE(other.directory->lock(*theirs, 0).has_value());
 }
 
 TEST_P(DeviceContractTest, LockIsFreeAfterItsFileWasClosed) {
   const auto owner = harness_.open();
   const auto other = harness_.open();
-  const FileId mine = make_file(*owner, "lock", kTestBlock);
-  ASSERT_TRUE(owner->lock(mine, kNever).has_value());
-  owner->close(mine);
+  const FileId mine = make_file(*owner.directory, "lock", kTestBlock);
+  ASSERT_TRUE(owner.directory->lock(mine, kNever).has_value());
+  owner.directory->close(mine);
 
-  const auto theirs = other->open("lock", OpenMode::kExisting);
+  const auto theirs = other.directory->open("lock", OpenMode::kExisting);
 
-  EXPECT_TRUE(other->lock(*theirs, 0).has_value());
+  EXPECT_TRUE(other.directory->lock(*theirs, 0).has_value());
 }
 
 TEST_P(DeviceContractTest, LockOfAClosedFileLastsAsLongAsTheDevicesOtherRequests) {
   const auto owner = harness_.open();
   const auto other = harness_.open();
-  const FileId locked = make_file(*owner, "lock", kTestBlock);
-  const FileId data = make_file(*owner, "data", kTestBlock);
-  ASSERT_TRUE(owner->lock(locked, kNever).has_value());
+  const FileId locked = make_file(*owner.directory, "lock", kTestBlock);
+  const FileId data = make_file(*owner.directory, "data", kTestBlock);
+  ASSERT_TRUE(owner.directory->lock(locked, kNever).has_value());
   TestTransfer write{Operation::kWrite, data, 0, kTestBlock};
-  owner->submit(write.filled(1).request());
+  owner.queue->submit(write.filled(1).request());
   std::vector<Request*> none;
-  owner->reap(none);  // Hands it over.
+  owner.queue->reap(none);  // Hands it over.
 
-  owner->close(locked);
+  owner.directory->close(locked);
 
-  const auto theirs = other->open("lock", OpenMode::kExisting);
-  EXPECT_FALSE(other->lock(*theirs, 0).has_value());
-  reap_all(*owner, 1);
-  EXPECT_TRUE(other->lock(*theirs, 0).has_value());
+  const auto theirs = other.directory->open("lock", OpenMode::kExisting);
+  EXPECT_FALSE(other.directory->lock(*theirs, 0).has_value());
+  reap_all(*owner.queue, 1);
+  EXPECT_TRUE(other.directory->lock(*theirs, 0).has_value());
 }
 
 TEST_P(RealDeviceContractTest, LockComesWhenTheOtherOwnerLetsGo) {
-  make_file(*harness_.open(), "lock", kTestBlock);
+  make_file(*harness_.open().directory, "lock", kTestBlock);
   testing::ForkedChild child{[this](int /*hold*/) -> std::string {
     static const auto owner = harness_.open();  // Until its process ends.
-    const auto mine = owner->open("lock", OpenMode::kExisting);
-    return mine && owner->lock(*mine, kNever) ? "locked" : "not locked";
+    const auto mine = owner.directory->open("lock", OpenMode::kExisting);
+    return mine && owner.directory->lock(*mine, kNever) ? "locked" : "not locked";
   }};
   ASSERT_EQ(child.said(), "locked");
   const auto other = harness_.open();
-  const auto theirs = other->open("lock", OpenMode::kExisting);
-  EXPECT_EQ(other->lock(*theirs, 0).error().code(), ErrorCode::kUnavailable);
+  const auto theirs = other.directory->open("lock", OpenMode::kExisting);
+  EXPECT_EQ(other.directory->lock(*theirs, 0).error().code(), ErrorCode::kUnavailable);
   std::thread releaser{[&child] { child.kill(); }};
-  EXPECT_TRUE(other->lock(*theirs, kNever).has_value());
+  EXPECT_TRUE(other.directory->lock(*theirs, kNever).has_value());
   releaser.join();
 }
 
 TEST_P(RealDeviceContractTest, LockThatThisProcessHasIsRefusedAtOnce) {
   auto owner = harness_.open();
   const auto other = harness_.open();
-  const FileId mine = make_file(*owner, "lock", kTestBlock);
-  const auto theirs = other->open("lock", OpenMode::kExisting);
-  ASSERT_TRUE(owner->lock(mine, kNever).has_value());
+  const FileId mine = make_file(*owner.directory, "lock", kTestBlock);
+  const auto theirs = other.directory->open("lock", OpenMode::kExisting);
+  ASSERT_TRUE(owner.directory->lock(mine, kNever).has_value());
   // Who waited here would do so for ever.
-  EXPECT_EQ(other->lock(*theirs, kNever).error().sys_errno(), EDEADLK);
-  owner.reset();
-  EXPECT_TRUE(other->lock(*theirs, kNever).has_value());
+  EXPECT_EQ(other.directory->lock(*theirs, kNever).error().sys_errno(), EDEADLK);
+  owner = {};
+  EXPECT_TRUE(other.directory->lock(*theirs, kNever).has_value());
 }
 
 TEST_P(RealDeviceContractTest, LockOfAKilledOwnerIsFreeWhileItsChildLives) {
-  make_file(*harness_.open(), "lock", kTestBlock);
+  make_file(*harness_.open().directory, "lock", kTestBlock);
   testing::ForkedChild killed{[this](int hold) -> std::string {
     static const auto owner = harness_.open();
-    const auto mine = owner->open("lock", OpenMode::kExisting);
-    if (!mine || !owner->lock(*mine, kNever)) return "not locked";
-    write_random(*owner, *mine, 0, kTestBlock, 1);
+    const auto mine = owner.directory->open("lock", OpenMode::kExisting);
+    if (!mine || !owner.directory->lock(*mine, kNever)) return "not locked";
+    write_random(*owner.queue, *mine, 0, kTestBlock, 1);
     if (::fork() == 0) testing::ForkedChild::stay(hold);
     return "locked";
   }};
   ASSERT_EQ(killed.said(), "locked");
   killed.kill();
   const auto other = harness_.open();
-  const auto theirs = other->open("lock", OpenMode::kExisting);
-  EXPECT_TRUE(other->lock(*theirs, kNever).has_value());
+  const auto theirs = other.directory->open("lock", OpenMode::kExisting);
+  EXPECT_TRUE(other.directory->lock(*theirs, kNever).has_value());
 }
 
 TEST_P(DeviceContractTest, OpenSaysWhatIsWrong) {
   const auto device = harness_.open();
-  make_file(*device, "there", kTestBlock);
+  make_file(*device.directory, "there", kTestBlock);
 
-  EXPECT_EQ(device->open("missing", OpenMode::kExisting).error().sys_errno(), ENOENT);
-  EXPECT_EQ(device->open("missing", OpenMode::kExisting).error().code(), ErrorCode::kIo);
-  EXPECT_EQ(device->open("there", OpenMode::kCreate).error().sys_errno(), EEXIST);
+  EXPECT_EQ(device.directory->open("missing", OpenMode::kExisting).error().sys_errno(), ENOENT);
+  EXPECT_EQ(device.directory->open("missing", OpenMode::kExisting).error().code(), ErrorCode::kIo);
+  EXPECT_EQ(device.directory->open("there", OpenMode::kCreate).error().sys_errno(), EEXIST);
   for (const std::string name : {"", ".", "..", "a/b", "/etc/passwd"}) {
-    const auto opened = device->open(name, OpenMode::kExisting);
+    const auto opened = device.directory->open(name, OpenMode::kExisting);
     ASSERT_FALSE(opened.has_value()) << name;
     EXPECT_EQ(opened.error().code(), ErrorCode::kInvalidArgument) << name;
   }
-  EXPECT_FALSE(device->open(std::string(256, 'x'), OpenMode::kCreate).has_value());
-  EXPECT_FALSE(device->open(std::string("a\0b", 3), OpenMode::kCreate).has_value());
+  EXPECT_FALSE(device.directory->open(std::string(256, 'x'), OpenMode::kCreate).has_value());
+  EXPECT_FALSE(device.directory->open(std::string("a\0b", 3), OpenMode::kCreate).has_value());
 }
 
 TEST_P(DeviceContractTest, OpenFilesAreBounded) {
   DeviceOptions options;
   options.files_max = 2;
   const auto device = harness_.open(options);
-  const FileId first = make_file(*device, "1", kTestBlock);
-  make_file(*device, "2", kTestBlock);
+  const FileId first = make_file(*device.directory, "1", kTestBlock);
+  make_file(*device.directory, "2", kTestBlock);
 
-  const auto refused = device->open("3", OpenMode::kCreate);
+  const auto refused = device.directory->open("3", OpenMode::kCreate);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code(), ErrorCode::kResourceExhausted);
-  EXPECT_EQ(device->list()->size(), 2U);
+  EXPECT_EQ(device.directory->list()->size(), 2U);
 
-  device->close(first);
-  EXPECT_EQ(make_file(*device, "3", kTestBlock), first);
+  device.directory->close(first);
+  EXPECT_EQ(make_file(*device.directory, "3", kTestBlock), first);
 }
 
 TEST_P(DeviceContractTest, ReusedFileIdMeansTheNewFile) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "old", kTestBlock);
-  const auto old_bytes = write_random(*device, file, 0, kTestBlock, 1);
-  device->close(file);
-  ASSERT_EQ(make_file(*device, "new", kTestBlock), file);
-  const auto new_bytes = write_random(*device, file, 0, kTestBlock, 2);
-  device->close(file);
+  const FileId file = make_file(*device.directory, "old", kTestBlock);
+  const auto old_bytes = write_random(*device.queue, file, 0, kTestBlock, 1);
+  device.directory->close(file);
+  ASSERT_EQ(make_file(*device.directory, "new", kTestBlock), file);
+  const auto new_bytes = write_random(*device.queue, file, 0, kTestBlock, 2);
+  device.directory->close(file);
 
-  ASSERT_EQ(device->open("old", OpenMode::kExisting).value(), file);
-  EXPECT_EQ(read_back(*device, file, 0, kTestBlock), old_bytes);
-  device->close(file);
-  ASSERT_EQ(device->open("new", OpenMode::kExisting).value(), file);
-  EXPECT_EQ(read_back(*device, file, 0, kTestBlock), new_bytes);
+  ASSERT_EQ(device.directory->open("old", OpenMode::kExisting).value(), file);
+  EXPECT_EQ(read_back(*device.queue, file, 0, kTestBlock), old_bytes);
+  device.directory->close(file);
+  ASSERT_EQ(device.directory->open("new", OpenMode::kExisting).value(), file);
+  EXPECT_EQ(read_back(*device.queue, file, 0, kTestBlock), new_bytes);
 }
 
 TEST_P(DeviceContractTest, ListAndInfoTellNameLengthAndBlocks) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "b", 3 * kTestBlock);
-  make_file(*device, "a", kTestBlock);
+  const FileId file = make_file(*device.directory, "b", 3 * kTestBlock);
+  make_file(*device.directory, "a", kTestBlock);
 
-  const auto infos = device->list();
+  const auto infos = device.directory->list();
   ASSERT_TRUE(infos.has_value());
   ASSERT_EQ(infos->size(), 2U);
   EXPECT_EQ((*infos)[0].name, "a");
@@ -366,7 +366,7 @@ TEST_P(DeviceContractTest, ListAndInfoTellNameLengthAndBlocks) {
   EXPECT_GE((*infos)[1].allocated_bytes, 3 * kTestBlock);
   EXPECT_TRUE((*infos)[1].is_regular);
 
-  const auto info = device->info(file);
+  const auto info = device.directory->info(file);
   ASSERT_TRUE(info.has_value());
   EXPECT_EQ(info->name, "b");
   EXPECT_EQ(info->bytes, 3 * kTestBlock);
@@ -374,15 +374,15 @@ TEST_P(DeviceContractTest, ListAndInfoTellNameLengthAndBlocks) {
 
 TEST_P(DeviceContractTest, AllocateKeepsBytesAndNeverShrinks) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", 2 * kTestBlock);
-  const auto written = write_random(*device, file, 0, 2 * kTestBlock, 1);
+  const FileId file = make_file(*device.directory, "file", 2 * kTestBlock);
+  const auto written = write_random(*device.queue, file, 0, 2 * kTestBlock, 1);
 
-  ASSERT_TRUE(device->allocate(file, 4 * kTestBlock).has_value());
-  ASSERT_TRUE(device->allocate(file, kTestBlock).has_value());
-  ASSERT_TRUE(device->allocate(file, 0).has_value());
+  ASSERT_TRUE(device.directory->allocate(file, 4 * kTestBlock).has_value());
+  ASSERT_TRUE(device.directory->allocate(file, kTestBlock).has_value());
+  ASSERT_TRUE(device.directory->allocate(file, 0).has_value());
 
-  EXPECT_EQ(device->info(file)->bytes, 4 * kTestBlock);
-  const auto read = read_back(*device, file, 0, 4 * kTestBlock);
+  EXPECT_EQ(device.directory->info(file)->bytes, 4 * kTestBlock);
+  const auto read = read_back(*device.queue, file, 0, 4 * kTestBlock);
   ASSERT_EQ(read.size(), 4 * kTestBlock);
   EXPECT_TRUE(std::ranges::equal(std::span{read}.first(2 * kTestBlock), written));
   EXPECT_TRUE(std::ranges::all_of(std::span{read}.subspan(2 * kTestBlock),
@@ -391,78 +391,77 @@ TEST_P(DeviceContractTest, AllocateKeepsBytesAndNeverShrinks) {
 
 TEST_P(DeviceContractTest, AMadeFileIsThereWithItsLengthAndNotOpen) {
   const auto device = harness_.open();
-  ASSERT_TRUE(device->make("file", 4 * kTestBlock).has_value());
-  EXPECT_EQ(device->make("file", kTestBlock).error().sys_errno(), EEXIST);
-  const auto file = device->open("file", OpenMode::kExisting);
+  ASSERT_TRUE(device.directory->make("file", 4 * kTestBlock).has_value());
+  EXPECT_EQ(device.directory->make("file", kTestBlock).error().sys_errno(), EEXIST);
+  const auto file = device.directory->open("file", OpenMode::kExisting);
   ASSERT_TRUE(file.has_value()) << file.error().to_string();
-  EXPECT_EQ(device->info(*file)->bytes, 4 * kTestBlock);
-  EXPECT_GE(device->info(*file)->allocated_bytes, 4 * kTestBlock);
-  const auto written = write_random(*device, *file, 0, 4 * kTestBlock, 1);
-  EXPECT_EQ(read_back(*device, *file, 0, 4 * kTestBlock), written);
+  EXPECT_EQ(device.directory->info(*file)->bytes, 4 * kTestBlock);
+  EXPECT_GE(device.directory->info(*file)->allocated_bytes, 4 * kTestBlock);
+  const auto written = write_random(*device.queue, *file, 0, 4 * kTestBlock, 1);
+  EXPECT_EQ(read_back(*device.queue, *file, 0, 4 * kTestBlock), written);
 }
 
 TEST_P(DeviceContractTest, AFileIsFoundByItsName) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", 2 * kTestBlock);
-  const auto found = device->look_for("file");
+  const FileId file = make_file(*device.directory, "file", 2 * kTestBlock);
+  const auto found = device.directory->look_for("file");
   ASSERT_TRUE(found.has_value()) << found.error().to_string();
   EXPECT_EQ(found->bytes, 2 * kTestBlock);
-  EXPECT_EQ(found->inode, device->info(file)->inode);
-  EXPECT_EQ(device->look_for("other").error().sys_errno(), ENOENT);
+  EXPECT_EQ(found->inode, device.directory->info(file)->inode);
+  EXPECT_EQ(device.directory->look_for("other").error().sys_errno(), ENOENT);
 }
 
 TEST_P(RealDeviceContractTest, AFileOfTheSameNameIsToldFromTheOneBefore) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", kTestBlock);
-  ASSERT_TRUE(device->remove("file").has_value());
-  EXPECT_EQ(device->look_for("file").error().sys_errno(), ENOENT);
-  make_file(*device, "file", kTestBlock);
-  EXPECT_NE(device->look_for("file")->inode, device->info(file)->inode);
+  const FileId file = make_file(*device.directory, "file", kTestBlock);
+  ASSERT_TRUE(device.directory->remove("file").has_value());
+  EXPECT_EQ(device.directory->look_for("file").error().sys_errno(), ENOENT);
+  make_file(*device.directory, "file", kTestBlock);
+  EXPECT_NE(device.directory->look_for("file")->inode, device.directory->info(file)->inode);
 }
 
 TEST_P(RealDeviceContractTest, AFileThatCannotBeMadeLeavesNothingBehind) {
   const auto device = harness_.open();
   const std::uint64_t too_many = std::uint64_t{1} << 60;
-  EXPECT_FALSE(device->make("file", too_many).has_value());
-  EXPECT_TRUE(device->list()->empty());
+  EXPECT_FALSE(device.directory->make("file", too_many).has_value());
+  EXPECT_TRUE(device.directory->list()->empty());
 }
 
 TEST_P(DeviceContractTest, RemovedFileIsGoneFromTheListAndStaysUsableWhileOpen) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", kTestBlock);
-  ASSERT_TRUE(device->remove("file").has_value());
-  ASSERT_TRUE(device->sync_directory().has_value());
+  const FileId file = make_file(*device.directory, "file", kTestBlock);
+  ASSERT_TRUE(device.directory->remove("file").has_value());
+  ASSERT_TRUE(device.directory->sync_directory().has_value());
 
-  EXPECT_TRUE(device->list()->empty());
-  EXPECT_EQ(device->remove("file").error().sys_errno(), ENOENT);
-  const auto written = write_random(*device, file, 0, kTestBlock, 1);
-  EXPECT_EQ(read_back(*device, file, 0, kTestBlock), written);
+  EXPECT_TRUE(device.directory->list()->empty());
+  EXPECT_EQ(device.directory->remove("file").error().sys_errno(), ENOENT);
+  const auto written = write_random(*device.queue, file, 0, kTestBlock, 1);
+  EXPECT_EQ(read_back(*device.queue, file, 0, kTestBlock), written);
 }
 
 TEST_P(DeviceContractTest, SpaceIsPlausible) {
   const auto device = harness_.open();
-  const auto space = device->space();
+  const auto space = device.directory->space();
   ASSERT_TRUE(space.has_value());
   EXPECT_GT(space->total_bytes, 0U);
   EXPECT_LE(space->free_bytes, space->total_bytes);
 }
 
-TEST_P(DeviceContractTest, DeviceInfoTellsBackendAndAlignment) {
+TEST_P(DeviceContractTest, FactsTellTheFileSystemAndAlignment) {
   const auto device = harness_.open();
-  const DeviceInfo& info = device->device_info();
-  EXPECT_EQ(info.backend, GetParam().backend);
-  EXPECT_FALSE(info.file_system.empty());
-  EXPECT_TRUE(std::has_single_bit(info.alignment.memory));
-  EXPECT_TRUE(std::has_single_bit(info.alignment.offset));
-  if (!info.direct) {
-    EXPECT_EQ(info.alignment.memory, 1U);
-    EXPECT_EQ(info.alignment.offset, 1U);
+  const DirectoryFacts& facts = device.directory->facts();
+  EXPECT_FALSE(facts.file_system.empty());
+  EXPECT_TRUE(std::has_single_bit(facts.alignment.memory));
+  EXPECT_TRUE(std::has_single_bit(facts.alignment.offset));
+  if (!facts.direct) {
+    EXPECT_EQ(facts.alignment.memory, 1U);
+    EXPECT_EQ(facts.alignment.offset, 1U);
   }
   if (GetParam().direct == DirectIo::kNever && !harness_.is_simulated()) {
-    EXPECT_FALSE(info.direct);
+    EXPECT_FALSE(facts.direct);
   }
   if (GetParam().direct == DirectIo::kIfPossible) {
-    EXPECT_NE(info.direct, !info.degraded_why.empty());  // Never buffered in silence.
+    EXPECT_NE(facts.direct, !device.real.degraded_why.empty());  // Never buffered in silence.
   }
 }
 
@@ -473,22 +472,22 @@ TEST_P(DeviceContractTest, DestructorLetsGoOfBuffersInFlight) {
   for (int round = 0; round < 20; ++round) {
     auto device = harness_.open(options);
     const std::string name = "file" + std::to_string(round);
-    const FileId file = make_file(*device, name, 64 * kTestBlock);
+    const FileId file = make_file(*device.directory, name, 64 * kTestBlock);
     std::deque<TestTransfer> transfers;
     for (std::size_t i = 0; i < 16; ++i) {
       transfers.emplace_back(i % 2 == 0 ? Operation::kWrite : Operation::kRead, file,
                              i * 4 * kTestBlock, 4 * kTestBlock, 2);
-      device->submit(transfers.back().filled(i).request());
+      device.queue->submit(transfers.back().filled(i).request());
     }
     std::vector<Request*> none;
-    if (round % 2 == 0) device->reap(none);
-    device.reset();
+    if (round % 2 == 0) device.queue->reap(none);
+    device = {};
     // A read that ended later would be seen by the sanitizer, or here.
     std::vector<std::vector<std::byte>> before;
     for (auto& transfer : transfers)
       before.emplace_back(transfer.bytes().begin(), transfer.bytes().end());
     device = harness_.open(options);
-    ASSERT_TRUE(device->remove(name).has_value());
+    ASSERT_TRUE(device.directory->remove(name).has_value());
     for (std::size_t i = 0; i < transfers.size(); ++i) {
       ASSERT_TRUE(std::ranges::equal(transfers[i].bytes(), before[i]));
     }
@@ -497,33 +496,33 @@ TEST_P(DeviceContractTest, DestructorLetsGoOfBuffersInFlight) {
 
 TEST_P(DeviceContractTest, AnotherThreadMayTakeOverWhenNothingIsInFlight) {
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", 4 * kTestBlock);
-  const auto first = write_random(*device, file, 0, kTestBlock, 1);
+  const FileId file = make_file(*device.directory, "file", 4 * kTestBlock);
+  const auto first = write_random(*device.queue, file, 0, kTestBlock, 1);
   std::vector<std::byte> second;
   std::thread driver{[&] {
-    second = write_random(*device, file, kTestBlock, kTestBlock, 2);
-    const FileId other = make_file(*device, "other", kTestBlock);
-    write_random(*device, other, 0, kTestBlock, 3);
-    device->close(other);
-    device->wake();
-    device->wait(kNever);
+    second = write_random(*device.queue, file, kTestBlock, kTestBlock, 2);
+    const FileId other = make_file(*device.directory, "other", kTestBlock);
+    write_random(*device.queue, other, 0, kTestBlock, 3);
+    device.directory->close(other);
+    device.queue->wake();
+    device.queue->wait(kNever);
   }};
   driver.join();
-  EXPECT_EQ(read_back(*device, file, 0, kTestBlock), first);
-  EXPECT_EQ(read_back(*device, file, kTestBlock, kTestBlock), second);
+  EXPECT_EQ(read_back(*device.queue, file, 0, kTestBlock), first);
+  EXPECT_EQ(read_back(*device.queue, file, kTestBlock, kTestBlock), second);
 }
 
 TEST_P(RealDeviceContractTest, OpenTakesRegularFilesOnly) {
   const auto device = harness_.open();
-  make_file(*device, "file", kTestBlock);
+  make_file(*device.directory, "file", kTestBlock);
   std::filesystem::create_symlink("file", harness_.path() + "/link");
   std::filesystem::create_directory(harness_.path() + "/directory");
   ASSERT_EQ(::mkfifo((harness_.path() + "/fifo").c_str(), 0600), 0);
 
-  EXPECT_EQ(device->open("link", OpenMode::kExisting).error().sys_errno(), ELOOP);
-  EXPECT_EQ(device->open("directory", OpenMode::kExisting).error().sys_errno(), EISDIR);
-  EXPECT_EQ(device->open("fifo", OpenMode::kExisting).error().sys_errno(), EINVAL);
-  const auto infos = device->list().value();
+  EXPECT_EQ(device.directory->open("link", OpenMode::kExisting).error().sys_errno(), ELOOP);
+  EXPECT_EQ(device.directory->open("directory", OpenMode::kExisting).error().sys_errno(), EISDIR);
+  EXPECT_EQ(device.directory->open("fifo", OpenMode::kExisting).error().sys_errno(), EINVAL);
+  const auto infos = device.directory->list().value();
   for (const FileInfo& info : infos) EXPECT_EQ(info.is_regular, info.name == "file");
 }
 
@@ -531,45 +530,45 @@ TEST_P(RealDeviceContractTest, AReadOnlyDeviceReadsAndLocksAndChangesNothing) {
   std::vector<std::byte> written;
   {
     const auto device = harness_.open();
-    const FileId file = make_file(*device, "file", 4 * kTestBlock);
-    written = write_random(*device, file, 0, 4 * kTestBlock, 1);
+    const FileId file = make_file(*device.directory, "file", 4 * kTestBlock);
+    written = write_random(*device.queue, file, 0, 4 * kTestBlock, 1);
   }
   DeviceOptions options;
   options.read_only = true;
   const auto device = harness_.open(options);
-  const auto file = device->open("file", OpenMode::kExisting);
+  const auto file = device.directory->open("file", OpenMode::kExisting);
   ASSERT_TRUE(file.has_value()) << file.error().to_string();
-  EXPECT_EQ(read_back(*device, *file, 0, 4 * kTestBlock), written);
-  EXPECT_TRUE(device->lock(*file, 0).has_value());
+  EXPECT_EQ(read_back(*device.queue, *file, 0, 4 * kTestBlock), written);
+  EXPECT_TRUE(device.directory->lock(*file, 0).has_value());
   TestTransfer write{Operation::kWrite, *file, 0, kTestBlock};
-  run_one(*device, write.filled(2).request());
+  run_one(*device.queue, write.filled(2).request());
   EXPECT_EQ(write.request().sys_errno, EBADF);
-  EXPECT_EQ(device->open("other", OpenMode::kCreate).error().sys_errno(), EROFS);
-  EXPECT_EQ(device->make("other", kTestBlock).error().sys_errno(), EROFS);
-  EXPECT_EQ(device->allocate(*file, 8 * kTestBlock).error().sys_errno(), EROFS);
-  EXPECT_EQ(device->remove("file").error().sys_errno(), EROFS);
-  EXPECT_EQ(read_back(*device, *file, 0, 4 * kTestBlock), written);
-  EXPECT_EQ(device->info(*file)->bytes, 4 * kTestBlock);
+  EXPECT_EQ(device.directory->open("other", OpenMode::kCreate).error().sys_errno(), EROFS);
+  EXPECT_EQ(device.directory->make("other", kTestBlock).error().sys_errno(), EROFS);
+  EXPECT_EQ(device.directory->allocate(*file, 8 * kTestBlock).error().sys_errno(), EROFS);
+  EXPECT_EQ(device.directory->remove("file").error().sys_errno(), EROFS);
+  EXPECT_EQ(read_back(*device.queue, *file, 0, 4 * kTestBlock), written);
+  EXPECT_EQ(device.directory->info(*file)->bytes, 4 * kTestBlock);
 }
 
 TEST_P(RealDeviceContractTest, CreatedFilesAreTheOwnersAlone) {
   const auto device = harness_.open();
-  make_file(*device, "file", kTestBlock);
+  make_file(*device.directory, "file", kTestBlock);
   struct stat status{};
   ASSERT_EQ(::stat((harness_.path() + "/file").c_str(), &status), 0);
   EXPECT_EQ(status.st_mode & 0777U, 0600U);
 }
 
 TEST_P(RealDeviceContractTest, LockOfAKilledProcessIsReleased) {
-  make_file(*harness_.open(), "lock", kTestBlock);
+  make_file(*harness_.open().directory, "lock", kTestBlock);
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe(ends.data()), 0);
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
     const auto owner = harness_.open();
-    const auto file = owner->open("lock", OpenMode::kExisting);
-    if (!file || !owner->lock(*file, kNever)) ::_exit(1);
+    const auto file = owner.directory->open("lock", OpenMode::kExisting);
+    if (!file || !owner.directory->lock(*file, kNever)) ::_exit(1);
     static_cast<void>(::write(ends[1], "", 1));
     for (;;) ::pause();
   }
@@ -578,13 +577,13 @@ TEST_P(RealDeviceContractTest, LockOfAKilledProcessIsReleased) {
   const ssize_t told = ::read(ends[0], &locked, 1);
   ::close(ends[0]);
   const auto device = harness_.open();
-  const FileId file = device->open("lock", OpenMode::kExisting).value();
+  const FileId file = device.directory->open("lock", OpenMode::kExisting).value();
   EXPECT_EQ(told, 1);
-  EXPECT_FALSE(device->lock(file, 0).has_value());
+  EXPECT_FALSE(device.directory->lock(file, 0).has_value());
 
   ::kill(child, SIGKILL);
 
-  EXPECT_TRUE(device->lock(file, kNever).has_value());
+  EXPECT_TRUE(device.directory->lock(file, kNever).has_value());
   EXPECT_EQ(::waitpid(child, nullptr, 0), child);
 }
 
@@ -593,13 +592,13 @@ using DeviceContractDeathTest = DeviceContractTest;
 TEST_P(DeviceContractDeathTest, ClosingAFileWithRequestsInFlightIsABug) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const auto device = harness_.open();
-  const FileId file = make_file(*device, "file", kTestBlock);
+  const FileId file = make_file(*device.directory, "file", kTestBlock);
   TestTransfer read{Operation::kRead, file, 0, kTestBlock};
   EXPECT_DEATH(
       {
         std::filesystem::remove_all(harness_.path());  // Nobody else will in this process.
-        device->submit(read.request());
-        device->close(file);
+        device.queue->submit(read.request());
+        device.directory->close(file);
       },
       "LARDER_CHECK");
 }
@@ -610,15 +609,15 @@ using RealDeviceContractDeathTest = RealDeviceContractTest;
 /// short and then refuses, ends as it should.
 void write_over_the_limit(DeviceHarness& harness) {
   const auto device = harness.open();
-  const FileId file = make_file(*device, "file", 8 * kTestBlock);
+  const FileId file = make_file(*device.directory, "file", 8 * kTestBlock);
   ::signal(SIGXFSZ, SIG_IGN);
   const rlimit limit{6 * kTestBlock, 6 * kTestBlock};
   if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) ::_exit(1);
   TestTransfer write{Operation::kWrite, file, 4 * kTestBlock, 4 * kTestBlock, 4};
-  run_one(*device, write.filled(1).request());
+  run_one(*device.queue, write.filled(1).request());
   if (write.request().sys_errno != EFBIG) ::_exit(2);
   if (write.request().bytes_done != 2 * kTestBlock) ::_exit(3);
-  const auto read = read_back(*device, file, 4 * kTestBlock, 2 * kTestBlock);
+  const auto read = read_back(*device.queue, file, 4 * kTestBlock, 2 * kTestBlock);
   std::filesystem::remove_all(harness.path());
   ::_exit(std::memcmp(read.data(), write.bytes().data(), read.size()) == 0 ? 0 : 4);
 }

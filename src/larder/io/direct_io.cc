@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "larder/base/aligned_buffer.h"
+#include "larder/base/clock.h"
 #include "larder/base/random.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "larder/base/result.h"
-#include "larder/io/device.h"
+#include "larder/io/transfer_queue.h"
 
 namespace larder::io {
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <tuple>
 
-#include "larder/io/device_test_support.h"
+#include "tests/support/io/device_test_support.h"
 
 namespace larder::io {
 namespace {
@@ -28,7 +28,7 @@ class LoopMountTest
     mount_ = std::move(*mount);
   }
 
-  std::unique_ptr<Device> open() {
+  Device open() {
     DeviceOptions options;
     options.directory = mount_->path();
     options.direct = DirectIo::kRequired;
@@ -43,31 +43,31 @@ class LoopMountTest
 TEST_P(LoopMountTest, DirectTransfersAtTheReportedAlignmentSucceed) {
   const auto& [file_system, sector_bytes, loop_is_direct] = GetParam();
   const auto device = open();
-  const DeviceInfo& info = device->device_info();
+  const DirectoryFacts& info = device.directory->facts();
   EXPECT_EQ(info.file_system, file_system);
   EXPECT_TRUE(info.direct);
   EXPECT_EQ(info.alignment.offset, sector_bytes);
 
-  const FileId file = make_file(*device, "file", 64 * kTestBlock);
+  const FileId file = make_file(*device.directory, "file", 64 * kTestBlock);
   const std::size_t unit = info.alignment.offset;
-  const auto written = write_random(*device, file, 3 * unit, 5 * unit, 1);
-  EXPECT_EQ(read_back(*device, file, 3 * unit, 5 * unit), written);
-  sync_file(*device, file);
+  const auto written = write_random(*device.queue, file, 3 * unit, 5 * unit, 1);
+  EXPECT_EQ(read_back(*device.queue, file, 3 * unit, 5 * unit), written);
+  sync_file(*device.queue, file);
 
   TestTransfer misaligned{Operation::kWrite, file, unit / 2, unit};
-  run_one(*device, misaligned.request());
+  run_one(*device.queue, misaligned.request());
   EXPECT_EQ(misaligned.request().sys_errno, EINVAL);
 }
 
 TEST_P(LoopMountTest, FullFileSystemIsAnErrorOfAllocate) {
   const auto device = open();
-  const std::uint64_t free_bytes = device->space()->free_bytes;
+  const std::uint64_t free_bytes = device.directory->space()->free_bytes;
   EXPECT_LT(free_bytes, std::uint64_t{320} << 20);
-  const FileId file = make_file(*device, "file", free_bytes / 2);
-  EXPECT_LE(device->space()->free_bytes, free_bytes - free_bytes / 2);
-  EXPECT_GE(device->info(file)->allocated_bytes, free_bytes / 2);
+  const FileId file = make_file(*device.directory, "file", free_bytes / 2);
+  EXPECT_LE(device.directory->space()->free_bytes, free_bytes - free_bytes / 2);
+  EXPECT_GE(device.directory->info(file)->allocated_bytes, free_bytes / 2);
 
-  const Status refused = device->allocate(file, free_bytes * 2);
+  const Status refused = device.directory->allocate(file, free_bytes * 2);
 
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code(), ErrorCode::kResourceExhausted);

@@ -1,6 +1,6 @@
 #include <atomic>
 #include <cerrno>
-#include <cstdlib>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,8 +9,9 @@
 #include "larder/base/metrics.h"
 #include "larder/io/device.h"
 #include "larder/io/posix_directory.h"
-#include "larder/io/thread_device.h"
-#include "larder/io/uring_device.h"
+#include "larder/io/thread_queue.h"
+#include "larder/io/uring_probe.h"
+#include "larder/io/uring_queue.h"
 
 namespace larder::io {
 
@@ -19,18 +20,6 @@ namespace {
 constexpr std::uint32_t kDepthMax = 4096;
 constexpr std::uint32_t kThreadsMax = 256;
 constexpr std::uint32_t kFilesMax = 1U << 20;
-
-enum class Choice : std::uint8_t { kBest = 1, kUring, kThreads };
-
-SetupResult<Choice> choice_of_environment() {
-  const char* const value = std::getenv("LARDER_IO");
-  const std::string_view text = value == nullptr ? "" : value;
-  if (text.empty()) return Choice::kBest;
-  if (text == "uring") return Choice::kUring;
-  if (text == "threads") return Choice::kThreads;
-  return SetupError{ErrorCode::kInvalidArgument, "LARDER_IO is '" + std::string{text} +
-                                                     "'; it may be 'uring', 'threads' or unset"};
-}
 
 SetupStatus check_range(std::string_view name, std::uint32_t value, std::uint32_t largest) {
   if (value >= 1 && value <= largest) return {};
@@ -76,38 +65,53 @@ void report_fallback(const std::string& why) {
   if (!is_logged.test_and_set()) log(LogLevel::kWarning, "io", why + "; using threads instead");
 }
 
-SetupResult<std::unique_ptr<Device>> open_over_threads(const DeviceOptions& options,
-                                                       PosixDirectory&& directory,
-                                                       const std::string& why) {
-  auto device = ThreadDevice::create(options, std::move(directory), why);
-  if (!device) {
-    return SetupError{device.error().code(),
-                      "cannot start the I/O threads: " + device.error().to_string() +
-                          "; lower `threads` or raise the limit of threads (ulimit -u)"};
-  }
-  return std::unique_ptr<Device>{std::move(*device)};
+SetupResult<std::unique_ptr<PosixQueue>> make_thread_queue(const DeviceOptions& options,
+                                                           const Alignment& alignment) {
+  auto queue = ThreadQueue::create(options, alignment);
+  if (queue) return std::unique_ptr<PosixQueue>{std::move(*queue)};
+  return SetupError{queue.error().code(),
+                    "cannot start the I/O threads: " + queue.error().to_string() +
+                        "; lower `threads` or raise the limit of threads (ulimit -u)"};
 }
 
-}  // namespace
-
-SetupResult<std::unique_ptr<Device>> open_device(const DeviceOptions& options) {
-  LARDER_TRY(check_range("depth", options.depth, kDepthMax));
-  LARDER_TRY(check_range("threads", options.threads, kThreadsMax));
-  LARDER_TRY(check_range("files_max", options.files_max, kFilesMax));
-  LARDER_ASSIGN(const Choice choice, choice_of_environment());
-  LARDER_ASSIGN(PosixDirectory directory, PosixDirectory::open(options));
-  if (choice == Choice::kThreads) {
-    return open_over_threads(options, std::move(directory), {});
+/// Fills in `device` what is known of the queue.
+SetupResult<std::unique_ptr<PosixQueue>> make_queue(const DeviceOptions& options,
+                                                    const Alignment& alignment, UringWish wish,
+                                                    Device& device) {
+  device.backend = "threads";
+  if (wish == UringWish::kNever) return make_thread_queue(options, alignment);
+  auto uring = UringQueue::create(options, alignment);
+  if (uring) {
+    device.backend = "uring";
+    return std::unique_ptr<PosixQueue>{std::move(*uring)};
   }
-  auto uring = UringDevice::create(options, directory);
-  if (uring) return std::unique_ptr<Device>{std::move(*uring)};
   const std::string why = refusal_text(uring.error());
   // A lack of the moment, which the threads would meet too, must not cost speed for good.
   const int sys_errno = uring.error().sys_errno();
   if (sys_errno == EMFILE || sys_errno == ENFILE) return SetupError{uring.error().code(), why};
-  if (choice == Choice::kUring) return SetupError{uring.error().code(), "LARDER_IO=uring: " + why};
+  if (wish == UringWish::kRequired) {
+    return SetupError{uring.error().code(), "LARDER_IO=uring: " + why};
+  }
   report_fallback(why);
-  return open_over_threads(options, std::move(directory), why);
+  if (!device.degraded_why.empty()) device.degraded_why += "; ";
+  device.degraded_why += why;
+  return make_thread_queue(options, alignment);
+}
+
+}  // namespace
+
+SetupResult<Device> open_device(const DeviceOptions& options) {
+  LARDER_TRY(check_range("depth", options.depth, kDepthMax));
+  LARDER_TRY(check_range("threads", options.threads, kThreadsMax));
+  LARDER_TRY(check_range("files_max", options.files_max, kFilesMax));
+  LARDER_ASSIGN(const UringWish wish, uring_wish());
+  LARDER_ASSIGN(OpenedDirectory opened, open_directory(options));
+  Device device;
+  device.degraded_why = opened.why_not_direct;
+  LARDER_ASSIGN(auto queue, make_queue(options, opened.facts.alignment, wish, device));
+  device.directory = std::make_unique<PosixDirectory>(std::move(opened), options.read_only, *queue);
+  device.queue = std::move(queue);
+  return device;
 }
 
 }  // namespace larder::io

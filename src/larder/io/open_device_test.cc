@@ -11,7 +11,7 @@
 #include <string>
 
 #include "larder/base/metrics.h"
-#include "larder/io/device_test_support.h"
+#include "tests/support/io/device_test_support.h"
 #include "tests/support/seccomp.h"
 
 namespace larder::io {
@@ -62,9 +62,9 @@ TEST_F(OpenDeviceTest, EnvironmentChoosesThreads) {
   const IoEnvironment environment{"threads"};
   const auto device = open_device(options());
   ASSERT_TRUE(device.has_value()) << device.error().text;
-  EXPECT_EQ((*device)->device_info().backend, "threads");
+  EXPECT_EQ(device->backend, "threads");
   // What was asked for is no degradation.
-  EXPECT_EQ((*device)->device_info().degraded_why.find("threads"), std::string::npos);
+  EXPECT_EQ(device->degraded_why.find("threads"), std::string::npos);
 }
 
 TEST_F(OpenDeviceTest, UringIsTheDefaultWhereItWorks) {
@@ -73,7 +73,7 @@ TEST_F(OpenDeviceTest, UringIsTheDefaultWhereItWorks) {
     const IoEnvironment environment{value};
     const auto device = open_device(options());
     ASSERT_TRUE(device.has_value()) << device.error().text;
-    EXPECT_EQ((*device)->device_info().backend, "uring");
+    EXPECT_EQ(device->backend, "uring");
   }
 }
 
@@ -112,9 +112,9 @@ TEST_F(OpenDeviceTest, ExtremeDepthsWork) {
     const auto device = open_device(extreme);
     ASSERT_TRUE(device.has_value()) << device.error().text;
     const std::string name = "file" + std::to_string(depth);
-    const FileId file = make_file(**device, name, kTestBlock);
-    const auto written = write_random(**device, file, 0, kTestBlock, depth);
-    EXPECT_EQ(read_back(**device, file, 0, kTestBlock), written);
+    const FileId file = make_file(*device->directory, name, kTestBlock);
+    const auto written = write_random(*device->queue, file, 0, kTestBlock, depth);
+    EXPECT_EQ(read_back(*device->queue, file, 0, kTestBlock), written);
   }
 }
 
@@ -128,12 +128,12 @@ TEST_F(OpenDeviceTest, FileSystemInMemoryHasNoDirectIo) {
   wanted.directory = in_memory.path();
   const auto device = open_device(wanted);
   ASSERT_TRUE(device.has_value()) << device.error().text;
-  EXPECT_FALSE((*device)->device_info().direct);
-  EXPECT_EQ((*device)->device_info().file_system, "tmpfs");
-  EXPECT_NE((*device)->device_info().degraded_why.find("tmpfs"), std::string::npos);
-  const FileId file = make_file(**device, "file", kTestBlock);
-  const auto written = write_random(**device, file, 0, kTestBlock, 1);
-  EXPECT_EQ(read_back(**device, file, 0, kTestBlock), written);
+  EXPECT_FALSE(device->directory->facts().direct);
+  EXPECT_EQ(device->directory->facts().file_system, "tmpfs");
+  EXPECT_NE(device->degraded_why.find("tmpfs"), std::string::npos);
+  const FileId file = make_file(*device->directory, "file", kTestBlock);
+  const auto written = write_random(*device->queue, file, 0, kTestBlock, 1);
+  EXPECT_EQ(read_back(*device->queue, file, 0, kTestBlock), written);
 
   wanted.direct = DirectIo::kRequired;
   expect_refusal(wanted, "direct I/O");
@@ -156,12 +156,12 @@ void expect_fallback(const DeviceOptions& options, int sys_errno, const std::str
   const std::uint64_t before = fallbacks.value();
   const auto device = open_device(options);
   check(device.has_value(), "there is no device");
-  check((*device)->device_info().backend == "threads", "the backend");
-  check((*device)->device_info().degraded_why.find(remedy) != std::string::npos, "the remedy");
+  check(device->backend == "threads", "the backend");
+  check(device->degraded_why.find(remedy) != std::string::npos, "the remedy");
   check(fallbacks.value() == before + 1, "the counter");
-  const FileId file = make_file(**device, "file", kTestBlock);
-  const auto written = write_random(**device, file, 0, kTestBlock, 1);
-  check(read_back(**device, file, 0, kTestBlock) == written, "the bytes");
+  const FileId file = make_file(*device->directory, "file", kTestBlock);
+  const auto written = write_random(*device->queue, file, 0, kTestBlock, 1);
+  check(read_back(*device->queue, file, 0, kTestBlock) == written, "the bytes");
   check(open_device(options).has_value(), "the second device");  // Not logged again.
 
   ::setenv("LARDER_IO", "uring", 1);

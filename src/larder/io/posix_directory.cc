@@ -16,12 +16,10 @@
 #include <chrono>
 #include <limits>
 #include <memory>
-#include <optional>
 #include <span>
 #include <thread>
 #include <utility>
 
-#include "larder/base/check.h"
 #include "larder/base/clock.h"
 #include "larder/io/direct_io.h"
 #include "larder/io/file_name.h"
@@ -69,56 +67,52 @@ struct CloseDirectory {
   void operator()(DIR* directory) const noexcept { ::closedir(directory); }
 };
 
-}  // namespace
-
-SetupResult<PosixDirectory> PosixDirectory::open(const DeviceOptions& options) {
-  auto no_fork = std::make_optional<NoFork>();
-  UniqueFd fd{::open(options.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (!fd) {
-    const int sys_errno = errno;
-    return SetupError{
-        Error::from_errno(sys_errno, kWhere, "").code(),
-        "cannot open the directory '" + options.directory + "': " + errno_text(sys_errno)};
-  }
-  PosixDirectory directory{std::move(fd), options};
-  no_fork.reset();
-  LARDER_TRY(directory.decide_direct(options));
-  return directory;
-}
-
-SetupStatus PosixDirectory::decide_direct(const DeviceOptions& options) {
+/// Sets `direct` and `alignment`, or `why_not_direct`.
+SetupStatus decide_direct(const DeviceOptions& options, OpenedDirectory& opened) {
+  DirectoryFacts& facts = opened.facts;
   struct statfs status{};
-  if (::fstatfs(fd_.get(), &status) == 0) {
-    info_.file_system = file_system_name(static_cast<std::uint32_t>(status.f_type));
+  if (::fstatfs(opened.fd.get(), &status) == 0) {
+    facts.file_system = file_system_name(static_cast<std::uint32_t>(status.f_type));
     constexpr std::array<std::string_view, 4> kThatShare = {"xfs", "btrfs", "bcachefs", "ocfs2"};
-    info_.may_share_blocks = std::ranges::find(kThatShare, info_.file_system) != kThatShare.end();
+    facts.may_share_blocks = std::ranges::find(kThatShare, facts.file_system) != kThatShare.end();
   }
   if (options.direct == DirectIo::kNever || options.read_only) return {};
-  const DirectIoSupport support = probe_direct_io(fd_.get());
+  const DirectIoSupport support = probe_direct_io(opened.fd.get());
   if (support.is_supported) {
-    info_.direct = true;
-    info_.alignment = support.alignment;
+    facts.direct = true;
+    facts.alignment = support.alignment;
     return {};
   }
-  const std::string why = "no direct I/O in '" + options.directory + "' (" + info_.file_system +
+  opened.why_not_direct = "no direct I/O in '" + options.directory + "' (" + facts.file_system +
                           "): " + support.why_not;
-  if (options.direct == DirectIo::kRequired) {
-    return SetupError{ErrorCode::kInvalidArgument,
-                      why + "; use a local file system such as ext4 or xfs, or allow buffered I/O"};
-  }
-  info_.degraded_why = why;
-  return {};
+  if (options.direct != DirectIo::kRequired) return {};
+  return SetupError{ErrorCode::kInvalidArgument,
+                    opened.why_not_direct +
+                        "; use a local file system such as ext4 or xfs, or allow buffered I/O"};
 }
 
-PosixDirectory::~PosixDirectory() {
-  for (std::size_t i = 0; i < files_.size(); ++i) {
-    if (files_[i].fd) close_now(static_cast<FileId>(i));
+}  // namespace
+
+SetupResult<OpenedDirectory> open_directory(const DeviceOptions& options) {
+  OpenedDirectory opened;
+  {
+    const NoFork no_fork;
+    opened.fd.reset(::open(options.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!opened.fd) {
+      const int sys_errno = errno;
+      return SetupError{
+          Error::from_errno(sys_errno, kWhere, "").code(),
+          "cannot open the directory '" + options.directory + "': " + errno_text(sys_errno)};
+    }
+    opened.guard = ForkGuard{opened.fd.get()};
   }
+  LARDER_TRY(decide_direct(options, opened));
+  return opened;
 }
 
 Result<std::vector<FileInfo>> PosixDirectory::list() {
   // A descriptor of its own: the position in the directory belongs to the open file description.
-  UniqueFd fd{::openat(fd_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  UniqueFd fd{::openat(opened_.fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!fd) return last_error("opening the directory to list it");
   const std::unique_ptr<DIR, CloseDirectory> directory{::fdopendir(fd.get())};
   if (directory == nullptr) return last_error("listing the directory");
@@ -131,7 +125,7 @@ Result<std::vector<FileInfo>> PosixDirectory::list() {
     const std::string name{static_cast<const char*>(entry->d_name)};
     if (!is_plain_file_name(name)) continue;
     struct stat status{};
-    if (::fstatat(fd_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
+    if (::fstatat(opened_.fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
       infos.push_back(info_of(name, status));
     } else if (errno != ENOENT) {  // Else it was removed meanwhile.
       return last_error("looking at a file of the directory");
@@ -143,74 +137,46 @@ Result<std::vector<FileInfo>> PosixDirectory::list() {
   return infos;
 }
 
-Result<FileId> PosixDirectory::open_file(std::string_view name, OpenMode mode) {
+Result<FileId> PosixDirectory::open(std::string_view name, OpenMode mode) {
   if (!is_plain_file_name(name)) {
     return Error{ErrorCode::kInvalidArgument, kWhere, "opening a file: not a plain name"};
   }
-  auto slot = std::find_if(files_.begin(), files_.end(), [](const File& file) { return !file.fd; });
-  if (slot == files_.end() && files_.size() >= files_max_) {
-    return Error{ErrorCode::kResourceExhausted, kWhere, "too many open files"};
-  }
-  File file;
-  file.name = name;
+  LARDER_TRY(queue_.check_room());
   if (is_read_only_ && mode == OpenMode::kCreate) return read_only("creating a file");
   const bool only_reads = is_read_only_ || mode == OpenMode::kReadOnly;
   const int flags = (only_reads ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK |
-                    (info_.direct ? O_DIRECT : 0) |
+                    (facts().direct ? O_DIRECT : 0) |
                     (mode == OpenMode::kCreate ? O_CREAT | O_EXCL : 0);
+  PosixQueue::OpenFile opened{.name = std::string{name}, .file = {}};
+  UniqueFd& fd = opened.file.fd;
   {
     const NoFork no_fork;
-    file.fd.reset(::openat(fd_.get(), file.name.c_str(), flags, kFileMode));
-    if (file.fd) file.guard = ForkGuard{file.fd.get()};
+    fd.reset(::openat(opened_.fd.get(), opened.name.c_str(), flags, kFileMode));
+    if (fd) opened.file.guard = ForkGuard{fd.get()};
   }
-  if (!file.fd) return last_error(mode == OpenMode::kCreate ? "creating a file" : "opening a file");
+  if (!fd) return last_error(mode == OpenMode::kCreate ? "creating a file" : "opening a file");
   struct stat status{};
-  if (::fstat(file.fd.get(), &status) != 0) return last_error("looking at a file");
+  if (::fstat(fd.get(), &status) != 0) return last_error("looking at a file");
   if (!S_ISREG(status.st_mode)) {
     return Error::from_errno(EINVAL, kWhere, "opening a file: not a regular file");
   }
   // Non-blocking was for the open alone, which would wait on a FIFO.
-  if (::fcntl(file.fd.get(), F_SETFL, flags & O_DIRECT) != 0) return last_error("opening a file");
-  if (slot == files_.end()) slot = files_.emplace(files_.end());
-  *slot = std::move(file);
-  return static_cast<FileId>(slot - files_.begin());
-}
-
-bool PosixDirectory::close(FileId file) noexcept {
-  LARDER_CHECK(file < files_.size() && files_[file].fd);
-  LARDER_CHECK(files_[file].in_flight == 0);
-  if (files_[file].lock && in_flight_ != 0) {
-    files_[file].lock.retire();
-    lock_.retire();
-    retired_.push_back(file);
-    return false;
-  }
-  close_now(file);
-  return true;
-}
-
-void PosixDirectory::close_now(FileId file) noexcept {
-  if (files_[file].lock) lock_.release();
-  files_[file].lock.release();
-  files_[file].guard = {};
-  files_[file] = {};
-}
-
-int PosixDirectory::fd_of(FileId file) const noexcept {
-  LARDER_CHECK(file < files_.size() && files_[file].fd);
-  return files_[file].fd.get();
+  if (::fcntl(fd.get(), F_SETFL, flags & O_DIRECT) != 0) return last_error("opening a file");
+  auto file = queue_.add(std::move(opened));
+  if (!file && mode == OpenMode::kCreate) remove(name).ignore("the first error counts");
+  return file;
 }
 
 Result<FileInfo> PosixDirectory::info(FileId file) {
   struct stat status{};
-  if (::fstat(fd_of(file), &status) != 0) return last_error("looking at a file");
-  return info_of(files_[file].name, status);
+  if (::fstat(queue_.fd_of(file), &status) != 0) return last_error("looking at a file");
+  return info_of(queue_.file(file).name, status);
 }
 
-Result<FileInfo> PosixDirectory::look_for(std::string_view name) const {
+Result<FileInfo> PosixDirectory::look_for(std::string_view name) {
   const std::string file_name{name};
   struct stat status{};
-  if (::fstatat(fd_.get(), file_name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+  if (::fstatat(opened_.fd.get(), file_name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
     return last_error("looking for a file");
   }
   return info_of(file_name, status);
@@ -218,49 +184,49 @@ Result<FileInfo> PosixDirectory::look_for(std::string_view name) const {
 
 Status PosixDirectory::allocate(FileId file, std::uint64_t bytes) {
   if (is_read_only_) return read_only("allocating a file");
-  return allocate_fd(fd_of(file), bytes);
+  return allocate_fd(queue_.fd_of(file), bytes);
 }
 
-Status PosixDirectory::make(std::string_view name, std::uint64_t bytes) const {
+Status PosixDirectory::make(std::string_view name, std::uint64_t bytes) {
   if (!is_plain_file_name(name)) {
     return Error{ErrorCode::kInvalidArgument, kWhere, "creating a file: not a plain name"};
   }
   if (is_read_only_) return read_only("creating a file");
   const std::string file_name{name};
   constexpr int kFlags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
-  const UniqueFd fd{::openat(fd_.get(), file_name.c_str(), kFlags, kFileMode)};
+  const UniqueFd fd{::openat(opened_.fd.get(), file_name.c_str(), kFlags, kFileMode)};
   if (!fd) return last_error("creating a file");
   Status made = allocate_fd(fd.get(), bytes);
   if (made) made = sync_directory();
-  if (!made) ::unlinkat(fd_.get(), file_name.c_str(), 0);
+  if (!made) ::unlinkat(opened_.fd.get(), file_name.c_str(), 0);
   return made;
 }
 
-Status PosixDirectory::remove(std::string_view name) const {
+Status PosixDirectory::remove(std::string_view name) {
   if (!is_plain_file_name(name)) {
     return Error{ErrorCode::kInvalidArgument, kWhere, "removing a file: not a plain name"};
   }
   if (is_read_only_) return read_only("removing a file");
-  if (::unlinkat(fd_.get(), std::string{name}.c_str(), 0) != 0)
+  if (::unlinkat(opened_.fd.get(), std::string{name}.c_str(), 0) != 0)
     return last_error("removing a file");
   return {};
 }
 
-Status PosixDirectory::sync_directory() const {
-  if (::fsync(fd_.get()) != 0) return last_error("syncing the directory");
+Status PosixDirectory::sync_directory() {
+  if (::fsync(opened_.fd.get()) != 0) return last_error("syncing the directory");
   return {};
 }
 
-Result<Space> PosixDirectory::space() const {
+Result<Space> PosixDirectory::space() {
   struct statvfs status{};
-  if (::fstatvfs(fd_.get(), &status) != 0) return last_error("asking for the free space");
+  if (::fstatvfs(opened_.fd.get(), &status) != 0) return last_error("asking for the free space");
   const std::uint64_t unit = status.f_frsize;
   return Space{status.f_blocks * unit, status.f_bavail * unit};
 }
 
-Result<bool> PosixDirectory::shares_blocks(std::string_view name) const {
-  if (!info_.may_share_blocks) return false;
-  const UniqueFd fd{::openat(fd_.get(), std::string{name}.c_str(),
+Result<bool> PosixDirectory::shares_blocks(std::string_view name) {
+  if (!facts().may_share_blocks) return false;
+  const UniqueFd fd{::openat(opened_.fd.get(), std::string{name}.c_str(),
                              O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)};
   if (!fd) return last_error("opening a file");
   constexpr std::uint32_t kExtents = 128;  // At once.
@@ -282,21 +248,36 @@ Result<bool> PosixDirectory::shares_blocks(std::string_view name) const {
   }
 }
 
+/// The directory by a descriptor of its own, which a lock can keep.
+Result<LockedFile> PosixDirectory::open_itself() const {
+  LockedFile itself;
+  const NoFork no_fork;
+  itself.fd.reset(::openat(opened_.fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!itself.fd) return last_error("opening the directory to lock it");
+  itself.guard = ForkGuard{itself.fd.get()};
+  return itself;
+}
+
 Status PosixDirectory::lock(FileId file, std::uint64_t deadline_ns) {
-  const int fd = fd_of(file);
+  PosixQueue::OpenFile& opened = queue_.file(file);
+  LockedFile& directory = queue_.directory_lock();
+  if (!directory.fd) {
+    LARDER_ASSIGN(directory, open_itself());
+  }
   const Clock& clock = RealClock::instance();
   for (;;) {
-    auto lock = FileLock::try_take(fd);
-    if (lock && !lock_) {
-      auto directory = FileLock::try_take(fd_.get());
-      if (directory) lock_ = std::move(*directory);
-      const int failed = directory ? 0 : directory.error().sys_errno();
+    auto lock = FileLock::try_take(opened.file.fd.get());
+    if (lock && !directory.lock) {
+      auto of_directory = FileLock::try_take(directory.fd.get());
+      if (of_directory) directory.lock = std::move(*of_directory);
+      const int failed = of_directory ? 0 : of_directory.error().sys_errno();
       const bool is_taken =
-          !directory && (directory.error().code() == ErrorCode::kUnavailable || failed == EDEADLK);
-      if (is_taken) lock = directory.error();
+          !of_directory &&
+          (of_directory.error().code() == ErrorCode::kUnavailable || failed == EDEADLK);
+      if (is_taken) lock = of_directory.error();
     }
     if (lock) {
-      files_[file].lock = std::move(*lock);
+      opened.file.lock = std::move(*lock);
       return {};
     }
     const std::uint64_t now_ns = clock.now_ns();
@@ -306,17 +287,6 @@ Status PosixDirectory::lock(FileId file, std::uint64_t deadline_ns) {
     std::this_thread::sleep_for(
         std::chrono::nanoseconds{std::min(deadline_ns - now_ns, kLockPollNs)});
   }
-}
-
-void PosixDirectory::request_begins(FileId file) noexcept {
-  LARDER_CHECK(file < files_.size() && files_[file].fd);
-  ++files_[file].in_flight;
-  ++in_flight_;
-}
-
-void PosixDirectory::request_ended(FileId file) noexcept {
-  --files_[file].in_flight;
-  --in_flight_;
 }
 
 }  // namespace larder::io

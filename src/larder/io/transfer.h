@@ -3,12 +3,12 @@
 #include <cstdint>
 #include <span>
 
-#include "larder/io/device.h"
+#include "larder/io/transfer_queue.h"
 
 namespace larder::io {
 
-// How a request of the kernel-backed devices proceeds. Pure functions over the request, which holds
-// its own progress in device_words[0..1]; the others are free for the device.
+// How a request proceeds whose bytes the kernel moves. The request holds its own progress in
+// queue_words[0..1]; the others are free for the queue.
 
 enum class TransferStep : std::uint8_t {
   kEnded = 1,  ///< bytes_done and sys_errno are final.
@@ -26,5 +26,12 @@ std::span<iovec> remaining_buffers(Request& request) noexcept;
 /// between two aligned places has met the end of the file, since there is no asking for the rest.
 TransferStep advance_transfer(Request& request, std::int64_t result,
                               const Alignment& alignment) noexcept;
+
+/// Carries a request out that begin_transfer() wants to continue: preadv(), pwritev() or
+/// fdatasync() of `fd` in this thread until it has ended. Blocks.
+void run_transfer(Request& request, int fd, const Alignment& alignment) noexcept;
+
+/// A whole request in this thread. Request::file is the descriptor.
+void transfer_here(Request& request, const Alignment& alignment) noexcept;
 
 }  // namespace larder::io

@@ -9,7 +9,7 @@
 #include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
-#include "larder/io/device.h"
+#include "larder/io/transfer_queue.h"
 
 namespace larder::io {
 

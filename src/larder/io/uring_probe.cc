@@ -1,6 +1,9 @@
 #include "larder/io/uring_probe.h"
 
+#include <cerrno>
+#include <cstdlib>
 #include <memory>
+#include <string_view>
 
 #include "larder/io/uring.h"
 
@@ -23,6 +26,31 @@ Status probe_uring() {
   }
   ::io_uring_cqe_seen(&uring->ring(), completion);
   return {};
+}
+
+SetupResult<UringWish> uring_wish() {
+  const char* const value = std::getenv("LARDER_IO");
+  const std::string_view text = value == nullptr ? "" : value;
+  if (text.empty()) return UringWish::kIfPossible;
+  if (text == "uring") return UringWish::kRequired;
+  if (text == "threads") return UringWish::kNever;
+  return SetupError{ErrorCode::kInvalidArgument, "LARDER_IO is '" + std::string{text} +
+                                                     "'; it can be 'uring', 'threads' or unset"};
+}
+
+SetupResult<RingChoice> choose_ring() {
+  LARDER_ASSIGN(const UringWish wish, uring_wish());
+  if (wish == UringWish::kNever) return RingChoice{};
+  const Status probed = probe_uring();
+  if (probed) return RingChoice{.has_ring = true, .why_not = {}};
+  const std::string why = "io_uring is not to be had: " + probed.error().to_string();
+  // A lack of the moment must not cost speed for good.
+  const int sys_errno = probed.error().sys_errno();
+  if (sys_errno == EMFILE || sys_errno == ENFILE) return SetupError{probed.error().code(), why};
+  if (wish == UringWish::kRequired) {
+    return SetupError{probed.error().code(), "LARDER_IO=uring: " + why};
+  }
+  return RingChoice{.has_ring = false, .why_not = why};
 }
 
 }  // namespace larder::io

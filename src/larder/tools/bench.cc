@@ -12,14 +12,14 @@
 
 #include "larder/base/size_text.h"
 #include "larder/connector/connector.h"
-#include "larder/connectors/builtin.h"
 #include "larder/tools/bench_ceiling.h"
 #include "larder/tools/bench_phases.h"
 #include "larder/tools/bench_resp_ceiling.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/fio_runner.h"
 #include "larder/tools/foreign_keys.h"
-#include "larder/tools/stop_connector.h"
+#include "larder/tools/open_connector.h"
+#include "larder/tools/open_rehearsal.h"
 
 namespace larder::tools {
 namespace {
@@ -66,6 +66,52 @@ std::string directory_of(const Connector& connector) {
   return std::filesystem::is_directory(where, error) ? where : std::string{};
 }
 
+/// Bytes of values that one pass may have, so that it measures what it says.
+std::uint64_t room_per_pass(const BenchOptions& options, std::uint64_t value_bytes,
+                            std::uint64_t capacity_bytes) {
+  if (capacity_bytes == 0) return kNever;
+  // A record is larger than its value, and a ring keeps some of its segments free.
+  const double payload = static_cast<double>(value_bytes) / static_cast<double>(value_bytes + 4096);
+  double share = 0.75;
+  if (options.mode == BenchMode::kMixed) share = 0.5;
+  if (options.mode == BenchMode::kStore) share = options.is_first_turn ? 0.85 / options.pairs : 0.5;
+  return static_cast<std::uint64_t>(static_cast<double>(capacity_bytes) * payload * share);
+}
+
+/// What was asked for is what is measured, in whole values.
+SetupResult<std::uint64_t> keys_asked_for(const BenchOptions& options, std::uint64_t value_bytes,
+                                          std::uint64_t capacity_bytes) {
+  const std::uint64_t keys = options.bytes / value_bytes + (options.bytes % value_bytes > 0);
+  const std::uint64_t room = room_per_pass(options, value_bytes, capacity_bytes);
+  if (keys <= room / value_bytes) return keys;
+  return invalid(fmt::format(
+      "--bytes {}: with --mode {}{} a pass over a store of capacity={} has room for {}; choose no "
+      "more than that, or a larger capacity",
+      format_bytes_exact(options.bytes), bench_mode_name(options.mode),
+      options.is_first_turn
+          ? fmt::format(" --first-turn and {}", format_count(options.pairs, "pair"))
+          : "",
+      format_bytes_exact(capacity_bytes), format_bytes_exact(room / value_bytes * value_bytes)));
+}
+
+/// Before a store is made for options that it would refuse.
+SetupStatus check_before_open(const BenchOptions& options) {
+  if (options.is_first_turn && options.value_bytes.size() > 1) {
+    return invalid("--first-turn measures one --size: the next would not find a fresh store");
+  }
+  LARDER_ASSIGN(const ReadSpec read, read_spec(options.spec));
+  const auto limits = rehearse_open(read);
+  if (!limits && limits.error().code != ErrorCode::kUnavailable) return limits.error();
+  if (!limits || !*limits) return {};  // The open is going to tell.
+  for (const std::uint64_t value_bytes : options.value_bytes) {
+    LARDER_TRY(BenchPhases::check_shape(options, value_bytes, (*limits)->value_bytes_max,
+                                        (*limits)->slices_max));
+    if (options.bytes == 0) continue;
+    LARDER_TRY(keys_asked_for(options, value_bytes, (*limits)->capacity_bytes));
+  }
+  return {};
+}
+
 /// The whole of one benchmark over one connector.
 class Bench {
  public:
@@ -105,9 +151,6 @@ class Bench {
       LARDER_TRY(check_no_foreign_keys(connector_, {}, "a benchmark", stop_));
     }
     if (!options().is_first_turn) return {};
-    if (options().value_bytes.size() > 1) {
-      return invalid("--first-turn measures one --size: the next would not find a fresh store");
-    }
     for (const auto& [name, value] : totals_of(report)) {
       if (name == "bytes_stored_total" && value > 0) {
         return invalid(
@@ -119,43 +162,12 @@ class Bench {
 
   // What one pass is.
 
-  /// Bytes of values that one pass may have, so that it measures what it says.
-  std::uint64_t room_per_pass(std::uint64_t value_bytes) const {
-    const std::uint64_t capacity = connector_.report().capacity_bytes;
-    if (capacity == 0) return kNever;
-    // A record is larger than its value, and a ring keeps some of its segments free.
-    const double payload =
-        static_cast<double>(value_bytes) / static_cast<double>(value_bytes + 4096);
-    double share = 0.75;
-    if (options().mode == BenchMode::kMixed) share = 0.5;
-    if (options().mode == BenchMode::kStore)
-      share = options().is_first_turn ? 0.85 / options().pairs : 0.5;
-    return static_cast<std::uint64_t>(static_cast<double>(capacity) * payload * share);
-  }
-
-  /// What was asked for is what is measured, in whole values.
-  SetupResult<std::uint64_t> keys_asked_for(std::uint64_t value_bytes) const {
-    const std::uint64_t keys = options().bytes / value_bytes + (options().bytes % value_bytes > 0);
-    const std::uint64_t room = room_per_pass(value_bytes);
-    if (keys <= room / value_bytes) return keys;
-    const std::uint64_t capacity = connector_.report().capacity_bytes;
-    return invalid(fmt::format(
-        "--bytes {}: with --mode {}{} a pass over {} of capacity={} has room for {}; choose no "
-        "more "
-        "than that, or a larger capacity",
-        format_bytes_exact(options().bytes), bench_mode_name(options().mode),
-        options().is_first_turn
-            ? fmt::format(" --first-turn and {}", format_count(options().pairs, "pair"))
-            : "",
-        connector_.report().where.empty() ? result_.connector : connector_.report().where,
-        format_bytes_exact(capacity), format_bytes_exact(room / value_bytes * value_bytes)));
-  }
-
   SetupResult<std::uint64_t> keys_per_pass(std::uint64_t value_bytes,
                                            std::vector<std::string>& notes) const {
-    if (options().bytes > 0) return keys_asked_for(value_bytes);
+    const std::uint64_t capacity = connector_.report().capacity_bytes;
+    if (options().bytes > 0) return keys_asked_for(options(), value_bytes, capacity);
     const std::uint64_t wanted = std::max(kGiB, 2 * result_.machine.cache_bytes);
-    std::uint64_t bytes = std::min(wanted, room_per_pass(value_bytes));
+    std::uint64_t bytes = std::min(wanted, room_per_pass(options(), value_bytes, capacity));
     if (!directory_.empty()) {
       std::error_code error;
       const auto space = std::filesystem::space(directory_, error);
@@ -192,7 +204,7 @@ class Bench {
     fill(*phases, keys, series);
     SetupStatus status;
     std::unique_ptr<BenchCeiling> ceiling;
-    if (!is_stopped()) {
+    if (!is_stopped() && !series.is_fill_bad) {
       auto made = make_ceiling(value_bytes, keys, has_huge_pages, series);
       if (made) {
         ceiling = std::move(*made);
@@ -200,7 +212,8 @@ class Bench {
         status = made.error();
       }
     }
-    if (status && !is_stopped()) status = measure_pairs(*phases, keys, ceiling.get(), series);
+    if (status && !is_stopped() && !series.is_fill_bad)
+      status = measure_pairs(*phases, keys, ceiling.get(), series);
     ceiling.reset();
     progress_.retitle("removing the benchmark's keys");
     phases->remove_all(progress_);
@@ -238,7 +251,7 @@ class Bench {
     }
     // Until it evicts; a store that never says so has been written through once and a bit by then.
     const std::uint64_t enough = before.capacity_bytes / 10 * 11 / series.value_bytes;
-    while (phases.keys_stored() < enough && !is_stopped() &&
+    while (phases.keys_stored() < enough && !is_stopped() && !series.is_fill_bad &&
            evictions_of(connector_.report()) == evictions_of(before)) {
       const std::uint64_t step = std::max<std::uint64_t>(options().batch, enough / 100);
       check_fill(phases.store(step, progress_), series);
@@ -248,13 +261,15 @@ class Bench {
   }
 
   static void check_fill(const BenchPass& pass, BenchSeries& series) {
+    if (pass.failed > 0 || pass.is_every_store_refused()) series.is_fill_bad = true;
     if (pass.failed > 0) {
-      series.notes.push_back(fmt::format("{} failed while filling: {}",
+      series.notes.push_back(fmt::format("{} failed while filling, the first: {}",
                                          format_count(pass.failed, "store"), pass.first_failure));
     }
     if (pass.refused > 0) {
       series.notes.push_back(format_count(pass.refused, "store was refused while filling",
-                                          "stores were refused while filling"));
+                                          "stores were refused while filling") +
+                             ", the first: " + pass.first_refusal);
     }
   }
 
@@ -412,15 +427,20 @@ std::optional<Spread> BenchSeries::ratio() const {
 bool BenchResult::is_good() const {
   if (is_not_cold || is_goal_missed) return false;
   for (const BenchSeries& one : series) {
+    if (one.is_fill_bad) return false;
     for (const BenchPair& pair : one.pairs) {
-      if (pair.ours.mismatches > 0 || pair.ours.failed > 0 || pair.ours.misses > 0) return false;
+      if (pair.ours.mismatches > 0 || pair.ours.failed > 0 || pair.ours.misses > 0 ||
+          pair.ours.is_every_store_refused()) {
+        return false;
+      }
     }
   }
   return true;
 }
 
 SetupResult<BenchResult> bench(const BenchOptions& options, const std::atomic<bool>& stop) {
-  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, builtin_registry().open(options.spec));
+  LARDER_TRY(check_before_open(options));
+  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, open_connector(options.spec));
   auto result = Bench{options, *connector, stop}.run();
   LARDER_TRY(stop_connector(*connector));
   return result;

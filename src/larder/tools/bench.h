@@ -50,6 +50,7 @@ struct BenchPass {
   std::uint64_t bytes_stored = 0;
   std::uint64_t misses = 0;   ///< Loads without a value.
   std::uint64_t refused = 0;  ///< Stores refused (kResourceExhausted), items and submissions.
+  std::string first_refusal;  ///< Its cause, for people.
   std::uint64_t failed = 0;   ///< Everything else.
   std::string first_failure;
   std::uint64_t mismatches = 0;  ///< Values that are not what was stored.
@@ -62,6 +63,8 @@ struct BenchPass {
   std::optional<double> disk_write_share;
 
   double gb_per_second() const;
+  /// Stores were refused, and not one was stored.
+  bool is_every_store_refused() const { return refused > 0 && bytes_stored == 0; }
 };
 
 /// The same for what is compared with: fio, or memcpy for a connector in memory.
@@ -94,6 +97,8 @@ struct BenchSeries {
   std::map<std::string, double> ceiling_search;   ///< GB/s of each engine that was tried.
   std::map<std::string, std::uint64_t> counters;  ///< The report's totals over the measured passes.
   std::vector<std::string> notes;
+  /// While filling the store something failed, or every store was refused: nothing can be measured.
+  bool is_fill_bad = false;
 
   std::optional<Spread> ratio() const;  ///< Pair by pair: ours / ceiling.
 };
@@ -109,6 +114,8 @@ struct BenchResult {
   bool is_not_cold = false;  ///< A load that should have come from the disk did not.
   bool is_goal_missed = false;
 
+  /// No wrong bytes, no failed or missing key, not every store of a pass or of the filling refused,
+  /// cold where it had to be, and the goal reached.
   bool is_good() const;
 };
 

@@ -19,8 +19,8 @@ constexpr std::uint64_t kSearchBytes = std::uint64_t{512} << 20;
 
 class FioCeiling final : public BenchCeiling {
  public:
-  FioCeiling(FioFile file, FioJob job, bool is_first_turn)
-      : file_(std::move(file)), job_(std::move(job)), is_first_turn_(is_first_turn) {
+  FioCeiling(FioFile file, FioJob job, bool is_first_turn, const std::atomic<bool>& stop)
+      : file_(std::move(file)), job_(std::move(job)), is_first_turn_(is_first_turn), stop_(stop) {
     job_.is_direct = file_.is_direct();
   }
 
@@ -39,12 +39,11 @@ class FioCeiling final : public BenchCeiling {
 
   /// Tries every engine and keeps the fastest. Fails when none works.
   SetupStatus search(const std::vector<FioEngine>& engines, std::uint64_t bytes,
-                     std::map<std::string, double>& found, Progress& progress,
-                     const std::atomic<bool>& stop) {
+                     std::map<std::string, double>& found, Progress& progress) {
     SetupError last_error;
     double best = 0;
     FioEngine best_engine;
-    for (std::size_t i = 0; i < engines.size() && !stop.load(std::memory_order_relaxed); ++i) {
+    for (std::size_t i = 0; i < engines.size() && !stop_.load(std::memory_order_relaxed); ++i) {
       progress.update(i, engines.size(), engines[i].label());
       FioJob job = job_;
       job.engine = engines[i];
@@ -67,7 +66,7 @@ class FioCeiling final : public BenchCeiling {
  private:
   SetupResult<FioResult> run_next(FioJob job) {
     job.offset = offset_;
-    auto result = run_fio(job, file_.path());
+    auto result = run_fio(job, file_.path(), stop_);
     if (is_first_turn_) offset_ += job.bytes;  // Each run finds blocks that no other has written.
     return result;
   }
@@ -75,6 +74,7 @@ class FioCeiling final : public BenchCeiling {
   FioFile file_;
   FioJob job_;
   const bool is_first_turn_;
+  const std::atomic<bool>& stop_;
   std::uint64_t offset_ = 0;
 };
 
@@ -143,9 +143,9 @@ SetupResult<std::unique_ptr<BenchCeiling>> make_fio_ceiling(
   LARDER_ASSIGN(FioFile file, FioFile::create(directory, file_bytes,
                                               is_first_turn ? FioFile::State::kNeverWritten
                                                             : FioFile::State::kWritten));
-  auto ceiling = std::make_unique<FioCeiling>(std::move(file), job, is_first_turn);
+  auto ceiling = std::make_unique<FioCeiling>(std::move(file), job, is_first_turn, stop);
   progress.retitle("looking for fio's best");
-  if (is_searched) LARDER_TRY(ceiling->search(engines, search_bytes, search, progress, stop));
+  if (is_searched) LARDER_TRY(ceiling->search(engines, search_bytes, search, progress));
   return SetupResult<std::unique_ptr<BenchCeiling>>{std::move(ceiling)};
 }
 

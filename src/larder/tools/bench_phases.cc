@@ -51,21 +51,28 @@ struct BenchPhases::Slot {
   Batch batch;
 };
 
+SetupStatus BenchPhases::check_shape(const BenchOptions& options, std::uint64_t value_bytes,
+                                     std::uint64_t value_bytes_max, std::size_t slices_max) {
+  if (value_bytes > value_bytes_max) {
+    return SetupError{
+        ErrorCode::kInvalidArgument,
+        fmt::format("--size {} is above the connector's largest value {}",
+                    format_bytes_exact(value_bytes), format_bytes_exact(value_bytes_max))};
+  }
+  if (options.slices > slices_max) {
+    return SetupError{
+        ErrorCode::kInvalidArgument,
+        fmt::format("--slices {}: the connector takes at most {}", options.slices, slices_max)};
+  }
+  return {};
+}
+
 SetupResult<std::unique_ptr<BenchPhases>> BenchPhases::create(
     const BenchOptions& options, std::uint64_t value_bytes, Connector& connector,
     std::optional<Disk> disk, bool has_huge_pages, const std::atomic<bool>& stop) {
   const Capabilities capabilities = connector.capabilities();
-  if (value_bytes > capabilities.value_bytes_max) {
-    return SetupError{ErrorCode::kInvalidArgument,
-                      fmt::format("--size {} is above the connector's largest value {}",
-                                  format_bytes_exact(value_bytes),
-                                  format_bytes_exact(capabilities.value_bytes_max))};
-  }
-  if (options.slices > capabilities.slices_max) {
-    return SetupError{ErrorCode::kInvalidArgument,
-                      fmt::format("--slices {}: the connector takes at most {}", options.slices,
-                                  capabilities.slices_max)};
-  }
+  LARDER_TRY(
+      check_shape(options, value_bytes, capabilities.value_bytes_max, capabilities.slices_max));
   WorkloadShape shape;
   shape.value_bytes = value_bytes;
   shape.slices = options.slices;
@@ -197,7 +204,7 @@ void BenchPhases::end(Slot& slot, BenchPass& pass) {
     if (item.outcome == Outcome::kFailed) {
       const bool is_store = slot.batch.op == Op::kSet;
       if (is_store && item.error.code() == ErrorCode::kResourceExhausted) {
-        ++pass.refused;
+        if (pass.refused++ == 0) pass.first_refusal = item.error.to_string();
       } else if (pass.failed++ == 0) {
         pass.first_failure = item.error.to_string();
       }

@@ -24,6 +24,10 @@ namespace larder::tools {
 /// Ownership: the connector is the caller's and outlives this. Threads: one.
 class BenchPhases {
  public:
+  /// Whether a connector with these limits takes what the options want stored.
+  static SetupStatus check_shape(const BenchOptions& options, std::uint64_t value_bytes,
+                                 std::uint64_t value_bytes_max, std::size_t slices_max);
+
   static SetupResult<std::unique_ptr<BenchPhases>> create(
       const BenchOptions& options, std::uint64_t value_bytes, Connector& connector,
       std::optional<Disk> disk, bool has_huge_pages, const std::atomic<bool>& stop);

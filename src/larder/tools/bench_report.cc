@@ -35,6 +35,7 @@ BenchPass sum_of(const std::vector<BenchPair>& pairs) {
     sum.bytes_stored += pair.ours.bytes_stored;
     sum.misses += pair.ours.misses;
     sum.refused += pair.ours.refused;
+    if (sum.first_refusal.empty()) sum.first_refusal = pair.ours.first_refusal;
     sum.failed += pair.ours.failed;
     sum.mismatches += pair.ours.mismatches;
     sum.wall_ns += pair.ours.wall_ns;
@@ -84,10 +85,12 @@ std::string trouble_text(const BenchPass& sum) {
     text += fmt::format("  WRONG BYTES in {}\n", format_count(sum.mismatches, "value"));
   if (sum.misses > 0) text += fmt::format("  {} found nothing\n", format_count(sum.misses, "load"));
   if (sum.refused > 0)
-    text += fmt::format("  {}\n",
-                        format_count(sum.refused, "store was refused", "stores were refused"));
+    text += fmt::format("  {}, the first: {}\n",
+                        format_count(sum.refused, "store was refused", "stores were refused"),
+                        printable(sum.first_refusal));
   if (sum.failed > 0)
-    text += fmt::format("  {} failed: {}\n", format_count(sum.failed, "key"), sum.first_failure);
+    text += fmt::format("  {} failed, the first: {}\n", format_count(sum.failed, "key"),
+                        printable(sum.first_failure));
   return text;
 }
 
@@ -129,6 +132,7 @@ std::string series_text(const BenchOptions& options, const BenchSeries& series) 
                   options.batch, series.in_flight, format_bytes(series.bytes_per_pass),
                   series.pairs.size(), format_count(options.pairs, "pair"));
   for (const std::string& note : series.notes) text += "  note: " + note + "\n";
+  if (series.is_fill_bad) text += "  NOT MEASURED: the store could not be filled\n";
   if (series.pairs.empty()) return text;
   const BenchPass sum = sum_of(series.pairs);
   if (options.mode == BenchMode::kExists) {
@@ -181,7 +185,9 @@ nlohmann::json pair_json(const BenchPair& pair) {
                          {"cpu_seconds_per_gb", cpu_seconds_per_gb(ours)},
                          {"misses", ours.misses},
                          {"refused", ours.refused},
+                         {"first_refusal", ours.first_refusal},
                          {"failed", ours.failed},
+                         {"first_failure", ours.first_failure},
                          {"mismatches", ours.mismatches},
                          {"batch_p50_ns", ours.batch_ns.quantile(0.5)},
                          {"batch_p90_ns", ours.batch_ns.quantile(0.9)},
@@ -205,6 +211,7 @@ nlohmann::json series_json(const BenchSeries& series) {
                          {"ceiling_search_gb_per_second", series.ceiling_search},
                          {"counters", series.counters},
                          {"notes", series.notes},
+                         {"could_be_filled", !series.is_fill_bad},
                          {"pairs", nlohmann::json::array()}};
   json["gb_per_second"] = spread_json(
       spread_over(series.pairs, [](const BenchPair& pair) { return pair.ours.gb_per_second(); }));

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -20,6 +21,7 @@
 #include "larder/tools/progress.h"
 #include "larder/tools/workload.h"
 #include "tests/support/redis_server.h"
+#include "tests/support/temporary_directory.h"
 
 namespace larder::tools {
 namespace {
@@ -103,6 +105,22 @@ TEST(FioTest, RefusesOutputThatIsNoResult) {
     ASSERT_FALSE(result) << text;
     EXPECT_NE(result.error().text.find(expected), std::string::npos) << result.error().text;
   }
+}
+
+TEST(FioTest, AStopLeavesNoFioBehind) {
+  const testing::TemporaryDirectory directory;
+  const std::string fio = directory.path() + "/fio";
+  std::ofstream{fio} << "#!/bin/sh\nexec sleep 600\n";
+  ASSERT_EQ(::chmod(fio.c_str(), 0755), 0);
+  const std::string path = std::getenv("PATH");
+  ::setenv("PATH", (directory.path() + ":" + path).c_str(), 1);
+  const std::atomic<bool> stop = true;
+  const auto result =
+      run_fio(FioJob{.engine = {"psync", 1, 1}, .block_bytes = 4096}, "/none", stop);
+  ::setenv("PATH", path.c_str(), 1);
+  ASSERT_FALSE(result);
+  EXPECT_NE(result.error().text.find("interrupted"), std::string::npos) << result.error().text;
+  EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG), -1) << "a child is left";
 }
 
 TEST(FioTest, ThreadsShareThePartWithoutOverlap) {
@@ -263,7 +281,8 @@ TEST(BenchTest, BytesThatTheStoreHasNoRoomForAreRefusedAndTheAdviceWorks) {
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
   const std::string& text = refused.error().text;
-  EXPECT_NE(text.find("--bytes 60MiB: with --mode mixed a pass over memory"), std::string::npos)
+  EXPECT_NE(text.find("--bytes 60MiB: with --mode mixed a pass over a store of "),
+            std::string::npos)
       << text;
   const std::string before = "has room for ";
   const std::size_t at = text.find(before) + before.size();
@@ -360,6 +379,25 @@ TEST(BenchTest, WrongBytesAndFailuresMakeItBad) {
   EXPECT_GT(failing.series.at(0).pairs.at(0).ours.failed, 0U);
 }
 
+TEST(BenchTest, AStoreThatRefusesOrFailsEverythingIsBadAndTheCauseIsTold) {
+  const std::pair<std::string, std::string> cases[] = {
+      {"mock:?max_size_gb=0.000001&mock_bandwidth_gb=1000", "mock: it is full, and evicts nothing"},
+      {R"({"type":"fault","inner":"memory:?capacity=64MiB","error_rate":1,"pattern":"set:*"})",
+       "fault: "}};
+  for (const auto& [spec, cause] : cases) {
+    for (const BenchMode mode : {BenchMode::kLoad, BenchMode::kStore, BenchMode::kExists}) {
+      BenchOptions options = small_bench(mode);
+      options.spec = spec;
+      options.bytes = 0;
+      options.is_first_turn = mode == BenchMode::kStore;
+      const BenchResult result = run_bench(options);
+      EXPECT_FALSE(result.is_good()) << spec;
+      EXPECT_NE(to_text(result).find(cause), std::string::npos) << to_text(result);
+      EXPECT_EQ(nlohmann::json::parse(to_json(result))["ok"], false);
+    }
+  }
+}
+
 TEST(BenchTest, AMissedGoalIsBadAndAReachedOneIsGood) {
   BenchOptions options = small_bench(BenchMode::kLoad);
   options.goal = 1e9;
@@ -377,6 +415,35 @@ TEST(BenchTest, SettingsThatCannotWorkAreRefused) {
   options = small_bench(BenchMode::kLoad);
   options.slices = 1 << 20;
   EXPECT_EQ(bench(options, kNoStop).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(BenchTest, ARefusedSettingMakesNoStore) {
+  const testing::TemporaryDirectory directory;
+  const std::string path = directory.path() + "/made/store";
+  for (const std::string& spec :
+       {"log:" + path + "?capacity=512MiB&max_value=1MiB", "fs:" + path + "?max_value=1MiB"}) {
+    const auto expect_nothing_made = [&](const BenchOptions& options) {
+      const auto refused = bench(options, kNoStop);
+      ASSERT_FALSE(refused.has_value()) << spec;
+      EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument) << refused.error().text;
+      EXPECT_FALSE(std::filesystem::exists(directory.path() + "/made")) << refused.error().text;
+    };
+    BenchOptions options = small_bench(BenchMode::kLoad);
+    options.spec = spec;
+    options.value_bytes = {65536, 2 << 20};
+    expect_nothing_made(options);
+    options.value_bytes = {65536};
+    options.slices = 1 << 16;
+    expect_nothing_made(options);
+    options.slices = 1;
+    options.mode = BenchMode::kStore;
+    options.is_first_turn = true;
+    options.value_bytes = {65536, 131072};
+    expect_nothing_made(options);
+    options.value_bytes = {65536};
+    options.bytes = std::uint64_t{1} << 40;
+    if (spec.starts_with("log:")) expect_nothing_made(options);  // fs: has no bound.
+  }
 }
 
 TEST(BenchTest, AStopEndsWithWholePairs) {

@@ -21,6 +21,7 @@
 #include "larder/io/uring_probe.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/doctor.h"
+#include "larder/tools/target.h"
 
 namespace larder::tools {
 namespace {
@@ -75,14 +76,6 @@ void look_inside(DirectoryFacts& facts) {
     facts.foreign_file = foreign;
     if (facts.kind == StoreKind::kLog) facts.store_bytes = 0;
   }
-}
-
-/// The directory itself, or the nearest one above it that exists.
-fs::path nearest_existing(const std::string& directory) {
-  std::error_code error;
-  fs::path path = fs::absolute(directory, error);
-  while (!fs::exists(path, error) && path.has_relative_path()) path = path.parent_path();
-  return fs::canonical(path, error);
 }
 
 void look_at_file_system(DirectoryFacts& facts) {

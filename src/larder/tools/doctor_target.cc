@@ -10,6 +10,7 @@
 #include "larder/connectors/log/log_connector.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/doctor.h"
+#include "larder/tools/open_rehearsal.h"
 #include "larder/tools/target.h"
 
 namespace larder::tools {
@@ -94,21 +95,47 @@ SetupResult<DirectoryRequest> request_of(const ReadSpec& read) {
   }
   request.directory = parameters.text("base_path");
   request.kind = StoreKind::kFiles;
-  LARDER_ASSIGN(request.capacity_bytes, fs::capacity_of(parameters));
+  LARDER_ASSIGN(const fs::FsOptions options, fs::read_options(parameters));
+  request.capacity_bytes = options.capacity_bytes;
   request.min_free_bytes = request.capacity_bytes > 0 ? parameters.bytes("min_free") : 0;
   return request;
+}
+
+/// What an open of the spec would say of its sizes.
+Finding examine_opening(const ReadSpec& read) {
+  Finding finding{.name = "spec",
+                  .what = "an open would take it",
+                  .why = "asked of the code that opens a store; nothing was made"};
+  const auto limits = rehearse_open(read);
+  if (!limits) {
+    finding.what = limits.error().text;
+    const bool is_in_use = limits.error().code == ErrorCode::kUnavailable;
+    finding.level = is_in_use ? FindingLevel::kWarning : FindingLevel::kProblem;
+    finding.why = "an open of this spec says so, too";
+  } else if (*limits) {
+    finding.what += ", with values of up to " + format_bytes_exact((*limits)->value_bytes_max);
+  }
+  return finding;
 }
 
 }  // namespace
 
 SetupResult<std::vector<Finding>> examine(const std::string& target) {
   if (target.empty()) return diagnose(gather_facts(std::nullopt));
-  if (!is_spec(target)) return diagnose(gather_facts(DirectoryRequest{.directory = target}));
+  if (!is_spec(target)) {
+    LARDER_ASSIGN(const std::string directory, expand_home(target));
+    return diagnose(gather_facts(DirectoryRequest{.directory = directory}));
+  }
   LARDER_ASSIGN(const ReadSpec read, read_spec(target));
   const std::string_view type = read.type->name;
   if (type == "log" || type == "fs" || type == "fs_native") {
     LARDER_ASSIGN(const DirectoryRequest request, request_of(read));
-    return diagnose(gather_facts(request));
+    const MachineFacts facts = gather_facts(request);
+    std::vector<Finding> findings = diagnose(facts);
+    // Where the directory cannot hold a store at all, that is said already.
+    const bool can_hold_store = is_healthy(diagnose_directory(facts, *facts.directory));
+    if (can_hold_store) findings.push_back(examine_opening(read));
+    return findings;
   }
   if (type == "memory") {
     std::vector<Finding> findings = diagnose(gather_facts(std::nullopt));

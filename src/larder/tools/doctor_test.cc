@@ -13,6 +13,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "larder/connectors/builtin.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/temporary_directory.h"
 
@@ -430,6 +431,58 @@ TEST(DoctorTest, AFileInTheWayAndForeignFilesAreSeen) {
   EXPECT_FALSE(is_healthy(diagnose(facts)));
   std::ofstream{directory.path() + "/superblock"} << "";
   EXPECT_TRUE(gather_facts(DirectoryRequest{.directory = directory.path()}).directory->has_store);
+}
+
+/// The finding of the spec itself.
+Finding spec_finding(const std::string& spec) {
+  const auto findings = examine(spec);
+  EXPECT_TRUE(findings) << spec << ": " << findings.error().text;
+  return findings ? find(*findings, "spec") : Finding{};
+}
+
+TEST(DoctorTest, WhatAnOpenWouldRefuseIsAProblemInTheSameWordsAndNothingIsMade) {
+  const testing::TemporaryDirectory directory;
+  const std::string path = directory.path() + "/made/store";
+  const std::string log = "log:" + path + "?min_free=0";
+  for (const std::string& spec :
+       {log, log + "&capacity=64MiB", log + "&capacity=1GiB&max_value=128MiB",
+        log + "&capacity=64MiB&segment=1MiB&max_value=1MiB", log + "&capacity=1GiB&segment=1KiB"}) {
+    const Finding finding = spec_finding(spec);
+    EXPECT_EQ(finding.level, FindingLevel::kProblem) << spec << ": " << finding.what;
+    EXPECT_FALSE(std::filesystem::exists(directory.path() + "/made")) << spec;
+    const auto opened = builtin_registry().open(spec);
+    ASSERT_FALSE(opened) << spec;
+    EXPECT_EQ(finding.what, opened.error().text);
+  }
+  const Finding good = spec_finding(log + "&capacity=64MiB&segment=1MiB&max_value=64KiB");
+  EXPECT_EQ(good.level, FindingLevel::kGood) << good.what;
+  EXPECT_NE(good.what.find("64KiB"), std::string::npos) << good.what;
+  EXPECT_FALSE(std::filesystem::exists(directory.path() + "/made"));
+  // Of the parameters alone.
+  EXPECT_FALSE(examine("fs:" + path + "?mode=0777"));
+}
+
+TEST(DoctorTest, AStoreThatIsThereIsAskedWhatItAllows) {
+  const testing::TemporaryDirectory directory;
+  const std::string log = "log:" + directory.path() + "?min_free=0";
+  auto connector = builtin_registry().open(log + "&capacity=64MiB&segment=1MiB&max_value=64KiB");
+  ASSERT_TRUE(connector) << connector.error().text;
+  const Finding in_use = spec_finding(log);
+  EXPECT_EQ(in_use.level, FindingLevel::kWarning);
+  EXPECT_NE(in_use.what.find("in use"), std::string::npos) << in_use.what;
+  EXPECT_TRUE((*connector)->stop(kNever));
+  connector->reset();
+  EXPECT_EQ(spec_finding(log).level, FindingLevel::kGood);
+  EXPECT_EQ(spec_finding(log + "&capacity=32MiB").level, FindingLevel::kGood);
+  for (const char* const asked : {"&capacity=31MiB", "&max_value=2MiB"}) {
+    const Finding finding = spec_finding(log + asked);
+    EXPECT_EQ(finding.level, FindingLevel::kProblem) << asked << ": " << finding.what;
+    const auto opened = builtin_registry().open(log + asked);
+    ASSERT_FALSE(opened) << asked;
+    EXPECT_EQ(finding.what, opened.error().text);
+  }
+  std::ofstream{directory.path() + "/superblock"} << std::string(200'000, 'x');
+  EXPECT_EQ(spec_finding(log).level, FindingLevel::kProblem);
 }
 
 TEST(DoctorTest, TheLimitsAreThoseOfThisProcess) {

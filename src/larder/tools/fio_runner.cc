@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -10,11 +11,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "larder/base/aligned_buffer.h"
+#include "larder/base/clock.h"
 #include "larder/base/result.h"
 #include "larder/base/size_text.h"
 #include "larder/base/unique_fd.h"
@@ -22,6 +25,11 @@
 
 namespace larder::tools {
 namespace {
+
+constexpr int kStopLookMs = 100;
+/// No disk is as slow as this: fio hangs, for example because its threads could not start.
+constexpr std::uint64_t kSlowestBytesPerSecond = 100'000;
+constexpr std::uint64_t kStartPatienceNs = 60'000'000'000;
 
 constexpr std::uint64_t kHugePageBytes = std::uint64_t{2} << 20;
 
@@ -48,8 +56,10 @@ struct Output {
   int exit_status = 0;  ///< 127: could not be started.
 };
 
-/// Runs a program and takes what it writes on standard output and standard error.
-SetupResult<Output> run_program(const std::vector<std::string>& arguments) {
+/// Runs a program and takes what it writes on standard output and standard error. It is killed,
+/// with an error, once `stop` is set or `patience_ns` is over: nothing of it is left behind.
+SetupResult<Output> run_program(const std::vector<std::string>& arguments,
+                                const std::atomic<bool>& stop, std::uint64_t patience_ns) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return failed_call("pipe");
   const UniqueFd read_end{ends[0]};
@@ -68,7 +78,16 @@ SetupResult<Output> run_program(const std::vector<std::string>& arguments) {
   if (spawned != 0) return Output{errno_text(spawned), 127};
   Output output;
   std::array<char, 65536> buffer;
+  const Clock& clock = RealClock::instance();
+  const std::uint64_t end_ns = clock.now_ns() + patience_ns;
+  bool is_killed = false;
   for (;;) {
+    if (!is_killed && (stop || clock.now_ns() >= end_ns)) {
+      ::kill(child, SIGKILL);
+      is_killed = true;
+    }
+    pollfd readable{read_end.get(), POLLIN, 0};
+    if (::poll(&readable, 1, kStopLookMs) == 0) continue;
     const ssize_t count = ::read(read_end.get(), buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) break;
@@ -76,6 +95,9 @@ SetupResult<Output> run_program(const std::vector<std::string>& arguments) {
   }
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (is_killed) {
+    return unavailable(arguments.front() + (stop ? " was interrupted" : " did not end: killed"));
   }
   output.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
   return output;
@@ -233,12 +255,16 @@ SetupResult<FioResult> parse_fio_json(std::string_view json) {
 }
 
 bool is_fio_installed() {
-  const auto output = run_program({"fio", "--version"});
+  const std::atomic<bool> no_stop = false;
+  const auto output = run_program({"fio", "--version"}, no_stop, kStartPatienceNs);
   return output && output->exit_status == 0;
 }
 
-SetupResult<FioResult> run_fio(const FioJob& job, const std::string& file) {
-  LARDER_ASSIGN(const Output output, run_program(fio_arguments(job, file)));
+SetupResult<FioResult> run_fio(const FioJob& job, const std::string& file,
+                               const std::atomic<bool>& stop) {
+  const std::uint64_t patience_ns =
+      kStartPatienceNs + job.bytes / kSlowestBytesPerSecond * 1'000'000'000;
+  LARDER_ASSIGN(const Output output, run_program(fio_arguments(job, file), stop, patience_ns));
   if (output.exit_status != 0) {
     return unavailable(fmt::format("fio ({}) ended with {}: {}", job.engine.label(),
                                    output.exit_status, output.text.substr(0, 300)));

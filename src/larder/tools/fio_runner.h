@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -58,8 +59,10 @@ SetupResult<FioResult> parse_fio_json(std::string_view json);
 
 bool is_fio_installed();
 
-/// kUnavailable with fio's own words when it fails.
-SetupResult<FioResult> run_fio(const FioJob& job, const std::string& file);
+/// kUnavailable with fio's own words when it fails, and when it is killed because `stop` was set or
+/// it did not end in hours.
+SetupResult<FioResult> run_fio(const FioJob& job, const std::string& file,
+                               const std::atomic<bool>& stop);
 
 /// The file that fio measures on: on the file system of the store. It has no name there, so that
 /// nothing is left behind however this process ends; fio opens it through /proc.

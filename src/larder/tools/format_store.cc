@@ -10,11 +10,14 @@
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/log/store_maker.h"
+#include "larder/tools/doctor.h"
 #include "larder/tools/progress.h"
 #include "larder/tools/target.h"
 
 namespace larder::tools {
 namespace {
+
+constexpr const char* kExampleCapacity = "200GiB";
 
 SetupError invalid(std::string text) {
   return {ErrorCode::kInvalidArgument, "format: " + std::move(text)};
@@ -31,12 +34,14 @@ SetupResult<Spec> spec_of(const FormatOptions& options) {
           options.capacity);
     }
     LARDER_ASSIGN(spec, Spec::parse(options.target));
-    if (spec.type() == type) return spec;
-    return invalid("'" + spec.type() + "' needs no store to be made; only log: does");
+    if (spec.type() != type) {
+      return invalid("'" + spec.type() + "' needs no store to be made; only log: does");
+    }
+    return spec;
   }
   if (options.capacity.empty()) {
-    return invalid("how large? Add --capacity, as in: larder format " + options.target +
-                   " --capacity 200GiB");
+    return invalid("how large? Add --capacity, as in: larder format " + shell_word(options.target) +
+                   " --capacity " + kExampleCapacity + (options.is_forced ? " --force" : ""));
   }
   spec.set_type(std::string{type});
   spec.set("", options.target);
@@ -97,8 +102,14 @@ SetupResult<std::string> format_store(const FormatOptions& options,
   const ConnectorType& type = log_store::connector_type();
   LARDER_ASSIGN(Spec spec, spec_of(options));
   const std::string url = spec.to_url();
+  Spec with_capacity = spec;
+  with_capacity.set("capacity", kExampleCapacity);
   LARDER_TRY(spec.rename_location(type.location_parameter));
   LARDER_ASSIGN(const Parameters parameters, Parameters::parse(spec, type.parameters));
+  if (!parameters.has("capacity")) {  // What a store that is there remembers does not count here.
+    return invalid("how large? The spec needs a capacity, as in: larder format " +
+                   shell_word(with_capacity.to_url()) + (options.is_forced ? " --force" : ""));
+  }
   const log_store::LogSettings settings = log_store::settings_of(parameters);
   LARDER_ASSIGN(NewDirectories directories, log_store::make_directory(parameters));
   const log_store::MakeOptions make{.path = settings.path,

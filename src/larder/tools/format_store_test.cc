@@ -92,6 +92,19 @@ TEST_F(FormatStoreTest, WhatIsWrongWithTheWordsIsSaid) {
   expect_refused("log:" + path_, "", "capacity");
 }
 
+TEST_F(FormatStoreTest, ANewStoreInPlaceOfOneThatIsThereNeedsItsCapacityAgain) {
+  ASSERT_NE(run(), "");
+  options_.is_forced = true;
+  for (const std::string& target : {path_, "log:" + path_}) {
+    options_.target = target;
+    EXPECT_EQ(run(), "");
+    EXPECT_EQ(error_.code, ErrorCode::kInvalidArgument);
+    EXPECT_NE(error_.text.find("how large?"), std::string::npos) << error_.text;
+    EXPECT_NE(error_.text.find("--force"), std::string::npos) << error_.text;
+  }
+  EXPECT_NE(error_.text.find("?capacity=200GiB' --force"), std::string::npos) << error_.text;
+}
+
 TEST_F(FormatStoreTest, ASignalEndsPrefillingWithAGoodStore) {
   options_.is_prefilled = true;
   is_stop_requested_ = true;

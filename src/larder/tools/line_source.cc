@@ -1,6 +1,7 @@
 #include "larder/tools/line_source.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 #include <zstd.h>
 
@@ -17,14 +18,26 @@ namespace {
 
 constexpr std::array<char, 4> kZstdMagic = {'\x28', '\xB5', '\x2F', '\xFD'};
 
+/// How often a wait for a pipe looks whether it is still wanted.
+constexpr int kStopLookMs = 200;
+
+/// Whether a read would not wait, after at most `timeout_ms`. Files never do; an error is the
+/// read's to tell.
+bool is_readable(int fd, int timeout_ms) noexcept {
+  pollfd entry{fd, POLLIN, 0};
+  const int ready = ::poll(&entry, 1, timeout_ms);
+  return ready > 0 || (ready < 0 && errno != EINTR);
+}
+
 struct ZstdDeleter {
   void operator()(ZSTD_DStream* stream) const noexcept { ZSTD_freeDStream(stream); }
 };
 
 class FileLines final : public LineSource {
  public:
-  FileLines(std::string path, UniqueFd fd, bool is_stdin)
+  FileLines(std::string path, UniqueFd fd, bool is_stdin, const std::atomic<bool>& stop)
       : path_(std::move(path)),
+        stop_(stop),
         owned_(std::move(fd)),
         fd_(is_stdin ? STDIN_FILENO : owned_.get()) {}
 
@@ -71,6 +84,10 @@ class FileLines final : public LineSource {
     raw_.resize(old_size + kChunk);
     ssize_t count = 0;
     do {
+      // Whoever writes into a pipe may leave us waiting for ever.
+      while (!stop_ && !is_readable(fd_, kStopLookMs)) {
+      }
+      if (stop_) return SetupError{ErrorCode::kCancelled, path_ + ": interrupted while reading"};
       count = ::read(fd_, raw_.data() + old_size, kChunk);
     } while (count < 0 && errno == EINTR);
     const int error = errno;
@@ -115,6 +132,7 @@ class FileLines final : public LineSource {
   }
 
   const std::string path_;
+  const std::atomic<bool>& stop_;
   const UniqueFd owned_;
   const int fd_;
   std::string raw_;  ///< Read, not yet decompressed.
@@ -127,14 +145,15 @@ class FileLines final : public LineSource {
 
 }  // namespace
 
-SetupResult<std::unique_ptr<LineSource>> LineSource::open(const std::string& path) {
+SetupResult<std::unique_ptr<LineSource>> LineSource::open(const std::string& path,
+                                                          const std::atomic<bool>& stop) {
   const bool is_stdin = path == "-";
   UniqueFd fd{is_stdin ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!is_stdin && !fd) {
     return SetupError{ErrorCode::kInvalidArgument,
                       path + ": cannot be opened: " + errno_text(errno)};
   }
-  auto lines = std::make_unique<FileLines>(path, std::move(fd), is_stdin);
+  auto lines = std::make_unique<FileLines>(path, std::move(fd), is_stdin, stop);
   LARDER_TRY(lines->start());
   return SetupResult<std::unique_ptr<LineSource>>{std::move(lines)};
 }

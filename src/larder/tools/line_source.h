@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,7 +17,10 @@ class LineSource {
  public:
   static constexpr std::size_t kLineBytesMax = std::size_t{32} << 20;
 
-  static SetupResult<std::unique_ptr<LineSource>> open(const std::string& path);
+  /// Once `stop` is set, from a signal handler say, whatever waits for the file ends with
+  /// kCancelled. It must outlive the source.
+  static SetupResult<std::unique_ptr<LineSource>> open(const std::string& path,
+                                                       const std::atomic<bool>& stop);
 
   virtual ~LineSource() = default;
   LineSource(const LineSource&) = delete;

@@ -6,9 +6,10 @@
 #include <cmath>
 #include <memory>
 
-#include "larder/connectors/builtin.h"
+#include "larder/base/size_text.h"
 #include "larder/tools/foreign_keys.h"
-#include "larder/tools/stop_connector.h"
+#include "larder/tools/open_connector.h"
+#include "larder/tools/open_rehearsal.h"
 
 namespace larder::tools {
 
@@ -27,15 +28,31 @@ SetupResult<double> parse_speed(std::string_view text) {
       "--speed \"" + std::string{text} + "\": expected max, trace, or a factor such as 20x"};
 }
 
+SetupStatus check_block_bytes(const ReplayOptions& options, std::uint64_t value_bytes_max) {
+  if (options.block_bytes <= value_bytes_max) return {};
+  return SetupError{
+      ErrorCode::kInvalidArgument,
+      fmt::format("--block-bytes {} is above the connector's largest value {}",
+                  format_bytes_exact(options.block_bytes), format_bytes_exact(value_bytes_max))};
+}
+
+bool ReplayResult::is_every_store_refused() const {
+  return blocks_refused.count > 0 && blocks_stored == 0 && blocks_already_there == 0;
+}
+
 bool ReplayResult::is_good() const {
-  return mismatches == 0 && lookup.failures.empty() && load.failures.empty() &&
-         store.failures.empty();
+  return mismatches == 0 && !is_every_store_refused() && lookup.failures.empty() &&
+         load.failures.empty() && store.failures.empty();
 }
 
 SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic<bool>& stop) {
   LARDER_ASSIGN(const std::vector<TraceRequest> trace,
-                read_trace(options.trace_path, options.requests_max));
-  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, builtin_registry().open(options.spec));
+                read_trace(options.trace_path, options.requests_max, stop));
+  LARDER_ASSIGN(const ReadSpec read, read_spec(options.spec));
+  const auto limits = rehearse_open(read);  // No store is made for blocks that it would refuse.
+  if (!limits && limits.error().code != ErrorCode::kUnavailable) return limits.error();
+  if (limits && *limits) LARDER_TRY(check_block_bytes(options, (*limits)->value_bytes_max));
+  LARDER_ASSIGN(const std::unique_ptr<Connector> connector, open_connector(options.spec));
   SetupResult<ReplayResult> result = ReplayResult{};
   SetupStatus allowed;
   if (!options.allow_eviction) {

@@ -31,11 +31,18 @@ struct ReplayOptions {
   bool is_quiet = false;        ///< No progress.
 };
 
+/// Whether a store that takes values of up to `value_bytes_max` takes the options' blocks.
+SetupStatus check_block_bytes(const ReplayOptions& options, std::uint64_t value_bytes_max);
+
 /// What `--speed` says: "max", "trace", or a factor such as "20x".
 SetupResult<double> parse_speed(std::string_view text);
 
-/// How often a kind of operation failed, by code.
-using Failures = std::map<ErrorCode, std::uint64_t>;
+/// Failures with one code.
+struct FailureCount {
+  std::uint64_t count = 0;
+  std::string first;  ///< The first cause, for people.
+};
+using Failures = std::map<ErrorCode, FailureCount>;
 
 /// One kind of operation over the whole run.
 struct ReplayOperation {
@@ -65,7 +72,7 @@ struct ReplayResult {
   ReplayOperation store;
   std::uint64_t blocks_stored = 0;
   std::uint64_t blocks_already_there = 0;     ///< Stores that found their key: behind a hole.
-  std::uint64_t blocks_refused = 0;           ///< Stores refused by a limit (kResourceExhausted).
+  FailureCount blocks_refused;                ///< Stores refused by a limit (kResourceExhausted).
   std::uint64_t blocks_lost_before_load = 0;  ///< Seen by the lookup, a miss when loaded.
   std::uint64_t mismatches = 0;
   std::string first_mismatch;  ///< Key and offset, for people.
@@ -75,7 +82,9 @@ struct ReplayResult {
   Report report_at_end;
   std::map<std::string, std::uint64_t> counters;  ///< Totals of the report, this run's share.
 
-  /// Nothing was wrong and nothing failed but what a cache may refuse.
+  /// Stores were refused, and not one block was stored or there before.
+  bool is_every_store_refused() const;
+  /// No wrong bytes, no failed operation, and not every store refused: a cache may refuse some.
   bool is_good() const;
 };
 

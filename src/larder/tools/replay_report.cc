@@ -29,8 +29,9 @@ double seconds(std::uint64_t ns) {
 
 std::string failures_text(const char* name, const Failures& failures) {
   std::string text;
-  for (const auto& [code, count] : failures) {
-    text += fmt::format("  {} failed: {}\n", format_count(count, name), error_code_name(code));
+  for (const auto& [code, failure] : failures) {
+    text += fmt::format("FAILED: {}: {}; the first: {}\n", format_count(failure.count, name),
+                        error_code_name(code), printable(failure.first));
   }
   return text;
 }
@@ -73,7 +74,6 @@ std::string moved_text(const ReplayResult& result) {
     if (count > 0) text += fmt::format("  {} {}\n", format_count(count, "block"), what);
   };
   line(result.blocks_already_there, "already there when stored (behind a hole)");
-  line(result.blocks_refused, "refused by the store (its limits or its space)");
   line(result.blocks_lost_before_load, "gone between lookup and load");
   return text;
 }
@@ -99,14 +99,17 @@ nlohmann::json hit_json(const HitCount& hit, const HitCount& total) {
 
 nlohmann::json operation_json(const ReplayOperation& operation) {
   nlohmann::json failures = nlohmann::json::object();
-  for (const auto& [code, count] : operation.failures) {
-    failures[std::string{error_code_name(code)}] = count;
+  nlohmann::json first_failures = nlohmann::json::object();
+  for (const auto& [code, failure] : operation.failures) {
+    failures[std::string{error_code_name(code)}] = failure.count;
+    first_failures[std::string{error_code_name(code)}] = failure.first;
   }
   const LogLinearHistogram& latency = operation.latency_ns;
   return {{"bytes", operation.bytes},
           {"busy_seconds", seconds(operation.busy_ns)},
           {"gb_per_second", gb_per_second(operation)},
           {"failures", failures},
+          {"first_failures", first_failures},
           {"latency_ns",
            {{"requests", latency.count()},
             {"p50", latency.quantile(0.5)},
@@ -146,6 +149,12 @@ std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
   text += failures_text("lookup", result.lookup.failures) +
           failures_text("load", result.load.failures) +
           failures_text("store", result.store.failures);
+  if (result.blocks_refused.count > 0) {
+    text += fmt::format(
+        "{}: {}; the first: {}\n",
+        result.is_every_store_refused() ? "FAILED: EVERY STORE WAS REFUSED" : "refused",
+        format_count(result.blocks_refused.count, "block"), printable(result.blocks_refused.first));
+  }
   if (result.mismatches > 0) {
     text += fmt::format("WRONG BYTES: {} did not hold what was stored. First: {}\n",
                         format_count(result.mismatches, "hit"), result.first_mismatch);
@@ -177,7 +186,8 @@ std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
       {"store", operation_json(result.store)},
       {"blocks_stored", result.blocks_stored},
       {"blocks_already_there", result.blocks_already_there},
-      {"blocks_refused", result.blocks_refused},
+      {"blocks_refused", result.blocks_refused.count},
+      {"first_refusal", result.blocks_refused.first},
       {"blocks_lost_before_load", result.blocks_lost_before_load},
       {"mismatches", result.mismatches},
       {"first_mismatch", result.first_mismatch},

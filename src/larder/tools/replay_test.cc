@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "larder/connectors/builtin.h"
 #include "larder/tools/lru_model.h"
 #include "larder/tools/value_pattern.h"
+#include "tests/support/temporary_directory.h"
 
 namespace larder::tools {
 namespace {
@@ -216,7 +219,7 @@ TEST(ReplayTest, FailedLoadsAreCountedAreNoHitsAndMakeTheRunBad) {
       small_options(), trace);
   EXPECT_FALSE(result.is_good());
   EXPECT_EQ(result.mismatches, 0U);
-  EXPECT_GT(result.load.failures.at(ErrorCode::kIo), 0U);
+  EXPECT_GT(result.load.failures.at(ErrorCode::kIo).count, 0U);
   EXPECT_LT(result.hit.blocks, result.model_unbounded.blocks);
   EXPECT_EQ(result.requests, trace.size());
 }
@@ -227,16 +230,40 @@ TEST(ReplayTest, FailedLookupsAndStoresAreCounted) {
       R"({"type":"fault","inner":{"type":"memory","capacity":"1GiB"},"error_rate":1,"pattern":"set:*"})",
       small_options(), trace);
   EXPECT_FALSE(stores.is_good());
-  EXPECT_EQ(stores.store.failures.at(ErrorCode::kIo), stores.total.blocks);
+  EXPECT_EQ(stores.store.failures.at(ErrorCode::kIo).count, stores.total.blocks);
   EXPECT_EQ(stores.blocks_stored, 0U);
+  EXPECT_NE(stores.store.failures.at(ErrorCode::kIo).first.find("fault: "), std::string::npos);
+  EXPECT_NE(to_text(small_options(), stores).find(stores.store.failures.at(ErrorCode::kIo).first),
+            std::string::npos);
   WithoutProbe connector{open(
       R"({"type":"fault","inner":{"type":"memory","capacity":"1GiB"},"error_rate":1,"pattern":"exists:*"})")};
   const auto lookups = replay(small_options(), trace, connector, kNoStop);
   ASSERT_TRUE(lookups);
   EXPECT_FALSE(lookups->is_good());
-  EXPECT_EQ(lookups->lookup.failures.at(ErrorCode::kIo), lookups->total.blocks);
+  EXPECT_EQ(lookups->lookup.failures.at(ErrorCode::kIo).count, lookups->total.blocks);
   EXPECT_EQ(lookups->hit.blocks, 0U);
   EXPECT_TRUE(connector.stop(kNever));
+}
+
+TEST(ReplayTest, SomeRefusedStoresAreNoFaultAndAllOfThemAre) {
+  const auto trace = make_trace(50, 8);
+  const ReplayResult some =
+      replay_over("mock:?max_size_gb=0.00004&mock_bandwidth_gb=1000", small_options(), trace);
+  EXPECT_GT(some.blocks_stored, 0U);
+  EXPECT_GT(some.blocks_refused.count, 0U);
+  EXPECT_TRUE(some.is_good());
+  const ReplayResult all =
+      replay_over("mock:?max_size_gb=0.000001&mock_bandwidth_gb=1000", small_options(), trace);
+  EXPECT_EQ(all.blocks_stored, 0U);
+  EXPECT_FALSE(all.is_good());
+  for (const ReplayResult* const result : {&some, &all}) {
+    EXPECT_EQ(result->blocks_refused.first, "mock: it is full, and evicts nothing");
+    EXPECT_NE(to_text(small_options(), *result).find(result->blocks_refused.first),
+              std::string::npos);
+    const auto json = nlohmann::json::parse(to_json(small_options(), *result), nullptr, false);
+    EXPECT_EQ(json["first_refusal"], result->blocks_refused.first);
+    EXPECT_EQ(json["ok"], result == &some);
+  }
 }
 
 TEST(ReplayTest, LookupsThatHaveToBeSubmittedGiveTheSameHits) {
@@ -278,6 +305,21 @@ TEST(ReplayTest, ABlockAboveTheLargestValueIsRefused) {
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kInvalidArgument);
   EXPECT_TRUE(connector->stop(kNever));
+}
+
+TEST(ReplayTest, ABlockThatANewStoreWouldRefuseMakesNone) {
+  const testing::TemporaryDirectory directory;
+  ReplayOptions options = small_options();
+  options.trace_path = directory.path() + "/trace.jsonl";
+  std::ofstream{options.trace_path}
+      << R"({"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [1]})";
+  options.spec = "log:" + directory.path() + "/store?capacity=512MiB&max_value=1MiB";
+  options.block_bytes = 2 << 20;
+  const auto result = replay(options, kNoStop);
+  ASSERT_FALSE(result);
+  EXPECT_NE(result.error().text.find("--block-bytes 2MiB"), std::string::npos)
+      << result.error().text;
+  EXPECT_FALSE(std::filesystem::exists(directory.path() + "/store"));
 }
 
 TEST(ReplayTest, TheJsonIsOneObjectWithTheResult) {

@@ -97,12 +97,7 @@ class Replayer {
  private:
   SetupStatus prepare() {
     const Capabilities capabilities = connector_.capabilities();
-    if (options_.block_bytes > capabilities.value_bytes_max) {
-      return SetupError{ErrorCode::kInvalidArgument,
-                        fmt::format("--block-bytes {} is above the connector's largest value {}",
-                                    format_bytes_exact(options_.block_bytes),
-                                    format_bytes_exact(capabilities.value_bytes_max))};
-    }
+    LARDER_TRY(check_block_bytes(options_, capabilities.value_bytes_max));
     const std::size_t alignment = std::max<std::size_t>(4096, capabilities.buffer_alignment);
     const std::size_t buffer_bytes = options_.batch_blocks * options_.block_bytes;
     for (std::uint32_t i = 0; i < options_.concurrency; ++i) {
@@ -304,7 +299,7 @@ class Replayer {
   void end_store(Slot& slot) {
     for (const Item& item : slot.items) {
       if (item.outcome == Outcome::kFailed && item.error.code() == ErrorCode::kResourceExhausted) {
-        ++result_.blocks_refused;
+        count(item.error, result_.blocks_refused);
         continue;
       }
       count_failure(item, result_.store);
@@ -431,7 +426,11 @@ class Replayer {
   }
 
   static void count_failure(const Item& item, ReplayOperation& operation) {
-    if (item.outcome == Outcome::kFailed) ++operation.failures[item.error.code()];
+    if (item.outcome == Outcome::kFailed) count(item.error, operation.failures[item.error.code()]);
+  }
+
+  static void count(const Error& error, FailureCount& failures) {
+    if (failures.count++ == 0) failures.first = error.to_string();
   }
 
   // The end.

@@ -1,5 +1,7 @@
 #include "larder/tools/target.h"
 
+#include <system_error>
+
 #include "larder/connectors/builtin.h"
 #include "larder/connectors/log/log_connector.h"
 
@@ -16,8 +18,16 @@ SetupResult<ReadSpec> read_spec(std::string_view spec) {
   return builtin_registry().read(parsed);
 }
 
+std::filesystem::path nearest_existing(const std::string& directory) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  fs::path path = fs::absolute(directory, error);
+  while (!fs::exists(path, error) && path.has_relative_path()) path = path.parent_path();
+  return fs::canonical(path, error);
+}
+
 SetupResult<std::string> log_directory_of(const std::string& target, std::string_view command) {
-  if (!is_spec(target)) return target;
+  if (!is_spec(target)) return expand_home(target);
   LARDER_ASSIGN(const ReadSpec read, read_spec(target));
   if (read.type == &log_store::connector_type()) return read.parameters.text("path");
   return SetupError{ErrorCode::kInvalidArgument,

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -15,8 +16,11 @@ bool is_spec(std::string_view target) noexcept;
 /// By the types that are built in.
 SetupResult<ReadSpec> read_spec(std::string_view spec);
 
-/// The directory of a log store: `target` itself, or the path of a `log:` spec. `command` begins
-/// the error that names another type.
+/// The directory itself, or the nearest one above it that exists.
+std::filesystem::path nearest_existing(const std::string& directory);
+
+/// The directory of a log store: `target` itself, a leading ~ expanded, or the path of a `log:`
+/// spec. `command` begins the error that names another type.
 SetupResult<std::string> log_directory_of(const std::string& target, std::string_view command);
 
 }  // namespace larder::tools

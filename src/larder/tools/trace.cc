@@ -4,6 +4,7 @@
 #include <charconv>
 #include <optional>
 
+#include "larder/base/size_text.h"
 #include "larder/connector/connector.h"
 #include "larder/tools/line_source.h"
 
@@ -128,7 +129,7 @@ class LineParser {
     if (needed == 0) return invalid("input_length is 0: a request has at least one token");
     if (request_.blocks.size() != needed) {
       return invalid("input_length " + std::to_string(request_.input_tokens) + " is " +
-                     std::to_string(needed) + " blocks of 512 tokens, but hash_ids has " +
+                     format_count(needed, "block") + " of 512 tokens, but hash_ids has " +
                      std::to_string(request_.blocks.size()));
     }
     return {};
@@ -157,8 +158,9 @@ SetupResult<TraceRequest> parse_trace_line(std::string_view line) {
 }
 
 SetupResult<std::vector<TraceRequest>> read_trace(const std::string& path,
-                                                  std::uint64_t requests_max) {
-  LARDER_ASSIGN(const std::unique_ptr<LineSource> source, LineSource::open(path));
+                                                  std::uint64_t requests_max,
+                                                  const std::atomic<bool>& stop) {
+  LARDER_ASSIGN(const std::unique_ptr<LineSource> source, LineSource::open(path, stop));
   std::vector<TraceRequest> requests;
   std::uint64_t line_number = 0;
   while (requests.size() < requests_max) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -30,8 +31,9 @@ SetupResult<TraceRequest> parse_trace_line(std::string_view line);
 
 /// Reads up to `requests_max` requests from JSON lines, plain or compressed with zstd (told by the
 /// content, not by the name); "-" is standard input. Empty lines are skipped. Timestamps may not go
-/// back. Errors begin with "PATH:LINE: ".
+/// back. Errors begin with "PATH:LINE: ". Ends with kCancelled once `stop` is set.
 SetupResult<std::vector<TraceRequest>> read_trace(const std::string& path,
-                                                  std::uint64_t requests_max);
+                                                  std::uint64_t requests_max,
+                                                  const std::atomic<bool>& stop);
 
 }  // namespace larder::tools

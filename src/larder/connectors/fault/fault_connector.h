@@ -3,18 +3,15 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <list>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "larder/base/event_fd.h"
-#include "larder/base/mutex.h"
-#include "larder/base/thread.h"
-#include "larder/connector/batch_limits.h"
-#include "larder/connector/completion_queue.h"
 #include "larder/connector/connector.h"
-#include "larder/connector/failed_keys.h"
-#include "larder/connector/outcome_window.h"
+#include "larder/connector/fan_out.h"
+#include "larder/connector/intake.h"
+#include "larder/connector/reactor.h"
 #include "larder/connector/registry.h"
 #include "larder/connectors/fault/fault_plan.h"
 
@@ -26,104 +23,87 @@ namespace larder::fault {
 /// so
 ///          is a miss until it is stored again (C6).
 /// delay    The batch is carried out at once and given back `delay` later, or failed at its
-/// deadline. stall    The batch is not carried out. It comes back failed: at its deadline, when it
-/// is
+///          deadline.
+/// stall    The batch is not carried out. It comes back failed: at its deadline, when it is
 ///          cancelled, at stop(), or after `stall` as kUnavailable, whichever is first.
 /// drop     BREAKS THE CONTRACT: a Set is answered as done and was not stored, a Get as a miss.
 /// corrupt  BREAKS THE CONTRACT: a Get is a hit with one bit flipped. Whatever shows these bytes to
-/// a
-///          user believed this connector; capabilities() then says that it has no integrity.
+///          a user believed this connector; capabilities() then says that it has no integrity.
 ///
 /// Without drop and corrupt it keeps C1 to C8 as far as the inner connector does.
 ///
-/// Ownership: the inner connector, and a copy of every batch while the inner connector has it.
-/// Threads: as the contract says; one thread of its own reaps the inner connector and ends delays.
-/// Cost: an allocation per batch and a copy of its items; meant for tests, not for speed.
-/// Invariant: a batch is in flights_ from submit() until it is pushed to completions_.
-class FaultConnector final : public Connector {
+/// Ownership: the inner connector. Threads: as the contract says; one of its own.
+/// Cost: a copy of each item, and two thread switches a batch; meant for tests, not for speed.
+/// Invariant: a batch that was taken is in flights_ until it is finished.
+class FaultConnector final : public Connector, private Machine {
  public:
   static SetupResult<std::unique_ptr<Connector>> create(std::unique_ptr<Connector> inner,
                                                         const FaultOptions& options,
                                                         const BatchLimitOptions& limits);
-  ~FaultConnector() override;
+  ~FaultConnector() override = default;
   FaultConnector(const FaultConnector&) = delete;
   FaultConnector& operator=(const FaultConnector&) = delete;
 
-  Status submit(Batch& batch) noexcept override LARDER_EXCLUDES(mutex_);
-  std::size_t reap(std::span<Batch*> done) noexcept override;
-  int event_fd() const noexcept override { return completions_.event_fd(); }
-  void cancel(Batch& batch) noexcept override LARDER_EXCLUDES(mutex_);
+  Status submit(Batch& batch) noexcept override { return intake_.submit(batch); }
+  std::size_t reap(std::span<Batch*> done) noexcept override { return intake_.reap(done); }
+  int event_fd() const noexcept override { return intake_.event_fd(); }
+  void cancel(Batch& batch) noexcept override { intake_.cancel(batch); }
   /// Not disturbed by faults, but it knows of the keys whose Get failed here.
   bool probe(std::span<Item> items) const noexcept override;
   Capabilities capabilities() const noexcept override;
-  Report report() const override LARDER_EXCLUDES(mutex_);
+  Report report() const override;
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;
   Result<EventPage> events(EventCursor from, std::size_t events_max) const override;
-  Status stop(std::uint64_t deadline_ns) noexcept override LARDER_EXCLUDES(mutex_);
+  Status stop(std::uint64_t deadline_ns) noexcept override;
 
  private:
-  struct Flight;
-  /// The items of a batch that go to the inner connector together.
-  struct Part {
-    Flight* flight = nullptr;
-    Batch batch;
-    std::vector<Item> items;
-    std::vector<std::size_t> places;  ///< Of the items in the outer batch.
-    bool is_out = false;              ///< The inner connector has it.
-  };
+  enum class Fate : std::uint8_t { kEnded = 0, kForward, kFail, kDrop };
   struct Flight {
     Batch* outer = nullptr;
-    /// Items as they are, and Sets of failed keys, which must replace what the inner one still has.
-    std::array<Part, 2> parts;
+    Split split;
+    std::vector<Fate> fates;  ///< Of the items.
     std::vector<std::size_t> corrupted;
     std::uint64_t held_until_ns = 0;
     bool is_stalled = false;
-    bool is_cancelled = false;
-    bool is_waiting = false;  ///< Back from the inner connector, held until its time.
-
-    bool is_out() const noexcept { return parts[0].is_out || parts[1].is_out; }
+    bool is_cancelled = false;  ///< The inner connector knows.
   };
-  enum class Fate : std::uint8_t { kForward = 0, kReplace, kFail, kMiss, kDropGet, kDropSet };
 
   FaultConnector(std::unique_ptr<Connector> inner, const FaultOptions& options,
                  const BatchLimitOptions& limits, EventFd wake);
 
-  Status accept(Batch& batch, std::uint64_t now_ns) LARDER_REQUIRES(mutex_);
-  void plan(Flight& flight, std::vector<Fate>& fates, std::uint64_t now_ns) LARDER_REQUIRES(mutex_);
-  Fate fate_of(Flight& flight, std::size_t place, std::uint64_t number, std::uint64_t now_ns)
-      LARDER_REQUIRES(mutex_);
-  Status forward(Part& part) LARDER_REQUIRES(mutex_);
-  void answer(Item& item, Fate fate) LARDER_REQUIRES(mutex_);
+  void turn() noexcept override;
+  std::uint64_t next_timer_ns() const noexcept override { return next_timer_ns_; }
+  void wait(std::uint64_t until_ns) noexcept override;
+  void wake() noexcept override { wake_.signal(); }
+  void begin_stop() noexcept override { is_ending_ = true; }
+  bool is_idle() const noexcept override { return flights_.empty(); }
+  void close() noexcept override {}
 
-  void run() LARDER_EXCLUDES(mutex_);
-  void reap_inner() LARDER_REQUIRES(mutex_);
-  /// Gives back what is due. The next time to look, or kNever.
-  std::uint64_t release_due(std::uint64_t now_ns) LARDER_REQUIRES(mutex_);
-  void take_back(Part& part) LARDER_REQUIRES(mutex_);
-  void finish_or_hold(Flight& flight) LARDER_REQUIRES(mutex_);
-  void finish(Flight& flight) LARDER_REQUIRES(mutex_);
-  void fail_all(Flight& flight, const Error& error) LARDER_REQUIRES(mutex_);
-  void corrupt(const Item& item, std::size_t place) LARDER_REQUIRES(mutex_);
-  void count(FaultKind kind) LARDER_REQUIRES(mutex_);
+  void start(Batch& batch) noexcept;
+  void plan(Flight& flight);
+  Fate fate_of(Flight& flight, std::size_t place, std::uint64_t number);
+  void end_own(Flight& flight) noexcept;
+  /// Why the batch comes back now; kPending: it does not yet.
+  bool is_due(const Flight& flight, std::uint64_t now_ns, Error& error) const noexcept;
+  void finish(Flight& flight, const Error& error) noexcept;
+  void corrupt(const Item& item, std::size_t place) noexcept;
+  void count(FaultKind kind) noexcept;
 
   const std::unique_ptr<Connector> inner_;
   const FaultOptions options_;
-  FailedKeys failed_keys_;
-  BatchLimits limits_;
-  OutcomeWindow outcomes_;
-  CompletionQueue completions_;
+  Intake intake_;
+  FanOut fan_out_;
   EventFd wake_;
 
-  mutable Mutex mutex_;  ///< Held over calls of the inner submit(), reap() and cancel().
-  CondVar idle_;         ///< flights_ became empty.
-  std::unordered_map<const Batch*, std::unique_ptr<Flight>> flights_ LARDER_GUARDED_BY(mutex_);
-  std::array<std::uint64_t, 8> items_seen_ LARDER_GUARDED_BY(mutex_){};    ///< By Op.
-  std::array<std::uint64_t, 8> batches_seen_ LARDER_GUARDED_BY(mutex_){};  ///< By Op.
-  std::array<std::uint64_t, kFaultKindCount> injected_ LARDER_GUARDED_BY(mutex_){};
-  bool is_stopping_ LARDER_GUARDED_BY(mutex_) = false;
-  bool is_ending_ LARDER_GUARDED_BY(mutex_) = false;
+  // The reactor's.
+  std::list<Flight> flights_;
+  std::array<std::uint64_t, kOpCount + 1> items_seen_{};    ///< By Op.
+  std::array<std::uint64_t, kOpCount + 1> batches_seen_{};  ///< By Op.
+  std::uint64_t next_timer_ns_ = kNever;
+  bool is_ending_ = false;
 
-  Thread thread_;  ///< Last: it uses everything above.
+  std::array<std::atomic<std::uint64_t>, kFaultKindCount> injected_{};
+  Reactor reactor_;  ///< Last: it uses everything above.
 };
 
 const ConnectorType& connector_type();

@@ -345,7 +345,7 @@ TEST_F(FaultConnectorTest, TheReportSaysThatFaultsAreOnPurposeAndShowsTheInnerOn
   EXPECT_EQ(report.where, "memory");
   EXPECT_EQ(report.keys, 1U);
   EXPECT_FALSE(report.reasons.empty());
-  EXPECT_EQ(counter("inner_stores_total"), 1U);
+  EXPECT_EQ(counter("inner_sets_total"), 1U);
 }
 
 TEST_F(FaultConnectorTest, AfterStopABatchIsRefusedUntouched) {

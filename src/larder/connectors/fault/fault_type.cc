@@ -66,16 +66,8 @@ constexpr std::array kParameters{
     kGapTailRatios,
     kGapIndices,
     kKeyRate,
-    Parameter{.name = "batches_max",
-              .kind = ParameterKind::kInteger,
-              .default_text = "4096",
-              .minimum = "1",
-              .help = "Batches accepted and not yet reaped, for lookups, loads and stores each."},
-    Parameter{.name = "in_flight",
-              .kind = ParameterKind::kBytes,
-              .default_text = "4GiB",
-              .minimum = "1",
-              .help = "Value bytes accepted and not yet reaped, for loads and stores each."},
+    kBatchesMaxParameter,
+    kInFlightParameter,
 };
 
 constexpr std::array kInjectParameters{

@@ -6,16 +6,8 @@ void FsCounters::append_to(std::vector<Counter>& counters) const {
   const auto append = [&](const char* name, const Total& total) {
     counters.push_back({name, total.load(std::memory_order_relaxed)});
   };
-  append("hits_total", hits);
-  append("misses_total", misses);
-  append("get_failures_total", get_failures);
-  append("sets_total", sets);
-  append("sets_existed_total", sets_existed);
-  append("set_failures_total", set_failures);
   append("deletes_total", deletes);
   append("evictions_total", evictions);
-  append("bytes_loaded_total", bytes_loaded);
-  append("bytes_stored_total", bytes_stored);
   append("bytes_staged_total", bytes_staged);
   append("corruptions_total", corruptions);
   append("files_wrong_size_total", files_wrong_size);

@@ -9,19 +9,12 @@
 
 namespace larder::fs {
 
-/// Totals since opening. Any thread; relaxed, since each stands for itself.
+/// Totals since opening, beside those of the intake. Any thread; relaxed, since each stands for
+/// itself.
 struct FsCounters {
   using Total = std::atomic<std::uint64_t>;
-  Total hits = 0;
-  Total misses = 0;
-  Total get_failures = 0;
-  Total sets = 0;
-  Total sets_existed = 0;
-  Total set_failures = 0;
   Total deletes = 0;
   Total evictions = 0;
-  Total bytes_loaded = 0;
-  Total bytes_stored = 0;
   Total bytes_staged = 0;       ///< Copied, because direct I/O or staging asked for it.
   Total corruptions = 0;        ///< Values whose checksum does not fit, or is not there.
   Total files_wrong_size = 0;   ///< Files shorter or longer than what was asked for.

@@ -232,28 +232,34 @@ Result<FolderStream> open_folder_stream(int parent_fd, const char* name) {
   return stream;
 }
 
-bool NameWalk::open_next_shard() {
+Result<bool> NameWalk::open_next_shard() {
   while (has_shards_ && next_shard_ < kShardsPerLevel * kShardsPerLevel) {
     std::array<char, 8> path{};
     std::snprintf(path.data(), path.size(), "%02x", next_shard_ / kShardsPerLevel);
     const UniqueFd outer{::openat(directory_->base_fd(), path.data(), kOpenFolder)};
     if (!outer) {
+      const Error error = Error::from_errno(errno, kWhere, "opening a directory");
+      if (error.is_retryable()) return error;
       next_shard_ = (next_shard_ / kShardsPerLevel + 1) * kShardsPerLevel;
       continue;
     }
     std::snprintf(path.data(), path.size(), "%02x", next_shard_ % kShardsPerLevel);
+    auto opened = open_folder_stream(outer.get(), path.data());
+    if (!opened && opened.error().is_retryable()) return opened.error();
     ++next_shard_;
-    if (auto opened = open_folder_stream(outer.get(), path.data())) {
-      stream_ = std::move(*opened);
-      return true;
-    }
+    if (!opened) continue;
+    stream_ = std::move(*opened);
+    return true;
   }
   return false;
 }
 
 Result<NameWalk::Name> NameWalk::next() {
   for (;;) {
-    if (stream_ == nullptr && !open_next_shard()) return Name{};
+    if (stream_ == nullptr) {
+      LARDER_ASSIGN(const bool is_open, open_next_shard());
+      if (!is_open) return Name{};
+    }
     errno = 0;
     const dirent* const entry = ::readdir(stream_.get());
     if (entry != nullptr) return Name{::dirfd(stream_.get()), entry->d_name};

@@ -33,6 +33,7 @@ class Directory {
   /// Whether `path` leads to this directory now.
   bool is_at(const std::string& path) const noexcept;
   dev_t device() const noexcept { return device_; }
+  ino_t inode() const noexcept { return inode_; }
 
  private:
   Directory() = default;
@@ -117,12 +118,13 @@ class NameWalk {
     int folder_fd = -1;  ///< Good until the next call.
     const char* text = nullptr;
   };
-  /// Null text: that was the last.
+  /// Null text: that was the last. After an error the next call goes on where this one failed.
   Result<Name> next();
   const NameRules& rules() const noexcept { return directory_->names(); }
 
  private:
-  bool open_next_shard();
+  /// False: there are no more.
+  Result<bool> open_next_shard();
 
   std::shared_ptr<const Directory> directory_;
   FolderStream stream_;

@@ -91,6 +91,10 @@ FileStore::Found FileStore::found_of(const struct stat& status) noexcept {
   return found;
 }
 
+Error FileStore::unknown_size(const Found& found) noexcept {
+  return Error::from_errno(found.size_errno, kWhere, "reading how long a value is");
+}
+
 Result<FileStore::Found> FileStore::look(const Directory& directory,
                                          const std::string& name) const {
   const auto folder = Folder::find(directory, name, options_, false);
@@ -124,11 +128,15 @@ Result<FileStore::Found> FileStore::look_in(int folder_fd, const char* name) {
   return found;
 }
 
-std::optional<std::uint64_t> FileStore::size_of(int folder_fd, const char* name) {
+Result<std::optional<std::uint64_t>> FileStore::size_of(int folder_fd, const char* name) {
   const auto found = look_in(folder_fd, name);
-  if (!found || !found->is_regular || found->is_too_large()) return std::nullopt;
-  if (found->size_errno != 0) return std::nullopt;
-  return found->bytes;
+  Status status = found ? Status{} : Status{found.error()};
+  if (found && found->size_errno != 0) status = unknown_size(*found);
+  if (!status && status.error().is_retryable()) return status.error();
+  if (!status || !found->is_regular || found->is_too_large()) {
+    return std::optional<std::uint64_t>{};
+  }
+  return std::optional{found->bytes};
 }
 
 std::optional<std::string> FileStore::legacy_name(const Directory& directory,
@@ -317,14 +325,10 @@ Status FileStore::finish_get(Item& item, const OpenValue& value) {
 
 void FileStore::note_get(const Item& item, const Status& status) noexcept {
   if (!status) {
-    FsCounters::add(counters_.get_failures);
-    if (status.error().code() == ErrorCode::kIo) load_trouble_.note(status.error());
+    // Not a wrong size, nor what was cancelled: those are the caller's.
+    if (status.error().sys_errno() != 0) load_trouble_.note(status.error());
   } else if (item.outcome == Outcome::kHit) {
-    FsCounters::add(counters_.hits);
-    FsCounters::add(counters_.bytes_loaded, item.value_bytes);
     load_trouble_.clear();
-  } else {
-    FsCounters::add(counters_.misses);
   }
 }
 
@@ -348,12 +352,18 @@ void FileStore::mark_used(const std::string& name, int folder_fd, int fd,
 // -------------------------------------------------------------------------
 
 Status FileStore::exists(Item& item) {
+  const Status status = exists_here(item);
+  status ? lookup_trouble_.clear() : lookup_trouble_.note(status.error());
+  return status;
+}
+
+Status FileStore::exists_here(Item& item) {
   Found found;
   do {
     LARDER_ASSIGN(const auto name, present_name(*base_->get(), item, found));
     if (!name) continue;
     if (found.size_errno != 0) {
-      return Error::from_errno(found.size_errno, kWhere, "reading how long a value is");
+      return unknown_size(found);
     }
     if (found.is_too_large()) {
       FsCounters::add(counters_.files_wrong_size);

@@ -95,8 +95,9 @@ class FileStore {
   /// Counts how a Get ended.
   void note_get(const Item& item, const Status& status) noexcept;
 
-  /// How long the value is that has this name in an open folder; nothing when none has.
-  static std::optional<std::uint64_t> size_of(int folder_fd, const char* name);
+  /// How long the value is that has this name in an open folder; nothing when none has. An error
+  /// only where the same call may succeed later.
+  static Result<std::optional<std::uint64_t>> size_of(int folder_fd, const char* name);
 
   /// Removes what makes the bytes used more than the capacity.
   void evict_to_capacity();
@@ -140,6 +141,7 @@ class FileStore {
   FileStore(const FsOptions& options, std::unique_ptr<BasePath> base, FileSystemFacts facts,
             io::LockedFile lock);
 
+  Status exists_here(Item& item);
   Status get_here(Item& item, const CallOptions& options, StagingBuffer& staging);
   Status set_here(Item& item, const CallOptions& options, StagingBuffer& staging, ChangeGate& gate);
   static Found found_of(const struct stat& status) noexcept;
@@ -148,6 +150,7 @@ class FileStore {
   std::optional<std::uint64_t> bytes_to_load(const Found& found, std::uint64_t room,
                                              bool allow_shorter) const noexcept;
   Result<Found> look(const Directory& directory, const std::string& name) const;
+  static Error unknown_size(const Found& found) noexcept;
   static Result<Found> look_in(int folder_fd, const char* name);
   /// No descriptor: no regular file has the name.
   Result<UniqueFd> open_name(const Directory& directory, const std::string& name, bool& is_direct,
@@ -191,6 +194,7 @@ class FileStore {
   Inventory inventory_;
   Trouble store_trouble_{"stores"};
   Trouble load_trouble_{"loads"};
+  Trouble lookup_trouble_{"lookups"};
   std::atomic<bool> has_legacy_ = true;
   mutable Mutex remarks_mutex_;
   std::vector<std::string> remarks_ LARDER_GUARDED_BY(remarks_mutex_);

@@ -33,6 +33,11 @@ Trailer end_of(std::span<const Slice> value) noexcept {
   return end;
 }
 
+/// The folder is not there, nor is anything in it.
+bool means_absent(int sys_errno) noexcept {
+  return sys_errno == ENOENT || sys_errno == ENOTDIR || sys_errno == ESTALE;
+}
+
 bool means_no_space(int sys_errno) noexcept {
   return sys_errno == ENOSPC || sys_errno == EDQUOT;
 }
@@ -43,13 +48,8 @@ Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& sta
                       ChangeGate& gate) {
   const Status status = set_here(item, options, staging, gate);
   if (!status) {
-    FsCounters::add(counters_.set_failures);
     if (status.error().sys_errno() != 0) store_trouble_.note(status.error());
-  } else if (item.existed) {
-    FsCounters::add(counters_.sets_existed);
-  } else {
-    FsCounters::add(counters_.sets);
-    FsCounters::add(counters_.bytes_stored, bytes_of(item.value));
+  } else if (!item.existed) {
     store_trouble_.clear();
   }
   return status;
@@ -287,7 +287,8 @@ Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64
       case Inventory::Room::kFull:
         if (!evict_one(directory, gate)) {
           return Error{ErrorCode::kResourceExhausted, kWhere,
-                       "the capacity is taken by stores that are under way"};
+                       "the capacity is taken by stores that are under way, or by an old file that "
+                       "cannot be removed now"};
         }
         break;
       case Inventory::Room::kNotCounted:
@@ -321,6 +322,13 @@ bool FileStore::evict_one(const Directory& directory, ChangeGate& gate) {
   auto victim = inventory_.take_oldest();
   if (!victim) return false;
   const auto folder = Folder::find(directory, victim->name, options_, false);
+  // Without its folder the file is gone too. One that could not be opened (for want of descriptors)
+  // still has the file, which so still takes its room.
+  if (!folder && !means_absent(folder.error().sys_errno())) {
+    store_trouble_.note(folder.error());
+    inventory_.kept(*victim);
+    return false;
+  }
   const auto pass = gate.pass(victim->name);
   if (!pass) {
     inventory_.kept(*victim);

@@ -7,7 +7,7 @@
 
 #include "larder/base/logging.h"
 #include "larder/connector/common_parameters.h"
-#include "larder/io/file_ring.h"
+#include "larder/io/uring_probe.h"
 
 namespace larder::fs {
 

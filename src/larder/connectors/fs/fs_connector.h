@@ -53,8 +53,8 @@ class FsConnector final : public Connector {
   std::unique_ptr<Keeper> keeper_;
 };
 
-/// `capacity`, or `max_capacity_gb` as LMCache has it, in bytes; 0: none.
-SetupResult<std::uint64_t> capacity_of(const Parameters& parameters);
+/// Reads and checks the parameters of an `fs:` spec as an open does; looks at no disk.
+SetupResult<FsOptions> read_options(const Parameters& parameters);
 
 const ConnectorType& connector_type();
 /// The same under LMCache's other name for it.

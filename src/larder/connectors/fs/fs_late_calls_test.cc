@@ -175,6 +175,23 @@ TEST_P(LateTest, AStoreAfterADeleteThatHangsStays) {
   EXPECT_TRUE(fs->has("key", value_of(3)));
 }
 
+TEST_P(LateTest, AnotherStoreOfTheDirectoryWaitsForWhatThisOneCannotTakeBack) {
+  const std::string path = disk->path();
+  OpenFs other{path, "stall=1h"};
+  BlockingClient other_hasty{*other.connector, kHastyNs};
+  disk->stall(testing::kRenames);
+  give_up([&] { EXPECT_FALSE(hasty->set("key", value_of(2), GetParam()).has_value()); });
+  disk->let_others_through();
+  // They have not begun: what is in the kernel may be ordered there, what is on its way is not.
+  const std::string waits = "earlier calls into the file system have not ended";
+  EXPECT_EQ(other_hasty.set("key", value_of(3), SetMode::kReplace).error().what(), waits);
+  EXPECT_EQ(other_hasty.remove("key").error().what(), waits);
+  disk->heal();
+  other.set("key", value_of(4), SetMode::kReplace);
+  EXPECT_TRUE(wait_for_the_hung());
+  EXPECT_TRUE(other.has("key", value_of(4))) << "a late rename undid a later store";
+}
+
 INSTANTIATE_TEST_SUITE_P(Modes, LateTest, ::testing::Values(SetMode::kIfAbsent, SetMode::kReplace),
                          [](const auto& mode) {
                            return mode.param == SetMode::kIfAbsent ? "IfAbsent" : "Replace";

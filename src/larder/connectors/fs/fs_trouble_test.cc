@@ -1,6 +1,7 @@
 // The fs connector when the file system does what it can do.
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -10,8 +11,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <set>
 
 #include "larder/connectors/fs/fs_test_support.h"
+#include "tests/support/no_descriptors.h"
 #include "tests/support/seccomp.h"
 
 namespace larder::fs {
@@ -283,6 +286,113 @@ TEST(FsTroubleTest, WithoutPermissionKeysFailByThemselves) {
               registry.add(connector_type());
               const auto opened = registry.open("fs:" + base);
               return !opened && opened.error().text.find(base) != std::string::npos;
+            }),
+            0);
+}
+
+TEST(FsTroubleTest, WithoutDescriptorsKeysFailForThatTimeAndNothingIsEvicted) {
+  constexpr std::uint64_t kKeys = 15;
+  for (const char* const parameters : {"capacity=1MiB", "capacity=128KiB&sharded_dirs=yes",
+                                       "capacity=128KiB&sharded_dirs=yes&staged=yes"}) {
+    const testing::TemporaryDirectory directory;
+    EXPECT_EQ(in_child([&] {
+                OpenFs fs{directory.path() + "/kv",
+                          std::string{"miss_after_failure=1ms&"} + parameters};
+                for (std::uint64_t i = 0; i < kKeys; ++i) {
+                  fs.set("key-" + std::to_string(i), value_of(i, 6000));
+                }
+                Bytes buffer(6000);
+                const std::uint64_t evicted = fs.counter("evictions_total");
+                const std::uint64_t keys = fs.connector->report().keys;
+                {
+                  const testing::NoDescriptors lack;
+                  for (int i = 0; i < 40; ++i) {
+                    const auto stored = fs.client->set("new", value_of(99, 6000));
+                    EXPECT_TRUE(!stored && stored.error().is_retryable());
+                    const auto value = fs.client->get_into("key-14", buffer);
+                    EXPECT_TRUE(!value || !*value) << "a miss is what comes after the failure";
+                  }
+                  EXPECT_EQ(fs.connector->report().health, Health::kDegraded);
+                }
+                EXPECT_EQ(fs.connector->report().keys, keys);
+                EXPECT_EQ(fs.counter("evictions_total"), evicted);
+                EXPECT_TRUE(wait_until([&] { return fs.has("key-14", value_of(14, 6000)); }));
+                fs.set("new", value_of(99, 6000));
+                EXPECT_TRUE(fs.has("new", value_of(99, 6000)));
+                return true;
+              }),
+              0)
+        << parameters;
+  }
+}
+
+TEST(FsTroubleTest, WithoutDescriptorsAListingFailsAndThenGoesOnWithoutLosingAKey) {
+  constexpr std::uint64_t kKeys = 40;
+  const testing::TemporaryDirectory directory;
+  EXPECT_EQ(in_child([&] {
+              OpenFs fs{directory.path() + "/kv", "sharded_dirs=yes"};
+              std::set<std::string> stored;
+              for (std::uint64_t i = 0; i < kKeys; ++i) {
+                // Some of them in files whose key stands beside.
+                const std::string key =
+                    "key-" + std::to_string(i) + std::string(300 * (i % 2), 'x');
+                fs.set(key, value_of(i, 100));
+                stored.insert(key);
+              }
+              std::set<std::string> listed;
+              bool is_done = false;
+              for (ScanCursor cursor; !is_done;) {
+                {
+                  const testing::NoDescriptors lack;
+                  if (cursor.words[0] != 0) {
+                    const auto refused = fs.connector->scan(cursor, 3);
+                    EXPECT_FALSE(refused.has_value());
+                    if (refused) return false;
+                    EXPECT_TRUE(refused.error().is_retryable());
+                  }
+                }
+                const auto page = fs.connector->scan(cursor, 3);
+                if (!page) return false;
+                for (const auto& entry : page->entries) {
+                  EXPECT_TRUE(listed.insert(entry.key).second) << entry.key;
+                }
+                is_done = page->done;
+                cursor = page->next;
+              }
+              EXPECT_EQ(listed, stored);
+              return true;
+            }),
+            0);
+}
+
+TEST(FsTroubleTest, StagedWithoutAThreadToStartKeysFailAndAreThereAgainAfterwards) {
+  if (::getuid() != 0) GTEST_SKIP() << "SKIPPED (needs root, to become another user)";
+  const testing::TemporaryDirectory directory;
+  std::filesystem::permissions(directory.path(), std::filesystem::perms{0777});
+  EXPECT_EQ(as_nobody([&] {
+              const std::string base = directory.path() + "/kv";
+              std::filesystem::create_directory(base);
+              write_file(base + "/" + file_name_of("key").text, value_of(1));
+              OpenFs fs{base, "staged=yes&miss_after_failure=1ms"};
+              rlimit limit{};
+              if (::getrlimit(RLIMIT_NPROC, &limit) != 0) return false;
+              const rlimit none{.rlim_cur = 1, .rlim_max = limit.rlim_max};
+              if (::setrlimit(RLIMIT_NPROC, &none) != 0) return false;
+              const auto size = fs.client->exists("key");
+              EXPECT_FALSE(size.has_value());
+              const auto value = fs.client->get("key");
+              EXPECT_FALSE(value.has_value());
+              const auto stored = fs.client->set("other", value_of(2));
+              EXPECT_FALSE(stored.has_value());
+              if (size || value || stored) return false;
+              for (const Error& error : {size.error(), value.error(), stored.error()}) {
+                EXPECT_TRUE(error.is_retryable()) << error.to_string();
+                EXPECT_EQ(error.sys_errno(), EAGAIN) << error.to_string();
+              }
+              if (::setrlimit(RLIMIT_NPROC, &limit) != 0) return false;
+              EXPECT_TRUE(wait_until([&] { return fs.has("key", value_of(1)); }));
+              fs.set("other", value_of(2));
+              return true;
             }),
             0);
 }

@@ -121,21 +121,9 @@ constexpr std::array kParameters{
               .minimum = "10ms",
               .help = "After which time a call into the file system counts as hung; when all "
                       "threads of a kind hang, their operations fail at once."},
-    Parameter{.name = "miss_after_failure",
-              .kind = ParameterKind::kDuration,
-              .default_text = "30s",
-              .help = "For how long a key whose load met its deadline is a miss."},
-    Parameter{.name = "batches_max",
-              .kind = ParameterKind::kInteger,
-              .default_text = "4096",
-              .minimum = "1",
-              .maximum = "1048576",
-              .help = "Batches accepted and not yet finished, for lookups, loads and stores each."},
-    Parameter{.name = "in_flight",
-              .kind = ParameterKind::kBytes,
-              .default_text = "4GiB",
-              .minimum = "1",
-              .help = "Value bytes accepted and not yet finished, for loads and stores each."},
+    kMissAfterFailureParameter,
+    kBatchesMaxParameter,
+    kInFlightParameter,
 };
 
 SetupError invalid(const std::string& text) {
@@ -288,8 +276,8 @@ constexpr ConnectorType kNativeType{
 
 }  // namespace
 
-SetupResult<std::uint64_t> capacity_of(const Parameters& parameters) {
-  return parse_capacity(parameters);
+SetupResult<FsOptions> read_options(const Parameters& parameters) {
+  return options_of(parameters);
 }
 
 const ConnectorType& connector_type() {

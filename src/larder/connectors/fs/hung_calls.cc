@@ -17,6 +17,17 @@ constexpr Error kStillChanging{ErrorCode::kUnavailable, "fs",
 
 }  // namespace
 
+std::shared_ptr<HungCalls> HungCalls::of_directory(dev_t device, ino_t inode) {
+  static Mutex mutex;
+  static std::map<std::pair<dev_t, ino_t>, std::weak_ptr<HungCalls>> shared;
+  const MutexLock lock{mutex};
+  std::erase_if(shared, [](const auto& entry) { return entry.second.expired(); });
+  std::weak_ptr<HungCalls>& known = shared[{device, inode}];
+  auto calls = known.lock();
+  if (calls == nullptr) known = calls = std::make_shared<HungCalls>();
+  return calls;
+}
+
 HungCalls::Calls::node_type HungCalls::new_entry() {
   Calls made;
   made.emplace(0, "")->second.reserve(kNameBytesMax);

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "larder/base/clock.h"
@@ -16,13 +19,18 @@ namespace larder::fs {
 ///
 /// A change that was in the kernel when its call was given up (see ChangeGate) takes effect when
 /// the file system answers, and nothing takes it back. So that it cannot undo what was acknowledged
-/// after it, a later Set or Delete of that file waits for it here, before it begins. Threads: any.
+/// after it, a later Set or Delete of that file waits for it here, before it begins. So all stores
+/// that this process has of one directory share one of these for their changes, and a store that is
+/// opened after another one was closed finds what that one left behind. Threads: any.
 class HungCalls {
  public:
   /// Since when it runs, and the file that it is changing ("" when it changes none any more).
   using Calls = std::multimap<std::uint64_t, std::string>;
 
   explicit HungCalls(const Clock& clock = RealClock::instance()) noexcept : clock_(clock) {}
+
+  /// The one that the stores of this directory share in this process.
+  static std::shared_ptr<HungCalls> of_directory(dev_t device, ino_t inode);
 
   /// Made before the call, so that giving it up needs no memory.
   static Calls::node_type new_entry();

@@ -8,7 +8,9 @@
 #include <array>
 #include <atomic>
 #include <ctime>
+#include <functional>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 #include "larder/base/clock.h"
@@ -21,6 +23,18 @@ namespace larder::fs {
 struct Keeper::State {
   explicit State(std::shared_ptr<FileStore> kept) : store(std::move(kept)) {}
 
+  /// Returns at its end, then true, or after this time.
+  bool wait_for(std::uint64_t wait_ns) LARDER_EXCLUDES(mutex) {
+    const MutexLock lock{mutex};
+    const std::uint64_t until_ns = RealClock::instance().now_ns() + wait_ns;
+    while (!is_ending.load()) {
+      const std::uint64_t now_ns = RealClock::instance().now_ns();
+      if (now_ns >= until_ns) return false;
+      changed.wait_for(mutex, until_ns - now_ns);
+    }
+    return true;
+  }
+
   const std::shared_ptr<FileStore> store;
   std::atomic<bool> is_ending = false;
   Mutex mutex;
@@ -31,22 +45,25 @@ struct Keeper::State {
 namespace {
 
 constexpr std::uint64_t kPatienceNs = 2'000'000'000;
+constexpr std::uint64_t kAgainNs = 10'000'000;  ///< After a lack of the moment.
 constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 
 /// One walk over the directory.
 class Round {
  public:
-  Round(FileStore& store, const std::atomic<bool>& is_ending)
-      : store_(store), is_ending_(is_ending) {}
+  /// `wait_for` returns true when the round is to end.
+  Round(FileStore& store, const std::atomic<bool>& is_ending,
+        std::function<bool(std::uint64_t wait_ns)> wait_for)
+      : store_(store), is_ending_(is_ending), wait_for_(std::move(wait_for)) {}
 
   /// Counts values when `counts`; sweeps in any case.
   Status run(bool counts) {
     const auto directory = store_.base().get();
     const bool has_shards = store_.options().has_shards;
-    LARDER_ASSIGN(NameWalk walk, NameWalk::begin(directory, has_shards));
+    LARDER_ASSIGN(NameWalk walk, patiently([&] { return NameWalk::begin(directory, has_shards); }));
     for (;;) {
       if (is_ending_.load(std::memory_order_relaxed)) return {};
-      LARDER_ASSIGN(const NameWalk::Name name, walk.next());
+      LARDER_ASSIGN(const NameWalk::Name name, patiently([&] { return walk.next(); }));
       if (name.text == nullptr) break;
       visit(name, counts);
     }
@@ -63,6 +80,21 @@ class Round {
   bool has_legacy() const noexcept { return has_legacy_; }
 
  private:
+  /// A lack of the moment (of descriptors, of memory) must not leave files uncounted.
+  template <typename Call>
+  std::invoke_result_t<Call> patiently(const Call& call) {
+    for (;;) {
+      auto result = call();
+      if (result || !result.error().is_retryable()) return result;
+      if (limiter_.allow(RealClock::instance().now_ns())) {
+        log(LogLevel::kWarning, "fs",
+            "reading the directory '" + store_.options().base_path +
+                "' waits: " + result.error().to_string());
+      }
+      if (wait_for_(kAgainNs)) return result;
+    }
+  }
+
   void visit(const NameWalk::Name& name, bool counts) {
     const EntryKind kind = parse_entry_name(name.text).kind;
     switch (kind) {
@@ -150,6 +182,8 @@ class Round {
 
   FileStore& store_;
   const std::atomic<bool>& is_ending_;
+  const std::function<bool(std::uint64_t)> wait_for_;
+  LogLimiter limiter_{60 * kNsPerSecond};
   bool has_legacy_ = false;
 };
 
@@ -174,9 +208,10 @@ Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) 
   std::unique_ptr<Keeper> keeper{new Keeper{state}};
   LARDER_ASSIGN(keeper->thread_, Thread::start("larder-fs-keep", [state] {
                   for (bool is_first = true; !state->is_ending.load(); is_first = false) {
-                    Round round{*state->store, state->is_ending};
+                    Round round{*state->store, state->is_ending,
+                                [&state](std::uint64_t ns) { return state->wait_for(ns); }};
                     const Status ended = round.run(is_first);
-                    if (!ended)
+                    if (!ended && !state->is_ending.load())
                       log(LogLevel::kWarning, "fs",
                           "reading the directory: " + ended.error().to_string());
                     if (state->is_ending.load()) break;
@@ -187,14 +222,7 @@ Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) 
                       state->store->inventory().counted();
                       evict_what_was_there(*state->store);
                     }
-                    const MutexLock lock{state->mutex};
-                    const std::uint64_t until_ns =
-                        RealClock::instance().now_ns() + kSweepEverySeconds * kNsPerSecond;
-                    while (!state->is_ending.load()) {
-                      const std::uint64_t now_ns = RealClock::instance().now_ns();
-                      if (now_ns >= until_ns) break;
-                      state->changed.wait_for(state->mutex, until_ns - now_ns);
-                    }
+                    if (state->wait_for(kSweepEverySeconds * kNsPerSecond)) break;
                   }
                   const MutexLock lock{state->mutex};
                   state->has_ended = true;

@@ -31,10 +31,11 @@ TileSchedulerOptions scheduler_options(const FileStore& store, bool is_staged, b
   if (!store.facts().is_network && !is_staged) {
     made.tile_items_min = {kLookups, has_ring ? kLoads : 1, 1};
   }
-  made.limits = options.limits;
-  made.value_bytes_max = options.value_bytes_max;
-  made.slices_max = io::kBuffersMax;
-  made.miss_after_failure_ns = options.miss_after_failure_ns;
+  made.intake.name = "fs";
+  made.intake.limits = options.limits;
+  made.intake.value_bytes_max = options.value_bytes_max;
+  made.intake.slices_max = io::kBuffersMax;
+  made.intake.miss_after_failure_ns = options.miss_after_failure_ns;
   return made;
 }
 
@@ -75,6 +76,10 @@ Lanes::Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
       scheduler_(scheduler_options(*store_, is_staged, has_ring)),
       budget_(store_->options().load_bytes_max) {
   for (auto& calls : hung_) calls = std::make_shared<HungCalls>();
+  if (!is_staged_) return;
+  const auto directory = store_->base().get();
+  hung_.at(static_cast<std::size_t>(BatchClass::kStore)) =
+      HungCalls::of_directory(directory->device(), directory->inode());
 }
 
 Lanes::~Lanes() {
@@ -130,7 +135,7 @@ void Lanes::run_worker(Worker& worker) noexcept {
     note_progress(worker, now_ns());
     run_tile(worker, taken.tile);
     note_progress(worker, 0);
-    scheduler_.finish(taken.tile);
+    scheduler_.intake().finish(taken.tile);
   }
 }
 
@@ -157,18 +162,18 @@ void Lanes::run_loads(Worker& worker) noexcept {
   note_progress(worker, 0);
 }
 
-void Lanes::run_tile(Worker& worker, const TileScheduler::Tile& tile) noexcept {
+void Lanes::run_tile(Worker& worker, const Ticket& tile) noexcept {
   const Batch& batch = *tile.batch;
   for (Item& item : tile.items) {
-    if (!scheduler_.begin_item(batch, item)) continue;
-    scheduler_.end_item(batch, item, call(worker, batch, item));
+    if (!scheduler_.intake().begin(batch, item)) continue;
+    scheduler_.intake().end(batch, item, call(worker, batch, item));
     note_progress(worker, now_ns());
   }
 }
 
 Status Lanes::call(Worker& worker, const Batch& batch, Item& item) noexcept {
   CallOptions options{batch.deadline_ns, batch.set_mode, batch.allow_shorter};
-  if (batch.op == Op::kSet) options.set_mode = scheduler_.set_mode_of(batch, item);
+  if (batch.op == Op::kSet) options.set_mode = scheduler_.intake().set_mode_of(batch, item);
   if (!is_staged_) {
     ChangeGate gate;
     return store_->run(batch.op, item, options, worker.staging, gate);
@@ -224,11 +229,11 @@ void Lanes::fail_for(BatchClass lane) noexcept {
     const TileScheduler::Taken taken = scheduler_.take(lane, true, kNever);
     if (taken.wake == TileScheduler::Wake::kStop) return;
     for (Item& item : taken.tile.items) {
-      if (scheduler_.begin_item(*taken.tile.batch, item)) {
-        scheduler_.end_item(*taken.tile.batch, item, Status{kDown});
+      if (scheduler_.intake().begin(*taken.tile.batch, item)) {
+        scheduler_.intake().end(*taken.tile.batch, item, Status{kDown});
       }
     }
-    scheduler_.finish(taken.tile);
+    scheduler_.intake().finish(taken.tile);
   }
 }
 

@@ -59,7 +59,7 @@ class Lanes {
   Status start_thread(const std::string& name, std::function<void()> body);
   void run_worker(Worker& worker) noexcept;
   void run_loads(Worker& worker) noexcept;
-  void run_tile(Worker& worker, const TileScheduler::Tile& tile) noexcept;
+  void run_tile(Worker& worker, const Ticket& tile) noexcept;
   Status call(Worker& worker, const Batch& batch, Item& item) noexcept;
   void note_progress(Worker& worker, std::uint64_t now_ns) noexcept LARDER_EXCLUDES(watch_mutex_);
   void set_aside(Worker& worker, bool is_aside) noexcept LARDER_REQUIRES(watch_mutex_);

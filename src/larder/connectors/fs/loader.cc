@@ -3,12 +3,14 @@
 #include <new>
 #include <utility>
 
+#include "larder/base/clock.h"
 #include "larder/base/logging.h"
 
 namespace larder::fs {
 namespace {
 
 constexpr std::size_t kDoneAtOnce = 16;
+constexpr std::uint64_t kLookAgainNs = 1'000'000'000;
 
 CallOptions options_of(const Batch& batch) noexcept {
   return {batch.deadline_ns, batch.set_mode, batch.allow_shorter};
@@ -20,7 +22,8 @@ Loader::Loader(FileStore& store, TileScheduler& scheduler, ByteBudget& budget, b
     : store_(store), scheduler_(scheduler), budget_(budget), jobs_(kFlightsMax + 1) {
   for (Job& job : jobs_) free_jobs_.push_back(&job);
   if (!has_ring) return;
-  auto ring = io::FileRing::create(kFlightsMax, store.facts().alignment);
+  auto ring =
+      io::TransferRing::create({.depth = kFlightsMax, .alignment = store.facts().alignment});
   if (!ring) {
     log(LogLevel::kWarning, "fs", "reads go without io_uring: " + ring.error().to_string());
     return;
@@ -32,7 +35,7 @@ Loader::Loader(FileStore& store, TileScheduler& scheduler, ByteBudget& budget, b
 
 Loader::~Loader() = default;
 
-Loader::Job& Loader::new_job(const TileScheduler::Tile& tile) noexcept {
+Loader::Job& Loader::new_job(const Ticket& tile) noexcept {
   Job& job = *free_jobs_.back();  // Each of the others has a flight.
   free_jobs_.pop_back();
   job = {tile, 1};
@@ -41,7 +44,7 @@ Loader::Job& Loader::new_job(const TileScheduler::Tile& tile) noexcept {
 
 void Loader::release(Job& job) noexcept {
   if (--job.parts != 0) return;
-  scheduler_.finish(job.tile);
+  scheduler_.intake().finish(job.tile);
   free_jobs_.push_back(&job);
 }
 
@@ -93,7 +96,12 @@ void Loader::reap() noexcept {
 
 void Loader::wait() noexcept {
   std::array<io::Request*, kDoneAtOnce> done{};
-  end(std::span{done}.first(ring_->wait(done)));
+  std::size_t count = 0;
+  while (count == 0) {
+    ring_->wait(RealClock::instance().now_ns() + kLookAgainNs);
+    count = ring_->reap(done);
+  }
+  end(std::span{done}.first(count));
 }
 
 void Loader::end(std::span<io::Request*> done) noexcept {
@@ -133,7 +141,7 @@ Status Loader::end_read(Flight& flight) {
 void Loader::end_item(const Job& job, Item& item, const Status& status,
                       std::uint64_t bytes) noexcept {
   budget_.give_back(bytes);
-  scheduler_.end_item(*job.tile.batch, item, status);
+  scheduler_.intake().end(*job.tile.batch, item, status);
 }
 
 }  // namespace larder::fs

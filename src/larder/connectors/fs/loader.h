@@ -10,7 +10,7 @@
 #include "larder/connector/tile_scheduler.h"
 #include "larder/connectors/fs/byte_budget.h"
 #include "larder/connectors/fs/file_store.h"
-#include "larder/io/file_ring.h"
+#include "larder/io/transfer_ring.h"
 
 namespace larder::fs {
 
@@ -33,10 +33,10 @@ class Loader {
   /// Begins every item of a tile. The tile is finished here or in a later start() or wait(), with
   /// its last item. `note_progress()` is called after each call that may block.
   template <class Progress>
-  void start(const TileScheduler::Tile& tile, const Progress& note_progress) {
+  void start(const Ticket& tile, const Progress& note_progress) {
     Job& job = new_job(tile);
     for (Item& item : tile.items) {
-      if (scheduler_.begin_item(*tile.batch, item)) load(job, item, note_progress);
+      if (scheduler_.intake().begin(*tile.batch, item)) load(job, item, note_progress);
       if (!is_idle()) reap();
       note_progress();
     }
@@ -45,14 +45,14 @@ class Loader {
   /// Waits until a read has ended. Not when idle.
   void wait() noexcept;
   /// Nothing is in flight.
-  bool is_idle() const noexcept { return ring_ == nullptr || ring_->in_flight() == 0; }
+  bool is_idle() const noexcept { return free_.size() == flights_.size(); }
   /// Another tile would have to wait for a read to end.
   bool is_full() const noexcept { return ring_ != nullptr && free_.empty(); }
 
  private:
   /// A tile of which something is in flight, or that is being started.
   struct Job {
-    TileScheduler::Tile tile;
+    Ticket tile;
     std::size_t parts = 0;  ///< Its flights, and one while it is being started.
   };
   struct Flight {
@@ -83,7 +83,7 @@ class Loader {
     begin(job, item, bytes);
   }
 
-  Job& new_job(const TileScheduler::Tile& tile) noexcept;
+  Job& new_job(const Ticket& tile) noexcept;
   void release(Job& job) noexcept;
   void begin(Job& job, Item& item, std::uint64_t bytes) noexcept;
   Status begin_read(Job& job, Item& item, std::uint64_t bytes, bool& is_in_flight);
@@ -96,11 +96,11 @@ class Loader {
   TileScheduler& scheduler_;
   ByteBudget& budget_;
   StagingBuffer staging_;
-  std::vector<Flight> flights_;
+  std::vector<Flight> flights_;  ///< None without a ring.
   std::vector<Flight*> free_;
   std::vector<Job> jobs_;
   std::vector<Job*> free_jobs_;
-  std::unique_ptr<io::FileRing> ring_;  ///< Null: reads are made here.
+  std::unique_ptr<io::TransferRing> ring_;  ///< Null: reads are made here.
 };
 
 }  // namespace larder::fs

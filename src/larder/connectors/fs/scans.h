@@ -29,9 +29,11 @@ class Scans {
     std::uint64_t page = 0;  ///< The cursor that continues it.
     std::uint64_t used_at = 0;
     std::optional<NameWalk> walk;
+    NameWalk::Name name;  ///< The walk's last, when it has not been looked at; else empty.
   };
 
   Result<Scan*> find(const ScanCursor& from) LARDER_REQUIRES(mutex_);
+  static Result<std::optional<ScanPage::Entry>> next_entry(Scan& scan);
   static Result<std::optional<ScanPage::Entry>> entry_of(const NameWalk::Name& name,
                                                          const NameRules& rules);
 

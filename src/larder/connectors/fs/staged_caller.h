@@ -46,8 +46,8 @@ struct StagedTarget {
 ///   anything.
 ///   - It changes a file at this moment: that change may still come. Later changes of the file wait
 ///     for its end, bounded by their own deadlines, so it undoes nothing that came after it.
-/// That holds within the process and until the connector is closed: what other processes store in
-/// the meantime a late change may replace or remove.
+/// That holds within the process: what other processes store in the meantime a late change may
+/// replace or remove.
 ///
 /// States of the helper's task. A transition that is not listed does not exist:
 ///   kIdle -> kPosted      caller: a task is there

@@ -6,8 +6,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "larder/io/file_ring.h"
 #include "larder/io/scattered_memory.h"
+#include "larder/io/transfer.h"
 
 namespace larder::fs {
 namespace {

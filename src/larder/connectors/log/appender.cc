@@ -459,7 +459,8 @@ void Appender::turn() noexcept {
 }
 
 void Appender::fail_waiting() noexcept {
-  constexpr Error kDown{ErrorCode::kUnavailable, "log", "the path is down; the store was refused"};
+  constexpr Error kDown{ErrorCode::kUnavailable, "log",
+                        "the storage does not answer; nothing was changed"};
   std::deque<StoreTask*> waiting;
   waiting.swap(waiting_);
   for (StoreTask* task : waiting) {

@@ -56,7 +56,7 @@ bool Appender::grow() noexcept {
 /// take new blocks: without its file the free space is asked for first, with min_free, and
 /// allocated.
 bool Appender::has_blocks_of_its_own(std::uint32_t segment) noexcept {
-  if (!state_.device.device_info().may_share_blocks) return true;
+  if (!state_.directory.facts().may_share_blocks) return true;
   if (looked_at_ != segment) {
     is_shared_ = false;
     start_file_call(FileCall::Kind::kLookForCopies, segment);  // It may be answered at once.
@@ -89,7 +89,7 @@ void Appender::set_growth(bool may_grow) noexcept {
 void Appender::remove_file(std::uint32_t segment) noexcept {
   state_.segments.begin_removal(segment);
   // Closed first: the last close of a file that was removed frees its blocks, which may take long.
-  state_.device.close(state_.segments.at(segment).file);
+  state_.directory.close(state_.segments.at(segment).file);
   to_remove_.push_back(segment);
 }
 
@@ -116,7 +116,7 @@ void Appender::on_file_call(FileCall& call) noexcept {
 void Appender::on_made(std::uint32_t number, const Status& made) noexcept {
   Status status = made;
   if (status) {
-    const auto file = state_.device.open(segment_file_name(number), io::OpenMode::kExisting);
+    const auto file = state_.directory.open(segment_file_name(number), io::OpenMode::kExisting);
     if (file) {
       state_.segments.at(number).file = *file;
       looked_at_ = number;  // Nobody has a copy of it.
@@ -175,10 +175,10 @@ void Appender::on_removed(std::uint32_t number, const Status& removed) noexcept 
 
 /// What could not be removed is used again. It may be what a failed attempt to make it has left.
 bool Appender::open_whole(std::uint32_t number) noexcept {
-  const auto file = state_.device.open(segment_file_name(number), io::OpenMode::kExisting);
+  const auto file = state_.directory.open(segment_file_name(number), io::OpenMode::kExisting);
   if (!file) return false;
-  if (!state_.device.allocate(*file, state_.segments.geometry().segment_bytes)) {
-    state_.device.close(*file);
+  if (!state_.directory.allocate(*file, state_.segments.geometry().segment_bytes)) {
+    state_.directory.close(*file);
     return false;
   }
   state_.segments.at(number).file = *file;

@@ -11,12 +11,12 @@ constexpr int kWaitsWithoutTimeMax = 1000;
 }  // namespace
 
 Status BlockingIo::run(io::Request& request, std::uint64_t bytes, const char* what) {
-  device_.submit(request);
+  queue_.submit(request);
   std::array<io::Request*, 1> done{};
   int waits_without_time = 0;
-  while (device_.reap(done) == 0) {
+  while (queue_.reap(done) == 0) {
     const std::uint64_t before_ns = clock_.now_ns();
-    device_.wait(before_ns + 1'000'000'000);
+    queue_.wait(before_ns + 1'000'000'000);
     waits_without_time = clock_.now_ns() == before_ns ? waits_without_time + 1 : 0;
     if (waits_without_time == kWaitsWithoutTimeMax) {
       return Error{ErrorCode::kUnavailable, "log", "the device does not answer"};

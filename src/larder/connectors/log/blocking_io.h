@@ -6,18 +6,18 @@
 #include <span>
 #include <utility>
 
-#include "larder/io/device.h"
+#include "larder/io/transfer_queue.h"
 
 namespace larder::log_store {
 
 /// Transfers that are waited for, as long as the disk takes: opening and closing a store, when
-/// nothing else uses the device. Memory, offsets and lengths meet the device's alignment.
+/// nothing else uses the queue. Memory, offsets and lengths meet the files' alignment.
 class BlockingIo {
  public:
   /// `steps`, where it is not null, counts transfers that ended.
-  BlockingIo(io::Device& device, const Clock& clock,
+  BlockingIo(io::TransferQueue& queue, const Clock& clock,
              std::shared_ptr<std::atomic<std::uint64_t>> steps = nullptr)
-      : device_(device), clock_(clock), steps_(std::move(steps)) {}
+      : queue_(queue), clock_(clock), steps_(std::move(steps)) {}
 
   /// A file that ends early is kCorruption.
   Status read(io::FileId file, std::uint64_t offset, std::span<std::byte> out);
@@ -27,7 +27,7 @@ class BlockingIo {
  private:
   Status run(io::Request& request, std::uint64_t bytes, const char* what);
 
-  io::Device& device_;
+  io::TransferQueue& queue_;
   const Clock& clock_;
   const std::shared_ptr<std::atomic<std::uint64_t>> steps_;
 };

@@ -19,37 +19,25 @@ class PathCounter {
   std::atomic<std::uint64_t> value_ = 0;
 };
 
-/// What a path counts. The name in report() is the member's name; totals end in _total.
+/// What a path counts beside its intake. The name in report() is the member's name; totals end in
+/// _total.
 struct PathCounters {
-  PathCounter gets_total, hits_total, misses_total, get_failures_total;
-  PathCounter sets_total, set_failures_total, sets_existed_total, sets_refused_total;
-  PathCounter deletes_total, touches_total;
-  PathCounter bytes_loaded_total, bytes_stored_total, bytes_staged_total, bytes_readmitted_total;
+  PathCounter sets_refused_total;
+  PathCounter bytes_staged_total, bytes_readmitted_total;
   PathCounter records_readmitted_total, records_evicted_total, bytes_evicted_total;
   PathCounter segments_sealed_total, segments_reclaimed_total, segments_given_back_total;
   PathCounter corruptions_total, io_errors_total, no_space_total, sync_failures_total, syncs_total;
-  PathCounter deadlines_total, cancelled_total, stalls_total;
+  PathCounter stalls_total;
   PathCounter segments_set_aside, segments_failed, segments_free, segments_used;
   PathCounter segments_sealing, segments_reclaiming;
-  PathCounter queued_batches, transfers_in_flight, bytes_on_disk, bytes_live;
+  PathCounter transfers_in_flight, bytes_on_disk, bytes_live;
   PathCounter recovered_records, recovered_by_scan;
 
   /// Calls visit(name, value) for each, in the order of declaration.
   template <class Visitor>
   void for_each(Visitor&& visit) const {
 #define LARDER_VISIT(name) visit(std::string_view{#name}, (name).value())
-    LARDER_VISIT(gets_total);
-    LARDER_VISIT(hits_total);
-    LARDER_VISIT(misses_total);
-    LARDER_VISIT(get_failures_total);
-    LARDER_VISIT(sets_total);
-    LARDER_VISIT(set_failures_total);
-    LARDER_VISIT(sets_existed_total);
     LARDER_VISIT(sets_refused_total);
-    LARDER_VISIT(deletes_total);
-    LARDER_VISIT(touches_total);
-    LARDER_VISIT(bytes_loaded_total);
-    LARDER_VISIT(bytes_stored_total);
     LARDER_VISIT(bytes_staged_total);
     LARDER_VISIT(bytes_readmitted_total);
     LARDER_VISIT(records_readmitted_total);
@@ -63,8 +51,6 @@ struct PathCounters {
     LARDER_VISIT(no_space_total);
     LARDER_VISIT(sync_failures_total);
     LARDER_VISIT(syncs_total);
-    LARDER_VISIT(deadlines_total);
-    LARDER_VISIT(cancelled_total);
     LARDER_VISIT(stalls_total);
     LARDER_VISIT(segments_set_aside);
     LARDER_VISIT(segments_failed);
@@ -72,7 +58,6 @@ struct PathCounters {
     LARDER_VISIT(segments_used);
     LARDER_VISIT(segments_sealing);
     LARDER_VISIT(segments_reclaiming);
-    LARDER_VISIT(queued_batches);
     LARDER_VISIT(transfers_in_flight);
     LARDER_VISIT(bytes_on_disk);
     LARDER_VISIT(bytes_live);

@@ -8,11 +8,11 @@ namespace larder::log_store {
 
 void DryRunDevice::close(io::FileId file) noexcept {
   allocated_.erase(file);
-  below_->close(file);
+  below_.directory->close(file);
 }
 
 Status DryRunDevice::allocate(io::FileId file, std::uint64_t bytes) {
-  LARDER_ASSIGN(const io::FileInfo info, below_->info(file));
+  LARDER_ASSIGN(const io::FileInfo info, below_.directory->info(file));
   if (info.bytes < bytes) allocated_[file] = bytes;
   return {};
 }
@@ -32,7 +32,7 @@ void DryRunDevice::submit(io::Request& request) noexcept {
     padded.bytes = std::min(padded.bytes, grown->second - request.offset);
     padded_[&request] = std::move(padded);
   }
-  below_->submit(request);
+  below_.queue->submit(request);
 }
 
 std::size_t DryRunDevice::reap(std::span<io::Request*> done) noexcept {
@@ -41,7 +41,7 @@ std::size_t DryRunDevice::reap(std::span<io::Request*> done) noexcept {
     done[count++] = refused_.front();
     refused_.pop_front();
   }
-  const std::size_t reaped = below_->reap(done.subspan(count));
+  const std::size_t reaped = below_.queue->reap(done.subspan(count));
   for (io::Request* const request : done.subspan(count, reaped)) {
     const auto found = padded_.find(request);
     if (found == padded_.end()) continue;
@@ -61,7 +61,7 @@ std::size_t DryRunDevice::reap(std::span<io::Request*> done) noexcept {
 }
 
 void DryRunDevice::wait(std::uint64_t until_ns) noexcept {
-  if (refused_.empty()) below_->wait(until_ns);
+  if (refused_.empty()) below_.queue->wait(until_ns);
 }
 
 }  // namespace larder::log_store

@@ -6,9 +6,11 @@
 
 namespace larder::log_store {
 
-Result<std::unique_ptr<FileCalls>> FileCalls::create(io::Device& device, const Clock& clock,
+Result<std::unique_ptr<FileCalls>> FileCalls::create(io::Directory& directory,
+                                                     io::TransferQueue& queue, const Clock& clock,
                                                      bool has_thread) {
-  std::unique_ptr<FileCalls> calls{new FileCalls{device, clock}};  // The constructor is private.
+  std::unique_ptr<FileCalls> calls{
+      new FileCalls{directory, queue, clock}};  // The constructor is private.
   if (!has_thread) return calls;
   LARDER_ASSIGN(calls->thread_, Thread::start("larder-files", [&self = *calls] { self.work(); }));
   calls->has_thread_ = true;
@@ -81,11 +83,11 @@ std::string FileCalls::oldest() const {
 }
 
 Status FileCalls::make(const FileCall& call) noexcept {
-  LARDER_ASSIGN(const io::Space space, device_.space());
+  LARDER_ASSIGN(const io::Space space, directory_.space());
   if (space.free_bytes < call.min_free_bytes + call.bytes) {
     return Error{ErrorCode::kResourceExhausted, "log", "less than min_free would be left"};
   }
-  return device_.make(call.name, call.bytes);
+  return directory_.make(call.name, call.bytes);
 }
 
 void FileCalls::carry_out(FileCall& call) noexcept {
@@ -94,18 +96,18 @@ void FileCalls::carry_out(FileCall& call) noexcept {
       call.status = make(call);
       return;
     case FileCall::Kind::kRemove:
-      call.status = device_.remove(call.name);
+      call.status = directory_.remove(call.name);
       return;
     case FileCall::Kind::kSyncDirectory:
-      call.status = device_.sync_directory();
+      call.status = directory_.sync_directory();
       return;
     case FileCall::Kind::kLookForCopies:
-      call.is_shared = device_.shares_blocks(call.name).value_or(false);
+      call.is_shared = directory_.shares_blocks(call.name).value_or(false);
       call.status = {};
       return;
     case FileCall::Kind::kLook: {
-      const auto found = device_.look_for(call.name);
-      const auto space = device_.space();
+      const auto found = directory_.look_for(call.name);
+      const auto space = directory_.space();
       call.status = space ? Status{} : Status{space.error()};
       if (space) call.space = *space;
       call.inode = found ? found->inode : 0;
@@ -131,7 +133,7 @@ void FileCalls::work() noexcept {
       finished_.push_back(call);
     }
     // `call` may be the path's again by now.
-    device_.wake();
+    queue_.wake();
   }
 }
 

@@ -8,7 +8,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/mutex.h"
 #include "larder/base/thread.h"
-#include "larder/io/device.h"
+#include "larder/io/directory.h"
 
 namespace larder::log_store {
 
@@ -56,12 +56,14 @@ class FileCall {
 /// Makes a path's calls to the file system in a thread of its own, because they have no deadline: a
 /// disk that does not answer must not keep the path from answering.
 ///
-/// Threads: one, the path's, calls everything. Ownership: the device outlives it, and takes these
-///   calls from another thread. Destroying it waits for the call that is being made.
+/// Threads: one, the path's, calls everything. Ownership: directory and queue outlive it, and
+///   the directory takes these calls from another thread. Destroying it waits for the call that is
+///   being made.
 /// Without a thread a call is made, and its sink told, in submit(): for the simulator.
 class FileCalls {
  public:
-  static Result<std::unique_ptr<FileCalls>> create(io::Device& device, const Clock& clock,
+  static Result<std::unique_ptr<FileCalls>> create(io::Directory& directory,
+                                                   io::TransferQueue& queue, const Clock& clock,
                                                    bool has_thread);
   ~FileCalls();
   FileCalls(const FileCalls&) = delete;
@@ -77,12 +79,14 @@ class FileCalls {
   bool is_quiet() const noexcept { return in_flight_.empty(); }
 
  private:
-  FileCalls(io::Device& device, const Clock& clock) : device_(device), clock_(clock) {}
+  FileCalls(io::Directory& directory, io::TransferQueue& queue, const Clock& clock)
+      : directory_(directory), queue_(queue), clock_(clock) {}
   void work() noexcept LARDER_EXCLUDES(mutex_);
   void carry_out(FileCall& call) noexcept;
   Status make(const FileCall& call) noexcept;
 
-  io::Device& device_;
+  io::Directory& directory_;
+  io::TransferQueue& queue_;  // Only woken.
   const Clock& clock_;
   bool has_thread_ = false;
   std::deque<FileCall*> in_flight_;  // The path's thread's own; they end in this order.

@@ -21,7 +21,6 @@ constexpr std::uint64_t kPageSlots = 4096 / kSlotBytes;
 
 constexpr std::uint64_t kPresent = 1ULL << 63;
 constexpr std::uint64_t kWasRead = 1ULL << 62;
-constexpr std::uint64_t kShunned = 1ULL << 61;
 
 // Load of a shard in percent. A rebuild leaves it at kLoadMade; 32 bytes / kLoadMin is what an
 // entry takes at most, and the distances from kLoadMade are what the cost of rebuilding is spread
@@ -55,7 +54,7 @@ std::uint64_t home_of(std::uint64_t low, std::uint64_t homes) noexcept {
 }
 
 std::uint64_t encode_where(const IndexEntry& entry) noexcept {
-  return kPresent | (entry.was_read ? kWasRead : 0) | (entry.is_shunned ? kShunned : 0) |
+  return kPresent | (entry.was_read ? kWasRead : 0) |
          (std::uint64_t{entry.location.segment} << 32) | entry.location.grain;
 }
 
@@ -183,8 +182,7 @@ bool Index::find_in(const Shard& shard, const Fingerprint& fingerprint,
     if (where == 0) return false;
     entry = {.location = location_of(where),
              .value_bytes = static_cast<std::uint32_t>(size),
-             .was_read = (where & kWasRead) != 0,
-             .is_shunned = (where & kShunned) != 0};
+             .was_read = (where & kWasRead) != 0};
     return true;
   }
 }
@@ -293,14 +291,6 @@ bool Index::set_was_read(const Fingerprint& fingerprint) {
   // One word of an entry that stays where it is: readers see it before or after, and need not
   // retry.
   store_word(slot + kWhere, load_word(slot + kWhere) | kWasRead);
-  return true;
-}
-
-bool Index::set_shunned(const Fingerprint& fingerprint, bool is_shunned) {
-  std::uint64_t* const slot = find_slot(fingerprint);
-  if (slot == nullptr) return false;
-  const std::uint64_t others = load_word(slot + kWhere) & ~kShunned;
-  store_word(slot + kWhere, others | (is_shunned ? kShunned : 0));
   return true;
 }
 
@@ -418,8 +408,7 @@ std::vector<std::pair<Fingerprint, IndexEntry>> Index::entries_in(std::uint32_t 
       found.push_back({{.low = entry[0], .high = entry[1]},
                        {.location = location_of(entry[kWhere]),
                         .value_bytes = static_cast<std::uint32_t>(entry[kSize]),
-                        .was_read = (entry[kWhere] & kWasRead) != 0,
-                        .is_shunned = (entry[kWhere] & kShunned) != 0}});
+                        .was_read = (entry[kWhere] & kWasRead) != 0}});
     }
   }
   return found;

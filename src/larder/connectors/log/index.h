@@ -24,17 +24,15 @@ struct Location {
 struct IndexEntry {
   Location location{};
   std::uint32_t value_bytes = 0;
-  bool was_read = false;    ///< Since it was written: worth keeping when its segment goes.
-  bool is_shunned = false;  ///< A load of it failed: a miss until it is stored again.
+  bool was_read = false;  ///< Since it was written: worth keeping when its segment goes.
   friend bool operator==(const IndexEntry&, const IndexEntry&) = default;
 };
 
 /// Which keys a path has, and where: 32 bytes an entry in 256 shards, each rebuilt on its own when
 /// it gets too full or too empty.
 ///
-/// Threads: one writer thread calls assign(), erase(), erase_if_at(), set_was_read(),
-/// set_shunned();
-///   everything const may be called from any thread at any time and takes no lock. A reader that
+/// Threads: one writer thread calls assign(), erase(), erase_if_at() and set_was_read(); everything
+///   const may be called from any thread at any time and takes no lock. A reader that
 ///   meets a change of its shard looks again. Such a change is some dozens of stores long, a
 ///   rebuild is made aside and shows as one of three stores; so a reader repeats itself only in the
 ///   time that it takes to write, or while the writer is descheduled within those stores (it then
@@ -64,12 +62,11 @@ class Index {
   /// Inserts or replaces. False, and nothing changed, when it would need to grow beyond `bytes_max`
   /// or the system has no memory: remove something and try again.
   [[nodiscard]] bool assign(const Fingerprint& fingerprint, const IndexEntry& entry);
-  /// These four return false when the fingerprint is not there.
+  /// These three return false when the fingerprint is not there.
   bool erase(const Fingerprint& fingerprint);
   /// False also when the entry points elsewhere.
   bool erase_if_at(const Fingerprint& fingerprint, Location location);
   bool set_was_read(const Fingerprint& fingerprint);
-  bool set_shunned(const Fingerprint& fingerprint, bool is_shunned);
 
   /// Makes room for that many keys in all, as far as `bytes_max` allows, and keeps it: filling up
   /// is then several times as fast. reserve(0) ends that and gives back what turned out to be too

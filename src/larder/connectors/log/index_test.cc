@@ -81,7 +81,6 @@ TEST(IndexTest, EmptyIndexFindsNothingAndTakesNoArrays) {
   EXPECT_FALSE(index.erase({}));
   EXPECT_FALSE(index.erase_if_at({}, {}));
   EXPECT_FALSE(index.set_was_read({}));
-  EXPECT_FALSE(index.set_shunned({}, true));
   index.prefetch({});
   EXPECT_EQ(index.keys(), 0U);
   EXPECT_EQ(index.bytes(), 0U);
@@ -92,8 +91,7 @@ TEST(IndexTest, ExtremeFingerprintsAndEntriesComeBackAsTheyWere) {
   const IndexEntry zero;
   const IndexEntry largest{.location = {.segment = Index::kSegmentsMax - 1, .grain = UINT32_MAX},
                            .value_bytes = UINT32_MAX,
-                           .was_read = true,
-                           .is_shunned = true};
+                           .was_read = true};
 
   ASSERT_TRUE(index.assign({.low = 0, .high = 0}, zero));
   ASSERT_TRUE(index.assign({.low = UINT64_MAX, .high = UINT64_MAX}, largest));
@@ -109,7 +107,6 @@ TEST(IndexTest, AssignReplacesTheWholeEntry) {
   const Fingerprint key = spread(1);
   ASSERT_TRUE(index.assign(key, entry_of(1)));
   ASSERT_TRUE(index.set_was_read(key));
-  ASSERT_TRUE(index.set_shunned(key, true));
 
   ASSERT_TRUE(index.assign(key, entry_of(2)));
 
@@ -117,7 +114,7 @@ TEST(IndexTest, AssignReplacesTheWholeEntry) {
   EXPECT_EQ(index.keys(), 1U);
 }
 
-TEST(IndexTest, MarksChangeNothingElse) {
+TEST(IndexTest, TheMarkChangesNothingElse) {
   Index index{kNoBound};
   const Fingerprint key = spread(1);
   IndexEntry expected = entry_of(1);
@@ -125,12 +122,6 @@ TEST(IndexTest, MarksChangeNothingElse) {
 
   ASSERT_TRUE(index.set_was_read(key));
   expected.was_read = true;
-  EXPECT_EQ(index.find(key), expected);
-  ASSERT_TRUE(index.set_shunned(key, true));
-  expected.is_shunned = true;
-  EXPECT_EQ(index.find(key), expected);
-  ASSERT_TRUE(index.set_shunned(key, false));
-  expected.is_shunned = false;
   EXPECT_EQ(index.find(key), expected);
 }
 
@@ -187,13 +178,9 @@ TEST_P(IndexModelTest, RandomOperationsMatchAMap) {
       const bool matches = is_known && known->second.location == location;
       ASSERT_EQ(index.erase_if_at(key, location), matches);
       if (matches) model.erase(key);
-    } else if (choice == 8) {
+    } else {
       ASSERT_EQ(index.set_was_read(key), is_known);
       if (is_known) known->second.was_read = true;
-    } else {
-      const bool is_shunned = random.one_in(2);
-      ASSERT_EQ(index.set_shunned(key, is_shunned), is_known);
-      if (is_known) known->second.is_shunned = is_shunned;
     }
     if (step % 1'000 == 0) expect_equal(index, model, universe);
   }

@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "larder/base/key_text.h"
-#include "larder/connectors/log/dry_run_device.h"
 #include "larder/connectors/log/record_reader.h"
 #include "larder/connectors/log/recovery.h"
 #include "larder/connectors/log/superblock_file.h"
@@ -42,11 +41,11 @@ std::uint32_t count_files(const std::string& directory) {
   return count;
 }
 
-SetupResult<std::vector<io::FileInfo>> list(io::Device& device, const std::string& directory) {
-  auto files = device.list();
+SetupResult<std::vector<io::FileInfo>> list(io::Directory& directory, const std::string& where) {
+  auto files = directory.list();
   if (files) return std::move(*files);
-  return SetupError{ErrorCode::kIo, "log: " + directory + ": cannot list the directory: " +
-                                        files.error().to_string()};
+  return SetupError{ErrorCode::kIo,
+                    "log: " + where + ": cannot list the directory: " + files.error().to_string()};
 }
 
 /// Why there is no store to look at.
@@ -94,7 +93,7 @@ SetupStatus Inspection::load(const std::string& directory) {
   options.directory = directory;
   options.read_only = true;
   options.files_max = count_files(directory) + 1;
-  LARDER_ASSIGN(auto below, io::open_device(options));
+  LARDER_ASSIGN(io::Device below, io::open_device(options));
   device_ = std::make_unique<DryRunDevice>(std::move(below));
   const Clock& clock = RealClock::instance();
   io_ = std::make_unique<BlockingIo>(*device_, clock);
@@ -103,7 +102,7 @@ SetupStatus Inspection::load(const std::string& directory) {
   if (std::ranges::find(files, kSuperblockFileName, &io::FileInfo::name) == files.end()) {
     return no_store(directory, files);
   }
-  SuperblockFile superblock_file{*device_, clock, directory};
+  SuperblockFile superblock_file{*device_, *device_, clock, directory};
   LARDER_ASSIGN(const Superblock superblock, superblock_file.open(kLockWaitNs));
   LARDER_ASSIGN(files, list(*device_, directory));  // As the lock's owner left them.
   check_superblock_copies(superblock_file.file());
@@ -139,7 +138,7 @@ SetupStatus Inspection::load(const std::string& directory) {
   path_options.value_bytes_max = kGrainBytesMin;  // No value passes through the path's own memory.
   LARDER_ASSIGN(PathMemory memory, PathMemory::create(path_options, geometry.grain_bytes));
   state_ = std::make_unique<PathState>(path_options, geometry, superblock, numbers,
-                                       std::move(memory), *device_, clock, directory);
+                                       std::move(memory), *device_, *device_, clock, directory);
   Recovery recovery{*state_, Recovery::Unreadable::kLeaveOut};
   const auto prefixed = [&](const SetupError& error) {
     return SetupError{error.code, "log: " + directory + ": " + error.text};

@@ -10,6 +10,7 @@
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/connectors/log/blocking_io.h"
+#include "larder/connectors/log/dry_run_device.h"
 #include "larder/connectors/log/fingerprint.h"
 #include "larder/connectors/log/path_state.h"
 
@@ -123,7 +124,7 @@ class Inspection {
   std::vector<std::uint32_t> in_order() const;
   bool visit_segment(std::uint32_t number, const std::function<bool(const LiveRecord&)>& visit);
 
-  std::unique_ptr<io::Device> device_;
+  std::unique_ptr<DryRunDevice> device_;
   std::unique_ptr<PathState> state_;
   std::unique_ptr<BlockingIo> io_;
   StoreFacts facts_;

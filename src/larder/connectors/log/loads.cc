@@ -12,7 +12,7 @@ void Loads::start(LoadTask& task) noexcept {
   task.outcome = Outcome::kPending;
   task.error = {};
   const auto entry = state_.index.find(task.fingerprint);
-  if (!entry || entry->is_shunned) {
+  if (!entry) {
     task.outcome = Outcome::kMiss;
     task.sink->on_load(task);
     return;
@@ -66,7 +66,7 @@ void Loads::fail_waiting() noexcept {
   waiting.swap(waiting_);
   for (LoadTask* const task : waiting) {
     task->is_waiting = false;
-    fail(*task, Error{ErrorCode::kUnavailable, "log", "the path is down"});
+    fail(*task, Error{ErrorCode::kUnavailable, "log", "the storage does not answer"});
     advance(*task);
   }
 }

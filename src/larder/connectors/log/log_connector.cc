@@ -14,11 +14,10 @@
 #include "larder/base/size_text.h"
 #include "larder/connector/batch_limits.h"
 #include "larder/connector/common_parameters.h"
-#include "larder/connector/outcome_window.h"
+#include "larder/connectors/log/machine.h"
 #include "larder/connectors/log/opening.h"
 #include "larder/connectors/log/owner.h"
 #include "larder/connectors/log/private_files.h"
-#include "larder/connectors/log/reactor.h"
 #include "larder/connectors/log/setup_error.h"
 
 namespace larder::log_store {
@@ -44,16 +43,19 @@ constexpr std::array kParameters = {
                   "Blocks that all files of the store may take together; never exceeded. When it "
                   "is full, what was not read for longest goes first. A new store needs it, from "
                   "512MiB on; one that is there remembers the last. A smaller one drops the oldest "
-                  "keys at open."},
-    Parameter{.name = "max_value",
-              .kind = ParameterKind::kBytes,
-              .minimum = "4KiB",
-              .maximum = "1GiB",
-              .help =
-                  "The largest value that may be stored; a larger one is refused. A new store has "
-                  "128MiB, or as much as fits into a 32nd of its capacity; one that is there "
-                  "remembers the last. Given for a new store, its segments are at least eight "
-                  "times as large, and 32 must fit into the capacity."},
+                  "keys at open; it must hold 32 of the segments that the store was made with (see "
+                  "max_value)."},
+    Parameter{
+        .name = "max_value",
+        .kind = ParameterKind::kBytes,
+        .minimum = "4KiB",
+        .maximum = "1GiB",
+        .help = "The largest value that may be stored; a larger one is refused. A new store has "
+                "128MiB, or as much as fits into a 32nd of its capacity; one that is there "
+                "remembers the last. Given for a new store, its segments are a 128th of the "
+                "capacity (from 16MiB to 1GiB) or eight values, whichever is more, and 32 must fit "
+                "into the capacity; without it they are a 32nd (to 1GiB), so that the capacity of "
+                "a store of up to 32GiB cannot be lowered later."},
     Parameter{.name = "sync",
               .kind = ParameterKind::kChoice,
               .default_text = "none",
@@ -125,99 +127,70 @@ constexpr std::array kParameters = {
               .help =
                   "A transfer without an answer for so long takes the path down until it answers "
                   "again."},
-    Parameter{.name = "miss_after_failure",
-              .kind = ParameterKind::kDuration,
-              .default_text = "30s",
-              .minimum = "1ms",
-              .maximum = "1h",
-              .help = "A key whose load missed its deadline is a miss for so long."},
+    kMissAfterFailureParameter,
     Parameter{.name = "events",
               .kind = ParameterKind::kInteger,
               .default_text = "0",
               .minimum = "0",
               .maximum = "16777216",
               .help = "How many stored and removed keys to remember for listeners; 0 keeps none."},
-    Parameter{.name = "batches_max",
-              .kind = ParameterKind::kInteger,
-              .default_text = "4096",
-              .minimum = "1",
-              .maximum = "1048576",
-              .help = "Batches that loads and stores each may have in flight; more are refused."},
-    Parameter{.name = "in_flight",
-              .kind = ParameterKind::kBytes,
-              .default_text = "4GiB",
-              .minimum = "1",
-              .help = "Value bytes that loads and stores each may have in flight."},
-    Parameter{.name = "segment",
-              .kind = ParameterKind::kBytes,
-              .default_text = "0",
-              .maximum = "16GiB",
-              .help =
-                  "Size of a segment of a new store; 0 chooses capacity / 128, from 16MiB to 1GiB. "
-                  "For tests."},
+    kBatchesMaxParameter,
+    kInFlightParameter,
+    Parameter{
+        .name = "segment",
+        .kind = ParameterKind::kBytes,
+        .default_text = "0",
+        .maximum = "16GiB",
+        .help = "Size of a segment of a new store; 0 chooses one from capacity and max_value. For "
+                "tests."},
 };
 
-/// The log store as a Connector: limits, lookups answered from memory in the caller's thread, and
-/// everything else handed to the reactor.
-class LogConnector final : public Connector, private BatchSink {
+/// The log store as a Connector: lookups answered from memory in the caller's thread, and
+/// everything else by way of the path's intake.
+class LogConnector final : public Connector {
  public:
-  LogConnector(const PathOptions& options, const BatchLimitOptions& limits, std::string where)
-      : options_(options), where_(std::move(where)), limits_(limits) {}
+  LogConnector(const PathOptions& options, std::string where)
+      : options_(options), where_(std::move(where)) {}
   ~LogConnector() override = default;
 
   void note_made(std::vector<std::string> made) { made_ = std::move(made); }
 
   SetupStatus open(const io::DeviceOptions& device_options) {
-    LARDER_ASSIGN(auto device, io::open_device(device_options));
-    degraded_why_ = device->device_info().degraded_why;
-    LARDER_ASSIGN(auto path,
-                  LogPath::open(options_, *device, RealClock::instance(), *this, where_));
-    if (const Status handed = device->release_thread(); !handed) {
+    LARDER_ASSIGN(io::Device device, io::open_device(device_options));
+    degraded_why_ = device.degraded_why;
+    LARDER_ASSIGN(auto path, LogPath::open(options_, *device.directory, *device.queue,
+                                           RealClock::instance(), where_));
+    if (const Status handed = device.queue->release_thread(); !handed) {
       return setup_error(where_, "cannot start its thread", handed.error());
     }
     options_.capacity_bytes = path->superblock().capacity_bytes;
     options_.value_bytes_max = path->superblock().value_bytes_max;
-    note_space(*device);
+    note_space(*device.directory);
     note(make_files_private(device_options.directory));
-    reactor_ = std::make_unique<Reactor>(std::move(device), std::move(path));
-    if (const Status started = reactor_->start(); !started) {
+    machine_ = std::make_unique<LogMachine>(std::move(device), std::move(path));
+    if (const Status started = machine_->start(); !started) {
       return setup_error(where_, "cannot start its thread", started.error());
     }
     return {};
   }
 
   Status submit(Batch& batch) noexcept override {
-    LARDER_TRY(check_batch(batch));
-    if (is_stopped_.load(std::memory_order_acquire)) {
-      return Error{ErrorCode::kCancelled, "log", "the store was stopped"};
-    }
-    if (batch.op == Op::kExists) return lookup(batch);
-    const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
-    LARDER_TRY(limits_.admit(class_of(batch.op), bytes));
-    batch.connector_pending.store(static_cast<std::uint32_t>(batch.items.size()),
-                                  std::memory_order_relaxed);
-    const BatchClass batch_class = class_of(batch.op);
-    Status submitted = reactor_->submit(batch);
-    if (!submitted) limits_.release(batch_class, bytes);
-    return submitted;
+    LogPath& path = machine_->path();
+    return batch.op == Op::kExists ? path.look_up(batch) : path.intake().submit(batch);
   }
-
-  std::size_t reap(std::span<Batch*> done) noexcept override { return completions_.reap(done); }
-  int event_fd() const noexcept override { return completions_.event_fd(); }
-
+  std::size_t reap(std::span<Batch*> done) noexcept override { return intake().reap(done); }
+  int event_fd() const noexcept override { return intake().event_fd(); }
   void cancel(Batch& batch) noexcept override {
     if (batch.op == Op::kExists) return;  // Was answered when it was submitted.
-    batch.connector_pending.fetch_or(LogPath::kCancelBit, std::memory_order_acq_rel);
-    reactor_->note_cancel();
+    intake().cancel(batch);
   }
-
   bool probe(std::span<Item> items) const noexcept override {
-    reactor_->path().probe(items);
+    machine_->path().probe(items);
     return true;
   }
 
   Capabilities capabilities() const noexcept override {
-    const io::Alignment alignment = reactor_->device().device_info().alignment;
+    const io::Alignment alignment = machine_->device().directory->facts().alignment;
     return {.buffer_alignment = std::max(alignment.memory, alignment.offset),
             .slices_max = kSlicesMax,
             .value_bytes_max = options_.value_bytes_max,
@@ -233,18 +206,15 @@ class LogConnector final : public Connector, private BatchSink {
 
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override {
     if (keys_max == 0) return Error{ErrorCode::kInvalidArgument, "log", "scan: keys_max is 0"};
-    return reactor_->scan(from, keys_max);
+    return machine_->scan(from, keys_max);
   }
 
   Result<EventPage> events(EventCursor from, std::size_t events_max) const override {
     if (options_.events_max == 0) return Connector::events(from, events_max);
-    return reactor_->path().events().read(from, events_max);
+    return machine_->path().events().read(from, events_max);
   }
 
-  Status stop(std::uint64_t deadline_ns) noexcept override {
-    is_stopped_.store(true, std::memory_order_release);
-    return reactor_->stop(deadline_ns);
-  }
+  Status stop(std::uint64_t deadline_ns) noexcept override { return machine_->stop(deadline_ns); }
 
  private:
   /// Before the reactor starts: said once in the log, and by every report.
@@ -254,66 +224,24 @@ class LogConnector final : public Connector, private BatchSink {
     notes_.push_back(std::move(text));
   }
 
-  /// Lookups wait for nobody: the index is in memory, and this is the caller's thread.
-  Status lookup(Batch& batch) noexcept {
-    const bool is_late =
-        batch.deadline_ns != kNever && RealClock::instance().now_ns() >= batch.deadline_ns;
-    bool all_valid = !is_late;
-    for (Item& item : batch.items) {
-      item.existed = false;
-      item.value_bytes = 0;
-      const Status valid = check_item(batch, item, options_.value_bytes_max, kSlicesMax);
-      item.error = valid ? Error{} : valid.error();
-      all_valid = all_valid && valid;
-    }
-    if (all_valid) {
-      reactor_->path().probe(batch.items);
-    } else {
-      for (Item& item : batch.items) {
-        if (is_late) {
-          item.error = Error{ErrorCode::kDeadlineExceeded, "log", "the deadline had passed"};
-        }
-        if (item.error.code() == ErrorCode::kNone) {
-          reactor_->path().probe({&item, 1});
-        } else {
-          item.outcome = Outcome::kFailed;
-        }
-      }
-    }
-    give_back(batch);
-    return {};
-  }
-
-  void on_batch(Batch& batch) noexcept override {
-    limits_.release(class_of(batch.op), BatchLimits::bytes_of_batch(batch));
-    give_back(batch);
-  }
-
-  void give_back(Batch& batch) noexcept {
-    outcomes_.note(batch);
-    completions_.push(batch);
-  }
-
-  void note_space(io::Device& device) {
-    const auto space = device.space();
+  void note_space(io::Directory& directory) {
+    const auto space = directory.space();
     if (space) note(larger_than_file_system(options_.capacity_bytes, space->total_bytes));
   }
 
+  Intake& intake() const noexcept { return machine_->path().intake(); }
+
   PathOptions options_;
   const std::string where_;
-  BatchLimits limits_;
-  OutcomeWindow outcomes_;
-  CompletionQueue completions_;
   std::string degraded_why_;
   std::vector<std::string> notes_;  ///< Worth knowing, and nothing that is wrong.
   std::vector<std::string> made_;   ///< The directories that this open made.
-  std::atomic<bool> is_stopped_ = false;
-  std::unique_ptr<Reactor> reactor_;  // Last: its thread uses the others.
+  std::unique_ptr<LogMachine> machine_;
 };
 
 Report LogConnector::report() const {
-  const LogPath& path = reactor_->path();
-  const io::DeviceInfo& device = reactor_->device().device_info();
+  const LogPath& path = machine_->path();
+  const io::DirectoryFacts& facts = machine_->device().directory->facts();
   const Superblock& superblock = path.superblock();
   Report report;
   report.type = "log";
@@ -329,11 +257,11 @@ Report LogConnector::report() const {
   report.keys = path.keys();
   report.integrity = Integrity::kChecked;
   report.locality = Locality::kLocalDisk;
-  report.properties = {{"io", device.backend},
-                       {"direct", device.direct ? "yes" : "no"},
-                       {"file_system", device.file_system},
+  report.properties = {{"io", machine_->device().backend},
+                       {"direct", facts.direct ? "yes" : "no"},
+                       {"file_system", facts.file_system},
                        {"buffer_alignment",
-                        std::to_string(std::max(device.alignment.memory, device.alignment.offset))},
+                        std::to_string(std::max(facts.alignment.memory, facts.alignment.offset))},
                        {"sync", options_.sync == SyncMode::kBatch ? "batch" : "none"},
                        {"segment", format_bytes_exact(superblock.slot_bytes)},
                        {"segments", std::to_string(superblock.segment_count)},
@@ -344,11 +272,8 @@ Report LogConnector::report() const {
   path.counters().for_each([&](std::string_view name, std::uint64_t value) {
     report.counters.push_back({.name = std::string{name}, .value = value});
   });
-  report.counters.push_back(
-      {.name = "answered_while_blocked_total", .value = reactor_->answered_as_down()});
   report.counters.push_back({.name = "index_bytes", .value = path.index_bytes()});
-  limits_.append_counters(report.counters);
-  outcomes_.append_report(report);
+  path.intake().append_report(report);
   return report;
 }
 
@@ -368,8 +293,7 @@ SetupResult<std::unique_ptr<Connector>> open_now(
   LogSettings settings = settings_of(parameters);
   settings.path.opening_steps = steps;
   LARDER_ASSIGN(NewDirectories directories, make_directory(parameters));
-  auto connector = std::make_unique<LogConnector>(settings.path, batch_limits_of(parameters),
-                                                  settings.device.directory);
+  auto connector = std::make_unique<LogConnector>(settings.path, settings.device.directory);
   connector->note_made(directories.made());
   if (auto opened = connector->open(settings.device); !opened) {
     connector.reset();
@@ -407,6 +331,7 @@ LogSettings settings_of(const Parameters& parameters) {
   options.index_bytes_max = parameters.bytes("index_bytes");
   options.stall_ns = parameters.duration_ns("stall");
   options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
+  options.limits = batch_limits_of(parameters);
   options.events_max = static_cast<std::uint32_t>(parameters.integer("events"));
   options.sync = parameters.text("sync") == "batch" ? SyncMode::kBatch : SyncMode::kNone;
   options.delete_sync = parameters.flag("delete_sync");

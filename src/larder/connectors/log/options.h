@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "larder/connector/intake.h"
 #include "larder/connectors/log/geometry.h"
 
 namespace larder::log_store {
@@ -31,6 +32,7 @@ struct PathOptions {
   std::uint64_t index_bytes_max = std::uint64_t{64} << 30;
   std::uint64_t stall_ns = 5'000'000'000;
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
+  BatchLimitOptions limits;
   std::uint64_t lock_wait_ns = 5'000'000'000;
   /// Where it is set: counts the transfers of opening, for who waits for it.
   std::shared_ptr<std::atomic<std::uint64_t>> opening_steps;
@@ -47,6 +49,9 @@ struct PathOptions {
 
 /// Scatter list of one value: a header grain and padding join it in one transfer.
 inline constexpr std::size_t kSlicesMax = 1000;
+
+/// All that a path works off competes for one disk, and so is in one lane of its intake.
+inline constexpr LaneNumber kLane = 0;
 
 /// Values from this size on are hashed by the hash threads, so that lookups do not wait for them.
 inline constexpr std::uint64_t kHashInlineBytesMax = 256U << 10;

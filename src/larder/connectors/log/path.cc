@@ -15,15 +15,6 @@
 namespace larder::log_store {
 namespace {
 
-/// Shares of the disk when all urgencies have work: demand, prefetch, store, background.
-constexpr std::array<double, kUrgencyCount> kWeights = {8, 4, 4, 1};
-/// What an item costs at least, so that many small ones count for their work too.
-constexpr std::uint64_t kItemCostBytesMin = 64U << 10;
-
-bool is_store(Op op) noexcept {
-  return op == Op::kSet || op == Op::kDelete;
-}
-
 /// A directory that holds nothing but this may become a store.
 bool is_harmless(const io::FileInfo& file) noexcept {
   return is_harmless_file_name(file.name);
@@ -37,20 +28,21 @@ bool is_harmless_or_superblock(const io::FileInfo& file) noexcept {
 
 // --- Opening ------------------------------------------------------------------------------------
 
-SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io::Device& device,
-                                                    const Clock& clock, BatchSink& sink,
+SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked,
+                                                    io::Directory& directory,
+                                                    io::TransferQueue& queue, const Clock& clock,
                                                     const std::string& where) {
   PathOptions options = asked;
-  auto files = device.list();
+  auto files = directory.list();
   if (!files) return setup_error(where, "cannot list the directory", files.error());
   const auto superblock_at = std::ranges::find(*files, kSuperblockFileName, &io::FileInfo::name);
   auto superblock_file =
-      std::make_unique<SuperblockFile>(device, clock, where, options.opening_steps);
+      std::make_unique<SuperblockFile>(directory, queue, clock, where, options.opening_steps);
   Superblock superblock;
   Geometry geometry;
   const GeometryRequest wanted{.capacity_bytes = options.capacity_bytes,
                                .value_bytes_max = options.value_bytes_max,
-                               .offset_alignment = device.device_info().alignment.offset,
+                               .offset_alignment = directory.facts().alignment.offset,
                                .segment_bytes = options.segment_bytes,
                                .segments_min = options.segments_min};
   const bool is_new = superblock_at == files->end();
@@ -66,7 +58,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io
     LARDER_ASSIGN(superblock, superblock_file->create(geometry, options.id_seed));
   } else {
     auto opened = superblock_file->open(options.lock_wait_ns);
-    LARDER_ASSIGN(*files, device.list().map_error([&](const Error& error) {
+    LARDER_ASSIGN(*files, directory.list().map_error([&](const Error& error) {
       return setup_error(where, "cannot list the directory", error);
     }));
     const bool is_unfinished = !opened && superblock_file->is_blank() &&
@@ -95,14 +87,14 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io
   LARDER_ASSIGN(PathMemory memory,
                 PathMemory::create(options, geometry.grain_bytes).map_error(prefixed));
   std::unique_ptr<LogPath> path{new LogPath{options, geometry, superblock, numbers,
-                                            std::move(memory), device, clock, sink, where,
+                                            std::move(memory), directory, queue, clock, where,
                                             std::move(superblock_file)}};
-  auto pool = HashPool::create(options.hash_threads, [&device] { device.wake(); });
+  auto pool = HashPool::create(options.hash_threads, [&queue] { queue.wake(); });
   if (!pool) {
     return setup_error(where, "cannot start hash threads", pool.error());
   }
   path->state_.hash_pool = std::move(*pool);
-  auto calls = FileCalls::create(device, clock, options.has_file_thread);
+  auto calls = FileCalls::create(directory, queue, clock, options.has_file_thread);
   if (!calls) {
     return setup_error(where, "cannot start a thread for files", calls.error());
   }
@@ -118,10 +110,10 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io
   if (!missing.empty()) path->state_.health.note_flaw(std::move(missing));
   if (outcome.head) path->adopt_head(*outcome.head);
   path->appender_.owe_directory_sync();
-  if (const auto info = device.info(path->superblock_file_->file())) {
+  if (const auto info = directory.info(path->superblock_file_->file())) {
     path->superblock_inode_ = info->inode;
   }
-  if (const auto space = device.space()) path->apply_space(*space, true);
+  if (const auto space = directory.space()) path->apply_space(*space, true);
   path->turn();
   return path;
 }
@@ -131,9 +123,9 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked, io
 /// again, and what is appended behind it would be lost, or overwritten under the same places.
 void LogPath::adopt_head(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
-  const bool is_shared = state_.device.shares_blocks(segment_file_name(number)).value_or(false);
+  const bool is_shared = state_.directory.shares_blocks(segment_file_name(number)).value_or(false);
   if (!state_.is_frozen && !is_shared) {
-    BlockingIo io{state_.device, state_.clock, state_.options.opening_steps};
+    BlockingIo io{state_.queue, state_.clock, state_.options.opening_steps};
     const std::uint64_t trailer_at =
         state_.segments.geometry().segment_bytes - state_.grain_bytes();
     const bool is_void =
@@ -183,12 +175,11 @@ void LogPath::freeze(const Error& why) {
 }
 
 LogPath::LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
-                 std::uint32_t segment_numbers, PathMemory memory, io::Device& device,
-                 const Clock& clock, BatchSink& sink, const std::string& where,
+                 std::uint32_t segment_numbers, PathMemory memory, io::Directory& directory,
+                 io::TransferQueue& queue, const Clock& clock, const std::string& where,
                  std::unique_ptr<SuperblockFile> superblock_file)
-    : state_(options, geometry, superblock, segment_numbers, std::move(memory), device, clock,
-             where),
-      sink_(sink),
+    : state_(options, geometry, superblock, segment_numbers, std::move(memory), directory, queue,
+             clock, where),
       superblock_file_(std::move(superblock_file)),
       loads_(state_),
       appender_(state_),
@@ -207,50 +198,17 @@ Task& LogPath::Pool<Task>::take() {
   return task;
 }
 
-// --- Taking and ending --------------------------------------------------------------------------
+// --- Ending -------------------------------------------------------------------------------------
 
-void LogPath::accept(Batch& batch) noexcept {
-  for (Item& item : batch.items) {
-    item.outcome = Outcome::kPending;
-    item.error = {};
-    item.existed = false;
-    item.value_bytes = 0;
-  }
-  cursor(batch) = 0;
-  unsynced(batch) = 0;
-  batch.connector_next = nullptr;
-  Queue& queue =
-      queues_[2 * static_cast<std::size_t>(batch.urgency) + (is_store(batch.op) ? 1U : 0U)];
-  if (queue.head == nullptr) {
-    queue.pass = std::max(queue.pass, virtual_time_);
-    queue.head = &batch;
-  } else {
-    queue.tail->connector_next = &batch;
-  }
-  queue.tail = &batch;
-  ++batches_queued_;
-  next_deadline_ns_ = std::min(next_deadline_ns_, batch.deadline_ns);
+void LogPath::end_item(const Owner& owner, Outcome outcome) noexcept {
+  owner.item->outcome = outcome;
+  state_.intake.end(*owner.batch, *owner.item, {});
+  state_.intake.finish(*owner.batch, 1);
 }
 
-void LogPath::end_item(Batch& batch, Item& item, Outcome outcome, const Error& error) noexcept {
-  item.outcome = outcome;
-  item.error = error;
-  switch (batch.op) {
-    case Op::kGet:
-      (outcome == Outcome::kHit    ? state_.counters.hits_total
-       : outcome == Outcome::kMiss ? state_.counters.misses_total
-                                   : state_.counters.get_failures_total)
-          .add();
-      break;
-    case Op::kSet:
-      if (outcome == Outcome::kFailed) state_.counters.set_failures_total.add();
-      if (item.existed) state_.counters.sets_existed_total.add();
-      break;
-    default:
-      break;
-  }
-  const std::uint32_t before = batch.connector_pending.fetch_sub(1, std::memory_order_acq_rel);
-  if ((before & ~kCancelBit) == 1) sink_.on_batch(batch);
+void LogPath::end_item(const Owner& owner, const Error& error, bool says_of_key) noexcept {
+  state_.intake.end(*owner.batch, *owner.item, error, says_of_key);
+  state_.intake.finish(*owner.batch, 1);
 }
 
 // --- Scheduling ---------------------------------------------------------------------------------
@@ -276,10 +234,11 @@ void LogPath::turn() noexcept {
   state_.transfers.poll();
   state_.file_calls->poll();
   take_hashed();
-  expire(now_ns);
+  state_.intake.expire();
   watch_stalls(now_ns);
   watch_files(now_ns);
   watch_space(now_ns);
+  tell_intake();
   // What waits for transfers or memory comes before what would take them.
   appender_.pump();
   loads_.pump();
@@ -294,54 +253,29 @@ void LogPath::turn() noexcept {
     loads_.pump();
   }
   appender_.turn();
+  tell_intake();
   publish_gauges();
   next_turn_ns_ = next_timer_ns();
 }
 
-/// Starts items in order of virtual time while there are transfers for them. On a path that is down
-/// all of them end here and now, as its transfers may never come back.
+/// Starts items while there are transfers for them. What is blocked stays the first of its queue.
 void LogPath::schedule() noexcept {
-  for (Queue& queue : queues_) queue.is_blocked = false;
-  while (state_.transfers.available() > 0 || state_.health.is_down()) {
-    Queue* const queue = next_queue();
-    if (queue == nullptr) return;
-    Batch& batch = *queue->head;
-    Item& item = batch.items[cursor(batch)];
-    const std::uint64_t cost = std::max(bytes_of(item.value), kItemCostBytesMin);
-    const bool is_last = cursor(batch) + 1 == batch.items.size();
-    // The batch may be the caller's again when its last item was started: look before, not after.
-    Batch* const next_batch = batch.connector_next;
-    ++cursor(batch);
-    if (start_item(batch, item) == Start::kBlocked) {
-      --cursor(batch);
-      queue->is_blocked = true;
-      continue;
+  QueueMask blocked = 0;
+  while (state_.transfers.available() > 0) {
+    const Ticket ticket = state_.intake.take(kLane, blocked);
+    if (!ticket) return;
+    Item& item = ticket.items.front();
+    if (&item == ticket.batch->items.data()) unsynced(*ticket.batch) = 0;
+    if (!state_.intake.begin(*ticket.batch, item)) {
+      state_.intake.finish(ticket);
+    } else if (start_item(*ticket.batch, item) == Start::kBlocked) {
+      blocked |= QueueMask{1} << queue_of(ticket.batch->op, ticket.batch->urgency);
+      state_.intake.put_back(ticket);
     }
-    virtual_time_ = queue->pass;
-    const std::size_t urgency = static_cast<std::size_t>(queue - queues_.data()) / 2;
-    queue->pass += static_cast<double>(cost) / kWeights[urgency];
-    if (!is_last) continue;
-    queue->head = next_batch;
-    if (next_batch == nullptr) queue->tail = nullptr;
-    --batches_queued_;
   }
-}
-
-LogPath::Queue* LogPath::next_queue() noexcept {
-  Queue* found = nullptr;
-  for (Queue& queue : queues_) {
-    if (queue.head == nullptr || queue.is_blocked) continue;
-    if (found == nullptr || queue.pass < found->pass) found = &queue;
-  }
-  return found;
 }
 
 LogPath::Start LogPath::start_item(Batch& batch, Item& item) noexcept {
-  const Status valid = check_item(batch, item, state_.options.value_bytes_max, kSlicesMax);
-  if (!valid) {
-    end_item(batch, item, Outcome::kFailed, valid.error());
-    return Start::kStarted;
-  }
   switch (batch.op) {
     case Op::kGet:
       return start_get(batch, item);
@@ -356,13 +290,7 @@ LogPath::Start LogPath::start_item(Batch& batch, Item& item) noexcept {
 }
 
 LogPath::Start LogPath::start_get(Batch& batch, Item& item) noexcept {
-  if (state_.health.is_down()) {
-    state_.counters.gets_total.add();
-    end_item(batch, item, Outcome::kMiss);
-    return Start::kStarted;
-  }
   if (loads_.has_waiting()) return Start::kBlocked;
-  state_.counters.gets_total.add();
   GetTask& task = gets_.take();
   task.owner = {.batch = &batch, .item = &item};
   task.load.fingerprint = state_.fingerprint(item.key);
@@ -377,43 +305,31 @@ LogPath::Start LogPath::start_get(Batch& batch, Item& item) noexcept {
 
 void LogPath::on_load(LoadTask& load) noexcept {
   GetTask& task = *static_cast<GetTask*>(load.user_data);
-  Batch& batch = *task.owner.batch;
-  Item& item = *task.owner.item;
+  const Owner owner = task.owner;
   const Outcome outcome = load.outcome;
   const Error error = load.error;
+  const auto entry = state_.index.find(load.fingerprint);
   if (outcome == Outcome::kHit || error.code() == ErrorCode::kSizeMismatch) {
-    item.value_bytes = load.value_bytes;
+    owner.item->value_bytes = load.value_bytes;
   }
-  if (outcome == Outcome::kHit) {
-    state_.counters.bytes_loaded_total.add(load.value_bytes);
-    const auto entry = state_.index.find(load.fingerprint);
-    if (entry && !entry->was_read) state_.index.set_was_read(load.fingerprint);
+  if (outcome == Outcome::kHit && entry && !entry->was_read) {
+    state_.index.set_was_read(load.fingerprint);
   }
-  if (outcome == Outcome::kFailed &&
-      after_failed_get(error.code()) == AfterFailedGet::kMissForAWhile) {
-    const auto entry = state_.index.find(load.fingerprint);
-    if (entry && entry->location == load.location) shun(item.key, state_.clock.now_ns());
-  }
+  const bool is_current = entry && entry->location == load.location;
   gets_.give(task);
-  end_item(batch, item, outcome, error);
+  // What was read and is bad has left the index, and what replaced it meanwhile is another value.
+  if (outcome == Outcome::kFailed) return end_item(owner, error, is_current);
+  end_item(owner, outcome);
 }
 
 LogPath::Start LogPath::start_set(Batch& batch, Item& item) noexcept {
-  if (state_.health.is_down()) {
-    state_.counters.sets_total.add();
-    state_.counters.sets_refused_total.add();
-    end_item(batch, item, Outcome::kFailed, kStoreWhileDown);
-    return Start::kStarted;
-  }
   if (appender_.has_waiting()) return Start::kBlocked;
   const Fingerprint fingerprint = state_.fingerprint(item.key);
-  if (batch.set_mode == SetMode::kIfAbsent) {
-    const auto entry = state_.index.find(fingerprint);
-    if (entry && !entry->is_shunned) {
+  if (state_.intake.set_mode_of(batch, item) == SetMode::kIfAbsent) {
+    if (const auto entry = state_.index.find(fingerprint)) {
       if (!entry->was_read) state_.index.set_was_read(fingerprint);
       item.existed = true;
-      state_.counters.sets_total.add();
-      end_item(batch, item, Outcome::kDone);
+      end_item({.batch = &batch, .item = &item}, Outcome::kDone);
       return Start::kStarted;
     }
     // C4: of several in flight one writes. The others wait to see whether it succeeds.
@@ -430,23 +346,18 @@ LogPath::Start LogPath::start_set(Batch& batch, Item& item) noexcept {
   task.store.sink = this;
   task.store.user_data = &task;
   const Admission admission = appender_.start_store(task.store);
-  if (admission == Admission::kStarted) {
-    state_.counters.sets_total.add();
-    return Start::kStarted;
-  }
+  if (admission == Admission::kStarted) return Start::kStarted;
+  const Owner owner = task.owner;
   sets_.give(task);
   if (admission == Admission::kWait) return Start::kBlocked;
-  state_.counters.sets_total.add();
   state_.counters.sets_refused_total.add();
-  end_item(batch, item, Outcome::kFailed, appender_.refusal());
+  end_item(owner, appender_.refusal());
   return Start::kStarted;
 }
 
 bool LogPath::on_written(StoreTask& store) noexcept {
   Batch& batch = *static_cast<SetTask*>(store.user_data)->owner.batch;
-  const std::uint32_t pending =
-      batch.connector_pending.load(std::memory_order_relaxed) & ~kCancelBit;
-  return ++unsynced(batch) >= pending;
+  return ++unsynced(batch) >= Intake::items_left(batch);
 }
 
 void LogPath::on_store(StoreTask& store) noexcept {
@@ -454,47 +365,37 @@ void LogPath::on_store(StoreTask& store) noexcept {
   const Owner owner = task.owner;
   const Error error = store.error;
   if (error.code() == ErrorCode::kNone) {
-    state_.counters.bytes_stored_total.add(store.value_bytes);
     owner.item->value_bytes = store.value_bytes;
   } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
     reclaimer_.request_early();  // The index is full. A file system that is gains nothing by it.
   }
   if (store.wants_sync && unsynced(*owner.batch) > 0) --unsynced(*owner.batch);
   sets_.give(task);
-  end_item(*owner.batch, *owner.item,
-           error.code() == ErrorCode::kNone ? Outcome::kDone : Outcome::kFailed, error);
+  if (error.code() != ErrorCode::kNone) return end_item(owner, error);
+  end_item(owner, Outcome::kDone);
 }
 
 LogPath::Start LogPath::start_delete(Batch& batch, Item& item) noexcept {
-  const auto fail = [&](const Error& error) {
-    state_.counters.deletes_total.add();
-    end_item(batch, item, Outcome::kFailed, error);
-    return Start::kStarted;
-  };
-  if (state_.health.is_down()) {
-    return fail(kDeleteWhileDown);
-  }
+  const Owner owner{.batch = &batch, .item = &item};
   if (appender_.has_waiting()) return Start::kBlocked;
   if (is_broken(Rule::kTombstoneAlways) && !state_.index.find(state_.fingerprint(item.key))) {
-    end_item(batch, item, Outcome::kMiss);
+    end_item(owner, Outcome::kMiss);
     return Start::kStarted;
   }
   EraseTask& task = erases_.take();
-  task.owner = {.batch = &batch, .item = &item};
+  task.owner = owner;
   task.erase.fingerprint = state_.fingerprint(item.key);
   task.erase.key = item.key;
   task.erase.wants_sync = state_.options.delete_sync || state_.options.sync == SyncMode::kBatch;
   task.erase.sink = this;
   task.erase.user_data = &task;
   const Admission admission = appender_.start_delete(task.erase);
-  if (admission == Admission::kStarted) {
-    state_.counters.deletes_total.add();
-    return Start::kStarted;
-  }
+  if (admission == Admission::kStarted) return Start::kStarted;
   erases_.give(task);
   if (admission == Admission::kWait) return Start::kBlocked;
-  return fail(Error{ErrorCode::kResourceExhausted, "log",
-                    "no segment with room for the tombstone; nothing was deleted"});
+  end_item(owner, Error{ErrorCode::kResourceExhausted, "log",
+                        "no segment with room for the tombstone; nothing was deleted"});
+  return Start::kStarted;
 }
 
 void LogPath::on_delete(DeleteTask& erase) noexcept {
@@ -503,30 +404,42 @@ void LogPath::on_delete(DeleteTask& erase) noexcept {
   const Error error = erase.error;
   const bool existed = erase.existed;
   erases_.give(task);
-  end_item(*owner.batch, *owner.item,
-           error.code() != ErrorCode::kNone ? Outcome::kFailed
-           : existed                        ? Outcome::kDone
-                                            : Outcome::kMiss,
-           error);
+  if (error.code() != ErrorCode::kNone) return end_item(owner, error);
+  end_item(owner, existed ? Outcome::kDone : Outcome::kMiss);
 }
 
 void LogPath::touch(Batch& batch, Item& item) noexcept {
-  state_.counters.touches_total.add();
   const Fingerprint fingerprint = state_.fingerprint(item.key);
   const auto entry = state_.index.find(fingerprint);
-  const bool is_there = entry && !entry->is_shunned && !state_.health.is_down();
-  if (is_there && !entry->was_read) state_.index.set_was_read(fingerprint);
-  end_item(batch, item, is_there ? Outcome::kDone : Outcome::kMiss);
+  if (entry && !entry->was_read) state_.index.set_was_read(fingerprint);
+  end_item({.batch = &batch, .item = &item}, entry ? Outcome::kDone : Outcome::kMiss);
 }
 
 // --- Any thread ---------------------------------------------------------------------------------
+
+Status LogPath::look_up(Batch& batch) noexcept {
+  LARDER_TRY(state_.intake.admit(batch));
+  bool are_all_open = true;
+  for (Item& item : batch.items) are_all_open &= state_.intake.begin(batch, item);
+  if (are_all_open) {
+    probe(batch.items);
+  } else {
+    for (Item& item : batch.items) {
+      if (item.outcome == Outcome::kPending) probe({&item, 1});
+    }
+  }
+  state_.intake.finish(batch, batch.items.size());
+  return {};
+}
 
 void LogPath::probe(std::span<Item> items) const noexcept {
   constexpr std::size_t kAtOnce = 128;
   std::array<Fingerprint, kAtOnce> fingerprints;
   std::array<IndexEntry, kAtOnce> entries;
   std::array<std::uint8_t, kAtOnce> found{};
-  const bool is_down = state_.health.is_down();
+  const bool is_down = state_.intake.is_down();
+  const FailedKeys& failed = state_.intake.failed_keys();
+  const std::uint64_t now_ns = failed.size() > 0 ? state_.clock.now_ns() : 0;
   while (!items.empty()) {
     const auto some = items.first(std::min(items.size(), kAtOnce));
     for (std::size_t i = 0; i < some.size(); ++i) {
@@ -536,7 +449,7 @@ void LogPath::probe(std::span<Item> items) const noexcept {
                            std::span{entries}.first(some.size()),
                            std::span{found}.first(some.size()));
     for (std::size_t i = 0; i < some.size(); ++i) {
-      const bool is_there = found[i] != 0 && !entries[i].is_shunned && !is_down;
+      const bool is_there = found[i] != 0 && !is_down && !failed.contains(some[i].key, now_ns);
       some[i].outcome = is_there ? Outcome::kHit : Outcome::kMiss;
       some[i].value_bytes = is_there ? entries[i].value_bytes : 0;
       some[i].error = {};

@@ -16,6 +16,17 @@ std::uint64_t move_memory_bytes(const PathOptions& options, std::uint32_t grain_
   return std::max(largest, std::min<std::uint64_t>(options.staging_bytes, 8 * largest));
 }
 
+IntakeOptions intake_options(const PathOptions& options) {
+  IntakeOptions made;
+  made.name = "log";
+  made.lane_of = [](Op) noexcept -> LaneNumber { return kLane; };
+  made.limits = options.limits;
+  made.value_bytes_max = options.value_bytes_max;
+  made.slices_max = kSlicesMax;
+  made.miss_after_failure_ns = options.miss_after_failure_ns;
+  return made;
+}
+
 }  // namespace
 
 SetupResult<PathMemory> PathMemory::create(const PathOptions& options, std::uint32_t grain_bytes) {
@@ -37,18 +48,21 @@ SetupResult<PathMemory> PathMemory::create(const PathOptions& options, std::uint
 
 PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
                      const Superblock& block, std::uint32_t segment_numbers, PathMemory memory,
-                     io::Device& path_device, const Clock& path_clock, std::string where)
+                     io::Directory& path_directory, io::TransferQueue& path_queue,
+                     const Clock& path_clock, std::string where)
     : options(path_options),
-      device(path_device),
+      directory(path_directory),
+      queue(path_queue),
       clock(path_clock),
-      alignment(path_device.device_info().alignment),
+      alignment(path_directory.facts().alignment),
+      intake(intake_options(path_options), path_clock),
       superblock(block),
       index(path_options.index_bytes_max),
       segments(geometry, segment_numbers),
       staging(std::move(memory.staging)),
       move_memory(std::move(memory.move_memory)),
       zeros(std::move(memory.zeros)),
-      transfers(path_device, path_clock, path_options.depth),
+      transfers(path_queue, path_clock, path_options.depth),
       health(std::move(where)),
       events(path_options.events_max) {}
 
@@ -90,13 +104,13 @@ bool PathState::forget_failed(const Fingerprint& fingerprint, Location location,
 Status PathState::repair(std::uint32_t number) {
   Segment& segment = segments.at(number);
   const std::string name = segment_file_name(number);
-  LARDER_ASSIGN(const io::FileId file, device.open(name, io::OpenMode::kExisting));
-  if (const Status allocated = device.allocate(file, segments.geometry().segment_bytes);
+  LARDER_ASSIGN(const io::FileId file, directory.open(name, io::OpenMode::kExisting));
+  if (const Status allocated = directory.allocate(file, segments.geometry().segment_bytes);
       !allocated) {
-    device.close(file);
+    directory.close(file);
     return allocated;
   }
-  device.close(segment.file);
+  directory.close(segment.file);
   segment.file = file;
   segment.needs_repair = false;
   health.set_condition(name, {});

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "larder/base/clock.h"
+#include "larder/connector/intake.h"
 #include "larder/connectors/log/counters.h"
 #include "larder/connectors/log/event_ring.h"
 #include "larder/connectors/log/file_calls.h"
@@ -41,16 +42,18 @@ enum class Published : std::uint8_t {
 /// services to reach the disk. Parts change the index only through publish() and forget(), so that
 /// the counts of live records per segment stay true.
 ///
-/// Threads: the path's one, but `index` for reading, `counters`, `health` and `events`.
+/// Threads: the path's one, but `intake`, `index` for reading, `counters`, `health` and `events`.
 struct PathState {
   PathState(const PathOptions& path_options, const Geometry& geometry, const Superblock& block,
-            std::uint32_t segment_numbers, PathMemory memory, io::Device& path_device,
-            const Clock& path_clock, std::string where);
+            std::uint32_t segment_numbers, PathMemory memory, io::Directory& path_directory,
+            io::TransferQueue& path_queue, const Clock& path_clock, std::string where);
 
   const PathOptions options;
-  io::Device& device;
+  io::Directory& directory;
+  io::TransferQueue& queue;
   const Clock& clock;
   const io::Alignment alignment;
+  Intake intake;
   Superblock superblock;
   /// The file system had no room to raise the open count (L2): what is there is served, and nothing
   /// is written, moved, evicted or removed until it has.

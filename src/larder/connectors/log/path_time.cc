@@ -1,4 +1,4 @@
-// What a path does because time passes: deadlines, cancellation, stalls, disk space, and its end.
+// What a path does because time passes: stalls, disk space, and its end.
 #include <algorithm>
 #include <cstring>
 
@@ -9,19 +9,13 @@ namespace larder::log_store {
 namespace {
 
 constexpr std::uint64_t kSpaceCheckEveryNs = 1'000'000'000;
-constexpr std::size_t kShunnedMax = 65536;
 /// Free segments that are kept when the file system runs low.
 constexpr std::uint32_t kFreeKept = 2;
-
-constexpr Error kDeadlineError{ErrorCode::kDeadlineExceeded, "log",
-                               "the deadline passed in the queue"};
-constexpr Error kCancelledError{ErrorCode::kCancelled, "log", "cancelled"};
-constexpr Error kStoppedError{ErrorCode::kCancelled, "log", "the store was stopped"};
 
 }  // namespace
 
 std::uint64_t LogPath::next_timer_ns() const noexcept {
-  std::uint64_t next_ns = std::min(next_deadline_ns_, next_space_check_ns_);
+  std::uint64_t next_ns = std::min(state_.intake.next_deadline_ns(), next_space_check_ns_);
   if (const std::uint64_t oldest_ns = state_.transfers.oldest_submitted_ns(); oldest_ns != kNever) {
     const std::uint64_t stalled_ns =
         std::max(oldest_ns + state_.options.stall_ns, no_stall_before_ns_);
@@ -32,99 +26,21 @@ std::uint64_t LogPath::next_timer_ns() const noexcept {
     next_ns = std::min(next_ns, state_.file_calls->oldest_submitted_ns() + state_.options.stall_ns);
   }
   if (!probe_.is_busy()) next_ns = std::min(next_ns, state_.health.next_probe_ns());
-  if (!forgive_at_ns_.empty()) next_ns = std::min(next_ns, forgive_at_ns_.front().first);
   return next_ns;
 }
 
-// --- Deadlines and cancellation -----------------------------------------------------------------
-
-/// Fails the items of a queued batch that nobody has begun. The batch has left its queue.
-void LogPath::fail_rest(Batch& batch, const Error& error) noexcept {
-  const std::uint64_t now_ns = state_.clock.now_ns();
-  const std::size_t first = cursor(batch);
-  // One more reference, so that the batch is still ours while we walk over it.
-  batch.connector_pending.fetch_add(1, std::memory_order_relaxed);
-  for (Item& item : batch.items.subspan(first)) {
-    if (error.code() == ErrorCode::kDeadlineExceeded) {
-      state_.counters.deadlines_total.add();
-      if (batch.op == Op::kGet) shun(item.key, now_ns);
-    } else {
-      state_.counters.cancelled_total.add();
-    }
-    end_item(batch, item, Outcome::kFailed, error);
-  }
-  const std::uint32_t before = batch.connector_pending.fetch_sub(1, std::memory_order_acq_rel);
-  if ((before & ~kCancelBit) == 1) sink_.on_batch(batch);
-}
-
-void LogPath::end_queued(bool (*is_due)(const Batch&, std::uint64_t), std::uint64_t now_ns,
-                         const Error& error) noexcept {
-  for (Queue& queue : queues_) {
-    Batch* previous = nullptr;
-    for (Batch* batch = queue.head; batch != nullptr;) {
-      Batch* const next = batch->connector_next;
-      if (!is_due(*batch, now_ns)) {
-        previous = batch;
-      } else {
-        (previous == nullptr ? queue.head : previous->connector_next) = next;
-        if (queue.tail == batch) queue.tail = previous;
-        --batches_queued_;
-        fail_rest(*batch, error);
-      }
-      batch = next;
-    }
-  }
-}
-
-void LogPath::expire(std::uint64_t now_ns) noexcept {
-  if (has_cancelled_.exchange(false, std::memory_order_acquire)) {
-    end_queued(
-        [](const Batch& batch, std::uint64_t) {
-          return (batch.connector_pending.load(std::memory_order_acquire) & kCancelBit) != 0;
-        },
-        now_ns, kCancelledError);
-  }
-  if (now_ns >= next_deadline_ns_) {
-    end_queued([](const Batch& batch, std::uint64_t now) { return now >= batch.deadline_ns; },
-               now_ns, kDeadlineError);
-    next_deadline_ns_ = kNever;
-    for (const Queue& queue : queues_) {
-      for (const Batch* batch = queue.head; batch != nullptr; batch = batch->connector_next) {
-        next_deadline_ns_ = std::min(next_deadline_ns_, batch->deadline_ns);
-      }
-    }
-  }
-  forgive(now_ns);
-}
-
-/// C6: the value may be well, but who asked for it must not ask again at once.
-void LogPath::shun(std::span<const std::byte> key, std::uint64_t now_ns) noexcept {
-  if (key.empty() || key.size() > kKeyBytesMax) return;
-  const Fingerprint fingerprint = state_.fingerprint(key);
-  const auto entry = state_.index.find(fingerprint);
-  if (!entry) return;
-  if (forgive_at_ns_.size() >= kShunnedMax) {
-    state_.forget_failed(fingerprint, entry->location, key);  // A miss too, and for longer.
-    return;
-  }
-  const std::uint64_t until_ns = now_ns + state_.options.miss_after_failure_ns;
-  state_.index.set_shunned(fingerprint, true);
-  shunned_until_ns_[fingerprint] = until_ns;
-  forgive_at_ns_.emplace_back(until_ns, fingerprint);
-}
-
-void LogPath::forgive(std::uint64_t now_ns) noexcept {
-  while (!forgive_at_ns_.empty() && forgive_at_ns_.front().first <= now_ns) {
-    const auto [until_ns, fingerprint] = forgive_at_ns_.front();
-    forgive_at_ns_.pop_front();
-    const auto at = shunned_until_ns_.find(fingerprint);
-    if (at == shunned_until_ns_.end() || at->second != until_ns) continue;  // Shunned again since.
-    shunned_until_ns_.erase(at);
-    state_.index.set_shunned(fingerprint, false);
-  }
-}
-
 // --- The disk -----------------------------------------------------------------------------------
+
+/// Down answers at once: loads and lookups are misses, stores and deletes are refused.
+void LogPath::tell_intake() noexcept {
+  const bool is_down = state_.health.is_down();
+  if (is_down != state_.intake.is_down()) state_.intake.set_down(is_down);
+}
+
+void LogPath::note_unblocked() noexcept {
+  state_.counters.stalls_total.add();
+  state_.health.note_unblocked(state_.clock.now_ns());
+}
 
 void LogPath::watch_stalls(std::uint64_t now_ns) noexcept {
   const std::uint64_t stall_ns = state_.options.stall_ns;
@@ -265,7 +181,6 @@ void LogPath::apply_space(const io::Space& space, bool may_add_files) noexcept {
 
 void LogPath::publish_gauges() noexcept {
   PathCounters& counters = state_.counters;
-  counters.queued_batches.set(batches_queued_);
   counters.transfers_in_flight.set(state_.transfers.in_flight());
   const std::uint64_t files = state_.segments.files_count();
   counters.segments_free.set(appender_.free_segments());
@@ -283,19 +198,16 @@ void LogPath::begin_stop() noexcept {
   is_stopping_ = true;
   reclaimer_.stop();
   scanner_.stop();
-  end_queued([](const Batch&, std::uint64_t) { return true; }, state_.clock.now_ns(),
-             kStoppedError);
 }
 
 bool LogPath::is_idle() const noexcept {
-  return batches_queued_ == 0 && loads_.in_flight() == 0 && appender_.in_flight() == 0 &&
-         appender_.is_quiet() && reclaimer_.is_quiet() && scanner_.is_quiet() &&
-         !superblock_writer_.is_busy() && !probe_.is_busy() && state_.file_calls->is_quiet() &&
-         state_.transfers.in_flight() == 0;
+  return loads_.in_flight() == 0 && appender_.in_flight() == 0 && appender_.is_quiet() &&
+         reclaimer_.is_quiet() && scanner_.is_quiet() && !superblock_writer_.is_busy() &&
+         !probe_.is_busy() && state_.file_calls->is_quiet() && state_.transfers.in_flight() == 0;
 }
 
 Status LogPath::write_checkpoint(std::uint32_t number, TableBuilder& table) noexcept {
-  BlockingIo io{state_.device, state_.clock};
+  BlockingIo io{state_.queue, state_.clock};
   const Segment& segment = state_.segments.at(number);
   const Geometry& geometry = state_.segments.geometry();
   LARDER_TRY(io.sync(segment.file));

@@ -171,7 +171,7 @@ void Reclaimer::choose(const Table& table) noexcept {
     const Location location{.segment = *victim_, .grain = line.grain};
     const auto entry = state_.index.find(fingerprint);
     if (!entry || entry->location != location) continue;
-    if (entry->was_read && !entry->is_shunned) {
+    if (entry->was_read) {
       candidates_.push_back({.fingerprint = fingerprint,
                              .source = location,
                              .value_bytes = entry->value_bytes,

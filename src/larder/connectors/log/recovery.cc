@@ -64,10 +64,10 @@ SetupResult<std::uint64_t> Recovery::survey(const std::vector<io::FileInfo>& fil
 SetupStatus Recovery::open_segment(std::uint32_t number, std::uint64_t allocated_bytes) {
   Segment& segment = state_.segments.at(number);
   const std::string name = segment_file_name(number);
-  auto file = state_.device.open(name, io::OpenMode::kExisting);
+  auto file = state_.directory.open(name, io::OpenMode::kExisting);
   if (!file && is_forbidden(file.error())) {
     const std::string why = file.error().to_string();
-    file = state_.device.open(name, io::OpenMode::kReadOnly);
+    file = state_.directory.open(name, io::OpenMode::kReadOnly);
     segment.needs_repair = file.has_value();
     if (file) {
       state_.health.set_condition(name, name + " can only be read (" + why +
@@ -78,7 +78,7 @@ SetupStatus Recovery::open_segment(std::uint32_t number, std::uint64_t allocated
   if (!file) return on_unreadable(number, file.error());
   segment.file = *file;
   state_.segments.set_has_file(number, true);
-  const auto info = state_.device.info(*file);
+  const auto info = state_.directory.info(*file);
   const std::uint64_t bytes_wanted = state_.segments.geometry().segment_bytes;
   const bool was_short = info && info->bytes < bytes_wanted;
   if (was_short) grow_if_short(number);
@@ -149,7 +149,7 @@ void Recovery::leave_out(std::uint32_t number, const std::string& why) {
 void Recovery::grow_if_short(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
   const Status made =
-      state_.device.allocate(segment.file, state_.segments.geometry().segment_bytes);
+      state_.directory.allocate(segment.file, state_.segments.geometry().segment_bytes);
   if (made || segment.needs_repair) return;
   segment.needs_repair = true;
   const std::string name = segment_file_name(number);
@@ -531,13 +531,13 @@ void Recovery::evict_until_two_are_free() {
       const std::uint32_t number = *segments.next_free();
       const std::string name = segment_file_name(number);
       segments.begin_removal(number);
-      Status gone = state_.device.remove(name);
+      Status gone = state_.directory.remove(name);
       const bool is_removed = gone.has_value();
-      if (is_removed) state_.device.close(segments.at(number).file);
+      if (is_removed) state_.directory.close(segments.at(number).file);
       segments.end_removal(number, is_removed);
       // Before the next one goes: a power cut may bring back the earlier of two files and not the
       // later one (L9).
-      if (is_removed && !is_broken(Rule::kSyncRemovals)) gone = state_.device.sync_directory();
+      if (is_removed && !is_broken(Rule::kSyncRemovals)) gone = state_.directory.sync_directory();
       if (gone) continue;
       state_.health.note_flaw("cannot remove " + name + " for good, so the store may take more " +
                               "than its capacity: " + gone.error().to_string());

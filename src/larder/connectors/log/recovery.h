@@ -27,7 +27,7 @@ class Recovery {
   };
   explicit Recovery(PathState& state, Unreadable unreadable = Unreadable::kRefuse)
       : state_(state),
-        io_(state.device, state.clock, state.options.opening_steps),
+        io_(state.queue, state.clock, state.options.opening_steps),
         unreadable_(unreadable) {}
 
   /// Opens every segment and reads its header and trailer. Returns the greatest open count that was

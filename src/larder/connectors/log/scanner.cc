@@ -55,7 +55,7 @@ bool Scanner::fill(ScanTask& task) {
     const auto entry =
         state_.index.find({.low = line.fingerprint_low, .high = line.fingerprint_high});
     const Location location{.segment = *table_of_, .grain = line.grain};
-    if (!entry || entry->location != location || entry->is_shunned) continue;
+    if (!entry || entry->location != location) continue;
     page_.entries.push_back(
         {.key = table_.keys.substr(this_key_at, line.key_bytes), .value_bytes = line.value_bytes});
   }

@@ -23,13 +23,13 @@ constexpr std::uint64_t kRandomSeed = 0x6c617264;
 /// that was never used, and noise in the rest, because some disks keep no blocks for zeros.
 class Prefiller {
  public:
-  static Result<Prefiller> create(io::Device& device, const Geometry& geometry,
+  static Result<Prefiller> create(io::TransferQueue& queue, const Geometry& geometry,
                                   std::uint64_t io_bytes) {
     LARDER_ASSIGN(AlignedBuffer blank,
                   AlignedBuffer::create(geometry.grain_bytes, geometry.grain_bytes));
     LARDER_ASSIGN(AlignedBuffer noise, AlignedBuffer::create(io_bytes, geometry.grain_bytes));
     Random{kRandomSeed}.fill(noise.span());
-    return Prefiller{device, geometry, std::move(blank), std::move(noise)};
+    return Prefiller{queue, geometry, std::move(blank), std::move(noise)};
   }
 
   /// `on_written` hears of the bytes of each write.
@@ -47,8 +47,8 @@ class Prefiller {
       }
       if (in_flight == 0) break;
       std::array<io::Request*, kWritesInFlight> done{};
-      const std::size_t count = device_.reap(done);
-      if (count == 0) device_.wait(RealClock::instance().now_ns() + 1'000'000'000);
+      const std::size_t count = queue_.reap(done);
+      if (count == 0) queue_.wait(RealClock::instance().now_ns() + 1'000'000'000);
       for (std::size_t i = 0; i < count; ++i) {
         Slot& slot = *static_cast<Slot*>(done[i]->user_data);
         slot.is_free = true;
@@ -69,8 +69,9 @@ class Prefiller {
     bool is_free = true;
   };
 
-  Prefiller(io::Device& device, const Geometry& geometry, AlignedBuffer blank, AlignedBuffer noise)
-      : device_(device),
+  Prefiller(io::TransferQueue& queue, const Geometry& geometry, AlignedBuffer blank,
+            AlignedBuffer noise)
+      : queue_(queue),
         geometry_(geometry),
         blank_(std::move(blank)),
         noise_(std::move(noise)),
@@ -90,11 +91,11 @@ class Prefiller {
     slot.request.buffers = std::span{slot.vectors}.subspan(blank == 0 ? 1 : 0);
     slot.request.user_data = &slot;
     slot.is_free = false;
-    device_.submit(slot.request);
+    queue_.submit(slot.request);
     return bytes;
   }
 
-  io::Device& device_;
+  io::TransferQueue& queue_;
   const Geometry geometry_;
   AlignedBuffer blank_;
   AlignedBuffer noise_;
@@ -109,8 +110,8 @@ struct Found {
   std::string foreign;               ///< One of the files that are not larder's.
 };
 
-SetupResult<Found> look(io::Device& device, const std::string& where) {
-  const auto files = device.list();
+SetupResult<Found> look(io::Directory& directory, const std::string& where) {
+  const auto files = directory.list();
   if (!files) return setup_error(where, "cannot list the directory", files.error());
   Found found;
   for (const io::FileInfo& file : *files) {
@@ -155,32 +156,34 @@ SetupStatus check_space(const MakeOptions& options, const Geometry& geometry,
                         ": free some space, or lower capacity or min_free"};
 }
 
-SetupStatus remove_segments(io::Device& device, const Found& found, const std::string& where) {
+SetupStatus remove_segments(io::Directory& directory, const Found& found,
+                            const std::string& where) {
   for (const std::string& name : found.segments) {
-    if (const Status removed = device.remove(name); !removed) {
+    if (const Status removed = directory.remove(name); !removed) {
       return setup_error(where, "cannot remove " + name, removed.error());
     }
   }
-  if (const Status synced = device.sync_directory(); !synced) {
+  if (const Status synced = directory.sync_directory(); !synced) {
     return setup_error(where, "cannot sync the directory", synced.error());
   }
   return {};
 }
 
-SetupStatus prefill(io::Device& device, const MakeOptions& options, const std::string& where,
+SetupStatus prefill(const io::Device& device, const MakeOptions& options, const std::string& where,
                     MadeStore& made,
                     const std::function<bool(std::uint64_t, std::uint64_t)>& on_progress) {
   const Geometry& geometry = made.geometry;
-  auto filler = Prefiller::create(device, geometry, options.path.io_bytes);
+  io::Directory& directory = *device.directory;
+  auto filler = Prefiller::create(*device.queue, geometry, options.path.io_bytes);
   if (!filler) return setup_error(where, "cannot prefill", filler.error());
-  BlockingIo io{device, RealClock::instance()};
+  BlockingIo io{*device.queue, RealClock::instance()};
   const std::uint64_t total = geometry.segment_count * geometry.segment_bytes;
   bool is_wanted = true;
   for (std::uint32_t number = 0; number < geometry.segment_count; ++number) {
     const std::string name = segment_file_name(number);
-    auto file = device.open(name, io::OpenMode::kCreate);
+    auto file = directory.open(name, io::OpenMode::kCreate);
     if (!file) return setup_error(where, "cannot make " + name, file.error());
-    Status status = device.allocate(*file, geometry.segment_bytes);
+    Status status = directory.allocate(*file, geometry.segment_bytes);
     if (status) {
       status = filler->fill(*file, [&](std::uint64_t bytes) {
         made.written_bytes += bytes;
@@ -188,11 +191,11 @@ SetupStatus prefill(io::Device& device, const MakeOptions& options, const std::s
       });
     }
     if (status) status = io.sync(*file);
-    device.close(*file);
+    directory.close(*file);
     if (!status) return setup_error(where, "cannot prefill " + name, status.error());
     const bool is_last = number + 1 == geometry.segment_count;
     if (is_last || !is_wanted) {
-      if (const Status synced = device.sync_directory(); !synced) {
+      if (const Status synced = directory.sync_directory(); !synced) {
         return setup_error(where, "cannot sync the directory", synced.error());
       }
     }
@@ -213,25 +216,25 @@ SetupResult<MadeStore> make_new_store(
     const MakeOptions& options,
     const std::function<bool(std::uint64_t, std::uint64_t)>& on_progress) {
   const std::string& where = options.device.directory;
-  LARDER_ASSIGN(const auto device, io::open_device(options.device));
-  LARDER_ASSIGN(const Found found, look(*device, where));
+  LARDER_ASSIGN(const io::Device device, io::open_device(options.device));
+  const io::DirectoryFacts& facts = device.directory->facts();
+  LARDER_ASSIGN(const Found found, look(*device.directory, where));
   if (!options.is_forced) LARDER_TRY(check_directory(found, where));
   MadeStore made;
-  made.is_direct = device->device_info().direct;
-  made.file_system = device->device_info().file_system;
-  LARDER_ASSIGN(made.geometry,
-                make_geometry({.capacity_bytes = options.path.capacity_bytes,
-                               .value_bytes_max = options.path.value_bytes_max,
-                               .offset_alignment = device->device_info().alignment.offset,
-                               .segment_bytes = options.path.segment_bytes,
-                               .segments_min = options.path.segments_min}));
-  const auto space = device->space();
+  made.is_direct = facts.direct;
+  made.file_system = facts.file_system;
+  LARDER_ASSIGN(made.geometry, make_geometry({.capacity_bytes = options.path.capacity_bytes,
+                                              .value_bytes_max = options.path.value_bytes_max,
+                                              .offset_alignment = facts.alignment.offset,
+                                              .segment_bytes = options.path.segment_bytes,
+                                              .segments_min = options.path.segments_min}));
+  const auto space = device.directory->space();
   if (!space) return setup_error(where, "cannot ask for the free space", space.error());
   made.free_bytes = space->free_bytes + found.segment_blocks;
   LARDER_TRY(check_space(options, made.geometry, made.free_bytes, where));
 
   // The lock comes before everything that changes something.
-  SuperblockFile superblock_file{*device, RealClock::instance(), where};
+  SuperblockFile superblock_file{*device.directory, *device.queue, RealClock::instance(), where};
   std::uint64_t sequence = 0;
   if (found.has_store) {
     LARDER_TRY(superblock_file.take(0));
@@ -245,9 +248,9 @@ SetupResult<MadeStore> make_new_store(
   // an empty store, and never half of the old one.
   const auto superblock = superblock_file.fill(made.geometry, options.path.id_seed, sequence);
   if (!superblock) return superblock.error();
-  if (!found.segments.empty()) LARDER_TRY(remove_segments(*device, found, where));
+  if (!found.segments.empty()) LARDER_TRY(remove_segments(*device.directory, found, where));
   made.segments_removed = found.segments.size();
-  if (options.is_prefilled) LARDER_TRY(prefill(*device, options, where, made, on_progress));
+  if (options.is_prefilled) LARDER_TRY(prefill(device, options, where, made, on_progress));
   return made;
 }
 

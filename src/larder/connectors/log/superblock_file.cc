@@ -45,11 +45,11 @@ SetupStatus SuperblockFile::lock(std::uint64_t lock_wait_ns) {
   // not want it, or is about to close it.
   const std::uint64_t patience_ends_ns = std::min(until_ns, clock_.now_ns() + kOwnLockPatienceNs);
   const WaitingOpening waits;
-  Status locked = device_.lock(file_, until_ns);
+  Status locked = directory_.lock(file_, until_ns);
   const auto is_ours = [&] { return !locked && locked.error().sys_errno() == EDEADLK; };
   while (is_ours() && clock_.now_ns() < (has_other_openings() ? until_ns : patience_ends_ns)) {
     std::this_thread::sleep_for(kOwnLockPause);
-    locked = device_.lock(file_, until_ns);
+    locked = directory_.lock(file_, until_ns);
   }
   if (locked) return {};
   if (is_ours()) {
@@ -67,14 +67,14 @@ SetupResult<Superblock> SuperblockFile::create(const Geometry& geometry, std::ui
 }
 
 SetupStatus SuperblockFile::take_new() {
-  auto file = device_.open(kSuperblockFileName, io::OpenMode::kCreate);
+  auto file = directory_.open(kSuperblockFileName, io::OpenMode::kCreate);
   if (!file) return cannot_take(file.error(), "cannot make the superblock file");
   file_ = *file;
   return lock(0);
 }
 
 SetupStatus SuperblockFile::take(std::uint64_t lock_wait_ns) {
-  auto file = device_.open(kSuperblockFileName, io::OpenMode::kExisting);
+  auto file = directory_.open(kSuperblockFileName, io::OpenMode::kExisting);
   if (!file) return cannot_take(file.error(), "cannot open the superblock file");
   file_ = *file;
   return lock(lock_wait_ns);
@@ -102,7 +102,7 @@ SetupError SuperblockFile::cannot_take(const Error& cause, const std::string& wh
 
 SetupResult<Superblock> SuperblockFile::fill(const Geometry& geometry, std::uint64_t id_seed,
                                              std::uint64_t sequence) {
-  if (const Status made = device_.allocate(file_, kSuperblockFileBytes); !made) {
+  if (const Status made = directory_.allocate(file_, kSuperblockFileBytes); !made) {
     return error(made.error(), "cannot allocate the superblock file");
   }
   Superblock superblock;
@@ -125,7 +125,7 @@ SetupResult<Superblock> SuperblockFile::fill(const Geometry& geometry, std::uint
   if (const Status written = write(superblock); !written) {
     return error(written.error(), "cannot write the superblock");
   }
-  if (const Status synced = device_.sync_directory(); !synced) {
+  if (const Status synced = directory_.sync_directory(); !synced) {
     return error(synced.error(), "cannot sync the directory");
   }
   return superblock;

@@ -6,19 +6,20 @@
 #include "larder/connectors/log/blocking_io.h"
 #include "larder/connectors/log/format.h"
 #include "larder/connectors/log/geometry.h"
+#include "larder/io/directory.h"
 
 namespace larder::log_store {
 
 /// The superblock's file: the owner's lock (L14) and two copies of which one is always whole.
 ///
-/// Threads: one. Ownership: the device's file; the lock goes with the device.
+/// Threads: one. Ownership: the queue's file; the lock goes with the queue.
 class SuperblockFile {
  public:
-  SuperblockFile(io::Device& device, const Clock& clock, std::string where,
-                 std::shared_ptr<std::atomic<std::uint64_t>> steps = nullptr)
-      : device_(device),
+  SuperblockFile(io::Directory& directory, io::TransferQueue& queue, const Clock& clock,
+                 std::string where, std::shared_ptr<std::atomic<std::uint64_t>> steps = nullptr)
+      : directory_(directory),
         clock_(clock),
-        io_(device, clock, std::move(steps)),
+        io_(queue, clock, std::move(steps)),
         where_(std::move(where)) {}
 
   /// Makes a new store's superblock with fresh ids and secret, and locks it: take_new() and fill().
@@ -61,7 +62,7 @@ class SuperblockFile {
   SetupError error(const Error& cause, const std::string& what) const;
   SetupError cannot_take(const Error& cause, const std::string& what) const;
 
-  io::Device& device_;
+  io::Directory& directory_;
   const Clock& clock_;
   BlockingIo io_;
   const std::string where_;

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "larder/connectors/log/segments.h"
-#include "larder/io/simulated_device.h"
+#include "tests/support/io/simulated_device.h"
 
 namespace larder::log_store {
 namespace {
@@ -24,7 +24,7 @@ class SuperblockFileTest : public ::testing::TestWithParam<std::uint32_t> {
 
   Owner mount() {
     Owner owner{.device = disk_.mount(), .file = nullptr};
-    owner.file = std::make_unique<SuperblockFile>(*owner.device, clock_, "/data/kv");
+    owner.file = std::make_unique<SuperblockFile>(*owner.device, *owner.device, clock_, "/data/kv");
     return owner;
   }
   Geometry geometry() const {

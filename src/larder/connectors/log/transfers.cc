@@ -26,8 +26,8 @@ void for_each_part(std::span<const Slice> slices, std::uint64_t from, std::uint6
 
 }  // namespace
 
-Transfers::Transfers(io::Device& device, const Clock& clock, std::uint32_t depth)
-    : device_(device), clock_(clock), depth_(depth) {}
+Transfers::Transfers(io::TransferQueue& queue, const Clock& clock, std::uint32_t depth)
+    : queue_(queue), clock_(clock), depth_(depth) {}
 
 Transfer* Transfers::acquire() noexcept {
   return available() == 0 ? nullptr : acquire_internal();
@@ -73,7 +73,7 @@ void Transfers::submit(Transfer& transfer) noexcept {
   list_of(transfer).append(transfer);
   ++in_flight_;
   bytes_in_flight_ += transfer.bytes;
-  device_.submit(transfer.request);
+  queue_.submit(transfer.request);
 }
 
 void Transfers::release(Transfer& transfer) noexcept {
@@ -83,7 +83,7 @@ void Transfers::release(Transfer& transfer) noexcept {
 }
 
 void Transfers::reap() noexcept {
-  reaped_count_ = device_.reap(reaped_);
+  reaped_count_ = queue_.reap(reaped_);
   has_reaped_ = true;
 }
 

@@ -11,7 +11,7 @@
 #include "larder/base/clock.h"
 #include "larder/connector/connector.h"
 #include "larder/connectors/log/hash_pool.h"
-#include "larder/io/device.h"
+#include "larder/io/transfer_queue.h"
 
 namespace larder::log_store {
 
@@ -60,7 +60,7 @@ class Transfers {
  public:
   static constexpr std::uint64_t kBytesInFlightMax = std::uint64_t{128} << 20;
 
-  Transfers(io::Device& device, const Clock& clock, std::uint32_t depth);
+  Transfers(io::TransferQueue& queue, const Clock& clock, std::uint32_t depth);
 
   /// For records; null when `depth` or the bytes are reached.
   Transfer* acquire() noexcept;
@@ -74,7 +74,8 @@ class Transfers {
   void release(Transfer& transfer) noexcept;
 
   /// Takes some of what has ended, few enough that the device gets new work meanwhile; what is left
-  /// makes Device::wait() return at once. It may block in the kernel, and touches nothing else.
+  /// makes TransferQueue::wait() return at once. It may block in the kernel, and touches nothing
+  /// else.
   void reap() noexcept;
   /// Hands out what reap() has taken, and calls that itself where nobody has.
   void poll() noexcept;
@@ -100,7 +101,7 @@ class Transfers {
     return transfer.request.operation == io::Operation::kSync ? syncs_ : transfers_;
   }
 
-  io::Device& device_;
+  io::TransferQueue& queue_;
   const Clock& clock_;
   const std::uint32_t depth_;
   std::vector<std::unique_ptr<Transfer>> all_;

@@ -15,7 +15,6 @@ namespace larder::memory {
 namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
-constexpr std::size_t kFailedKeysMax = 16384;
 
 void copy_in(std::span<const Slice> slices, std::byte* to) noexcept {
   for (const Slice& slice : slices) {
@@ -34,76 +33,42 @@ void copy_out(std::span<const std::byte> value, std::span<const Slice> slices) n
   }
 }
 
-void fail(Item& item, const Error& error) noexcept {
-  item.error = error;
-  item.outcome = Outcome::kFailed;
-}
-
-void make_new(Item& item) noexcept {
-  item.value_bytes = 0;
-  item.error = {};
-  item.outcome = Outcome::kPending;
-  item.existed = false;
+IntakeOptions intake_options(const MemoryOptions& options) {
+  IntakeOptions made;
+  made.name = "memory";
+  made.limits = options.limits;
+  made.value_bytes_max = options.value_bytes_max;
+  made.slices_max = kSlicesMax;
+  made.miss_after_failure_ns = options.miss_after_failure_ns;
+  return made;
 }
 
 }  // namespace
 
 MemoryConnector::MemoryConnector(const MemoryOptions& options)
-    : options_(options), limits_(options.limits), failed_keys_(kFailedKeysMax) {}
-
-MemoryConnector::~MemoryConnector() {
-  LARDER_CHECK(completions_.empty());
-}
+    : options_(options), intake_(intake_options(options), RealClock::instance()) {}
 
 Status MemoryConnector::submit(Batch& batch) noexcept {
-  LARDER_TRY(check_batch(batch));
-  if (is_stopped_.load(std::memory_order_acquire)) {
-    return Error{ErrorCode::kCancelled, "memory", "the connector was stopped"};
+  LARDER_TRY(intake_.admit(batch));
+  for (Item& item : batch.items) {
+    if (intake_.begin(batch, item)) intake_.end(batch, item, run(batch, item));
   }
-  LARDER_TRY(limits_.admit(class_of(batch.op), BatchLimits::bytes_of_batch(batch)));
-  for (Item& item : batch.items) run_item(batch, item);
-  outcomes_.note(batch);
-  completions_.push(batch);
+  intake_.finish(batch, batch.items.size());
   return {};
 }
 
-std::size_t MemoryConnector::reap(std::span<Batch*> done) noexcept {
-  const std::size_t count = completions_.reap(done);
-  for (const Batch* batch : done.first(count)) {
-    limits_.release(class_of(batch->op), BatchLimits::bytes_of_batch(*batch));
-  }
-  return count;
-}
-
-void MemoryConnector::run_item(const Batch& batch, Item& item) noexcept {
-  make_new(item);
-  const Status checked = check_item(batch, item, options_.value_bytes_max, std::size_t{kSlicesMax});
-  if (!checked) return fail(item, checked.error());
-  if (is_stopped_.load(std::memory_order_acquire)) {
-    return fail(item, {ErrorCode::kCancelled, "memory", "the connector was stopped"});
-  }
+Status MemoryConnector::run(const Batch& batch, Item& item) noexcept {
   try {
     const MutexLock lock{mutex_};
-    const Status status = run_locked(batch, item);
-    if (!status) fail(item, status.error());
+    return run_locked(batch, item);
   } catch (const std::bad_alloc&) {
-    fail(item, {ErrorCode::kResourceExhausted, "memory", "the process has no memory left"});
+    return Error{ErrorCode::kResourceExhausted, "memory", "the process has no memory left"};
   } catch (...) {
-    fail(item, {ErrorCode::kInternal, "memory", "an unknown exception"});
+    return Error{ErrorCode::kInternal, "memory", "an unknown exception"};
   }
 }
 
 Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
-  if (batch.deadline_ns != kNever) {
-    const std::uint64_t now_ns = RealClock::instance().now_ns();
-    if (batch.deadline_ns <= now_ns) {
-      constexpr ErrorCode kLate = ErrorCode::kDeadlineExceeded;
-      if (batch.op == Op::kGet) {
-        failed_keys_.note_failed_get(item.key, kLate, now_ns, options_.miss_after_failure_ns);
-      }
-      return Error{kLate, "memory", "the deadline had passed"};
-    }
-  }
   const auto found = entries_.find(as_text(item.key));
   switch (batch.op) {
     case Op::kGet:
@@ -118,7 +83,7 @@ Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
       if (found != entries_.end()) remove_locked(found);
       return {};
     case Op::kTouch:
-      item.outcome = found == entries_.end() || is_failed(item) ? Outcome::kMiss : Outcome::kDone;
+      item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kDone;
       if (item.outcome == Outcome::kDone) mark_used_locked(found->second);
       return {};
   }
@@ -127,8 +92,7 @@ Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
 
 Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
   const auto found = entries_.find(as_text(item.key));
-  if (found == entries_.end() || is_failed(item)) {
-    ++totals_.misses;
+  if (found == entries_.end()) {
     item.outcome = Outcome::kMiss;
     return {};
   }
@@ -147,7 +111,6 @@ Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
   }
   copy_out(value, item.value);
   mark_used_locked(entry);
-  ++totals_.hits;
   item.outcome = Outcome::kHit;
   return {};
 }
@@ -156,7 +119,7 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
   const std::string_view key = as_text(item.key);
   const std::uint64_t value_bytes = bytes_of(item.value);
   auto found = entries_.find(key);
-  if (found != entries_.end() && batch.set_mode == SetMode::kIfAbsent && !is_failed(item)) {
+  if (found != entries_.end() && intake_.set_mode_of(batch, item) == SetMode::kIfAbsent) {
     mark_used_locked(found->second);
     item.existed = true;
     item.outcome = Outcome::kDone;
@@ -186,9 +149,7 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
     evict_until_locked(options_.capacity_bytes - needed);
     insert_locked(key, std::move(entry));
   }
-  failed_keys_.erase(item.key);
   note_event_locked(EventPage::Kind::kStored, key, value_bytes);
-  ++totals_.stores;
   item.outcome = Outcome::kDone;
   return {};
 }
@@ -250,25 +211,28 @@ void MemoryConnector::note_event_locked(EventPage::Kind kind, std::string_view k
 
 void MemoryConnector::exists_locked(Item& item) const {
   const auto found = entries_.find(as_text(item.key));
-  item.outcome = found == entries_.end() || is_failed(item) ? Outcome::kMiss : Outcome::kHit;
+  item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kHit;
   if (item.outcome == Outcome::kHit) item.value_bytes = found->second.value_bytes;
 }
 
-bool MemoryConnector::is_failed(const Item& item) const noexcept {
-  return failed_keys_.size() > 0 && failed_keys_.contains(item.key, RealClock::instance().now_ns());
-}
-
 bool MemoryConnector::probe(std::span<Item> items) const noexcept {
+  const FailedKeys& failed = intake_.failed_keys();
+  const std::uint64_t now_ns = failed.size() > 0 ? RealClock::instance().now_ns() : 0;
   Batch batch;
   batch.op = Op::kExists;
   const MutexLock lock{mutex_};
   for (Item& item : items) {
-    make_new(item);
+    item.value_bytes = 0;
+    item.error = {};
+    item.existed = false;
     const Status checked = check_item(batch, item, 0, 0);
-    if (checked) {
-      exists_locked(item);
+    if (!checked) {
+      item.error = checked.error();
+      item.outcome = Outcome::kFailed;
+    } else if (failed.contains(item.key, now_ns)) {
+      item.outcome = Outcome::kMiss;
     } else {
-      fail(item, checked.error());
+      exists_locked(item);
     }
   }
   return true;
@@ -296,14 +260,10 @@ Report MemoryConnector::report() const {
     const MutexLock lock{mutex_};
     report.bytes_used = bytes_used_;
     report.keys = entries_.size();
-    report.counters = {{"hits_total", totals_.hits},
-                       {"misses_total", totals_.misses},
-                       {"stores_total", totals_.stores},
-                       {"evictions_total", totals_.evictions},
+    report.counters = {{"evictions_total", totals_.evictions},
                        {"corruptions_total", totals_.corruptions}};
   }
-  limits_.append_counters(report.counters);
-  outcomes_.append_report(report);
+  intake_.append_report(report);
   return report;
 }
 
@@ -340,7 +300,7 @@ Result<EventPage> MemoryConnector::events(EventCursor from, std::size_t events_m
 }
 
 Status MemoryConnector::stop(std::uint64_t /*deadline_ns*/) noexcept {
-  is_stopped_.store(true, std::memory_order_release);
+  intake_.stop();
   return {};
 }
 
@@ -374,22 +334,9 @@ constexpr std::array kParameters{
               .maximum = "16777216",
               .help = "How many stored and removed keys are remembered for listeners; 0 keeps "
                       "none."},
-    Parameter{.name = "miss_after_failure",
-              .kind = ParameterKind::kDuration,
-              .default_text = "30s",
-              .minimum = "1ms",
-              .maximum = "1h",
-              .help = "A key whose load missed its deadline is a miss for so long."},
-    Parameter{.name = "batches_max",
-              .kind = ParameterKind::kInteger,
-              .default_text = "4096",
-              .minimum = "1",
-              .help = "Batches accepted and not yet reaped, for lookups, loads and stores each."},
-    Parameter{.name = "in_flight",
-              .kind = ParameterKind::kBytes,
-              .default_text = "4GiB",
-              .minimum = "1",
-              .help = "Value bytes accepted and not yet reaped, for loads and stores each."},
+    kMissAfterFailureParameter,
+    kBatchesMaxParameter,
+    kInFlightParameter,
 };
 
 SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -14,11 +13,8 @@
 
 #include "larder/base/hash.h"
 #include "larder/base/mutex.h"
-#include "larder/connector/batch_limits.h"
-#include "larder/connector/completion_queue.h"
 #include "larder/connector/connector.h"
-#include "larder/connector/failed_keys.h"
-#include "larder/connector/outcome_window.h"
+#include "larder/connector/intake.h"
 #include "larder/connector/registry.h"
 
 namespace larder::memory {
@@ -45,13 +41,13 @@ struct MemoryOptions {
 class MemoryConnector final : public Connector {
  public:
   explicit MemoryConnector(const MemoryOptions& options);
-  ~MemoryConnector() override;
+  ~MemoryConnector() override = default;
   MemoryConnector(const MemoryConnector&) = delete;
   MemoryConnector& operator=(const MemoryConnector&) = delete;
 
   Status submit(Batch& batch) noexcept override LARDER_EXCLUDES(mutex_);
-  std::size_t reap(std::span<Batch*> done) noexcept override;
-  int event_fd() const noexcept override { return completions_.event_fd(); }
+  std::size_t reap(std::span<Batch*> done) noexcept override { return intake_.reap(done); }
+  int event_fd() const noexcept override { return intake_.event_fd(); }
   void cancel(Batch& /*batch*/) noexcept override {}
   bool probe(std::span<Item> items) const noexcept override LARDER_EXCLUDES(mutex_);
   Capabilities capabilities() const noexcept override;
@@ -82,20 +78,15 @@ class MemoryConnector final : public Connector {
   };
   using Entries = std::unordered_map<std::string, Entry, KeyHash, std::equal_to<>>;
   struct Totals {
-    std::uint64_t hits = 0;
-    std::uint64_t misses = 0;
-    std::uint64_t stores = 0;
     std::uint64_t evictions = 0;
     std::uint64_t corruptions = 0;
   };
 
-  void run_item(const Batch& batch, Item& item) noexcept LARDER_EXCLUDES(mutex_);
+  Status run(const Batch& batch, Item& item) noexcept LARDER_EXCLUDES(mutex_);
   Status run_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
   Status get_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
   Status set_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
   void exists_locked(Item& item) const LARDER_REQUIRES(mutex_);
-  /// A miss to everybody, though it is there: a Get of it came too late (C6).
-  bool is_failed(const Item& item) const noexcept;
   void insert_locked(std::string_view key, Entry entry) LARDER_REQUIRES(mutex_);
   void evict_until_locked(std::uint64_t bytes_used) LARDER_REQUIRES(mutex_);
   void remove_locked(Entries::iterator found) noexcept LARDER_REQUIRES(mutex_);
@@ -104,11 +95,7 @@ class MemoryConnector final : public Connector {
                          std::uint64_t value_bytes) noexcept LARDER_REQUIRES(mutex_);
 
   const MemoryOptions options_;
-  std::atomic<bool> is_stopped_ = false;
-  BatchLimits limits_;
-  OutcomeWindow outcomes_;
-  CompletionQueue completions_;
-  FailedKeys failed_keys_;
+  Intake intake_;
 
   mutable Mutex mutex_;
   Entries entries_ LARDER_GUARDED_BY(mutex_);

@@ -168,7 +168,7 @@ SetupResult<std::unique_ptr<Connector>> MockConnector::create(const MockOptions&
   pool_options.scheduler.name = "larder-mock";
   // One transfer at a time in each direction: together they have the bandwidth.
   pool_options.scheduler.workers = {1, 1, 1};
-  pool_options.scheduler.limits = limits;
+  pool_options.scheduler.intake.limits = limits;
   LARDER_ASSIGN(auto pool, WorkerPool<MockBackend>::create(MockBackend{options}, pool_options));
   return std::unique_ptr<Connector>{new MockConnector{std::move(pool), options}};
 }
@@ -213,17 +213,8 @@ constexpr std::array kParameters{
               .help = "Simulated GiB a second of loads together, and of stores together.",
               .is_required = true,
               .example = "10"},
-    Parameter{.name = "batches_max",
-              .kind = ParameterKind::kInteger,
-              .default_text = "4096",
-              .minimum = "1",
-              .maximum = "1048576",
-              .help = "Batches accepted and not yet finished, for lookups, loads and stores each."},
-    Parameter{.name = "in_flight",
-              .kind = ParameterKind::kBytes,
-              .default_text = "4GiB",
-              .minimum = "1",
-              .help = "Value bytes accepted and not yet finished, for loads and stores each."},
+    kBatchesMaxParameter,
+    kInFlightParameter,
 };
 
 SetupResult<std::uint64_t> parse_gib(const Parameters& parameters, std::string_view name) {

@@ -8,7 +8,6 @@
 namespace larder::resp {
 namespace {
 
-constexpr std::uint32_t kSlicesMax = 1024;
 constexpr std::uint64_t kSmallCostBytes = 64;
 constexpr std::string_view kSizeHead = "*2\r\n$6\r\nSTRLEN\r\n";
 /// Never stored: it is asked for where a connection must prove that a server answers behind it.
@@ -25,11 +24,15 @@ void append_number(std::string& text, std::uint64_t number) {
 
 }  // namespace
 
+LaneNumber lane_of(Op op) noexcept {
+  return op == Op::kGet || op == Op::kSet ? kLarge : kSmall;
+}
+
 Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
-           BatchSink& sink, int epoll_fd)
+           Intake& intake, int epoll_fd)
     : options_(options),
       view_(view),
-      sink_(sink),
+      intake_(intake),
       context_{.options = options,
                .resolver = resolver,
                .secrets = secrets,
@@ -40,7 +43,8 @@ Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets,
                          encode_command({"STRLEN", options.prefix + kProbeKey})},
           ConnectionKind{view.peers[kLarge], encode_command({"GET", options.prefix + kProbeKey})}},
       relocation_(options.reconnect, RealClock::instance().now_ns()),
-      audit_(view.stored) {
+      audit_(view.stored),
+      health_log_(options.where()) {
   std::string expiry;
   if (options.ttl_ms > 0) {
     append_bulk(expiry, "PX");
@@ -56,43 +60,16 @@ Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets,
   }
 }
 
-std::size_t Node::lane_of(CommandKind kind) noexcept {
+LaneNumber Node::lane_of(CommandKind kind) noexcept {
   return kind == CommandKind::kGet || kind == CommandKind::kSet ? kLarge : kSmall;
 }
 
-std::span<const std::unique_ptr<Connection>> Node::connections_of(std::size_t lane) const noexcept {
+std::span<const std::unique_ptr<Connection>> Node::connections_of(LaneNumber lane) const noexcept {
   const std::span all{connections_};
   return lane == kSmall ? all.first(1) : all.subspan(1);
 }
 
 // ---- In and out ---------------------------------------------------------------------------------
-
-void Node::accept(Batch& batch, std::uint64_t now_ns) {
-  now_ns_ = now_ns;
-  BatchState& state = states_.emplace_back();
-  state.self = std::prev(states_.end());
-  state.batch = &batch;
-  state.left = static_cast<std::uint32_t>(batch.items.size());
-  for (Item& item : batch.items) {
-    item.value_bytes = 0;
-    item.error = {};
-    item.outcome = Outcome::kPending;
-    item.existed = false;
-  }
-  if (batch.deadline_ns != kNever) state.deadline = deadlines_.emplace(batch.deadline_ns, &state);
-  lanes_[lane_of(first_command(batch.op))].add(state);
-  if (is_closing_) give_up(state, kStopped);
-}
-
-void Node::on_cancel(std::uint64_t now_ns) noexcept {
-  now_ns_ = now_ns;
-  for (auto at = states_.begin(); at != states_.end();) {
-    BatchState& state = *at++;
-    if ((state.batch->connector_pending.load(std::memory_order_acquire) & kCancelBit) == 0)
-      continue;
-    give_up(state, {ErrorCode::kCancelled, "resp", "the batch was cancelled"});
-  }
-}
 
 void Node::on_io(std::uint64_t epoll_data, std::uint32_t epoll_events,
                  std::uint64_t now_ns) noexcept {
@@ -113,15 +90,11 @@ void Node::turn(std::uint64_t now_ns) noexcept {
     connection->on_time(now_ns);
     if (overdue_at_ns(*connection) <= now_ns) connection->lose(kLate, now_ns);
   }
-  // Once given up a batch is out of the map; what is half sent has its own clock above.
-  while (!deadlines_.empty() && deadlines_.begin()->first <= now_ns) {
-    BatchState& state = *deadlines_.begin()->second;
-    deadlines_.erase(deadlines_.begin());
-    state.deadline.reset();
-    give_up(state, kLate);
-  }
+  intake_.expire();
+  give_up_due(now_ns);
   poll_info(now_ns);
   poll_audit(now_ns);
+  poll_health(now_ns);
   pump(kSmall, now_ns);
   for (const auto& connection : connections_) {
     if (connection->wants_turn()) connection->on_turn(now_ns);
@@ -133,7 +106,8 @@ void Node::turn(std::uint64_t now_ns) noexcept {
 
 std::uint64_t Node::next_time_ns() const noexcept {
   if (needs_turn_) return 0;
-  std::uint64_t next = deadlines_.empty() ? kNever : deadlines_.begin()->first;
+  std::uint64_t next = std::min(next_deadline_ns_, intake_.next_deadline_ns());
+  next = std::min(next, health_log_.due_ns());
   for (const auto& connection : connections_) {
     if (connection->wants_turn()) return 0;
     next = std::min({next, connection->next_time_ns(), overdue_at_ns(*connection)});
@@ -157,7 +131,7 @@ void Node::close(std::uint64_t now_ns) noexcept {
   now_ns_ = now_ns;
   is_closing_ = true;
   for (const auto& connection : connections_) connection->close(kStopped);
-  while (!states_.empty()) give_up(states_.front(), kStopped);
+  for (auto at = states_.begin(); at != states_.end();) give_up(*at++, kStopped);
 }
 
 // ---- Sending ------------------------------------------------------------------------------------
@@ -190,63 +164,96 @@ void Node::poll_audit(std::uint64_t now_ns) {
   });
 }
 
-void Node::pump(std::size_t lane, std::uint64_t now_ns) {
+void Node::poll_health(std::uint64_t now_ns) {
+  if (now_ns < health_log_.due_ns()) return;
+  context_.secrets.retry();
+  Report report;
+  view_.append_health(report);
+  context_.secrets.append_report(report);
+  health_log_.look(report, now_ns);
+}
+
+void Node::pump(LaneNumber lane, std::uint64_t now_ns) {
   const auto connections = connections_of(lane);
   const bool is_ready =
       std::ranges::any_of(connections, [](const auto& one) { return one->is_ready(); });
   if (!is_ready) {
     const bool is_down =
         std::ranges::all_of(connections, [](const auto& one) { return one->is_down(); });
-    if (is_down) fail_lane(lane, connections.front()->last_error(), now_ns);
+    if (is_down) fail_lane(lane, connections.front()->last_error());
     return;
   }
-  Operation operation;
-  while (take(lane, operation, now_ns)) {
-    const std::uint64_t cost_bytes = cost_of(operation);
-    Connection* const connection = choose(lane, operation, cost_bytes);
+  Taken taken;
+  while (take(lane, taken)) {
+    const std::uint64_t cost_bytes = cost_of(taken.operation);
+    Connection* const connection = choose(lane, taken.operation, cost_bytes);
     if (connection == nullptr) {
-      lanes_[lane].put_first(std::move(operation));
+      put_back(lane, taken);
       break;
     }
     Command command;
-    command.operation = std::move(operation);
+    command.operation = std::move(taken.operation);
     command.cost_bytes = cost_bytes;
     if (build(command)) connection->push(std::move(command), now_ns);
-    operation = Operation{};
+    taken = {};
   }
   for (const auto& connection : connections) connection->flush(now_ns);
 }
 
-bool Node::take(std::size_t lane, Operation& operation, std::uint64_t now_ns) {
-  if (lanes_[lane].take_again(operation)) return true;
-  while (BatchState* const state = lanes_[lane].next()) {
-    if (take_item(*state, operation, now_ns)) return true;
+BatchState* Node::state_of(const Batch& batch) noexcept {
+  return reinterpret_cast<BatchState*>(batch.items.front().connector_words[0]);
+}
+
+BatchState& Node::state_for(Batch& batch) {
+  if (BatchState* const state = state_of(batch)) return *state;
+  BatchState& state = states_.emplace_back();
+  state.self = std::prev(states_.end());
+  state.batch = &batch;
+  batch.items.front().connector_words[0] = reinterpret_cast<std::uintptr_t>(&state);
+  next_deadline_ns_ = std::min(next_deadline_ns_, batch.deadline_ns);
+  return state;
+}
+
+bool Node::take(LaneNumber lane, Taken& taken) {
+  std::deque<Operation>& again = again_[lane];
+  if (!again.empty()) {
+    taken = {std::move(again.front()), {}};
+    again.pop_front();
+    return true;
+  }
+  while (const Ticket ticket = intake_.take(lane)) {
+    Batch& batch = *ticket.batch;
+    Item& item = ticket.items.front();
+    const auto index = static_cast<std::uint32_t>(&item - batch.items.data());
+    if (index == 0) item.connector_words[0] = 0;
+    if (intake_.begin(batch, item)) {
+      BatchState& state = state_for(batch);
+      ++state.in_hand;
+      state.next_item = index + 1;
+      Operation operation;
+      operation.batch = &state;
+      operation.item = index;
+      operation.kind = first_command(batch.op);
+      if (operation.kind == CommandKind::kSize) ++state.sizes_open;
+      taken = {std::move(operation), ticket};
+      return true;
+    }
+    if (BatchState* const state = state_of(batch)) {
+      state->next_item = index + 1;
+      ask_for_absent(*state);
+    }
+    intake_.finish(ticket);
   }
   return false;
 }
 
-bool Node::take_item(BatchState& state, Operation& operation, std::uint64_t now_ns) {
-  const Batch& batch = *state.batch;
-  const std::uint32_t index = state.next_item++;
-  if (state.next_item == batch.items.size()) lanes_[lane_of(first_command(batch.op))].remove(state);
-  const Item& item = batch.items[index];
-  const Status checked = check_item(batch, item, options_.value_bytes_max, std::size_t{kSlicesMax});
-  if (!checked) {
-    ask_for_absent(state);
-    refuse(state, index, checked.error());
-    return false;
-  }
-  const bool is_read = batch.op != Op::kSet && batch.op != Op::kDelete;
-  if (is_read && view_.failed_keys.contains(item.key, now_ns)) {
-    ask_for_absent(state);
-    miss(state, index);
-    return false;
-  }
-  operation.batch = &state;
-  operation.item = index;
-  operation.kind = first_command(batch.op);
-  if (operation.kind == CommandKind::kSize) ++state.sizes_open;
-  return true;
+void Node::put_back(LaneNumber lane, Taken& taken) {
+  if (!taken.ticket) return again_[lane].push_front(std::move(taken.operation));
+  BatchState& state = *taken.operation.batch;
+  --state.next_item;
+  if (taken.operation.kind == CommandKind::kSize) --state.sizes_open;
+  release(state);
+  intake_.put_back(taken.ticket);
 }
 
 std::uint64_t Node::cost_of(const Operation& operation) const noexcept {
@@ -255,7 +262,7 @@ std::uint64_t Node::cost_of(const Operation& operation) const noexcept {
 }
 
 /// Where another connection of the lane is not under suspicion.
-bool Node::avoids_suspects(std::size_t lane, CommandKind kind) const noexcept {
+bool Node::avoids_suspects(LaneNumber lane, CommandKind kind) const noexcept {
   if (!relocation_.is_suspicious()) return false;
   if (!changes(kind) && !relocation_.concerns_reads()) return false;
   return std::ranges::any_of(connections_of(lane), [](const auto& connection) {
@@ -279,13 +286,13 @@ bool Node::may_load_now(std::uint64_t cost_bytes) const noexcept {
 }
 
 bool Node::has_lookups() const noexcept {
-  return !lanes_[kSmall].empty() ||
+  return !again_[kSmall].empty() || intake_.has_queued(kSmall) ||
          std::ranges::any_of(connections_.front()->commands(), [](const Command& command) {
            return !is_own(command.operation.kind);
          });
 }
 
-Connection* Node::choose(std::size_t lane, const Operation& operation,
+Connection* Node::choose(LaneNumber lane, const Operation& operation,
                          std::uint64_t cost_bytes) const noexcept {
   if (operation.kind == CommandKind::kGet && !may_load_now(cost_bytes)) return nullptr;
   const bool avoids = avoids_suspects(lane, operation.kind);
@@ -365,8 +372,7 @@ void Node::build_set(Command& command) {
   const Item& item = batch.items[command.operation.item];
   // A key whose load failed, or whose value no load can take, is a miss to everybody here, so its
   // value is replaced (C6).
-  const bool if_absent =
-      batch.set_mode == SetMode::kIfAbsent && !view_.failed_keys.contains(item.key, now_ns_);
+  const bool if_absent = intake_.set_mode_of(batch, item) == SetMode::kIfAbsent;
   const std::size_t words = 3 + (options_.ttl_ms > 0 ? 2 : 0) + (if_absent ? 1 : 0);
   command.head = "*";
   append_number(command.head, words);
@@ -380,12 +386,12 @@ void Node::build_set(Command& command) {
   command.tail = set_tails_[if_absent ? 1 : 0];
 }
 
-void Node::fail_lane(std::size_t lane, const Error& error, std::uint64_t now_ns) noexcept {
-  Operation operation;
+void Node::fail_lane(LaneNumber lane, const Error& error) noexcept {
+  Taken taken;
   // What is wrong with an item, or known of its key, is so without the server too.
-  while (take(lane, operation, now_ns)) {
-    fail_all(operation, error);
-    operation = Operation{};
+  while (take(lane, taken)) {
+    fail_all(taken.operation, error);
+    taken = {};
   }
 }
 

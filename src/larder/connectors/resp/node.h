@@ -2,56 +2,61 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <list>
-#include <map>
 #include <memory>
 #include <vector>
 
 #include "larder/connector/connector.h"
+#include "larder/connector/intake.h"
 #include "larder/connectors/resp/audit.h"
 #include "larder/connectors/resp/connection.h"
-#include "larder/connectors/resp/lane.h"
+#include "larder/connectors/resp/health_log.h"
 #include "larder/connectors/resp/node_view.h"
 #include "larder/connectors/resp/relocation.h"
 
 namespace larder::resp {
 
-/// Who gets the batches that a node is done with.
-class BatchSink {
- public:
-  virtual ~BatchSink() = default;
-  virtual void on_batch(Batch& batch) noexcept = 0;
+/// A batch of which the node has items, from the first that it takes to the end of the last.
+struct BatchState {
+  Batch* batch = nullptr;
+  std::uint32_t in_hand = 0;                   ///< Items that were taken and have no outcome.
+  std::uint32_t next_item = 0;                 ///< The first that was not taken.
+  std::uint32_t sizes_open = 0;                ///< kSize commands without an answer.
+  std::vector<std::uint32_t> absent_or_empty;  ///< Items whose size was 0.
+  bool is_given_up = false;                    ///< What is left of it is half sent.
+  std::list<BatchState>::iterator self;
 };
+
+/// The lane of the node's intake: lookups and what is as small as they, or values.
+inline constexpr LaneNumber kSmall = 0;
+inline constexpr LaneNumber kLarge = 1;
+LaneNumber lane_of(Op op) noexcept;
 
 /// One server: the connections to it, and the batches that wait for them.
 ///
 /// One connection is for lookups, deletes and touches, so that these never wait behind values; the
 /// others are for values. While there are lookups, few loads are with the server, which answers
-/// everybody in turn. A batch is worked off item by item as connections have room. Get: GET.
-/// Set: SET, with NX for kIfAbsent; where that kept what was there, STRLEN of it, and SET without
-/// NX if no Get can take it. Exists: STRLEN, and for sizes of 0, which absent keys have too, one
-/// EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK. Touch:
-/// TOUCH. A connection that is lost fails its stores and deletes; the others are tried once more on
-/// another one. While no connection of a kind can be had, its operations fail at once.
+/// everybody in turn. Items are taken from the intake one by one as connections have room. Get:
+/// GET. Set: SET, with NX for kIfAbsent; where that kept what was there, STRLEN of it, and SET
+/// without NX if no Get can take it. Exists: STRLEN, and for sizes of 0, which absent keys have
+/// too, one EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK.
+/// Touch: TOUCH. A connection that is lost fails its stores and deletes; the others are tried once
+/// more on another one. While no connection of a kind can be had, its operations fail at once.
 ///
 /// Threads: the reactor's, but for view(). Nothing here waits.
-/// Invariant: every item of a batch in flight without an outcome is in exactly one place: not taken
-/// yet, in a lane's operations, in a connection's commands, or in absent_or_empty.
+/// Invariant: every item in hand is in exactly one place: in again_, in a connection's commands, or
+/// in absent_or_empty. connector_words[0] of a batch's first item is its BatchState, or null.
 class Node final : private ConnectionEvents {
  public:
-  /// `resolver`, `secrets` and `view` outlive it.
+  /// `resolver`, `secrets`, `view` and `intake` outlive it.
   Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
-       BatchSink& sink, int epoll_fd);
+       Intake& intake, int epoll_fd);
   ~Node() override = default;
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  /// Set in Batch::connector_pending by cancel().
-  static constexpr std::uint32_t kCancelBit = std::uint32_t{1} << 31;
-
-  void accept(Batch& batch, std::uint64_t now_ns);
-  /// Some batch may have its cancel bit set.
-  void on_cancel(std::uint64_t now_ns) noexcept;
   /// Of the connection that on_io() hands this to.
   static bool is_of_lookups(std::uint64_t epoll_data) noexcept { return epoll_data >> 32U == 0; }
   void on_io(std::uint64_t epoll_data, std::uint32_t epoll_events, std::uint64_t now_ns) noexcept;
@@ -60,12 +65,16 @@ class Node final : private ConnectionEvents {
   void turn(std::uint64_t now_ns) noexcept;
   /// When turn() is worth calling again; 0: at once.
   std::uint64_t next_time_ns() const noexcept;
-  /// Everything comes back as kCancelled, and the sockets close for good.
+  /// After the intake was stopped: all in hand ends as kCancelled, and the sockets close for good.
   void close(std::uint64_t now_ns) noexcept;
+  bool is_idle() const noexcept { return states_.empty(); }
 
  private:
-  static constexpr std::size_t kSmall = 0;  ///< Lanes.
-  static constexpr std::size_t kLarge = 1;
+  /// What was taken, and the ticket that gives it back if it came from the intake just now.
+  struct Taken {
+    Operation operation;
+    Ticket ticket;
+  };
   /// All loads together with the server: or one value; or two values, or what `pipeline` says.
   static constexpr std::uint64_t kLoadBytesBesideLookups = std::uint64_t{1} << 20;
   static constexpr std::uint64_t kLoadBytesAlone = std::uint64_t{8} << 20;
@@ -73,7 +82,7 @@ class Node final : private ConnectionEvents {
   static constexpr std::uint64_t kLookupsLastNs = 50'000'000;
   static constexpr Error kLate{ErrorCode::kDeadlineExceeded, "resp", "the deadline had passed"};
   static constexpr Error kStopped{ErrorCode::kCancelled, "resp", "the connector was stopped"};
-  static std::size_t lane_of(CommandKind kind) noexcept;
+  static LaneNumber lane_of(CommandKind kind) noexcept;
 
   void on_ready(Connection& connection) noexcept override;
   bool on_reply(Connection& connection, Command& command, const Reply& reply) noexcept override;
@@ -81,22 +90,25 @@ class Node final : private ConnectionEvents {
                bool was_ready) noexcept override;
 
   // Taking items and sending them.
-  std::span<const std::unique_ptr<Connection>> connections_of(std::size_t lane) const noexcept;
-  void pump(std::size_t lane, std::uint64_t now_ns);
-  bool take(std::size_t lane, Operation& operation, std::uint64_t now_ns);
-  bool take_item(BatchState& state, Operation& operation, std::uint64_t now_ns);
+  std::span<const std::unique_ptr<Connection>> connections_of(LaneNumber lane) const noexcept;
+  void pump(LaneNumber lane, std::uint64_t now_ns);
+  bool take(LaneNumber lane, Taken& taken);
+  void put_back(LaneNumber lane, Taken& taken);
+  static BatchState* state_of(const Batch& batch) noexcept;
+  BatchState& state_for(Batch& batch);
   bool may_load_now(std::uint64_t cost_bytes) const noexcept;
   bool has_lookups() const noexcept;
-  Connection* choose(std::size_t lane, const Operation& operation,
+  Connection* choose(LaneNumber lane, const Operation& operation,
                      std::uint64_t cost_bytes) const noexcept;
-  bool avoids_suspects(std::size_t lane, CommandKind kind) const noexcept;
+  bool avoids_suspects(LaneNumber lane, CommandKind kind) const noexcept;
   std::uint64_t cost_of(const Operation& operation) const noexcept;
   bool build(Command& command);
   void build_set(Command& command);
   void append_key(std::string& head, std::string_view key) const;
-  void fail_lane(std::size_t lane, const Error& error, std::uint64_t now_ns) noexcept;
+  void fail_lane(LaneNumber lane, const Error& error) noexcept;
   void poll_info(std::uint64_t now_ns);
   void poll_audit(std::uint64_t now_ns);
+  void poll_health(std::uint64_t now_ns);
 
   // Answers.
   bool on_info(const Reply& reply);
@@ -118,25 +130,30 @@ class Node final : private ConnectionEvents {
   void miss(BatchState& state, std::uint32_t item) noexcept;
   void miss_as_too_large(BatchState& state, std::uint32_t item) noexcept;
   void fail(BatchState& state, std::uint32_t index, const Error& error) noexcept;
-  void refuse(BatchState& state, std::uint32_t index, const Error& error) noexcept;
   void fail_all(const Operation& operation, const Error& error) noexcept;
-  void finish(BatchState& state) noexcept;
-  /// All of the batch that the server does not have yet, or whose answer can be dropped.
+  void end(BatchState& state, std::uint32_t index, const Status& status) noexcept;
+  void release(BatchState& state) noexcept;
+  void give_up_due(std::uint64_t now_ns) noexcept;
+  /// All in hand of the batch that the server does not have yet, or whose answer can be dropped.
   void give_up(BatchState& state, const Error& error) noexcept;
-  void give_up_commands(Connection& connection, BatchState& state, const Error& error) noexcept;
+  void give_up_commands(Connection& connection, const BatchState& state,
+                        const std::function<void(std::uint32_t)>& give_up_item) noexcept;
   std::uint64_t overdue_at_ns(const Connection& connection) const noexcept;
 
   const RespOptions& options_;
   NodeView& view_;
-  BatchSink& sink_;
+  Intake& intake_;
   ConnectionContext context_;
   std::array<ConnectionKind, 2> kinds_;                   ///< By lane.
   std::vector<std::unique_ptr<Connection>> connections_;  ///< [0] is the small one.
   Relocation relocation_;
   Audit audit_;
-  std::array<Lane, 2> lanes_;
+  HealthLog health_log_;
+  /// By lane: operations that were taken and must be sent (again), before others are taken.
+  std::array<std::deque<Operation>, 2> again_;
   std::list<BatchState> states_;
-  std::multimap<std::uint64_t, BatchState*> deadlines_;
+  std::uint64_t next_deadline_ns_ = kNever;  ///< Of a batch in hand, or earlier.
+  std::uint64_t cancels_seen_ = 0;
   std::array<std::string, 2> set_tails_;  ///< After a Set's payload: to replace, and if absent.
   std::uint64_t now_ns_ = 0;              ///< Of the call under way.
   std::uint64_t looked_up_at_ns_ = 0;     ///< Some lookup was waiting then; 0: never.

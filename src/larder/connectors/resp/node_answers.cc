@@ -1,4 +1,7 @@
 // What becomes of a node's items: answers, and other ends. node.cc has the way to the server.
+#include <algorithm>
+#include <utility>
+
 #include "larder/base/check.h"
 #include "larder/connectors/resp/node.h"
 #include "larder/connectors/resp/reply_error.h"
@@ -15,8 +18,10 @@ constexpr std::uint64_t kInfoAfterLossNs = 60'000'000'000;
 // ---- Answers ------------------------------------------------------------------------------------
 
 void Node::on_ready(Connection& connection) noexcept {
+  view_.note_attempt();
   if (connection.index() == 0 && !is_info_fatal_) next_info_ns_ = 0;
   needs_turn_ = true;
+  health_log_.note_event(now_ns_);
 }
 
 bool Node::on_reply(Connection& connection, Command& command, const Reply& reply) noexcept {
@@ -63,6 +68,7 @@ bool Node::on_info(const Reply& reply) {
   ServerInfo info;
   info.read(reply.text, options_.database);
   if (view_.note_info(info)) audit_.note_losses();
+  health_log_.note_event(now_ns_);
   // The keys themselves are not known then, but how many there can be.
   StoredByMe& stored = view_.stored;
   if (!stored.keeps_keys() && info.has_keyspace) {
@@ -97,6 +103,7 @@ bool Node::on_error_reply(Connection& connection, const Operation& operation,
                           const Reply& reply) noexcept {
   const ReplyError& known = find_reply_error(reply.text);
   view_.note_refusal(known);
+  health_log_.note_event(now_ns_);
   const Relocation::Verdict verdict = relocation_.note_refusal(known, now_ns_);
   if (verdict.suspects_all) {
     for (const auto& one : connections_) one->suspect(one->is_ready());
@@ -136,10 +143,8 @@ bool Node::on_value(Operation& operation, const Reply& reply) noexcept {
          {ErrorCode::kSizeMismatch, "resp", "the value and the buffer differ in size"});
     return true;
   }
-  add_one(view_.counters.hits);
-  add_one(view_.counters.bytes_loaded, reply.value_bytes);
   item.outcome = Outcome::kHit;
-  finish(state);
+  end(state, operation.item, {});
   return true;
 }
 
@@ -154,14 +159,10 @@ bool Node::on_stored(Operation& operation, const Reply& reply) noexcept {
   if (has_existed) {
     operation.kind = CommandKind::kSizeOfKept;
     operation.was_retried = false;
-    lanes_[kSmall].put_last(std::move(operation));
+    again_[kSmall].push_back(std::move(operation));
     return true;
   }
-  const std::uint64_t bytes = bytes_of(item.value);
-  view_.failed_keys.erase(item.key);
-  view_.stored.note_stored(item.key, bytes);
-  add_one(view_.counters.sets);
-  add_one(view_.counters.bytes_stored, bytes);
+  view_.stored.note_stored(item.key, bytes_of(item.value));
   end_set(state, operation.item, false);
   return true;
 }
@@ -176,14 +177,13 @@ bool Node::on_size_of_kept(Operation& operation, const Reply& reply) noexcept {
                      find_reply_error(reply.text).error.code() == ErrorCode::kCorruption
                : reply.is_too_large();
   if (!is_no_value) {
-    add_one(view_.counters.sets_existed);
     end_set(state, operation.item, true);
     return true;
   }
   if (!is_error) add_one(view_.counters.values_too_large);
-  view_.failed_keys.insert(state.batch->items[operation.item].key);
+  intake_.note_bad_value(state.batch->items[operation.item].key);
   operation.kind = CommandKind::kSet;
-  lanes_[kLarge].put_last(std::move(operation));
+  again_[kLarge].push_back(std::move(operation));
   return true;
 }
 
@@ -191,7 +191,7 @@ void Node::end_set(BatchState& state, std::uint32_t index, bool existed) noexcep
   Item& item = state.batch->items[index];
   item.existed = existed;
   item.outcome = Outcome::kDone;
-  finish(state);
+  end(state, index, {});
 }
 
 bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
@@ -209,9 +209,9 @@ bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
     Item& item = state.batch->items[operation.item];
     item.value_bytes = static_cast<std::uint64_t>(reply.integer);
     item.outcome = Outcome::kHit;
-    // Before finish(): the batch may be gone after it.
+    // Before the item ends: the batch may be gone after it.
     ask_for_absent(state);
-    finish(state);
+    end(state, operation.item, {});
     return true;
   }
   state.absent_or_empty.push_back(operation.item);
@@ -227,7 +227,7 @@ void Node::ask_for_absent(BatchState& state) noexcept {
   operation.batch = &state;
   operation.kind = CommandKind::kAnyExists;
   operation.items.swap(state.absent_or_empty);
-  lanes_[kSmall].put_last(std::move(operation));
+  again_[kSmall].push_back(std::move(operation));
 }
 
 bool Node::on_any_exists(const Operation& operation, const Reply& reply) noexcept {
@@ -247,7 +247,7 @@ bool Node::on_any_exists(const Operation& operation, const Reply& reply) noexcep
     one.batch = &state;
     one.item = item;
     one.kind = CommandKind::kSizeByValue;
-    lanes_[kSmall].put_last(std::move(one));
+    again_[kSmall].push_back(std::move(one));
   }
   return true;
 }
@@ -267,7 +267,7 @@ bool Node::on_size_by_value(const Operation& operation, const Reply& reply) noex
   }
   item.value_bytes = reply.value_bytes;
   item.outcome = Outcome::kHit;
-  finish(state);
+  end(state, operation.item, {});
   return true;
 }
 
@@ -279,41 +279,26 @@ bool Node::on_count(const Operation& operation, const Reply& reply) noexcept {
   view_.note_success(is_delete);
   if (is_delete || reply.integer == 0) view_.stored.note_gone(item.key);
   item.outcome = reply.integer == 1 ? Outcome::kDone : Outcome::kMiss;
-  finish(state);
+  end(state, operation.item, {});
   return true;
 }
 
 // ---- Ends ---------------------------------------------------------------------------------------
 
 void Node::miss(BatchState& state, std::uint32_t item) noexcept {
-  if (state.batch->op == Op::kGet) add_one(view_.counters.misses);
   state.batch->items[item].outcome = Outcome::kMiss;
-  finish(state);
+  end(state, item, {});
 }
 
 /// Remembered, so that a Set replaces it and no Get is sent for it.
 void Node::miss_as_too_large(BatchState& state, std::uint32_t item) noexcept {
   add_one(view_.counters.values_too_large);
-  view_.failed_keys.insert(state.batch->items[item].key);
+  intake_.note_bad_value(state.batch->items[item].key);
   miss(state, item);
 }
 
 void Node::fail(BatchState& state, std::uint32_t index, const Error& error) noexcept {
-  if (state.batch->op == Op::kGet) {
-    view_.failed_keys.note_failed_get(state.batch->items[index].key, error.code(), now_ns_,
-                                      options_.miss_after_failure_ns);
-  }
-  refuse(state, index, error);
-}
-
-/// Fails an item about which the server was not asked.
-void Node::refuse(BatchState& state, std::uint32_t index, const Error& error) noexcept {
-  Item& item = state.batch->items[index];
-  item.error = error;
-  item.outcome = Outcome::kFailed;
-  if (state.batch->op == Op::kSet) add_one(view_.counters.set_failures);
-  if (state.batch->op == Op::kGet) add_one(view_.counters.get_failures);
-  finish(state);
+  end(state, index, error);
 }
 
 void Node::fail_all(const Operation& operation, const Error& error) noexcept {
@@ -329,34 +314,65 @@ void Node::fail_all(const Operation& operation, const Error& error) noexcept {
   fail(state, operation.item, error);
 }
 
-void Node::finish(BatchState& state) noexcept {
-  LARDER_CHECK(state.left > 0);
-  if (--state.left > 0) return;
+/// The batch may be the caller's afterwards, and the state gone.
+void Node::end(BatchState& state, std::uint32_t index, const Status& status) noexcept {
   Batch& batch = *state.batch;
-  if (state.deadline) deadlines_.erase(*state.deadline);
-  lanes_[lane_of(first_command(batch.op))].remove(state);
+  intake_.end(batch, batch.items[index], status);
+  release(state);
+  intake_.finish(batch, 1);
+}
+
+/// One item less in hand.
+void Node::release(BatchState& state) noexcept {
+  LARDER_CHECK(state.in_hand > 0);
+  if (--state.in_hand > 0) return;
+  state.batch->items.front().connector_words[0] = 0;
   states_.erase(state.self);
-  sink_.on_batch(batch);
+}
+
+void Node::give_up_due(std::uint64_t now_ns) noexcept {
+  const std::uint64_t cancels = intake_.cancels();
+  if (std::exchange(cancels_seen_, cancels) == cancels && now_ns < next_deadline_ns_) return;
+  next_deadline_ns_ = kNever;
+  for (auto at = states_.begin(); at != states_.end();) {
+    BatchState& state = *at++;
+    if (state.is_given_up) continue;  // What is half sent has its own clock: overdue_at_ns().
+    if (Intake::is_cancelled(*state.batch)) {
+      give_up(state, {ErrorCode::kCancelled, "resp", "the batch was cancelled"});
+    } else if (state.batch->deadline_ns <= now_ns) {
+      give_up(state, kLate);
+    } else {
+      next_deadline_ns_ = std::min(next_deadline_ns_, state.batch->deadline_ns);
+    }
+  }
 }
 
 void Node::give_up(BatchState& state, const Error& error) noexcept {
-  // One more than there is, so that the batch does not end before this function does.
-  ++state.left;
-  const auto give_up_item = [&](std::uint32_t item) { fail(state, item, error); };
-  Lane& lane = lanes_[lane_of(first_command(state.batch->op))];
-  lane.remove(state);
-  while (state.next_item < state.batch->items.size()) give_up_item(state.next_item++);
-  for (Lane& one : lanes_) one.drop_operations(state, give_up_item);
-  std::vector<std::uint32_t> absent_or_empty;
-  absent_or_empty.swap(state.absent_or_empty);
-  for (const std::uint32_t item : absent_or_empty) give_up_item(item);
-  for (const auto& connection : connections_) give_up_commands(*connection, state, error);
+  Batch& batch = *state.batch;
+  state.is_given_up = true;
+  std::size_t ended = 0;
+  const auto give_up_item = [&](std::uint32_t item) {
+    intake_.end(batch, batch.items[item], error);
+    ++ended;
+  };
+  for (std::deque<Operation>& again : again_) {
+    std::erase_if(again, [&](const Operation& operation) {
+      if (operation.batch != &state) return false;
+      if (operation.kind != CommandKind::kAnyExists) give_up_item(operation.item);
+      for (const std::uint32_t item : operation.items) give_up_item(item);
+      return true;
+    });
+  }
+  for (const std::uint32_t item : state.absent_or_empty) give_up_item(item);
+  state.absent_or_empty.clear();
+  for (const auto& connection : connections_) give_up_commands(*connection, state, give_up_item);
   state.sizes_open = 0;
-  finish(state);
+  for (std::size_t i = 0; i < ended; ++i) release(state);
+  if (ended > 0) intake_.finish(batch, ended);
 }
 
-void Node::give_up_commands(Connection& connection, BatchState& state,
-                            const Error& error) noexcept {
+void Node::give_up_commands(Connection& connection, const BatchState& state,
+                            const std::function<void(std::uint32_t)>& give_up_item) noexcept {
   std::deque<Command>& commands = connection.commands();
   for (std::size_t i = 0; i < commands.size();) {
     Command& command = commands[i];
@@ -369,9 +385,9 @@ void Node::give_up_commands(Connection& connection, BatchState& state,
     }
     if (command.operation.kind == CommandKind::kSet) view_.stored.release(command.payload_bytes);
     if (command.operation.kind != CommandKind::kAnyExists) {
-      fail(state, command.operation.item, error);
+      give_up_item(command.operation.item);
     }
-    for (const std::uint32_t item : command.operation.items) fail(state, item, error);
+    for (const std::uint32_t item : command.operation.items) give_up_item(item);
     command.operation.batch = nullptr;
     if (command.sent_bytes == 0) {
       connection.erase_unsent(i);
@@ -383,6 +399,7 @@ void Node::give_up_commands(Connection& connection, BatchState& state,
 
 void Node::on_lost(Connection& connection, std::deque<Command> commands, const Error& error,
                    bool was_ready) noexcept {
+  view_.note_attempt();
   if (connection.index() == 0) {
     audit_.note_lost();
     is_info_asked_ = false;
@@ -390,6 +407,7 @@ void Node::on_lost(Connection& connection, std::deque<Command> commands, const E
     if (is_info_fatal_) next_info_ns_ = now_ns_ + kInfoAfterLossNs;
   }
   needs_turn_ = true;
+  health_log_.note_event(now_ns_);
   if (!is_closing_ && was_ready) add_one(view_.counters.connections_lost);
   for (Command& command : commands) {
     Operation& operation = command.operation;
@@ -399,11 +417,11 @@ void Node::on_lost(Connection& connection, std::deque<Command> commands, const E
     if (is_closing_ || is_late) {
       fail_all(operation, is_closing_ ? kStopped : kLate);
     } else if (command.sent_bytes == 0) {
-      lanes_[lane_of(operation.kind)].put_last(std::move(operation));
+      again_[lane_of(operation.kind)].push_back(std::move(operation));
     } else if (!changes(operation.kind) && !operation.was_retried) {
       operation.was_retried = true;
       add_one(view_.counters.retries);
-      lanes_[lane_of(operation.kind)].put_last(std::move(operation));
+      again_[lane_of(operation.kind)].push_back(std::move(operation));
     } else {
       fail_all(operation, error);
     }

@@ -5,13 +5,12 @@
 namespace larder::resp {
 namespace {
 
-constexpr std::size_t kFailedKeysMax = std::size_t{1} << 16;
 constexpr std::uint64_t kRefusalHoldsNs = 60'000'000'000;
 
 }  // namespace
 
 NodeView::NodeView(std::uint64_t capacity_bytes, std::size_t keys_max, const Clock& clock)
-    : stored(capacity_bytes, keys_max), failed_keys(kFailedKeysMax), clock_(clock) {}
+    : stored(capacity_bytes, keys_max), clock_(clock) {}
 
 bool NodeView::note_info(const ServerInfo& info) {
   const MutexLock lock{mutex_};
@@ -41,7 +40,11 @@ void NodeView::note_success(bool is_write) noexcept {
   if (is_write) end(write_refusal_);
 }
 
-void NodeView::append_report(Report& report) const {
+void NodeView::append_health(Report& report) const {
+  if (!was_tried_.load(std::memory_order_acquire)) {
+    report.health = std::max(report.health, Health::kDegraded);
+    report.reasons.emplace_back("connecting: the server has not answered yet");
+  }
   const std::uint64_t now_ns = clock_.now_ns();
   for (const Refusal* const refusal : {&server_refusal_, &write_refusal_}) {
     const ReplyError* const row = refusal->row.load(std::memory_order_relaxed);
@@ -51,6 +54,15 @@ void NodeView::append_report(Report& report) const {
     report.health = std::max(report.health, is_all ? Health::kDown : Health::kDegraded);
     report.reasons.emplace_back(row->error.what());
   }
+  {
+    const MutexLock lock{mutex_};
+    info_.append_health(report);
+  }
+  for (const PeerState& peer : peers) peer.append_health(report);
+}
+
+void NodeView::append_report(Report& report) const {
+  append_health(report);
   {
     const MutexLock lock{mutex_};
     info_.append_report(report);
@@ -63,16 +75,7 @@ void NodeView::append_report(Report& report) const {
   report.counters.push_back({"stored_by_me_uncounted_total", stored.uncounted_total()});
   add("stored_by_me_asked_for_total", counters.audited);
   add("stored_by_me_found_gone_total", counters.audited_gone);
-  report.counters.push_back({"failed_keys", failed_keys.size()});
-  add("hits_total", counters.hits);
-  add("misses_total", counters.misses);
-  add("get_failures_total", counters.get_failures);
-  add("sets_total", counters.sets);
-  add("sets_existed_total", counters.sets_existed);
-  add("set_failures_total", counters.set_failures);
   add("sets_over_capacity_total", counters.sets_over_capacity);
-  add("bytes_loaded_total", counters.bytes_loaded);
-  add("bytes_stored_total", counters.bytes_stored);
   add("size_mismatches_total", counters.size_mismatches);
   add("values_too_large_total", counters.values_too_large);
   add("error_replies_total", counters.error_replies);
@@ -82,7 +85,6 @@ void NodeView::append_report(Report& report) const {
   std::uint64_t connections = 0;
   std::uint64_t failures = 0;
   for (const PeerState& peer : peers) {
-    peer.append_health(report);
     connections += peer.connections();
     failures += peer.failures_total();
   }

@@ -6,7 +6,6 @@
 
 #include "larder/base/clock.h"
 #include "larder/base/mutex.h"
-#include "larder/connector/failed_keys.h"
 #include "larder/connector/peer_state.h"
 #include "larder/connectors/resp/reply_error.h"
 #include "larder/connectors/resp/server_info.h"
@@ -14,16 +13,8 @@
 
 namespace larder::resp {
 
-/// Numbers that only grow. Written by the reactor, read by any thread.
+/// Numbers that only grow, beside those of the intake. Written by the reactor, read by any thread.
 struct NodeCounters {
-  std::atomic<std::uint64_t> hits = 0;
-  std::atomic<std::uint64_t> misses = 0;
-  std::atomic<std::uint64_t> get_failures = 0;
-  std::atomic<std::uint64_t> sets = 0;
-  std::atomic<std::uint64_t> sets_existed = 0;
-  std::atomic<std::uint64_t> set_failures = 0;
-  std::atomic<std::uint64_t> bytes_loaded = 0;
-  std::atomic<std::uint64_t> bytes_stored = 0;
   std::atomic<std::uint64_t> size_mismatches = 0;
   std::atomic<std::uint64_t> values_too_large = 0;
   std::atomic<std::uint64_t> error_replies = 0;
@@ -51,8 +42,10 @@ class NodeView {
   std::array<PeerState, 2> peers{PeerState{"connections for lookups"},
                                  PeerState{"connections for values"}};
   StoredByMe stored;
-  FailedKeys failed_keys;
 
+  /// An attempt to connect has ended, one way or the other, and `peers` has how. Until then nothing
+  /// is known of the server, and the report says so.
+  void note_attempt() noexcept { was_tried_.store(true, std::memory_order_release); }
   /// True: the server may have lost keys since the last time.
   bool note_info(const ServerInfo& info) LARDER_EXCLUDES(mutex_);
   /// It stays in the report until something works, or nobody was refused for a minute.
@@ -60,6 +53,9 @@ class NodeView {
   /// Something worked: what was refused before is over.
   void note_success(bool is_write) noexcept;
 
+  /// The health and its reasons alone.
+  void append_health(Report& report) const LARDER_EXCLUDES(mutex_);
+  /// append_health(), the server's properties and the counters.
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
 
  private:
@@ -71,6 +67,7 @@ class NodeView {
   static void end(Refusal& refusal) noexcept;
 
   const Clock& clock_;
+  std::atomic<bool> was_tried_ = false;
   Refusal server_refusal_;
   Refusal write_refusal_;
   mutable Mutex mutex_;

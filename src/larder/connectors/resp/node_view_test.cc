@@ -76,6 +76,7 @@ TEST(ServerInfoTest, AServerThatRefusesIsDegradedAndOneThatEvictsIsNoted) {
     ServerInfo info;
     info.read(text);
     Report report;
+    info.append_health(report);
     info.append_report(report);
     return report;
   };
@@ -98,6 +99,7 @@ TEST(NodeViewTest, ARefusalShowsUntilSomethingWorksOrForAMinute) {
     view.append_report(report);
     return report.health;
   };
+  view.note_attempt();
   EXPECT_EQ(health(), Health::kHealthy);
   view.note_refusal(find_reply_error("LOADING"));
   EXPECT_EQ(health(), Health::kDown) << "nothing is served";
@@ -118,9 +120,23 @@ TEST(NodeViewTest, ARefusalShowsUntilSomethingWorksOrForAMinute) {
   EXPECT_EQ(health(), Health::kHealthy);
 }
 
+TEST(NodeViewTest, BeforeTheFirstAttemptHasEndedNobodyCallsTheServerHealthy) {
+  NodeView view{0, 100};
+  Report before;
+  view.append_report(before);
+  EXPECT_EQ(before.health, Health::kDegraded);
+  EXPECT_EQ(before.reasons.at(0), "connecting: the server has not answered yet");
+  view.note_attempt();
+  Report after;
+  view.append_report(after);
+  EXPECT_EQ(after.health, Health::kHealthy);
+  EXPECT_TRUE(after.reasons.empty());
+}
+
 TEST(NodeViewTest, WhatCannotServeValuesIsDownWhateverLookupsGet) {
   using Link = PeerState::Link;
   NodeView view{0, 100};
+  view.note_attempt();
   view.peers[0].add_worker();
   view.peers[0].change(Link::kIdle, Link::kConnected);
   view.peers[1].add_worker();

@@ -224,6 +224,10 @@ SetupResult<HostAndPort> split_host(std::string_view text, std::string_view type
 
 }  // namespace
 
+std::string RespOptions::where() const {
+  return endpoint.to_string() + (database == 0 ? "" : "/" + std::to_string(database));
+}
+
 SetupStatus read_address(std::string_view address, std::string_view type, RespOptions& options,
                          bool& has_host, bool& has_port) {
   if (type == "unix" || (address.starts_with('/') && !address.starts_with("//"))) {

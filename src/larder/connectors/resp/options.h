@@ -35,6 +35,9 @@ struct RespOptions {
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
   ReconnectOptions reconnect;
   BatchLimitOptions limits;
+
+  /// What reports and the log call the server: "cache:6379/2". Has no secret.
+  std::string where() const;
 };
 
 /// From a spec's parameters and, for what it leaves out, the environment: LARDER_RESP_HOST, _PORT,

@@ -4,18 +4,14 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
 #include <memory>
 #include <span>
 #include <utility>
 
-#include "larder/base/check.h"
 #include "larder/base/event_fd.h"
-#include "larder/base/thread.h"
-#include "larder/connector/batch_limits.h"
-#include "larder/connector/completion_queue.h"
-#include "larder/connector/outcome_window.h"
+#include "larder/connector/intake.h"
+#include "larder/connector/reactor.h"
 #include "larder/connectors/resp/node.h"
 #include "larder/connectors/resp/options.h"
 
@@ -34,21 +30,29 @@ constexpr std::size_t kKeysCountedForCapacity = std::size_t{1} << 24;
 constexpr const char* kChecked = "what the server lost is found by asking it for the keys";
 constexpr const char* kUpperBound = "at most this: what the server lost counts until it is missed";
 
-/// A node on a reactor thread of its own, and the way of batches there and back.
+IntakeOptions intake_options(const RespOptions& options) {
+  IntakeOptions made;
+  made.name = "resp";
+  made.lane_of = lane_of;
+  made.limits = options.limits;
+  made.value_bytes_max = options.value_bytes_max;
+  made.slices_max = kSlicesMax;
+  made.miss_after_failure_ns = options.miss_after_failure_ns;
+  return made;
+}
+
+/// A node on a reactor's thread.
 ///
-/// Threads: as the contract says; node_ belongs to the reactor once it runs. Cost of submit(): one
-/// short lock, and a system call only when the reactor sleeps.
-class RespConnector final : public Connector, private BatchSink {
+/// Threads: as the contract says; node_ belongs to the reactor once it runs.
+class RespConnector final : public Connector, private Machine {
  public:
   explicit RespConnector(RespOptions options)
       : options_(std::move(options)),
-        limits_(options_.limits),
+        intake_(intake_options(options_), RealClock::instance()),
         view_(options_.capacity_bytes,
-              options_.capacity_bytes > 0 ? kKeysCountedForCapacity : kKeysCounted) {}
-  ~RespConnector() override {
-    stop(kNever).ignore("kNever waits to the end");
-    LARDER_CHECK(completions_.empty());
-  }
+              options_.capacity_bytes > 0 ? kKeysCountedForCapacity : kKeysCounted),
+        reactor_(*this, intake_, {.name = "larder-resp"}) {}
+  ~RespConnector() override = default;
   RespConnector(const RespConnector&) = delete;
   RespConnector& operator=(const RespConnector&) = delete;
 
@@ -63,43 +67,10 @@ class RespConnector final : public Connector, private BatchSink {
     return SetupError{started.error().code(), "resp: " + started.error().to_string()};
   }
 
-  Status submit(Batch& batch) noexcept override LARDER_EXCLUDES(mutex_) {
-    LARDER_TRY(check_batch(batch));
-    const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
-    LARDER_TRY(limits_.admit(class_of(batch.op), bytes));
-    bool must_wake = false;
-    {
-      const MutexLock lock{mutex_};
-      if (!is_stopped_) {
-        batch.connector_pending.store(0, std::memory_order_relaxed);
-        batch.connector_next = nullptr;
-        (last_ == nullptr ? first_ : last_->connector_next) = &batch;
-        last_ = &batch;
-        must_wake = std::exchange(is_asleep_, false);
-      }
-      if (is_stopped_) {
-        limits_.release(class_of(batch.op), bytes);
-        return Error{ErrorCode::kCancelled, "resp", "the connector was stopped"};
-      }
-    }
-    if (must_wake) wake_->signal();
-    return {};
-  }
-
-  std::size_t reap(std::span<Batch*> done) noexcept override {
-    const std::size_t count = completions_.reap(done);
-    for (const Batch* batch : done.first(count)) {
-      limits_.release(class_of(batch->op), BatchLimits::bytes_of_batch(*batch));
-    }
-    return count;
-  }
-  int event_fd() const noexcept override { return completions_.event_fd(); }
-
-  void cancel(Batch& batch) noexcept override {
-    batch.connector_pending.fetch_or(Node::kCancelBit, std::memory_order_acq_rel);
-    has_cancels_.store(true, std::memory_order_release);
-    wake_->signal();
-  }
+  Status submit(Batch& batch) noexcept override { return intake_.submit(batch); }
+  std::size_t reap(std::span<Batch*> done) noexcept override { return intake_.reap(done); }
+  int event_fd() const noexcept override { return intake_.event_fd(); }
+  void cancel(Batch& batch) noexcept override { intake_.cancel(batch); }
 
   bool probe(std::span<Item> /*items*/) const noexcept override { return false; }
 
@@ -119,27 +90,7 @@ class RespConnector final : public Connector, private BatchSink {
     return Error{ErrorCode::kUnimplemented, "resp", "keys are not listed by this connector"};
   }
 
-  Status stop(std::uint64_t deadline_ns) noexcept override LARDER_EXCLUDES(mutex_) {
-    {
-      const MutexLock lock{mutex_};
-      is_stopped_ = true;
-      is_asleep_ = false;
-    }
-    if (!thread_.joinable()) return {};
-    wake_->signal();
-    {
-      const MutexLock lock{mutex_};
-      while (!has_ended_) {
-        const std::uint64_t now_ns = RealClock::instance().now_ns();
-        if (now_ns >= deadline_ns) {
-          return Error{ErrorCode::kUnavailable, "resp", "the reactor has not ended in time"};
-        }
-        ended_.wait_for(mutex_, deadline_ns - now_ns);
-      }
-    }
-    thread_.join();
-    return {};
-  }
+  Status stop(std::uint64_t deadline_ns) noexcept override { return reactor_.stop(deadline_ns); }
 
  private:
   Status start() {
@@ -157,63 +108,23 @@ class RespConnector final : public Connector, private BatchSink {
       }
     }
     resolver_ = std::make_unique<Resolver>(options_.endpoint, answered_);
-    node_ = std::make_unique<Node>(options_, *resolver_, *secrets_, view_,
-                                   static_cast<BatchSink&>(*this), epoll_.get());
-    LARDER_ASSIGN(thread_, Thread::start("larder-resp", [this] { run(); }));
-    return {};
+    node_ = std::make_unique<Node>(options_, *resolver_, *secrets_, view_, intake_, epoll_.get());
+    return reactor_.start();
   }
 
-  void on_batch(Batch& batch) noexcept override {
-    outcomes_.note(batch);
-    completions_.push(batch);
-  }
+  void turn() noexcept override { node_->turn(now_ns()); }
+  std::uint64_t next_timer_ns() const noexcept override { return node_->next_time_ns(); }
+  void wake() noexcept override { wake_->signal(); }
+  void begin_stop() noexcept override { node_->close(now_ns()); }
+  bool is_idle() const noexcept override { return node_->is_idle(); }
+  void close() noexcept override {}
 
-  /// False when the connector was stopped: what there is was taken, and no more comes.
-  bool take_inbox(std::uint64_t now_ns) LARDER_EXCLUDES(mutex_) {
-    Batch* batch = nullptr;
-    bool is_stopped = false;
-    {
-      const MutexLock lock{mutex_};
-      batch = std::exchange(first_, nullptr);
-      last_ = nullptr;
-      is_stopped = is_stopped_;
-    }
-    while (batch != nullptr) {
-      Batch* const next = batch->connector_next;
-      node_->accept(*batch, now_ns);
-      batch = next;
-    }
-    return !is_stopped;
-  }
-
-  void run() noexcept {
-    while (take_inbox(now_ns())) {
-      if (has_cancels_.exchange(false, std::memory_order_acquire)) node_->on_cancel(now_ns());
-      node_->turn(now_ns());
-      wait();
-    }
-    node_->close(now_ns());
-    const MutexLock lock{mutex_};
-    has_ended_ = true;
-    ended_.notify_all();
-  }
-
-  void wait() noexcept LARDER_EXCLUDES(mutex_) {
-    std::uint64_t next_ns = node_->next_time_ns();
-    {
-      const MutexLock lock{mutex_};
-      if (first_ != nullptr || is_stopped_) next_ns = 0;
-      is_asleep_ = next_ns != 0;
-    }
+  void wait(std::uint64_t until_ns) noexcept override {
     const std::uint64_t now = now_ns();
-    const std::uint64_t wait_ns = next_ns > now ? std::min(next_ns - now, kLongestWaitNs) : 0;
+    const std::uint64_t wait_ns = until_ns > now ? std::min(until_ns - now, kLongestWaitNs) : 0;
     std::array<epoll_event, 64> events{};
     const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                                    static_cast<int>((wait_ns + 999'999) / 1'000'000));
-    {
-      const MutexLock lock{mutex_};
-      is_asleep_ = false;
-    }
     const auto ready = std::span{events}.first(static_cast<std::size_t>(std::max(count, 0)));
     // Lookups first: what the others received is worked off in pieces.
     std::ranges::partition(
@@ -233,9 +144,7 @@ class RespConnector final : public Connector, private BatchSink {
   static std::uint64_t now_ns() noexcept { return RealClock::instance().now_ns(); }
 
   const RespOptions options_;
-  BatchLimits limits_;
-  OutcomeWindow outcomes_;
-  CompletionQueue completions_;
+  Intake intake_;
   NodeView view_;
   UniqueFd epoll_;
   std::unique_ptr<EventFd> wake_;
@@ -243,23 +152,13 @@ class RespConnector final : public Connector, private BatchSink {
   std::unique_ptr<SecretFiles> secrets_;
   std::unique_ptr<Resolver> resolver_;
   std::unique_ptr<Node> node_;
-  std::atomic<bool> has_cancels_ = false;
-
-  Mutex mutex_;
-  CondVar ended_;
-  Batch* first_ LARDER_GUARDED_BY(mutex_) = nullptr;  ///< Submitted, through connector_next.
-  Batch* last_ LARDER_GUARDED_BY(mutex_) = nullptr;
-  bool is_asleep_ LARDER_GUARDED_BY(mutex_) = false;
-  bool is_stopped_ LARDER_GUARDED_BY(mutex_) = false;
-  bool has_ended_ LARDER_GUARDED_BY(mutex_) = false;
-  Thread thread_;  // Last: it uses the others.
+  Reactor reactor_;  // Last: its thread uses the others.
 };
 
 Report RespConnector::report() const {
   Report report;
   report.type = "resp";
-  report.where = options_.endpoint.to_string();
-  if (options_.database != 0) report.where += "/" + std::to_string(options_.database);
+  report.where = options_.where();
   report.integrity = Integrity::kNone;
   report.locality = Locality::kRemote;
   report.bytes_used = view_.stored.bytes();
@@ -275,8 +174,7 @@ Report RespConnector::report() const {
   if (!options_.prefix.empty()) report.properties.push_back({"prefix", options_.prefix});
   view_.append_report(report);
   secrets_->append_report(report);
-  limits_.append_counters(report.counters);
-  outcomes_.append_report(report);
+  intake_.append_report(report);
   return report;
 }
 

@@ -1,6 +1,7 @@
 // What people write: the names, the parameters, and what each is for.
 #include <array>
 
+#include "larder/connector/common_parameters.h"
 #include "larder/connectors/resp/resp_connector.h"
 
 namespace larder::resp {
@@ -104,14 +105,7 @@ constexpr std::array kParameters{
               .minimum = "10ms",
               .maximum = "1h",
               .help = "How often the server is asked for its state (INFO) for the report."},
-    Parameter{.name = "miss_after_failure",
-              .kind = ParameterKind::kDuration,
-              .default_text = "30s",
-              .minimum = "1ms",
-              .maximum = "1h",
-              .help =
-                  "A key whose load missed its deadline, or whose server was lost, is a miss for "
-                  "so long."},
+    kMissAfterFailureParameter,
     Parameter{.name = "max_value",
               .kind = ParameterKind::kBytes,
               .default_text = "512MiB",
@@ -125,17 +119,8 @@ constexpr std::array kParameters{
               .help =
                   "GiB of values that this process may store, as in 20 or 0.5; beyond it stores "
                   "fail. What others stored does not count. 0 is no limit."},
-    Parameter{.name = "batches_max",
-              .kind = ParameterKind::kInteger,
-              .default_text = "4096",
-              .minimum = "1",
-              .maximum = "1048576",
-              .help = "Batches accepted and not yet reaped, for lookups, loads and stores each."},
-    Parameter{.name = "in_flight",
-              .kind = ParameterKind::kBytes,
-              .default_text = "4GiB",
-              .minimum = "1",
-              .help = "Value bytes accepted and not yet reaped, for loads and stores each."},
+    kBatchesMaxParameter,
+    kInFlightParameter,
 };
 
 SetupResult<std::unique_ptr<Connector>> open_as(std::string_view type,

@@ -120,6 +120,14 @@ std::shared_ptr<const Secrets> SecretFiles::current() {
   return secrets_;
 }
 
+void SecretFiles::retry() {
+  const bool has_trouble = [&] {
+    const MutexLock lock{mutex_};
+    return !trouble_.empty();
+  }();
+  if (has_trouble) current();
+}
+
 std::uint64_t SecretFiles::patience_ends_ns() const noexcept {
   const std::uint64_t asked_at_ns = files_.asked_at_ns();
   return asked_at_ns == kNever ? kNever : asked_at_ns + kPatienceNs;

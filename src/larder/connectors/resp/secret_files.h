@@ -43,6 +43,9 @@ class SecretFiles {
 
   /// For the next connection. Null: ask again after the signal, or at patience_ends_ns().
   std::shared_ptr<const Secrets> current();
+  /// Reads again what could not be read the last time, so that its trouble ends without a new
+  /// connection. Costs a short lock otherwise.
+  void retry() LARDER_EXCLUDES(mutex_);
   /// From then on current() gives what it has; kNever: it is not reading.
   std::uint64_t patience_ends_ns() const noexcept;
 

@@ -91,7 +91,10 @@ void ServerInfo::append_report(Report& report) const {
   report.counters.push_back({"server_evicted_keys", evicted_keys});
   report.counters.push_back({"server_expired_keys", expired_keys});
   if (has_keyspace) report.counters.push_back({"server_keys", database_keys});
-  if (maxmemory_bytes == 0) return;
+}
+
+void ServerInfo::append_health(Report& report) const {
+  if (!is_known || maxmemory_bytes == 0) return;
   const std::string limit = format_bytes(maxmemory_bytes);
   if (maxmemory_policy != "noeviction") {
     report.reasons.push_back("the server evicts keys by itself (maxmemory-policy " +

@@ -29,7 +29,9 @@ struct ServerInfo {
   /// Whether keys may have gone since `before`, the same server's or another one's.
   bool may_have_lost(const ServerInfo& before) const noexcept;
 
-  /// Properties, counters, and what a person should know: that it refuses writes, that it evicts.
+  /// What a person should know: that it refuses writes, that it evicts.
+  void append_health(Report& report) const;
+  /// Properties and counters.
   void append_report(Report& report) const;
 };
 

@@ -1,0 +1,539 @@
+#include "larder/connector/intake.h"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+
+#include "larder/base/check.h"
+
+namespace larder {
+namespace {
+
+/// Batch::connector_pending: the items that have not ended, and whether the rest is to be.
+constexpr std::uint32_t kCancelledBit = std::uint32_t{1} << 31;
+constexpr std::uint32_t kItemsMask = kCancelledBit - 1;
+static_assert(kItemsMax <= kItemsMask);
+
+constexpr std::array<double, kUrgencyCount> kWeights = {8, 4, 2, 1};
+/// What an item costs at least, so that many small ones count for their work too.
+constexpr std::uint64_t kItemCostBytesMin = std::uint64_t{64} << 10;
+/// Items that a batch of lookups may have taken before another one of its queue has its turn.
+constexpr std::uint32_t kLookupsPerTurn = 32;
+constexpr std::size_t kBatchesMaxMax = std::size_t{1} << 20;
+constexpr std::array<const char*, kBatchClassCount> kClassNames = {"lookup", "load", "store"};
+
+constexpr const char* kStopped = "the connector was stopped";
+constexpr const char* kCancelled = "the caller cancelled the batch";
+constexpr const char* kLate = "the deadline passed before it was begun";
+constexpr const char* kDown = "the storage does not answer; nothing was changed";
+
+bool is_read(Op op) noexcept {
+  return op == Op::kGet || op == Op::kExists || op == Op::kTouch;
+}
+
+bool is_legal_outcome(Op op, Outcome outcome) noexcept {
+  switch (outcome) {
+    case Outcome::kPending:
+    case Outcome::kFailed:
+      return false;
+    case Outcome::kHit:
+      return op == Op::kGet || op == Op::kExists;
+    case Outcome::kMiss:
+      return op != Op::kSet;
+    case Outcome::kDone:
+      return op == Op::kSet || op == Op::kDelete || op == Op::kTouch;
+  }
+  return false;
+}
+
+/// Under the mutex: some of its items have not been taken.
+bool is_queued(const Batch& batch) noexcept {
+  return batch.connector_cursor < batch.items.size();
+}
+
+std::size_t queue_of(const Batch& batch) noexcept {
+  return larder::queue_of(batch.op, batch.urgency);
+}
+
+double cost_of(std::span<const Item> items, Urgency urgency) noexcept {
+  std::uint64_t bytes = 0;
+  for (const Item& item : items) bytes += std::max(bytes_of(item.value), kItemCostBytesMin);
+  return static_cast<double>(bytes) / kWeights[static_cast<std::size_t>(urgency)];
+}
+
+/// From the cursor to the next of the bounds that cut the batch into runs whose sizes differ by at
+/// most one.
+std::size_t items_of_ticket(const Batch& batch, const TicketSize& size) noexcept {
+  const std::uint64_t items = batch.items.size();
+  const std::uint64_t cursor = batch.connector_cursor;
+  const std::uint64_t runs = std::clamp<std::uint64_t>(items / size.items_min, 1, size.tickets_max);
+  const std::uint64_t index = (cursor * runs + items - 1) / items;
+  return items * (index + 1) / runs - cursor;
+}
+
+}  // namespace
+
+LaneNumber lane_by_class(Op op) noexcept {
+  return static_cast<LaneNumber>(class_of(op));
+}
+
+SetupStatus IntakeOptions::validate() const {
+  const auto wrong = [](const char* text) { return SetupError{ErrorCode::kInvalidArgument, text}; };
+  if (limits.batches_max < 1 || limits.batches_max > kBatchesMaxMax) {
+    return wrong("batches_max must be 1 to 1048576");
+  }
+  if (failed_keys_max < 1 || failed_keys_max > std::size_t{1} << 24) {
+    return wrong("failed_keys_max must be 1 to 16777216");
+  }
+  return {};
+}
+
+Intake::Intake(const IntakeOptions& options, const Clock& clock)
+    : options_(options),
+      clock_(clock),
+      outcomes_(clock),
+      failed_keys_(options.failed_keys_max),
+      limits_(options.limits),
+      deadlines_(kBatchClassCount * options.limits.batches_max) {
+  const MutexLock lock{mutex_};
+  for (std::size_t op = 1; op <= kOpCount; ++op) {
+    const LaneNumber lane = options.lane_of(static_cast<Op>(op));
+    LARDER_CHECK(lane < kLanesMax);
+    lanes_[lane].queues |= queues_of(static_cast<Op>(op));
+  }
+}
+
+Intake::~Intake() {
+  stop();
+  LARDER_CHECK(wait_until_idle(kNever));
+}
+
+// --- The caller's side --------------------------------------------------------------------------
+
+Status Intake::enter(Batch& batch) noexcept {
+  if (is_stopping_.load(std::memory_order_relaxed))
+    return error_of(ErrorCode::kCancelled, kStopped);
+  if (!deadlines_.make_room()) {
+    return error_of(ErrorCode::kResourceExhausted, "the process has no memory left");
+  }
+  const BatchClass batch_class = class_of(batch.op);
+  const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
+  // First come first served: nothing overtakes what waits.
+  bool waits = waiting_[static_cast<std::size_t>(batch_class)].head != nullptr;
+  if (!waits) {
+    const Status admitted = limits_.admit(batch_class, bytes);
+    if (!admitted && !batch.waits_for_room) return admitted;
+    waits = !admitted;
+  } else if (!batch.waits_for_room) {
+    return error_of(ErrorCode::kResourceExhausted, "others wait for room already");
+  }
+  batch.connector_bytes = bytes;
+  batch.connector_waits = waits;
+  batch.connector_pending.store(static_cast<std::uint32_t>(batch.items.size()),
+                                std::memory_order_relaxed);
+  ++batches_in_flight_;
+  return {};
+}
+
+/// Gives back its share of the limits.
+void Intake::leave(const Batch& batch) noexcept {
+  if (!batch.connector_waits) limits_.release(class_of(batch.op), batch.connector_bytes);
+}
+
+/// As far as there is room; tells whether some came in.
+bool Intake::let_in_waiting(BatchClass batch_class) noexcept {
+  const Queue& waiting = waiting_[static_cast<std::size_t>(batch_class)];
+  bool has_some = false;
+  while (waiting.head != nullptr) {
+    Batch& batch = *waiting.head;
+    if (!limits_.admit(batch_class, batch.connector_bytes)) break;
+    unlink(batch);
+    batch.connector_waits = false;
+    link(batch, false);
+    has_some = true;
+  }
+  return has_some;
+}
+
+Status Intake::submit(Batch& batch) noexcept {
+  LARDER_TRY(check_batch(batch));
+  const Op op = batch.op;  // The batch may be the caller's again when the lock is released.
+  Withdrawn answered = nullptr;
+  {
+    const MutexLock lock{mutex_};
+    LARDER_TRY(enter(batch));
+    enqueue(batch);
+    if (is_down_.load(std::memory_order_relaxed)) withdraw(batch, answered);
+  }
+  if (answered != nullptr) {
+    answer_down(answered);
+  } else if (owner_ != nullptr) {
+    owner_->on_submitted(op);
+  }
+  return {};
+}
+
+Status Intake::admit(Batch& batch) noexcept {
+  LARDER_TRY(check_batch(batch));
+  const MutexLock lock{mutex_};
+  LARDER_TRY(enter(batch));
+  batch.connector_cursor = static_cast<std::uint32_t>(batch.items.size());
+  return {};
+}
+
+void Intake::cancel(Batch& batch) noexcept {
+  Withdrawn list = nullptr;
+  {
+    const MutexLock lock{mutex_};
+    // begin() looks at this, and so does an owner that can end what it has begun.
+    batch.connector_pending.fetch_or(kCancelledBit, std::memory_order_release);
+    if (is_queued(batch)) withdraw(batch, list);
+  }
+  cancels_.fetch_add(1, std::memory_order_release);
+  fail_withdrawn(list, error_of(ErrorCode::kCancelled, kCancelled));
+  if (owner_ != nullptr) owner_->on_cancelled();
+}
+
+bool Intake::is_cancelled(const Batch& batch) noexcept {
+  return (batch.connector_pending.load(std::memory_order_acquire) & kCancelledBit) != 0;
+}
+
+std::uint32_t Intake::items_left(const Batch& batch) noexcept {
+  return batch.connector_pending.load(std::memory_order_acquire) & kItemsMask;
+}
+
+bool Intake::probe_failed(std::span<Item> items) const noexcept {
+  if (failed_keys_.size() == 0) return false;
+  const std::uint64_t now_ns = clock_.now_ns();
+  const bool are_all_known = std::ranges::all_of(
+      items, [&](const Item& item) { return failed_keys_.contains(item.key, now_ns); });
+  if (!are_all_known) return false;
+  for (Item& item : items) {
+    item.outcome = Outcome::kMiss;
+    item.value_bytes = 0;
+  }
+  return true;
+}
+
+void Intake::stop() noexcept {
+  Withdrawn list = nullptr;
+  {
+    const MutexLock lock{mutex_};
+    is_stopping_.store(true, std::memory_order_release);
+    withdraw_all(list);
+  }
+  fail_withdrawn(list, error_of(ErrorCode::kCancelled, kStopped));
+}
+
+bool Intake::wait_until_idle(std::uint64_t deadline_ns) noexcept {
+  const MutexLock lock{mutex_};
+  while (batches_in_flight_ > 0) {
+    const std::uint64_t now_ns = RealClock::instance().now_ns();
+    if (now_ns >= deadline_ns) return false;
+    idle_.wait_for(mutex_, deadline_ns - now_ns);
+  }
+  return true;
+}
+
+// --- Queues -------------------------------------------------------------------------------------
+
+Intake::Queue& Intake::queue_of_batch(const Batch& batch) noexcept {
+  return batch.connector_waits ? waiting_[static_cast<std::size_t>(class_of(batch.op))]
+                               : queues_[queue_of(batch)];
+}
+
+Intake::Lane& Intake::lane_of_batch(const Batch& batch) noexcept {
+  return lanes_[options_.lane_of(batch.op)];
+}
+
+void Intake::link(Batch& batch, bool at_front) noexcept {
+  Queue& queue = queue_of_batch(batch);
+  if (queue.head == nullptr && !batch.connector_waits) {
+    // What waited for nothing has no claim to the time in which others were served.
+    queue.pass = std::max(queue.pass, lane_of_batch(batch).virtual_time);
+    filled_ |= QueueMask{1} << queue_of(batch);
+  }
+  batch.connector_previous = at_front ? nullptr : queue.tail;
+  batch.connector_next = at_front ? queue.head : nullptr;
+  (batch.connector_previous == nullptr ? queue.head : batch.connector_previous->connector_next) =
+      &batch;
+  (batch.connector_next == nullptr ? queue.tail : batch.connector_next->connector_previous) =
+      &batch;
+}
+
+void Intake::unlink(Batch& batch) noexcept {
+  Queue& queue = queue_of_batch(batch);
+  Batch* const previous = batch.connector_previous;
+  Batch* const next = batch.connector_next;
+  (previous == nullptr ? queue.head : previous->connector_next) = next;
+  (next == nullptr ? queue.tail : next->connector_previous) = previous;
+  if (queue.head == nullptr && !batch.connector_waits) {
+    filled_ &= ~(QueueMask{1} << queue_of(batch));
+  }
+  batch.connector_previous = batch.connector_next = nullptr;
+}
+
+void Intake::enqueue(Batch& batch) noexcept {
+  batch.connector_cursor = 0;
+  link(batch, false);
+  if (batch.connector_waits) ++waited_total_;
+  ++batches_queued_[static_cast<std::size_t>(class_of(batch.op))];
+  if (batch.deadline_ns == kNever) return;
+  deadlines_.add(batch);
+  publish_next_deadline();
+}
+
+void Intake::dequeue(Batch& batch) noexcept {
+  unlink(batch);
+  --batches_queued_[static_cast<std::size_t>(class_of(batch.op))];
+  if (batch.deadline_ns == kNever) return;
+  deadlines_.remove(batch);
+  publish_next_deadline();
+}
+
+/// What is left of the batch begins at connector_place then.
+void Intake::withdraw(Batch& batch, Withdrawn& list) noexcept {
+  dequeue(batch);
+  batch.connector_place = batch.connector_cursor;
+  batch.connector_cursor = static_cast<std::uint32_t>(batch.items.size());
+  batch.connector_next = list;
+  list = &batch;
+}
+
+void Intake::withdraw_all(Withdrawn& list) noexcept {
+  for (const Queue& queue : queues_) {
+    while (queue.head != nullptr) withdraw(*queue.head, list);
+  }
+  for (const Queue& waiting : waiting_) {
+    while (waiting.head != nullptr) withdraw(*waiting.head, list);
+  }
+}
+
+void Intake::publish_next_deadline() noexcept {
+  next_deadline_ns_.store(deadlines_.empty() ? kNever : deadlines_.first().deadline_ns,
+                          std::memory_order_release);
+}
+
+bool Intake::has_queued(LaneNumber lane) const noexcept {
+  const MutexLock lock{mutex_};
+  return (filled_ & lanes_[lane].queues) != 0;
+}
+
+Ticket Intake::take(LaneNumber lane_number, QueueMask without, const TicketSize& size) noexcept {
+  const MutexLock lock{mutex_};
+  Lane& lane = lanes_[lane_number];
+  const QueueMask candidates = filled_ & lane.queues & ~without;
+  if (candidates == 0) return {};
+  auto chosen = static_cast<std::size_t>(std::countr_zero(candidates));
+  for (QueueMask rest = candidates & (candidates - 1); rest != 0; rest &= rest - 1) {
+    const auto other = static_cast<std::size_t>(std::countr_zero(rest));
+    if (queues_[other].pass < queues_[chosen].pass) chosen = other;
+  }
+  Queue& queue = queues_[chosen];
+  Batch& batch = *queue.head;
+  const std::size_t first = batch.connector_cursor;
+  Ticket ticket{&batch, batch.items.subspan(first, items_of_ticket(batch, size))};
+  lane.virtual_time = queue.pass;
+  queue.pass += cost_of(ticket.items, batch.urgency);
+  batch.connector_cursor += static_cast<std::uint32_t>(ticket.items.size());
+  if (!is_queued(batch)) {
+    dequeue(batch);
+  } else if (class_of(batch.op) == BatchClass::kLookup && queue.tail != &batch &&
+             first / kLookupsPerTurn != batch.connector_cursor / kLookupsPerTurn) {
+    unlink(batch);
+    link(batch, false);
+  }
+  ticket.is_more = (filled_ & lane.queues) != 0;
+  return ticket;
+}
+
+void Intake::put_back(const Ticket& ticket) noexcept {
+  Batch& batch = *ticket.batch;
+  {
+    const MutexLock lock{mutex_};
+    const bool is_over = is_stopping_.load(std::memory_order_relaxed) ||
+                         is_down_.load(std::memory_order_relaxed) || is_cancelled(batch);
+    if (!is_over) {
+      const bool was_queued = is_queued(batch);
+      batch.connector_cursor -= static_cast<std::uint32_t>(ticket.items.size());
+      queue_of_batch(batch).pass -= cost_of(ticket.items, batch.urgency);
+      if (was_queued) return;
+      link(batch, true);
+      ++batches_queued_[static_cast<std::size_t>(class_of(batch.op))];
+      if (batch.deadline_ns == kNever) return;
+      deadlines_.add(batch);
+      return publish_next_deadline();
+    }
+  }
+  // The rest of it was withdrawn already.
+  for (Item& item : ticket.items) {
+    if (begin(batch, item)) fail(batch, item, error_of(ErrorCode::kUnavailable, kDown));
+  }
+  finish(batch, ticket.items.size());
+}
+
+// --- What ends here -----------------------------------------------------------------------------
+
+void Intake::expire() noexcept {
+  if (clock_.now_ns() < next_deadline_ns()) return;
+  Withdrawn list = nullptr;
+  {
+    const MutexLock lock{mutex_};
+    const std::uint64_t now_ns = clock_.now_ns();
+    while (!deadlines_.empty() && deadlines_.first().deadline_ns <= now_ns) {
+      withdraw(deadlines_.first(), list);
+    }
+  }
+  fail_withdrawn(list, error_of(ErrorCode::kDeadlineExceeded, kLate));
+}
+
+void Intake::fail_withdrawn(Withdrawn list, const Error& error) noexcept {
+  while (list != nullptr) {
+    Batch& batch = *list;
+    list = batch.connector_next;
+    const std::span<Item> items = batch.items.subspan(batch.connector_place);
+    for (Item& item : items) fail(batch, item, error);
+    finish(batch, items.size());
+  }
+}
+
+void Intake::set_down(bool is_down) noexcept {
+  Withdrawn list = nullptr;
+  {
+    const MutexLock lock{mutex_};
+    is_down_.store(is_down, std::memory_order_release);
+    if (is_down) withdraw_all(list);
+  }
+  answer_down(list);
+}
+
+void Intake::answer_down(Withdrawn list) noexcept {
+  while (list != nullptr) {
+    Batch& batch = *list;
+    list = batch.connector_next;
+    answered_while_down_.fetch_add(1, std::memory_order_relaxed);
+    const std::span<Item> items = batch.items.subspan(batch.connector_place);
+    for (Item& item : items) {
+      if (!begin(batch, item)) continue;
+      // It came back in the meantime.
+      if (is_read(batch.op)) {
+        item.outcome = Outcome::kMiss;
+      } else {
+        fail(batch, item, error_of(ErrorCode::kUnavailable, kDown));
+      }
+    }
+    finish(batch, items.size());
+  }
+}
+
+// --- Items --------------------------------------------------------------------------------------
+
+bool Intake::begin(const Batch& batch, Item& item) noexcept {
+  item.outcome = Outcome::kPending;
+  item.error = Error{};
+  item.value_bytes = 0;
+  item.existed = false;
+  // Before everything that C6 remembers of a key.
+  if (const Status status = check_item(batch, item, options_.value_bytes_max, options_.slices_max);
+      !status) {
+    item.outcome = Outcome::kFailed;
+    item.error = status.error();
+    return false;
+  }
+  const auto end_with = [&](ErrorCode code, const char* what) {
+    fail(batch, item, error_of(code, what));
+    return false;
+  };
+  if (is_stopping()) return end_with(ErrorCode::kCancelled, kStopped);
+  // Relaxed: a hint that leads to no other data.
+  if ((batch.connector_pending.load(std::memory_order_relaxed) & kCancelledBit) != 0) {
+    return end_with(ErrorCode::kCancelled, kCancelled);
+  }
+  const bool reads = is_read(batch.op);
+  const bool needs_time = batch.deadline_ns != kNever || (reads && failed_keys_.size() > 0);
+  const std::uint64_t now_ns = needs_time ? clock_.now_ns() : 0;
+  if (batch.deadline_ns != kNever && now_ns >= batch.deadline_ns) {
+    return end_with(ErrorCode::kDeadlineExceeded, kLate);
+  }
+  const bool is_down = is_down_.load(std::memory_order_relaxed);
+  if (is_down && !reads) return end_with(ErrorCode::kUnavailable, kDown);
+  if (reads && (is_down || failed_keys_.contains(item.key, now_ns))) {
+    item.outcome = Outcome::kMiss;
+    return false;
+  }
+  return true;
+}
+
+SetMode Intake::set_mode_of(const Batch& batch, const Item& item) const noexcept {
+  if (batch.set_mode == SetMode::kReplace || failed_keys_.size() == 0) return batch.set_mode;
+  return failed_keys_.contains(item.key, clock_.now_ns()) ? SetMode::kReplace : batch.set_mode;
+}
+
+void Intake::end(const Batch& batch, Item& item, const Status& status, bool says_of_key) noexcept {
+  if (!status) {
+    fail(batch, item, status.error(), says_of_key);
+  } else if (!is_legal_outcome(batch.op, item.outcome)) {
+    fail(batch, item, error_of(ErrorCode::kInternal, "the backend left no legal outcome"));
+  } else if (batch.op == Op::kSet) {
+    failed_keys_.erase(item.key);
+  }
+}
+
+void Intake::fail(const Batch& batch, Item& item, const Error& error, bool says_of_key) noexcept {
+  item.outcome = Outcome::kFailed;
+  item.error = error;
+  item.existed = false;
+  if (error.code() != ErrorCode::kSizeMismatch) item.value_bytes = 0;
+  if (batch.op != Op::kGet || !says_of_key) return;
+  const bool is_wrong_size = error.code() == ErrorCode::kSizeMismatch && batch.misses_wrong_sizes;
+  const ErrorCode code = is_wrong_size ? ErrorCode::kUnavailable : error.code();
+  failed_keys_.note_failed_get(item.key, code, clock_.now_ns(), options_.miss_after_failure_ns);
+}
+
+void Intake::finish(Batch& batch, std::size_t items) noexcept {
+  const auto ended = static_cast<std::uint32_t>(items);
+  // Release: what this thread wrote into its items. Acquire, for the last one: what the others did.
+  const std::uint32_t before = batch.connector_pending.fetch_sub(ended, std::memory_order_acq_rel);
+  LARDER_CHECK((before & kItemsMask) >= ended);
+  if ((before & kItemsMask) > ended) return;
+  const Op op = batch.op;
+  bool has_let_in = false;
+  {
+    const MutexLock lock{mutex_};
+    leave(batch);
+    has_let_in = let_in_waiting(class_of(op));
+  }
+  if (has_let_in && owner_ != nullptr) owner_->on_submitted(op);
+  outcomes_.note(batch);
+  key_counters_.note(batch);
+  completions_.push(batch);
+  const MutexLock lock{mutex_};
+  --batches_in_flight_;
+  if (is_stopping_.load(std::memory_order_relaxed)) idle_.notify_all();
+}
+
+void Intake::abandon_for_test() noexcept {
+  const MutexLock lock{mutex_};
+  queues_.fill({});
+  waiting_.fill({});
+  filled_ = 0;
+  batches_in_flight_ = 0;
+}
+
+void Intake::append_report(Report& report) const {
+  outcomes_.append_report(report);
+  key_counters_.append(report.counters);
+  report.counters.push_back({"keys_failed", failed_keys_.size()});
+  report.counters.push_back({"keys_failed_dropped_total", failed_keys_.dropped_total()});
+  report.counters.push_back(
+      {"batches_answered_while_down_total", answered_while_down_.load(std::memory_order_relaxed)});
+  const MutexLock lock{mutex_};
+  limits_.append_counters(report.counters);
+  report.counters.push_back({"batches_waited_for_room_total", waited_total_});
+  for (std::size_t i = 0; i < kBatchClassCount; ++i) {
+    report.counters.push_back(
+        {std::string{"batches_queued_"} + kClassNames[i], batches_queued_[i]});
+  }
+}
+
+}  // namespace larder

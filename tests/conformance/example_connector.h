@@ -1,0 +1,64 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "larder/base/event_fd.h"
+#include "larder/connector/connector.h"
+#include "larder/connector/intake.h"
+#include "larder/connector/reactor.h"
+
+namespace larder::conformance {
+
+/// What a new asynchronous connector needs, and no more: a map that stands for a device which is
+/// asked in one turn and answers in a later one. Everything that callers see of the contract is the
+/// intake's.
+///
+/// Threads: as the contract says; the map and what is in flight belong to the reactor's thread.
+class ExampleConnector final : public Connector, private Machine {
+ public:
+  static SetupResult<std::unique_ptr<Connector>> open(const BatchLimitOptions& limits);
+
+  Status submit(Batch& batch) noexcept override { return intake_.submit(batch); }
+  std::size_t reap(std::span<Batch*> done) noexcept override { return intake_.reap(done); }
+  int event_fd() const noexcept override { return intake_.event_fd(); }
+  void cancel(Batch& batch) noexcept override { intake_.cancel(batch); }
+  bool probe(std::span<Item> /*items*/) const noexcept override { return false; }
+  Capabilities capabilities() const noexcept override;
+  Report report() const override;
+  Result<ScanPage> scan(ScanCursor /*from*/, std::size_t /*keys_max*/) override {
+    return Error{ErrorCode::kUnimplemented, "example", "keys are not listed by this connector"};
+  }
+  Status stop(std::uint64_t deadline_ns) noexcept override { return reactor_.stop(deadline_ns); }
+
+ private:
+  static constexpr std::size_t kInFlightMax = 8;
+
+  ExampleConnector(const IntakeOptions& options, EventFd wake);
+
+  void turn() noexcept override;
+  std::uint64_t next_timer_ns() const noexcept override;
+  void wait(std::uint64_t until_ns) noexcept override;
+  void wake() noexcept override { wake_.signal(); }
+  void begin_stop() noexcept override {}
+  bool is_idle() const noexcept override { return asked_.empty(); }
+  void close() noexcept override {}
+
+  Status run(const Batch& batch, Item& item);
+
+  Intake intake_;
+  std::atomic<std::uint64_t> keys_ = 0;  ///< For report().
+  std::atomic<std::uint64_t> bytes_ = 0;
+  EventFd wake_;
+  std::map<std::string, std::vector<std::byte>, std::less<>> values_;
+  std::deque<Ticket> asked_;
+  Reactor reactor_;  // Last: its thread uses the others.
+};
+
+}  // namespace larder::conformance
