@@ -215,7 +215,7 @@ TEST_P(LogMachineTest, ItComesBackByItselfWithWhatItHad) {
   EXPECT_EQ(run(Op::kGet, "absent"), Outcome::kMiss);
   until("the thread is kept", [&] { return machine_->path().is_blocked(); });
   queue_->let_go();
-  until("it is back", [&] { return machine_->path().health().health() != Health::kDown; });
+  until("it is back", [&] { return !machine_->path().intake().is_down(); });
   EXPECT_EQ(machine_->path().health().health(), Health::kDegraded);
   EXPECT_GE(machine_->path().counters().stalls_total.value(), 1U);
   EXPECT_EQ(run(Op::kGet, "there"), Outcome::kHit);
