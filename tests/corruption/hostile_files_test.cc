@@ -96,7 +96,8 @@ TEST_F(HostileFilesTest, AShorterSegmentFileServesWhatIsLeftAndIsReported) {
   make();
   const std::vector<Length> lengths = {
       {.bytes = 0, .reason = "1 segment file of 6 went since the store was closed"},
-      {.bytes = 1, .reason = "segment-0000001 was set aside"},
+      // Its only byte may come back as a zero once, and then there is no header to set aside.
+      {.bytes = 1, .reason = "1 segment file of 6 went since the store was closed"},
       {.bytes = kSegmentHeaderUsedBytes / 2, .reason = "segment-0000001 was set aside"},
       {.bytes = kSegmentHeaderUsedBytes, .reason = "segment-0000001 was cut short"},
       {.bytes = kGrain, .reason = "segment-0000001 was cut short"},
