@@ -213,7 +213,7 @@ TEST_P(LogMachineTest, ItComesBackByItselfWithWhatItHad) {
   ASSERT_EQ(run(Op::kSet, "there"), Outcome::kDone);
   queue_->keep(GetParam());
   EXPECT_EQ(run(Op::kGet, "absent"), Outcome::kMiss);
-  until("the thread is kept", [&] { return machine_->path().is_blocked(); });
+  until("the intake answers for it", [&] { return machine_->path().intake().is_down(); });
   queue_->let_go();
   until("it is back", [&] { return !machine_->path().intake().is_down(); });
   EXPECT_EQ(machine_->path().health().health(), Health::kDegraded);
