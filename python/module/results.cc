@@ -25,6 +25,10 @@ PyObject* new_error(const Batch& batch, std::size_t i) {
                                                     : new_none();
 }
 
+PyObject* new_size(const Item& item) {
+  return item.outcome == Outcome::kHit ? PyLong_FromUnsignedLongLong(item.value_bytes) : new_none();
+}
+
 bool is_size_wrong(const Item& item) noexcept {
   return item.outcome == Outcome::kFailed && item.error.code() == ErrorCode::kSizeMismatch;
 }
@@ -113,17 +117,12 @@ nb::object stores_of(const PythonOperation& operation) {
 }
 
 nb::object sizes_of(const PythonOperation& operation) {
-  return list_of(operation.items.size(), [&](std::size_t i) {
-    const Item& item = operation.items[i];
-    return item.outcome == Outcome::kHit ? PyLong_FromUnsignedLongLong(item.value_bytes)
-                                         : new_none();
-  });
+  return list_of(operation.items.size(),
+                 [&](std::size_t i) { return new_size(operation.items[i]); });
 }
 
 nb::object size_of_one(const PythonOperation& operation) {
-  const Item& item = operation.items[0];
-  nb::object size = nb::steal(
-      item.outcome == Outcome::kHit ? PyLong_FromUnsignedLongLong(item.value_bytes) : new_none());
+  nb::object size = nb::steal(new_size(operation.items[0]));
   nb::object error = nb::steal(new_error(operation.batch, 0));
   throw_unless(size.is_valid() && error.is_valid());
   return tuple_of({std::move(size), std::move(error)});

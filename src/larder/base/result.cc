@@ -34,7 +34,7 @@ std::string_view error_code_name(ErrorCode code) noexcept {
 
 std::string errno_text(int sys_errno) {
   std::string text = std::generic_category().message(sys_errno);
-  if (sys_errno == EMFILE || sys_errno == ENFILE) text += " (raise the limit: ulimit -n)";
+  if (lacks_descriptors(sys_errno)) text += " (raise the limit: ulimit -n)";
   return text;
 }
 

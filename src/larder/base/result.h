@@ -28,6 +28,11 @@ enum class ErrorCode : std::uint8_t {
 /// The code's lower-case name as it stands in metrics and reports, e.g. "deadline_exceeded".
 std::string_view error_code_name(ErrorCode code) noexcept;
 
+/// The process, or the machine, has no descriptors left: a lack of the moment.
+constexpr bool lacks_descriptors(int sys_errno) noexcept {
+  return sys_errno == EMFILE || sys_errno == ENFILE;
+}
+
 /// What the system calls an errno, e.g. "No space left on device", and the remedy where the process
 /// has no descriptors left. Allocates; for people.
 std::string errno_text(int sys_errno);

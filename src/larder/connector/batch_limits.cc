@@ -3,11 +3,6 @@
 #include "larder/base/check.h"
 
 namespace larder {
-namespace {
-
-constexpr std::array<const char*, kBatchClassCount> kClassNames = {"lookup", "load", "store"};
-
-}  // namespace
 
 BatchClass class_of(Op op) noexcept {
   switch (op) {
@@ -30,7 +25,6 @@ std::uint64_t BatchLimits::bytes_of_batch(const Batch& batch) noexcept {
 }
 
 Status BatchLimits::admit(BatchClass batch_class, std::uint64_t bytes) noexcept {
-  const MutexLock lock{mutex_};
   Usage& usage = usage_[static_cast<std::size_t>(batch_class)];
   const bool is_idle = usage.batches == 0;
   const bool fits = usage.batches < options_.batches_max && usage.bytes <= options_.bytes_max &&
@@ -45,25 +39,18 @@ Status BatchLimits::admit(BatchClass batch_class, std::uint64_t bytes) noexcept 
 }
 
 void BatchLimits::release(BatchClass batch_class, std::uint64_t bytes) noexcept {
-  const MutexLock lock{mutex_};
   Usage& usage = usage_[static_cast<std::size_t>(batch_class)];
   LARDER_CHECK(usage.batches > 0 && usage.bytes >= bytes);
   --usage.batches;
   usage.bytes -= bytes;
 }
 
-std::array<BatchLimits::Usage, kBatchClassCount> BatchLimits::usage() const {
-  const MutexLock lock{mutex_};
-  return usage_;
-}
-
 void BatchLimits::append_counters(std::vector<Counter>& counters) const {
-  const auto usage_now = usage();
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
-    const std::string name = kClassNames[i];
-    counters.push_back({"batches_in_flight_" + name, usage_now[i].batches});
-    counters.push_back({"bytes_in_flight_" + name, usage_now[i].bytes});
-    counters.push_back({"batches_refused_" + name + "_total", usage_now[i].refused_total});
+    const std::string name = kBatchClassNames[i];
+    counters.push_back({"batches_in_flight_" + name, usage_[i].batches});
+    counters.push_back({"bytes_in_flight_" + name, usage_[i].bytes});
+    counters.push_back({"batches_refused_" + name + "_total", usage_[i].refused_total});
   }
 }
 

@@ -7,7 +7,6 @@
 #include <string>
 #include <vector>
 
-#include "larder/base/mutex.h"
 #include "larder/connector/connector.h"
 
 namespace larder {
@@ -22,7 +21,7 @@ struct BatchLimitOptions {
 /// Bounds what a connector has accepted and not given back, per class, in batches and bytes.
 ///
 /// A batch larger than the limit is admitted when its class is idle.
-/// Threads: any. Cost: one short lock per call.
+/// The caller synchronises.
 class BatchLimits {
  public:
   explicit BatchLimits(const BatchLimitOptions& options) : options_(options) {}
@@ -32,22 +31,21 @@ class BatchLimits {
 
   /// Takes a place or says kResourceExhausted. Pair every success with one release() of the same
   /// bytes before the batch is handed back.
-  Status admit(BatchClass batch_class, std::uint64_t bytes) noexcept LARDER_EXCLUDES(mutex_);
-  void release(BatchClass batch_class, std::uint64_t bytes) noexcept LARDER_EXCLUDES(mutex_);
+  Status admit(BatchClass batch_class, std::uint64_t bytes) noexcept;
+  void release(BatchClass batch_class, std::uint64_t bytes) noexcept;
 
   struct Usage {
     std::uint64_t batches = 0;
     std::uint64_t bytes = 0;
     std::uint64_t refused_total = 0;
   };
-  std::array<Usage, kBatchClassCount> usage() const LARDER_EXCLUDES(mutex_);
+  const std::array<Usage, kBatchClassCount>& usage() const noexcept { return usage_; }
   /// Appends batches_in_flight_*, bytes_in_flight_* and batches_refused_*_total.
-  void append_counters(std::vector<Counter>& counters) const LARDER_EXCLUDES(mutex_);
+  void append_counters(std::vector<Counter>& counters) const;
 
  private:
   const BatchLimitOptions options_;
-  mutable Mutex mutex_;
-  std::array<Usage, kBatchClassCount> usage_ LARDER_GUARDED_BY(mutex_){};
+  std::array<Usage, kBatchClassCount> usage_{};
 };
 
 }  // namespace larder

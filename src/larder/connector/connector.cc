@@ -100,15 +100,7 @@ std::string name_of(Health health) {
 }
 
 std::string name_of(BatchClass batch_class) {
-  switch (batch_class) {
-    case BatchClass::kLookup:
-      return "lookups";
-    case BatchClass::kLoad:
-      return "loads";
-    case BatchClass::kStore:
-      return "stores";
-  }
-  return "unknown";
+  return std::string{kBatchClassNames.at(static_cast<std::size_t>(batch_class))} + 's';
 }
 
 }  // namespace larder

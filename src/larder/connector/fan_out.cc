@@ -1,6 +1,8 @@
 #include "larder/connector/fan_out.h"
 
 #include <algorithm>
+#include <array>
+#include <span>
 
 #include "larder/base/check.h"
 
@@ -64,6 +66,17 @@ void FanOut::submit(Split& split) noexcept {
 void FanOut::cancel(Split& split) noexcept {
   for (const auto& part : std::span{split.parts_.data(), split.parts_used_}) {
     if (part->is_out) inner_[part->inner]->cancel(part->batch);
+  }
+}
+
+void FanOut::reap() noexcept {
+  for (Connector* const inner : inner_) {
+    std::array<Batch*, 64> done{};
+    while (const std::size_t count = inner->reap(done)) {
+      for (const Batch* const batch : std::span{done}.first(count)) {
+        copy_back(*static_cast<Split::Part*>(batch->user_data));
+      }
+    }
   }
 }
 

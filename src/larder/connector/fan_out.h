@@ -1,10 +1,8 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "larder/connector/connector.h"
@@ -12,8 +10,7 @@
 namespace larder {
 
 /// One batch on its way through inner connectors: copies of its items in parts, one for each
-/// connector and set mode. Its owner keeps it, and where it is until FanOut::reap() gave it back;
-/// its memory serves the next batch.
+/// connector and set mode. It stays where it is while is_out(); its memory serves the next batch.
 class Split {
  public:
   Split() = default;
@@ -60,22 +57,9 @@ class FanOut {
   /// Sends everything that was added.
   void submit(Split& split) noexcept;
   void cancel(Split& split) noexcept;
-  /// Calls `on_back(split)` for each split of which nothing is out any more; its outer items have
-  /// outcome, error, value_bytes and existed. Never waits.
-  template <class OnBack>
-  void reap(OnBack&& on_back) noexcept {
-    for (Connector* const inner : inner_) {
-      std::array<Batch*, 64> done{};
-      while (const std::size_t count = inner->reap(done)) {
-        for (Batch* const batch : std::span{done}.first(count)) {
-          auto& part = *static_cast<Split::Part*>(batch->user_data);
-          copy_back(part);
-          if (!part.split->is_out()) on_back(*part.split);
-        }
-      }
-    }
-  }
-  std::span<Connector* const> inner() const noexcept { return inner_; }
+  /// Brings back what the inner connectors have finished: a split is not out any more when its
+  /// outer items have outcome, error, value_bytes and existed. Never waits.
+  void reap() noexcept;
 
  private:
   static void copy_back(Split::Part& part) noexcept;

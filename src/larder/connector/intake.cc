@@ -20,7 +20,6 @@ constexpr std::uint64_t kItemCostBytesMin = std::uint64_t{64} << 10;
 /// Items that a batch of lookups may have taken before another one of its queue has its turn.
 constexpr std::uint32_t kLookupsPerTurn = 32;
 constexpr std::size_t kBatchesMaxMax = std::size_t{1} << 20;
-constexpr std::array<const char*, kBatchClassCount> kClassNames = {"lookup", "load", "store"};
 
 constexpr const char* kStopped = "the connector was stopped";
 constexpr const char* kCancelled = "the caller cancelled the batch";
@@ -61,14 +60,15 @@ double cost_of(std::span<const Item> items, Urgency urgency) noexcept {
   return static_cast<double>(bytes) / kWeights[static_cast<std::size_t>(urgency)];
 }
 
-/// From the cursor to the next of the bounds that cut the batch into runs whose sizes differ by at
-/// most one.
+/// From the cursor to the next of the bounds that cut the batch into tickets whose sizes differ by
+/// at most one.
 std::size_t items_of_ticket(const Batch& batch, const TicketSize& size) noexcept {
   const std::uint64_t items = batch.items.size();
   const std::uint64_t cursor = batch.connector_cursor;
-  const std::uint64_t runs = std::clamp<std::uint64_t>(items / size.items_min, 1, size.tickets_max);
-  const std::uint64_t index = (cursor * runs + items - 1) / items;
-  return items * (index + 1) / runs - cursor;
+  const std::uint64_t tickets =
+      std::clamp<std::uint64_t>(items / size.items_min, 1, size.tickets_max);
+  const std::uint64_t index = (cursor * tickets + items - 1) / items;
+  return items * (index + 1) / tickets - cursor;
 }
 
 }  // namespace
@@ -129,6 +129,7 @@ Status Intake::enter(Batch& batch) noexcept {
   }
   batch.connector_bytes = bytes;
   batch.connector_waits = waits;
+  batch.connector_cursor = 0;
   batch.connector_pending.store(static_cast<std::uint32_t>(batch.items.size()),
                                 std::memory_order_relaxed);
   ++batches_in_flight_;
@@ -162,11 +163,12 @@ Status Intake::submit(Batch& batch) noexcept {
   {
     const MutexLock lock{mutex_};
     LARDER_TRY(enter(batch));
-    enqueue(batch);
+    enqueue(batch, false);
+    if (batch.connector_waits) ++waited_total_;
     if (is_down_.load(std::memory_order_relaxed)) withdraw(batch, answered);
   }
   if (answered != nullptr) {
-    answer_down(answered);
+    answer_withdrawn(answered);
   } else if (owner_ != nullptr) {
     owner_->on_submitted(op);
   }
@@ -213,6 +215,16 @@ bool Intake::probe_failed(std::span<Item> items) const noexcept {
     item.value_bytes = 0;
   }
   return true;
+}
+
+void Intake::miss_failed(std::span<Item> items) const noexcept {
+  if (failed_keys_.size() == 0) return;
+  const std::uint64_t now_ns = clock_.now_ns();
+  for (Item& item : items) {
+    if (item.outcome != Outcome::kHit || !failed_keys_.contains(item.key, now_ns)) continue;
+    item.outcome = Outcome::kMiss;
+    item.value_bytes = 0;
+  }
 }
 
 void Intake::stop() noexcept {
@@ -273,10 +285,8 @@ void Intake::unlink(Batch& batch) noexcept {
   batch.connector_previous = batch.connector_next = nullptr;
 }
 
-void Intake::enqueue(Batch& batch) noexcept {
-  batch.connector_cursor = 0;
-  link(batch, false);
-  if (batch.connector_waits) ++waited_total_;
+void Intake::enqueue(Batch& batch, bool at_front) noexcept {
+  link(batch, at_front);
   ++batches_queued_[static_cast<std::size_t>(class_of(batch.op))];
   if (batch.deadline_ns == kNever) return;
   deadlines_.add(batch);
@@ -357,19 +367,11 @@ void Intake::put_back(const Ticket& ticket) noexcept {
       const bool was_queued = is_queued(batch);
       batch.connector_cursor -= static_cast<std::uint32_t>(ticket.items.size());
       queue_of_batch(batch).pass -= cost_of(ticket.items, batch.urgency);
-      if (was_queued) return;
-      link(batch, true);
-      ++batches_queued_[static_cast<std::size_t>(class_of(batch.op))];
-      if (batch.deadline_ns == kNever) return;
-      deadlines_.add(batch);
-      return publish_next_deadline();
+      if (!was_queued) enqueue(batch, true);
+      return;
     }
   }
-  // The rest of it was withdrawn already.
-  for (Item& item : ticket.items) {
-    if (begin(batch, item)) fail(batch, item, error_of(ErrorCode::kUnavailable, kDown));
-  }
-  finish(batch, ticket.items.size());
+  answer_down(batch, ticket.items);  // The rest of it was withdrawn already.
 }
 
 // --- What ends here -----------------------------------------------------------------------------
@@ -404,26 +406,29 @@ void Intake::set_down(bool is_down) noexcept {
     is_down_.store(is_down, std::memory_order_release);
     if (is_down) withdraw_all(list);
   }
-  answer_down(list);
+  answer_withdrawn(list);
 }
 
-void Intake::answer_down(Withdrawn list) noexcept {
+void Intake::answer_withdrawn(Withdrawn list) noexcept {
   while (list != nullptr) {
     Batch& batch = *list;
     list = batch.connector_next;
     answered_while_down_.fetch_add(1, std::memory_order_relaxed);
-    const std::span<Item> items = batch.items.subspan(batch.connector_place);
-    for (Item& item : items) {
-      if (!begin(batch, item)) continue;
-      // It came back in the meantime.
-      if (is_read(batch.op)) {
-        item.outcome = Outcome::kMiss;
-      } else {
-        fail(batch, item, error_of(ErrorCode::kUnavailable, kDown));
-      }
-    }
-    finish(batch, items.size());
+    answer_down(batch, batch.items.subspan(batch.connector_place));
   }
+}
+
+void Intake::answer_down(Batch& batch, std::span<Item> items) noexcept {
+  for (Item& item : items) {
+    if (!begin(batch, item)) continue;
+    // It came back in the meantime.
+    if (is_read(batch.op)) {
+      item.outcome = Outcome::kMiss;
+    } else {
+      fail(batch, item, error_of(ErrorCode::kUnavailable, kDown));
+    }
+  }
+  finish(batch, items.size());
 }
 
 // --- Items --------------------------------------------------------------------------------------
@@ -445,10 +450,7 @@ bool Intake::begin(const Batch& batch, Item& item) noexcept {
     return false;
   };
   if (is_stopping()) return end_with(ErrorCode::kCancelled, kStopped);
-  // Relaxed: a hint that leads to no other data.
-  if ((batch.connector_pending.load(std::memory_order_relaxed) & kCancelledBit) != 0) {
-    return end_with(ErrorCode::kCancelled, kCancelled);
-  }
+  if (is_cancelled(batch)) return end_with(ErrorCode::kCancelled, kCancelled);
   const bool reads = is_read(batch.op);
   const bool needs_time = batch.deadline_ns != kNever || (reads && failed_keys_.size() > 0);
   const std::uint64_t now_ns = needs_time ? clock_.now_ns() : 0;
@@ -532,7 +534,7 @@ void Intake::append_report(Report& report) const {
   report.counters.push_back({"batches_waited_for_room_total", waited_total_});
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
     report.counters.push_back(
-        {std::string{"batches_queued_"} + kClassNames[i], batches_queued_[i]});
+        {std::string{"batches_queued_"} + kBatchClassNames[i], batches_queued_[i]});
   }
 }
 

@@ -97,10 +97,10 @@ class IntakeOwner {
 /// A connector that answers in the caller's thread has no queues: admit() in place of submit(), and
 /// then the same.
 ///
-/// Urgency: within a lane the queue is taken from that has had least for its weight, 8:4:2:1, by
-/// the
-///   bytes of its items. Batches of one queue are taken first come first served; lookups take turns
-///   after 32 items, so that one key does not wait for a hundred thousand.
+/// Urgency: of a lane's queues the one is next that has had least for its weight, 8:4:2:1, by
+/// bytes.
+///   Batches of one queue are taken first come first served; lookups take turns after 32 items, so
+///   that one key does not wait for a hundred thousand.
 /// Ownership: batches are linked through their connector_ members; nothing is allocated for each.
 /// Invariant: a batch is in a queue, or waits for room, and is in the heap if it has a deadline,
 ///   exactly while some of its items have not been taken. Every item is counted by finish() once:
@@ -123,6 +123,8 @@ class Intake {
   int event_fd() const noexcept { return completions_.event_fd(); }
   /// True when every item is a miss because its Get failed before; else nothing is known here.
   bool probe_failed(std::span<Item> items) const noexcept;
+  /// For an owner that answers a probe itself: a hit of a key whose Get failed becomes a miss.
+  void miss_failed(std::span<Item> items) const noexcept;
   /// Refuses batches from now on, and fails what is queued. What the owner has it may end early.
   void stop() noexcept LARDER_EXCLUDES(mutex_);
   /// After stop(): false when not everything was finished by `deadline_ns` of the real clock.
@@ -199,7 +201,7 @@ class Intake {
   Status enter(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void leave(const Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   bool let_in_waiting(BatchClass batch_class) noexcept LARDER_REQUIRES(mutex_);
-  void enqueue(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
+  void enqueue(Batch& batch, bool at_front) noexcept LARDER_REQUIRES(mutex_);
   void link(Batch& batch, bool at_front) noexcept LARDER_REQUIRES(mutex_);
   void unlink(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void dequeue(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
@@ -207,7 +209,8 @@ class Intake {
   void withdraw_all(Withdrawn& list) noexcept LARDER_REQUIRES(mutex_);
   void publish_next_deadline() noexcept LARDER_REQUIRES(mutex_);
   void fail_withdrawn(Withdrawn list, const Error& error) noexcept;
-  void answer_down(Withdrawn list) noexcept;
+  void answer_withdrawn(Withdrawn list) noexcept;
+  void answer_down(Batch& batch, std::span<Item> items) noexcept;
   void fail(const Batch& batch, Item& item, const Error& error, bool says_of_key = true) noexcept;
   Error error_of(ErrorCode code, const char* what) const noexcept {
     return Error{code, options_.name, what};

@@ -21,12 +21,12 @@ bool is_callers(ErrorCode code) noexcept {
 
 std::string reason_of(BatchClass batch_class, const RecentOutcomes& recent, const Error& last) {
   const std::uint64_t all = recent.succeeded + recent.failed;
-  std::string what = name_of(batch_class);
+  std::string what;
   if (all == 1) {
-    what = "the only " + what.substr(0, what.size() - 1);  // It is a plural.
+    what = std::string{"the only "} + kBatchClassNames.at(static_cast<std::size_t>(batch_class));
   } else {
     const std::string share = recent.succeeded == 0 ? "all" : std::to_string(recent.failed) + " of";
-    what = share + ' ' + std::to_string(all) + ' ' + what;
+    what = share + ' ' + std::to_string(all) + ' ' + name_of(batch_class);
   }
   return what + " of the last minute failed; the last error: " + last.to_string();
 }

@@ -43,6 +43,9 @@ enum class Health : std::uint8_t { kHealthy = 0, kDegraded, kDown };
 /// (Set, Delete).
 enum class BatchClass : std::uint8_t { kLookup = 0, kLoad, kStore };
 inline constexpr std::size_t kBatchClassCount = 3;
+/// In the singular, by BatchClass: as counters, threads and parameters name them.
+inline constexpr std::array<const char*, kBatchClassCount> kBatchClassNames{"lookup", "load",
+                                                                            "store"};
 
 /// What the keys of one class came to within the last minute. Not counted: keys that failed by
 /// their caller's doing (illegal, cancelled, of another size), and what probe() answered.

@@ -313,10 +313,8 @@ std::string Session::stuck() const {
   for (std::size_t i = 0; i < sums.size(); ++i) {
     if (sums[i].batches == 0) continue;
     if (!text.empty()) text += ", ";
-    std::string one = name_of(static_cast<BatchClass>(i));
-    one.pop_back();  // It is a plural.
-    text += format_count(sums[i].batches, one) + " of " + format_count(sums[i].keys, "key") +
-            " and " + format_bytes_exact(sums[i].bytes);
+    text += format_count(sums[i].batches, kBatchClassNames[i]) + " of " +
+            format_count(sums[i].keys, "key") + " and " + format_bytes_exact(sums[i].bytes);
   }
   return text;
 }

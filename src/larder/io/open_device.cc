@@ -87,8 +87,7 @@ SetupResult<std::unique_ptr<PosixQueue>> make_queue(const DeviceOptions& options
   }
   const std::string why = refusal_text(uring.error());
   // A lack of the moment, which the threads would meet too, must not cost speed for good.
-  const int sys_errno = uring.error().sys_errno();
-  if (sys_errno == EMFILE || sys_errno == ENFILE) return SetupError{uring.error().code(), why};
+  if (lacks_descriptors(uring.error().sys_errno())) return SetupError{uring.error().code(), why};
   if (wish == UringWish::kRequired) {
     return SetupError{uring.error().code(), "LARDER_IO=uring: " + why};
   }

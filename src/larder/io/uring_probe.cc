@@ -1,6 +1,5 @@
 #include "larder/io/uring_probe.h"
 
-#include <cerrno>
 #include <cstdlib>
 #include <memory>
 #include <string_view>
@@ -45,8 +44,7 @@ SetupResult<RingChoice> choose_ring() {
   if (probed) return RingChoice{.has_ring = true, .why_not = {}};
   const std::string why = "io_uring is not to be had: " + probed.error().to_string();
   // A lack of the moment must not cost speed for good.
-  const int sys_errno = probed.error().sys_errno();
-  if (sys_errno == EMFILE || sys_errno == ENFILE) return SetupError{probed.error().code(), why};
+  if (lacks_descriptors(probed.error().sys_errno())) return SetupError{probed.error().code(), why};
   if (wish == UringWish::kRequired) {
     return SetupError{probed.error().code(), "LARDER_IO=uring: " + why};
   }

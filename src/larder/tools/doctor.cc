@@ -65,7 +65,7 @@ Finding judge_uring(const MachineFacts& facts) {
   if (facts.uring_errno == ENOMEM) {
     refused.mend = as_root(facts, "prlimit --pid $$ --memlock=unlimited");
     refused.note = "for a service: LimitMEMLOCK=infinity (systemd), --ulimit memlock=-1 (docker)";
-  } else if (facts.uring_errno == EMFILE || facts.uring_errno == ENFILE) {
+  } else if (lacks_descriptors(facts.uring_errno)) {
     refused.mend = as_root(facts, "prlimit --pid $$ --nofile=65536");
     refused.note = "for a service: LimitNOFILE=65536 (systemd), --ulimit nofile=65536 (docker)";
   } else if (facts.uring_disabled > 0) {

@@ -24,12 +24,8 @@ using Limits = SetupResult<std::optional<StoreLimits>>;
 SetupResult<log_store::Geometry> geometry_of_open(const log_store::LogSettings& settings,
                                                   const io::Device& device,
                                                   const std::string& where, bool has_store) {
-  const log_store::GeometryRequest wanted{
-      .capacity_bytes = settings.path.capacity_bytes,
-      .value_bytes_max = settings.path.value_bytes_max,
-      .offset_alignment = device.directory->facts().alignment.offset,
-      .segment_bytes = settings.path.segment_bytes,
-      .segments_min = settings.path.segments_min};
+  const log_store::GeometryRequest wanted =
+      log_store::geometry_request(settings.path, device.directory->facts().alignment.offset);
   if (!has_store) return log_store::make_geometry(wanted);
   log_store::SuperblockFile file{*device.directory, *device.queue, RealClock::instance(), where};
   auto superblock = file.open(0);

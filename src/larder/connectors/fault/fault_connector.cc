@@ -56,11 +56,11 @@ Status FaultConnector::stop(std::uint64_t deadline_ns) noexcept {
 // --- The machine --------------------------------------------------------------------------------
 
 void FaultConnector::turn() noexcept {
-  fan_out_.reap([](Split&) {});
+  fan_out_.reap();
   intake_.expire();
   constexpr TicketSize kWholeBatch{.tickets_max = 1};
   while (const Ticket ticket = intake_.take(0, 0, kWholeBatch)) start(*ticket.batch);
-  fan_out_.reap([](Split&) {});  // Some are back at once.
+  fan_out_.reap();  // Some are back at once.
   const std::uint64_t now = now_ns();
   next_timer_ns_ = intake_.next_deadline_ns();
   for (auto at = flights_.begin(); at != flights_.end();) {
@@ -220,12 +220,7 @@ void FaultConnector::count(FaultKind kind) noexcept {
 
 bool FaultConnector::probe(std::span<Item> items) const noexcept {
   if (!inner_->probe(items)) return false;
-  const std::uint64_t now = now_ns();
-  for (Item& item : items) {
-    if (item.outcome != Outcome::kHit || !intake_.failed_keys().contains(item.key, now)) continue;
-    item.outcome = Outcome::kMiss;
-    item.value_bytes = 0;
-  }
+  intake_.miss_failed(items);
   return true;
 }
 

@@ -83,7 +83,7 @@ class FaultConnector final : public Connector, private Machine {
   void plan(Flight& flight);
   Fate fate_of(Flight& flight, std::size_t place, std::uint64_t number);
   void end_own(Flight& flight) noexcept;
-  /// Why the batch comes back now; kPending: it does not yet.
+  /// Whether the batch comes back now, and with which error where one keeps it from its own end.
   bool is_due(const Flight& flight, std::uint64_t now_ns, Error& error) const noexcept;
   void finish(Flight& flight, const Error& error) noexcept;
   void corrupt(const Item& item, std::size_t place) noexcept;

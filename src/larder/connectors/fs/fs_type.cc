@@ -179,7 +179,6 @@ SetupResult<mode_t> parse_mode(const std::string& text) {
 
 SetupResult<std::array<std::uint32_t, kBatchClassCount>> parse_lanes(std::int64_t workers,
                                                                      const std::string& text) {
-  constexpr std::array<std::string_view, kBatchClassCount> kNames{"lookup", "load", "store"};
   std::array<std::uint32_t, kBatchClassCount> lanes{};
   lanes.fill(static_cast<std::uint32_t>(workers));
   std::string_view rest = text;
@@ -190,8 +189,8 @@ SetupResult<std::array<std::uint32_t, kBatchClassCount>> parse_lanes(std::int64_
     const std::size_t colon = part.find(':');
     const auto count = parse_integer(colon == std::string_view::npos ? "" : part.substr(colon + 1));
     std::size_t lane = 0;
-    while (lane < kNames.size() && kNames.at(lane) != part.substr(0, colon)) ++lane;
-    if (lane == kNames.size() || !count || *count < 1 || *count > 1024) {
+    while (lane < kBatchClassCount && kBatchClassNames.at(lane) != part.substr(0, colon)) ++lane;
+    if (lane == kBatchClassCount || !count || *count < 1 || *count > 1024) {
       return invalid(
           "lanes has '" + std::string{part} +
           "'; write lookup, load or store, a colon, and 1 to 1024, as in load:8,store:16");

@@ -12,7 +12,6 @@
 namespace larder::fs {
 namespace {
 
-constexpr std::array<const char*, kBatchClassCount> kLaneNames{"lookup", "load", "store"};
 constexpr Error kDown{ErrorCode::kUnavailable, "fs", "the file system does not answer"};
 
 std::uint64_t now_ns() noexcept {
@@ -102,12 +101,12 @@ Status Lanes::start() {
         worker.staged = std::make_unique<StagedCaller>(target, hung_.at(i));
       }
       const bool is_loader = lane == BatchClass::kLoad && !is_staged_;
-      LARDER_TRY(start_thread(std::string{"fs-"} + kLaneNames.at(i), [this, &worker, is_loader] {
-        is_loader ? run_loads(worker) : run_worker(worker);
-      }));
+      LARDER_TRY(start_thread(
+          std::string{"fs-"} + kBatchClassNames.at(i),
+          [this, &worker, is_loader] { is_loader ? run_loads(worker) : run_worker(worker); }));
     }
-    LARDER_TRY(
-        start_thread(std::string{"fs-down-"} + kLaneNames.at(i), [this, lane] { fail_for(lane); }));
+    LARDER_TRY(start_thread(std::string{"fs-down-"} + kBatchClassNames.at(i),
+                            [this, lane] { fail_for(lane); }));
   }
   LARDER_ASSIGN(Thread watching, Thread::start("fs-watch", [this] { watch(); }));
   threads_.push_back(std::move(watching));
@@ -204,7 +203,7 @@ void Lanes::set_aside(Worker& worker, bool is_aside) noexcept {
   const bool is_down = aside_.at(lane) == workers;
   if (is_down == was_down) return;
   log(LogLevel::kWarning, "fs",
-      std::string{kLaneNames.at(lane)} + " calls into '" + store_->options().base_path +
+      std::string{kBatchClassNames.at(lane)} + " calls into '" + store_->options().base_path +
           (is_down ? "' do not end: they fail at once until one does" : "' end again"));
 }
 
@@ -271,7 +270,7 @@ void Lanes::append_report(Report& report) const {
     if (hung == 0) continue;
     const bool is_down = hung >= store_->options().workers.at(i);
     report.health = std::max(report.health, is_down ? Health::kDown : Health::kDegraded);
-    report.reasons.push_back(std::to_string(hung) + " " + kLaneNames.at(i) +
+    report.reasons.push_back(std::to_string(hung) + " " + kBatchClassNames.at(i) +
                              " calls into the file system have not ended" +
                              (is_down ? "; everything for them fails at once" : ""));
   }

@@ -37,10 +37,6 @@ void LogMachine::turn() noexcept {
   path_->turn();
 }
 
-void LogMachine::begin_stop() noexcept {
-  path_->begin_stop();
-}
-
 void LogMachine::close() noexcept {
   if (const Status closed = path_->close(); !closed) {
     log(LogLevel::kWarning, "log",

@@ -42,7 +42,7 @@ class LogMachine final : private Machine {
   std::uint64_t next_timer_ns() const noexcept override { return path_->next_timer_ns(); }
   void wait(std::uint64_t until_ns) noexcept override { device_.queue->wait(until_ns); }
   void wake() noexcept override { device_.queue->wake(); }
-  void begin_stop() noexcept override LARDER_EXCLUDES(mutex_);
+  void begin_stop() noexcept override { path_->begin_stop(); }
   bool is_idle() const noexcept override { return path_->is_idle(); }
   void close() noexcept override;
   void note_blocked() noexcept override { path_->note_blocked(); }

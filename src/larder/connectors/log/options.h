@@ -47,6 +47,16 @@ struct PathOptions {
   std::uint64_t fingerprint_mask_for_test = ~std::uint64_t{0};
 };
 
+/// What an open asks of a store's sizes.
+inline GeometryRequest geometry_request(const PathOptions& options,
+                                        std::uint32_t offset_alignment) noexcept {
+  return {.capacity_bytes = options.capacity_bytes,
+          .value_bytes_max = options.value_bytes_max,
+          .offset_alignment = offset_alignment,
+          .segment_bytes = options.segment_bytes,
+          .segments_min = options.segments_min};
+}
+
 /// Scatter list of one value: a header grain and padding join it in one transfer.
 inline constexpr std::size_t kSlicesMax = 1000;
 

@@ -6,7 +6,6 @@
 #include "larder/base/check.h"
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
-#include "larder/connector/failed_keys.h"
 #include "larder/connectors/log/blocking_io.h"
 #include "larder/connectors/log/recovery.h"
 #include "larder/connectors/log/rule.h"
@@ -40,11 +39,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked,
       std::make_unique<SuperblockFile>(directory, queue, clock, where, options.opening_steps);
   Superblock superblock;
   Geometry geometry;
-  const GeometryRequest wanted{.capacity_bytes = options.capacity_bytes,
-                               .value_bytes_max = options.value_bytes_max,
-                               .offset_alignment = directory.facts().alignment.offset,
-                               .segment_bytes = options.segment_bytes,
-                               .segments_min = options.segments_min};
+  const GeometryRequest wanted = geometry_request(options, directory.facts().alignment.offset);
   const bool is_new = superblock_at == files->end();
   if (is_new) {
     const auto foreign = std::ranges::find_if_not(*files, is_harmless);
@@ -438,10 +433,9 @@ void LogPath::probe(std::span<Item> items) const noexcept {
   std::array<IndexEntry, kAtOnce> entries;
   std::array<std::uint8_t, kAtOnce> found{};
   const bool is_down = state_.intake.is_down();
-  const FailedKeys& failed = state_.intake.failed_keys();
-  const std::uint64_t now_ns = failed.size() > 0 ? state_.clock.now_ns() : 0;
-  while (!items.empty()) {
-    const auto some = items.first(std::min(items.size(), kAtOnce));
+  std::span<Item> rest = items;
+  while (!rest.empty()) {
+    const auto some = rest.first(std::min(rest.size(), kAtOnce));
     for (std::size_t i = 0; i < some.size(); ++i) {
       fingerprints[i] = state_.fingerprint(some[i].key);
     }
@@ -449,7 +443,7 @@ void LogPath::probe(std::span<Item> items) const noexcept {
                            std::span{entries}.first(some.size()),
                            std::span{found}.first(some.size()));
     for (std::size_t i = 0; i < some.size(); ++i) {
-      const bool is_there = found[i] != 0 && !is_down && !failed.contains(some[i].key, now_ns);
+      const bool is_there = found[i] != 0 && !is_down;
       some[i].outcome = is_there ? Outcome::kHit : Outcome::kMiss;
       some[i].value_bytes = is_there ? entries[i].value_bytes : 0;
       some[i].error = {};
@@ -458,8 +452,9 @@ void LogPath::probe(std::span<Item> items) const noexcept {
         some[i].error = Error{ErrorCode::kInvalidArgument, "log", "a key has 1 to 1024 bytes"};
       }
     }
-    items = items.subspan(some.size());
+    rest = rest.subspan(some.size());
   }
+  state_.intake.miss_failed(items);
 }
 
 }  // namespace larder::log_store

@@ -216,25 +216,20 @@ void MemoryConnector::exists_locked(Item& item) const {
 }
 
 bool MemoryConnector::probe(std::span<Item> items) const noexcept {
-  const FailedKeys& failed = intake_.failed_keys();
-  const std::uint64_t now_ns = failed.size() > 0 ? RealClock::instance().now_ns() : 0;
   Batch batch;
   batch.op = Op::kExists;
-  const MutexLock lock{mutex_};
-  for (Item& item : items) {
-    item.value_bytes = 0;
-    item.error = {};
-    item.existed = false;
-    const Status checked = check_item(batch, item, 0, 0);
-    if (!checked) {
-      item.error = checked.error();
+  {
+    const MutexLock lock{mutex_};
+    for (Item& item : items) {
+      item.value_bytes = 0;
+      item.existed = false;
+      const Status checked = check_item(batch, item, 0, 0);
+      item.error = checked ? Error{} : checked.error();
       item.outcome = Outcome::kFailed;
-    } else if (failed.contains(item.key, now_ns)) {
-      item.outcome = Outcome::kMiss;
-    } else {
-      exists_locked(item);
+      if (checked) exists_locked(item);
     }
   }
+  intake_.miss_failed(items);
   return true;
 }
 

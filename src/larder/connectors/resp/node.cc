@@ -332,9 +332,9 @@ bool Node::build(Command& command) {
       if (!view_.stored.reserve(item.key, command.cost_bytes)) {
         add_one(view_.counters.sets_over_capacity);
         audit_.note_refused();
-        fail(*operation.batch, operation.item,
-             {ErrorCode::kResourceExhausted, "resp",
-              "what this process stored has reached max_capacity_gb"});
+        end(*operation.batch, operation.item,
+            Error{ErrorCode::kResourceExhausted, "resp",
+                  "what this process stored has reached max_capacity_gb"});
         return false;
       }
       build_set(command);

@@ -129,7 +129,6 @@ class Node final : private ConnectionEvents {
   // Ends.
   void miss(BatchState& state, std::uint32_t item) noexcept;
   void miss_as_too_large(BatchState& state, std::uint32_t item) noexcept;
-  void fail(BatchState& state, std::uint32_t index, const Error& error) noexcept;
   void fail_all(const Operation& operation, const Error& error) noexcept;
   void end(BatchState& state, std::uint32_t index, const Status& status) noexcept;
   void release(BatchState& state) noexcept;

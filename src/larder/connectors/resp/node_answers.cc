@@ -125,8 +125,8 @@ bool Node::on_value(Operation& operation, const Reply& reply) noexcept {
     if (!operation.is_begun) {
       miss(state, operation.item);
     } else {
-      fail(state, operation.item,
-           {ErrorCode::kUnavailable, "resp", "the connection was lost inside of the value"});
+      end(state, operation.item,
+          Error{ErrorCode::kUnavailable, "resp", "the connection was lost inside of the value"});
     }
     return true;
   }
@@ -139,8 +139,8 @@ bool Node::on_value(Operation& operation, const Reply& reply) noexcept {
   item.value_bytes = reply.value_bytes;
   if (!reply.fits) {
     add_one(view_.counters.size_mismatches);
-    fail(state, operation.item,
-         {ErrorCode::kSizeMismatch, "resp", "the value and the buffer differ in size"});
+    end(state, operation.item,
+        Error{ErrorCode::kSizeMismatch, "resp", "the value and the buffer differ in size"});
     return true;
   }
   item.outcome = Outcome::kHit;
@@ -297,21 +297,17 @@ void Node::miss_as_too_large(BatchState& state, std::uint32_t item) noexcept {
   miss(state, item);
 }
 
-void Node::fail(BatchState& state, std::uint32_t index, const Error& error) noexcept {
-  end(state, index, error);
-}
-
 void Node::fail_all(const Operation& operation, const Error& error) noexcept {
   BatchState& state = *operation.batch;
   if (operation.kind == CommandKind::kAnyExists) {
-    for (const std::uint32_t item : operation.items) fail(state, item, error);
+    for (const std::uint32_t item : operation.items) end(state, item, error);
     return;
   }
   if (operation.kind == CommandKind::kSize) {
     --state.sizes_open;
     ask_for_absent(state);
   }
-  fail(state, operation.item, error);
+  end(state, operation.item, error);
 }
 
 /// The batch may be the caller's afterwards, and the state gone.
