@@ -108,6 +108,7 @@ bool Node::on_error_reply(Connection& connection, const Operation& operation,
   if (verdict.suspects_all) {
     for (const auto& one : connections_) one->suspect(one->is_ready());
   }
+  if (verdict.suspects_this) connection.suspect(true);
   if (verdict.renews_this) {
     connection.renew();
     add_one(view_.counters.connections_renewed);

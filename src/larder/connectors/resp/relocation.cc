@@ -19,8 +19,8 @@ Relocation::Verdict Relocation::note_refusal(const ReplyError& refusal,
   }
   const bool is_of_writes = refusal.scope == ReplyError::Scope::kWrites;
   only_writes_ = is_of_writes && (only_writes_ || !is_suspicious_);
+  Verdict verdict{.suspects_this = true, .suspects_all = !is_suspicious_};
   is_suspicious_ = true;
-  Verdict verdict{.suspects_all = true};
   const std::uint64_t due_ns = backoff_.retry_at_ns();
   if (due_ns == kNever || now_ns >= due_ns) {
     verdict.renews_this = true;

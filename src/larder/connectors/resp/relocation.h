@@ -11,10 +11,12 @@ namespace larder::resp {
 /// lives on as a replica: it keeps its connections and refuses what only a primary serves, while a
 /// new connection would reach the new one.
 ///
-/// A refusal of that kind puts every connection under suspicion. One is made anew at once, and then
-/// again after growing waits while new ones are refused too, so that a replica for good costs a
-/// connection in each longest wait and keeps serving loads. When a connection that is not under
-/// suspicion serves what was refused, the name leads elsewhere, and all suspects are made anew.
+/// The first refusal of that kind puts every connection that there is under suspicion, and each
+/// later one its own, so that one which was made since is not taken for an old one. The refused one
+/// is made anew at once, and then again after growing waits while new ones are refused too, so that
+/// a replica for good costs a connection in each longest wait and keeps serving loads. When a
+/// connection that is not under suspicion serves what was refused, the name leads elsewhere, and
+/// all suspects are made anew.
 ///
 /// One thread at a time.
 class Relocation {
@@ -22,8 +24,9 @@ class Relocation {
   Relocation(const ReconnectOptions& options, std::uint64_t seed) : backoff_(options, seed) {}
 
   struct Verdict {
-    bool suspects_all = false;  ///< Every connection that is ready now.
-    bool renews_this = false;   ///< The refused one is made anew.
+    bool suspects_this = false;  ///< The refused connection.
+    bool suspects_all = false;   ///< Every connection that is ready now.
+    bool renews_this = false;    ///< The refused one is made anew.
   };
   Verdict note_refusal(const ReplyError& refusal, std::uint64_t now_ns) noexcept;
 

@@ -23,14 +23,25 @@ class RelocationTest : public testing::Test {
 TEST_F(RelocationTest, OnlyWhatAPrimaryWouldServeIsSuspicious) {
   for (const char* const reply : {"OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOPERM", "MOVED", "ERR",
                                   "CLUSTERDOWN", "WRONGTYPE", "NOAUTH"}) {
-    EXPECT_FALSE(refuse(reply).suspects_all) << reply;
+    EXPECT_FALSE(refuse(reply).suspects_this) << reply;
     EXPECT_FALSE(relocation_.is_suspicious()) << reply;
   }
   EXPECT_TRUE(refuse("READONLY").suspects_all);
   EXPECT_TRUE(relocation_.is_suspicious());
   EXPECT_FALSE(relocation_.concerns_reads());
-  EXPECT_TRUE(refuse("MASTERDOWN").suspects_all);
+  EXPECT_TRUE(refuse("MASTERDOWN").suspects_this);
   EXPECT_TRUE(relocation_.concerns_reads());
+}
+
+/// Another old connection is refused when the first has been made anew: the new one, which leads
+/// elsewhere already, must not pass for an old one.
+TEST_F(RelocationTest, ALaterRefusalConcernsItsOwnConnectionAlone) {
+  EXPECT_TRUE(refuse("READONLY").suspects_all);
+  const Relocation::Verdict second = refuse("READONLY");
+  EXPECT_TRUE(second.suspects_this);
+  EXPECT_FALSE(second.suspects_all);
+  EXPECT_EQ(relocation_.note_served(false, true), Finding::kElsewhere);
+  EXPECT_TRUE(refuse("READONLY").suspects_all) << "of the next failover";
 }
 
 TEST_F(RelocationTest, LoadingIsSuspiciousWhenItLasts) {
