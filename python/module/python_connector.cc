@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "larder/connector/slices.h"
 #include "larder/connector/worker_pool.h"
 #include "module/keys_in_use.h"
 #include "module/python_object.h"
@@ -39,22 +40,8 @@ Result<ValueMemory> Worker::memory_for(std::span<const Slice> slices) {
 
 Result<ValueMemory> Worker::gathered(std::span<const Slice> slices) {
   LARDER_ASSIGN(ValueMemory memory, memory_for(slices));
-  std::byte* to = memory.data();
-  for (const Slice& slice : slices) {
-    if (slice.bytes > 0) std::memcpy(to, slice.data, slice.bytes);
-    to += slice.bytes;
-  }
+  copy_from_slices({memory.data(), bytes_of(slices)}, slices);
   return memory;
-}
-
-void scatter(const ValueMemory& memory, std::uint64_t bytes, std::span<const Slice> slices) {
-  const std::byte* from = memory.data();
-  for (const Slice& slice : slices) {
-    const std::size_t part = std::min<std::uint64_t>(slice.bytes, bytes);
-    if (part > 0) std::memcpy(slice.data, from, part);
-    from += part;
-    bytes -= part;
-  }
 }
 
 /// The object as a WorkerPool's backend. A connection is a worker; the pool drops it after a lost
@@ -83,7 +70,7 @@ class PythonBackend {
     if (*found > room || (*found < room && !options.allow_shorter)) {
       return Error{ErrorCode::kSizeMismatch, "python", "the value and the buffer differ in size"};
     }
-    scatter(value, *found, item.value);
+    copy_to_slices({value.data(), *found}, item.value);
     count_staged(*found);
     return {};
   }

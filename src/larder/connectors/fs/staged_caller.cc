@@ -1,8 +1,9 @@
 #include "larder/connectors/fs/staged_caller.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
+
+#include "larder/connector/slices.h"
 
 namespace larder::fs {
 namespace {
@@ -12,24 +13,6 @@ constexpr Error kLate{ErrorCode::kDeadlineExceeded, "fs", "the file system is la
 constexpr Error kNotBegun{ErrorCode::kDeadlineExceeded, "fs",
                           "the deadline passed before it was begun"};
 constexpr Error kNoAnswer{ErrorCode::kUnavailable, "fs", "the file system does not answer"};
-
-void copy_in(std::span<const Slice> slices, std::byte* to) noexcept {
-  for (const Slice& slice : slices) {
-    if (slice.bytes == 0) continue;
-    std::memcpy(to, slice.data, slice.bytes);
-    to += slice.bytes;
-  }
-}
-
-void copy_out(const std::byte* from, std::uint64_t bytes, std::span<const Slice> slices) noexcept {
-  for (const Slice& slice : slices) {
-    const auto taken = static_cast<std::size_t>(std::min<std::uint64_t>(slice.bytes, bytes));
-    if (taken == 0) continue;
-    std::memcpy(slice.data, from, taken);
-    from += taken;
-    bytes -= taken;
-  }
-}
 
 }  // namespace
 
@@ -148,7 +131,7 @@ Status StagedCaller::prepare(Op op, const Item& item, const CallOptions& options
   helper.slice = {helper.buffer.data(), static_cast<std::size_t>(bytes)};
   helper.item.value = {&helper.slice, 1};
   if (op == Op::kSet && bytes > 0) {
-    copy_in(item.value, helper.buffer.data());
+    copy_from_slices({helper.buffer.data(), bytes_of(item.value)}, item.value);
     FsCounters::add(target_->counters->bytes_staged, bytes);
   }
   return {};
@@ -206,7 +189,7 @@ Status StagedCaller::take_over(Op op, Item& item) {
   item.existed = answer.existed;
   item.outcome = answer.outcome;
   if (op == Op::kGet && answer.outcome == Outcome::kHit && helper_->status) {
-    copy_out(helper_->buffer.data(), answer.value_bytes, item.value);
+    copy_to_slices({helper_->buffer.data(), answer.value_bytes}, item.value);
     FsCounters::add(target_->counters->bytes_staged, answer.value_bytes);
   }
   return helper_->status;

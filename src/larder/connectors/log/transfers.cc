@@ -1,30 +1,10 @@
 #include "larder/connectors/log/transfers.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "larder/base/check.h"
 
 namespace larder::log_store {
-namespace {
-
-/// Calls visit(bytes of one slice inside [from, to)) in order.
-template <class Visitor>
-void for_each_part(std::span<const Slice> slices, std::uint64_t from, std::uint64_t to,
-                   Visitor&& visit) {
-  std::uint64_t at = 0;
-  for (const Slice& slice : slices) {
-    if (at >= to) return;
-    const std::uint64_t end = at + slice.bytes;
-    if (end > from && slice.bytes > 0) {
-      const std::uint64_t skip = from > at ? from - at : 0;
-      visit(std::span{slice.data, slice.bytes}.subspan(skip, std::min(end, to) - at - skip));
-    }
-    at = end;
-  }
-}
-
-}  // namespace
 
 Transfers::Transfers(io::TransferQueue& queue, const Clock& clock, std::uint32_t depth)
     : queue_(queue), clock_(clock), depth_(depth) {}
@@ -101,24 +81,8 @@ void Transfers::poll() noexcept {
 
 void append_range(std::vector<iovec>& vectors, std::span<const Slice> slices, std::uint64_t from,
                   std::uint64_t to) {
-  for_each_part(slices, from, to, [&](std::span<std::byte> part) {
-    vectors.push_back({.iov_base = part.data(), .iov_len = part.size()});
-  });
-}
-
-void copy_to_slices(std::span<const std::byte> buffer, std::span<const Slice> slices,
-                    std::uint64_t from) noexcept {
-  for_each_part(slices, from, from + buffer.size(), [&](std::span<std::byte> part) {
-    std::memcpy(part.data(), buffer.data(), part.size());
-    buffer = buffer.subspan(part.size());
-  });
-}
-
-void copy_from_slices(std::span<std::byte> buffer, std::span<const Slice> slices,
-                      std::uint64_t from) noexcept {
-  for_each_part(slices, from, from + buffer.size(), [&](std::span<std::byte> part) {
-    std::memcpy(buffer.data(), part.data(), part.size());
-    buffer = buffer.subspan(part.size());
+  for_each_piece(slices, from, to, [&](std::span<std::byte> piece) {
+    vectors.push_back({.iov_base = piece.data(), .iov_len = piece.size()});
   });
 }
 

@@ -10,6 +10,7 @@
 
 #include "larder/base/clock.h"
 #include "larder/connector/connector.h"
+#include "larder/connector/slices.h"
 #include "larder/connectors/log/hash_pool.h"
 #include "larder/io/transfer_queue.h"
 
@@ -119,11 +120,6 @@ class Transfers {
 /// Appends the parts of `slices` that hold the value's bytes [from, to).
 void append_range(std::vector<iovec>& vectors, std::span<const Slice> slices, std::uint64_t from,
                   std::uint64_t to);
-/// Copies between a contiguous buffer and the value's bytes [from, from + buffer.size()).
-void copy_to_slices(std::span<const std::byte> buffer, std::span<const Slice> slices,
-                    std::uint64_t from) noexcept;
-void copy_from_slices(std::span<std::byte> buffer, std::span<const Slice> slices,
-                      std::uint64_t from) noexcept;
 /// Whether the device can move these bytes without a copy.
 bool is_aligned(std::span<const Slice> slices, std::uint64_t bytes,
                 io::Alignment alignment) noexcept;
