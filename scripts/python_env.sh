@@ -41,7 +41,7 @@ install_once() { # name, pip arguments...
 install_once build 'scikit-build-core>=0.10' 'nanobind>=2.4' ninja
 case $kind in
   test)
-    install_once tests pytest hypothesis numpy mypy
+    install_once tests pytest hypothesis numpy mypy prometheus_client
     ;;
   interop)
     # A torch that is named here: pip never chooses one with gigabytes of CUDA.

@@ -25,12 +25,14 @@ from larder._larder import (
     UnsupportedError,
 )
 from larder._larder import version as __version__
+from larder._metrics import MetricsServer, metrics_text, serve_metrics
 from larder._store import Outcomes, Recent, Report, Store, Stored, open
 
 __all__ = [
     "ClosedError",
     "Error",
     "ForkedError",
+    "MetricsServer",
     "OpenError",
     "Outcomes",
     "Recent",
@@ -40,5 +42,7 @@ __all__ = [
     "StuckError",
     "UnsupportedError",
     "__version__",
+    "metrics_text",
     "open",
+    "serve_metrics",
 ]

@@ -28,6 +28,8 @@ seconds: _Seconds
 TypeError or ValueError that names the argument, the value and what was wanted."""
 parse_spec: Callable[[str], tuple[str, dict[str, str]]]
 """The type and the parameters of a URL or JSON; what stands after "type:" has the name ""."""
+metrics_text: Callable[[], str]
+"""Of every store that is open in this process, in Prometheus' text format."""
 shown_spec: Callable[[str], str]
 """A spec as a person may see it, without its secrets."""
 

@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 
-from larder import _larder, _spec
+from larder import _larder, _metrics, _spec
 from larder._spec import SpecLike
 
 if TYPE_CHECKING:
@@ -75,9 +75,12 @@ class Report:
     locality: str
     properties: dict[str, str]
     counters: dict[str, int]
-    """Names that end in `_total` only grow."""
+    """Names that end in `_total` only grow; docs/metrics.md has them all."""
     recent: dict[str, Recent]
     """By kind: `lookups` (exists), `loads` (get) and `stores` (set, delete)."""
+    times: dict[str, float]
+    """In seconds: of batches by kind half (`recent_p50_load_seconds`) and 99 of a hundred (`p99`)
+    within the last minute, and how long the oldest that is queued has waited."""
     is_failing: bool
     """Some kind of operation was asked for within the last minute and nothing of it worked: at least
     three keys failed, none succeeded."""
@@ -123,6 +126,7 @@ class Store:
     def __init__(self, spec: SpecLike | None = None, **parameters: Any) -> None:
         text = _spec.text_of(spec, parameters)
         self._client = _larder.Client(text)
+        _metrics.serve_if_asked()
         self._shown_spec = _larder.shown_spec(text)  # The other one may hold a password.
 
     def get_into(

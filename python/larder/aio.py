@@ -19,7 +19,7 @@ import types
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-from larder import _larder, _spec
+from larder import _larder, _metrics, _spec
 from larder._spec import SpecLike
 from larder._store import (
     SCAN_PAGE_KEYS,
@@ -69,6 +69,7 @@ class Opening:
 
         def open_client() -> _larder.AsyncClient:
             client = _larder.AsyncClient(self._spec)
+            _metrics.serve_if_asked()
             if not is_wanted:
                 client.close(0.0, 30.0)
             return client

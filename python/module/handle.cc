@@ -180,6 +180,15 @@ void Handle::let_go(std::shared_ptr<Handle> handle) {
   PyErr_Restore(type, value, trace);
 }
 
+std::vector<std::shared_ptr<doors::Session>> Handle::open_sessions() {
+  std::vector<std::shared_ptr<doors::Session>> sessions;
+  for (const Handle* const handle : open_handles()) {
+    if (handle->is_forked() || handle->is_closed()) continue;
+    sessions.push_back(handle->session());
+  }
+  return sessions;
+}
+
 void Handle::close_all() {
   begin_exit();
   std::vector<std::shared_ptr<Handle>> handles;

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "larder/doors/session.h"
 #include "module/arguments.h"
@@ -47,6 +48,8 @@ class Handle : public std::enable_shared_from_this<Handle> {
                                       std::uint64_t end_grace_ns = kEndGraceNs);
   /// Called at exit: closes every handle that is still open.
   static void close_all();
+  /// The stores that are open in this process, and are its own after a fork.
+  static std::vector<std::shared_ptr<doors::Session>> open_sessions();
   /// What a Python object's end does with its handle.
   static void let_go(std::shared_ptr<Handle> handle);
 

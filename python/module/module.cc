@@ -154,6 +154,7 @@ NB_MODULE(_larder, module) {
   module.def("seconds", &seconds, nb::arg("value").none(), nb::arg("name"),
              nb::arg("none") = larder::python::kForEver, nb::arg("allows_zero") = false);
   module.def("parse_spec", &parse_spec, nb::arg("spec").none());
+  module.def("metrics_text", &larder::python::metrics_text);
   module.def("shown_spec", &shown_spec, nb::arg("spec").none());
 
   nb::list types;

@@ -124,12 +124,27 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
                     name + (factory.empty() ? "" : ":" + factory) + ": " + made.error().text};
 }
 
+constexpr MetricRow kMetrics[] = {
+    {"bytes_staged_total", MetricKind::kCounter, "Bytes that were copied for the object."},
+    {"method_errors_total", MetricKind::kCounter, "Calls of the object that raised."},
+    {"views_kept_total", MetricKind::kCounter,
+     "Buffers that the object kept beyond the end of its call."},
+    {"completions_unknown_total", MetricKind::kCounter,
+     "Completions of a native client for something that it had not been given."},
+    {"completions_malformed_total", MetricKind::kCounter,
+     "Completions of a native client that had no sense."},
+    {"drain_errors_total", MetricKind::kCounter, "Calls of a native client's drain that raised."},
+    {"connections", MetricKind::kGauge, "Objects that are connected."},
+    {"connect_failures_total", MetricKind::kCounter, "Attempts to make one that failed."},
+};
+
 constexpr ConnectorType kPythonType{
     .name = kType,
     .summary = "A connector that is written in Python.",
     .example = "python:package.module:Class",
     .location_parameter = kFactory,
     .parameters = kParameters,
+    .metrics = kMetrics,
     .open = open,
 };
 

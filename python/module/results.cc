@@ -1,6 +1,9 @@
 #include "module/results.h"
 
 #include <algorithm>
+#include <array>
+
+#include "larder/connector/metrics.h"
 
 namespace larder::python {
 namespace nb = nanobind;
@@ -199,11 +202,22 @@ nb::object report_of(const Handle& handle) {
   Report report;
   {
     const WithoutGil without_gil;
-    report = session->connector().report();
+    report = session->report();
   }
+  // What has a place of its own below is not in the counters too.
+  constexpr std::array<std::string_view, 5> kFields{"health", "is_failing", "bytes_used",
+                                                    "capacity_bytes", "keys"};
   nb::dict counters;
-  for (const Counter& counter : report.counters) counters[counter.name.c_str()] = counter.value;
-  counters["door_refused_total"] = session->refused_total();
+  nb::dict times;
+  for (const Metric& metric : metrics_of(report)) {
+    if (std::ranges::find(kFields, metric.name) != kFields.end()) continue;
+    const std::string name = flat_name(metric);
+    if (metric.name.ends_with("_seconds")) {
+      times[name.c_str()] = metric.value;
+    } else {
+      counters[name.c_str()] = static_cast<std::uint64_t>(metric.value);
+    }
+  }
   nb::dict properties;
   for (const auto& [name, value] : report.properties) properties[name.c_str()] = value;
   nb::list reasons;
@@ -215,9 +229,9 @@ nb::object report_of(const Handle& handle) {
   result["is_failing"] = report.is_failing();
   nb::dict recent;
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
-    const RecentOutcomes& outcomes = report.recent.at(i);
-    recent[name_of(static_cast<BatchClass>(i)).c_str()] =
-        nb::make_tuple(outcomes.succeeded, outcomes.failed);
+    const auto batch_class = static_cast<BatchClass>(i);
+    const RecentOutcomes outcomes = report.recent(batch_class);
+    recent[name_of(batch_class).c_str()] = nb::make_tuple(outcomes.succeeded, outcomes.failed);
   }
   result["recent"] = recent;
   result["reasons"] = reasons;
@@ -228,7 +242,24 @@ nb::object report_of(const Handle& handle) {
   result["locality"] = name_of(report.locality);
   result["properties"] = properties;
   result["counters"] = counters;
+  result["times"] = times;
   return result;
+}
+
+nb::object metrics_text() {
+  const auto sessions = Handle::open_sessions();
+  std::string text;
+  {
+    const WithoutGil without_gil;
+    std::vector<MetricRow> own;
+    for (const ConnectorType* const type : python_registry().types()) {
+      own.insert(own.end(), type->metrics.begin(), type->metrics.end());
+    }
+    std::vector<Report> reports;
+    for (const auto& session : sessions) reports.push_back(session->report());
+    text = prometheus_text(reports, own);
+  }
+  return nb::steal(new_text(text));
 }
 
 }  // namespace larder::python

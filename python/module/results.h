@@ -37,6 +37,9 @@ nanobind::object report_of(const Handle& handle);
 std::shared_ptr<Handle> open_handle(nanobind::handle spec,
                                     const doors::SessionOptions& options = {},
                                     std::uint64_t end_grace_ns = Handle::kEndGraceNs);
+/// Of every store that is open in this process, in Prometheus' text format.
+nanobind::object metrics_text();
+
 /// When a call with this `timeout` has to end. Throws nanobind::python_error.
 std::uint64_t deadline_after(nanobind::handle timeout);
 

@@ -2,6 +2,7 @@
 #include <array>
 #include <map>
 
+#include "larder/connector/metrics.h"
 #include "tests/conformance/cases.h"
 #include "tests/conformance/session.h"
 
@@ -42,11 +43,11 @@ void the_report_is_sane(Context& context) {
         report.integrity == capabilities.integrity && report.locality == capabilities.locality,
         "report and capabilities differ");
   }
-  for (const Counter& before : empty.counters) {
+  for (const Metric& before : metrics_of(empty)) {
     if (!before.name.ends_with("_total")) continue;
-    const auto after = std::ranges::find(less.counters, before.name, &Counter::name);
-    context.expect(after != less.counters.end() && after->value >= before.value,
-                   before.name + " went back");
+    const std::string name = flat_name(before);
+    const auto after = metric_value(less, name);
+    context.expect(after && static_cast<double>(*after) >= before.value, name + " went back");
   }
   context.expect(capabilities.value_bytes_max > 0 && capabilities.slices_max > 0 &&
                      capabilities.buffer_alignment > 0,
@@ -57,7 +58,7 @@ void the_report_tells_what_callers_got(Context& context) {
   const auto session = Session::open(context, context.subject().open);
   if (!session) return;
   const auto recent = [&](BatchClass batch_class) {
-    return session->connector().report().recent.at(static_cast<std::size_t>(batch_class));
+    return session->connector().report().recent(batch_class);
   };
   store_numbered(*session, 0, 40);
   const Health health_at_first = session->connector().report().health;
@@ -100,18 +101,7 @@ void the_report_tells_what_callers_got(Context& context) {
   }
 }
 
-/// Of a connector, or of what it wraps.
-std::uint64_t counter_of(const Report& report, std::initializer_list<std::string_view> names) {
-  for (const Counter& counter : report.counters) {
-    for (const std::string_view name : names) {
-      if (counter.name == name || counter.name == "inner_" + std::string{name}) {
-        return counter.value;
-      }
-    }
-  }
-  return 0;
-}
-
+/// Keys, bytes and batches of each operation, since it was opened and within the last minute.
 void hits_misses_and_stores_are_counted(Context& context) {
   const auto session = Session::open(context, context.subject().open);
   if (!session) return;
@@ -119,10 +109,44 @@ void hits_misses_and_stores_are_counted(Context& context) {
   Request& load = session->make(Op::kGet);
   for (std::uint64_t i = 0; i < 50; ++i) load.add_get(numbered_key(i), value_of(i).size());
   session->run(load);
+  Request& lookup = session->make(Op::kExists);
+  for (std::uint64_t i = 20; i < 50; ++i) lookup.add(numbered_key(i));
+  session->run(lookup);
+  std::uint64_t bytes = 0;
+  for (std::uint64_t i = 0; i < 40; ++i) bytes += value_of(i).size();
+  std::uint64_t bytes_missed = 0;
+  for (std::uint64_t i = 40; i < 50; ++i) bytes_missed += value_of(i).size();
   const Report report = session->connector().report();
-  context.expect(counter_of(report, {"sets_total"}) == 40, "40 stores were not counted in total");
-  context.expect(counter_of(report, {"hits_total"}) == 40, "40 hits were not counted in total");
-  context.expect(counter_of(report, {"misses_total"}) == 10, "10 misses were not counted in total");
+  const auto expect = [&](Op op, const char* what, std::uint64_t OpTotals::* member,
+                          std::uint64_t wanted) {
+    const OpReport& counted = report.operation(op);
+    for (const OpTotals* totals : {&counted.total, &counted.last_minute}) {
+      context.expect(totals->*member == wanted,
+                     std::string{kOpNames.at(index_of(op))} + ": " + what + " count as " +
+                         std::to_string(totals->*member) + ", not " + std::to_string(wanted));
+    }
+  };
+  expect(Op::kSet, "stores", &OpTotals::done, 40);
+  expect(Op::kSet, "bytes", &OpTotals::bytes, bytes);
+  expect(Op::kGet, "hits", &OpTotals::hits, 40);
+  expect(Op::kGet, "bytes", &OpTotals::bytes, bytes);
+  expect(Op::kGet, "bytes that were missed", &OpTotals::bytes_missed, bytes_missed);
+  expect(Op::kExists, "hits", &OpTotals::hits, 20);
+  for (const Op op : {Op::kGet, Op::kExists}) {
+    const OpTotals& totals = report.operation(op).total;
+    context.expect(
+        totals.missed() == 10 && totals.misses[static_cast<std::size_t>(MissReason::kAbsent)] == 10,
+        "10 keys that were never stored are no misses for being absent");
+  }
+  for (const BatchClass batch_class :
+       {BatchClass::kLookup, BatchClass::kLoad, BatchClass::kStore}) {
+    const ClassReport& counted = report.of_class(batch_class);
+    context.expect(counted.latency.batches > 0 && counted.latency_last_minute.batches > 0,
+                   "no time is known of " + name_of(batch_class));
+    context.expect(counted.batches_in_flight == 0 && counted.batches_queued == 0 &&
+                       counted.oldest_queued_ns == 0,
+                   "nothing is under way, and the report says otherwise");
+  }
 }
 
 void probe_agrees_with_exists(Context& context) {

@@ -1,5 +1,6 @@
 """Where documented commands run: a copy of the sources, directories in place of the documentation's."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -75,7 +76,8 @@ class Sandbox:
         directories = {name: root / name for name in ["data", "bin", "home"]}
         for directory in directories.values():
             directory.mkdir(parents=True)
-        self.values = {**directories, "port": redis_port}
+        self.values = {**directories, "port": redis_port, "metrics_port": 1}
+        self._until_the_end = contextlib.ExitStack()
         secrets = self.values["home"] / "secrets"
         secrets.mkdir()
         (secrets / "redis").write_text("not the password")
@@ -112,7 +114,21 @@ class Sandbox:
             store.set_many(names, [b"value of " + name.encode() for name in names])
 
 
+    def serve_metrics(self):
+        """Of this process, at the socket and the port that the documentation names."""
+        store = self._until_the_end.enter_context(larder.open("memory:"))
+        store.set("key", b"value")
+        server = self._until_the_end.enter_context(larder.serve_metrics("0"))
+        self.values["metrics_port"] = server.address.rpartition(":")[2]
+        self._until_the_end.enter_context(larder.serve_metrics(self.mapped("/run/larder.sock")))
+
+    def close(self):
+        self._until_the_end.close()
+
+
 @pytest.fixture
 def sandbox(tmp_path, sources, redis_port):
-    yield Sandbox(tmp_path, sources, redis_port)
+    made = Sandbox(tmp_path, sources, redis_port)
+    yield made
+    made.close()
     shutil.rmtree(tmp_path, ignore_errors=True)  # Some of it is gigabytes.

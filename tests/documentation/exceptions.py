@@ -19,6 +19,8 @@ PATHS = [
     (r"/run/secrets/", "{home}/secrets/"),
     (r"/usr/local/bin", "{bin}"),
     (r"127\.0\.0\.1:6379", "127.0.0.1:{port}"),
+    (r"/run/larder\.sock", "{home}/larder.sock"),
+    (r"127\.0\.0\.1:(9187|8080)", "127.0.0.1:{metrics_port}"),
 ]
 
 # (which commands, what is added or replaced, why)
@@ -40,10 +42,12 @@ SHORTER = [
     ),
     (r"larder replay (?!.*--requests)", r"\Z", " --requests 5", "12,031 requests"),
     (r"--prefill", r"\b\d+GiB", "512MiB", "every segment is written"),
+    (r"^larder stats .*--every", r" --every \d+", "", "it goes on until it is interrupted"),
 ]
 
 # Commands that find what others made, and what makes it in the test.
 BEFORE = [
+    (r"^larder stats (?!--list)", "serve_metrics"),
     (r"larder inspect /fast/kv", "larder format /fast/kv --capacity 512MiB"),
     (r"larder inspect|rm -r /data/kv", "make_store"),
     (r"^cp -a /data/kv /fast/kv", "larder format /data/kv --capacity 512MiB && mkdir /fast"),

@@ -10,6 +10,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/hash.h"
 #include "larder/base/random.h"
+#include "larder/connector/metrics.h"
 
 namespace larder::faults {
 namespace {
@@ -118,9 +119,9 @@ std::string FaultClient::reasons() const {
 
 std::uint64_t FaultClient::counter(const std::string& name) const {
   const Report now = report();
-  const auto at = std::ranges::find(now.counters, name, &Counter::name);
-  EXPECT_NE(at, now.counters.end()) << name;
-  return at == now.counters.end() ? 0 : at->value;
+  const auto value = metric_value(now, name);
+  EXPECT_TRUE(value.has_value()) << name;
+  return value.value_or(0);
 }
 
 std::string text_of(const Report& report) {

@@ -8,6 +8,7 @@
 
 #include "larder/base/logging.h"
 #include "larder/connector/blocking_client.h"
+#include "larder/connector/metrics.h"
 #include "larder/connectors/builtin.h"
 #include "tests/golden/golden_store.h"
 #include "tests/support/temporary_directory.h"
@@ -48,9 +49,9 @@ class LogGoldenTest : public ::testing::TestWithParam<std::string> {
   }
   static std::uint64_t counter(const Connector& connector, const std::string& name) {
     const Report report = connector.report();
-    const auto at = std::ranges::find(report.counters, name, &Counter::name);
-    EXPECT_NE(at, report.counters.end()) << name;
-    return at == report.counters.end() ? 0 : at->value;
+    const auto value = metric_value(report, name);
+    EXPECT_TRUE(value.has_value()) << name;
+    return value.value_or(0);
   }
 
   TemporaryDirectory directory_;

@@ -17,7 +17,8 @@ namespace {
 
 constexpr const char* kUsage =
     "larder_mutation_check [--seeds COUNT] [--jobs COUNT] [--only NAME]\n"
-    "  Breaks each rule of the log store and of the connector contract, one at a time, and runs\n"
+    "  Breaks each rule of the log store, of the intake and of the connector contract, one at a "
+    "time, and runs\n"
     "  what must notice: up to COUNT seeds of the simulation (8000), unit tests, or the\n"
     "  conformance suite. Prints a table. Exit code 0: all were noticed, and nothing was where no\n"
     "  rule was broken.\n";
@@ -42,8 +43,8 @@ struct Check {
   Child child;
 };
 
-int run_seeds(log_store::Rule rule, std::uint64_t seeds) {
-  log_store::break_rule(rule);
+int run_seeds(std::uint32_t rule, std::uint64_t seeds) {
+  break_rule(rule);
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
     const auto result = simulation::run_history({.seed = seed});
@@ -68,16 +69,17 @@ Check start(const BrokenRule& broken, std::uint64_t seeds) {
             .what = what,
             .ring = "simulation",
             .is_seeded = true,
-            .child = Child::run([&] { return run_seeds(broken.rule, seeds); }, kPatienceMs)};
+            .child = Child::run([&] { return run_seeds(broken.number, seeds); }, kPatienceMs)};
   }
-  const bool is_unit = broken.ring == Ring::kUnit;
+  const bool is_directed = broken.ring == Ring::kDirected;
+  const std::string program = is_directed                  ? LARDER_SIMULATION_TEST
+                              : broken.ring == Ring::kUnit ? LARDER_UNIT_TEST
+                                                           : LARDER_CONNECTOR_TEST;
   return {.letter = broken.letter,
           .what = what,
-          .ring = is_unit ? "unit" : "simulation, a chosen history",
-          .child = Child::exec({is_unit ? LARDER_UNIT_TEST : LARDER_SIMULATION_TEST,
-                                std::string{"--gtest_filter="} + broken.tests},
-                               "LARDER_BREAK=" + std::to_string(static_cast<int>(broken.rule)),
-                               kPatienceMs)};
+          .ring = is_directed ? "simulation, a chosen history" : "unit",
+          .child = Child::exec({program, std::string{"--gtest_filter="} + broken.tests},
+                               "LARDER_BREAK=" + std::to_string(broken.number), kPatienceMs)};
 }
 
 Check start(const BrokenContract& broken) {
@@ -129,10 +131,12 @@ int check_all(const Options& options) {
     }
   };
   std::printf("| rule | broken | ring | noticed by | seeds |\n|---|---|---|---|---|\n");
-  for (const BrokenRule& broken : broken_rules()) {
-    if (!options.only.empty() && options.only != broken.name) continue;
-    finish_until(options.jobs - 1);
-    running.push_back(start(broken, options.seeds));
+  for (const std::span<const BrokenRule> rules : {broken_rules(), broken_intake_rules()}) {
+    for (const BrokenRule& broken : rules) {
+      if (!options.only.empty() && options.only != broken.name) continue;
+      finish_until(options.jobs - 1);
+      running.push_back(start(broken, options.seeds));
+    }
   }
   for (const BrokenContract& broken : broken_contracts()) {
     if (!options.only.empty() && options.only != conformance::name_of(broken.defect)) continue;
@@ -146,8 +150,7 @@ int check_all(const Options& options) {
                .ring = "simulation",
                .is_seeded = true,
                .should_be_noticed = false,
-               .child = Child::run([&] { return run_seeds(log_store::Rule::kNone, seeds_needed); },
-                                   kPatienceMs)};
+               .child = Child::run([&] { return run_seeds(0, seeds_needed); }, kPatienceMs)};
     running.push_back(std::move(none));
     finish_until(0);
   }

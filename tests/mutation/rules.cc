@@ -113,6 +113,43 @@ constexpr BrokenRule kRules[] = {
 };
 static_assert(std::size(kRules) + 1 == static_cast<std::size_t>(Rule::kCount));
 
+constexpr BrokenRule kIntakeRules[] = {
+    {IntakeRule::kIllegalOutcome, "C2", "illegal_outcome",
+     "what a backend leaves is believed, whatever it is", Ring::kConnectorUnit, "IntakeTest.*"},
+    {IntakeRule::kLimit, "C5", "limit", "nothing is refused", Ring::kSimulation},
+    {IntakeRule::kReleaseAtEnd, "C5", "release_at_end",
+     "a batch keeps its share when it has ended"},
+    {IntakeRule::kWaitInOrder, "C5", "wait_in_order",
+     "who comes later overtakes who waits for room", Ring::kConnectorUnit, "IntakeTest.*"},
+    {IntakeRule::kLetInWaiting, "C5", "let_in_waiting", "who waits for room waits for ever"},
+    {IntakeRule::kWeights, "C5", "weights", "the first queue is served until it is empty",
+     Ring::kConnectorUnit, "IntakeTest.*"},
+    {IntakeRule::kLookupsTakeTurns, "C5", "lookups_take_turns",
+     "one lookup waits for a hundred thousand", Ring::kConnectorUnit, "IntakeTest.*"},
+    {IntakeRule::kRememberFailed, "C6", "remember_failed", "a failed load is forgotten"},
+    {IntakeRule::kForgetWhenStored, "C6", "forget_when_stored",
+     "a key stays a miss when it is stored"},
+    {IntakeRule::kReplaceFailed, "C6", "replace_failed",
+     "a value that cannot be read is kept by kIfAbsent", Ring::kConnectorUnit, "IntakeTest.*"},
+    {IntakeRule::kWrongSizeIsCallers, "C6", "wrong_size_is_callers",
+     "a load of another size makes its key a miss"},
+    {IntakeRule::kLateForAWhile, "C6", "late_for_a_while",
+     "a late load is asked for again at once"},
+    {IntakeRule::kExpireQueued, "C8", "expire_queued", "what is queued outlives its deadline"},
+    {IntakeRule::kDeadlineAtBegin, "C8", "deadline_at_begin", "what is late is begun"},
+    {IntakeRule::kCancelQueued, "C8", "cancel_queued",
+     "what is queued goes on when it is cancelled"},
+    {IntakeRule::kCancelAtBegin, "C8", "cancel_at_begin", "what is cancelled is begun"},
+    {IntakeRule::kStopRefuses, "C8", "stop_refuses", "batches are accepted after stop()"},
+    {IntakeRule::kStopQueued, "C8", "stop_queued", "stop() leaves what is queued"},
+    {IntakeRule::kDownAnswersQueued, "P4", "down_answers_queued",
+     "what was queued waits while the storage is down"},
+    {IntakeRule::kDownRefusesChanges, "P4", "down_refuses_changes",
+     "changes are begun while the storage is down"},
+};
+static_assert(std::size(kIntakeRules) + 1 == static_cast<std::size_t>(IntakeRule::kCount) -
+                                                 static_cast<std::size_t>(IntakeRule::kNone));
+
 constexpr BrokenContract kContracts[] = {
     {Defect::kLosesBatch, "C1", "the 5th batch never comes back"},
     {Defect::kReturnsTwice, "C1", "the 5th batch comes back twice"},
@@ -133,6 +170,10 @@ constexpr BrokenContract kContracts[] = {
 
 std::span<const BrokenRule> broken_rules() {
   return kRules;
+}
+
+std::span<const BrokenRule> broken_intake_rules() {
+  return kIntakeRules;
 }
 
 std::span<const BrokenContract> broken_contracts() {

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <span>
 
+#include "larder/connector/intake_rule.h"
 #include "larder/connectors/log/rule.h"
 #include "tests/conformance/broken_connector.h"
 
@@ -12,18 +14,38 @@ enum class Ring : std::uint8_t {
   kSimulation = 0,  ///< Seeds of tests/simulation.
   kDirected,        ///< tests/simulation/directed_test.cc: one chosen history each.
   kUnit,            ///< The log store's unit tests.
+  kConnectorUnit,   ///< Those of connector/.
 };
 
-/// A rule of docs/format_log.md and what is done instead of it when it is broken.
+/// A rule of docs/format_log.md, or of connector.h as the intake keeps it, and what is done instead
+/// of it when it is broken.
 struct BrokenRule {
-  log_store::Rule rule = log_store::Rule::kNone;
+  constexpr BrokenRule(log_store::Rule broken, const char* of, const char* called,
+                       const char* instead, Ring by = Ring::kSimulation, const char* filter = "")
+      : number(static_cast<std::uint32_t>(broken)),
+        letter(of),
+        name(called),
+        what(instead),
+        ring(by),
+        tests(filter) {}
+  constexpr BrokenRule(IntakeRule broken, const char* of, const char* called, const char* instead,
+                       Ring by = Ring::kSimulation, const char* filter = "")
+      : number(static_cast<std::uint32_t>(broken)),
+        letter(of),
+        name(called),
+        what(instead),
+        ring(by),
+        tests(filter) {}
+
+  std::uint32_t number = 0;  ///< For break_rule().
   const char* letter = "";
   const char* name = "";
   const char* what = "";
   Ring ring = Ring::kSimulation;
-  const char* tests = "";  ///< kDirected, kUnit: a filter of GoogleTest.
+  const char* tests = "";  ///< Not of the simulation: a filter of GoogleTest.
 };
 std::span<const BrokenRule> broken_rules();
+std::span<const BrokenRule> broken_intake_rules();
 
 /// A rule of connector.h, broken by a connector of tests/conformance.
 struct BrokenContract {

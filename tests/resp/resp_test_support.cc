@@ -13,6 +13,7 @@
 #include "larder/base/hash.h"
 #include "larder/base/logging.h"
 #include "larder/base/random.h"
+#include "larder/connector/metrics.h"
 #include "larder/connectors/builtin.h"
 
 namespace larder::resp {
@@ -66,9 +67,9 @@ bool eventually_is_over(const Connector& connector) {
 
 std::uint64_t counter_of(const Connector& connector, std::string_view name) {
   const Report report = connector.report();
-  const auto found = std::ranges::find(report.counters, name, &Counter::name);
-  EXPECT_NE(found, report.counters.end()) << name;
-  return found == report.counters.end() ? 0 : found->value;
+  const auto value = metric_value(report, name);
+  EXPECT_TRUE(value.has_value()) << name;
+  return value.value_or(0);
 }
 
 std::string property_of(const Connector& connector, std::string_view name) {
@@ -85,8 +86,8 @@ std::string text_of_report(const Connector& connector) {
   for (const auto& [name, value] : report.properties) {
     text.append("\n").append(name).append("=").append(value);
   }
-  for (const Counter& counter : report.counters) {
-    text += "\n" + counter.name + "=" + std::to_string(counter.value);
+  for (const Metric& metric : metrics_of(report)) {
+    text += "\n" + flat_name(metric) + "=" + std::to_string(metric.value);
   }
   return text;
 }

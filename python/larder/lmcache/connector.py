@@ -8,10 +8,9 @@ docs/lmcache.md tells sizing, migration and what the metrics mean. LMCache itsel
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
-from larder import _larder, _spec
+from larder import _larder, _metrics, _spec
 from larder._spec import SpecLike
 from larder._store import metrics_of, report_of
 
@@ -53,7 +52,8 @@ class Connector(_larder.Completions):
         text = _spec.text_of(url, parameters, "url")
         super().__init__(text, load_timeout, store_timeout, lookup_timeout)
         self._shown_spec = _larder.shown_spec(text)  # The other one may hold a password.
-        _collector.add(self)
+        _collector.register()
+        _metrics.serve_if_asked()
 
     # Python's own checks of the number of arguments, and a place for what is known of them.
 
@@ -129,15 +129,13 @@ class Connector(_larder.Completions):
 
 
 class _Collector:
-    """Adds the open connectors' numbers to this process's Prometheus registry, which is the one
+    """Adds the numbers of the process's open stores to its Prometheus registry, which is the one
     that LMCache serves at /metrics. Without prometheus_client it does nothing."""
 
     def __init__(self) -> None:
-        self._connectors: weakref.WeakSet[Connector] = weakref.WeakSet()
         self._is_registered = False
 
-    def add(self, connector: Connector) -> None:
-        self._connectors.add(connector)
+    def register(self) -> None:
         if self._is_registered:
             return
         try:
@@ -151,23 +149,9 @@ class _Collector:
         return []  # Names depend on what is open; without this, collect() would run at once.
 
     def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.parser import text_string_to_metric_families
 
-        families: dict[str, Any] = {}
-        for connector in list(self._connectors):
-            try:
-                report = report_of(connector.report())
-            except _larder.Error:
-                continue  # Closed since, or the parent process's.
-            labels = [report.type, report.where]
-            for name, value in metrics_of(report).items():
-                kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
-                if name not in families:
-                    families[name] = kind(
-                        name, "See larder's docs/lmcache.md.", labels=["type", "where"]
-                    )
-                families[name].add_metric(labels, value)
-        yield from families.values()
+        yield from text_string_to_metric_families(_larder.metrics_text())
 
 
 _collector = _Collector()

@@ -180,7 +180,7 @@ class TaskRunner:
             self._mirror.pump()
             if not self._mirror.has_events:
                 counters = self._connector.report()["counters"]
-                evicted = counters.get("evictions_total", counters.get("records_evicted_total", 0))
+                evicted = counters["evictions_total"]
                 self._mirror.note_evictions(evicted)
         except Exception as error:
             if not self._is_closed:

@@ -10,7 +10,7 @@ namespace larder {
 
 /// Counts of values in buckets whose width is at most 1/16 of their values, over the whole range of
 /// 64 bits. 8 KiB, no allocation, record() costs a few nanoseconds. One thread at a time; give each
-/// thread its own and merge(). MetricHistogram is the kind that many threads share.
+/// thread its own and merge().
 class LogLinearHistogram {
  public:
   /// One for 0, 16 for 1..16, then 16 for each (2^k, 2^(k+1)]. A bucket includes its upper bound,
@@ -49,16 +49,11 @@ class LogLinearHistogram {
   std::uint64_t count_at_most(std::uint64_t bound) const noexcept;
 
  private:
-  friend class MetricHistogram;
-
   std::array<std::uint64_t, kBuckets> buckets_{};
   std::uint64_t count_ = 0;
   std::uint64_t sum_ = 0;
   std::uint64_t min_ = std::numeric_limits<std::uint64_t>::max();
   std::uint64_t max_ = 0;
 };
-
-/// What MetricHistogram::snapshot() gives.
-using HistogramSnapshot = LogLinearHistogram;
 
 }  // namespace larder

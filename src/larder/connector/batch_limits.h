@@ -4,14 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
-#include <vector>
 
 #include "larder/connector/connector.h"
 
 namespace larder {
-
-BatchClass class_of(Op op) noexcept;
 
 struct BatchLimitOptions {
   std::uint64_t batches_max = 4096;                  ///< Per class.
@@ -40,8 +36,8 @@ class BatchLimits {
     std::uint64_t refused_total = 0;
   };
   const std::array<Usage, kBatchClassCount>& usage() const noexcept { return usage_; }
-  /// Appends batches_in_flight_*, bytes_in_flight_* and batches_refused_*_total.
-  void append_counters(std::vector<Counter>& counters) const;
+  /// Sets of each class what is in flight, and what was refused.
+  void append_report(Report& report) const;
 
  private:
   const BatchLimitOptions options_;

@@ -1,6 +1,8 @@
 #include "larder/connector/connector.h"
 
 #include <algorithm>
+#include <array>
+#include <numeric>
 
 #include "larder/connector/report.h"
 
@@ -56,9 +58,38 @@ Status check_item(const Batch& batch, const Item& item, std::uint64_t value_byte
 }
 
 bool Report::is_failing() const noexcept {
-  return std::ranges::any_of(recent, [](const RecentOutcomes& outcomes) {
+  constexpr std::array kClasses{BatchClass::kLookup, BatchClass::kLoad, BatchClass::kStore};
+  return std::ranges::any_of(kClasses, [&](BatchClass batch_class) {
+    const RecentOutcomes outcomes = recent(batch_class);
     return outcomes.succeeded == 0 && outcomes.failed >= kFailuresThatTell;
   });
+}
+
+RecentOutcomes Report::recent(BatchClass batch_class) const noexcept {
+  RecentOutcomes outcomes;
+  for (const Op op : {Op::kGet, Op::kSet, Op::kExists, Op::kDelete, Op::kTouch}) {
+    if (class_of(op) != batch_class) continue;
+    const OpTotals& totals = operation(op).last_minute;
+    outcomes.succeeded += totals.succeeded();
+    outcomes.failed += totals.failed;
+  }
+  return outcomes;
+}
+
+std::uint64_t OpTotals::missed() const noexcept {
+  return std::reduce(misses.begin(), misses.end());
+}
+
+OpTotals& OpTotals::operator+=(const OpTotals& other) noexcept {
+  hits += other.hits;
+  for (std::size_t i = 0; i < misses.size(); ++i) misses[i] += other.misses[i];
+  done += other.done;
+  existed += other.existed;
+  failed += other.failed;
+  rejected += other.rejected;
+  bytes += other.bytes;
+  bytes_missed += other.bytes_missed;
+  return *this;
 }
 
 std::string name_of(Integrity integrity) {
@@ -100,7 +131,7 @@ std::string name_of(Health health) {
 }
 
 std::string name_of(BatchClass batch_class) {
-  return std::string{kBatchClassNames.at(static_cast<std::size_t>(batch_class))} + 's';
+  return std::string{kBatchClassNames.at(index_of(batch_class))} + 's';
 }
 
 }  // namespace larder

@@ -9,11 +9,11 @@
 
 #include "larder/base/clock.h"
 #include "larder/base/result.h"
+#include "larder/connector/op.h"
 #include "larder/connector/report.h"
 
 namespace larder {
 
-enum class Op : std::uint8_t { kGet = 1, kSet, kExists, kDelete, kTouch };
 enum class Outcome : std::uint8_t { kPending = 0, kHit, kMiss, kDone, kFailed };
 /// Weighted against each other; none is ever starved.
 enum class Urgency : std::uint8_t { kDemand = 0, kPrefetch, kStore, kBackground };
@@ -40,7 +40,8 @@ struct Item {
   Error error;                    ///< Out, iff kFailed.
   Outcome outcome = Outcome::kPending;  ///< Out.
   bool existed = false;  ///< Out, Set kIfAbsent: the key was there, nothing was written.
-  std::uint64_t connector_words[2] = {};  ///< The connector's while in flight.
+  MissReason miss_reason = MissReason::kAbsent;  ///< Out, iff kMiss.
+  std::uint64_t connector_words[2] = {};         ///< The connector's while in flight.
 };
 
 /// One submitted operation over many keys.
@@ -66,6 +67,7 @@ struct Batch {
   Batch* connector_next = nullptr;
   Batch* connector_previous = nullptr;
   std::uint64_t connector_bytes = 0;
+  std::uint64_t connector_submitted_ns = 0;
   std::uint32_t connector_cursor = 0;
   std::uint32_t connector_place = 0;
   std::atomic<std::uint32_t> connector_pending = 0;

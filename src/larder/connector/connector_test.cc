@@ -155,25 +155,18 @@ TEST(BatchLimitsTest, ABatchBeyondTheLimitIsAdmittedWhenItsClassIsIdle) {
   EXPECT_FALSE(limits.admit(BatchClass::kLoad, std::numeric_limits<std::uint64_t>::max()));
 }
 
-TEST(BatchLimitsTest, CountersCarryTheNumbers) {
+TEST(BatchLimitsTest, TheReportCarriesTheNumbers) {
   BatchLimits limits{{.batches_max = 1, .bytes_max = 100}};
   ASSERT_TRUE(limits.admit(BatchClass::kLookup, 7));
   EXPECT_FALSE(limits.admit(BatchClass::kLookup, 7));
 
-  std::vector<Counter> counters;
-  limits.append_counters(counters);
-
-  const auto value_of = [&](std::string_view name) {
-    for (const Counter& counter : counters) {
-      if (counter.name == name) return counter.value;
-    }
-    ADD_FAILURE() << "no counter " << name;
-    return std::uint64_t{0};
-  };
-  EXPECT_EQ(value_of("batches_in_flight_lookup"), 1U);
-  EXPECT_EQ(value_of("bytes_in_flight_lookup"), 7U);
-  EXPECT_EQ(value_of("batches_refused_lookup_total"), 1U);
-  EXPECT_EQ(value_of("batches_in_flight_store"), 0U);
+  Report report;
+  limits.append_report(report);
+  const ClassReport& lookups = report.of_class(BatchClass::kLookup);
+  EXPECT_EQ(lookups.batches_in_flight, 1U);
+  EXPECT_EQ(lookups.bytes_in_flight, 7U);
+  EXPECT_EQ(lookups.batches_refused, 1U);
+  EXPECT_EQ(report.of_class(BatchClass::kStore).batches_in_flight, 0U);
 }
 
 TEST(BatchLimitsDeathTest, ReleasingWhatWasNotAdmittedIsABug) {

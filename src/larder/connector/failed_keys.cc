@@ -60,16 +60,20 @@ void FailedKeys::unlink(std::uint32_t& link) const noexcept {
   size_.fetch_sub(1, std::memory_order_release);
 }
 
-void FailedKeys::insert(std::span<const std::byte> key) noexcept {
-  insert_until(key, kNever);
+void FailedKeys::insert(std::span<const std::byte> key, MissReason reason) noexcept {
+  insert_until(key, kNever, reason);
 }
 
-void FailedKeys::insert_until(std::span<const std::byte> key, std::uint64_t until_ns) noexcept {
+void FailedKeys::insert_until(std::span<const std::byte> key, std::uint64_t until_ns,
+                              MissReason reason) noexcept {
   if (until_ns == 0) return;
   const std::uint64_t hash = hash64(key);
   const MutexLock lock{mutex_};
   if (const std::uint32_t found = find_link(hash); found != kEnd) {
-    entries_[found].until_ns = std::max(entries_[found].until_ns, until_ns);
+    Entry& entry = entries_[found];
+    if (until_ns < entry.until_ns) return;
+    entry.until_ns = until_ns;
+    entry.reason = reason;
     return;
   }
   const std::size_t index = cursor_;
@@ -80,9 +84,9 @@ void FailedKeys::insert_until(std::span<const std::byte> key, std::uint64_t unti
     dropped_total_.fetch_add(1, std::memory_order_relaxed);
   }
   std::uint32_t& head = bucket(hash);
-  entry = Entry{hash, until_ns, head};
+  entry = Entry{.hash = hash, .until_ns = until_ns, .next = head, .reason = reason};
   head = static_cast<std::uint32_t>(index);
-  // Pairs with the load in contains(): who sees 0 may go on without the lock, because the failure
+  // Pairs with the load in find(): who sees 0 may go on without the lock, because the failure
   // that would have been seen has not been reported to anybody yet.
   size_.fetch_add(1, std::memory_order_release);
 }
@@ -94,15 +98,16 @@ void FailedKeys::erase(std::span<const std::byte> key) noexcept {
   if (std::uint32_t& link = find_link(hash); link != kEnd) unlink(link);
 }
 
-bool FailedKeys::contains(std::span<const std::byte> key, std::uint64_t now_ns) const noexcept {
-  if (size_.load(std::memory_order_acquire) == 0) return false;
+std::optional<MissReason> FailedKeys::find(std::span<const std::byte> key,
+                                           std::uint64_t now_ns) const noexcept {
+  if (size_.load(std::memory_order_acquire) == 0) return std::nullopt;
   const std::uint64_t hash = hash64(key);
   const MutexLock lock{mutex_};
   std::uint32_t& link = find_link(hash);
-  if (link == kEnd) return false;
-  if (entries_[link].until_ns > now_ns) return true;
+  if (link == kEnd) return std::nullopt;
+  if (entries_[link].until_ns > now_ns) return entries_[link].reason;
   unlink(link);
-  return false;
+  return std::nullopt;
 }
 
 void FailedKeys::note_failed_get(std::span<const std::byte> key, ErrorCode code,
@@ -112,7 +117,9 @@ void FailedKeys::note_failed_get(std::span<const std::byte> key, ErrorCode code,
     case AfterFailedGet::kNothing:
       return;
     case AfterFailedGet::kMissForAWhile:
-      return insert_until(key, now_ns + std::min(kNever - 1 - now_ns, miss_after_failure_ns));
+      return insert_until(
+          key, now_ns + std::min(kNever - 1 - now_ns, miss_after_failure_ns),
+          code == ErrorCode::kDeadlineExceeded ? MissReason::kLate : MissReason::kFailedBefore);
     case AfterFailedGet::kMissUntilStored:
       return insert(key);
   }

@@ -3,11 +3,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "larder/base/mutex.h"
 #include "larder/base/result.h"
+#include "larder/connector/op.h"
 
 namespace larder {
 
@@ -32,15 +34,20 @@ class FailedKeys {
   explicit FailedKeys(std::size_t keys_max);
 
   /// A miss from now on, until erase().
-  void insert(std::span<const std::byte> key) noexcept LARDER_EXCLUDES(mutex_);
+  void insert(std::span<const std::byte> key,
+              MissReason reason = MissReason::kFailedBefore) noexcept LARDER_EXCLUDES(mutex_);
   /// A miss until `until_ns` or erase(). Never shortens what was there.
-  void insert_until(std::span<const std::byte> key, std::uint64_t until_ns) noexcept
-      LARDER_EXCLUDES(mutex_);
+  void insert_until(std::span<const std::byte> key, std::uint64_t until_ns,
+                    MissReason reason = MissReason::kFailedBefore) noexcept LARDER_EXCLUDES(mutex_);
   /// Call it after a successful Set, before its outcome is reported.
   void erase(std::span<const std::byte> key) noexcept LARDER_EXCLUDES(mutex_);
 
-  bool contains(std::span<const std::byte> key, std::uint64_t now_ns) const noexcept
-      LARDER_EXCLUDES(mutex_);
+  bool contains(std::span<const std::byte> key, std::uint64_t now_ns) const noexcept {
+    return find(key, now_ns).has_value();
+  }
+  /// Why the key is a miss; nothing where it is not.
+  std::optional<MissReason> find(std::span<const std::byte> key,
+                                 std::uint64_t now_ns) const noexcept LARDER_EXCLUDES(mutex_);
 
   /// Remembers `key` after a Get that failed with `code`, as after_failed_get() says; "a while" is
   /// `miss_after_failure_ns`. Not for items that check_item() refuses: their key was not asked for.
@@ -58,6 +65,7 @@ class FailedKeys {
     std::uint64_t hash = 0;
     std::uint64_t until_ns = 0;  ///< 0: the entry is free.
     std::uint32_t next = 0;      ///< In the bucket; kEnd ends.
+    MissReason reason = MissReason::kFailedBefore;
   };
 
   std::uint32_t& bucket(std::uint64_t hash) const noexcept LARDER_REQUIRES(mutex_);
@@ -65,7 +73,7 @@ class FailedKeys {
   std::uint32_t& find_link(std::uint64_t hash) const noexcept LARDER_REQUIRES(mutex_);
   void unlink(std::uint32_t& link) const noexcept LARDER_REQUIRES(mutex_);
 
-  // Expired entries are taken out by contains(), which nobody can see: hence mutable.
+  // Expired entries are taken out by find(), which nobody can see: hence mutable.
   mutable Mutex mutex_;
   mutable std::vector<Entry> entries_ LARDER_GUARDED_BY(mutex_);  ///< A ring in order of insertion.
   mutable std::vector<std::uint32_t> buckets_ LARDER_GUARDED_BY(mutex_);

@@ -90,6 +90,7 @@ void FanOut::copy_back(Split::Part& part) noexcept {
     to.error = from.error;
     to.outcome = from.outcome;
     to.existed = from.existed;
+    to.miss_reason = from.miss_reason;
   }
 }
 

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <bit>
-#include <string>
+#include <optional>
 
 #include "larder/base/check.h"
+#include "larder/connector/intake_rule.h"
 
 namespace larder {
 namespace {
@@ -55,6 +56,7 @@ std::size_t queue_of(const Batch& batch) noexcept {
 }
 
 double cost_of(std::span<const Item> items, Urgency urgency) noexcept {
+  if (is_broken(IntakeRule::kWeights)) return 0;
   std::uint64_t bytes = 0;
   for (const Item& item : items) bytes += std::max(bytes_of(item.value), kItemCostBytesMin);
   return static_cast<double>(bytes) / kWeights[static_cast<std::size_t>(urgency)];
@@ -91,7 +93,7 @@ SetupStatus IntakeOptions::validate() const {
 Intake::Intake(const IntakeOptions& options, const Clock& clock)
     : options_(options),
       clock_(clock),
-      outcomes_(clock),
+      statistics_(clock),
       failed_keys_(options.failed_keys_max),
       limits_(options.limits),
       deadlines_(kBatchClassCount * options.limits.batches_max) {
@@ -111,23 +113,27 @@ Intake::~Intake() {
 // --- The caller's side --------------------------------------------------------------------------
 
 Status Intake::enter(Batch& batch) noexcept {
-  if (is_stopping_.load(std::memory_order_relaxed))
+  if (is_stopping_.load(std::memory_order_relaxed) && !is_broken(IntakeRule::kStopRefuses)) {
     return error_of(ErrorCode::kCancelled, kStopped);
+  }
   if (!deadlines_.make_room()) {
     return error_of(ErrorCode::kResourceExhausted, "the process has no memory left");
   }
   const BatchClass batch_class = class_of(batch.op);
   const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
   // First come first served: nothing overtakes what waits.
-  bool waits = waiting_[static_cast<std::size_t>(batch_class)].head != nullptr;
+  bool waits = waiting_[index_of(batch_class)].head != nullptr;
+  if (is_broken(IntakeRule::kWaitInOrder)) waits = false;
   if (!waits) {
-    const Status admitted = limits_.admit(batch_class, bytes);
+    const Status admitted =
+        is_broken(IntakeRule::kLimit) ? Status{} : limits_.admit(batch_class, bytes);
     if (!admitted && !batch.waits_for_room) return admitted;
     waits = !admitted;
   } else if (!batch.waits_for_room) {
     return error_of(ErrorCode::kResourceExhausted, "others wait for room already");
   }
   batch.connector_bytes = bytes;
+  batch.connector_submitted_ns = clock_.now_ns();
   batch.connector_waits = waits;
   batch.connector_cursor = 0;
   batch.connector_pending.store(static_cast<std::uint32_t>(batch.items.size()),
@@ -138,13 +144,15 @@ Status Intake::enter(Batch& batch) noexcept {
 
 /// Gives back its share of the limits.
 void Intake::leave(const Batch& batch) noexcept {
+  if (is_broken(IntakeRule::kReleaseAtEnd) || is_broken(IntakeRule::kLimit)) return;
   if (!batch.connector_waits) limits_.release(class_of(batch.op), batch.connector_bytes);
 }
 
 /// As far as there is room; tells whether some came in.
 bool Intake::let_in_waiting(BatchClass batch_class) noexcept {
-  const Queue& waiting = waiting_[static_cast<std::size_t>(batch_class)];
+  const Queue& waiting = waiting_[index_of(batch_class)];
   bool has_some = false;
+  if (is_broken(IntakeRule::kLetInWaiting)) return false;
   while (waiting.head != nullptr) {
     Batch& batch = *waiting.head;
     if (!limits_.admit(batch_class, batch.connector_bytes)) break;
@@ -165,7 +173,7 @@ Status Intake::submit(Batch& batch) noexcept {
     LARDER_TRY(enter(batch));
     enqueue(batch, false);
     if (batch.connector_waits) ++waited_total_;
-    if (is_down_.load(std::memory_order_relaxed)) withdraw(batch, answered);
+    if (is_lane_down(op)) withdraw(batch, answered);
   }
   if (answered != nullptr) {
     answer_withdrawn(answered);
@@ -189,7 +197,7 @@ void Intake::cancel(Batch& batch) noexcept {
     const MutexLock lock{mutex_};
     // begin() looks at this, and so does an owner that can end what it has begun.
     batch.connector_pending.fetch_or(kCancelledBit, std::memory_order_release);
-    if (is_queued(batch)) withdraw(batch, list);
+    if (is_queued(batch) && !is_broken(IntakeRule::kCancelQueued)) withdraw(batch, list);
   }
   cancels_.fetch_add(1, std::memory_order_release);
   fail_withdrawn(list, error_of(ErrorCode::kCancelled, kCancelled));
@@ -212,8 +220,10 @@ bool Intake::probe_failed(std::span<Item> items) const noexcept {
   if (!are_all_known) return false;
   for (Item& item : items) {
     item.outcome = Outcome::kMiss;
+    item.miss_reason = failed_keys_.find(item.key, now_ns).value_or(MissReason::kFailedBefore);
     item.value_bytes = 0;
   }
+  note_probe(items);
   return true;
 }
 
@@ -221,8 +231,11 @@ void Intake::miss_failed(std::span<Item> items) const noexcept {
   if (failed_keys_.size() == 0) return;
   const std::uint64_t now_ns = clock_.now_ns();
   for (Item& item : items) {
-    if (item.outcome != Outcome::kHit || !failed_keys_.contains(item.key, now_ns)) continue;
+    if (item.outcome != Outcome::kHit) continue;
+    const auto reason = failed_keys_.find(item.key, now_ns);
+    if (!reason) continue;
     item.outcome = Outcome::kMiss;
+    item.miss_reason = *reason;
     item.value_bytes = 0;
   }
 }
@@ -232,7 +245,7 @@ void Intake::stop() noexcept {
   {
     const MutexLock lock{mutex_};
     is_stopping_.store(true, std::memory_order_release);
-    withdraw_all(list);
+    if (!is_broken(IntakeRule::kStopQueued)) withdraw_all(list, kAllLanes);
   }
   fail_withdrawn(list, error_of(ErrorCode::kCancelled, kStopped));
 }
@@ -250,8 +263,7 @@ bool Intake::wait_until_idle(std::uint64_t deadline_ns) noexcept {
 // --- Queues -------------------------------------------------------------------------------------
 
 Intake::Queue& Intake::queue_of_batch(const Batch& batch) noexcept {
-  return batch.connector_waits ? waiting_[static_cast<std::size_t>(class_of(batch.op))]
-                               : queues_[queue_of(batch)];
+  return batch.connector_waits ? waiting_[index_of(class_of(batch.op))] : queues_[queue_of(batch)];
 }
 
 Intake::Lane& Intake::lane_of_batch(const Batch& batch) noexcept {
@@ -287,7 +299,7 @@ void Intake::unlink(Batch& batch) noexcept {
 
 void Intake::enqueue(Batch& batch, bool at_front) noexcept {
   link(batch, at_front);
-  ++batches_queued_[static_cast<std::size_t>(class_of(batch.op))];
+  ++batches_queued_[index_of(class_of(batch.op))];
   if (batch.deadline_ns == kNever) return;
   deadlines_.add(batch);
   publish_next_deadline();
@@ -295,7 +307,7 @@ void Intake::enqueue(Batch& batch, bool at_front) noexcept {
 
 void Intake::dequeue(Batch& batch) noexcept {
   unlink(batch);
-  --batches_queued_[static_cast<std::size_t>(class_of(batch.op))];
+  --batches_queued_[index_of(class_of(batch.op))];
   if (batch.deadline_ns == kNever) return;
   deadlines_.remove(batch);
   publish_next_deadline();
@@ -310,13 +322,34 @@ void Intake::withdraw(Batch& batch, Withdrawn& list) noexcept {
   list = &batch;
 }
 
-void Intake::withdraw_all(Withdrawn& list) noexcept {
-  for (const Queue& queue : queues_) {
-    while (queue.head != nullptr) withdraw(*queue.head, list);
+void Intake::withdraw_all(Withdrawn& list, LaneMask lanes) noexcept {
+  const auto withdraw_of = [&](const Queue& queue) LARDER_REQUIRES(mutex_) {
+    for (Batch* batch = queue.head; batch != nullptr;) {
+      Batch* const next = batch->connector_next;
+      if ((lanes >> options_.lane_of(batch->op) & 1U) != 0) withdraw(*batch, list);
+      batch = next;
+    }
+  };
+  for (const Queue& queue : queues_) withdraw_of(queue);
+  for (const Queue& waiting : waiting_) withdraw_of(waiting);
+}
+
+std::uint64_t Intake::oldest_queued_ns(BatchClass batch_class) const noexcept {
+  std::uint64_t oldest = kNever;
+  const auto look_through = [&](const Queue& queue) {
+    for (const Batch* batch = queue.head; batch != nullptr; batch = batch->connector_next) {
+      if (class_of(batch->op) == batch_class) {
+        oldest = std::min(oldest, batch->connector_submitted_ns);
+      }
+    }
+  };
+  // Lookups take turns, so that the oldest need not be first in its queue.
+  for (const Queue& queue : queues_) look_through(queue);
+  if (const Batch* const first = waiting_[index_of(batch_class)].head; first != nullptr) {
+    oldest = std::min(oldest, first->connector_submitted_ns);
   }
-  for (const Queue& waiting : waiting_) {
-    while (waiting.head != nullptr) withdraw(*waiting.head, list);
-  }
+  const std::uint64_t now_ns = clock_.now_ns();
+  return oldest == kNever ? 0 : now_ns - std::min(now_ns, oldest);
 }
 
 void Intake::publish_next_deadline() noexcept {
@@ -349,6 +382,7 @@ Ticket Intake::take(LaneNumber lane_number, QueueMask without, const TicketSize&
   if (!is_queued(batch)) {
     dequeue(batch);
   } else if (class_of(batch.op) == BatchClass::kLookup && queue.tail != &batch &&
+             !is_broken(IntakeRule::kLookupsTakeTurns) &&
              first / kLookupsPerTurn != batch.connector_cursor / kLookupsPerTurn) {
     unlink(batch);
     link(batch, false);
@@ -361,8 +395,8 @@ void Intake::put_back(const Ticket& ticket) noexcept {
   Batch& batch = *ticket.batch;
   {
     const MutexLock lock{mutex_};
-    const bool is_over = is_stopping_.load(std::memory_order_relaxed) ||
-                         is_down_.load(std::memory_order_relaxed) || is_cancelled(batch);
+    const bool is_over = is_stopping_.load(std::memory_order_relaxed) || is_lane_down(batch.op) ||
+                         is_cancelled(batch);
     if (!is_over) {
       const bool was_queued = is_queued(batch);
       batch.connector_cursor -= static_cast<std::uint32_t>(ticket.items.size());
@@ -377,7 +411,7 @@ void Intake::put_back(const Ticket& ticket) noexcept {
 // --- What ends here -----------------------------------------------------------------------------
 
 void Intake::expire() noexcept {
-  if (clock_.now_ns() < next_deadline_ns()) return;
+  if (clock_.now_ns() < next_deadline_ns() || is_broken(IntakeRule::kExpireQueued)) return;
   Withdrawn list = nullptr;
   {
     const MutexLock lock{mutex_};
@@ -399,12 +433,13 @@ void Intake::fail_withdrawn(Withdrawn list, const Error& error) noexcept {
   }
 }
 
-void Intake::set_down(bool is_down) noexcept {
+void Intake::set_lanes_down(LaneMask lanes, bool are_down) noexcept {
   Withdrawn list = nullptr;
   {
     const MutexLock lock{mutex_};
-    is_down_.store(is_down, std::memory_order_release);
-    if (is_down) withdraw_all(list);
+    const LaneMask before = lanes_down_.load(std::memory_order_relaxed);
+    lanes_down_.store(are_down ? before | lanes : before & ~lanes, std::memory_order_release);
+    if (are_down && !is_broken(IntakeRule::kDownAnswersQueued)) withdraw_all(list, lanes);
   }
   answer_withdrawn(list);
 }
@@ -424,6 +459,7 @@ void Intake::answer_down(Batch& batch, std::span<Item> items) noexcept {
     // It came back in the meantime.
     if (is_read(batch.op)) {
       item.outcome = Outcome::kMiss;
+      item.miss_reason = MissReason::kDown;
     } else {
       fail(batch, item, error_of(ErrorCode::kUnavailable, kDown));
     }
@@ -435,6 +471,7 @@ void Intake::answer_down(Batch& batch, std::span<Item> items) noexcept {
 
 bool Intake::begin(const Batch& batch, Item& item) noexcept {
   item.outcome = Outcome::kPending;
+  item.miss_reason = MissReason::kAbsent;
   item.error = Error{};
   item.value_bytes = 0;
   item.existed = false;
@@ -450,34 +487,44 @@ bool Intake::begin(const Batch& batch, Item& item) noexcept {
     return false;
   };
   if (is_stopping()) return end_with(ErrorCode::kCancelled, kStopped);
-  if (is_cancelled(batch)) return end_with(ErrorCode::kCancelled, kCancelled);
+  if (is_cancelled(batch) && !is_broken(IntakeRule::kCancelAtBegin)) {
+    return end_with(ErrorCode::kCancelled, kCancelled);
+  }
   const bool reads = is_read(batch.op);
   const bool needs_time = batch.deadline_ns != kNever || (reads && failed_keys_.size() > 0);
   const std::uint64_t now_ns = needs_time ? clock_.now_ns() : 0;
-  if (batch.deadline_ns != kNever && now_ns >= batch.deadline_ns) {
+  if (batch.deadline_ns != kNever && now_ns >= batch.deadline_ns &&
+      !is_broken(IntakeRule::kDeadlineAtBegin)) {
     return end_with(ErrorCode::kDeadlineExceeded, kLate);
   }
-  const bool is_down = is_down_.load(std::memory_order_relaxed);
-  if (is_down && !reads) return end_with(ErrorCode::kUnavailable, kDown);
-  if (reads && (is_down || failed_keys_.contains(item.key, now_ns))) {
-    item.outcome = Outcome::kMiss;
-    return false;
+  const bool is_down = is_lane_down(batch.op);
+  if (is_down && !reads && !is_broken(IntakeRule::kDownRefusesChanges)) {
+    return end_with(ErrorCode::kUnavailable, kDown);
   }
-  return true;
+  if (!reads) return true;
+  const std::optional<MissReason> reason =
+      is_down ? MissReason::kDown : failed_keys_.find(item.key, now_ns);
+  if (!reason) return true;
+  item.outcome = Outcome::kMiss;
+  item.miss_reason = *reason;
+  return false;
 }
 
 SetMode Intake::set_mode_of(const Batch& batch, const Item& item) const noexcept {
-  if (batch.set_mode == SetMode::kReplace || failed_keys_.size() == 0) return batch.set_mode;
+  if (batch.set_mode == SetMode::kReplace || failed_keys_.size() == 0 ||
+      is_broken(IntakeRule::kReplaceFailed)) {
+    return batch.set_mode;
+  }
   return failed_keys_.contains(item.key, clock_.now_ns()) ? SetMode::kReplace : batch.set_mode;
 }
 
 void Intake::end(const Batch& batch, Item& item, const Status& status, bool says_of_key) noexcept {
   if (!status) {
     fail(batch, item, status.error(), says_of_key);
-  } else if (!is_legal_outcome(batch.op, item.outcome)) {
+  } else if (!is_legal_outcome(batch.op, item.outcome) && !is_broken(IntakeRule::kIllegalOutcome)) {
     fail(batch, item, error_of(ErrorCode::kInternal, "the backend left no legal outcome"));
   } else if (batch.op == Op::kSet) {
-    failed_keys_.erase(item.key);
+    if (!is_broken(IntakeRule::kForgetWhenStored)) failed_keys_.erase(item.key);
   }
 }
 
@@ -486,9 +533,12 @@ void Intake::fail(const Batch& batch, Item& item, const Error& error, bool says_
   item.error = error;
   item.existed = false;
   if (error.code() != ErrorCode::kSizeMismatch) item.value_bytes = 0;
-  if (batch.op != Op::kGet || !says_of_key) return;
-  const bool is_wrong_size = error.code() == ErrorCode::kSizeMismatch && batch.misses_wrong_sizes;
+  if (batch.op != Op::kGet || !says_of_key || is_broken(IntakeRule::kRememberFailed)) return;
+  const bool misses_wrong_sizes =
+      batch.misses_wrong_sizes || is_broken(IntakeRule::kWrongSizeIsCallers);
+  const bool is_wrong_size = error.code() == ErrorCode::kSizeMismatch && misses_wrong_sizes;
   const ErrorCode code = is_wrong_size ? ErrorCode::kUnavailable : error.code();
+  if (is_broken(IntakeRule::kLateForAWhile) && code == ErrorCode::kDeadlineExceeded) return;
   failed_keys_.note_failed_get(item.key, code, clock_.now_ns(), options_.miss_after_failure_ns);
 }
 
@@ -506,8 +556,7 @@ void Intake::finish(Batch& batch, std::size_t items) noexcept {
     has_let_in = let_in_waiting(class_of(op));
   }
   if (has_let_in && owner_ != nullptr) owner_->on_submitted(op);
-  outcomes_.note(batch);
-  key_counters_.note(batch);
+  statistics_.note(batch);
   completions_.push(batch);
   const MutexLock lock{mutex_};
   --batches_in_flight_;
@@ -523,18 +572,16 @@ void Intake::abandon_for_test() noexcept {
 }
 
 void Intake::append_report(Report& report) const {
-  outcomes_.append_report(report);
-  key_counters_.append(report.counters);
-  report.counters.push_back({"keys_failed", failed_keys_.size()});
-  report.counters.push_back({"keys_failed_dropped_total", failed_keys_.dropped_total()});
-  report.counters.push_back(
-      {"batches_answered_while_down_total", answered_while_down_.load(std::memory_order_relaxed)});
+  statistics_.append_report(report);
+  report.keys_failed = failed_keys_.size();
+  report.keys_failed_dropped = failed_keys_.dropped_total();
+  report.batches_answered_while_down = answered_while_down_.load(std::memory_order_relaxed);
   const MutexLock lock{mutex_};
-  limits_.append_counters(report.counters);
-  report.counters.push_back({"batches_waited_for_room_total", waited_total_});
+  limits_.append_report(report);
+  report.batches_waited_for_room = waited_total_;
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
-    report.counters.push_back(
-        {std::string{"batches_queued_"} + kBatchClassNames[i], batches_queued_[i]});
+    report.classes[i].batches_queued = batches_queued_[i];
+    report.classes[i].oldest_queued_ns = oldest_queued_ns(static_cast<BatchClass>(i));
   }
 }
 

@@ -14,8 +14,7 @@
 #include "larder/connector/connector.h"
 #include "larder/connector/deadline_heap.h"
 #include "larder/connector/failed_keys.h"
-#include "larder/connector/key_counters.h"
-#include "larder/connector/outcome_window.h"
+#include "larder/connector/statistics.h"
 
 namespace larder {
 
@@ -25,11 +24,10 @@ inline constexpr std::size_t kLanesMax = 3;
 
 /// A set of an intake's queues, one for each operation and urgency; see queues_of().
 using QueueMask = std::uint32_t;
-inline constexpr std::size_t kOpCount = 5;
 inline constexpr std::size_t kQueueCount = kOpCount * kUrgencyCount;
 
 constexpr std::size_t queue_of(Op op, Urgency urgency) noexcept {
-  return (static_cast<std::size_t>(op) - 1) * kUrgencyCount + static_cast<std::size_t>(urgency);
+  return index_of(op) * kUrgencyCount + static_cast<std::size_t>(urgency);
 }
 /// The operation's queues, of every urgency.
 constexpr QueueMask queues_of(Op op) noexcept {
@@ -125,6 +123,8 @@ class Intake {
   bool probe_failed(std::span<Item> items) const noexcept;
   /// For an owner that answers a probe itself: a hit of a key whose Get failed becomes a miss.
   void miss_failed(std::span<Item> items) const noexcept;
+  /// Of a probe that the owner answered, to the caller: it counts as lookups.
+  void note_probe(std::span<const Item> items) const noexcept { statistics_.note_probe(items); }
   /// Refuses batches from now on, and fails what is queued. What the owner has it may end early.
   void stop() noexcept LARDER_EXCLUDES(mutex_);
   /// After stop(): false when not everything was finished by `deadline_ns` of the real clock.
@@ -155,7 +155,9 @@ class Intake {
 
   /// The key has a value that no Get can take: a miss until it is stored again, as after a Get that
   /// found that out.
-  void note_bad_value(std::span<const std::byte> key) noexcept { failed_keys_.insert(key); }
+  void note_bad_value(std::span<const std::byte> key) noexcept {
+    failed_keys_.insert(key, MissReason::kOther);
+  }
 
   bool has_queued(LaneNumber lane) const noexcept LARDER_EXCLUDES(mutex_);
   static bool is_cancelled(const Batch& batch) noexcept;
@@ -171,8 +173,15 @@ class Intake {
   void expire() noexcept LARDER_EXCLUDES(mutex_);
   /// From now on every item is answered here, those in the queues at once: reads are misses,
   /// changes fail with kUnavailable. What was begun is the owner's to end.
-  void set_down(bool is_down) noexcept LARDER_EXCLUDES(mutex_);
-  bool is_down() const noexcept { return is_down_.load(std::memory_order_relaxed); }
+  void set_down(bool is_down) noexcept LARDER_EXCLUDES(mutex_) {
+    set_lanes_down(kAllLanes, is_down);
+  }
+  /// The same of one lane alone.
+  void set_lane_down(LaneNumber lane, bool is_down) noexcept LARDER_EXCLUDES(mutex_) {
+    set_lanes_down(LaneMask{1} << lane, is_down);
+  }
+  /// All of it is.
+  bool is_down() const noexcept { return lanes_down_.load(std::memory_order_relaxed) == kAllLanes; }
 
   const FailedKeys& failed_keys() const noexcept { return failed_keys_; }
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
@@ -182,6 +191,9 @@ class Intake {
   void abandon_for_test() noexcept LARDER_EXCLUDES(mutex_);
 
  private:
+  using LaneMask = std::uint32_t;
+  static constexpr LaneMask kAllLanes = (LaneMask{1} << kLanesMax) - 1;
+
   /// Through connector_next and connector_previous.
   struct Queue {
     Batch* head = nullptr;
@@ -206,7 +218,12 @@ class Intake {
   void unlink(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void dequeue(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void withdraw(Batch& batch, Withdrawn& list) noexcept LARDER_REQUIRES(mutex_);
-  void withdraw_all(Withdrawn& list) noexcept LARDER_REQUIRES(mutex_);
+  void withdraw_all(Withdrawn& list, LaneMask lanes) noexcept LARDER_REQUIRES(mutex_);
+  void set_lanes_down(LaneMask lanes, bool are_down) noexcept LARDER_EXCLUDES(mutex_);
+  bool is_lane_down(Op op) const noexcept {
+    return (lanes_down_.load(std::memory_order_relaxed) >> options_.lane_of(op) & 1U) != 0;
+  }
+  std::uint64_t oldest_queued_ns(BatchClass batch_class) const noexcept LARDER_REQUIRES(mutex_);
   void publish_next_deadline() noexcept LARDER_REQUIRES(mutex_);
   void fail_withdrawn(Withdrawn list, const Error& error) noexcept;
   void answer_withdrawn(Withdrawn list) noexcept;
@@ -222,12 +239,11 @@ class Intake {
   IntakeOwner* owner_ = nullptr;
 
   // Synchronise themselves.
-  OutcomeWindow outcomes_;
-  KeyCounters key_counters_;
+  mutable Statistics statistics_;  ///< A probe is a const call, and counts.
   CompletionQueue completions_;
   FailedKeys failed_keys_;
   std::atomic<bool> is_stopping_ = false;  ///< Set under mutex_.
-  std::atomic<bool> is_down_ = false;      ///< Set under mutex_.
+  std::atomic<LaneMask> lanes_down_ = 0;   ///< Set under mutex_.
   std::atomic<std::uint64_t> next_deadline_ns_ = kNever;
   std::atomic<std::uint64_t> cancels_ = 0;
   std::atomic<std::uint64_t> answered_while_down_ = 0;  ///< Batches, from the queues or at once.

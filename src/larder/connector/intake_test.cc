@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "larder/base/random.h"
+#include "larder/connector/metrics.h"
 
 namespace larder {
 namespace {
@@ -76,11 +77,9 @@ class IntakeTest : public ::testing::Test, protected IntakeOwner {
   std::uint64_t counter(const std::string& name) const {
     Report report;
     intake_->append_report(report);
-    for (const Counter& counter : report.counters) {
-      if (counter.name == name) return counter.value;
-    }
-    ADD_FAILURE() << "no counter " << name;
-    return 0;
+    const auto value = metric_value(report, name);
+    EXPECT_TRUE(value.has_value()) << name;
+    return value.value_or(0);
   }
 
   void on_submitted(Op /*op*/) noexcept override { ++submitted_; }
@@ -456,6 +455,34 @@ TEST_F(IntakeTest, DownAnswersAtOnceUntilItIsOver) {
   EXPECT_EQ(get.items[0].outcome, Outcome::kHit);  // A miss while it was down says nothing.
 }
 
+TEST_F(IntakeTest, ALaneThatIsDownIsAnsweredAndTheOthersGoOn) {
+  make({.batches_max = 1, .bytes_max = 1'000});
+  Sent load{Op::kGet, 1};
+  Sent waiting{Op::kGet, 1};
+  waiting.batch.waits_for_room = true;
+  Sent lookup{Op::kExists, 1};
+  submit(load);
+  submit(waiting);
+  submit(lookup);
+  intake_->set_lane_down(kLoads, true);
+  EXPECT_FALSE(intake_->is_down());
+  EXPECT_EQ(reap().size(), 2U) << "what waits for room is answered, too";
+  EXPECT_EQ(load.items[0].miss_reason, MissReason::kDown);
+  EXPECT_EQ(waiting.items[0].miss_reason, MissReason::kDown);
+  work_off_all(Outcome::kHit);
+  EXPECT_TRUE(is_back(lookup));
+  EXPECT_EQ(lookup.items[0].outcome, Outcome::kHit);
+  submit(load);
+  EXPECT_TRUE(is_back(load));
+  intake_->set_lane_down(kLoads, false);
+  submit(load);
+  work_off_all(Outcome::kHit);
+  EXPECT_TRUE(is_back(load));
+  EXPECT_EQ(load.items[0].outcome, Outcome::kHit);
+  for (const LaneNumber lane : {kLookups, kLoads, kStores}) intake_->set_lane_down(lane, true);
+  EXPECT_TRUE(intake_->is_down());
+}
+
 // --- C6 -----------------------------------------------------------------------------------------
 
 TEST_F(IntakeTest, AKeyWhoseGetFailedIsAMissUntilItIsStored) {
@@ -504,6 +531,87 @@ TEST_F(IntakeTest, AKeyWhoseGetWasLateIsAMissForAWhile) {
     EXPECT_EQ(get.items[0].outcome, expected);
     clock_.advance_ns(kSecond);
   }
+}
+
+// --- What it tells ------------------------------------------------------------------------------
+
+TEST_F(IntakeTest, EveryMissSaysWhy) {
+  make();
+  const auto reason_of_load = [&] {
+    Sent get{Op::kGet, 1};
+    submit(get);
+    work_off_all(Outcome::kMiss);
+    EXPECT_TRUE(is_back(get));
+    EXPECT_EQ(get.items[0].outcome, Outcome::kMiss);
+    return get.items[0].miss_reason;
+  };
+  const auto fail_load = [&](ErrorCode code) {
+    Sent get{Op::kGet, 1};
+    submit(get);
+    work_off(intake_->take(kLoads), Outcome::kHit, Error{code, "test", "bad"});
+    EXPECT_TRUE(is_back(get));
+  };
+  const auto store = [&] {
+    Sent set{Op::kSet, 1};
+    submit(set);
+    work_off_all(Outcome::kDone);
+    EXPECT_TRUE(is_back(set));
+  };
+  EXPECT_EQ(reason_of_load(), MissReason::kAbsent);
+  fail_load(ErrorCode::kCorruption);
+  EXPECT_EQ(reason_of_load(), MissReason::kFailedBefore);
+  store();
+  fail_load(ErrorCode::kDeadlineExceeded);
+  EXPECT_EQ(reason_of_load(), MissReason::kLate);
+  Sent probe{Op::kExists, 1};
+  EXPECT_TRUE(intake_->probe_failed(probe.items));
+  EXPECT_EQ(probe.items[0].miss_reason, MissReason::kLate);
+  intake_->set_down(true);
+  EXPECT_EQ(reason_of_load(), MissReason::kDown);
+  intake_->set_down(false);
+  store();
+  intake_->note_bad_value(probe.items[0].key);
+  EXPECT_EQ(reason_of_load(), MissReason::kOther);
+
+  Report report;
+  intake_->append_report(report);
+  using Misses = std::array<std::uint64_t, kMissReasonCount>;
+  EXPECT_EQ(report.operation(Op::kGet).total.misses, (Misses{1, 1, 1, 1, 1}));
+  EXPECT_EQ(report.operation(Op::kGet).total.failed, 2U);
+  EXPECT_EQ(report.operation(Op::kExists).total.misses, (Misses{0, 0, 0, 1, 0}));
+}
+
+TEST_F(IntakeTest, TellsHowLongTheOldestHasWaitedAndHowLongBatchesTook) {
+  make({.batches_max = 2, .bytes_max = 1'000});
+  const auto report_of = [&](BatchClass batch_class) {
+    Report report;
+    intake_->append_report(report);
+    return report.of_class(batch_class);
+  };
+  EXPECT_EQ(report_of(BatchClass::kLoad).oldest_queued_ns, 0U);
+  Sent first{Op::kGet, 1, Urgency::kBackground};
+  Sent second{Op::kGet, 1};
+  Sent waiting{Op::kGet, 1};
+  waiting.batch.waits_for_room = true;
+  submit(first);
+  clock_.advance_ns(kSecond);
+  submit(second);
+  submit(waiting);
+  clock_.advance_ns(kSecond);
+  EXPECT_EQ(report_of(BatchClass::kLoad).oldest_queued_ns, 2 * kSecond);
+  EXPECT_EQ(report_of(BatchClass::kLoad).batches_queued, 3U);
+  EXPECT_EQ(report_of(BatchClass::kStore).oldest_queued_ns, 0U);
+  intake_->cancel(first.batch);
+  EXPECT_EQ(report_of(BatchClass::kLoad).oldest_queued_ns, kSecond);
+  intake_->cancel(second.batch);
+  EXPECT_EQ(report_of(BatchClass::kLoad).oldest_queued_ns, kSecond) << "what waits for room counts";
+  clock_.advance_ns(kSecond);
+  work_off_all(Outcome::kHit);
+  EXPECT_EQ(reap().size(), 3U);
+  const ClassReport loads = report_of(BatchClass::kLoad);
+  EXPECT_EQ(loads.oldest_queued_ns, 0U);
+  EXPECT_EQ(loads.latency.batches, 3U);
+  EXPECT_EQ(loads.latency.sum_ns, (2 + 1 + 2) * kSecond) << "queueing included";
 }
 
 // --- Many threads -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "larder/connector/connector.h"
+#include "larder/connector/metrics.h"
 #include "larder/connector/parameters.h"
 #include "larder/connector/spec.h"
 
@@ -21,6 +22,8 @@ struct ConnectorType {
   std::string_view example;             ///< A spec that works.
   std::string_view location_parameter;  ///< Which parameter the URL's location is; empty: none.
   std::span<const Parameter> parameters;
+  /// What the counters in its reports mean that not every connector has.
+  std::span<const MetricRow> metrics = {};
   /// Opens one. `registry` is for types that wrap others. May block (start-up).
   SetupResult<std::unique_ptr<Connector>> (*open)(const Parameters& parameters,
                                                   const Registry& registry);

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "larder/connector/op.h"
+
 namespace larder {
 
 /// Whether a hit is known to be the bytes that were stored.
@@ -39,19 +41,69 @@ struct Capabilities {
 
 enum class Health : std::uint8_t { kHealthy = 0, kDegraded, kDown };
 
-/// The operations whose shares are kept apart (C5): lookups (Exists, Touch), loads (Get), stores
-/// (Set, Delete).
-enum class BatchClass : std::uint8_t { kLookup = 0, kLoad, kStore };
-inline constexpr std::size_t kBatchClassCount = 3;
-/// In the singular, by BatchClass: as counters, threads and parameters name them.
-inline constexpr std::array<const char*, kBatchClassCount> kBatchClassNames{"lookup", "load",
-                                                                            "store"};
+/// What became of the keys of one operation.
+struct OpTotals {
+  std::uint64_t hits = 0;                                ///< Loads and lookups.
+  std::array<std::uint64_t, kMissReasonCount> misses{};  ///< By MissReason; not of stores.
+  std::uint64_t done = 0;                                ///< Stored, deleted, touched.
+  std::uint64_t existed = 0;  ///< Stores with kIfAbsent of keys that were there.
+  std::uint64_t failed = 0;
+  /// Failed by their caller's doing: illegal, cancelled, of another size.
+  std::uint64_t rejected = 0;
+  std::uint64_t bytes = 0;  ///< Of the values that were found, loaded or stored.
+  /// Loads: what was asked for and not there. (A lookup does not tell how much it looks for.)
+  std::uint64_t bytes_missed = 0;
 
-/// What the keys of one class came to within the last minute. Not counted: keys that failed by
-/// their caller's doing (illegal, cancelled, of another size), and what probe() answered.
+  std::uint64_t missed() const noexcept;
+  /// Everything that did not fail.
+  std::uint64_t succeeded() const noexcept { return hits + missed() + done + existed; }
+  std::uint64_t keys() const noexcept { return succeeded() + failed + rejected; }
+  OpTotals& operator+=(const OpTotals& other) noexcept;
+};
+
+struct OpReport {
+  OpTotals total;  ///< Since it was opened.
+  OpTotals last_minute;
+};
+
+/// How long batches took, from submit() to the end of their last item.
+struct LatencySummary {
+  std::uint64_t batches = 0;
+  std::uint64_t sum_ns = 0;
+  std::uint64_t p50_ns = 0;  ///< At most 1/16 above the exact one.
+  std::uint64_t p99_ns = 0;
+  std::uint64_t max_ns = 0;
+};
+
+/// For which ClassReport tells how many batches took no longer: 1 us to 69 s by powers of two. They
+/// never change, as what reads metrics compares them over time.
+inline constexpr std::array<std::uint64_t, 27> kLatencyBoundsNs = [] {
+  std::array<std::uint64_t, 27> bounds{};
+  for (std::size_t i = 0; i < bounds.size(); ++i) bounds[i] = std::uint64_t{1} << (i + 10);
+  return bounds;
+}();
+
+struct ClassReport {
+  LatencySummary latency;  ///< Since it was opened.
+  LatencySummary latency_last_minute;
+  std::array<std::uint64_t, kLatencyBoundsNs.size()> batches_within{};  ///< kLatencyBoundsNs.
+  std::uint64_t batches_in_flight = 0;  ///< Accepted and not ended, queued ones included.
+  std::uint64_t bytes_in_flight = 0;
+  std::uint64_t batches_queued = 0;    ///< Some of their items were not begun.
+  std::uint64_t oldest_queued_ns = 0;  ///< How long the oldest of these has been there; 0: none is.
+  std::uint64_t batches_refused = 0;   ///< In total, for want of room (C5).
+};
+
+/// What went to make room, in total.
+struct Evictions {
+  std::uint64_t keys = 0;
+  std::uint64_t bytes = 0;  ///< Of values.
+};
+
+/// What the keys of one class came to within the last minute.
 struct RecentOutcomes {
   std::uint64_t succeeded = 0;  ///< Hits, misses and done.
-  std::uint64_t failed = 0;
+  std::uint64_t failed = 0;     ///< Not by their caller's doing.
 };
 
 /// A named number in a report. Totals only grow; the others go up and down.
@@ -72,9 +124,22 @@ struct Report {
   Integrity integrity = Integrity::kNone;
   Locality locality = Locality::kMemory;
   std::vector<std::pair<std::string, std::string>> properties;  ///< E.g. {"io", "uring"}.
-  std::vector<Counter> counters;
-  std::array<RecentOutcomes, kBatchClassCount> recent;  ///< By BatchClass.
+  std::array<OpReport, kOpCount> operations;                    ///< By index_of(Op).
+  std::array<ClassReport, kBatchClassCount> classes{};          ///< By BatchClass.
+  Evictions evictions;
+  std::uint64_t keys_failed = 0;  ///< Misses until they are stored again, or for a while (C6).
+  std::uint64_t keys_failed_dropped =
+      0;  ///< Of these in total, what was forgotten before its time.
+  std::uint64_t batches_answered_while_down = 0;  ///< In total.
+  std::uint64_t batches_waited_for_room = 0;      ///< In total: Batch::waits_for_room.
+  std::uint64_t refused_by_door = 0;  ///< Operations, in total; a door sets it, no connector.
+  std::vector<Counter> counters;      ///< Everything else; its type's `metrics` say what they mean.
 
+  const OpReport& operation(Op op) const noexcept { return operations[index_of(op)]; }
+  const ClassReport& of_class(BatchClass batch_class) const noexcept {
+    return classes[index_of(batch_class)];
+  }
+  RecentOutcomes recent(BatchClass batch_class) const noexcept;
   /// Whether some class is asked for and nothing of it works: enough failed within the last minute
   /// to tell, and none succeeded.
   bool is_failing() const noexcept;

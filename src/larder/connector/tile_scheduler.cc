@@ -46,7 +46,7 @@ Status TileScheduler::stop(std::uint64_t deadline_ns) noexcept {
     const MutexLock lock{mutex_};
     for (Lane& lane : lanes_) {
       lane.work.notify_all();
-      lane.work_down.notify_all();
+      lane.time.notify_all();
     }
     deadline_changed_.notify_all();
   }
@@ -75,8 +75,7 @@ void TileScheduler::on_submitted(Op op) noexcept {
   {
     // A worker that found nothing is waiting by now, and the timer knows of an earlier deadline.
     const MutexLock lock{mutex_};
-    Lane& lane = lanes_[lane_by_class(op)];
-    work = lane.workers_down == lane.workers ? &lane.work_down : &lane.work;
+    work = &lanes_[lane_by_class(op)].work;
     is_earlier = intake_.next_deadline_ns() < timer_until_ns_;
   }
   work->notify_one();
@@ -126,7 +125,7 @@ TileScheduler::Taken TileScheduler::take(BatchClass batch_class, bool is_down,
     const MutexLock lock{mutex_};
     const auto number = static_cast<LaneNumber>(batch_class);
     Lane& lane = lanes_[number];
-    work = is_down ? &lane.work_down : &lane.work;
+    work = &lane.work;
     taken = take_or_wait(lane, number, is_down, wake_at_ns);
   }
   // Each wakes the next, so that a batch of few keys does not wake a lane of many workers.
@@ -136,32 +135,37 @@ TileScheduler::Taken TileScheduler::take(BatchClass batch_class, bool is_down,
 
 TileScheduler::Taken TileScheduler::take_or_wait(Lane& lane, LaneNumber number, bool is_down,
                                                  std::uint64_t wake_at_ns) noexcept {
-  CondVar& work = is_down ? lane.work_down : lane.work;
+  CondVar& changed = is_down ? lane.time : lane.work;
   for (;;) {
     if (intake_.is_stopping()) return Taken{};
-    if (!is_down || lane.workers_down == lane.workers) {
-      if (const Ticket ticket = intake_.take(number, 0, lane.tile))
+    if (!is_down) {
+      if (const Ticket ticket = intake_.take(number, 0, lane.tile)) {
         return Taken{Wake::kTile, ticket};
+      }
     }
     if (wake_at_ns == kNever) {
-      work.wait(mutex_);
+      changed.wait(mutex_);
       continue;
     }
     const std::uint64_t now_ns = RealClock::instance().now_ns();
     if (now_ns >= wake_at_ns) return Taken{Wake::kTime, {}};
-    work.wait_for(mutex_, wake_at_ns - now_ns);
+    changed.wait_for(mutex_, wake_at_ns - now_ns);
   }
 }
 
 void TileScheduler::set_down(BatchClass batch_class, bool is_down) noexcept {
-  const MutexLock lock{mutex_};
-  Lane& lane = lanes_[static_cast<std::size_t>(batch_class)];
-  if (is_down) {
-    ++lane.workers_down;
-  } else {
-    --lane.workers_down;
+  const MutexLock order{down_mutex_};
+  bool is_lane_down = false;
+  bool has_changed = false;
+  {
+    const MutexLock lock{mutex_};
+    Lane& lane = lanes_[index_of(batch_class)];
+    const bool was_lane_down = lane.workers_down == lane.workers;
+    is_down ? ++lane.workers_down : --lane.workers_down;
+    is_lane_down = lane.workers_down == lane.workers;
+    has_changed = is_lane_down != was_lane_down;
   }
-  if (lane.workers_down == lane.workers) lane.work_down.notify_all();
+  if (has_changed) intake_.set_lane_down(static_cast<LaneNumber>(batch_class), is_lane_down);
 }
 
 }  // namespace larder

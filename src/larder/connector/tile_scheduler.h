@@ -65,13 +65,13 @@ class TileScheduler final : private IntakeOwner {
 
   void add_worker() noexcept LARDER_EXCLUDES(mutex_);
   void remove_worker() noexcept LARDER_EXCLUDES(mutex_);
-  /// Waits for a tile, for `wake_at_ns` or for stop(). A worker that is down is given tiles (to
-  /// fail them) only when its whole lane is down: else it would be the fastest and swallow
-  /// everything.
+  /// Waits for a tile, for `wake_at_ns` or for stop(). A worker that is down is given none: it
+  /// would fail everything, and be the fastest.
   Taken take(BatchClass batch_class, bool is_down, std::uint64_t wake_at_ns) noexcept
       LARDER_EXCLUDES(mutex_);
-  /// A worker lost its peer, or found it again.
-  void set_down(BatchClass batch_class, bool is_down) noexcept LARDER_EXCLUDES(mutex_);
+  /// A worker lost its peer, or found it again. A lane all of whose workers are down is down: the
+  /// intake answers for it.
+  void set_down(BatchClass batch_class, bool is_down) noexcept LARDER_EXCLUDES(down_mutex_, mutex_);
   /// begin(), end() and finish() of what was taken.
   Intake& intake() noexcept { return intake_; }
 
@@ -80,8 +80,8 @@ class TileScheduler final : private IntakeOwner {
     std::uint32_t workers = 0;
     std::uint32_t workers_down = 0;
     TicketSize tile;
-    CondVar work;       ///< For the workers that are not down.
-    CondVar work_down;  ///< For those that are.
+    CondVar work;  ///< For the workers that are not down.
+    CondVar time;  ///< For those that are: stop() alone signals it.
   };
 
   void on_submitted(Op op) noexcept override LARDER_EXCLUDES(mutex_);
@@ -92,6 +92,8 @@ class TileScheduler final : private IntakeOwner {
   const std::string name_;
   Intake intake_;
 
+  /// Keeps what several workers tell of a lane in order, on its way to the intake. Taken first.
+  Mutex down_mutex_;
   mutable Mutex mutex_;  ///< Taken before the intake's.
   std::array<Lane, kBatchClassCount> lanes_ LARDER_GUARDED_BY(mutex_);
   std::uint32_t workers_alive_ LARDER_GUARDED_BY(mutex_) = 0;

@@ -60,7 +60,8 @@ struct WorkerPoolOptions {
 /// Lanes: lookups, loads and stores have their own queues and threads, so that a one-key Exists
 ///   never waits behind loads. See TileScheduler for tiles, urgency, deadlines and cancel().
 /// Connections: made by each worker when it first needs one. A worker whose peer is lost fails its
-///   items with kUnavailable at once and tries again by itself after a back-off that doubles.
+///   items with kUnavailable at once, takes no more, and tries again by itself after a back-off
+///   that doubles. Where that is so of all of a lane, the intake answers for it.
 /// Threads: any; reap() one at a time. Workers: one thread each, plus one timer.
 /// Cost: no allocation per batch or key; a lock per batch and per tile.
 template <BlockingBackend Backend>

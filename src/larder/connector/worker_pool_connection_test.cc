@@ -4,7 +4,7 @@
 #include <string>
 
 #include "larder/connector/worker_pool.h"
-#include "larder/connector/worker_pool_test_support.h"
+#include "tests/support/worker_pool_test_support.h"
 
 namespace larder {
 namespace {
@@ -29,9 +29,13 @@ TEST_F(WorkerPoolTest, AFailureToConnectFailsTheItemsAndRecoveryNeedsNoTraffic) 
   for (int i = 0; i < 3; ++i) {
     TestBatch get{Op::kGet, {"a", "b"}};
     run(get);
-    if (i > 0) continue;  // From now on they are failed keys, which are misses.
-    EXPECT_EQ(get.code(0), ErrorCode::kUnavailable);
-    EXPECT_EQ(get.code(1), ErrorCode::kUnavailable);
+    if (i == 0) {
+      EXPECT_EQ(get.code(0), ErrorCode::kUnavailable);
+    } else {
+      EXPECT_EQ(get.outcome(0), Outcome::kMiss);
+    }
+    EXPECT_EQ(get.outcome(1), Outcome::kMiss) << "the lane is down: it is not tried again";
+    EXPECT_EQ(get.item(1).miss_reason, MissReason::kDown);
   }
   EXPECT_EQ(report().health, Health::kDown);
   EXPECT_GE(counter("connect_failures_total"), 1U);
@@ -44,16 +48,25 @@ TEST_F(WorkerPoolTest, AFailureToConnectFailsTheItemsAndRecoveryNeedsNoTraffic) 
   EXPECT_EQ(get.outcome(), Outcome::kMiss);
 }
 
-TEST_F(WorkerPoolTest, DuringTheBackOffItemsFailWithoutAnotherAttempt) {
+TEST_F(WorkerPoolTest, DuringTheBackOffItemsAreAnsweredWithoutAnotherAttempt) {
   options_.reconnect = {.initial_ns = kPatience, .max_ns = kPatience};
   script_->on_connect = [](int) -> Status { return kGone; };
   make_pool();
   for (int i = 0; i < 3; ++i) {
     TestBatch exists{Op::kExists, keys(20)};
     run(exists);
-    for (std::size_t k = 0; k < 20; ++k) EXPECT_EQ(exists.code(k), ErrorCode::kUnavailable);
+    for (std::size_t k = 0; k < 20; ++k) {
+      if (i == 0 && k == 0) {
+        EXPECT_EQ(exists.code(k), ErrorCode::kUnavailable);
+      } else {
+        EXPECT_EQ(exists.outcome(k), Outcome::kMiss);
+      }
+    }
   }
-  EXPECT_EQ(script_->connects, 1);
+  TestBatch remove{Op::kDelete, keys(2)};
+  run(remove);
+  for (std::size_t k = 0; k < 2; ++k) EXPECT_EQ(remove.code(k), ErrorCode::kUnavailable);
+  EXPECT_EQ(script_->connects, 2) << "one for each lane";
 }
 
 TEST_F(WorkerPoolTest, ALostConnectionThatHadWorkedIsReplacedAtOnce) {
@@ -85,7 +98,8 @@ TEST_F(WorkerPoolTest, AConnectionThatNeverWorkedIsAsBadAsNone) {
   make_pool();
   TestBatch exists{Op::kExists, keys(10)};
   run(exists);
-  for (std::size_t i = 0; i < 10; ++i) EXPECT_EQ(exists.code(i), ErrorCode::kUnavailable);
+  EXPECT_EQ(exists.code(0), ErrorCode::kUnavailable);
+  for (std::size_t i = 1; i < 10; ++i) EXPECT_EQ(exists.outcome(i), Outcome::kMiss);
   EXPECT_EQ(script_->connects, 1) << "one connection for each item would storm the peer";
   EXPECT_EQ(report().health, Health::kDown);
 }

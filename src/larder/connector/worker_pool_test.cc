@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "larder/connector/worker_pool_test_support.h"
+#include "tests/support/worker_pool_test_support.h"
 
 namespace larder {
 namespace {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "larder/connector/worker_pool.h"
-#include "larder/connector/worker_pool_test_support.h"
+#include "tests/support/worker_pool_test_support.h"
 
 namespace larder {
 namespace {

@@ -196,6 +196,14 @@ bool Session::probe(std::span<Item> items) const noexcept {
   return true;
 }
 
+// --- What it says -------------------------------------------------------------------------------
+
+Report Session::report() const {
+  Report report = connector_->report();
+  report.refused_by_door = refused_total_.load(std::memory_order_relaxed);
+  return report;
+}
+
 // --- One thread reaps for all -------------------------------------------------------------------
 
 void Session::lead(std::uint64_t until_ns) noexcept {

@@ -98,8 +98,8 @@ class Session {
 
   Connector& connector() noexcept { return *connector_; }
   const Connector& connector() const noexcept { return *connector_; }
-  /// Operations that were refused.
-  std::uint64_t refused_total() const noexcept { return refused_total_.load(); }
+  /// The connector's report, with what the session counts itself.
+  Report report() const;
 
  private:
   /// Takes the connector unless it throws.

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "larder/connector/metrics.h"
 #include "larder/connectors/builtin.h"
 
 namespace larder::doors {
@@ -62,11 +63,9 @@ class SessionTest : public testing::Test {
     session_ = std::move(*session);
   }
   std::uint64_t counter(const std::string& name) const {
-    for (const Counter& counter : session_->connector().report().counters) {
-      if (counter.name == name) return counter.value;
-    }
-    ADD_FAILURE() << "no counter " << name;
-    return 0;
+    const auto value = metric_value(session_->connector().report(), name);
+    EXPECT_TRUE(value.has_value()) << name;
+    return value.value_or(0);
   }
   void run(Operation& operation) {
     ASSERT_TRUE(session_->submit(operation));
@@ -159,7 +158,7 @@ TEST_F(SessionTest, LoadsWaitForRoomInOrderAndStoresAreRefused) {
   const Status status = session_->submit(refused);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code(), ErrorCode::kResourceExhausted);
-  EXPECT_EQ(session_->refused_total(), 1U);
+  EXPECT_EQ(session_->report().refused_by_door, 1U);
   EXPECT_TRUE(session_->wait(busy, in(30 * kSecond)));
 }
 

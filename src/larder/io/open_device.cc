@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "larder/base/logging.h"
-#include "larder/base/metrics.h"
 #include "larder/io/device.h"
 #include "larder/io/posix_directory.h"
 #include "larder/io/thread_queue.h"
@@ -57,10 +56,6 @@ std::string refusal_text(const Error& error) {
 }
 
 void report_fallback(const std::string& why) {
-  MetricsRegistry::global()
-      .counter("larder_io_fallback_total",
-               "Devices opened over threads because io_uring was refused.")
-      .add();
   static std::atomic_flag is_logged = ATOMIC_FLAG_INIT;  // Once for the process.
   if (!is_logged.test_and_set()) log(LogLevel::kWarning, "io", why + "; using threads instead");
 }

@@ -12,6 +12,7 @@
 
 #include "larder/base/size_text.h"
 #include "larder/connector/connector.h"
+#include "larder/connector/metrics.h"
 #include "larder/tools/bench_ceiling.h"
 #include "larder/tools/bench_phases.h"
 #include "larder/tools/bench_resp_ceiling.h"
@@ -43,18 +44,12 @@ SetupError invalid(std::string text) {
 
 std::map<std::string, std::uint64_t> totals_of(const Report& report) {
   std::map<std::string, std::uint64_t> totals;
-  for (const Counter& counter : report.counters) {
-    if (counter.name.ends_with("_total")) totals[counter.name] = counter.value;
+  for (const Metric& metric : metrics_of(report)) {
+    if (metric.name.ends_with("_total")) {
+      totals[flat_name(metric)] = static_cast<std::uint64_t>(metric.value);
+    }
   }
   return totals;
-}
-
-std::uint64_t evictions_of(const Report& report) {
-  std::uint64_t evictions = 0;
-  for (const auto& [name, value] : totals_of(report)) {
-    if (name.find("evict") != std::string::npos) evictions += value;
-  }
-  return evictions;
 }
 
 /// Where the values lie, if that is one directory of this machine.
@@ -151,11 +146,9 @@ class Bench {
       LARDER_TRY(check_no_foreign_keys(connector_, {}, "a benchmark", stop_));
     }
     if (!options().is_first_turn) return {};
-    for (const auto& [name, value] : totals_of(report)) {
-      if (name == "bytes_stored_total" && value > 0) {
-        return invalid(
-            fmt::format("{}: --first-turn needs a store that was never written", report.where));
-      }
+    if (report.operation(Op::kSet).total.bytes > 0) {
+      return invalid(
+          fmt::format("{}: --first-turn needs a store that was never written", report.where));
     }
     return {};
   }
@@ -252,7 +245,7 @@ class Bench {
     // Until it evicts; a store that never says so has been written through once and a bit by then.
     const std::uint64_t enough = before.capacity_bytes / 10 * 11 / series.value_bytes;
     while (phases.keys_stored() < enough && !is_stopped() && !series.is_fill_bad &&
-           evictions_of(connector_.report()) == evictions_of(before)) {
+           connector_.report().evictions.keys == before.evictions.keys) {
       const std::uint64_t step = std::max<std::uint64_t>(options().batch, enough / 100);
       check_fill(phases.store(step, progress_), series);
       phases.touch(step, options().touch_percent, progress_);

@@ -10,6 +10,7 @@
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connector/blocking_client.h"
+#include "larder/connector/metrics.h"
 
 namespace larder::tools {
 namespace {
@@ -26,11 +27,6 @@ SetupError refused(const Report& report, std::string_view what, const std::strin
                       example.empty() ? "" : fmt::format(" (such as '{}')", example), what)};
 }
 
-std::optional<std::uint64_t> counter_of(const Report& report, std::string_view name) {
-  const auto found = std::ranges::find(report.counters, name, &Counter::name);
-  return found == report.counters.end() ? std::nullopt : std::optional{found->value};
-}
-
 /// A server whose maxmemory-policy evicts makes room by dropping keys of all its users. It may hold
 /// keys unless it says that it holds none.
 SetupStatus check_server(Connector& connector, std::string_view what) {
@@ -40,8 +36,8 @@ SetupStatus check_server(Connector& connector, std::string_view what) {
     if (!client.exists("larder-guard")) return {};  // Nothing can be stored there either.
   }
   const Report report = connector.report();
-  const std::uint64_t limit = counter_of(report, "server_maxmemory_bytes").value_or(0);
-  if (limit == 0 || counter_of(report, "server_keys") == 0) return {};
+  const std::uint64_t limit = metric_value(report, "server_maxmemory_bytes").value_or(0);
+  if (limit == 0 || metric_value(report, "server_keys") == 0) return {};
   for (const auto& [name, value] : report.properties) {
     if (name != "maxmemory_policy" || value == "noeviction") continue;
     return SetupError{ErrorCode::kInvalidArgument,

@@ -5,6 +5,7 @@
 
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
+#include "larder/connector/metrics.h"
 #include "larder/tools/replay.h"
 
 namespace larder::tools {
@@ -78,16 +79,36 @@ std::string moved_text(const ReplayResult& result) {
   return text;
 }
 
+std::uint64_t total_of(const ReplayResult& result, const std::string& name) {
+  const auto found = result.counters.find(name);
+  return found == result.counters.end() ? 0 : found->second;
+}
+
 std::string evictions_text(const ReplayResult& result) {
   std::string text;
-  for (const auto& [name, value] : result.counters) {
-    if (value > 0 &&
-        (name.find("evict") != std::string::npos || name.find("readmit") != std::string::npos)) {
-      text += fmt::format("  {} {}\n", name,
-                          name.starts_with("bytes_") ? format_bytes(value) : std::to_string(value));
+  const auto line = [&](const char* keys, const char* bytes, const char* what) {
+    if (const std::uint64_t count = total_of(result, keys); count > 0) {
+      text += fmt::format("  {} {}, {}\n", format_count(count, "block"), what,
+                          format_bytes(total_of(result, bytes)));
     }
-  }
+  };
+  line("evictions_total", "bytes_evicted_total", "evicted");
+  line("records_readmitted_total", "bytes_readmitted_total", "kept by moving them");
   return text;
+}
+
+/// Of every block that was looked up or loaded and not found; a store's holes hide what is behind
+/// them from the hits, not from here.
+std::string misses_text(const ReplayResult& result) {
+  std::string reasons;
+  for (const char* const reason : kMissReasonNames) {
+    std::uint64_t count = 0;
+    for (const char* const name : {"lookup_misses_total", "load_misses_total"}) {
+      count += total_of(result, flat_name({.name = name, .label_value = reason}));
+    }
+    if (count > 0) reasons += fmt::format("{}{} {}", reasons.empty() ? "" : ", ", reason, count);
+  }
+  return reasons.empty() ? "" : fmt::format("  not found, by reason: {}\n", reasons);
 }
 
 nlohmann::json hit_json(const HitCount& hit, const HitCount& total) {
@@ -137,7 +158,7 @@ std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
                       format_count(result.total.tokens, "token"),
                       format_count(result.total.blocks, "block"),
                       format_bytes_exact(options.block_bytes), seconds(result.wall_ns));
-  text += hits_text(result) + moved_text(result) + evictions_text(result);
+  text += hits_text(result) + misses_text(result) + moved_text(result) + evictions_text(result);
   text += "latency per request\n" + latency_line("lookup", result.lookup.latency_ns) +
           latency_line("load", result.load.latency_ns) +
           latency_line("store", result.store.latency_ns);

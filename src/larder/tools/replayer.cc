@@ -10,6 +10,7 @@
 #include "larder/base/hash.h"
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
+#include "larder/connector/metrics.h"
 #include "larder/tools/completion_wait.h"
 #include "larder/tools/lru_model.h"
 #include "larder/tools/progress.h"
@@ -118,7 +119,9 @@ class Replayer {
     }
     const Report report = connector_.report();
     result_.keys_at_start = report.keys;
-    for (const Counter& counter : report.counters) counters_at_start_[counter.name] = counter.value;
+    for (const Metric& metric : metrics_of(report)) {
+      counters_at_start_[flat_name(metric)] = static_cast<std::uint64_t>(metric.value);
+    }
     result_.has_model = options_.with_model;
     result_.model_capacity_bytes = report.capacity_bytes;
     if (report.capacity_bytes > 0) {
@@ -456,11 +459,13 @@ class Replayer {
       result_.interrupted_by = "a signal";
     }
     result_.report_at_end = connector_.report();
-    for (const Counter& counter : result_.report_at_end.counters) {
-      if (!counter.name.ends_with("_total")) continue;
-      const auto before = counters_at_start_.find(counter.name);
+    for (const Metric& metric : metrics_of(result_.report_at_end)) {
+      if (!metric.name.ends_with("_total")) continue;
+      const std::string name = flat_name(metric);
+      const auto value = static_cast<std::uint64_t>(metric.value);
+      const auto before = counters_at_start_.find(name);
       const std::uint64_t start = before == counters_at_start_.end() ? 0 : before->second;
-      result_.counters[counter.name] = counter.value - std::min(start, counter.value);
+      result_.counters[name] = value - std::min(start, value);
     }
   }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "larder/base/clock.h"
+#include "larder/connector/metrics.h"
 
 namespace larder::fault {
 namespace {
@@ -221,6 +222,7 @@ void FaultConnector::count(FaultKind kind) noexcept {
 bool FaultConnector::probe(std::span<Item> items) const noexcept {
   if (!inner_->probe(items)) return false;
   intake_.miss_failed(items);
+  intake_.note_probe(items);
   return true;
 }
 
@@ -235,7 +237,16 @@ Report FaultConnector::report() const {
   report.where = report.where.empty() ? report.type : report.type + ":" + report.where;
   report.type = connector_type().name;
   report.integrity = capabilities().integrity;
-  for (Counter& counter : report.counters) counter.name = "inner_" + counter.name;
+  std::vector<Counter> counters;
+  for (const Metric& metric : metrics_of(report)) {
+    if (!metric.name.ends_with("_total")) continue;
+    counters.push_back({"inner_" + flat_name(metric), static_cast<std::uint64_t>(metric.value)});
+  }
+  for (const Counter& counter : report.counters) {
+    if (!counter.name.ends_with("_total"))
+      counters.push_back({"inner_" + counter.name, counter.value});
+  }
+  report.counters = std::move(counters);
   if (options_.gaps.is_any() ||
       std::ranges::any_of(options_.rates, [](double rate) { return rate > 0; })) {
     report.reasons.emplace_back("faults are injected on purpose");

@@ -13,6 +13,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/random.h"
 #include "larder/connector/blocking_client.h"
+#include "larder/connector/metrics.h"
 #include "larder/connectors/memory/memory_connector.h"
 
 namespace larder::fault {
@@ -68,11 +69,9 @@ class FaultConnectorTest : public testing::Test {
     ASSERT_TRUE(stored.has_value()) << stored.error().to_string();
   }
   std::uint64_t counter(std::string_view name) const {
-    for (const Counter& counter : connector->report().counters) {
-      if (counter.name == name) return counter.value;
-    }
-    ADD_FAILURE() << "no counter " << name;
-    return 0;
+    const auto value = metric_value(connector->report(), name);
+    EXPECT_TRUE(value.has_value()) << name;
+    return value.value_or(0);
   }
   /// Waits until the event fd says that something is back, and takes it.
   void wait_for(const Batch& batch) {

@@ -114,6 +114,15 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   return FaultConnector::create(std::move(inner), options, batch_limits_of(parameters));
 }
 
+/// Beside them the inner connector's totals and own numbers, with `inner_` before their names.
+constexpr MetricRow kMetrics[] = {
+    {"faults_error_total", MetricKind::kCounter, "Keys that failed on purpose."},
+    {"faults_drop_total", MetricKind::kCounter, "Loads and stores that were lost on purpose."},
+    {"faults_corrupt_total", MetricKind::kCounter, "Values that were changed on purpose."},
+    {"faults_delay_total", MetricKind::kCounter, "Batches that were delayed on purpose."},
+    {"faults_stall_total", MetricKind::kCounter, "Batches that were held up on purpose."},
+};
+
 }  // namespace
 
 const ConnectorType& connector_type() {
@@ -123,6 +132,7 @@ const ConnectorType& connector_type() {
       .example = "fault:?inner=memory:&error_rate=10%25&seed=7",
       .location_parameter = "",
       .parameters = kParameters,
+      .metrics = kMetrics,
       .open = open,
   };
   return kType;
@@ -135,6 +145,7 @@ const ConnectorType& inject_connector_type() {
       .example = "fault_inject:?inner=memory:&gap_tail_ratios=0.5",
       .location_parameter = "",
       .parameters = kInjectParameters,
+      .metrics = kMetrics,
       .open = open_inject,
   };
   return kType;

@@ -2,9 +2,9 @@
 
 #include <atomic>
 #include <cstdint>
-#include <string>
-#include <vector>
+#include <span>
 
+#include "larder/connector/metrics.h"
 #include "larder/connector/report.h"
 
 namespace larder::fs {
@@ -13,8 +13,8 @@ namespace larder::fs {
 /// itself.
 struct FsCounters {
   using Total = std::atomic<std::uint64_t>;
-  Total deletes = 0;
   Total evictions = 0;
+  Total bytes_evicted = 0;
   Total bytes_staged = 0;       ///< Copied, because direct I/O or staging asked for it.
   Total corruptions = 0;        ///< Values whose checksum does not fit, or is not there.
   Total files_wrong_size = 0;   ///< Files shorter or longer than what was asked for.
@@ -29,7 +29,10 @@ struct FsCounters {
   static void add(Total& total, std::uint64_t n = 1) noexcept {
     total.fetch_add(n, std::memory_order_relaxed);
   }
-  void append_to(std::vector<Counter>& counters) const;
+  void append_report(Report& report) const;
 };
+
+/// What they and the numbers of the lanes mean.
+std::span<const MetricRow> fs_metrics() noexcept;
 
 }  // namespace larder::fs

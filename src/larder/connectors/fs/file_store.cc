@@ -260,6 +260,7 @@ Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
   if (value.fd && found.is_too_large()) FsCounters::add(counters_.files_wrong_size);
   if (!value.fd || found.is_too_large()) {
     item.outcome = Outcome::kMiss;
+    if (found.is_there) item.miss_reason = MissReason::kOther;
     return std::optional<OpenValue>{};
   }
   item.value_bytes = found.bytes;
@@ -367,6 +368,7 @@ Status FileStore::exists_here(Item& item) {
     }
     if (found.is_too_large()) {
       FsCounters::add(counters_.files_wrong_size);
+      item.miss_reason = MissReason::kOther;
       break;
     }
     item.outcome = Outcome::kHit;
@@ -397,11 +399,7 @@ Status FileStore::remove(Item& item, ChangeGate& gate) {
     is_removed = is_removed || is_legacy_removed;
   }
   item.outcome = is_removed ? Outcome::kDone : Outcome::kMiss;
-  if (is_removed) {
-    FsCounters::add(counters_.deletes);
-  } else {
-    base_->look_again(false);
-  }
+  if (!is_removed) base_->look_again(false);
   return {};
 }
 

@@ -188,7 +188,7 @@ void FileStore::append_report(Report& report) const {
   report.properties.emplace_back("counted", totals.is_counted ? "yes" : "no");
   report.properties.emplace_back("checksum",
                                  options_.checksum == Checksum::kXattr ? "xattr" : "none");
-  counters_.append_to(report.counters);
+  counters_.append_report(report);
 }
 
 }  // namespace larder::fs

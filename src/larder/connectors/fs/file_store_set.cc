@@ -347,6 +347,7 @@ bool FileStore::evict_one(const Directory& directory, ChangeGate& gate) {
   }
   inventory_.gone(*victim);
   FsCounters::add(counters_.evictions);
+  FsCounters::add(counters_.bytes_evicted, victim->bytes);
   return true;
 }
 

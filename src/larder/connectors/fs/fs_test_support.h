@@ -21,6 +21,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/random.h"
 #include "larder/connector/blocking_client.h"
+#include "larder/connector/metrics.h"
 #include "larder/connectors/fs/fs_connector.h"
 #include "tests/support/faulty_directory.h"
 #include "tests/support/temporary_directory.h"
@@ -133,11 +134,9 @@ class OpenFs {
     return size && !*size && found && !*found;
   }
   std::uint64_t counter(std::string_view name) const {
-    for (const Counter& counter : connector->report().counters) {
-      if (counter.name == name) return counter.value;
-    }
-    ADD_FAILURE() << "no counter " << name;
-    return 0;
+    const auto value = metric_value(connector->report(), name);
+    EXPECT_TRUE(value.has_value()) << name;
+    return value.value_or(0);
   }
 
   std::unique_ptr<Connector> connector;

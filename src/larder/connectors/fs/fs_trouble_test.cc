@@ -397,8 +397,7 @@ TEST(FsTroubleTest, StagedWithoutAThreadToStartKeysFailAndAreThereAgainAfterward
             0);
 }
 
-// ---- A file system that does not answer
-// --------------------------------------------------------------
+// ---- A file system that does not answer -------------------------------------------------------
 
 TEST(FsTroubleTest, StagedEveryOperationEndsAtItsDeadline) {
   std::string skipped;
@@ -449,7 +448,7 @@ TEST(FsTroubleTest, StagedAStopDoesNotWaitForAHungFileSystem) {
   disk->heal();
 }
 
-TEST(FsTroubleTest, NotStagedWhatIsQueuedFailsOnceEveryThreadHangs) {
+TEST(FsTroubleTest, NotStagedWhatIsQueuedIsAnsweredOnceEveryThreadHangs) {
   std::string skipped;
   const auto disk = faulty(skipped);
   if (!disk) GTEST_SKIP() << "SKIPPED (" << skipped << ")";
@@ -477,7 +476,8 @@ TEST(FsTroubleTest, NotStagedWhatIsQueuedFailsOnceEveryThreadHangs) {
   ASSERT_TRUE(reap_until(4));
   EXPECT_EQ(back.size(), 4U);
   for (const Batch* batch : back) {
-    EXPECT_EQ(batch->items[0].error.code(), ErrorCode::kUnavailable);
+    EXPECT_EQ(batch->items[0].outcome, Outcome::kMiss);
+    EXPECT_EQ(batch->items[0].miss_reason, MissReason::kDown);
   }
   EXPECT_EQ(fs.connector->report().health, Health::kDown);
   disk->heal();
@@ -526,7 +526,7 @@ TEST(FsTroubleTest, ADiskThatFailsMostStoresIsDegradedThoughTheLastOnesWorked) {
   const Report report = fs.connector->report();
   EXPECT_EQ(report.health, Health::kDegraded);
   EXPECT_FALSE(report.is_failing());
-  const auto& stores = report.recent.at(static_cast<std::size_t>(BatchClass::kStore));
+  const auto& stores = report.recent(BatchClass::kStore);
   EXPECT_EQ(stores.failed, 152U);
   EXPECT_EQ(stores.succeeded, 48U);
   EXPECT_TRUE(std::ranges::any_of(report.reasons, [](const std::string& reason) {

@@ -119,8 +119,10 @@ constexpr std::array kParameters{
               .kind = ParameterKind::kDuration,
               .default_text = "5s",
               .minimum = "10ms",
-              .help = "After which time a call into the file system counts as hung; when all "
-                      "threads of a kind hang, their operations fail at once."},
+              .help =
+                  "After which time a call into the file system counts as hung; when all "
+                  "threads of a kind hang, that kind is down: its lookups and loads are misses, "
+                  "its stores and deletes fail, at once."},
     kMissAfterFailureParameter,
     kBatchesMaxParameter,
     kInFlightParameter,
@@ -253,7 +255,7 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   return opened;
 }
 
-constexpr ConnectorType kType{
+const ConnectorType kType{
     .name = "fs",
     .summary =
         "One file for each value in LMCache's names and format, on any file system, shared "
@@ -261,15 +263,17 @@ constexpr ConnectorType kType{
     .example = "fs:/mnt/shared/kv?use_odirect=yes",
     .location_parameter = "base_path",
     .parameters = kParameters,
+    .metrics = fs_metrics(),
     .open = open,
 };
 
-constexpr ConnectorType kNativeType{
+const ConnectorType kNativeType{
     .name = "fs_native",
     .summary = "LMCache's name for the same as fs: its configuration works as it is.",
     .example = "fs_native:/mnt/shared/kv?num_workers=8",
     .location_parameter = "base_path",
     .parameters = kParameters,
+    .metrics = fs_metrics(),
     .open = open,
 };
 

@@ -12,8 +12,6 @@
 namespace larder::fs {
 namespace {
 
-constexpr Error kDown{ErrorCode::kUnavailable, "fs", "the file system does not answer"};
-
 std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
 }
@@ -105,8 +103,6 @@ Status Lanes::start() {
           std::string{"fs-"} + kBatchClassNames.at(i),
           [this, &worker, is_loader] { is_loader ? run_loads(worker) : run_worker(worker); }));
     }
-    LARDER_TRY(start_thread(std::string{"fs-down-"} + kBatchClassNames.at(i),
-                            [this, lane] { fail_for(lane); }));
   }
   LARDER_ASSIGN(Thread watching, Thread::start("fs-watch", [this] { watch(); }));
   threads_.push_back(std::move(watching));
@@ -204,7 +200,8 @@ void Lanes::set_aside(Worker& worker, bool is_aside) noexcept {
   if (is_down == was_down) return;
   log(LogLevel::kWarning, "fs",
       std::string{kBatchClassNames.at(lane)} + " calls into '" + store_->options().base_path +
-          (is_down ? "' do not end: they fail at once until one does" : "' end again"));
+          (is_down ? "' do not end: they are answered at once, without it, until one does"
+                   : "' end again"));
 }
 
 void Lanes::watch() noexcept {
@@ -220,19 +217,6 @@ void Lanes::watch() noexcept {
       set_aside(*worker, is_stalled);
     }
     watch_changed_.wait_for(watch_mutex_, look_every_ns);
-  }
-}
-
-void Lanes::fail_for(BatchClass lane) noexcept {
-  for (;;) {
-    const TileScheduler::Taken taken = scheduler_.take(lane, true, kNever);
-    if (taken.wake == TileScheduler::Wake::kStop) return;
-    for (Item& item : taken.tile.items) {
-      if (scheduler_.intake().begin(*taken.tile.batch, item)) {
-        scheduler_.intake().end(*taken.tile.batch, item, Status{kDown});
-      }
-    }
-    scheduler_.intake().finish(taken.tile);
   }
 }
 
@@ -272,7 +256,7 @@ void Lanes::append_report(Report& report) const {
     report.health = std::max(report.health, is_down ? Health::kDown : Health::kDegraded);
     report.reasons.push_back(std::to_string(hung) + " " + kBatchClassNames.at(i) +
                              " calls into the file system have not ended" +
-                             (is_down ? "; everything for them fails at once" : ""));
+                             (is_down ? "; they are answered at once, without it" : ""));
   }
   report.counters.push_back({"calls_hung", all_hung});
 }

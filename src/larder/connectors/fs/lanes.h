@@ -23,9 +23,9 @@ namespace larder::fs {
 /// Opens, creates, renames and removals are calls in these threads; the reads of a load's files are
 /// the kernel's, of as many tiles at once as a Loader takes. `staged`: everything runs as a
 /// StagedCaller's call. A call that has not ended after `stall` puts its thread aside; when all of
-/// a lane are, the lane is down and everything for it fails at once, until one comes back.
+/// a lane are, the lane is down and its intake answers for it, until one comes back.
 /// Ownership: shares the store. Threads: any; reap() one at a time. Its own: the workers, one
-/// watching thread, and one for each lane that fails what a lane that is down cannot do.
+/// watching thread, and the scheduler's timer.
 class Lanes {
  public:
   static SetupResult<std::unique_ptr<Lanes>> create(std::shared_ptr<FileStore> store,
@@ -64,7 +64,6 @@ class Lanes {
   void note_progress(Worker& worker, std::uint64_t now_ns) noexcept LARDER_EXCLUDES(watch_mutex_);
   void set_aside(Worker& worker, bool is_aside) noexcept LARDER_REQUIRES(watch_mutex_);
   void watch() noexcept LARDER_EXCLUDES(watch_mutex_);
-  void fail_for(BatchClass lane) noexcept;
 
   const std::shared_ptr<FileStore> store_;
   const bool is_staged_;

@@ -2,7 +2,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <string_view>
+
+#include "larder/connector/metrics.h"
 
 namespace larder::log_store {
 
@@ -33,7 +36,7 @@ struct PathCounters {
   PathCounter transfers_in_flight, bytes_on_disk, bytes_live;
   PathCounter recovered_records, recovered_by_scan;
 
-  /// Calls visit(name, value) for each, in the order of declaration.
+  /// Calls visit(name, value) for each that only a log store has, in the order of declaration.
   template <class Visitor>
   void for_each(Visitor&& visit) const {
 #define LARDER_VISIT(name) visit(std::string_view{#name}, (name).value())
@@ -42,7 +45,6 @@ struct PathCounters {
     LARDER_VISIT(bytes_readmitted_total);
     LARDER_VISIT(records_readmitted_total);
     LARDER_VISIT(records_evicted_total);
-    LARDER_VISIT(bytes_evicted_total);
     LARDER_VISIT(segments_sealed_total);
     LARDER_VISIT(segments_reclaimed_total);
     LARDER_VISIT(segments_given_back_total);
@@ -66,5 +68,8 @@ struct PathCounters {
 #undef LARDER_VISIT
   }
 };
+
+/// What they mean.
+std::span<const MetricRow> path_metrics() noexcept;
 
 }  // namespace larder::log_store

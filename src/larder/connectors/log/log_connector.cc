@@ -186,6 +186,7 @@ class LogConnector final : public Connector {
   }
   bool probe(std::span<Item> items) const noexcept override {
     machine_->path().probe(items);
+    intake().note_probe(items);
     return true;
   }
 
@@ -271,6 +272,8 @@ Report LogConnector::report() const {
                        {"max_value", format_bytes_exact(options_.value_bytes_max)},
                        {"open_count", std::to_string(superblock.open_count)}};
   if (!made_.empty()) report.properties.emplace_back("made", made_.back());
+  report.evictions = {.keys = path.counters().records_evicted_total.value(),
+                      .bytes = path.counters().bytes_evicted_total.value()};
   path.counters().for_each([&](std::string_view name, std::uint64_t value) {
     report.counters.push_back({.name = std::string{name}, .value = value});
   });
@@ -369,13 +372,14 @@ SetupResult<NewDirectories> make_directory(const Parameters& parameters) {
 }
 
 const ConnectorType& connector_type() {
-  static constexpr ConnectorType kType{
+  static const ConnectorType kType{
       .name = "log",
       .summary =
           "A preallocated log of segments on this machine's own disk, with every read proven.",
       .example = "log:/data/kv?capacity=200GiB",
       .location_parameter = "path",
       .parameters = kParameters,
+      .metrics = path_metrics(),
       .open = open_log,
   };
   return kType;

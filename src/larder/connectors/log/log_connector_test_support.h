@@ -21,6 +21,7 @@
 #include "larder/base/logging.h"
 #include "larder/base/random.h"
 #include "larder/connector/blocking_client.h"
+#include "larder/connector/metrics.h"
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/log/segments.h"
 #include "tests/support/temporary_directory.h"
@@ -89,9 +90,9 @@ class Store {
   Capabilities capabilities() const { return connector_->capabilities(); }
   std::uint64_t counter(const std::string& name) const {
     const Report now = report();
-    const auto at = std::ranges::find(now.counters, name, &Counter::name);
-    EXPECT_NE(at, now.counters.end()) << name;
-    return at == now.counters.end() ? 0 : at->value;
+    const auto value = metric_value(now, name);
+    EXPECT_TRUE(value.has_value()) << name;
+    return value.value_or(0);
   }
   std::string reasons() const {
     std::string text;

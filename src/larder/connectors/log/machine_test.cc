@@ -152,8 +152,7 @@ class LogMachineTest : public ::testing::TestWithParam<Place> {
   std::uint64_t answered_while_down() const {
     Report report;
     machine_->path().intake().append_report(report);
-    return std::ranges::find(report.counters, "batches_answered_while_down_total", &Counter::name)
-        ->value;
+    return report.batches_answered_while_down;
   }
   void until(const char* what, const std::function<bool()>& is_true) {
     const std::uint64_t until_ns = RealClock::instance().now_ns() + kPatienceNs;

@@ -445,6 +445,7 @@ void LogPath::probe(std::span<Item> items) const noexcept {
     for (std::size_t i = 0; i < some.size(); ++i) {
       const bool is_there = found[i] != 0 && !is_down;
       some[i].outcome = is_there ? Outcome::kHit : Outcome::kMiss;
+      some[i].miss_reason = is_down ? MissReason::kDown : MissReason::kAbsent;
       some[i].value_bytes = is_there ? entries[i].value_bytes : 0;
       some[i].error = {};
       if (some[i].key.empty() || some[i].key.size() > kKeyBytesMax) [[unlikely]] {

@@ -2,11 +2,13 @@
 
 #include <cstdint>
 
+#include "larder/base/breakable.h"
+
 namespace larder::log_store {
 
-/// What a test build (LARDER_BREAKABLE) can break in the log store, one at a time, so that the
-/// mutation check can show that the tests notice. The letters are those of docs/format_log.md.
-/// tests/mutation/rules.cc says of each what is broken then, and which tests must see it.
+/// What a test build can break in the log store: see base/breakable.h. The letters are those of
+/// docs/format_log.md. tests/mutation/rules.cc says of each what is broken then, and which tests
+/// must see it.
 enum class Rule : std::uint8_t {
   kNone = 0,
   // L1 Identity.
@@ -90,10 +92,9 @@ enum class Rule : std::uint8_t {
 };
 
 #ifdef LARDER_BREAKABLE
-/// The one that break_rule() or the environment (LARDER_BREAK, its number) has chosen.
-bool is_broken(Rule rule) noexcept;
-/// For the whole process; before anything else.
-void break_rule(Rule rule) noexcept;
+inline bool is_broken(Rule rule) noexcept {
+  return broken_rule() == static_cast<std::uint32_t>(rule);
+}
 #else
 constexpr bool is_broken(Rule /*rule*/) noexcept {
   return false;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <exception>
 #include <new>
 
@@ -10,28 +9,12 @@
 #include "larder/base/clock.h"
 #include "larder/base/key_text.h"
 #include "larder/connector/common_parameters.h"
+#include "larder/connector/slices.h"
 
 namespace larder::memory {
 namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
-
-void copy_in(std::span<const Slice> slices, std::byte* to) noexcept {
-  for (const Slice& slice : slices) {
-    if (slice.bytes == 0) continue;
-    std::memcpy(to, slice.data, slice.bytes);
-    to += slice.bytes;
-  }
-}
-
-void copy_out(std::span<const std::byte> value, std::span<const Slice> slices) noexcept {
-  for (const Slice& slice : slices) {
-    const std::size_t bytes = std::min(slice.bytes, value.size());
-    if (bytes == 0) continue;
-    std::memcpy(slice.data, value.data(), bytes);
-    value = value.subspan(bytes);
-  }
-}
 
 IntakeOptions intake_options(const MemoryOptions& options) {
   IntakeOptions made;
@@ -109,7 +92,7 @@ Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
     remove_locked(found);
     return Error{ErrorCode::kCorruption, "memory", "the value does not match its checksum"};
   }
-  copy_out(value, item.value);
+  copy_to_slices(value, item.value);
   mark_used_locked(entry);
   item.outcome = Outcome::kHit;
   return {};
@@ -133,7 +116,7 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
   Entry entry;
   entry.value = std::make_unique_for_overwrite<std::byte[]>(value_bytes);
   entry.value_bytes = value_bytes;
-  copy_in(item.value, entry.value.get());
+  copy_from_slices({entry.value.get(), bytes_of(item.value)}, item.value);
   entry.checksum = hash128({entry.value.get(), value_bytes});
   if (found != entries_.end()) {
     // In place, so that a scan that is under way still meets the key.
@@ -175,8 +158,10 @@ void MemoryConnector::insert_locked(std::string_view key, Entry entry) {
 
 void MemoryConnector::evict_until_locked(std::uint64_t bytes_used) {
   while (bytes_used_ > bytes_used) {
-    ++totals_.evictions;
-    remove_locked(entries_.find(by_use_.front()->key));
+    const auto victim = entries_.find(by_use_.front()->key);
+    ++totals_.evictions.keys;
+    totals_.evictions.bytes += victim->second.value_bytes;
+    remove_locked(victim);
   }
 }
 
@@ -223,6 +208,7 @@ bool MemoryConnector::probe(std::span<Item> items) const noexcept {
     for (Item& item : items) {
       item.value_bytes = 0;
       item.existed = false;
+      item.miss_reason = MissReason::kAbsent;
       const Status checked = check_item(batch, item, 0, 0);
       item.error = checked ? Error{} : checked.error();
       item.outcome = Outcome::kFailed;
@@ -230,6 +216,7 @@ bool MemoryConnector::probe(std::span<Item> items) const noexcept {
     }
   }
   intake_.miss_failed(items);
+  intake_.note_probe(items);
   return true;
 }
 
@@ -255,8 +242,8 @@ Report MemoryConnector::report() const {
     const MutexLock lock{mutex_};
     report.bytes_used = bytes_used_;
     report.keys = entries_.size();
-    report.counters = {{"evictions_total", totals_.evictions},
-                       {"corruptions_total", totals_.corruptions}};
+    report.evictions = totals_.evictions;
+    report.counters = {{"corruptions_total", totals_.corruptions}};
   }
   intake_.append_report(report);
   return report;
@@ -345,6 +332,10 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   return std::make_unique<MemoryConnector>(options);
 }
 
+constexpr MetricRow kMetrics[] = {
+    {"corruptions_total", MetricKind::kCounter, "Values whose checksum did not fit any more."},
+};
+
 }  // namespace
 
 const ConnectorType& connector_type() {
@@ -354,6 +345,7 @@ const ConnectorType& connector_type() {
       .example = "memory:?capacity=4GiB",
       .location_parameter = "",
       .parameters = kParameters,
+      .metrics = kMetrics,
       .open = open,
   };
   return kType;

@@ -78,7 +78,7 @@ class MemoryConnector final : public Connector {
   };
   using Entries = std::unordered_map<std::string, Entry, KeyHash, std::equal_to<>>;
   struct Totals {
-    std::uint64_t evictions = 0;
+    Evictions evictions;
     std::uint64_t corruptions = 0;
   };
 

@@ -10,6 +10,7 @@
 
 #include "larder/base/random.h"
 #include "larder/connector/blocking_client.h"
+#include "larder/connector/metrics.h"
 
 namespace larder::memory {
 namespace {
@@ -33,11 +34,9 @@ class MemoryConnectorTest : public testing::Test {
   }
   bool is_there(std::string_view key) { return client->exists(key).value().has_value(); }
   std::uint64_t counter(std::string_view name) const {
-    for (const Counter& counter : connector->report().counters) {
-      if (counter.name == name) return counter.value;
-    }
-    ADD_FAILURE() << "no counter " << name;
-    return 0;
+    const auto value = metric_value(connector->report(), name);
+    EXPECT_TRUE(value.has_value()) << name;
+    return value.value_or(0);
   }
 
   std::unique_ptr<MemoryConnector> connector;

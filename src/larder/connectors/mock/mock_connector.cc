@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <utility>
 
 #include "larder/base/clock.h"
 #include "larder/connector/common_parameters.h"
+#include "larder/connector/slices.h"
 
 namespace larder::mock {
 namespace {
@@ -58,15 +58,7 @@ Status MockBackend::get(Connection& /*connection*/, Item& item, const CallOption
     return Error{ErrorCode::kSizeMismatch, "mock", "the value and the buffer differ in size"};
   }
   LARDER_TRY(transfer(value->size(), options.deadline_ns));
-  const std::byte* from = value->data();
-  std::size_t left = value->size();
-  for (const Slice& slice : item.value) {
-    const std::size_t bytes = std::min(slice.bytes, left);
-    if (bytes == 0) continue;
-    std::memcpy(slice.data, from, bytes);
-    from += bytes;
-    left -= bytes;
-  }
+  copy_to_slices(*value, item.value);
   item.outcome = Outcome::kHit;
   return {};
 }
@@ -81,11 +73,8 @@ Status MockBackend::set(Connection& /*connection*/, Item& item, const CallOption
     item.existed = !replace && state.values.contains(key);
   }
   if (item.existed) return {};
-  auto value = std::make_shared<std::vector<std::byte>>();
-  value->reserve(bytes_of(item.value));
-  for (const Slice& slice : item.value) {
-    value->insert(value->end(), slice.data, slice.data + slice.bytes);
-  }
+  auto value = std::make_shared<std::vector<std::byte>>(bytes_of(item.value));
+  copy_from_slices(*value, item.value);
   const std::uint64_t bytes = value->size();
   LARDER_TRY(transfer(bytes, options.deadline_ns));
   const MutexLock lock{state.mutex};
@@ -237,6 +226,12 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   return MockConnector::create(options, batch_limits_of(parameters));
 }
 
+constexpr MetricRow kMetrics[] = {
+    {"sets_refused_total", MetricKind::kCounter, "Stores that found no room."},
+    {"connections", MetricKind::kGauge, "Workers that can work."},
+    {"connect_failures_total", MetricKind::kCounter, "Attempts to make one that failed."},
+};
+
 }  // namespace
 
 const ConnectorType& connector_type() {
@@ -246,6 +241,7 @@ const ConnectorType& connector_type() {
       .example = "mock:?max_size_gb=4&mock_bandwidth_gb=10",
       .location_parameter = "",
       .parameters = kParameters,
+      .metrics = kMetrics,
       .open = open,
   };
   return kType;

@@ -295,6 +295,7 @@ void Node::miss(BatchState& state, std::uint32_t item) noexcept {
 void Node::miss_as_too_large(BatchState& state, std::uint32_t item) noexcept {
   add_one(view_.counters.values_too_large);
   intake_.note_bad_value(state.batch->items[item].key);
+  state.batch->items[item].miss_reason = MissReason::kOther;
   miss(state, item);
 }
 

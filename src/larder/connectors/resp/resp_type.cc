@@ -129,6 +129,33 @@ SetupResult<std::unique_ptr<Connector>> open_as(std::string_view type,
   return open_connector(std::move(options));
 }
 
+constexpr auto kMetrics = std::to_array<MetricRow>({
+    {"server_used_memory_bytes", MetricKind::kGauge, "What the server says of its memory."},
+    {"server_maxmemory_bytes", MetricKind::kGauge, "The server's own limit; 0: none."},
+    {"server_evicted_keys", MetricKind::kGauge, "Keys that the server evicted since its start."},
+    {"server_expired_keys", MetricKind::kGauge, "Keys that expired there since its start."},
+    {"server_keys", MetricKind::kGauge, "Keys of the database, everybody's."},
+    {"stored_by_me_keys", MetricKind::kGauge,
+     "Keys that this store wrote and that count for max_capacity_gb."},
+    {"stored_by_me_bytes", MetricKind::kGauge, "Bytes of their values."},
+    {"stored_by_me_uncounted_total", MetricKind::kCounter,
+     "Keys that this store wrote and that do not count, as the table of them was full."},
+    {"stored_by_me_asked_for_total", MetricKind::kCounter,
+     "Of these keys, how many were looked up to see whether they are still there."},
+    {"stored_by_me_found_gone_total", MetricKind::kCounter, "And how many of these were not."},
+    {"sets_over_capacity_total", MetricKind::kCounter,
+     "Stores that were refused, as max_capacity_gb was reached."},
+    {"size_mismatches_total", MetricKind::kCounter, "Loads of another size than the value's."},
+    {"values_too_large_total", MetricKind::kCounter, "Values that no load can take."},
+    {"error_replies_total", MetricKind::kCounter, "Errors that the server answered with."},
+    {"connections_lost_total", MetricKind::kCounter, "Connections that ended by themselves."},
+    {"connections_renewed_total", MetricKind::kCounter,
+     "Connections that were given up, to look the server's name up anew."},
+    {"retries_total", MetricKind::kCounter, "Commands that were sent a second time."},
+    {"connections", MetricKind::kGauge, "Connections that are open."},
+    {"connect_failures_total", MetricKind::kCounter, "Attempts to connect that failed."},
+});
+
 constexpr ConnectorType make_type(
     std::string_view name, std::string_view summary, std::string_view example,
     SetupResult<std::unique_ptr<Connector>> (*open)(const Parameters&, const Registry&)) {
@@ -137,6 +164,7 @@ constexpr ConnectorType make_type(
           .example = example,
           .location_parameter = "address",
           .parameters = kParameters,
+          .metrics = kMetrics,
           .open = open};
 }
 

@@ -12,8 +12,9 @@
 #include <thread>
 #include <vector>
 
-#include "larder/connector/scripted_backend.h"
+#include "larder/connector/metrics.h"
 #include "larder/connector/worker_pool.h"
+#include "tests/support/scripted_backend.h"
 
 namespace larder::testing_support {
 
@@ -97,11 +98,9 @@ class WorkerPoolTest : public testing::Test {
     return result;
   }
   std::uint64_t counter(std::string_view name) const {
-    for (const Counter& counter : report().counters) {
-      if (counter.name == name) return counter.value;
-    }
-    ADD_FAILURE() << "no counter " << name;
-    return 0;
+    const auto value = metric_value(report(), name);
+    EXPECT_TRUE(value.has_value()) << name;
+    return value.value_or(0);
   }
   template <class Condition>
   static bool wait_until(Condition condition) {

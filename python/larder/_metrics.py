@@ -1,0 +1,182 @@
+"""The numbers of a process's open stores over HTTP, for Prometheus and for `larder stats`."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import logging
+import os
+import pathlib
+import socket
+import socketserver
+import threading
+import types
+from typing import Self
+
+from larder import _larder
+
+_log = logging.getLogger("larder")
+
+ENVIRONMENT_VARIABLE = "LARDER_METRICS"
+_REQUEST_TIMEOUT_SECONDS = 10.0
+
+
+def metrics_text() -> str:
+    """The numbers of every store that is open in this process, in Prometheus' text format; what they
+    mean, docs/metrics.md tells. No I/O."""
+    return _larder.metrics_text()
+
+
+def serve_metrics(address: str = "127.0.0.1:9187") -> MetricsServer:
+    """Answers `GET /metrics` with `metrics_text()`, from a thread of its own, until it is closed or
+    the process ends.
+
+        larder.serve_metrics("127.0.0.1:9187")            # For Prometheus, and
+        larder.serve_metrics("unix:/run/larder-{pid}.sock")  # for `larder stats /run/larder-123.sock`.
+
+    `address` is `HOST:PORT`, `PORT` (of 127.0.0.1; 0 takes a free one), or `unix:PATH`, a socket
+    that only its owner can connect to. `{pid}` becomes the process's number. The environment variable
+    LARDER_METRICS does the same for a program that knows nothing of it, when its first store is
+    opened.
+
+    Raises `ValueError` for an address that is none, and `OSError` where it cannot be had. A forked
+    child serves nothing.
+    """
+    return MetricsServer(address)
+
+
+class MetricsServer:
+    """Made by `serve_metrics()`. Threads: any."""
+
+    def __init__(self, address: str) -> None:
+        self._path: str | None = None
+        self._server = self._listen(address.replace("{pid}", str(os.getpid())))
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="larder-metrics", daemon=True
+        )
+        self._thread.start()
+        os.register_at_fork(after_in_child=self._server.socket.close)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `serve_metrics()` takes it: with the port that it got."""
+        if self._path is not None:
+            return f"unix:{self._path}"
+        host, port = self._server.server_address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        if self._path is not None:
+            pathlib.Path(self._path).unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<larder.MetricsServer {self.address!r}>"
+
+    def _listen(self, address: str) -> socketserver.TCPServer:
+        if address.startswith("unix:") or address.startswith("/"):
+            self._path = address.removeprefix("unix:")
+            return _UnixServer(self._path, _Handler)
+        host, _, port = address.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+        if not port.isdecimal() or int(port) > 65535:
+            raise ValueError(
+                f"address: {address!r}, wanted HOST:PORT, PORT or unix:PATH, "
+                "such as 127.0.0.1:9187 or unix:/run/larder.sock"
+            )
+        return (_TcpServer6 if ":" in host else _TcpServer)((host, int(port)), _Handler)
+
+
+class _TcpServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+
+
+class _TcpServer6(_TcpServer):
+    address_family = socket.AF_INET6
+
+
+class _UnixServer(_TcpServer):
+    address_family = socket.AF_UNIX
+
+    def __init__(self, path: str, handler: type[socketserver.BaseRequestHandler]) -> None:
+        _remove_if_left_over(path)
+        super().__init__(path, handler)  # type: ignore[arg-type]  # A path is AF_UNIX's address.
+
+    def server_bind(self) -> None:
+        os.fchmod(self.socket.fileno(), 0o600)  # Linux gives it to the file that bind() makes.
+        super().server_bind()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        request, _ = super().get_request()
+        return request, ("unix", 0)  # A handler wants the two.
+
+
+def _remove_if_left_over(path: str) -> None:
+    """A socket's file stays when its process is killed; nobody listens behind it then."""
+    if not pathlib.Path(path).is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            pathlib.Path(path).unlink(missing_ok=True)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    timeout = _REQUEST_TIMEOUT_SECONDS
+    server_version = f"larder/{_larder.version}"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] not in ("/metrics", "/"):
+            self.send_error(404, explain="There is only /metrics.")
+            return
+        text = metrics_text().encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.wfile.write(text)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        _log.debug("metrics: " + format, *arguments)
+
+
+_lock = threading.Lock()
+_asked: list[MetricsServer | None] = []
+
+
+def serve_if_asked() -> None:
+    """What LARDER_METRICS asks for, once in a process. A store is opened all the same where that
+    cannot be had."""
+    address = os.environ.get(ENVIRONMENT_VARIABLE)
+    if not address or _asked:
+        return
+    with _lock:
+        if _asked:
+            return
+        try:
+            _asked.append(serve_metrics(address))
+        except (OSError, ValueError) as error:
+            _asked.append(None)
+            _log.warning("%s=%s: no metrics are served: %s", ENVIRONMENT_VARIABLE, address, error)
+
+
+os.register_at_fork(after_in_child=_asked.clear)

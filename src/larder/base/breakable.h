@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+
+namespace larder {
+
+#ifdef LARDER_BREAKABLE
+/// What a test build (LARDER_BREAKABLE) can break, one rule at a time, so that the mutation check
+/// can show that the tests notice. Each part of larder numbers its own rules from where the other
+/// ends: connectors/log/rule.h, connector/intake_rule.h.
+///
+/// The one that break_rule() or the environment (LARDER_BREAK, its number) has chosen; 0: none.
+std::uint32_t broken_rule() noexcept;
+/// For the whole process; before anything else.
+void break_rule(std::uint32_t rule) noexcept;
+#endif
+
+}  // namespace larder

@@ -1,0 +1,159 @@
+#include "larder/connector/statistics.h"
+
+#include <algorithm>
+#include <string>
+
+namespace larder {
+namespace {
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+constexpr std::uint64_t kPartNs = 10 * kSecondNs;
+constexpr std::uint64_t kQuietUntilWellNs = 10 * kSecondNs;
+/// One failure in so many is trouble.
+constexpr std::uint64_t kTroubleShare = 20;
+
+/// The caller's doing, which says nothing about the store.
+bool is_callers(ErrorCode code) noexcept {
+  return code == ErrorCode::kInvalidArgument || code == ErrorCode::kCancelled ||
+         code == ErrorCode::kSizeMismatch;
+}
+
+OpTotals totals_of(Op op, std::span<const Item> items, Error& last_error) noexcept {
+  OpTotals totals;
+  for (const Item& item : items) {
+    switch (item.outcome) {
+      case Outcome::kHit:
+        ++totals.hits;
+        totals.bytes += item.value_bytes;
+        break;
+      case Outcome::kMiss:
+        ++totals.misses[static_cast<std::size_t>(item.miss_reason)];
+        if (op == Op::kGet) totals.bytes_missed += bytes_of(item.value);
+        break;
+      case Outcome::kDone:
+        ++(item.existed ? totals.existed : totals.done);
+        if (!item.existed) totals.bytes += bytes_of(item.value);
+        break;
+      case Outcome::kFailed:
+      case Outcome::kPending:
+        if (is_callers(item.error.code())) {
+          ++totals.rejected;
+        } else {
+          ++totals.failed;
+          last_error = item.error;
+        }
+        break;
+    }
+  }
+  return totals;
+}
+
+LatencySummary summary_of(const LogLinearHistogram& histogram) noexcept {
+  return {.batches = histogram.count(),
+          .sum_ns = histogram.sum(),
+          .p50_ns = histogram.quantile(0.5),
+          .p99_ns = histogram.quantile(0.99),
+          .max_ns = histogram.max()};
+}
+
+std::string reason_of(BatchClass batch_class, const RecentOutcomes& recent, const Error& last) {
+  const std::uint64_t all = recent.succeeded + recent.failed;
+  std::string what;
+  if (all == 1) {
+    what = std::string{"the only "} + kBatchClassNames.at(index_of(batch_class));
+  } else {
+    const std::string share = recent.succeeded == 0 ? "all" : std::to_string(recent.failed) + " of";
+    what = share + ' ' + std::to_string(all) + ' ' + name_of(batch_class);
+  }
+  return what + " of the last minute failed; the last error: " + last.to_string();
+}
+
+}  // namespace
+
+Statistics::Statistics(const Clock& clock) : clock_(clock), seconds_(kSeconds), parts_(kParts) {}
+
+void Statistics::note(const Batch& batch) noexcept {
+  Error last_error;
+  const OpTotals totals = totals_of(batch.op, batch.items, last_error);
+  const std::uint64_t now_ns = clock_.now_ns();
+  const std::uint64_t took_ns = now_ns - std::min(now_ns, batch.connector_submitted_ns);
+  const std::size_t index = index_of(class_of(batch.op));
+  const MutexLock lock{mutex_};
+  add(batch.op, totals, last_error, now_ns);
+  latencies_.by_class[index].record(took_ns);
+  const std::uint64_t number = now_ns / kPartNs;
+  Latencies& part = parts_[number % kParts];
+  if (part.number != number) {
+    part.number = number;
+    part.by_class = {};
+  }
+  part.by_class[index].record(took_ns);
+}
+
+void Statistics::note_probe(std::span<const Item> items) noexcept {
+  Error last_error;
+  const OpTotals totals = totals_of(Op::kExists, items, last_error);
+  const std::uint64_t now_ns = clock_.now_ns();
+  const MutexLock lock{mutex_};
+  add(Op::kExists, totals, last_error, now_ns);
+}
+
+void Statistics::add(Op op, const OpTotals& totals, const Error& last_error,
+                     std::uint64_t now_ns) noexcept {
+  totals_[index_of(op)] += totals;
+  const std::uint64_t number = now_ns / kSecondNs;
+  Second& second = seconds_[number % kSeconds];
+  if (second.number != number) {
+    second.number = number;
+    second.totals = {};
+  }
+  second.totals[index_of(op)] += totals;
+  Latest& latest = latest_[index_of(class_of(op))];
+  if (totals.succeeded() > 0) latest.succeeded_ns = now_ns;
+  if (totals.failed > 0) {
+    latest.failed_ns = now_ns;
+    latest.error = last_error;
+  }
+}
+
+void Statistics::append_report(Report& report) const {
+  const std::uint64_t now_ns = clock_.now_ns();
+  const MutexLock lock{mutex_};
+  for (std::size_t i = 0; i < kOpCount; ++i) {
+    report.operations[i] = {.total = totals_[i], .last_minute = {}};
+    for (const Second& second : seconds_) {
+      if (second.number + kSeconds <= now_ns / kSecondNs) continue;
+      report.operations[i].last_minute += second.totals[i];
+    }
+  }
+  for (std::size_t i = 0; i < kBatchClassCount; ++i) {
+    ClassReport& to = report.classes[i];
+    const LogLinearHistogram& all = latencies_.by_class[i];
+    to.latency = summary_of(all);
+    for (std::size_t bound = 0; bound < kLatencyBoundsNs.size(); ++bound) {
+      to.batches_within[bound] = all.count_at_most(kLatencyBoundsNs[bound]);
+    }
+    LogLinearHistogram recent;
+    for (const Latencies& part : parts_) {
+      if (part.number + kParts > now_ns / kPartNs) recent.merge(part.by_class[i]);
+    }
+    to.latency_last_minute = summary_of(recent);
+  }
+  judge(report, now_ns);
+}
+
+void Statistics::judge(Report& report, std::uint64_t now_ns) const {
+  for (std::size_t i = 0; i < kBatchClassCount; ++i) {
+    const auto batch_class = static_cast<BatchClass>(i);
+    const RecentOutcomes recent = report.recent(batch_class);
+    const Latest& latest = latest_[i];
+    const bool is_over =
+        latest.succeeded_ns > latest.failed_ns && now_ns - latest.failed_ns >= kQuietUntilWellNs;
+    const bool is_much = recent.failed * kTroubleShare >= recent.failed + recent.succeeded;
+    if (recent.failed == 0 || !is_much || is_over) continue;
+    report.health = std::max(report.health, Health::kDegraded);
+    report.reasons.push_back(reason_of(batch_class, recent, latest.error));
+  }
+}
+
+}  // namespace larder

@@ -1,0 +1,275 @@
+#include "larder/tools/stats.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "larder/base/key_text.h"
+#include "larder/base/size_text.h"
+#include "larder/connector/metrics.h"
+#include "larder/connector/op.h"
+
+namespace larder::tools {
+namespace {
+
+constexpr std::string_view kPrefix = "larder_";
+
+// --- Reading ------------------------------------------------------------------------------------
+
+struct Sample {
+  std::string name;
+  std::map<std::string, std::string> labels;
+  double value = 0;
+};
+
+/// name{label="value",...} value [time]. Nothing: it is none.
+class SampleParser {
+ public:
+  explicit SampleParser(std::string_view line) : rest_(line) {}
+
+  std::optional<Sample> parse() {
+    Sample sample;
+    sample.name = take_while([](char c) { return c != '{' && c != ' ' && c != '\t'; });
+    if (sample.name.empty()) return std::nullopt;
+    if (take('{') && !parse_labels(sample.labels)) return std::nullopt;
+    skip_spaces();
+    const std::string number = take_while([](char c) { return c != ' ' && c != '\t'; });
+    const auto [end, error] =
+        std::from_chars(number.data(), number.data() + number.size(), sample.value);
+    if (error == std::errc{} && end == number.data() + number.size()) return sample;
+    if (number != "+Inf" && number != "-Inf" && number != "NaN") return std::nullopt;
+    sample.value = std::nan("");
+    return sample;
+  }
+
+ private:
+  bool parse_labels(std::map<std::string, std::string>& labels) {
+    while (!take('}')) {
+      const std::string name = take_while([](char c) { return c != '=' && c != '}'; });
+      if (name.empty() || !take('=') || !take('"')) return false;
+      std::string& value = labels[name];
+      while (!take('"')) {
+        if (rest_.empty()) return false;
+        const bool is_escaped = take('\\');
+        if (rest_.empty()) return false;
+        value += is_escaped && rest_.front() == 'n' ? '\n' : rest_.front();
+        rest_.remove_prefix(1);
+      }
+      if (!take(',') && !rest_.starts_with('}')) return false;
+    }
+    return true;
+  }
+
+  void skip_spaces() {
+    while (take(' ') || take('\t')) {
+    }
+  }
+  bool take(char wanted) {
+    if (!rest_.starts_with(wanted)) return false;
+    rest_.remove_prefix(1);
+    return true;
+  }
+  template <class Wanted>
+  std::string take_while(Wanted is_wanted) {
+    const auto end = std::ranges::find_if_not(rest_, is_wanted);
+    std::string taken{rest_.begin(), end};
+    rest_.remove_prefix(taken.size());
+    return taken;
+  }
+
+  std::string_view rest_;
+};
+
+// --- Writing ------------------------------------------------------------------------------------
+
+std::uint64_t whole(double value) {
+  return value > 0 ? static_cast<std::uint64_t>(std::llround(value)) : 0;
+}
+
+std::string percent(double part, double all) {
+  return all > 0 ? fmt::format("{:.1f} %", 100 * part / all) : "-";
+}
+
+std::string in_seconds(double seconds) {
+  return seconds > 0 ? format_duration_ns(whole(seconds * 1e9)) : "-";
+}
+
+/// "absent 12, late 3".
+std::string reasons_text(const StoreNumbers& store, std::string_view name) {
+  std::string text;
+  for (const char* const reason : kMissReasonNames) {
+    const double count = store.of(name, reason);
+    if (count > 0) {
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", reason, whole(count));
+    }
+  }
+  return text;
+}
+
+void line(std::string& text, std::string_view name, std::string_view all, std::string_view recent) {
+  text += fmt::format("  {:<11}{:<52}{}", name, all, recent);
+  text.erase(text.find_last_not_of(' ') + 1);
+  text += '\n';
+}
+
+std::string operations_text(const StoreNumbers& store) {
+  const auto of = [&](std::string_view name, std::string_view label = {}) {
+    return store.of(name, label);
+  };
+  std::string text;
+  line(text, "", "since it was opened", "last minute");
+  const double lookups_missed = [&] {
+    double sum = 0;
+    for (const char* const reason : kMissReasonNames) sum += of("lookup_misses_total", reason);
+    return sum;
+  }();
+  line(text, "lookups",
+       fmt::format("{} keys, {} found, {} failed", whole(of("lookups_total")),
+                   percent(of("lookup_hits_total"), of("lookup_hits_total") + lookups_missed),
+                   whole(of("lookup_failures_total"))),
+       fmt::format("{} found, {} not, {} failed", whole(of("recent_hits", "lookup")),
+                   whole(of("recent_misses", "lookup")), whole(of("recent_failures", "lookup"))));
+  line(text, "", reasons_text(store, "lookup_misses_total").insert(0, "not found: "), "");
+  line(text, "loads",
+       fmt::format("{} keys, {} found, {}, {} failed", whole(of("loads_total")),
+                   percent(of("hits_total"), of("hits_total") + of("misses_total")),
+                   format_bytes(whole(of("bytes_loaded_total"))), whole(of("get_failures_total"))),
+       fmt::format("{} found, {} not, {} failed", whole(of("recent_hits", "load")),
+                   whole(of("recent_misses", "load")), whole(of("recent_failures", "load"))));
+  line(text, "",
+       fmt::format(
+           "{} of the bytes; not found: {}",
+           percent(of("bytes_loaded_total"), of("bytes_loaded_total") + of("bytes_missed_total")),
+           reasons_text(store, "load_misses_total")),
+       "");
+  line(text, "stores",
+       fmt::format("{} keys, {}, {} there before, {} failed", whole(of("sets_total")),
+                   format_bytes(whole(of("bytes_stored_total"))), whole(of("sets_existed_total")),
+                   whole(of("set_failures_total"))),
+       fmt::format("{} stored, {} failed", whole(of("recent_done", "store")),
+                   whole(of("recent_failures", "store"))));
+  line(text, "deletes",
+       fmt::format("{} keys, {} not there, {} failed", whole(of("deletes_total")),
+                   whole(of("delete_misses_total")), whole(of("delete_failures_total"))),
+       fmt::format("{} deleted", whole(of("recent_done", "delete"))));
+  line(text, "evicted",
+       fmt::format("{} keys, {}", whole(of("evictions_total")),
+                   format_bytes(whole(of("bytes_evicted_total")))),
+       "");
+  const std::string recent = reasons_text(store, "recent_misses_by_reason");
+  if (!recent.empty()) line(text, "", "", "not found: " + recent);
+  return text;
+}
+
+std::string classes_text(const StoreNumbers& store) {
+  std::string text =
+      fmt::format("  {:<11}{:>10}{:>10}{:>14}{:>12}{:>12}{:>12}\n", "batches", "in flight",
+                  "queued", "oldest waits", "last minute", "p50", "p99");
+  for (const char* const name : kBatchClassNames) {
+    text += fmt::format(
+        "    {:<9}{:>10}{:>10}{:>14}{:>12}{:>12}{:>12}\n", name,
+        whole(store.of("batches_in_flight", name)), whole(store.of("batches_queued", name)),
+        in_seconds(store.of("oldest_queued_seconds", name)),
+        whole(store.of("recent_batches", name)), in_seconds(store.of("recent_p50_seconds", name)),
+        in_seconds(store.of("recent_p99_seconds", name)));
+  }
+  return text;
+}
+
+std::string head_text(const StoreNumbers& store) {
+  constexpr std::array<const char*, 3> kHealth{"healthy", "degraded", "DOWN"};
+  const std::uint64_t health = std::min<std::uint64_t>(2, whole(store.of("health")));
+  const double capacity = store.of("capacity_bytes");
+  return fmt::format("{}{}{}: {}, {}, {}{}\n", printable(store.type),
+                     store.where.empty() ? "" : " ", printable(store.where), kHealth.at(health),
+                     format_count(whole(store.of("keys")), "key"),
+                     format_bytes(whole(store.of("bytes_used"))),
+                     capacity > 0 ? " of " + format_bytes(whole(capacity)) : std::string{});
+}
+
+}  // namespace
+
+double StoreNumbers::of(std::string_view name, std::string_view label_value) const {
+  const auto found = values.find({std::string{name}, std::string{label_value}});
+  return found == values.end() || std::isnan(found->second) ? 0 : found->second;
+}
+
+SetupResult<std::vector<StoreNumbers>> parse_metrics(std::string_view text) {
+  std::vector<StoreNumbers> stores;
+  std::size_t number = 0;
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    std::string_view row = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    ++number;
+    if (row.ends_with('\r')) row.remove_suffix(1);
+    if (!row.starts_with(kPrefix)) continue;  // Others' metrics, comments.
+    row.remove_prefix(kPrefix.size());
+    auto sample = SampleParser{row}.parse();
+    if (!sample) {
+      return SetupError{ErrorCode::kInvalidArgument,
+                        fmt::format("line {}: not of Prometheus' text format: {}{}", number,
+                                    kPrefix, printable(row))};
+    }
+    auto& labels = sample->labels;
+    // Not of a store: another larder's own metrics. A histogram: its quantiles are there too.
+    if (!labels.contains("type") || labels.contains("le")) continue;
+    const std::string type = labels["type"];
+    const std::string where = labels["where"];
+    labels.erase("type");
+    labels.erase("where");
+    auto store = std::ranges::find_if(stores, [&](const StoreNumbers& known) {
+      return known.type == type && known.where == where;
+    });
+    if (store == stores.end()) {
+      stores.push_back({.type = type, .where = where, .values = {}});
+      store = std::prev(stores.end());
+    }
+    store->values[{sample->name, labels.empty() ? std::string{} : labels.begin()->second}] =
+        sample->value;
+  }
+  return stores;
+}
+
+std::string stats_text(const std::vector<StoreNumbers>& stores) {
+  if (stores.empty()) return "no store is open there\n";
+  std::string text;
+  for (const StoreNumbers& store : stores) {
+    text += text.empty() ? "" : "\n";
+    text += head_text(store) + operations_text(store) + classes_text(store);
+  }
+  return text;
+}
+
+std::string stats_json(const std::vector<StoreNumbers>& stores) {
+  nlohmann::json all = nlohmann::json::array();
+  for (const StoreNumbers& store : stores) {
+    nlohmann::json numbers = nlohmann::json::object();
+    for (const auto& [name, value] : store.values) {
+      numbers[flat_name({.name = name.first, .label_value = name.second})] = value;
+    }
+    const auto rate = [](double hits, double misses) -> nlohmann::json {
+      if (hits + misses <= 0) return nullptr;
+      return hits / (hits + misses);
+    };
+    double lookup_misses = 0;
+    for (const char* const reason : kMissReasonNames) {
+      lookup_misses += store.of("lookup_misses_total", reason);
+    }
+    all.push_back({{"type", store.type},
+                   {"where", store.where},
+                   {"lookup_hit_rate", rate(store.of("lookup_hits_total"), lookup_misses)},
+                   {"load_hit_rate", rate(store.of("hits_total"), store.of("misses_total"))},
+                   {"load_hit_rate_of_bytes",
+                    rate(store.of("bytes_loaded_total"), store.of("bytes_missed_total"))},
+                   {"metrics", std::move(numbers)}});
+  }
+  return all.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace larder::tools

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "larder/base/result.h"
+
+namespace larder::tools {
+
+/// The numbers of one open store, as a process offers them in Prometheus' text format.
+struct StoreNumbers {
+  std::string type;
+  std::string where;
+  /// By the metric's name without "larder_" and, where it has one, its own label's value:
+  /// "lookup_misses_total", "absent". Histograms are left out.
+  std::map<std::pair<std::string, std::string>, double> values;
+
+  double of(std::string_view name, std::string_view label_value = {}) const;
+};
+
+/// Reads the text behind `address`: "unix:PATH" or the path of a socket, "HOST:PORT",
+/// "http://HOST[:PORT][/PATH]", the path of a file, or "-" for standard input. Blocks, at most for
+/// `timeout` for each step. Errors name the address and the remedy.
+SetupResult<std::string> read_metrics(const std::string& address,
+                                      std::chrono::milliseconds timeout);
+
+/// larder's numbers in it, store by store in the order of the text; others are skipped. A line that
+/// is none of the format is an error, with its number.
+SetupResult<std::vector<StoreNumbers>> parse_metrics(std::string_view text);
+
+/// For people: what was asked for, what was found, why not, and how long it took, since each store
+/// was opened and within the last minute.
+std::string stats_text(const std::vector<StoreNumbers>& stores);
+/// The numbers by store under their flat names, and the hit rates.
+std::string stats_json(const std::vector<StoreNumbers>& stores);
+
+}  // namespace larder::tools
