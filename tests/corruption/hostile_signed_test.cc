@@ -5,6 +5,7 @@
 #include <string>
 
 #include "larder/base/random.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/table.h"
 #include "tests/corruption/hostile_test_support.h"
 

@@ -5,7 +5,7 @@
 #include <set>
 #include <span>
 
-#include "larder/connectors/log/segments.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/table.h"
 
 namespace larder::corruption {

@@ -155,7 +155,7 @@ void Caller::set_key(Submission& submission, std::size_t at, std::size_t key_ind
   const log_store::Segments& segments = store_.path().segments_for_test();
   for (std::uint32_t i = 0; i < segments.count(); ++i) {
     if (segments.at(i).generation == place->generation &&
-        segments.at(i).state == log_store::SegmentState::kReclaiming) {
+        segments.at(i).state() == log_store::SegmentState::kReclaiming) {
       coverage_.note(op == Op::kSet ? Seen::kMoveRacingSet : Seen::kMoveRacingDelete);
     }
   }

@@ -7,6 +7,7 @@
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/logging.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/segments.h"
 #include "tests/simulation/store_under_test.h"
 

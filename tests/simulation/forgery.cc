@@ -4,6 +4,7 @@
 #include <string>
 
 #include "larder/base/hash.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/format.h"
 #include "larder/connectors/log/segments.h"
 

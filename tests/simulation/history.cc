@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "larder/connectors/log/file_names.h"
 #include "tests/simulation/caller.h"
 #include "tests/simulation/tampering.h"
 #include "tests/simulation/watch.h"
@@ -266,7 +267,7 @@ void History::check_set_aside() {
   const log_store::Segments& segments = store_.path().segments_for_test();
   for (const std::string& name : misplaced) {
     const log_store::Segment& segment = segments.at(*log_store::segment_of_file_name(name));
-    if (segment.was_set_aside || segment.state == log_store::SegmentState::kFailed) continue;
+    if (segment.was_set_aside || segment.state() == log_store::SegmentState::kFailed) continue;
     caller_.violation("L1: " + name + " holds another segment and was not set aside");
   }
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/format.h"
 
 namespace larder::simulation {
@@ -56,7 +57,7 @@ void Watch::on_open(bool trusts_recovered) {
   std::uint32_t free = segments.free_count() + segments.absent_count();
   bool has_failed = false;
   for (std::uint32_t i = 0; i < segments.count(); ++i) {
-    const SegmentState state = segments.at(i).state;
+    const SegmentState state = segments.at(i).state();
     has_failed = has_failed || state == SegmentState::kFailed || segments.at(i).needs_repair;
     if (state == SegmentState::kPreparing || state == SegmentState::kReady ||
         state == SegmentState::kRemoving) {
@@ -94,9 +95,9 @@ void Watch::observe() {
     note_removed(i, segment);
     prepared = std::max(prepared, segment.generation);
     const bool is_open =
-        segment.state == SegmentState::kOpen || segment.state == SegmentState::kSealing;
+        segment.state() == SegmentState::kOpen || segment.state() == SegmentState::kSealing;
     const bool is_sealed =
-        segment.state == SegmentState::kSealed || segment.state == SegmentState::kReclaiming;
+        segment.state() == SegmentState::kSealed || segment.state() == SegmentState::kReclaiming;
     if (is_open || is_sealed) newest = std::max(newest, segment.generation);
     if (is_open && opened_.insert(segment.generation).second) {
       ++segments_begun_;
@@ -109,8 +110,9 @@ void Watch::observe() {
     } else if (is_sealed && (trusts_recovered_ || opened_.contains(segment.generation))) {
       sealed.push_back(segment.generation);
     }
-    if (segment.has_file && segment.generation != 0 && segment.state != SegmentState::kPreparing &&
-        segment.state != SegmentState::kReady && segment.state != SegmentState::kFailed) {
+    if (segment.has_file && segment.generation != 0 &&
+        segment.state() != SegmentState::kPreparing && segment.state() != SegmentState::kReady &&
+        segment.state() != SegmentState::kFailed) {
       on_disk.push_back(segment.generation);
     }
   }
@@ -145,33 +147,33 @@ void Watch::observe() {
 // --- Segments -----------------------------------------------------------------------------------
 
 void Watch::look_at(std::uint32_t number, const Segment& segment) {
-  const auto [last, is_new] = states_.try_emplace(number, segment.state);
-  const SegmentState before = std::exchange(last->second, segment.state);
-  if (is_new || before != segment.state) {
+  const auto [last, is_new] = states_.try_emplace(number, segment.state());
+  const SegmentState before = std::exchange(last->second, segment.state());
+  if (is_new || before != segment.state()) {
     caller_.trace("segment %u, generation %llx: %s%s", number,
                   static_cast<unsigned long long>(segment.generation),
-                  kStateNames[static_cast<std::size_t>(segment.state)],
+                  kStateNames[static_cast<std::size_t>(segment.state())],
                   segment.sync_failed        ? ", a sync failed"
                   : segment.table != nullptr ? ", table in memory"
                                              : "");
   }
-  if (before == SegmentState::kRemoving && segment.state == SegmentState::kFailed) {
+  if (before == SegmentState::kRemoving && segment.state() == SegmentState::kFailed) {
     caller_.violation("L9: a file that could not be removed is left as it is");
   }
   if (segment.needs_repair) {
     needed_repair_.insert(number);
-    if (segment.state == SegmentState::kFree || segment.state == SegmentState::kReady) {
+    if (segment.state() == SegmentState::kFree || segment.state() == SegmentState::kReady) {
       caller_.violation("L9: a segment that cannot be overwritten is used again");
     }
   } else if (needed_repair_.erase(number) > 0) {
     coverage_.note(Seen::kSegmentRepaired);
   }
-  if (segment.state == SegmentState::kReady && (is_new || before != segment.state)) {
+  if (segment.state() == SegmentState::kReady && (is_new || before != segment.state())) {
     ++segments_prepared_;
   }
   const std::uint64_t moved = store_.path().counters().bytes_readmitted_total.value();
-  if (segment.state == SegmentState::kReclaiming) {
-    if (segment.pins > 0) coverage_.note(Seen::kReadPinnedAcrossReclaim);
+  if (segment.state() == SegmentState::kReclaiming) {
+    if (segment.pins() > 0) coverage_.note(Seen::kReadPinnedAcrossReclaim);
     const auto begun = moved_bytes_.try_emplace(number, moved).first;
     if (moved - begun->second > store_.path().segments_for_test().geometry().segment_bytes / 2) {
       caller_.violation("L10: more than half a segment was moved in one reclaim");
@@ -179,7 +181,7 @@ void Watch::look_at(std::uint32_t number, const Segment& segment) {
   } else {
     moved_bytes_.erase(number);
   }
-  if (before != SegmentState::kSealing || segment.state != SegmentState::kSealed) return;
+  if (before != SegmentState::kSealing || segment.state() != SegmentState::kSealed) return;
   if (segment.sync_failed || segment.table != nullptr) return;
   sealed_as_[number] = segment.generation;
   // L11: its table is on the disk for good.
@@ -264,7 +266,7 @@ void Watch::look_at_keys() {
   }
   reclaiming_.clear();
   for (std::uint32_t i = 0; i < segments.count(); ++i) {
-    if (segments.at(i).state == SegmentState::kReclaiming) {
+    if (segments.at(i).state() == SegmentState::kReclaiming) {
       reclaiming_.insert(segments.at(i).generation);
     }
   }
@@ -294,12 +296,12 @@ void Watch::note_removed(std::uint32_t number, const Segment& segment) {
   }
   // While preparing, the old generation may still be there.
   const bool is_new =
-      segment.state == SegmentState::kFree || segment.state == SegmentState::kPreparing;
+      segment.state() == SegmentState::kFree || segment.state() == SegmentState::kPreparing;
   if (known == in_file_.end()) {
     in_file_[number] = {.generation = is_new ? 0 : segment.generation,
                         .before = is_new ? segment.generation : 0};
   } else if (segment.generation != known->second.before &&
-             segment.state != SegmentState::kPreparing) {
+             segment.state() != SegmentState::kPreparing) {
     known->second.generation = segment.generation;
   }
 }

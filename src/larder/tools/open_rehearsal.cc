@@ -10,9 +10,9 @@
 
 #include "larder/base/clock.h"
 #include "larder/connectors/fs/fs_connector.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/geometry.h"
 #include "larder/connectors/log/log_connector.h"
-#include "larder/connectors/log/segments.h"
 #include "larder/connectors/log/superblock_file.h"
 #include "larder/io/device.h"
 

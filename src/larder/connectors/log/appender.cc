@@ -48,11 +48,7 @@ Admission Appender::make_room(std::uint64_t bytes, std::uint64_t entries,
   }
   head_ = ready_;
   ready_.reset();
-  Segment& head = state_.segments.at(*head_);
-  head.state = SegmentState::kOpen;
-  state_.segments.note_newest(head.generation);
-  head.append_offset = state_.grain_bytes();
-  head.table = std::make_unique<TableBuilder>();
+  state_.segments.begin_appending(*head_);
   return Admission::kStarted;
 }
 
@@ -387,7 +383,6 @@ void Appender::settle(StoreTask& task) noexcept {
     SyncGroup& group = group_of(segment);
     group.waiting.push_back(&task);
     ++tasks_waiting_for_sync_;
-    ++state_.segments.at(segment).pins;  // Until the group's sync has ended.
     if (task.sink->on_written(task)) group.is_due = true;
     settle_write(segment);
     return;

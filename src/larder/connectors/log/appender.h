@@ -161,6 +161,7 @@ class Appender final : public TransferSink, public FileCallSink {
   /// Tasks whose writes ended, waiting for a sync of their segment.
   struct SyncGroup {
     std::uint32_t segment = 0;
+    SegmentPin pin;
     bool in_flight = false;
     bool is_due = false;
     std::vector<StoreTask*> covered;  ///< By the sync in flight.

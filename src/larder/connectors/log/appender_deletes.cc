@@ -114,7 +114,6 @@ void Appender::on_tombstones_written(Transfer& transfer) noexcept {
     sync_group.waiting_deletes.push_back(task);
     sync_group.is_due = true;
     ++tasks_waiting_for_sync_;
-    ++segment.pins;
   }
   settle_write(segment_number);
 }

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "larder/connectors/log/appender.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
@@ -49,7 +50,7 @@ bool Appender::grow() noexcept {
   if (!segment) return false;
   state_.segments.set_has_file(*segment, true);  // It counts before it has blocks.
   start_file_call(FileCall::Kind::kMake, *segment);
-  return state_.segments.at(*segment).state == SegmentState::kFree;
+  return state_.segments.at(*segment).state() == SegmentState::kFree;
 }
 
 /// False while it is not known, or while the segment is made anew because to overwrite it would
@@ -165,8 +166,7 @@ void Appender::on_removed(std::uint32_t number, const Status& removed) noexcept 
     return state_.segments.end_removal(number, false);
   }
   if (is_broken(Rule::kRemovalBeforeReuse)) {
-    state_.segments.at(number).state = SegmentState::kFailed;
-    return;
+    return state_.segments.fail(number);
   }
   // Its old records may be intact, and outlive what says that they are gone (L9).
   to_remove_.push_back(number);

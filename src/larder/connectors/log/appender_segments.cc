@@ -4,6 +4,7 @@
 
 #include "larder/base/check.h"
 #include "larder/connectors/log/appender.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
@@ -35,7 +36,6 @@ std::optional<std::uint32_t> Appender::take_free() noexcept {
     }
     if (has_blocks_of_its_own(*next)) {
       looked_at_.reset();
-      state_.segments.pop_free(*next);
       return next;
     }
     if (to_remove_.empty()) return std::nullopt;  // Else it is made anew.
@@ -48,18 +48,9 @@ void Appender::prepare_next() noexcept {
   if (ready_ || is_preparing_ || state_.is_frozen || state_.health.is_down()) return;
   const auto next = take_free();
   if (!next) return;
-  Segment& segment = state_.segments.at(*next);
-  LARDER_CHECK(segment.live_records == 0 && segment.pins == 0);  // L6.
   auto buffer = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
-  if (!buffer) {
-    state_.segments.put_back(*next);
-    return;
-  }
-  segment.state = SegmentState::kPreparing;
-  segment.generation = ++generation_;
-  segment.sync_failed = segment.is_unproven = false;
-  segment.dead_since = 0;
-  segment.moved_to_first = segment.moved_to_last = 0;
+  if (!buffer) return;
+  state_.segments.begin_preparing(*next, ++generation_);
   is_preparing_ = true;
   auto work = std::make_unique<SegmentWork>();
   work->segment = *next;
@@ -68,7 +59,7 @@ void Appender::prepare_next() noexcept {
   encode_segment_header(state_.identity(*next), state_.clock.wall_seconds(),
                         state_.superblock.secret, work->buffer.span());
   works_.push_back(std::move(work));
-  if (!segment.has_failed_header || is_broken(Rule::kSettleFailedHeader)) {
+  if (!state_.segments.at(*next).has_failed_header || is_broken(Rule::kSettleFailedHeader)) {
     return submit_work(*works_.back(), 0);
   }
   works_.back()->step = Step::kSettle;
@@ -87,7 +78,7 @@ void Appender::on_prepared(SegmentWork& work) noexcept {
   segment.has_failed_header = false;
   state_.health.set_condition("header", {});
   state_.health.set_condition("removal", {});
-  segment.state = SegmentState::kReady;
+  state_.segments.note_ready(work.segment);
   ready_ = work.segment;
 }
 
@@ -106,9 +97,8 @@ void Appender::give_up(std::uint32_t number) noexcept {
 // --- From full to sealed (L11) ------------------------------------------------------------------
 
 void Appender::seal_head() noexcept {
-  Segment& segment = state_.segments.at(*head_);
   if (tombstones_ != nullptr && tombstones_->location.segment == *head_) flush_tombstones();
-  segment.state = SegmentState::kSealing;
+  state_.segments.begin_sealing(*head_);
   ++sealing_;
   const std::uint32_t sealed = *head_;
   head_.reset();
@@ -120,14 +110,14 @@ void Appender::settle_write(std::uint32_t segment_number) noexcept {
   Segment& segment = state_.segments.at(segment_number);
   LARDER_CHECK(segment.writes_in_flight > 0);
   --segment.writes_in_flight;
-  if (segment.state == SegmentState::kSealing) step_sealing(segment_number);
+  if (segment.state() == SegmentState::kSealing) step_sealing(segment_number);
 }
 
 void Appender::step_sealing(std::uint32_t segment_number) noexcept {
   Segment& segment = state_.segments.at(segment_number);
   if (segment.writes_in_flight > 0 && !is_broken(Rule::kSealWaitsForWrites)) return;
   if (segment.sync_failed) {  // L13: no table; recovery looks at every grain.
-    segment.state = SegmentState::kSealed;
+    state_.segments.note_sealed(segment_number);
     --sealing_;
     return;
   }
@@ -140,12 +130,11 @@ void Appender::step_sealing(std::uint32_t segment_number) noexcept {
 }
 
 void Appender::on_sealed(SegmentWork& work) noexcept {
-  Segment& segment = state_.segments.at(work.segment);
-  segment.state = SegmentState::kSealed;
+  state_.segments.note_sealed(work.segment);
   --sealing_;
   state_.counters.segments_sealed_total.add();
   // A segment whose table is not on disk keeps it in memory, for reclaim and scan.
-  if (!work.failed) segment.table.reset();
+  if (!work.failed) state_.segments.at(work.segment).table.reset();
 }
 
 // --- Steps of both ------------------------------------------------------------------------------
@@ -255,6 +244,7 @@ Appender::SyncGroup& Appender::group_of(std::uint32_t segment) {
   }
   groups_.push_back(std::make_unique<SyncGroup>());
   groups_.back()->segment = segment;
+  groups_.back()->pin = state_.segments.pin(segment);
   return *groups_.back();
 }
 
@@ -310,8 +300,7 @@ void Appender::on_group_synced(Transfer& transfer) noexcept {
   stores.swap(group.covered);
   deletes.swap(group.covered_deletes);
   const auto ended = static_cast<std::uint32_t>(stores.size() + deletes.size());
-  LARDER_CHECK(segment.pins >= ended && tasks_waiting_for_sync_ >= ended);
-  segment.pins -= ended;
+  LARDER_CHECK(tasks_waiting_for_sync_ >= ended);
   tasks_waiting_for_sync_ -= ended;
   if (group.waiting.empty() && group.waiting_deletes.empty()) {
     std::erase_if(groups_, [&](const auto& owned) { return owned.get() == &group; });

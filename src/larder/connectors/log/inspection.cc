@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "larder/base/key_text.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/record_reader.h"
 #include "larder/connectors/log/recovery.h"
 #include "larder/connectors/log/superblock_file.h"
@@ -243,9 +244,9 @@ std::vector<SegmentFacts> Inspection::segments() {
   };
   for (const std::uint32_t number : in_order()) {
     const Segment& segment = state_->segments.at(number);
-    add(number, segment.state == SegmentState::kOpen ? SegmentFinding::kOpen
-                : segment.sync_failed                ? SegmentFinding::kScanned
-                                                     : SegmentFinding::kSealed);
+    add(number, segment.state() == SegmentState::kOpen ? SegmentFinding::kOpen
+                : segment.sync_failed                  ? SegmentFinding::kScanned
+                                                       : SegmentFinding::kSealed);
     all.back().appended_bytes = segment.append_offset - facts_.grain_bytes;
     const auto table = table_of(number, false);
     if (!table) continue;
@@ -254,8 +255,8 @@ std::vector<SegmentFacts> Inspection::segments() {
   }
   for (std::uint32_t i = 0; i < state_->segments.count(); ++i) {
     const Segment& segment = state_->segments.at(i);
-    if (segment.state == SegmentState::kFailed) add(i, SegmentFinding::kFailed);
-    if (segment.state != SegmentState::kFree) continue;
+    if (segment.state() == SegmentState::kFailed) add(i, SegmentFinding::kFailed);
+    if (segment.state() != SegmentState::kFree) continue;
     add(i, segment.was_set_aside ? SegmentFinding::kSetAside : SegmentFinding::kFree);
   }
   return all;

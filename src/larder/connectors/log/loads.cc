@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "larder/base/check.h"
 #include "larder/connector/failed_keys.h"
 #include "larder/connectors/log/rule.h"
 
@@ -43,7 +42,7 @@ void Loads::start(LoadTask& task) noexcept {
   task.header_submitted = false;
   task.first_piece = task.piece_count = 0;
   task.hash.reset();
-  if (!is_broken(Rule::kPinReads)) ++state_.segments.at(task.location.segment).pins;
+  if (!is_broken(Rule::kPinReads)) task.pin = state_.segments.pin(task.location.segment);
   ++in_flight_;
   if (!submit_pieces(task)) {
     task.is_waiting = true;
@@ -236,9 +235,7 @@ void Loads::finish(LoadTask& task) noexcept {
     task.outcome = Outcome::kHit;
     state_.health.note_io_success(state_.clock.now_ns());
   }
-  Segment& segment = state_.segments.at(task.location.segment);
-  LARDER_CHECK(segment.pins > 0 || is_broken(Rule::kPinReads));
-  if (!is_broken(Rule::kPinReads)) --segment.pins;
+  task.pin.reset();
   --in_flight_;
   task.sink->on_load(task);
 }

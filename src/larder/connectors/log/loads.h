@@ -42,6 +42,7 @@ struct LoadTask {
   // The loads' own.
   AlignedBuffer header;  ///< One grain, made at the task's first use.
   Location location;
+  SegmentPin pin;  ///< Of the location's segment, from the start of the task to its end (L6).
   bool is_direct = false;
   bool hashes_inline = true;
   bool is_hashing = false;
@@ -59,7 +60,7 @@ struct LoadTask {
 ///
 /// A record is read in pieces of at most `io_bytes`, straight into the caller's memory where that
 /// meets the device's alignment, through staging memory otherwise, and hashed piece by piece.
-/// Threads: the path's one. A task that was started is pinned to its segment until it ends (L6).
+/// Threads: the path's one. A task that was started pins its segment until it ends (L6).
 class Loads final : public TransferSink {
  public:
   explicit Loads(PathState& state) : state_(state) {}

@@ -22,8 +22,8 @@
 #include "larder/base/random.h"
 #include "larder/connector/blocking_client.h"
 #include "larder/connector/metrics.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/log_connector.h"
-#include "larder/connectors/log/segments.h"
 #include "tests/support/temporary_directory.h"
 
 /// What the tests of the log store on real directories share.

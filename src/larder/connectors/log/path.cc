@@ -7,6 +7,7 @@
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/connectors/log/blocking_io.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/recovery.h"
 #include "larder/connectors/log/rule.h"
 #include "larder/connectors/log/setup_error.h"
@@ -129,7 +130,7 @@ void LogPath::adopt_head(std::uint32_t number) {
     if (is_void) return appender_.adopt_head(number);
     segment.sync_failed = true;  // L13, and nobody knows what is there now.
   }
-  segment.state = SegmentState::kSealed;  // Its table is in memory.
+  state_.segments.note_sealed(number);  // Its table is in memory.
 }
 
 /// L2: the open count is raised and synced before anything else is written. `newest`: the greatest

@@ -5,6 +5,7 @@
 
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/path.h"
 
 namespace larder::log_store {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
@@ -68,9 +69,9 @@ void Reclaimer::turn() noexcept {
 void Reclaimer::begin() noexcept {
   for (std::uint32_t i = 0; i < state_.segments.count(); ++i) {
     const Segment& segment = state_.segments.at(i);
-    if (segment.state == SegmentState::kSealed && segment.live_records == 0 &&
+    if (segment.state() == SegmentState::kSealed && segment.live_records == 0 &&
         !segment.needs_repair && (segment.tombstones == 0 || is_broken(Rule::kTombstoneStays)) &&
-        segment.pins == 0 && state_.segments.is_durably_outranked(i)) {
+        segment.pins() == 0 && state_.segments.is_durably_outranked(i)) {
       is_requested_ = false;
       state_.counters.segments_reclaimed_total.add();
       return state_.segments.push_free(i);
@@ -81,11 +82,11 @@ void Reclaimer::begin() noexcept {
   if (is_broken(Rule::kEvictOldest) && oldest) {
     oldest = state_.segments.oldest_from(state_.segments.at(*oldest).generation + 1);
   }
-  if (!oldest || state_.segments.at(*oldest).state != SegmentState::kSealed) return;
+  if (!oldest || state_.segments.at(*oldest).state() != SegmentState::kSealed) return;
   if (state_.segments.at(*oldest).needs_repair && !repair(*oldest)) return;
   is_requested_ = false;
   victim_ = oldest;
-  state_.segments.at(*victim_).state = SegmentState::kReclaiming;
+  state_.segments.begin_reclaiming(*victim_);
   has_table_ = false;
   const auto is_victims = [&](const auto& read) {
     return read->segment == *victim_ && read->generation == state_.segments.at(*victim_).generation;
@@ -106,7 +107,7 @@ bool Reclaimer::repair(std::uint32_t number) noexcept {
   constexpr std::uint64_t kRepairEveryNs = 1'000'000'000;
   constexpr const char* kCondition = "repair";
   const std::uint64_t now_ns = state_.clock.now_ns();
-  const bool is_in_use = state_.segments.at(number).pins > 0 ||
+  const bool is_in_use = state_.segments.at(number).pins() > 0 ||
                          std::ranges::any_of(reads_ahead_, [number](const auto& read) {
                            return read->segment == number && read->reader.is_busy();
                          });
@@ -133,7 +134,7 @@ void Reclaimer::read_ahead() noexcept {
   std::uint64_t generation = state_.segments.at(*victim_).generation;
   while (reads_ahead_.size() < kTablesAhead) {
     const auto next = state_.segments.oldest_from(generation + 1);
-    if (!next || state_.segments.at(*next).state != SegmentState::kSealed) return;
+    if (!next || state_.segments.at(*next).state() != SegmentState::kSealed) return;
     generation = state_.segments.at(*next).generation;
     const auto is_next = [&](const auto& read) { return read->generation == generation; };
     if (std::ranges::any_of(reads_ahead_, is_next)) continue;
@@ -336,7 +337,7 @@ void Reclaimer::end(Move& move) noexcept {
 
 void Reclaimer::finish() noexcept {
   const Segment& segment = state_.segments.at(*victim_);
-  if (segment.pins > 0) return;  // L6: reads still have it.
+  if (segment.pins() > 0) return;  // L6: reads still have it.
   if (segment.live_records > 0) {
     // The table was not the whole truth, e.g. an entry whose record a damaged table misses.
     for (const auto& [fingerprint, entry] : state_.index.entries_in(*victim_)) {

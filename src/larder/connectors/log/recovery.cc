@@ -7,6 +7,7 @@
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/rule.h"
 
 namespace larder::log_store {
@@ -106,8 +107,7 @@ SetupStatus Recovery::open_segment(std::uint32_t number, std::uint64_t allocated
   if (was_short) {  // It had its whole length when its header was written.
     state_.health.note_flaw(name + " was cut short: what stood behind its end is gone");
   }
-  segment.generation = *generation;
-  segment.state = SegmentState::kSealed;
+  state_.segments.note_found(number, *generation);
   found_.push_back({.segment = number,
                     .generation = *generation,
                     .readable_bytes = segment.needs_repair && info
@@ -139,7 +139,7 @@ SetupStatus Recovery::on_unreadable(std::uint32_t number, const Error& error) {
 
 /// Not used in this run. It takes its share of the capacity all the same.
 void Recovery::leave_out(std::uint32_t number, const std::string& why) {
-  state_.segments.at(number).state = SegmentState::kFailed;
+  state_.segments.fail(number);
   state_.segments.set_has_file(number, true);
   state_.counters.segments_failed.add();
   state_.health.note_flaw(segment_file_name(number) + " cannot be opened: " + why);
@@ -180,7 +180,7 @@ SetupStatus Recovery::free_first(std::uint32_t number) {
                       segment_file_name(number) +
                           " can only be read, and not be synced: " + synced.error().to_string()};
   }
-  segment.state = SegmentState::kFailed;
+  state_.segments.fail(number);
   state_.counters.segments_failed.add();
   return {};
 }
@@ -246,7 +246,7 @@ SetupStatus Recovery::recover(const Found& found) {
     admit_table(number, *table);
     if (table->trailer.kind == TableKind::kCheckpoint) {
       keep_table(number, *table);
-      segment.state = SegmentState::kOpen;
+      state_.segments.reopen(number);
     }
     return {};
   }
@@ -277,12 +277,16 @@ std::optional<std::uint32_t> Recovery::choose_head() {
   std::optional<std::uint32_t> head;
   bool is_end = true;
   for (auto one = found_.rbegin(); one != found_.rend(); ++one) {
-    Segment& segment = state_.segments.at(one->segment);
-    if (segment.state == SegmentState::kFree || segment.state == SegmentState::kFailed) continue;
-    if (segment.state == SegmentState::kOpen && is_end && !segment.needs_repair) {
-      head = one->segment;
-    } else {
-      segment.state = SegmentState::kSealed;
+    const Segment& segment = state_.segments.at(one->segment);
+    if (segment.state() == SegmentState::kFree || segment.state() == SegmentState::kFailed) {
+      continue;
+    }
+    if (segment.state() == SegmentState::kOpen) {
+      if (is_end && !segment.needs_repair) {
+        head = one->segment;
+      } else {
+        state_.segments.note_sealed(one->segment);
+      }
     }
     is_end = false;
   }
@@ -544,7 +548,7 @@ void Recovery::evict_until_two_are_free() {
       return;
     }
     const auto oldest = segments.oldest();
-    if (!oldest || segments.at(*oldest).state != SegmentState::kSealed) return;
+    if (!oldest || segments.at(*oldest).state() != SegmentState::kSealed) return;
     if (segments.at(*oldest).needs_repair) return;  // It cannot be overwritten.
     evict(*std::ranges::find(found_, *oldest, &Found::segment));
     segments.push_free(*oldest);

@@ -4,9 +4,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
-#include <span>
-#include <string>
-#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "larder/connectors/log/geometry.h"
@@ -17,11 +15,6 @@
 
 namespace larder::log_store {
 
-/// The life of a segment. Transitions:
-///   absent -> free (file made) -> preparing (header on its way) -> ready -> open -> sealing ->
-///   sealed -> reclaiming -> free;
-///   free -> removing -> absent when it is given back to the file system, preparing -> removing
-///   when its header cannot be written, removing -> free when its file cannot be removed.
 enum class SegmentState : std::uint8_t {
   kAbsent = 0,
   kFree,  ///< Nothing points into it. Its old content may still be intact on disk.
@@ -35,8 +28,53 @@ enum class SegmentState : std::uint8_t {
   kFailed,    ///< Not used again in this run.
 };
 
+/// Whether a segment may go from one state to another. Any other transition is a bug of larder's.
+///
+///   absent      free (the file was made, or holds nothing), sealed (found at open), failed (cannot
+///               be opened), removing (a failed attempt to make the file left it behind)
+///   free        preparing, removing (the file is given back)
+///   preparing   ready, free (no room for the header), removing (the header cannot be written)
+///   ready       open
+///   open        sealing, sealed (recovery found it open and another segment becomes the head)
+///   sealing     sealed
+///   sealed      reclaiming, free (nothing in it lives), open (recovery: a clean close left it
+///               open), failed (recovery: it holds nothing and can only be read)
+///   reclaiming  free
+///   removing    absent, free (the file could not be removed)
+///   failed      nothing
+bool is_legal_move(SegmentState from, SegmentState to) noexcept;
+
+/// Keeps a segment from being overwritten (L6) while it lives: the segment of a read, of a table
+/// that is being read, or of records that wait for a sync.
+///
+/// Threads: the path's one. Cost: a pointer and a counter. The segments outlive it.
+class SegmentPin {
+ public:
+  SegmentPin() noexcept = default;
+  explicit SegmentPin(std::uint32_t& pins) noexcept : pins_(&pins) { ++pins; }
+  SegmentPin(SegmentPin&& other) noexcept : pins_(std::exchange(other.pins_, nullptr)) {}
+  SegmentPin& operator=(SegmentPin&& other) noexcept {
+    if (this == &other) return *this;
+    reset();
+    pins_ = std::exchange(other.pins_, nullptr);
+    return *this;
+  }
+  ~SegmentPin() { reset(); }
+
+  void reset() noexcept {
+    if (pins_ != nullptr) --*std::exchange(pins_, nullptr);
+  }
+  explicit operator bool() const noexcept { return pins_ != nullptr; }
+
+ private:
+  std::uint32_t* pins_ = nullptr;
+};
+
+/// What is known of one segment. Segments alone changes its state and its pins.
 struct Segment {
-  SegmentState state = SegmentState::kAbsent;
+  SegmentState state() const noexcept { return state_; }
+  std::uint32_t pins() const noexcept { return pins_; }  ///< L6.
+
   bool has_file = false;       ///< Changed by Segments::set_has_file() alone.
   bool was_set_aside = false;  ///< At open its header did not count.
   /// Recovery could read it, and not make it writable or as long as a segment. It is served, and
@@ -49,7 +87,6 @@ struct Segment {
   /// L13 holds across owners, and one that succeeds after one that failed proves nothing.
   bool is_unproven = false;
   io::FileId file = 0;
-  std::uint32_t pins = 0;              ///< Reads and moves in flight from here (L6).
   std::uint32_t writes_in_flight = 0;  ///< Places allocated and not yet settled.
   std::uint64_t generation = 0;
   std::uint64_t append_offset = 0;
@@ -68,20 +105,28 @@ struct Segment {
   /// segment is taken and given back unused, or is being removed and cannot be.
   std::uint64_t freed_as = 0;
   std::unique_ptr<TableBuilder> table;  ///< While open or sealing, or when it could not be written.
+
+ private:
+  friend class Segments;
+  SegmentState state_ = SegmentState::kAbsent;
+  std::uint32_t pins_ = 0;
 };
 
-/// The segments of a path: their states, who points into them, and the order of reuse.
+/// The segments of a path: their states, what points into them, and the order of reuse.
 ///
-/// Invariant: free segments are reused in the order in which they were freed. A tombstone may leave
-///   with the oldest segment only because everything older was overwritten before (L9); a segment
-///   that was freed earlier but not yet overwritten would come back at the next open without its
-///   tombstone if the order were another.
+/// Invariant: a segment changes its state only along the edges of is_legal_move(), by the functions
+///   under "Transitions". Free segments are reused in the order in which they were freed. A
+///   tombstone may leave with the oldest segment only because everything older was overwritten
+///   before (L9); a segment that was freed earlier but not yet overwritten would come back at the
+///   next open without its tombstone if the order were another.
 /// Threads: the path's one.
 class Segments {
  public:
   /// `numbers`: how many numbers exist, more than geometry.segment_count (the limit of files) where
   /// the capacity was larger once.
   Segments(const Geometry& geometry, std::uint32_t numbers);
+  Segments(const Segments&) = delete;
+  Segments& operator=(const Segments&) = delete;
 
   Segment& at(std::uint32_t segment) noexcept { return segments_[segment]; }
   const Segment& at(std::uint32_t segment) const noexcept { return segments_[segment]; }
@@ -96,20 +141,41 @@ class Segments {
   void remove_live(Location location, std::uint64_t value_bytes) noexcept;
   std::uint64_t live_bytes() const noexcept { return live_bytes_; }
 
+  // Transitions.
+
+  /// Recovery found a generation in it: absent to sealed, until more is known.
+  void note_found(std::uint32_t segment, std::uint64_t generation) noexcept;
+  /// It cannot be used in this run.
+  void fail(std::uint32_t segment) noexcept;
+  /// Nothing in it lives any more: it becomes the last of the free ones.
   void push_free(std::uint32_t segment);
   /// For segments that were free and were not overwritten, which go back to their place in the
   /// order, and for those whose content can never be admitted again, which go before the others.
   void put_back(std::uint32_t segment);
-  /// The next to be reused, or the next that has no file yet; nothing when neither is left.
-  std::optional<std::uint32_t> next_free() const noexcept;
-  std::optional<std::uint32_t> next_absent() const noexcept;
-  /// Takes `segment`, which next_free() told.
-  void pop_free(std::uint32_t segment) noexcept;
+  /// Takes the segment that next_free() told, for its use as `generation`.
+  void begin_preparing(std::uint32_t segment, std::uint64_t generation) noexcept;
+  void note_ready(std::uint32_t segment) noexcept;
+  /// It becomes the head, and is empty.
+  void begin_appending(std::uint32_t segment);
+  /// Recovery: a clean close left it open.
+  void reopen(std::uint32_t segment) noexcept;
+  /// It is the head no more.
+  void begin_sealing(std::uint32_t segment) noexcept;
+  void note_sealed(std::uint32_t segment) noexcept;
+  void begin_reclaiming(std::uint32_t segment) noexcept;
   /// The caller closes and removes the file of a segment that nothing points into, which still
   /// counts until that has succeeded. It leaves the free ones, if it is one, and comes back to its
   /// place among them when its file could not be removed.
   void begin_removal(std::uint32_t segment) noexcept;
   void end_removal(std::uint32_t segment, bool is_removed);
+
+  [[nodiscard]] SegmentPin pin(std::uint32_t segment) noexcept {
+    return SegmentPin{segments_[segment].pins_};
+  }
+
+  /// The next to be reused, or the next that has no file yet; nothing when neither is left.
+  std::optional<std::uint32_t> next_free() const noexcept;
+  std::optional<std::uint32_t> next_absent() const noexcept;
   std::uint32_t free_count() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
   /// How many files may still be made.
   std::uint32_t absent_count() const noexcept;
@@ -127,9 +193,9 @@ class Segments {
   void note_newest(std::uint64_t generation) noexcept {
     if (generation > newest_generation_) newest_generation_ = generation;
   }
-  /// Whether what outranks the records of a segment without live ones is synced for sure.
-  /// Otherwise a power cut that takes it would bring back older records than these, were the
-  /// segment overwritten first.
+  /// True if every record that supersedes this dead segment's records is durable. Otherwise the
+  /// segment must not be overwritten: a power cut that takes the newer records would bring back
+  /// records that are older than this segment's.
   bool is_durably_outranked(std::uint32_t segment) const noexcept;
 
   /// The used segment of the lowest generation, whatever its state; nothing in an empty store.
@@ -138,6 +204,10 @@ class Segments {
   std::optional<std::uint32_t> oldest_from(std::uint64_t generation) const noexcept;
 
  private:
+  void move(Segment& segment, SegmentState to) noexcept;
+  void move(Segment& segment, SegmentState from, SegmentState to) noexcept;
+  void pop_free(std::uint32_t segment) noexcept;
+
   const Geometry geometry_;
   std::vector<Segment> segments_;
   std::deque<std::uint32_t> free_;  ///< By `freed_as`.
@@ -146,18 +216,5 @@ class Segments {
   std::uint64_t live_bytes_ = 0;
   std::uint64_t newest_generation_ = 0;
 };
-
-/// "segment-000042": the name of a segment's file.
-std::string segment_file_name(std::uint32_t segment);
-/// The number in such a name; nothing for other names.
-std::optional<std::uint32_t> segment_of_file_name(std::string_view name);
-inline constexpr std::string_view kSuperblockFileName = "superblock";
-/// What is wrong where fewer whole segment files are in the directory than the owner that closed it
-/// left there (0: it did not say); empty where none is missing.
-std::string missing_files_text(std::span<const io::FileInfo> files, std::uint32_t files_at_close,
-                               const Geometry& geometry);
-/// What may stand in a store's directory, or one to come, and is nobody's data: lost+found, and
-/// what a probe has left.
-bool is_harmless_file_name(std::string_view name) noexcept;
 
 }  // namespace larder::log_store

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace larder::log_store {
@@ -21,16 +23,30 @@ void give_file(Segments& segments, std::uint32_t number) {
   segments.set_has_file(number, true);
 }
 
+/// Takes an absent segment to `state`, by the ways that the store goes.
 void use(Segments& segments, std::uint32_t number, SegmentState state, std::uint64_t generation) {
   give_file(segments, number);
-  segments.at(number).state = state;
-  segments.at(number).generation = generation;
+  if (state == SegmentState::kFailed) return segments.fail(number);
+  if (state == SegmentState::kSealed || state == SegmentState::kReclaiming) {
+    segments.note_found(number, generation);
+    if (state == SegmentState::kReclaiming) segments.begin_reclaiming(number);
+    return;
+  }
+  segments.put_back(number);
+  if (state == SegmentState::kRemoving) return segments.begin_removal(number);
+  if (state == SegmentState::kFree) return;
+  segments.begin_preparing(number, generation);
+  if (state == SegmentState::kPreparing) return;
+  segments.note_ready(number);
+  if (state == SegmentState::kReady) return;
+  segments.begin_appending(number);
+  if (state == SegmentState::kSealing) segments.begin_sealing(number);
 }
 
 std::vector<std::uint32_t> take_all_free(Segments& segments) {
   std::vector<std::uint32_t> order;
   while (const auto next = segments.next_free()) {
-    segments.pop_free(*next);
+    segments.begin_preparing(*next, 100 + order.size());
     order.push_back(*next);
   }
   return order;
@@ -89,7 +105,7 @@ TEST(SegmentsTest, AFreedSegmentForgetsItsTombstonesAndTable) {
   segments.at(4).tombstones = 3;
   segments.at(4).table = std::make_unique<TableBuilder>();
   segments.push_free(4);
-  EXPECT_EQ(segments.at(4).state, SegmentState::kFree);
+  EXPECT_EQ(segments.at(4).state(), SegmentState::kFree);
   EXPECT_EQ(segments.at(4).tombstones, 0U);
   EXPECT_EQ(segments.at(4).table, nullptr);
 }
@@ -100,14 +116,109 @@ TEST(SegmentsDeathTest, ASegmentThatSomethingPointsIntoIsNotFreed) {
   segments.add_live({.segment = 1, .grain = 1}, 100);
   EXPECT_DEATH(segments.push_free(1), "LARDER_CHECK");
   segments.remove_live({.segment = 1, .grain = 1}, 100);
-  segments.at(1).pins = 1;
+  SegmentPin pin = segments.pin(1);
   EXPECT_DEATH(segments.push_free(1), "LARDER_CHECK");
-  segments.at(1).pins = 0;
+  pin.reset();
   segments.at(1).writes_in_flight = 1;
   EXPECT_DEATH(segments.push_free(1), "LARDER_CHECK");
   segments.at(1).writes_in_flight = 0;
   segments.push_free(1);
   EXPECT_EQ(segments.free_count(), 1U);
+}
+
+TEST(SegmentsTest, ASegmentGoesFromFreeToSealedAndBack) {
+  Segments segments{geometry_of_files(8), 0};
+  use(segments, 2, SegmentState::kFree, 0);
+  segments.at(2).sync_failed = segments.at(2).is_unproven = true;
+  segments.at(2).moved_to_first = segments.at(2).moved_to_last = 3;
+  segments.begin_preparing(2, 7);
+  EXPECT_EQ(segments.at(2).state(), SegmentState::kPreparing);
+  EXPECT_EQ(segments.at(2).generation, 7U);
+  EXPECT_FALSE(segments.at(2).sync_failed || segments.at(2).is_unproven);
+  EXPECT_EQ(segments.at(2).moved_to_last, 0U);
+  EXPECT_EQ(segments.free_count(), 0U);
+  segments.note_ready(2);
+  EXPECT_EQ(segments.at(2).table, nullptr);
+  segments.begin_appending(2);
+  EXPECT_EQ(segments.at(2).state(), SegmentState::kOpen);
+  EXPECT_EQ(segments.at(2).append_offset, kGrain);
+  EXPECT_NE(segments.at(2).table, nullptr);
+  segments.begin_sealing(2);
+  segments.note_sealed(2);
+  segments.begin_reclaiming(2);
+  EXPECT_EQ(segments.at(2).state(), SegmentState::kReclaiming);
+  segments.push_free(2);
+  EXPECT_EQ(segments.next_free(), 2U);
+}
+
+TEST(SegmentsTest, OfAllPairsOfStatesTheseAreTransitions) {
+  using enum SegmentState;
+  const std::vector<std::pair<SegmentState, SegmentState>> legal{
+      {kAbsent, kFree},        {kAbsent, kSealed},     {kAbsent, kFailed},   {kAbsent, kRemoving},
+      {kFree, kPreparing},     {kFree, kRemoving},     {kPreparing, kReady}, {kPreparing, kFree},
+      {kPreparing, kRemoving}, {kReady, kOpen},        {kOpen, kSealing},    {kOpen, kSealed},
+      {kSealing, kSealed},     {kSealed, kReclaiming}, {kSealed, kFree},     {kSealed, kOpen},
+      {kSealed, kFailed},      {kReclaiming, kFree},   {kRemoving, kAbsent}, {kRemoving, kFree},
+  };
+  for (int from = 0; from <= static_cast<int>(kFailed); ++from) {
+    for (int to = 0; to <= static_cast<int>(kFailed); ++to) {
+      const std::pair move{static_cast<SegmentState>(from), static_cast<SegmentState>(to)};
+      EXPECT_EQ(is_legal_move(move.first, move.second), std::ranges::count(legal, move) == 1)
+          << from << " to " << to;
+    }
+  }
+}
+
+TEST(SegmentsDeathTest, AnIllegalTransitionIsABug) {
+  Segments segments{geometry_of_files(16), 0};
+  use(segments, 0, SegmentState::kOpen, 1);
+  use(segments, 1, SegmentState::kReady, 2);
+  use(segments, 2, SegmentState::kSealed, 3);
+  use(segments, 3, SegmentState::kFailed, 0);
+  use(segments, 4, SegmentState::kFree, 0);
+  EXPECT_DEATH(segments.push_free(0), "LARDER_CHECK");        // The head.
+  EXPECT_DEATH(segments.begin_sealing(1), "LARDER_CHECK");    // Nothing was appended.
+  EXPECT_DEATH(segments.begin_removal(2), "LARDER_CHECK");    // Its records are served.
+  EXPECT_DEATH(segments.begin_appending(2), "LARDER_CHECK");  // Without a new generation.
+  EXPECT_DEATH(segments.put_back(3), "LARDER_CHECK");         // It may hold what outranks others.
+  EXPECT_DEATH(segments.push_free(4), "LARDER_CHECK");        // Twice.
+  EXPECT_DEATH(segments.end_removal(4, true), "LARDER_CHECK");
+}
+
+TEST(SegmentsDeathTest, OnlyTheNextFreeSegmentIsTaken) {
+  Segments segments{geometry_of_files(8), 0};
+  for (const std::uint32_t number : {5U, 6U}) {
+    give_file(segments, number);
+    segments.push_free(number);
+  }
+  EXPECT_DEATH(segments.begin_preparing(6, 1), "LARDER_CHECK");
+}
+
+TEST(SegmentPinTest, APinCountsOnceWhereverItGoes) {
+  Segments segments{geometry_of_files(8), 0};
+  use(segments, 1, SegmentState::kSealed, 1);
+  {
+    SegmentPin first = segments.pin(1);
+    EXPECT_EQ(segments.at(1).pins(), 1U);
+    const SegmentPin second = segments.pin(1);
+    EXPECT_EQ(segments.at(1).pins(), 2U);
+    SegmentPin moved = std::move(first);
+    EXPECT_TRUE(moved);
+    EXPECT_EQ(segments.at(1).pins(), 2U);
+    moved = segments.pin(1);  // Lets the one that it had go.
+    EXPECT_EQ(segments.at(1).pins(), 2U);
+    moved.reset();
+    moved.reset();
+    EXPECT_EQ(segments.at(1).pins(), 1U);
+  }
+  EXPECT_EQ(segments.at(1).pins(), 0U);
+}
+
+TEST(SegmentsDeathTest, APinnedSegmentIsNotTakenForItsNextUse) {
+  Segments segments{geometry_of_files(8), 0};
+  use(segments, 1, SegmentState::kFree, 0);
+  const SegmentPin pin = segments.pin(1);
+  EXPECT_DEATH(segments.begin_preparing(1, 2), "LARDER_CHECK");
 }
 
 TEST(SegmentsTest, LiveBytesAreCountedInWholeRecords) {
@@ -152,7 +263,7 @@ TEST(SegmentsTest, MoreNumbersThanFilesMayExistAfterTheCapacityWasLowered) {
   segments.push_free(9);
   segments.begin_removal(9);
   segments.end_removal(9, true);
-  EXPECT_EQ(segments.at(9).state, SegmentState::kAbsent);
+  EXPECT_EQ(segments.at(9).state(), SegmentState::kAbsent);
   EXPECT_EQ(segments.files_count(), 3U);
   EXPECT_EQ(segments.free_count(), 0U);
   segments.push_free(8);
@@ -165,7 +276,6 @@ TEST(SegmentsTest, MoreNumbersThanFilesMayExistAfterTheCapacityWasLowered) {
 TEST(SegmentsTest, OldestIsTheUsedSegmentOfTheLowestGeneration) {
   Segments segments{geometry_of_files(8), 0};
   EXPECT_FALSE(segments.oldest().has_value());
-  use(segments, 0, SegmentState::kFree, 1);  // An earlier life; nothing points into it.
   use(segments, 1, SegmentState::kSealed, 30);
   use(segments, 2, SegmentState::kOpen, 50);
   use(segments, 3, SegmentState::kReady, 2);
@@ -173,6 +283,8 @@ TEST(SegmentsTest, OldestIsTheUsedSegmentOfTheLowestGeneration) {
   use(segments, 5, SegmentState::kSealing, 40);
   use(segments, 6, SegmentState::kFailed, 3);
   use(segments, 7, SegmentState::kPreparing, 4);
+  use(segments, 0, SegmentState::kFree, 0);
+  segments.at(0).generation = 1;  // An earlier life; nothing points into it.
   EXPECT_EQ(segments.oldest(), 4U);
   EXPECT_EQ(segments.oldest_from(10), 4U);
   EXPECT_EQ(segments.oldest_from(11), 1U);
@@ -188,11 +300,14 @@ TEST(SegmentsTest, ASegmentWaitsUntilTheRecordsMovedFromItAreSynced) {
   EXPECT_FALSE(segments.waits_for_its_copies(1));  // Nothing was moved.
   segments.at(1).moved_to_first = segments.at(1).moved_to_last = 50;
   EXPECT_TRUE(segments.waits_for_its_copies(1));
-  segments.at(2).state = SegmentState::kSealing;
+  segments.begin_sealing(2);
   EXPECT_TRUE(segments.waits_for_its_copies(1));
-  segments.at(2).state = SegmentState::kSealed;
+  segments.note_sealed(2);
   EXPECT_FALSE(segments.waits_for_its_copies(1));
-  use(segments, 2, SegmentState::kOpen, 51);  // Reused since.
+  segments.push_free(2);
+  segments.begin_preparing(2, 51);  // Reused since.
+  segments.note_ready(2);
+  segments.begin_appending(2);
   EXPECT_FALSE(segments.waits_for_its_copies(1));
 }
 
@@ -206,20 +321,6 @@ TEST(SegmentsTest, PlacesAreOrderedByGenerationThenOffset) {
   EXPECT_EQ(earlier.offset, 200U * kGrain);
   EXPECT_GT(segments.place_of({.segment = 1, .grain = 2}), later);
   EXPECT_GT(later, Place{});
-}
-
-TEST(SegmentsTest, FileNamesAndNumbersGoBothWays) {
-  EXPECT_EQ(segment_file_name(0), "segment-0000000");
-  EXPECT_EQ(segment_file_name(42), "segment-0000042");
-  for (const std::uint32_t number : {0U, 1U, 42U, 99999U, 1048575U, 9999999U}) {
-    EXPECT_EQ(segment_of_file_name(segment_file_name(number)), number);
-  }
-  for (const char* const name :
-       {"segment-", "segment-1", "segment-000000", "segment-00000001", "segment-00000x1",
-        "segment-+000001", "segment--000001", "Segment-0000001", "segment-0000001.bak",
-        "superblock", "xsegment-0000001", "segment-000001 "}) {
-    EXPECT_FALSE(segment_of_file_name(name).has_value()) << name;
-  }
 }
 
 }  // namespace

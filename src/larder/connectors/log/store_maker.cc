@@ -9,7 +9,7 @@
 #include "larder/base/key_text.h"
 #include "larder/base/random.h"
 #include "larder/base/size_text.h"
-#include "larder/connectors/log/segments.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/setup_error.h"
 #include "larder/connectors/log/superblock_file.h"
 

@@ -10,10 +10,10 @@
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/random.h"
+#include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/opening.h"
 #include "larder/connectors/log/owner.h"
 #include "larder/connectors/log/rule.h"
-#include "larder/connectors/log/segments.h"
 #include "larder/connectors/log/setup_error.h"
 
 namespace larder::log_store {

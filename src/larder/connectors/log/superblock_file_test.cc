@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "larder/connectors/log/segments.h"
+#include "larder/connectors/log/file_names.h"
 #include "tests/support/io/simulated_device.h"
 
 namespace larder::log_store {

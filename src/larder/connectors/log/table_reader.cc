@@ -10,7 +10,7 @@ void TableReader::start(std::uint32_t segment_number) noexcept {
   LARDER_CHECK(!is_busy_ && !result_);
   segment_ = segment_number;
   Segment& segment = state_.segments.at(segment_number);
-  ++segment.pins;
+  pin_ = state_.segments.pin(segment_number);
   is_busy_ = true;
   has_trailer_ = false;
   if (segment.table != nullptr) {
@@ -76,7 +76,7 @@ void TableReader::on_trailer() noexcept {
 }
 
 void TableReader::end(Result<Table> table) noexcept {
-  --state_.segments.at(segment_).pins;
+  pin_.reset();
   buffer_ = {};
   is_busy_ = false;
   result_ = std::move(table);

@@ -28,6 +28,7 @@ class TableReader final : public TransferSink {
 
   PathState& state_;
   std::uint32_t segment_ = 0;
+  SegmentPin pin_;
   bool is_busy_ = false;
   bool has_trailer_ = false;
   bool failed_ = false;
