@@ -1,8 +1,7 @@
-// The appender's files: segments are made as they are needed and removed where space runs short, by
-// way of FileCalls, because such calls have no deadline.
+#include "larder/connectors/log/segment_files.h"
+
 #include <cerrno>
 
-#include "larder/connectors/log/appender.h"
 #include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/rule.h"
 
@@ -15,57 +14,76 @@ constexpr std::uint64_t kAgainNs = 100'000'000;
 
 }  // namespace
 
-void Appender::start_file_call(FileCall::Kind kind, std::uint32_t segment) noexcept {
-  file_call_.kind = kind;
-  file_call_.name = segment_file_name(segment);
-  file_call_.bytes = state_.segments.geometry().segment_bytes;
-  file_call_.min_free_bytes = state_.options.min_free_bytes;
-  file_call_.tag = segment;
-  file_call_.sink = this;
-  state_.file_calls->submit(file_call_);
+SegmentFiles::Next SegmentFiles::next() noexcept {
+  Next next;
+  while (settle()) {
+    std::optional<std::uint32_t> segment = state_.segments.next_free();
+    next.waits_for_copies = segment && state_.segments.waits_for_its_copies(*segment);
+    if (!segment || next.waits_for_copies) {
+      if (!grow()) return next;
+      segment = state_.segments.next_free();  // The new one.
+    }
+    if (has_blocks_of_its_own(*segment)) {
+      looked_at_.reset();
+      next.segment = segment;
+      return next;
+    }
+    if (to_remove_.empty()) return next;  // Else it is made anew.
+  }
+  return next;
+}
+
+void SegmentFiles::start(FileCall::Kind kind, std::uint32_t segment) noexcept {
+  call_.kind = kind;
+  call_.name = segment_file_name(segment);
+  call_.bytes = state_.segments.geometry().segment_bytes;
+  call_.min_free_bytes = state_.options.min_free_bytes;
+  call_.tag = segment;
+  call_.sink = this;
+  state_.file_calls->submit(call_);
 }
 
 /// True when what was removed is gone for good, so that the next segment may be overwritten (L9),
 /// or removed: a power cut may bring back the earlier of two files and not the later one.
-bool Appender::settle_files() noexcept {
-  while (!file_call_.is_busy()) {
+bool SegmentFiles::settle() noexcept {
+  while (!call_.is_busy()) {
     const std::uint64_t now_ns = state_.clock.now_ns();
     if (owes_directory_sync_ && !is_broken(Rule::kSyncRemovals)) {
       if (now_ns < sync_directory_at_ns_) return false;
-      start_file_call(FileCall::Kind::kSyncDirectory, 0);
+      start(FileCall::Kind::kSyncDirectory, 0);
       continue;
     }
     if (to_remove_.empty()) return true;
     if (now_ns < remove_at_ns_) return false;
     const std::uint32_t segment = to_remove_.front();
     to_remove_.pop_front();
-    start_file_call(FileCall::Kind::kRemove, segment);
+    start(FileCall::Kind::kRemove, segment);
   }
   return false;
 }
 
 /// Adds a segment to the file system. True when it is there, and the next free one.
-bool Appender::grow() noexcept {
+bool SegmentFiles::grow() noexcept {
   const auto segment = may_grow_ ? state_.segments.next_absent() : std::nullopt;
   if (!segment) return false;
   state_.segments.set_has_file(*segment, true);  // It counts before it has blocks.
-  start_file_call(FileCall::Kind::kMake, *segment);
+  start(FileCall::Kind::kMake, *segment);
   return state_.segments.at(*segment).state() == SegmentState::kFree;
 }
 
 /// False while it is not known, or while the segment is made anew because to overwrite it would
 /// take new blocks: without its file the free space is asked for first, with min_free, and
 /// allocated.
-bool Appender::has_blocks_of_its_own(std::uint32_t segment) noexcept {
+bool SegmentFiles::has_blocks_of_its_own(std::uint32_t segment) noexcept {
   if (!state_.directory.facts().may_share_blocks) return true;
   if (looked_at_ != segment) {
     is_shared_ = false;
-    start_file_call(FileCall::Kind::kLookForCopies, segment);  // It may be answered at once.
+    start(FileCall::Kind::kLookForCopies, segment);  // It may be answered at once.
   }
   return looked_at_ == segment && !is_shared_;
 }
 
-void Appender::on_looked_for_copies(std::uint32_t number, bool is_shared) noexcept {
+void SegmentFiles::on_looked_for_copies(std::uint32_t number, bool is_shared) noexcept {
   if (state_.segments.next_free() != number) return;
   looked_at_ = number;
   is_shared_ = is_shared;
@@ -78,30 +96,33 @@ void Appender::on_looked_for_copies(std::uint32_t number, bool is_shared) noexce
   if (!is_shared || !may_grow_) return;
   is_shared_ = false;
   looked_at_.reset();
-  remove_file(number);
+  remove(number);
 }
 
-void Appender::set_growth(bool may_grow) noexcept {
+void SegmentFiles::set_growth(bool may_grow) noexcept {
   may_grow_ = may_grow;
-  lacks_space_ = false;
   if (is_shared_) looked_at_.reset();  // There is room now, or the copy has gone.
 }
 
-void Appender::remove_file(std::uint32_t segment) noexcept {
+void SegmentFiles::remove(std::uint32_t segment) noexcept {
   state_.segments.begin_removal(segment);
   // Closed first: the last close of a file that was removed frees its blocks, which may take long.
   state_.directory.close(state_.segments.at(segment).file);
   to_remove_.push_back(segment);
 }
 
-void Appender::give_back() noexcept {
-  const auto segment = state_.segments.next_free();
-  if (!segment || file_call_.is_busy() || state_.segments.waits_for_its_copies(*segment)) return;
-  remove_file(*segment);
-  settle_files();
+void SegmentFiles::make_anew(std::uint32_t segment) noexcept {
+  remove(segment);
+  settle();
 }
 
-void Appender::on_file_call(FileCall& call) noexcept {
+void SegmentFiles::give_back() noexcept {
+  const auto segment = state_.segments.next_free();
+  if (!segment || call_.is_busy() || state_.segments.waits_for_its_copies(*segment)) return;
+  make_anew(*segment);
+}
+
+void SegmentFiles::on_file_call(FileCall& call) noexcept {
   switch (call.kind) {
     case FileCall::Kind::kMake:
       return on_made(call.tag, call.status);
@@ -114,13 +135,13 @@ void Appender::on_file_call(FileCall& call) noexcept {
   }
 }
 
-void Appender::on_made(std::uint32_t number, const Status& made) noexcept {
+void SegmentFiles::on_made(std::uint32_t number, const Status& made) noexcept {
   Status status = made;
   if (status) {
     const auto file = state_.directory.open(segment_file_name(number), io::OpenMode::kExisting);
     if (file) {
       state_.segments.at(number).file = *file;
-      looked_at_ = number;  // Nobody has a copy of it.
+      looked_at_ = number;  // It is new: no copy of it exists.
       note_growth({});
       return state_.segments.put_back(number);
     }
@@ -133,24 +154,24 @@ void Appender::on_made(std::uint32_t number, const Status& made) noexcept {
   }
   note_growth("cannot add a segment file: " + status.error().to_string());
   if (status.error().sys_errno() != EEXIST) return state_.segments.set_has_file(number, false);
-  // Nobody but this path makes such files: it is what an earlier failure has left.
+  // No other process makes such files: an earlier failure has left it.
   state_.segments.begin_removal(number);
   to_remove_.push_back(number);
 }
 
-void Appender::note_growth(const std::string& why_not) noexcept {
+void SegmentFiles::note_growth(const std::string& why_not) noexcept {
   has_failed_to_grow_ = !why_not.empty();
   state_.health.set_condition("segment_file", why_not);
 }
 
-void Appender::retry_files() noexcept {
-  if (state_.health.is_down() || !settle_files() || !has_failed_to_grow_) return;
+void SegmentFiles::retry() noexcept {
+  if (state_.health.is_down() || !settle() || !has_failed_to_grow_) return;
   // All segments are there by now, or the capacity leaves no room for more.
   if (state_.segments.absent_count() == 0) return note_growth({});
   grow();
 }
 
-void Appender::on_removed(std::uint32_t number, const Status& removed) noexcept {
+void SegmentFiles::on_removed(std::uint32_t number, const Status& removed) noexcept {
   const std::string name = segment_file_name(number);
   if (removed || removed.error().sys_errno() == ENOENT) {
     state_.health.set_condition("removal", {});
@@ -174,7 +195,7 @@ void Appender::on_removed(std::uint32_t number, const Status& removed) noexcept 
 }
 
 /// What could not be removed is used again. It may be what a failed attempt to make it has left.
-bool Appender::open_whole(std::uint32_t number) noexcept {
+bool SegmentFiles::open_whole(std::uint32_t number) noexcept {
   const auto file = state_.directory.open(segment_file_name(number), io::OpenMode::kExisting);
   if (!file) return false;
   if (!state_.directory.allocate(*file, state_.segments.geometry().segment_bytes)) {
@@ -185,7 +206,7 @@ bool Appender::open_whole(std::uint32_t number) noexcept {
   return true;
 }
 
-void Appender::on_directory_synced(const Status& synced) noexcept {
+void SegmentFiles::on_directory_synced(const Status& synced) noexcept {
   if (synced) {
     owes_directory_sync_ = false;
     return state_.health.set_condition("directory", {});
