@@ -5,11 +5,8 @@
 
 #include "larder/base/check.h"
 #include "larder/base/key_text.h"
-#include "larder/base/logging.h"
-#include "larder/connectors/log/blocking_io.h"
 #include "larder/connectors/log/file_names.h"
 #include "larder/connectors/log/recovery.h"
-#include "larder/connectors/log/rule.h"
 #include "larder/connectors/log/setup_error.h"
 
 namespace larder::log_store {
@@ -99,75 +96,17 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked,
   LARDER_ASSIGN(const std::uint64_t newest, recovery.survey(*files).map_error(prefixed));
   const std::uint64_t previous = superblock.open_count;
   const bool was_clean = superblock.is_clean && newest <= previous;
-  LARDER_TRY(path->begin_session(newest));
+  LARDER_TRY(path->session_.begin(newest));
   LARDER_ASSIGN(const Recovery::Outcome outcome,
                 recovery.run(was_clean, previous).map_error(prefixed));
   std::string missing = missing_files_text(*files, was_clean ? files_at_close : 0, geometry);
   if (!missing.empty()) path->state_.health.note_flaw(std::move(missing));
-  if (outcome.head) path->adopt_head(*outcome.head);
+  if (outcome.head) path->session_.adopt_head(*outcome.head);
   path->appender_.owe_directory_sync();
-  if (const auto info = directory.info(path->superblock_file_->file())) {
-    path->superblock_inode_ = info->inode;
-  }
-  if (const auto space = directory.space()) path->apply_space(*space, true);
+  const auto info = directory.info(path->superblock_file_->file());
+  path->space_watch_.begin(directory.space(), info ? info->inode : 0);
   path->turn();
   return path;
-}
-
-/// Goes on in the segment that a clean close left open, unless to write to it would take new
-/// blocks. Its checkpoint goes first: an older superblock, of just that close, would believe it
-/// again, and what is appended behind it would be lost, or overwritten under the same places.
-void LogPath::adopt_head(std::uint32_t number) {
-  Segment& segment = state_.segments.at(number);
-  const bool is_shared = state_.directory.shares_blocks(segment_file_name(number)).value_or(false);
-  if (!state_.is_frozen && !is_shared) {
-    BlockingIo io{state_.queue, state_.clock, state_.options.opening_steps};
-    const std::uint64_t trailer_at =
-        state_.segments.geometry().segment_bytes - state_.grain_bytes();
-    const bool is_void =
-        is_broken(Rule::kVoidCheckpoint) || is_broken(Rule::kAppendOnlyAfterCleanEnd) ||
-        (io.write(segment.file, trailer_at, state_.zeros.span()) && io.sync(segment.file));
-    if (is_void) return appender_.adopt_head(number);
-    segment.sync_failed = true;  // L13, and nobody knows what is there now.
-  }
-  state_.segments.note_sealed(number);  // Its table is in memory.
-}
-
-/// L2: the open count is raised and synced before anything else is written. `newest`: the greatest
-/// that the segments tell of. One above the superblock's means that the superblock is older than
-/// they are, a backup of itself alone: generations that followed from it would be older than those
-/// on the disk, and what is stored now would be outranked by what was stored before.
-SetupStatus LogPath::begin_session(std::uint64_t newest) {
-  Superblock& superblock = state_.superblock;
-  const bool is_older = newest > superblock.open_count && !is_broken(Rule::kNewestOpenCount);
-  if (is_older) {
-    state_.health.note_flaw("the superblock is older than the segments (opened " +
-                            std::to_string(superblock.open_count) + " times, they " +
-                            std::to_string(newest) +
-                            "): it was restored, or is of a backup; the count goes on from theirs");
-    superblock.open_count = newest;
-  }
-  superblock.is_clean = false;
-  if (!is_broken(Rule::kRaiseOpenCount)) ++superblock.open_count;
-  superblock.segment_count = state_.segments.geometry().segment_count;
-  if (const Status written = superblock_file_->write(superblock); !written) {
-    if (is_lack_of_space(written.error().sys_errno())) {
-      freeze(written.error());
-      return {};
-    }
-    return setup_error(state_.health.where(), "cannot write the superblock", written.error());
-  }
-  superblock_file_->write_owner_note(state_.options.owner_note);
-  appender_.begin_generations(superblock.open_count);
-  return {};
-}
-
-void LogPath::freeze(const Error& why) {
-  state_.is_frozen = true;
-  state_.health.set_condition("superblock",
-                              "the superblock cannot be written (" + why.to_string() +
-                                  "): what the store has is served, and nothing is stored or "
-                                  "deleted until there is room; free some space");
 }
 
 LogPath::LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
@@ -181,33 +120,14 @@ LogPath::LogPath(const PathOptions& options, const Geometry& geometry, const Sup
       appender_(state_),
       reclaimer_(state_, loads_, appender_),
       scanner_(state_),
-      superblock_writer_(state_),
-      probe_(state_) {}
+      items_(state_, loads_, appender_, reclaimer_),
+      stall_watch_(state_, loads_, appender_),
+      space_watch_(state_, appender_, *superblock_file_),
+      session_(state_, *superblock_file_, appender_) {}
 
 LogPath::~LogPath() = default;
 
-template <class Task>
-Task& LogPath::Pool<Task>::take() {
-  if (free.empty()) return all.emplace_back();
-  Task& task = *free.back();
-  free.pop_back();
-  return task;
-}
-
-// --- Ending -------------------------------------------------------------------------------------
-
-void LogPath::end_item(const Owner& owner, Outcome outcome) noexcept {
-  owner.item->outcome = outcome;
-  state_.intake.end(*owner.batch, *owner.item, {});
-  state_.intake.finish(*owner.batch, 1);
-}
-
-void LogPath::end_item(const Owner& owner, const Error& error, bool says_of_key) noexcept {
-  state_.intake.end(*owner.batch, *owner.item, error, says_of_key);
-  state_.intake.finish(*owner.batch, 1);
-}
-
-// --- Scheduling ---------------------------------------------------------------------------------
+// --- Turns --------------------------------------------------------------------------------------
 
 /// Goes on with what was hashed; tells whether there was something.
 bool LogPath::take_hashed() noexcept {
@@ -231,16 +151,15 @@ void LogPath::turn() noexcept {
   state_.file_calls->poll();
   take_hashed();
   state_.intake.expire();
-  watch_stalls(now_ns);
-  watch_files(now_ns);
-  watch_space(now_ns);
+  stall_watch_.turn(now_ns, superblock_file_->file());
+  space_watch_.turn(now_ns, is_stopping_);
   tell_intake();
   // What waits for transfers or memory comes before what would take them.
   appender_.pump();
   loads_.pump();
   reclaimer_
       .turn();  // Few moves at a time, which callers that take every transfer must not starve.
-  schedule();
+  items_.turn();
   scanner_.turn();
   // Without hash threads it is done already, and nobody will wake us for it, nor for those that
   // waited for the memory that this has freed.
@@ -251,164 +170,56 @@ void LogPath::turn() noexcept {
   appender_.turn();
   tell_intake();
   publish_gauges();
-  next_turn_ns_ = next_timer_ns();
+  stall_watch_.note_next_turn(next_timer_ns());
 }
 
-/// Starts items while there are transfers for them. What is blocked stays the first of its queue.
-void LogPath::schedule() noexcept {
-  QueueMask blocked = 0;
-  while (state_.transfers.available() > 0) {
-    const Ticket ticket = state_.intake.take(kLane, blocked);
-    if (!ticket) return;
-    Item& item = ticket.items.front();
-    if (&item == ticket.batch->items.data()) unsynced(*ticket.batch) = 0;
-    if (!state_.intake.begin(*ticket.batch, item)) {
-      state_.intake.finish(ticket);
-    } else if (start_item(*ticket.batch, item) == Start::kBlocked) {
-      blocked |= QueueMask{1} << queue_of(ticket.batch->op, ticket.batch->urgency);
-      state_.intake.put_back(ticket);
-    }
-  }
+std::uint64_t LogPath::next_timer_ns() const noexcept {
+  return std::min({state_.intake.next_deadline_ns(), space_watch_.next_timer_ns(),
+                   stall_watch_.next_timer_ns()});
 }
 
-LogPath::Start LogPath::start_item(Batch& batch, Item& item) noexcept {
-  switch (batch.op) {
-    case Op::kGet:
-      return start_get(batch, item);
-    case Op::kSet:
-      return start_set(batch, item);
-    case Op::kDelete:
-      return start_delete(batch, item);
-    default:
-      touch(batch, item);
-      return Start::kStarted;
-  }
+/// Down answers at once: loads and lookups are misses, stores and deletes are refused.
+void LogPath::tell_intake() noexcept {
+  const bool is_down = state_.health.is_down();
+  if (is_down != state_.intake.is_down()) state_.intake.set_down(is_down);
 }
 
-LogPath::Start LogPath::start_get(Batch& batch, Item& item) noexcept {
-  if (loads_.has_waiting()) return Start::kBlocked;
-  GetTask& task = gets_.take();
-  task.owner = {.batch = &batch, .item = &item};
-  task.load.fingerprint = state_.fingerprint(item.key);
-  task.load.key = item.key;
-  task.load.value = item.value;
-  task.load.allow_shorter = batch.allow_shorter;
-  task.load.sink = this;
-  task.load.user_data = &task;
-  loads_.start(task.load);
-  return Start::kStarted;
+void LogPath::note_unblocked() noexcept {
+  state_.counters.stalls_total.add();
+  state_.health.note_unblocked(state_.clock.now_ns());
 }
 
-void LogPath::on_load(LoadTask& load) noexcept {
-  GetTask& task = *static_cast<GetTask*>(load.user_data);
-  const Owner owner = task.owner;
-  const Outcome outcome = load.outcome;
-  const Error error = load.error;
-  const auto entry = state_.index.find(load.fingerprint);
-  if (outcome == Outcome::kHit || error.code() == ErrorCode::kSizeMismatch) {
-    owner.item->value_bytes = load.value_bytes;
-  }
-  if (outcome == Outcome::kHit && entry && !entry->was_read) {
-    state_.index.set_was_read(load.fingerprint);
-  }
-  const bool is_current = entry && entry->location == load.location;
-  gets_.give(task);
-  // What was read and is bad has left the index, and what replaced it meanwhile is another value.
-  if (outcome == Outcome::kFailed) return end_item(owner, error, is_current);
-  end_item(owner, outcome);
+void LogPath::publish_gauges() noexcept {
+  PathCounters& counters = state_.counters;
+  counters.transfers_in_flight.set(state_.transfers.in_flight());
+  const std::uint64_t files = state_.segments.files_count();
+  counters.segments_free.set(appender_.free_segments());
+  counters.segments_used.set(files - std::min<std::uint64_t>(files, state_.segments.free_count()));
+  counters.segments_sealing.set(appender_.sealing());
+  counters.segments_reclaiming.set(reclaimer_.is_reclaiming() ? 1 : 0);
+  counters.bytes_on_disk.set(files * state_.segments.geometry().segment_bytes +
+                             kSuperblockFileBytes);
+  counters.bytes_live.set(state_.segments.live_bytes());
 }
 
-LogPath::Start LogPath::start_set(Batch& batch, Item& item) noexcept {
-  if (appender_.has_waiting()) return Start::kBlocked;
-  const Fingerprint fingerprint = state_.fingerprint(item.key);
-  if (state_.intake.set_mode_of(batch, item) == SetMode::kIfAbsent) {
-    if (const auto entry = state_.index.find(fingerprint)) {
-      if (!entry->was_read) state_.index.set_was_read(fingerprint);
-      item.existed = true;
-      end_item({.batch = &batch, .item = &item}, Outcome::kDone);
-      return Start::kStarted;
-    }
-    // C4: of several in flight one writes. The others wait to see whether it succeeds.
-    if (state_.guard.busy(fingerprint)) return Start::kBlocked;
-  }
-  SetTask& task = sets_.take();
-  task.owner = {.batch = &batch, .item = &item};
-  task.store.fingerprint = fingerprint;
-  task.store.key = item.key;
-  task.store.value = item.value;
-  task.store.value_bytes = bytes_of(item.value);
-  task.store.wants_sync = state_.options.sync == SyncMode::kBatch;
-  task.store.source.reset();
-  task.store.sink = this;
-  task.store.user_data = &task;
-  const Admission admission = appender_.start_store(task.store);
-  if (admission == Admission::kStarted) return Start::kStarted;
-  const Owner owner = task.owner;
-  sets_.give(task);
-  if (admission == Admission::kWait) return Start::kBlocked;
-  state_.counters.sets_refused_total.add();
-  end_item(owner, appender_.refusal());
-  return Start::kStarted;
+// --- The end ------------------------------------------------------------------------------------
+
+void LogPath::begin_stop() noexcept {
+  is_stopping_ = true;
+  reclaimer_.stop();
+  scanner_.stop();
 }
 
-bool LogPath::on_written(StoreTask& store) noexcept {
-  Batch& batch = *static_cast<SetTask*>(store.user_data)->owner.batch;
-  return ++unsynced(batch) >= Intake::items_left(batch);
+bool LogPath::is_idle() const noexcept {
+  return loads_.in_flight() == 0 && appender_.in_flight() == 0 && appender_.is_quiet() &&
+         reclaimer_.is_quiet() && scanner_.is_quiet() && space_watch_.is_quiet() &&
+         stall_watch_.is_quiet() && state_.file_calls->is_quiet() &&
+         state_.transfers.in_flight() == 0;
 }
 
-void LogPath::on_store(StoreTask& store) noexcept {
-  SetTask& task = *static_cast<SetTask*>(store.user_data);
-  const Owner owner = task.owner;
-  const Error error = store.error;
-  if (error.code() == ErrorCode::kNone) {
-    owner.item->value_bytes = store.value_bytes;
-  } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
-    reclaimer_.request_early();  // The index is full. A file system that is gains nothing by it.
-  }
-  if (store.wants_sync && unsynced(*owner.batch) > 0) --unsynced(*owner.batch);
-  sets_.give(task);
-  if (error.code() != ErrorCode::kNone) return end_item(owner, error);
-  end_item(owner, Outcome::kDone);
-}
-
-LogPath::Start LogPath::start_delete(Batch& batch, Item& item) noexcept {
-  const Owner owner{.batch = &batch, .item = &item};
-  if (appender_.has_waiting()) return Start::kBlocked;
-  if (is_broken(Rule::kTombstoneAlways) && !state_.index.find(state_.fingerprint(item.key))) {
-    end_item(owner, Outcome::kMiss);
-    return Start::kStarted;
-  }
-  EraseTask& task = erases_.take();
-  task.owner = owner;
-  task.erase.fingerprint = state_.fingerprint(item.key);
-  task.erase.key = item.key;
-  task.erase.wants_sync = state_.options.delete_sync || state_.options.sync == SyncMode::kBatch;
-  task.erase.sink = this;
-  task.erase.user_data = &task;
-  const Admission admission = appender_.start_delete(task.erase);
-  if (admission == Admission::kStarted) return Start::kStarted;
-  erases_.give(task);
-  if (admission == Admission::kWait) return Start::kBlocked;
-  end_item(owner, Error{ErrorCode::kResourceExhausted, "log",
-                        "no segment with room for the tombstone; nothing was deleted"});
-  return Start::kStarted;
-}
-
-void LogPath::on_delete(DeleteTask& erase) noexcept {
-  EraseTask& task = *static_cast<EraseTask*>(erase.user_data);
-  const Owner owner = task.owner;
-  const Error error = erase.error;
-  const bool existed = erase.existed;
-  erases_.give(task);
-  if (error.code() != ErrorCode::kNone) return end_item(owner, error);
-  end_item(owner, existed ? Outcome::kDone : Outcome::kMiss);
-}
-
-void LogPath::touch(Batch& batch, Item& item) noexcept {
-  const Fingerprint fingerprint = state_.fingerprint(item.key);
-  const auto entry = state_.index.find(fingerprint);
-  if (entry && !entry->was_read) state_.index.set_was_read(fingerprint);
-  end_item({.batch = &batch, .item = &item}, entry ? Outcome::kDone : Outcome::kMiss);
+Status LogPath::close() noexcept {
+  LARDER_CHECK(is_idle());
+  return session_.end();
 }
 
 // --- Any thread ---------------------------------------------------------------------------------

@@ -7,13 +7,16 @@
 
 #include "larder/connector/connector.h"
 #include "larder/connectors/log/appender.h"
+#include "larder/connectors/log/item_runner.h"
 #include "larder/connectors/log/loads.h"
 #include "larder/connectors/log/options.h"
 #include "larder/connectors/log/path_state.h"
 #include "larder/connectors/log/reclaimer.h"
 #include "larder/connectors/log/scanner.h"
+#include "larder/connectors/log/session.h"
+#include "larder/connectors/log/space_watch.h"
+#include "larder/connectors/log/stall_watch.h"
 #include "larder/connectors/log/superblock_file.h"
-#include "larder/connectors/log/superblock_writer.h"
 
 namespace larder::log_store {
 
@@ -24,12 +27,24 @@ namespace larder::log_store {
 ///
 /// Get, Set, Delete and Touch come through the intake; their items are started as transfers come
 /// free. Exists is answered from memory, in the caller's thread. While the path is down, or its
-/// thread is blocked, the intake answers for it. Stalls and disk space are looked after in turn().
+/// thread is blocked, the intake answers for it.
+///
+/// The parts do the work, and this class opens them, gives each its turn and closes them:
+///
+///   Session     the superblock: the open count (L2) and the clean mark
+///   Recovery    what was there before (L12), at open only
+///   ItemRunner  works the intake off
+///   Loads       verified reads (L5)
+///   Appender    stores, deletes and moves (L2, L4, L9, L11, L13)
+///   Reclaimer   makes segments free again (L6 to L10)
+///   Scanner     lists keys
+///   StallWatch  what has no answer, and the probe that tells when it is back
+///   SpaceWatch  the file system's free space
 ///
 /// Ownership: device and clock outlive it.
 /// Threads: one, but intake(), look_up(), probe(), counters(), health() and note_blocked() from
 /// any.
-class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
+class LogPath final {
  public:
   /// Makes a new store in an empty directory, or opens the one that is there. Blocks.
   /// `where` names the directory in messages.
@@ -37,7 +52,7 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
                                                     io::Directory& directory,
                                                     io::TransferQueue& queue, const Clock& clock,
                                                     const std::string& where);
-  ~LogPath() override;
+  ~LogPath();
 
   Intake& intake() noexcept { return state_.intake; }
   const Intake& intake() const noexcept { return state_.intake; }
@@ -84,91 +99,15 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   bool is_frozen_for_test() const noexcept { return state_.is_frozen; }
   std::optional<std::uint32_t> head_for_test() const noexcept { return appender_.head(); }
 
-  void on_load(LoadTask& load) noexcept override;
-  void on_store(StoreTask& store) noexcept override;
-  void on_delete(DeleteTask& erase) noexcept override;
-  bool on_written(StoreTask& store) noexcept override;
-  void on_file_call(FileCall& call) noexcept override;
-
  private:
-  struct Owner {
-    Batch* batch = nullptr;
-    Item* item = nullptr;
-  };
-  struct GetTask {
-    LoadTask load;
-    Owner owner;
-  };
-  struct SetTask {
-    StoreTask store;
-    Owner owner;
-  };
-  struct EraseTask {
-    DeleteTask erase;
-    Owner owner;
-  };
-  /// Tasks by value, reused; a deque keeps their addresses.
-  template <class Task>
-  struct Pool {
-    std::deque<Task> all;
-    std::vector<Task*> free;
-    Task& take();
-    void give(Task& task) { free.push_back(&task); }
-  };
-  enum class Start : std::uint8_t { kStarted, kBlocked };
-
   LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
           std::uint32_t segment_numbers, PathMemory memory, io::Directory& directory,
           io::TransferQueue& queue, const Clock& clock, const std::string& where,
           std::unique_ptr<SuperblockFile> superblock_file);
 
-  SetupStatus begin_session(std::uint64_t newest);
-  void freeze(const Error& why);
-  void adopt_head(std::uint32_t segment);
-
-  // Scheduling.
   bool take_hashed() noexcept;
-  void schedule() noexcept;
-  Start start_item(Batch& batch, Item& item) noexcept;
-  Start start_get(Batch& batch, Item& item) noexcept;
-  Start start_set(Batch& batch, Item& item) noexcept;
-  Start start_delete(Batch& batch, Item& item) noexcept;
-  void touch(Batch& batch, Item& item) noexcept;
-  void end_item(const Owner& owner, Outcome outcome) noexcept;
-  void end_item(const Owner& owner, const Error& error, bool says_of_key = true) noexcept;
-  /// Of a batch's stores those that wait for a sync.
-  static std::uint64_t& unsynced(Batch& batch) noexcept {
-    return batch.items[0].connector_words[0];
-  }
-
-  // Time (path_time.cc).
   void tell_intake() noexcept;
-  void watch_stalls(std::uint64_t now_ns) noexcept;
-  void watch_files(std::uint64_t now_ns) noexcept;
-  void watch_space(std::uint64_t now_ns) noexcept;
-  void thaw(bool may_try) noexcept;
-  void apply_space(const io::Space& space, bool may_add_files) noexcept;
-  void start_probe() noexcept;
   void publish_gauges() noexcept;
-  Status write_checkpoint(std::uint32_t number, TableBuilder& table) noexcept;
-
-  /// Tells whether a path that is down has come back: writes the owner's note, where nothing else
-  /// is, and reads the superblock.
-  class Probe final : public TransferSink {
-   public:
-    explicit Probe(PathState& state) : state_(state) {}
-    void start(io::FileId file) noexcept;
-    bool is_busy() const noexcept { return is_busy_; }
-    void on_transfer(Transfer& transfer) noexcept override;
-
-   private:
-    void submit(io::Operation operation, std::uint64_t offset) noexcept;
-
-    PathState& state_;
-    io::FileId file_ = 0;
-    AlignedBuffer memory_;
-    bool is_busy_ = false;
-  };
 
   PathState state_;
   std::unique_ptr<SuperblockFile> superblock_file_;
@@ -176,23 +115,11 @@ class LogPath final : public LoadSink, public StoreSink, public FileCallSink {
   Appender appender_;
   Reclaimer reclaimer_;
   Scanner scanner_;
-  SuperblockWriter superblock_writer_;
-  Probe probe_;
-
-  std::uint64_t next_space_check_ns_ = 0;
-  std::uint64_t next_turn_ns_ = kNever;  ///< When the last turn wanted the next one at the latest.
-  /// Until then nothing counts as stalled: this thread did not run, and neither may have those that
-  /// move the bytes.
-  std::uint64_t no_stall_before_ns_ = 0;
-  FileCall look_call_;
-  std::uint64_t superblock_inode_ = 0;
+  ItemRunner items_;
+  StallWatch stall_watch_;
+  SpaceWatch space_watch_;
+  Session session_;
   bool is_stopping_ = false;
-  bool are_files_stalled_ = false;
-  bool are_syncs_stalled_ = false;
-
-  Pool<GetTask> gets_;
-  Pool<SetTask> sets_;
-  Pool<EraseTask> erases_;
 };
 
 }  // namespace larder::log_store
