@@ -23,13 +23,6 @@ namespace {
 
 constexpr const char* kWhere = "fs";
 constexpr int kOpensAgainMax = 16;  ///< Of a file that a lookup finds.
-// Not to wait for the other end of a pipe that somebody put here.
-constexpr int kOpenValue = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-
-/// Nothing has the name; or what it stood in is gone meanwhile (network file systems say ESTALE).
-bool means_absent(int sys_errno) noexcept {
-  return sys_errno == ENOENT || sys_errno == ENOTDIR || sys_errno == ESTALE;
-}
 
 /// Something has the name that is no regular file, and was not opened.
 bool means_not_regular(int sys_errno) noexcept {
@@ -37,20 +30,6 @@ bool means_not_regular(int sys_errno) noexcept {
 }
 
 }  // namespace
-
-void Trouble::note(const Error& error) noexcept {
-  if (is_there_.exchange(true, std::memory_order_relaxed)) return;
-  if (!limiter_.allow(RealClock::instance().now_ns())) return;
-  is_logged_.store(true, std::memory_order_relaxed);
-  log(LogLevel::kWarning, "fs", std::string{operations_} + " fail: " + error.to_string());
-}
-
-void Trouble::clear() noexcept {
-  if (!is_there_.load(std::memory_order_relaxed)) return;
-  is_there_.store(false, std::memory_order_relaxed);
-  if (!is_logged_.exchange(false, std::memory_order_relaxed)) return;
-  log(LogLevel::kWarning, "fs", std::string{operations_} + " work again");
-}
 
 Status FileStore::run(Op op, Item& item, const CallOptions& options, StagingBuffer& staging,
                       ChangeGate& gate) noexcept {
@@ -75,58 +54,8 @@ Status FileStore::run(Op op, Item& item, const CallOptions& options, StagingBuff
   }
 }
 
-// ---- Finding
+// --- Finding
 // --------------------------------------------------------------------------------------
-
-FileStore::Found FileStore::found_of(const struct stat& status) noexcept {
-  constexpr std::uint64_t kStatBlock = 512;
-  Found found;
-  found.is_there = true;
-  found.is_regular = S_ISREG(status.st_mode);
-  found.is_directory = S_ISDIR(status.st_mode);
-  found.file_bytes = static_cast<std::uint64_t>(status.st_size);
-  found.bytes = found.file_bytes;
-  found.blocks_bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlock;
-  found.modified_seconds = status.st_mtim.tv_sec;
-  return found;
-}
-
-Error FileStore::unknown_size(const Found& found) noexcept {
-  return Error::from_errno(found.size_errno, kWhere, "reading how long a value is");
-}
-
-Result<FileStore::Found> FileStore::look(const Directory& directory,
-                                         const std::string& name) const {
-  const auto folder = Folder::find(directory, name, options_, false);
-  if (!folder) {
-    if (means_absent(folder.error().sys_errno())) return Found{};
-    return folder.error();
-  }
-  return look_in(folder->fd(), name.c_str());
-}
-
-Result<FileStore::Found> FileStore::look_in(int folder_fd, const char* name) {
-  struct stat status{};
-  if (::fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0) {
-    if (means_absent(errno)) return Found{};
-    return Error::from_errno(errno, kWhere, "looking for a file");
-  }
-  Found found = found_of(status);
-  if (found.is_regular && may_have_trailer(found.file_bytes)) {
-    const UniqueFd fd{::openat(folder_fd, name, kOpenValue)};
-    // It may have been deleted, or replaced by another file, since it was looked at.
-    if (!fd && means_absent(errno)) return Found{};
-    if (!fd || ::fstat(fd.get(), &status) != 0) {
-      found.size_errno = errno;
-      return found;
-    }
-    found = found_of(status);
-    const auto bytes = value_bytes_in(fd.get(), found.file_bytes);
-    if (bytes) found.bytes = *bytes;
-    if (!bytes) found.size_errno = bytes.error().sys_errno();
-  }
-  return found;
-}
 
 Result<std::optional<std::uint64_t>> FileStore::size_of(int folder_fd, const char* name) {
   const auto found = look_in(folder_fd, name);
@@ -146,13 +75,13 @@ std::optional<std::string> FileStore::legacy_name(const Directory& directory,
 }
 
 Result<std::optional<std::string>> FileStore::present_name(const Directory& directory,
-                                                           const Item& item, Found& found) {
+                                                           const Item& item, FoundFile& found) {
   FileName name = file_name_of(as_text(item.key), directory.names());
-  LARDER_ASSIGN(found, look(directory, name.text));
+  LARDER_ASSIGN(found, look(directory, name.text, options_));
   if (found.is_regular) return std::optional{std::move(name.text)};
   if (found.is_there) FsCounters::add(counters_.files_not_regular);
   if (auto legacy = legacy_name(directory, item)) {
-    LARDER_ASSIGN(found, look(directory, *legacy));
+    LARDER_ASSIGN(found, look(directory, *legacy, options_));
     if (found.is_regular) {
       FsCounters::add(counters_.legacy_hits);
       return legacy;
@@ -162,7 +91,7 @@ Result<std::optional<std::string>> FileStore::present_name(const Directory& dire
 }
 
 Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::string& name,
-                                      bool& is_direct, Found& found) {
+                                      bool& is_direct, FoundFile& found) {
   // A lookup must not find what a load does not: engines would ask for it again and again. It may
   // also have been deleted and stored again in between, but not every time.
   for (int tries = 0;; ++tries) {
@@ -172,7 +101,7 @@ Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::str
     if (tries == kOpensAgainMax) {
       return Error::from_errno(failed, kWhere, "opening a file that a lookup finds");
     }
-    LARDER_ASSIGN(found, look(directory, name));
+    LARDER_ASSIGN(found, look(directory, name, options_));
     if (found.is_there && !found.is_regular) FsCounters::add(counters_.files_not_regular);
     if (!found.is_regular) return UniqueFd{};
   }
@@ -180,7 +109,7 @@ Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::str
 
 /// No descriptor: it is there and no regular file, or `failed` says why it seems not to be there.
 Result<UniqueFd> FileStore::try_open(const Directory& directory, const std::string& name,
-                                     bool& is_direct, Found& found, int& failed) {
+                                     bool& is_direct, FoundFile& found, int& failed) {
   found = {};
   failed = 0;
   const auto folder = Folder::find(directory, name, options_, false);
@@ -217,10 +146,10 @@ Result<UniqueFd> FileStore::try_open(const Directory& directory, const std::stri
   return fd;
 }
 
-// ---- Get
-// -----------------------------------------------------------------------------------------
+// --- Get
+// ------------------------------------------------------------------------------------------
 
-std::optional<std::uint64_t> FileStore::bytes_to_load(const Found& found, std::uint64_t room,
+std::optional<std::uint64_t> FileStore::bytes_to_load(const FoundFile& found, std::uint64_t room,
                                                       bool allow_shorter) const noexcept {
   if (found.bytes == room || (found.bytes < room && allow_shorter)) return found.bytes;
   const bool has_trailer = found.bytes != found.file_bytes;
@@ -237,7 +166,7 @@ Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
   const std::uint64_t room = bytes_of(item.value);
   const bool wants_direct = facts_.is_direct && room >= facts_.alignment.offset;
   OpenValue value;
-  Found found;
+  FoundFile found;
   bool is_direct = wants_direct;
   // Twice where the base directory turns out to be another one now.
   do {
@@ -349,8 +278,53 @@ void FileStore::mark_used(const std::string& name, int folder_fd, int fd,
   }
 }
 
-// ---- Exists, Touch, Delete
-// -------------------------------------------------------------------------
+// --- Set ----------------------------------------------------------------------------------------
+
+Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& staging,
+                      ChangeGate& gate) {
+  const Status status = set_here(item, options, staging, gate);
+  if (!status) {
+    if (status.error().sys_errno() != 0) store_trouble_.note(status.error());
+  } else if (!item.existed) {
+    store_trouble_.clear();
+  }
+  return status;
+}
+
+Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer& staging,
+                           ChangeGate& gate) {
+  const std::string_view key = as_text(item.key);
+  const bool replace = options.set_mode == SetMode::kReplace;
+  auto directory = base_->get();
+  if (!replace) {
+    FoundFile found;
+    LARDER_ASSIGN(const auto present, present_name(*directory, item, found));
+    if (present && found.is_value(bytes_of(item.value))) {
+      item.existed = true;
+      item.outcome = Outcome::kDone;
+      if (!inventory_.is_tracking()) return {};
+      const auto folder = Folder::find(*directory, *present, options_, false);
+      if (folder) mark_used(*present, folder->fd(), -1, found.modified_seconds);
+      return {};
+    }
+  }
+  const auto write = [&] {
+    const FileName name = file_name_of(key, directory->names());
+    return writer_.write(*directory, item, name, replace, staging, gate);
+  };
+  Status status = write();
+  const int failed = status ? 0 : status.error().sys_errno();
+  if ((failed == ENOENT || failed == ENOTDIR || failed == ESTALE) && base_->restore()) {
+    FsCounters::add(counters_.directory_returns);
+    directory = base_->get();
+    status = write();
+  }
+  if (status) item.outcome = Outcome::kDone;
+  return status;
+}
+
+// --- Exists, Touch, Delete
+// ------------------------------------------------------------------------
 
 Status FileStore::exists(Item& item) {
   const Status status = exists_here(item);
@@ -359,7 +333,7 @@ Status FileStore::exists(Item& item) {
 }
 
 Status FileStore::exists_here(Item& item) {
-  Found found;
+  FoundFile found;
   do {
     LARDER_ASSIGN(const auto name, present_name(*base_->get(), item, found));
     if (!name) continue;
@@ -380,7 +354,7 @@ Status FileStore::exists_here(Item& item) {
 }
 
 Status FileStore::touch(Item& item) {
-  Found found;
+  FoundFile found;
   const auto directory = base_->get();
   LARDER_ASSIGN(const auto name, present_name(*directory, item, found));
   item.outcome = name ? Outcome::kDone : Outcome::kMiss;
@@ -405,7 +379,7 @@ Status FileStore::remove(Item& item, ChangeGate& gate) {
 
 Result<bool> FileStore::unlink_value(const Directory& directory, const std::string& name,
                                      ChangeGate& gate) {
-  LARDER_ASSIGN(const Found found, look(directory, name));
+  LARDER_ASSIGN(const FoundFile found, look(directory, name, options_));
   if (!found.is_regular) return false;
   LARDER_ASSIGN(const Folder folder, Folder::find(directory, name, options_, false));
   int failed = 0;

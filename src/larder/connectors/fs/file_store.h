@@ -1,7 +1,5 @@
 #pragma once
 
-#include <sys/stat.h>
-
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -19,41 +17,19 @@
 #include "larder/connectors/fs/change_gate.h"
 #include "larder/connectors/fs/counters.h"
 #include "larder/connectors/fs/directory.h"
-#include "larder/connectors/fs/draft.h"
 #include "larder/connectors/fs/file_name.h"
+#include "larder/connectors/fs/file_system_facts.h"
+#include "larder/connectors/fs/found_file.h"
 #include "larder/connectors/fs/inventory.h"
 #include "larder/connectors/fs/options.h"
+#include "larder/connectors/fs/room.h"
+#include "larder/connectors/fs/trouble.h"
 #include "larder/connectors/fs/value_io.h"
+#include "larder/connectors/fs/value_writer.h"
 #include "larder/io/device.h"
 #include "larder/io/file_lock.h"
 
 namespace larder::fs {
-
-/// What the file system under the base directory can do; found out at opening.
-struct FileSystemFacts {
-  std::string name;  ///< "ext4", "nfs", ...
-  bool is_network = false;
-  bool is_direct = false;  ///< O_DIRECT was asked for and works.
-  std::string no_direct_why;
-  io::Alignment alignment;  ///< Of direct transfers.
-  std::uint64_t block_bytes = 4096;
-  bool has_unnamed_files = false;  ///< O_TMPFILE; see Draft.
-};
-
-/// Whether the last operation of a kind met an error of the file system: a change is a line of log,
-/// at most one a minute. Any thread.
-class Trouble {
- public:
-  explicit Trouble(const char* operations) : operations_(operations) {}
-  void note(const Error& error) noexcept;
-  void clear() noexcept;
-
- private:
-  const char* const operations_;  ///< "stores", ...
-  std::atomic<bool> is_there_ = false;
-  std::atomic<bool> is_logged_ = false;  ///< Its end is worth a line too.
-  LogLimiter limiter_{60'000'000'000};
-};
 
 /// One operation on one key, as system calls in the calling thread: what everything above is made
 /// of. Blocks for as long as the file system does.
@@ -100,7 +76,7 @@ class FileStore {
   static Result<std::optional<std::uint64_t>> size_of(int folder_fd, const char* name);
 
   /// Removes what makes the bytes used more than the capacity.
-  void evict_to_capacity();
+  void evict_to_capacity() { room_.evict_to_capacity(*base_->get()); }
 
   const FsOptions& options() const noexcept { return options_; }
   const FileSystemFacts& facts() const noexcept { return facts_; }
@@ -109,80 +85,33 @@ class FileStore {
   BasePath& base() noexcept { return *base_; }
   /// Whether legacy names are looked for; true until it is known that there are none.
   void set_has_legacy(bool has_legacy) noexcept { has_legacy_.store(has_legacy); }
-  /// Health, reasons and counters.
   /// Nothing that is wrong, and worth a line in the log and in every report; empty: nothing.
   void note_remark(std::string remark) LARDER_EXCLUDES(remarks_mutex_);
+  /// Health, reasons and counters.
   void append_report(Report& report) const;
 
  private:
-  /// What has a name.
-  struct Found {
-    bool is_there = false;
-    bool is_regular = false;
-    bool is_directory = false;
-    std::uint64_t bytes = 0;       ///< Of the value.
-    std::uint64_t file_bytes = 0;  ///< More, where it is padded.
-    int size_errno = 0;            ///< Why `bytes` is not known.
-    std::uint64_t blocks_bytes = 0;
-    std::int64_t modified_seconds = 0;
-
-    /// No Get can take it.
-    bool is_too_large() const noexcept { return bytes > kValueBytesMax; }
-    /// What a Set kIfAbsent leaves alone. A file without content is what a power cut leaves.
-    bool is_value(std::uint64_t wanted_bytes) const noexcept {
-      return is_regular && !is_too_large() && (bytes > 0 || wanted_bytes == 0);
-    }
-  };
-  struct Stored {
-    bool existed = false;
-    std::optional<std::uint64_t> replaced_bytes;
-  };
-
   FileStore(const FsOptions& options, std::unique_ptr<BasePath> base, FileSystemFacts facts,
             io::LockedFile lock);
 
   Status exists_here(Item& item);
   Status get_here(Item& item, const CallOptions& options, StagingBuffer& staging);
   Status set_here(Item& item, const CallOptions& options, StagingBuffer& staging, ChangeGate& gate);
-  static Found found_of(const struct stat& status) noexcept;
   /// What a value in a file like this is asked to be: the whole of it, or all but LMCache's
   /// padding.
-  std::optional<std::uint64_t> bytes_to_load(const Found& found, std::uint64_t room,
+  std::optional<std::uint64_t> bytes_to_load(const FoundFile& found, std::uint64_t room,
                                              bool allow_shorter) const noexcept;
-  Result<Found> look(const Directory& directory, const std::string& name) const;
-  static Error unknown_size(const Found& found) noexcept;
-  static Result<Found> look_in(int folder_fd, const char* name);
   /// No descriptor: no regular file has the name.
   Result<UniqueFd> open_name(const Directory& directory, const std::string& name, bool& is_direct,
-                             Found& found);
+                             FoundFile& found);
   Result<UniqueFd> try_open(const Directory& directory, const std::string& name, bool& is_direct,
-                            Found& found, int& failed);
+                            FoundFile& found, int& failed);
   /// The name under which the key has a regular file: its own, or its legacy one.
   Result<std::optional<std::string>> present_name(const Directory& directory, const Item& item,
-                                                  Found& found);
+                                                  FoundFile& found);
   std::optional<std::string> legacy_name(const Directory& directory, const Item& item) const;
   Status check_checksum(const Item& item, int fd);
 
-  // How a value is stored (file_store_set.cc).
-  Status write_value(const Directory& directory, Item& item, const FileName& name, bool replace,
-                     StagingBuffer& staging, ChangeGate& gate);
-  Status write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                           bool replace, std::uint64_t& reserved, StagingBuffer& staging,
-                           ChangeGate& gate);
-  Result<Draft> create_draft(const Directory& directory, bool& is_direct);
-  Status fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging);
-  Result<Stored> publish(const Directory& directory, const Folder& folder, Draft& draft,
-                         const FileName& name, const Item& item, bool replace, ChangeGate& gate);
-  Status keep_key_beside(const Directory& directory, int folder_fd, const FileName& name,
-                         const Item& item, ChangeGate& gate);
-  Status make_way(int folder_fd, const std::string& name) noexcept;
-
-  // Room (file_store_room.cc).
-  std::uint64_t file_bytes_of(const Item& item) const noexcept;
-  Result<std::uint64_t> reserve(const Directory& directory, std::uint64_t file_bytes,
-                                ChangeGate& gate);
-  bool evict_one(const Directory& directory, ChangeGate& gate);
-  bool lacks_free_space(const Directory& directory, std::uint64_t bytes) const;
   Result<bool> unlink_value(const Directory& directory, const std::string& name, ChangeGate& gate);
   void mark_used(const std::string& name, int folder_fd, int fd, std::int64_t modified_seconds);
 
@@ -195,6 +124,8 @@ class FileStore {
   Trouble store_trouble_{"stores"};
   Trouble load_trouble_{"loads"};
   Trouble lookup_trouble_{"lookups"};
+  Room room_{options_, facts_, counters_, inventory_, store_trouble_};
+  ValueWriter writer_{options_, facts_, counters_, inventory_, room_};
   std::atomic<bool> has_legacy_ = true;
   mutable Mutex remarks_mutex_;
   std::vector<std::string> remarks_ LARDER_GUARDED_BY(remarks_mutex_);

@@ -1,24 +1,22 @@
+#include "larder/connectors/fs/value_writer.h"
+
 #include <fcntl.h>
-#include <sys/statvfs.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <utility>
 
-#include "larder/base/key_text.h"
 #include "larder/connectors/fs/checksum.h"
-#include "larder/connectors/fs/file_store.h"
+#include "larder/connectors/fs/found_file.h"
 #include "larder/connectors/fs/padding.h"
-
-// How a value is stored, and how room is made for it.
 
 namespace larder::fs {
 namespace {
 
 constexpr const char* kWhere = "fs";
-/// Racing with stores and deletes of one key, somebody gets on each time.
+/// Of several stores and deletes that race for one key, one makes progress each time.
 constexpr int kPublishTries = 100;
 
 Trailer end_of(std::span<const Slice> value) noexcept {
@@ -33,64 +31,16 @@ Trailer end_of(std::span<const Slice> value) noexcept {
   return end;
 }
 
-/// The folder is not there, nor is anything in it.
-bool means_absent(int sys_errno) noexcept {
-  return sys_errno == ENOENT || sys_errno == ENOTDIR || sys_errno == ESTALE;
-}
-
 bool means_no_space(int sys_errno) noexcept {
   return sys_errno == ENOSPC || sys_errno == EDQUOT;
 }
 
 }  // namespace
 
-Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& staging,
-                      ChangeGate& gate) {
-  const Status status = set_here(item, options, staging, gate);
-  if (!status) {
-    if (status.error().sys_errno() != 0) store_trouble_.note(status.error());
-  } else if (!item.existed) {
-    store_trouble_.clear();
-  }
-  return status;
-}
-
-Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer& staging,
-                           ChangeGate& gate) {
-  const std::string_view key = as_text(item.key);
-  const bool replace = options.set_mode == SetMode::kReplace;
-  auto directory = base_->get();
-  if (!replace) {
-    Found found;
-    LARDER_ASSIGN(const auto present, present_name(*directory, item, found));
-    if (present && found.is_value(bytes_of(item.value))) {
-      item.existed = true;
-      item.outcome = Outcome::kDone;
-      if (!inventory_.is_tracking()) return {};
-      const auto folder = Folder::find(*directory, *present, options_, false);
-      if (folder) mark_used(*present, folder->fd(), -1, found.modified_seconds);
-      return {};
-    }
-  }
-  const auto write = [&] {
-    const FileName name = file_name_of(key, directory->names());
-    return write_value(*directory, item, name, replace, staging, gate);
-  };
-  Status status = write();
-  const int failed = status ? 0 : status.error().sys_errno();
-  if ((failed == ENOENT || failed == ENOTDIR || failed == ESTALE) && base_->restore()) {
-    FsCounters::add(counters_.directory_returns);
-    directory = base_->get();
-    status = write();
-  }
-  if (status) item.outcome = Outcome::kDone;
-  return status;
-}
-
-Status FileStore::write_value(const Directory& directory, Item& item, const FileName& name,
-                              bool replace, StagingBuffer& staging, ChangeGate& gate) {
+Status ValueWriter::write(const Directory& directory, Item& item, const FileName& name,
+                          bool replace, StagingBuffer& staging, ChangeGate& gate) {
   const auto attempt = [&]() -> Status {
-    LARDER_ASSIGN(std::uint64_t reserved, reserve(directory, file_bytes_of(item), gate));
+    LARDER_ASSIGN(std::uint64_t reserved, room_.reserve(directory, file_bytes_of(item), gate));
     Status written = write_and_publish(directory, item, name, replace, reserved, staging, gate);
     if (reserved != 0) inventory_.cancel(reserved);
     return written;
@@ -103,7 +53,7 @@ Status FileStore::write_value(const Directory& directory, Item& item, const File
   std::uint64_t wanted = 2 * file_bytes_of(item);
   while (wanted > 0) {
     const std::uint64_t before = inventory_.totals().bytes;
-    if (!evict_one(directory, gate)) break;
+    if (!room_.evict_one(directory, gate)) break;
     const std::uint64_t after = inventory_.totals().bytes;
     wanted -= std::min(wanted, before > after ? before - after : 0);
   }
@@ -111,9 +61,9 @@ Status FileStore::write_value(const Directory& directory, Item& item, const File
 }
 
 /// `reserved` becomes 0 when it went into the inventory.
-Status FileStore::write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                                    bool replace, std::uint64_t& reserved, StagingBuffer& staging,
-                                    ChangeGate& gate) {
+Status ValueWriter::write_and_publish(const Directory& directory, Item& item, const FileName& name,
+                                      bool replace, std::uint64_t& reserved, StagingBuffer& staging,
+                                      ChangeGate& gate) {
   const std::uint64_t value_bytes = bytes_of(item.value);
   bool is_direct = facts_.is_direct && value_bytes >= facts_.alignment.offset;
   LARDER_ASSIGN(Draft draft, create_draft(directory, is_direct));
@@ -144,7 +94,7 @@ Status FileStore::write_and_publish(const Directory& directory, Item& item, cons
   return {};
 }
 
-Result<Draft> FileStore::create_draft(const Directory& directory, bool& is_direct) {
+Result<Draft> ValueWriter::create_draft(const Directory& directory, bool& is_direct) {
   const auto kind = facts_.has_unnamed_files ? Draft::Kind::kUnnamed : Draft::Kind::kNamed;
   auto draft = Draft::create(directory, options_.file_mode, is_direct, kind);
   if (draft || !is_direct || draft.error().sys_errno() != EINVAL) return draft;
@@ -154,7 +104,7 @@ Result<Draft> FileStore::create_draft(const Directory& directory, bool& is_direc
 }
 
 /// The value's own length, or that of the file that pads it.
-std::uint64_t FileStore::file_bytes_of(const Item& item) const noexcept {
+std::uint64_t ValueWriter::file_bytes_of(const Item& item) const noexcept {
   const std::uint64_t bytes = bytes_of(item.value);
   if (options_.pad_to_bytes != 0 && bytes % options_.pad_to_bytes != 0) {
     return padded_to(bytes,
@@ -168,7 +118,7 @@ std::uint64_t FileStore::file_bytes_of(const Item& item) const noexcept {
   return bytes;
 }
 
-Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging) {
+Status ValueWriter::fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging) {
   constexpr mode_t kPrivate = 0600;
   const std::uint64_t value_bytes = bytes_of(item.value);
   const std::uint64_t file_bytes = file_bytes_of(item);
@@ -206,7 +156,7 @@ Status FileStore::fill(Draft& draft, const Item& item, bool is_direct, StagingBu
   return {};
 }
 
-Status FileStore::make_way(int folder_fd, const std::string& name) noexcept {
+Status ValueWriter::make_way(int folder_fd, const std::string& name) noexcept {
   FsCounters::add(counters_.files_repaired);
   if (::unlinkat(folder_fd, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOTDIR ||
       errno == ENOENT) {
@@ -215,16 +165,16 @@ Status FileStore::make_way(int folder_fd, const std::string& name) noexcept {
   return Error::from_errno(errno, kWhere, "a directory stands where the file should be");
 }
 
-Result<FileStore::Stored> FileStore::publish(const Directory& directory, const Folder& folder,
-                                             Draft& draft, const FileName& name, const Item& item,
-                                             bool replace, ChangeGate& gate) {
+Result<ValueWriter::Stored> ValueWriter::publish(const Directory& directory, const Folder& folder,
+                                                 Draft& draft, const FileName& name,
+                                                 const Item& item, bool replace, ChangeGate& gate) {
   LARDER_TRY(draft.finish());
   Stored stored;
   for (int tries = 0;; ++tries) {
     // Replacing tells nothing of what it replaced: that is looked at before, for the accounts.
-    Found found;
+    FoundFile found;
     if (replace || tries > 0) {
-      LARDER_ASSIGN(found, look(directory, name.text));
+      LARDER_ASSIGN(found, look(directory, name.text, options_));
       if (!replace && found.is_value(bytes_of(item.value))) {
         stored.existed = true;
         return stored;
@@ -250,8 +200,8 @@ Result<FileStore::Stored> FileStore::publish(const Directory& directory, const F
   }
 }
 
-Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, const FileName& name,
-                                  const Item& item, ChangeGate& gate) {
+Status ValueWriter::keep_key_beside(const Directory& directory, int folder_fd, const FileName& name,
+                                    const Item& item, ChangeGate& gate) {
   const std::string key_file = key_file_of(name.text);
   struct stat status{};
   if (::fstatat(folder_fd, key_file.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -268,94 +218,6 @@ Status FileStore::keep_key_beside(const Directory& directory, int folder_fd, con
   LARDER_TRY(draft.finish());
   LARDER_ASSIGN(const ChangeGate::Pass pass, gate.pass(name.text));
   return draft.publish(folder_fd, key_file, true, false);
-}
-
-// ---- Room
-// ----------------------------------------------------------------------------------------
-
-Result<std::uint64_t> FileStore::reserve(const Directory& directory, std::uint64_t file_bytes,
-                                         ChangeGate& gate) {
-  if (!inventory_.is_tracking()) return 0;
-  const std::uint64_t block = facts_.block_bytes;
-  // One block more for what the file system keeps of it, and one for a key beside it.
-  const std::uint64_t bytes = padded_to(file_bytes, block) + 2 * block;
-  for (bool has_room = false; !has_room;) {
-    switch (inventory_.reserve(bytes)) {
-      case Inventory::Room::kReserved:
-        has_room = true;
-        break;
-      case Inventory::Room::kFull:
-        if (!evict_one(directory, gate)) {
-          return Error{ErrorCode::kResourceExhausted, kWhere,
-                       "the capacity is taken by stores that are under way, or by an old file that "
-                       "cannot be removed now"};
-        }
-        break;
-      case Inventory::Room::kNotCounted:
-        return Error{ErrorCode::kUnavailable, kWhere,
-                     "the files that are there are still being counted"};
-      case Inventory::Room::kTooLarge:
-        return Error{ErrorCode::kResourceExhausted, kWhere,
-                     "the value is larger than the capacity"};
-    }
-  }
-  while (lacks_free_space(directory, bytes)) {
-    if (evict_one(directory, gate)) continue;
-    inventory_.cancel(bytes);
-    return Error{ErrorCode::kResourceExhausted, kWhere,
-                 "the file system has less free space than min_free"};
-  }
-  return bytes;
-}
-
-bool FileStore::lacks_free_space(const Directory& directory, std::uint64_t bytes) const {
-  if (options_.min_free_bytes == 0) return false;
-  struct statvfs status{};
-  if (::fstatvfs(directory.base_fd(), &status) != 0) return false;
-  const std::uint64_t free_bytes =
-      std::uint64_t{status.f_bavail} * (status.f_frsize != 0 ? status.f_frsize : status.f_bsize);
-  return free_bytes < options_.min_free_bytes + bytes;
-}
-
-bool FileStore::evict_one(const Directory& directory, ChangeGate& gate) {
-  if (gate.is_closed()) return false;
-  auto victim = inventory_.take_oldest();
-  if (!victim) return false;
-  const auto folder = Folder::find(directory, victim->name, options_, false);
-  // Without its folder the file is gone too. One that could not be opened (for want of descriptors)
-  // still has the file, which so still takes its room.
-  if (!folder && !means_absent(folder.error().sys_errno())) {
-    store_trouble_.note(folder.error());
-    inventory_.kept(*victim);
-    return false;
-  }
-  const auto pass = gate.pass(victim->name);
-  if (!pass) {
-    inventory_.kept(*victim);
-    return false;
-  }
-  if (folder) {
-    if (parse_entry_name(victim->name).kind == EntryKind::kHashedValue) {
-      ::unlinkat(folder->fd(), key_file_of(victim->name).c_str(), 0);
-    }
-    if (::unlinkat(folder->fd(), victim->name.c_str(), 0) != 0 && errno != ENOENT) {
-      // It is the youngest now, so that one file that stays does not keep the others.
-      store_trouble_.note(Error::from_errno(errno, kWhere, "removing an old file"));
-      inventory_.kept(*victim);
-      return false;
-    }
-  }
-  inventory_.gone(*victim);
-  FsCounters::add(counters_.evictions);
-  FsCounters::add(counters_.bytes_evicted, victim->bytes);
-  return true;
-}
-
-void FileStore::evict_to_capacity() {
-  const auto directory = base_->get();
-  ChangeGate gate;
-  while (inventory_.is_over() && evict_one(*directory, gate)) {
-  }
 }
 
 }  // namespace larder::fs

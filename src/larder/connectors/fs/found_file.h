@@ -1,0 +1,48 @@
+#pragma once
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <string>
+
+#include "larder/base/result.h"
+#include "larder/connector/connector.h"
+#include "larder/connectors/fs/directory.h"
+#include "larder/connectors/fs/options.h"
+
+namespace larder::fs {
+
+/// Flags to open a value for reading. Does not wait for the other end, if the name is a pipe's.
+inline constexpr int kOpenValue = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+
+/// What has a name.
+struct FoundFile {
+  bool is_there = false;
+  bool is_regular = false;
+  bool is_directory = false;
+  std::uint64_t bytes = 0;       ///< Of the value.
+  std::uint64_t file_bytes = 0;  ///< More, where it is padded.
+  int size_errno = 0;            ///< Why `bytes` is not known.
+  std::uint64_t blocks_bytes = 0;
+  std::int64_t modified_seconds = 0;
+
+  /// No Get can take it.
+  bool is_too_large() const noexcept { return bytes > kValueBytesMax; }
+  /// What a Set kIfAbsent leaves alone. A file without content is what a power cut leaves.
+  bool is_value(std::uint64_t wanted_bytes) const noexcept {
+    return is_regular && !is_too_large() && (bytes > 0 || wanted_bytes == 0);
+  }
+};
+/// Nothing has the name; or what it stood in is gone meanwhile (network file systems say ESTALE).
+bool means_absent(int sys_errno) noexcept;
+
+FoundFile found_of(const struct stat& status) noexcept;
+/// What has the name now, in its folder or in an open one.
+Result<FoundFile> look(const Directory& directory, const std::string& name,
+                       const FsOptions& options);
+Result<FoundFile> look_in(int folder_fd, const char* name);
+/// `found.size_errno` as an error.
+Error unknown_size(const FoundFile& found) noexcept;
+
+}  // namespace larder::fs

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+
+#include "larder/base/result.h"
+#include "larder/connectors/fs/change_gate.h"
+#include "larder/connectors/fs/counters.h"
+#include "larder/connectors/fs/directory.h"
+#include "larder/connectors/fs/file_system_facts.h"
+#include "larder/connectors/fs/inventory.h"
+#include "larder/connectors/fs/options.h"
+#include "larder/connectors/fs/trouble.h"
+
+namespace larder::fs {
+
+/// Makes room for what is stored: in the capacity, and on the file system above min_free. The
+/// oldest files go first.
+///
+/// Ownership: none; what it is made of outlives it. Threads: any.
+class Room {
+ public:
+  /// `trouble` is told of old files that cannot be removed.
+  Room(const FsOptions& options, const FileSystemFacts& facts, FsCounters& counters,
+       Inventory& inventory, Trouble& trouble)
+      : options_(options),
+        facts_(facts),
+        counters_(counters),
+        inventory_(inventory),
+        trouble_(trouble) {}
+
+  /// Room for a file, which the caller takes back from the inventory if it stores none. Returns how
+  /// much was reserved; 0 where files are not counted.
+  Result<std::uint64_t> reserve(const Directory& directory, std::uint64_t file_bytes,
+                                ChangeGate& gate);
+  /// Removes the oldest file. False when none can be removed now.
+  bool evict_one(const Directory& directory, ChangeGate& gate);
+  /// Removes what makes the bytes used more than the capacity.
+  void evict_to_capacity(const Directory& directory);
+
+ private:
+  bool lacks_free_space(const Directory& directory, std::uint64_t bytes) const;
+
+  const FsOptions& options_;
+  const FileSystemFacts& facts_;
+  FsCounters& counters_;
+  Inventory& inventory_;
+  Trouble& trouble_;
+};
+
+}  // namespace larder::fs
