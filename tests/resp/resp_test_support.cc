@@ -86,8 +86,8 @@ std::string text_of_report(const Connector& connector) {
   for (const auto& [name, value] : report.properties) {
     text.append("\n").append(name).append("=").append(value);
   }
-  for (const Metric& metric : metrics_of(report)) {
-    text += "\n" + flat_name(metric) + "=" + std::to_string(metric.value);
+  for (const Counter& counter : report.counters) {
+    text += "\n" + counter.name + "=" + std::to_string(counter.value);
   }
   return text;
 }
