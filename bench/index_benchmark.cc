@@ -13,7 +13,7 @@
 
 #include "larder/base/check.h"
 #include "larder/base/random.h"
-#include "larder/connectors/log/index.h"
+#include "larder/connectors/log/index/index.h"
 
 namespace {
 

@@ -29,12 +29,12 @@
 #include "larder/base/hash.h"
 #include "larder/base/random.h"
 #include "larder/connectors/builtin.h"
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/fingerprint.h"
-#include "larder/connectors/log/format.h"
-#include "larder/connectors/log/geometry.h"
-#include "larder/connectors/log/superblock_file.h"
-#include "larder/connectors/log/table.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/format/fingerprint.h"
+#include "larder/connectors/log/format/format.h"
+#include "larder/connectors/log/format/geometry.h"
+#include "larder/connectors/log/format/table.h"
+#include "larder/connectors/log/machine/superblock_file.h"
 #include "larder/io/device.h"
 
 namespace {

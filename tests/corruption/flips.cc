@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "larder/connectors/log/file_names.h"
+#include "larder/connectors/log/format/file_names.h"
 #include "tests/corruption/crash_note.h"
 
 namespace larder::corruption {

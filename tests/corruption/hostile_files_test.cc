@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "larder/connectors/log/format.h"
-#include "larder/connectors/log/geometry.h"
+#include "larder/connectors/log/format/format.h"
+#include "larder/connectors/log/format/geometry.h"
 #include "larder/connectors/log/log_connector_test_support.h"
 #include "tests/corruption/golden_image.h"
 

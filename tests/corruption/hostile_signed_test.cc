@@ -5,8 +5,8 @@
 #include <string>
 
 #include "larder/base/random.h"
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/table.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/format/table.h"
 #include "tests/corruption/hostile_test_support.h"
 
 namespace larder::corruption {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "larder/connectors/log/path.h"
+#include "larder/connectors/log/machine/path.h"
 #include "tests/corruption/image_device.h"
 
 namespace larder::corruption {

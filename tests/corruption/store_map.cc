@@ -5,8 +5,8 @@
 #include <set>
 #include <span>
 
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/table.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/format/table.h"
 
 namespace larder::corruption {
 namespace {

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
-#include "larder/connectors/log/format.h"
-#include "larder/connectors/log/place.h"
+#include "larder/connectors/log/format/format.h"
+#include "larder/connectors/log/format/place.h"
 #include "tests/corruption/image_device.h"
 
 namespace larder::corruption {

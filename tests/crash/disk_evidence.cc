@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/format/format.h"
 
 namespace larder::crash {
 namespace {

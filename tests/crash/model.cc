@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/format/format.h"
 
 namespace larder::crash {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "larder/base/logging.h"
 #include "larder/base/random.h"
-#include "larder/connectors/log/file_names.h"
+#include "larder/connectors/log/format/file_names.h"
 #include "tests/corruption/open_image.h"
 #include "tests/fuzz/fuzz_target.h"
 

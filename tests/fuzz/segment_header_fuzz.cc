@@ -1,5 +1,5 @@
 // The header of a segment.
-#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/format/format.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace larder::fuzz {

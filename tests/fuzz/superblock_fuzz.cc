@@ -1,6 +1,6 @@
 // A superblock and the geometry that follows from it.
-#include "larder/connectors/log/format.h"
-#include "larder/connectors/log/geometry.h"
+#include "larder/connectors/log/format/format.h"
+#include "larder/connectors/log/format/geometry.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace larder::fuzz {

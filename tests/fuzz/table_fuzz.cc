@@ -1,5 +1,5 @@
 // A segment's table: trailer, entries and keys.
-#include "larder/connectors/log/table.h"
+#include "larder/connectors/log/format/table.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace larder::fuzz {

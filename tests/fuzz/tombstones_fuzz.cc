@@ -1,5 +1,5 @@
 // The keys of a tombstone grain.
-#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/format/format.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace larder::fuzz {

@@ -4,7 +4,7 @@
 #include <span>
 
 #include "larder/connector/intake_rule.h"
-#include "larder/connectors/log/rule.h"
+#include "larder/connectors/log/format/rule.h"
 #include "tests/conformance/broken_connector.h"
 
 namespace larder::mutation {

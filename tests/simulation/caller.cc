@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "larder/base/check.h"
-#include "larder/connectors/log/fingerprint.h"
+#include "larder/connectors/log/format/fingerprint.h"
 #include "tests/simulation/forgery.h"
 
 namespace larder::simulation {

@@ -7,8 +7,8 @@
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/logging.h"
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/segments.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/machine/segments.h"
 #include "tests/simulation/store_under_test.h"
 
 namespace larder::simulation {

@@ -4,9 +4,9 @@
 #include <string>
 
 #include "larder/base/hash.h"
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/format.h"
-#include "larder/connectors/log/segments.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/format/format.h"
+#include "larder/connectors/log/machine/segments.h"
 
 namespace larder::simulation {
 namespace {

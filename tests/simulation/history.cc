@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "larder/connectors/log/file_names.h"
+#include "larder/connectors/log/format/file_names.h"
 #include "tests/simulation/caller.h"
 #include "tests/simulation/tampering.h"
 #include "tests/simulation/watch.h"

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "larder/connectors/log/options.h"
+#include "larder/connectors/log/machine/options.h"
 #include "tests/support/io/simulated_disk.h"
 
 namespace larder::simulation {

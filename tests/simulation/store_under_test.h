@@ -9,7 +9,7 @@
 
 #include "larder/base/clock.h"
 #include "larder/connector/connector.h"
-#include "larder/connectors/log/path.h"
+#include "larder/connectors/log/machine/path.h"
 #include "tests/support/io/simulated_device.h"
 #include "tests/support/io/simulated_disk.h"
 

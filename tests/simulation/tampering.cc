@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/format/format.h"
 
 namespace larder::simulation {
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "larder/base/random.h"
-#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/format/format.h"
 #include "tests/support/io/simulated_disk.h"
 
 namespace larder::simulation {

@@ -4,8 +4,8 @@
 #include <array>
 #include <string>
 
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/format.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/format/format.h"
 
 namespace larder::simulation {
 namespace {

@@ -17,7 +17,7 @@
 #include "larder/base/hash.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
-#include "larder/connectors/log/file_names.h"
+#include "larder/connectors/log/format/file_names.h"
 #include "larder/io/uring_probe.h"
 #include "larder/tools/disk_stats.h"
 #include "larder/tools/doctor.h"

@@ -9,7 +9,7 @@
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connectors/log/log_connector.h"
-#include "larder/connectors/log/store_maker.h"
+#include "larder/connectors/log/offline/store_maker.h"
 #include "larder/tools/doctor.h"
 #include "larder/tools/progress.h"
 #include "larder/tools/target.h"

@@ -7,7 +7,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
-#include "larder/connectors/log/inspection.h"
+#include "larder/connectors/log/offline/inspection.h"
 #include "larder/tools/inspect_report.h"
 #include "larder/tools/progress.h"
 

@@ -10,7 +10,7 @@
 
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
-#include "larder/connectors/log/file_names.h"
+#include "larder/connectors/log/format/file_names.h"
 
 namespace larder::tools {
 namespace {

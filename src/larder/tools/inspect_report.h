@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "larder/connectors/log/inspection.h"
+#include "larder/connectors/log/offline/inspection.h"
 
 namespace larder::tools {
 

@@ -10,10 +10,10 @@
 
 #include "larder/base/clock.h"
 #include "larder/connectors/fs/fs_connector.h"
-#include "larder/connectors/log/file_names.h"
-#include "larder/connectors/log/geometry.h"
+#include "larder/connectors/log/format/file_names.h"
+#include "larder/connectors/log/format/geometry.h"
 #include "larder/connectors/log/log_connector.h"
-#include "larder/connectors/log/superblock_file.h"
+#include "larder/connectors/log/machine/superblock_file.h"
 #include "larder/io/device.h"
 
 namespace larder::tools {

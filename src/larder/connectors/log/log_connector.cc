@@ -14,11 +14,11 @@
 #include "larder/base/size_text.h"
 #include "larder/connector/batch_limits.h"
 #include "larder/connector/common_parameters.h"
-#include "larder/connectors/log/machine.h"
-#include "larder/connectors/log/opening.h"
-#include "larder/connectors/log/owner.h"
+#include "larder/connectors/log/machine/machine.h"
+#include "larder/connectors/log/machine/opening.h"
+#include "larder/connectors/log/machine/owner.h"
+#include "larder/connectors/log/machine/setup_error.h"
 #include "larder/connectors/log/private_files.h"
-#include "larder/connectors/log/setup_error.h"
 
 namespace larder::log_store {
 namespace {

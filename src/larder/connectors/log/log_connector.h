@@ -4,7 +4,7 @@
 
 #include "larder/connector/new_directory.h"
 #include "larder/connector/registry.h"
-#include "larder/connectors/log/options.h"
+#include "larder/connectors/log/machine/options.h"
 #include "larder/io/device.h"
 
 namespace larder::log_store {

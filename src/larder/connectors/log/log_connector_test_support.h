@@ -22,7 +22,7 @@
 #include "larder/base/random.h"
 #include "larder/connector/blocking_client.h"
 #include "larder/connector/metrics.h"
-#include "larder/connectors/log/file_names.h"
+#include "larder/connectors/log/format/file_names.h"
 #include "larder/connectors/log/log_connector.h"
 #include "tests/support/temporary_directory.h"
 

@@ -3,9 +3,9 @@
 
 #include <iterator>
 
-#include "larder/connectors/log/format.h"
-#include "larder/connectors/log/inspection.h"
+#include "larder/connectors/log/format/format.h"
 #include "larder/connectors/log/log_connector_test_support.h"
+#include "larder/connectors/log/offline/inspection.h"
 
 namespace larder::log_store {
 namespace {

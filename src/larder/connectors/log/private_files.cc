@@ -11,7 +11,7 @@
 #include "larder/base/result.h"
 #include "larder/base/size_text.h"
 #include "larder/base/unique_fd.h"
-#include "larder/connectors/log/file_names.h"
+#include "larder/connectors/log/format/file_names.h"
 
 namespace larder::log_store {
 namespace {

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstdint>
+
+#include "larder/base/result.h"
+#include "larder/connectors/log/format/format.h"
+
+namespace larder::log_store {
+
+inline constexpr std::uint32_t kSegmentCountMin = 32;
+inline constexpr std::uint32_t kSegmentCountMax = 1U << 20;
+
+/// What `max_value` is for a new store that names none, where that much fits.
+inline constexpr std::uint64_t kValueBytesMaxDefault = std::uint64_t{128} << 20;
+
+/// How a path's capacity is cut into segments; constant while it is open.
+struct Geometry {
+  std::uint32_t grain_bytes = kGrainBytesMin;
+  std::uint32_t segment_count = 0;  ///< At most; files appear as they are needed.
+  std::uint64_t slot_bytes = 0;
+  std::uint64_t segment_bytes = 0;
+  std::uint64_t capacity_bytes = 0;     ///< In force: asked for, or remembered.
+  std::uint64_t value_bytes_limit = 0;  ///< `max_value` in force.
+
+  /// The largest value whose record fits into a segment beside the header and its own table.
+  std::uint64_t value_bytes_max() const noexcept;
+};
+
+inline constexpr std::uint64_t kSlotReserveMin = 65536;
+
+/// The share of a slot that its file leaves free, for the superblock file, the directory and the
+/// extent blocks that a fragmented file system adds to a file: what keeps `capacity` a hard bound.
+constexpr std::uint64_t slot_reserve_bytes(std::uint64_t slot_bytes) noexcept {
+  const std::uint64_t thousandth = slot_bytes / 1024;
+  return thousandth < kSlotReserveMin ? kSlotReserveMin : round_up(thousandth, kSlotReserveMin);
+}
+
+/// What a geometry is made for.
+struct GeometryRequest {
+  std::uint64_t capacity_bytes = 0;    ///< 0: what the store remembers.
+  std::uint64_t value_bytes_max = 0;   ///< 0: what the store remembers, or the default.
+  std::uint32_t offset_alignment = 1;  ///< Of direct I/O on the file system.
+  std::uint64_t segment_bytes = 0;     ///< Share of a segment; 0: by the rule.
+  std::uint32_t segments_min = kSegmentCountMin;
+};
+
+/// For a new store. Segment size = clamp(capacity / 128, 16 MiB, 1 GiB), at least 8 x max_value, or
+/// without one as much of that of the default as leaves enough segments; then what fits into a
+/// segment is the largest value. Too few segments is an error that names the capacity or the
+/// max_value to choose.
+SetupResult<Geometry> make_geometry(const GeometryRequest& request);
+
+/// For an existing store: grain and segment size stay as they were made, the capacity may change,
+/// and what is not asked for is what the superblock remembers.
+SetupResult<Geometry> geometry_of(const Superblock& superblock, const GeometryRequest& asked);
+
+}  // namespace larder::log_store

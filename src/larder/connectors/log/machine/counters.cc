@@ -1,0 +1,44 @@
+#include "larder/connectors/log/machine/counters.h"
+
+#include <array>
+
+namespace larder::log_store {
+
+std::span<const MetricRow> path_metrics() noexcept {
+  using enum MetricKind;
+  static constexpr auto kRows = std::to_array<MetricRow>({
+      {"sets_refused_total", kCounter, "Stores that found no free segment."},
+      {"bytes_staged_total", kCounter,
+       "Bytes that had to be copied, as a buffer or its size was not aligned."},
+      {"bytes_readmitted_total", kCounter,
+       "Bytes of values that were moved to the head, as they had been read."},
+      {"records_readmitted_total", kCounter, "These values."},
+      {"records_evicted_total", kCounter, "The older name of evictions_total."},
+      {"segments_sealed_total", kCounter, "Segments that were filled and closed."},
+      {"segments_reclaimed_total", kCounter, "Segments that were emptied for their next use."},
+      {"segments_given_back_total", kCounter,
+       "Segments whose files were removed, as the file system had less than min_free left."},
+      {"corruptions_total", kCounter,
+       "Records that failed their proof; each was answered as a failure, never as a hit."},
+      {"io_errors_total", kCounter, "Transfers that the kernel said failed."},
+      {"no_space_total", kCounter, "Writes that found no room in the file system or quota."},
+      {"sync_failures_total", kCounter, "Syncs that failed."},
+      {"syncs_total", kCounter, "Syncs."},
+      {"stalls_total", kCounter, "Times that the disk did not answer within stall_after."},
+      {"segments_set_aside", kGauge, "Files that did not count at open, and are not used."},
+      {"segments_failed", kGauge, "Segments that cannot be used again in this run."},
+      {"segments_free", kGauge, "Segments that can be overwritten or made."},
+      {"segments_used", kGauge, "Segments with records."},
+      {"segments_sealing", kGauge, "Segments on their way from full to closed."},
+      {"segments_reclaiming", kGauge, "Segments that are being emptied."},
+      {"transfers_in_flight", kGauge, "Reads, writes and syncs that the kernel has."},
+      {"bytes_on_disk", kGauge, "Bytes of the segments' files."},
+      {"bytes_live", kGauge, "Bytes of values that can be loaded."},
+      {"recovered_records", kGauge, "Records that the open found."},
+      {"recovered_by_scan", kGauge, "Segments that the open had to read record by record."},
+      {"index_bytes", kGauge, "Memory of the index."},
+  });
+  return kRows;
+}
+
+}  // namespace larder::log_store

@@ -1,0 +1,182 @@
+#include "larder/connectors/log/machine/item_runner.h"
+
+#include "larder/connectors/log/format/rule.h"
+
+namespace larder::log_store {
+
+template <class Task>
+Task& ItemRunner::Pool<Task>::take() {
+  if (free.empty()) return all.emplace_back();
+  Task& task = *free.back();
+  free.pop_back();
+  return task;
+}
+
+void ItemRunner::turn() noexcept {
+  QueueMask blocked = 0;
+  while (state_.transfers.available() > 0) {
+    const Ticket ticket = state_.intake.take(kLane, blocked);
+    if (!ticket) return;
+    Item& item = ticket.items.front();
+    if (&item == ticket.batch->items.data()) unsynced(*ticket.batch) = 0;
+    if (!state_.intake.begin(*ticket.batch, item)) {
+      state_.intake.finish(ticket);
+    } else if (start(*ticket.batch, item) == Start::kBlocked) {
+      blocked |= QueueMask{1} << queue_of(ticket.batch->op, ticket.batch->urgency);
+      state_.intake.put_back(ticket);
+    }
+  }
+}
+
+ItemRunner::Start ItemRunner::start(Batch& batch, Item& item) noexcept {
+  switch (batch.op) {
+    case Op::kGet:
+      return start_get(batch, item);
+    case Op::kSet:
+      return start_set(batch, item);
+    case Op::kDelete:
+      return start_delete(batch, item);
+    default:
+      touch(batch, item);
+      return Start::kStarted;
+  }
+}
+
+ItemRunner::Start ItemRunner::start_get(Batch& batch, Item& item) noexcept {
+  if (loads_.has_waiting()) return Start::kBlocked;
+  GetTask& task = gets_.take();
+  task.owner = {.batch = &batch, .item = &item};
+  task.load.fingerprint = state_.fingerprint(item.key);
+  task.load.key = item.key;
+  task.load.value = item.value;
+  task.load.allow_shorter = batch.allow_shorter;
+  task.load.sink = this;
+  task.load.user_data = &task;
+  loads_.start(task.load);
+  return Start::kStarted;
+}
+
+void ItemRunner::on_load(LoadTask& load) noexcept {
+  GetTask& task = *static_cast<GetTask*>(load.user_data);
+  const Owner owner = task.owner;
+  const Outcome outcome = load.outcome;
+  const Error error = load.error;
+  const auto entry = state_.index.find(load.fingerprint);
+  if (outcome == Outcome::kHit || error.code() == ErrorCode::kSizeMismatch) {
+    owner.item->value_bytes = load.value_bytes;
+  }
+  if (outcome == Outcome::kHit && entry && !entry->was_read) {
+    state_.index.set_was_read(load.fingerprint);
+  }
+  const bool is_current = entry && entry->location == load.location;
+  gets_.give(task);
+  // What was read and is bad has left the index, and what replaced it meanwhile is another value.
+  if (outcome == Outcome::kFailed) return end(owner, error, is_current);
+  end(owner, outcome);
+}
+
+ItemRunner::Start ItemRunner::start_set(Batch& batch, Item& item) noexcept {
+  if (appender_.has_waiting()) return Start::kBlocked;
+  const Fingerprint fingerprint = state_.fingerprint(item.key);
+  if (state_.intake.set_mode_of(batch, item) == SetMode::kIfAbsent) {
+    if (const auto entry = state_.index.find(fingerprint)) {
+      if (!entry->was_read) state_.index.set_was_read(fingerprint);
+      item.existed = true;
+      end({.batch = &batch, .item = &item}, Outcome::kDone);
+      return Start::kStarted;
+    }
+    // C4: of several in flight one writes. The others wait to see whether it succeeds.
+    if (state_.guard.busy(fingerprint)) return Start::kBlocked;
+  }
+  SetTask& task = sets_.take();
+  task.owner = {.batch = &batch, .item = &item};
+  task.store.fingerprint = fingerprint;
+  task.store.key = item.key;
+  task.store.value = item.value;
+  task.store.value_bytes = bytes_of(item.value);
+  task.store.wants_sync = state_.options.sync == SyncMode::kBatch;
+  task.store.source.reset();
+  task.store.sink = this;
+  task.store.user_data = &task;
+  const Admission admission = appender_.start_store(task.store);
+  if (admission == Admission::kStarted) return Start::kStarted;
+  const Owner owner = task.owner;
+  sets_.give(task);
+  if (admission == Admission::kWait) return Start::kBlocked;
+  state_.counters.sets_refused_total.add();
+  end(owner, appender_.refusal());
+  return Start::kStarted;
+}
+
+bool ItemRunner::on_written(StoreTask& store) noexcept {
+  Batch& batch = *static_cast<SetTask*>(store.user_data)->owner.batch;
+  return ++unsynced(batch) >= Intake::items_left(batch);
+}
+
+void ItemRunner::on_store(StoreTask& store) noexcept {
+  SetTask& task = *static_cast<SetTask*>(store.user_data);
+  const Owner owner = task.owner;
+  const Error error = store.error;
+  if (error.code() == ErrorCode::kNone) {
+    owner.item->value_bytes = store.value_bytes;
+  } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
+    reclaimer_.request_early();  // The index is full. A file system that is gains nothing by it.
+  }
+  if (store.wants_sync && unsynced(*owner.batch) > 0) --unsynced(*owner.batch);
+  sets_.give(task);
+  if (error.code() != ErrorCode::kNone) return end(owner, error);
+  end(owner, Outcome::kDone);
+}
+
+ItemRunner::Start ItemRunner::start_delete(Batch& batch, Item& item) noexcept {
+  const Owner owner{.batch = &batch, .item = &item};
+  if (appender_.has_waiting()) return Start::kBlocked;
+  if (is_broken(Rule::kTombstoneAlways) && !state_.index.find(state_.fingerprint(item.key))) {
+    end(owner, Outcome::kMiss);
+    return Start::kStarted;
+  }
+  EraseTask& task = erases_.take();
+  task.owner = owner;
+  task.erase.fingerprint = state_.fingerprint(item.key);
+  task.erase.key = item.key;
+  task.erase.wants_sync = state_.options.delete_sync || state_.options.sync == SyncMode::kBatch;
+  task.erase.sink = this;
+  task.erase.user_data = &task;
+  const Admission admission = appender_.start_delete(task.erase);
+  if (admission == Admission::kStarted) return Start::kStarted;
+  erases_.give(task);
+  if (admission == Admission::kWait) return Start::kBlocked;
+  end(owner, Error{ErrorCode::kResourceExhausted, "log",
+                   "no segment with room for the tombstone; nothing was deleted"});
+  return Start::kStarted;
+}
+
+void ItemRunner::on_delete(DeleteTask& erase) noexcept {
+  EraseTask& task = *static_cast<EraseTask*>(erase.user_data);
+  const Owner owner = task.owner;
+  const Error error = erase.error;
+  const bool existed = erase.existed;
+  erases_.give(task);
+  if (error.code() != ErrorCode::kNone) return end(owner, error);
+  end(owner, existed ? Outcome::kDone : Outcome::kMiss);
+}
+
+void ItemRunner::touch(Batch& batch, Item& item) noexcept {
+  const Fingerprint fingerprint = state_.fingerprint(item.key);
+  const auto entry = state_.index.find(fingerprint);
+  if (entry && !entry->was_read) state_.index.set_was_read(fingerprint);
+  end({.batch = &batch, .item = &item}, entry ? Outcome::kDone : Outcome::kMiss);
+}
+
+void ItemRunner::end(const Owner& owner, Outcome outcome) noexcept {
+  owner.item->outcome = outcome;
+  state_.intake.end(*owner.batch, *owner.item, {});
+  state_.intake.finish(*owner.batch, 1);
+}
+
+void ItemRunner::end(const Owner& owner, const Error& error, bool says_of_key) noexcept {
+  state_.intake.end(*owner.batch, *owner.item, error, says_of_key);
+  state_.intake.finish(*owner.batch, 1);
+}
+
+}  // namespace larder::log_store

@@ -1,0 +1,103 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "larder/base/clock.h"
+#include "larder/connector/intake.h"
+#include "larder/connectors/log/index/index.h"
+#include "larder/connectors/log/index/key_guard.h"
+#include "larder/connectors/log/machine/counters.h"
+#include "larder/connectors/log/machine/event_ring.h"
+#include "larder/connectors/log/machine/file_calls.h"
+#include "larder/connectors/log/machine/health.h"
+#include "larder/connectors/log/machine/options.h"
+#include "larder/connectors/log/machine/segments.h"
+#include "larder/connectors/log/machine/staging.h"
+#include "larder/connectors/log/machine/transfers.h"
+
+namespace larder::log_store {
+
+/// The memory that a path has from its open on.
+struct PathMemory {
+  Staging staging;      ///< Bounce memory of callers' loads and stores.
+  Staging move_memory;  ///< Values on their way from a reclaimed segment to the head.
+  AlignedBuffer zeros;  ///< One grain: padding behind values.
+
+  /// Address space only: the kernel hands out the pages at first touch. An error where the process
+  /// may not have so much (ulimit -v, overcommit).
+  static SetupResult<PathMemory> create(const PathOptions& options, std::uint32_t grain_bytes);
+};
+
+/// What PathState::publish() came to.
+enum class Published : std::uint8_t {
+  kYes = 0,
+  kOvertaken,  ///< Something later was published for the key, a delete maybe: nothing changed.
+  kIndexFull,  ///< Nothing changed.
+};
+
+/// What the parts of one path (loads, appends, reclaim) share: the index, the segments, and the
+/// services to reach the disk. Parts change the index only through publish() and forget(), so that
+/// the counts of live records per segment stay true.
+///
+/// Threads: the path's one, but `intake`, `index` for reading, `counters`, `health` and `events`.
+struct PathState {
+  PathState(const PathOptions& path_options, const Geometry& geometry, const Superblock& block,
+            std::uint32_t segment_numbers, PathMemory memory, io::Directory& path_directory,
+            io::TransferQueue& path_queue, const Clock& path_clock, std::string where);
+
+  const PathOptions options;
+  io::Directory& directory;
+  io::TransferQueue& queue;
+  const Clock& clock;
+  const io::Alignment alignment;
+  Intake intake;
+  Superblock superblock;
+  /// The file system had no room to raise the open count (L2): what is there is served, and nothing
+  /// is written, moved, evicted or removed until it has.
+  bool is_frozen = false;
+  Index index;
+  KeyGuard guard;
+  Segments segments;
+  Staging staging;
+  Staging move_memory;
+  AlignedBuffer zeros;
+  Transfers transfers;
+  std::unique_ptr<HashPool> hash_pool;
+  std::unique_ptr<FileCalls> file_calls;
+  PathCounters counters;
+  PathHealth health;
+  EventRing events;
+
+  std::uint32_t grain_bytes() const noexcept { return superblock.grain_bytes; }
+  Fingerprint fingerprint(std::span<const std::byte> key) const noexcept {
+    const Fingerprint fingerprint = fingerprint_of(key, superblock.fingerprint_seed);
+    return {.low = fingerprint.low & options.fingerprint_mask_for_test,
+            .high = fingerprint.high & options.fingerprint_mask_for_test};
+  }
+  Identity identity(std::uint32_t segment) const noexcept {
+    return {.path_id = superblock.path_id,
+            .segment = segment,
+            .generation = segments.at(segment).generation};
+  }
+
+  /// L4: makes the record at `entry.location` the key's, if that is later than everything that was
+  /// published for the key. The key must be in the guard.
+  Published publish(const Fingerprint& fingerprint, const IndexEntry& entry);
+  /// Removes the entry if it still points to `location`; tells whether it did.
+  bool forget(const Fingerprint& fingerprint, Location location);
+  /// The same after a load that failed (L5). The record still outranks older ones of its key that
+  /// may be on the disk, so its segment has to stay until it is the oldest, as if it held a
+  /// tombstone.
+  bool forget_failed(const Fingerprint& fingerprint, Location location,
+                     std::span<const std::byte> key);
+  /// Makes a segment that recovery could only read fit for its next use: writable, and of its whole
+  /// length. Nothing of it may be in flight. Blocks. Errors: what the file system says.
+  Status repair(std::uint32_t segment);
+  /// L4 for a delete at `place`: removes what is earlier. Tells whether there was something.
+  bool publish_delete(const Fingerprint& fingerprint, const Place& place);
+};
+
+}  // namespace larder::log_store

@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "larder/connectors/log/machine/appender.h"
+#include "larder/connectors/log/machine/loads.h"
+#include "larder/connectors/log/machine/table_reader.h"
+
+namespace larder::log_store {
+
+/// Makes segments free again (L6 to L10): the oldest one drops its records, but those that were
+/// read since they were written are carried to the head, newest first, up to half a segment and
+/// only while two segments are free. A segment in which nothing lives is freed wherever it stands.
+///
+/// A clock over segments: as good as LRU from 32 segments on. How many segments it keeps free
+/// follows the load: more after a shortage, one fewer after a turn of the ring without one.
+/// Threads: the path's one.
+class Reclaimer final : public LoadSink, public StoreSink {
+ public:
+  Reclaimer(PathState& state, Loads& loads, Appender& appender);
+
+  /// Begins when free segments run short, goes on with what is in progress.
+  void turn() noexcept;
+  /// Evict the oldest segment although enough are free: the index is full.
+  void request_early() noexcept { is_requested_ = true; }
+  /// Begins nothing more and moves nothing more.
+  void stop() noexcept { is_stopping_ = true; }
+  bool is_reclaiming() const noexcept { return victim_.has_value(); }
+  bool is_quiet() const noexcept;
+
+  void on_load(LoadTask& task) noexcept override;
+  void on_store(StoreTask& task) noexcept override;
+  void on_delete(DeleteTask& task) noexcept override;
+  bool on_written(StoreTask& task) noexcept override;
+
+ private:
+  /// Reclaim begins below this many free segments, or more where that was too late.
+  static constexpr std::uint32_t kFreeWantedMin = 3;
+
+  /// One record on its way to the head.
+  struct Move {
+    LoadTask load;
+    StoreTask store;
+    Slice slice;
+    std::string key;
+    std::span<std::byte> memory;
+    Location source;
+    bool waits_for_head = false;
+    bool is_free = true;
+  };
+  /// The table of a segment that is reclaimed now or soon.
+  struct TableRead {
+    TableRead(PathState& state, std::uint32_t segment_number);
+
+    std::uint32_t segment;
+    std::uint64_t generation;
+    TableReader reader;
+  };
+  struct Candidate {
+    Fingerprint fingerprint;
+    Location source;
+    std::uint32_t value_bytes = 0;
+    std::uint64_t key_at = 0;
+    std::uint16_t key_bytes = 0;
+  };
+
+  void begin() noexcept;
+  bool repair(std::uint32_t segment) noexcept;
+  void read_ahead() noexcept;
+  void on_table() noexcept;
+  void choose(const Table& table) noexcept;
+  void drop(const Fingerprint& fingerprint, Location location, std::string_view key) noexcept;
+  void start_moves() noexcept;
+  bool start_move(const Candidate& candidate) noexcept;
+  void start_append(Move& move) noexcept;
+  void end(Move& move) noexcept;
+  bool may_move() const noexcept;
+  void finish() noexcept;
+  std::uint32_t free_wanted_max() const noexcept;
+  void adapt() noexcept;
+
+  PathState& state_;
+  Loads& loads_;
+  Appender& appender_;
+  std::optional<std::uint32_t> victim_;
+  std::unique_ptr<TableRead> read_;  ///< Of the victim.
+  /// Of the segments after it: on a busy disk a table takes longer to read than a segment to fill.
+  std::vector<std::unique_ptr<TableRead>> reads_ahead_;
+  bool has_table_ = false;
+  bool is_requested_ = false;
+  bool is_stopping_ = false;
+  std::uint32_t free_wanted_ = kFreeWantedMin;
+  std::uint32_t free_lowest_ = UINT32_MAX;  ///< Seen while this victim was reclaimed.
+  std::uint32_t reclaimed_in_plenty_ = 0;   ///< Victims in a row without a shortage.
+  std::uint64_t repair_at_ns_ = 0;          ///< Not before.
+  Table table_;
+  std::vector<Candidate> candidates_;  ///< Newest last: taken from the back.
+  std::vector<std::unique_ptr<Move>> moves_;
+  std::uint32_t moves_in_flight_ = 0;
+};
+
+}  // namespace larder::log_store
