@@ -24,18 +24,19 @@ class PathStateTest : public ::testing::Test {
   static constexpr std::uint64_t kSegmentBytes = 64 * kGrain;
   static constexpr std::uint32_t kIoBytes = 8 * kGrain;
 
+  PathStateTest() {
+    options_.value_bytes_max = 4 * kIoBytes;
+    options_.io_bytes = kIoBytes;
+    options_.staging_bytes = 64 * kGrain;
+    options_.hash_threads = 0;
+    options_.depth = 16;
+  }
   void SetUp() override { open(6); }
 
   /// Anew, with so many files at most and none there.
   void open(std::uint32_t files) {
     state_.reset();
     device_ = disk_.mount();
-    PathOptions options;
-    options.value_bytes_max = 4 * kIoBytes;
-    options.io_bytes = kIoBytes;
-    options.staging_bytes = 64 * kGrain;
-    options.hash_threads = 0;
-    options.depth = 16;
     Superblock superblock;
     superblock.grain_bytes = kGrain;
     superblock.open_count = 3;
@@ -43,9 +44,9 @@ class PathStateTest : public ::testing::Test {
                             .segment_count = files,
                             .slot_bytes = kSegmentBytes + 65536,
                             .segment_bytes = kSegmentBytes};
-    auto memory = PathMemory::create(options, kGrain);
+    auto memory = PathMemory::create(options_, kGrain);
     ASSERT_TRUE(memory.has_value());
-    state_ = std::make_unique<PathState>(options, geometry, superblock, files, std::move(*memory),
+    state_ = std::make_unique<PathState>(options_, geometry, superblock, files, std::move(*memory),
                                          *device_, *device_, clock_, "the disk");
     state_->hash_pool = *HashPool::create(0, [] {});
     state_->file_calls = *FileCalls::create(*device_, *device_, clock_, false);
@@ -83,6 +84,7 @@ class PathStateTest : public ::testing::Test {
     return false;
   }
 
+  PathOptions options_;  ///< For open().
   ManualClock clock_;
   io::SimulatedDisk disk_{io::SimulatedDiskOptions{}, clock_};
   std::unique_ptr<io::SimulatedDevice> device_;
