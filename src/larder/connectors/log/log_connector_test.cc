@@ -244,6 +244,7 @@ TEST_F(LogConnectorTest, ASmallerCapacityThatDropsKeysIsSaidWithTheirNumber) {
   EXPECT_NE(store->reasons().find(said), std::string::npos) << store->reasons();
   EXPECT_NE(lines.find(path_ + ": " + said), std::string::npos) << lines;
   EXPECT_EQ(store->report().health, Health::kHealthy);
+  EXPECT_EQ(store->counter("index_walks_total"), 0U) << "the tables tell the keys of each segment";
 }
 
 TEST_F(LogConnectorTest, ACapacityBeyondTheDiskIsTakenAndSaid) {
@@ -404,6 +405,8 @@ TEST_F(LogConnectorTest, DiskUsageNeverExceedsTheCapacityPastEviction) {
     ASSERT_LE(most, 32 * kMiB) << "after " << i << " stores";
   }
   EXPECT_GT(store->counter("records_evicted_total"), 0U);
+  EXPECT_EQ(store->report().evictions.keys, store->counter("records_evicted_total"));
+  EXPECT_EQ(store->counter("index_walks_total"), 0U);
   EXPECT_GT(most, 28 * kMiB);  // And most of it is used.
   EXPECT_GE(store->report().bytes_used, most - kMiB);
 }

@@ -25,6 +25,8 @@ std::span<const MetricRow> path_metrics() noexcept {
       {"sync_failures_total", kCounter, "Syncs that failed."},
       {"syncs_total", kCounter, "Syncs."},
       {"stalls_total", kCounter, "Times that the disk did not answer within stall_after."},
+      {"index_walks_total", kCounter,
+       "Walks over the whole index, where a segment's table could not tell its keys."},
       {"segments_set_aside", kGauge, "Files that did not count at open, and are not used."},
       {"segments_failed", kGauge, "Segments that cannot be used again in this run."},
       {"segments_free", kGauge, "Segments that can be overwritten or made."},

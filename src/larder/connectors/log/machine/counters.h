@@ -31,6 +31,7 @@ struct PathCounters {
   PathCounter segments_sealed_total, segments_reclaimed_total, segments_given_back_total;
   PathCounter corruptions_total, io_errors_total, no_space_total, sync_failures_total, syncs_total;
   PathCounter stalls_total;
+  PathCounter index_walks_total;
   PathCounter segments_set_aside, segments_failed, segments_free, segments_used;
   PathCounter segments_sealing, segments_reclaiming;
   PathCounter transfers_in_flight, bytes_on_disk, bytes_live;
@@ -54,6 +55,7 @@ struct PathCounters {
     LARDER_VISIT(sync_failures_total);
     LARDER_VISIT(syncs_total);
     LARDER_VISIT(stalls_total);
+    LARDER_VISIT(index_walks_total);
     LARDER_VISIT(segments_set_aside);
     LARDER_VISIT(segments_failed);
     LARDER_VISIT(segments_free);

@@ -155,6 +155,7 @@ void Reclaimer::on_table() noexcept {
   table_ = {};
   state_.health.note_flaw(segment_file_name(*victim_) + ": its table cannot be read (" +
                           table->error().to_string() + "); its records were dropped");
+  state_.counters.index_walks_total.add();
   for (const auto& [fingerprint, entry] : state_.index.entries_in(*victim_)) {
     drop(fingerprint, entry.location, {});
   }
@@ -340,6 +341,7 @@ void Reclaimer::finish() noexcept {
   if (segment.pins() > 0) return;  // L6: reads still have it.
   if (segment.live_records > 0) {
     // The table was not the whole truth, e.g. an entry whose record a damaged table misses.
+    state_.counters.index_walks_total.add();
     for (const auto& [fingerprint, entry] : state_.index.entries_in(*victim_)) {
       drop(fingerprint, entry.location, {});
     }

@@ -395,6 +395,7 @@ void Recovery::evict(const Found& found) {
   }
   if (segment.live_records == 0) return;
   // It cannot be read any more. The index can tell, by a walk over all of it.
+  state_.counters.index_walks_total.add();
   for (const auto& [fingerprint, entry] : state_.index.entries_in(found.segment)) {
     state_.forget(fingerprint, entry.location);
   }
