@@ -21,6 +21,61 @@ bool is_harmless_or_superblock(const io::FileInfo& file) noexcept {
   return is_harmless(file) || file.name == kSuperblockFileName;
 }
 
+/// A store that this process owns now, and what else is in its directory.
+struct OwnedStore {
+  std::vector<io::FileInfo> files;
+  Superblock superblock;
+  Geometry geometry;
+};
+
+/// Makes a new store in an empty directory, or takes the one that is there (L14).
+SetupResult<OwnedStore> own_store(const PathOptions& options, io::Directory& directory,
+                                  SuperblockFile& superblock_file, const std::string& where) {
+  const auto cannot_list = [&where](const Error& error) {
+    return setup_error(where, "cannot list the directory", error);
+  };
+  OwnedStore store;
+  LARDER_ASSIGN(store.files, directory.list().map_error(cannot_list));
+  const GeometryRequest wanted = geometry_request(options, directory.facts().alignment.offset);
+  const bool is_new =
+      std::ranges::find(store.files, kSuperblockFileName, &io::FileInfo::name) == store.files.end();
+  if (is_new) {
+    const auto foreign = std::ranges::find_if_not(store.files, is_harmless);
+    if (foreign != store.files.end()) {
+      return SetupError{ErrorCode::kInvalidArgument,
+                        "log: " + where +
+                            " is not empty and has no larder store in it (it holds '" +
+                            printable(foreign->name) + "'): name an empty or a new directory"};
+    }
+    LARDER_ASSIGN(store.geometry, make_geometry(wanted));
+    LARDER_ASSIGN(store.superblock, superblock_file.create(store.geometry, options.id_seed));
+    return store;
+  }
+  auto opened = superblock_file.open(options.lock_wait_ns);
+  LARDER_ASSIGN(store.files,
+                directory.list().map_error(cannot_list));  // As its last owner left it.
+  const bool is_unfinished = !opened && superblock_file.is_blank() &&
+                             std::ranges::all_of(store.files, is_harmless_or_superblock);
+  if (is_unfinished) {  // Its maker died before the first write: nothing was ever stored.
+    LARDER_ASSIGN(store.geometry, make_geometry(wanted));
+    LARDER_ASSIGN(store.superblock, superblock_file.fill(store.geometry, options.id_seed));
+    return store;
+  }
+  LARDER_ASSIGN(store.superblock, std::move(opened));
+  LARDER_ASSIGN(store.geometry, geometry_of(store.superblock, wanted));
+  return store;
+}
+
+/// One more than the greatest number of a segment's file.
+std::uint32_t count_numbers(std::span<const io::FileInfo> files) {
+  std::uint32_t numbers = 0;
+  for (const io::FileInfo& file : files) {
+    const auto number = segment_of_file_name(file.name);
+    if (number && *number < kSegmentCountMax) numbers = std::max(numbers, *number + 1);
+  }
+  return numbers;
+}
+
 }  // namespace
 
 // --- Opening ------------------------------------------------------------------------------------
@@ -29,57 +84,22 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked,
                                                     io::Directory& directory,
                                                     io::TransferQueue& queue, const Clock& clock,
                                                     const std::string& where) {
-  PathOptions options = asked;
-  auto files = directory.list();
-  if (!files) return setup_error(where, "cannot list the directory", files.error());
-  const auto superblock_at = std::ranges::find(*files, kSuperblockFileName, &io::FileInfo::name);
   auto superblock_file =
-      std::make_unique<SuperblockFile>(directory, queue, clock, where, options.opening_steps);
-  Superblock superblock;
-  Geometry geometry;
-  const GeometryRequest wanted = geometry_request(options, directory.facts().alignment.offset);
-  const bool is_new = superblock_at == files->end();
-  if (is_new) {
-    const auto foreign = std::ranges::find_if_not(*files, is_harmless);
-    if (foreign != files->end()) {
-      return SetupError{ErrorCode::kInvalidArgument,
-                        "log: " + where +
-                            " is not empty and has no larder store in it (it holds '" +
-                            printable(foreign->name) + "'): name an empty or a new directory"};
-    }
-    LARDER_ASSIGN(geometry, make_geometry(wanted));
-    LARDER_ASSIGN(superblock, superblock_file->create(geometry, options.id_seed));
-  } else {
-    auto opened = superblock_file->open(options.lock_wait_ns);
-    LARDER_ASSIGN(*files, directory.list().map_error([&](const Error& error) {
-      return setup_error(where, "cannot list the directory", error);
-    }));
-    const bool is_unfinished = !opened && superblock_file->is_blank() &&
-                               std::ranges::all_of(*files, is_harmless_or_superblock);
-    if (is_unfinished) {  // Its maker died before the first write: nothing was ever stored.
-      LARDER_ASSIGN(geometry, make_geometry(wanted));
-      LARDER_ASSIGN(superblock, superblock_file->fill(geometry, options.id_seed));
-    } else {
-      LARDER_ASSIGN(superblock, std::move(opened));
-      LARDER_ASSIGN(geometry, geometry_of(superblock, wanted));
-    }
-  }
+      std::make_unique<SuperblockFile>(directory, queue, clock, where, asked.opening_steps);
+  LARDER_ASSIGN(OwnedStore store, own_store(asked, directory, *superblock_file, where));
+  auto& [files, superblock, geometry] = store;
+  PathOptions options = asked;
   // What was asked for counts from now on, and is remembered.
   options.capacity_bytes = superblock.capacity_bytes = geometry.capacity_bytes;
   options.value_bytes_max = geometry.value_bytes_limit;
   superblock.value_bytes_max = static_cast<std::uint32_t>(geometry.value_bytes_limit);
   const std::uint32_t files_at_close = std::exchange(superblock.segment_files, 0);
-  std::uint32_t numbers = 0;
-  for (const io::FileInfo& file : *files) {
-    const auto number = segment_of_file_name(file.name);
-    if (number && *number < kSegmentCountMax) numbers = std::max(numbers, *number + 1);
-  }
   const auto prefixed = [&where](const SetupError& error) {
     return SetupError{error.code, "log: " + where + ": " + error.text};
   };
   LARDER_ASSIGN(PathMemory memory,
                 PathMemory::create(options, geometry.grain_bytes).map_error(prefixed));
-  std::unique_ptr<LogPath> path{new LogPath{options, geometry, superblock, numbers,
+  std::unique_ptr<LogPath> path{new LogPath{options, geometry, superblock, count_numbers(files),
                                             std::move(memory), directory, queue, clock, where,
                                             std::move(superblock_file)}};
   auto pool = HashPool::create(options.hash_threads, [&queue] { queue.wake(); });
@@ -93,13 +113,13 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked,
   }
   path->state_.file_calls = std::move(*calls);
   Recovery recovery{path->state_};
-  LARDER_ASSIGN(const std::uint64_t newest, recovery.survey(*files).map_error(prefixed));
+  LARDER_ASSIGN(const std::uint64_t newest, recovery.survey(files).map_error(prefixed));
   const std::uint64_t previous = superblock.open_count;
   const bool was_clean = superblock.is_clean && newest <= previous;
   LARDER_TRY(path->session_.begin(newest));
   LARDER_ASSIGN(const Recovery::Outcome outcome,
                 recovery.run(was_clean, previous).map_error(prefixed));
-  std::string missing = missing_files_text(*files, was_clean ? files_at_close : 0, geometry);
+  std::string missing = missing_files_text(files, was_clean ? files_at_close : 0, geometry);
   if (!missing.empty()) path->state_.health.note_flaw(std::move(missing));
   if (outcome.head) path->session_.adopt_head(*outcome.head);
   path->appender_.owe_directory_sync();
