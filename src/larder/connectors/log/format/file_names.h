@@ -20,8 +20,8 @@ inline constexpr std::string_view kSuperblockFileName = "superblock";
 /// left there (0: it did not say); empty where none is missing.
 std::string missing_files_text(std::span<const io::FileInfo> files, std::uint32_t files_at_close,
                                const Geometry& geometry);
-/// What may stand in a store's directory, or one to come, and is nobody's data: lost+found, and
-/// what a probe has left.
+/// A name that may be in the directory of a store, or of a store to be made, and is no data:
+/// lost+found, or a file that a probe has left.
 bool is_harmless_file_name(std::string_view name) noexcept;
 
 }  // namespace larder::log_store

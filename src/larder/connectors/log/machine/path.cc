@@ -181,8 +181,8 @@ void LogPath::turn() noexcept {
       .turn();  // Few moves at a time, which callers that take every transfer must not starve.
   items_.turn();
   scanner_.turn();
-  // Without hash threads it is done already, and nobody will wake us for it, nor for those that
-  // waited for the memory that this has freed.
+  // Without hash threads the hashing is done already, and no wake-up comes for it, nor for what
+  // waited for the memory that it has freed.
   while (state_.options.hash_threads == 0 && take_hashed()) {
     appender_.pump();
     loads_.pump();

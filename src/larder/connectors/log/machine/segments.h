@@ -83,8 +83,9 @@ struct Segment {
   /// A write of its header failed, and may still land over the next one until a sync has ended.
   bool has_failed_header = false;
   bool sync_failed = false;  ///< L13: closed, and never given a table.
-  /// Sealed by a later owner than its own, who cannot know whether a sync of it had failed before:
-  /// L13 holds across owners, and one that succeeds after one that failed proves nothing.
+  /// Sealed by a later owner than its own. That owner cannot know whether a sync of the segment had
+  /// failed before: L13 holds across owners, and a sync that succeeds after a failed one proves
+  /// nothing.
   bool is_unproven = false;
   io::FileId file = 0;
   std::uint32_t writes_in_flight = 0;  ///< Places allocated and not yet settled.

@@ -54,7 +54,7 @@ void Session::adopt_head(std::uint32_t number) {
         is_broken(Rule::kVoidCheckpoint) || is_broken(Rule::kAppendOnlyAfterCleanEnd) ||
         (io.write(segment.file, trailer_at, state_.zeros.span()) && io.sync(segment.file));
     if (is_void) return appender_.adopt_head(number);
-    segment.sync_failed = true;  // L13, and nobody knows what is there now.
+    segment.sync_failed = true;  // L13: what is on the disk now is not known.
   }
   state_.segments.note_sealed(number);  // Its table is in memory.
 }
