@@ -4,6 +4,7 @@
 #include <array>
 
 #include "larder/connector/metrics.h"
+#include "module/python_registry.h"
 
 namespace larder::python {
 namespace nb = nanobind;
