@@ -141,7 +141,7 @@ TEST_P(SharedDirectoryTest, KilledWritersLeaveNothingThatIsServedWrong) {
   Random random{20'260'101};
   std::size_t hits = 0;
   std::size_t writing = 0;
-  for (int i = 0; i < kills || (writing == 0 && i < 20 * kills); ++i) {
+  for (int i = 0; i < kills || ((writing == 0 || hits == 0) && i < 20 * kills); ++i) {
     WriterProcess writer{spec(), 10 + i, 8, kForever};
     // Some are killed while they open, most among their first stores.
     const std::uint64_t kill_at_ns = now_ns() + random.below(60'000'000);

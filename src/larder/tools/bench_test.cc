@@ -353,6 +353,8 @@ TEST(BenchTest, MixedExistsAndLatencyMeasureWhatTheySay) {
 
   BenchOptions options = small_bench(BenchMode::kExists);
   options.with_stores = true;
+  options.value_bytes = {4 << 10};  // A store goes beside each batch of 200,000 lookups.
+  options.bytes = 512 << 10;
   options.pairs = 1;
   const BenchResult exists = run_bench(options);
   EXPECT_TRUE(exists.is_good());
