@@ -1,7 +1,7 @@
 #include "module/handle.h"
 
 #include <algorithm>
-#include <set>
+#include <vector>
 
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
@@ -19,10 +19,10 @@ constexpr std::uint64_t kSignalsEveryNs = kSecond / 10;
 constexpr std::uint64_t kPastDeadlineNs = kSecond;
 constexpr std::uint64_t kEndTimeoutNs = 30 * kSecond;
 
-// Guarded by the GIL.
-std::set<Handle*>& open_handles() {
+// In the order of their opening. Guarded by the GIL.
+std::vector<Handle*>& open_handles() {
   // Never destroyed: objects may go after static ones have.
-  static auto& handles = *new std::set<Handle*>;
+  static auto& handles = *new std::vector<Handle*>;
   return handles;
 }
 
@@ -91,11 +91,11 @@ Handle::Handle(std::unique_ptr<doors::Session> session, std::uint64_t end_grace_
     : session_(session.release(), free_without_gil),
       generation_(fork_generation()),
       end_grace_ns_(end_grace_ns) {
-  open_handles().insert(this);
+  open_handles().push_back(this);
 }
 
 Handle::~Handle() {
-  open_handles().erase(this);
+  std::erase(open_handles(), this);
 }
 
 std::shared_ptr<Handle> Handle::open(const std::string& spec, const doors::SessionOptions& options,
