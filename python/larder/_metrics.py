@@ -62,8 +62,9 @@ class MetricsServer:
         """Where it listens, as `serve_metrics()` takes it: with the port that it got."""
         if self._path is not None:
             return f"unix:{self._path}"
-        host, port = self._server.server_address[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+        address = self._server.server_address
+        host, port = str(address[0]), address[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def close(self) -> None:
         """Idempotent."""

@@ -15,6 +15,7 @@ from conftest import run_python
 from prometheus_client.parser import text_string_to_metric_families
 
 import larder
+from larder.connectors import PythonConnector
 
 LARDER = Path(sys.executable).parent / "larder"
 
@@ -157,6 +158,21 @@ def test_a_forked_child_serves_nothing_and_does_not_hold_the_address(tmp_path):
         os.waitpid(child, 0)
 
 
+class Unreachable(PythonConnector):
+    """A storage that does not answer."""
+
+    num_workers = 1
+
+    def size(self, key):
+        raise ConnectionError("nobody there")
+
+    def get_into(self, key, buffer):
+        return None
+
+    def set(self, key, value):
+        pass
+
+
 def test_each_reason_of_a_miss_is_shown(tmp_path):
     """Of one running process, whose stores have each fault once."""
     fault = "fault:?inner=memory:&pattern=get:1"
@@ -166,7 +182,7 @@ def test_each_reason_of_a_miss_is_shown(tmp_path):
         larder.open("memory:") as absent,
         larder.open(f"{fault}&error_rate=1") as failed,
         larder.open(f"{fault}&stall_rate=1&stall=2s") as late,
-        larder.open("resp:127.0.0.1:1") as down,
+        larder.open("python:test_metrics:Unreachable") as down,
         larder.open(f"fs:{kv}") as other,
     ):
         assert absent.exists(["never stored"]) == [False]
@@ -175,6 +191,7 @@ def test_each_reason_of_a_miss_is_shown(tmp_path):
             outcomes = store.get_into(["key"], [bytearray(5)], timeout=timeout)
             assert outcomes.failed == [True]
             assert store.exists(["key"]) == [False]
+        down.exists(["key"])  # It fails, and from now on that is known.
         assert down.exists(["key"]) == [False]
         other.set("key", b"value")
         (file,) = (path for path in kv.rglob("*") if path.is_file())

@@ -80,8 +80,8 @@ NOT_RUN = [
     (r"^(cmake --preset|ctest|build/|LARDER_SEED=\d+ build/)", "the C++ tests, which ./test.sh runs"),
     (r"^mdadm |^mkfs|^mount |^mkdir -p /data$", "needs root and two empty disks"),
     (r"^tests/fuzz/run\.sh", "needs clang; ./test.sh --full runs it"),
-    (r"^larder (bench|format|replay|inspect|server)$", "names the command within a sentence"),
-    (r"^larder (inspect --verify|evicts by itself|connectors TYPE|help COMMAND)$", "names a form"),
+    (r"^larder (bench|format|replay|inspect|server|stats)$", "names the command within a sentence"),
+    (r"^larder (stats ADDRESS|inspect --verify|evicts by itself|connectors TYPE|help COMMAND)$", "names a form"),
     (r"^source ~/", "what activating does, within a sentence"),
 ]
 
