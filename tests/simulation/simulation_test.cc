@@ -88,8 +88,9 @@ TEST(SimulationTest, SeedsThatOnceFoundADefectKeepTheRules) {
            5990U,   // So do those that the index had no room for.
            12445U,  // A segment freed because of records that were not durable yet.
            15848U,  // Recovery that could not write a table.
-           7011918U,  // An older file that was removed came back, the later one did not.
-           7000679U,  // A superblock whose other copy was broken was flipped: a false alarm.
+           7011918U,   // An older file that was removed came back, the later one did not.
+           81002850U,  // Open made no room where it could not sync the removal of a file.
+           7000679U,   // A superblock whose other copy was broken was flipped: a false alarm.
            // False alarms too, of a watch that counted what another life had made durable.
            77017902U,
            77100558U,

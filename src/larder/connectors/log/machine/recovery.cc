@@ -531,8 +531,12 @@ void Recovery::evict_until_two_are_free() {
   const auto too_few = [&] {
     return segments.free_count() + segments.absent_count() < kFreeAfterOpen;
   };
-  while (too_few() || segments.files_count() > segments.files_max()) {
-    if (segments.files_count() > segments.files_max() && segments.free_count() > 0) {
+  bool may_remove = true;
+  const auto has_too_many = [&] {
+    return may_remove && segments.files_count() > segments.files_max();
+  };
+  while (too_few() || has_too_many()) {
+    if (has_too_many() && segments.free_count() > 0) {
       const std::uint32_t number = *segments.next_free();
       const std::string name = segment_file_name(number);
       segments.begin_removal(number);
@@ -546,7 +550,8 @@ void Recovery::evict_until_two_are_free() {
       if (gone) continue;
       state_.health.note_flaw("cannot remove " + name + " for good, so the store may take more " +
                               "than its capacity: " + gone.error().to_string());
-      return;
+      may_remove = false;  // Room is made all the same; it is used after a sync of the directory.
+      continue;
     }
     const auto oldest = segments.oldest();
     if (!oldest || segments.at(*oldest).state() != SegmentState::kSealed) return;
