@@ -195,6 +195,50 @@ TEST_F(IntakeTest, ABatchThatWaitsForRoomComesInByOrderOfArrivalWhenThereIsSome)
   EXPECT_EQ(reap().size(), 3U);
 }
 
+TEST_F(IntakeTest, NothingOvertakesWhatWaitsForRoomThoughItWouldFit) {
+  make({.batches_max = 10, .bytes_max = 10});
+  Sent first{Op::kGet, 1, Urgency::kDemand, 8};
+  Sent large{Op::kGet, 1, Urgency::kDemand, 8};
+  Sent small{Op::kGet, 1, Urgency::kDemand, 2};
+  Sent refused{Op::kGet, 1, Urgency::kDemand, 2};
+  large.batch.waits_for_room = small.batch.waits_for_room = true;
+  submit(first);
+  submit(large);
+  submit(small);
+  EXPECT_EQ(intake_->submit(refused.batch).error().code(), ErrorCode::kResourceExhausted);
+  const Ticket ticket = intake_->take(kLoads);
+  EXPECT_EQ(ticket.batch, &first.batch);
+  EXPECT_FALSE(intake_->take(kLoads));
+  work_off(ticket, Outcome::kHit);
+  EXPECT_TRUE(is_back(first));
+  for (Sent* const next : {&large, &small}) {
+    const Ticket taken = intake_->take(kLoads);
+    ASSERT_EQ(taken.batch, &next->batch);
+    work_off(taken, Outcome::kHit);
+    EXPECT_TRUE(is_back(*next));
+  }
+}
+
+TEST_F(IntakeTest, WhatWasTakenIsNotBegunPastItsDeadlineOrWhileItIsDown) {
+  make();
+  Sent late{Op::kSet, 1};
+  late.batch.deadline_ns = clock_.now_ns() + kSecond;
+  Sent change{Op::kSet, 1};
+  submit(late);
+  const Ticket of_late = intake_->take(kStores);
+  submit(change);
+  const Ticket of_change = intake_->take(kStores);
+  clock_.advance_ns(kSecond);
+  EXPECT_FALSE(intake_->begin(late.batch, late.items[0]));
+  EXPECT_EQ(late.items[0].error.code(), ErrorCode::kDeadlineExceeded);
+  intake_->set_down(true);
+  EXPECT_FALSE(intake_->begin(change.batch, change.items[0]));
+  EXPECT_EQ(change.items[0].error.code(), ErrorCode::kUnavailable);
+  intake_->finish(of_late);
+  intake_->finish(of_change);
+  EXPECT_EQ(reap().size(), 2U);
+}
+
 TEST_F(IntakeTest, WhatWaitsForRoomEndsAtItsDeadlineByCancelAndByStop) {
   make(BatchLimitOptions{.batches_max = 1, .bytes_max = 100});
   Sent first{Op::kSet, 1};
