@@ -118,7 +118,29 @@ void Statistics::add(Op op, const OpTotals& totals, const Error& last_error,
 
 void Statistics::append_report(Report& report) const {
   const std::uint64_t now_ns = clock_.now_ns();
-  const MutexLock lock{mutex_};
+  std::array<LogLinearHistogram, kBatchClassCount> all;
+  std::array<LogLinearHistogram, kBatchClassCount> recent;
+  {
+    const MutexLock lock{mutex_};
+    append_totals(report, now_ns);
+    judge(report, now_ns);
+    all = latencies_.by_class;
+    for (const Latencies& part : parts_) {
+      if (part.number + kParts <= now_ns / kPartNs) continue;
+      for (std::size_t i = 0; i < kBatchClassCount; ++i) recent[i].merge(part.by_class[i]);
+    }
+  }
+  for (std::size_t i = 0; i < kBatchClassCount; ++i) {
+    ClassReport& to = report.classes[i];
+    to.latency = summary_of(all[i]);
+    to.latency_last_minute = summary_of(recent[i]);
+    for (std::size_t bound = 0; bound < kLatencyBoundsNs.size(); ++bound) {
+      to.batches_within[bound] = all[i].count_at_most(kLatencyBoundsNs[bound]);
+    }
+  }
+}
+
+void Statistics::append_totals(Report& report, std::uint64_t now_ns) const {
   for (std::size_t i = 0; i < kOpCount; ++i) {
     report.operations[i] = {.total = totals_[i], .last_minute = {}};
     for (const Second& second : seconds_) {
@@ -126,20 +148,6 @@ void Statistics::append_report(Report& report) const {
       report.operations[i].last_minute += second.totals[i];
     }
   }
-  for (std::size_t i = 0; i < kBatchClassCount; ++i) {
-    ClassReport& to = report.classes[i];
-    const LogLinearHistogram& all = latencies_.by_class[i];
-    to.latency = summary_of(all);
-    for (std::size_t bound = 0; bound < kLatencyBoundsNs.size(); ++bound) {
-      to.batches_within[bound] = all.count_at_most(kLatencyBoundsNs[bound]);
-    }
-    LogLinearHistogram recent;
-    for (const Latencies& part : parts_) {
-      if (part.number + kParts > now_ns / kPartNs) recent.merge(part.by_class[i]);
-    }
-    to.latency_last_minute = summary_of(recent);
-  }
-  judge(report, now_ns);
 }
 
 void Statistics::judge(Report& report, std::uint64_t now_ns) const {

@@ -60,6 +60,7 @@ class Statistics {
 
   void add(Op op, const OpTotals& totals, const Error& last_error, std::uint64_t now_ns) noexcept
       LARDER_REQUIRES(mutex_);
+  void append_totals(Report& report, std::uint64_t now_ns) const LARDER_REQUIRES(mutex_);
   void judge(Report& report, std::uint64_t now_ns) const LARDER_REQUIRES(mutex_);
 
   const Clock& clock_;
