@@ -99,6 +99,12 @@ std::string in_seconds(double seconds) {
   return seconds > 0 ? format_duration_ns(whole(seconds * 1e9)) : "-";
 }
 
+double lookups_missed(const StoreNumbers& store) {
+  double sum = 0;
+  for (const char* const reason : kMissReasonNames) sum += store.of("lookup_misses_total", reason);
+  return sum;
+}
+
 /// "absent 12, late 3".
 std::string reasons_text(const StoreNumbers& store, std::string_view name) {
   std::string text;
@@ -123,17 +129,13 @@ std::string operations_text(const StoreNumbers& store) {
   };
   std::string text;
   line(text, "", "since it was opened", "last minute");
-  const double lookups_missed = [&] {
-    double sum = 0;
-    for (const char* const reason : kMissReasonNames) sum += of("lookup_misses_total", reason);
-    return sum;
-  }();
-  line(text, "lookups",
-       fmt::format("{} keys, {} found, {} failed", whole(of("lookups_total")),
-                   percent(of("lookup_hits_total"), of("lookup_hits_total") + lookups_missed),
-                   whole(of("lookup_failures_total"))),
-       fmt::format("{} found, {} not, {} failed", whole(of("recent_hits", "lookup")),
-                   whole(of("recent_misses", "lookup")), whole(of("recent_failures", "lookup"))));
+  line(
+      text, "lookups",
+      fmt::format("{} keys, {} found, {} failed", whole(of("lookups_total")),
+                  percent(of("lookup_hits_total"), of("lookup_hits_total") + lookups_missed(store)),
+                  whole(of("lookup_failures_total"))),
+      fmt::format("{} found, {} not, {} failed", whole(of("recent_hits", "lookup")),
+                  whole(of("recent_misses", "lookup")), whole(of("recent_failures", "lookup"))));
   line(text, "", reasons_text(store, "lookup_misses_total").insert(0, "not found: "), "");
   line(text, "loads",
        fmt::format("{} keys, {} found, {}, {} failed", whole(of("loads_total")),
@@ -257,13 +259,9 @@ std::string stats_json(const std::vector<StoreNumbers>& stores) {
       if (hits + misses <= 0) return nullptr;
       return hits / (hits + misses);
     };
-    double lookup_misses = 0;
-    for (const char* const reason : kMissReasonNames) {
-      lookup_misses += store.of("lookup_misses_total", reason);
-    }
     all.push_back({{"type", store.type},
                    {"where", store.where},
-                   {"lookup_hit_rate", rate(store.of("lookup_hits_total"), lookup_misses)},
+                   {"lookup_hit_rate", rate(store.of("lookup_hits_total"), lookups_missed(store))},
                    {"load_hit_rate", rate(store.of("hits_total"), store.of("misses_total"))},
                    {"load_hit_rate_of_bytes",
                     rate(store.of("bytes_loaded_total"), store.of("bytes_missed_total"))},
