@@ -11,6 +11,7 @@ import socket
 import socketserver
 import threading
 import types
+import weakref
 from typing import Self
 
 from larder import _larder
@@ -55,7 +56,7 @@ class MetricsServer:
             target=self._server.serve_forever, name="larder-metrics", daemon=True
         )
         self._thread.start()
-        os.register_at_fork(after_in_child=self._server.socket.close)
+        _servers.add(self)
 
     @property
     def address(self) -> str:
@@ -160,6 +161,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         _log.debug("metrics: " + format, *arguments)
 
 
+_servers: weakref.WeakSet[MetricsServer] = weakref.WeakSet()
 _lock = threading.Lock()
 _asked: list[MetricsServer | None] = []
 
@@ -180,4 +182,12 @@ def serve_if_asked() -> None:
             _log.warning("%s=%s: no metrics are served: %s", ENVIRONMENT_VARIABLE, address, error)
 
 
-os.register_at_fork(after_in_child=_asked.clear)
+def _end_in_child() -> None:
+    """The parent serves; a child that kept its sockets would keep its addresses, too."""
+    for server in _servers:
+        server._server.socket.close()
+    _servers.clear()
+    _asked.clear()
+
+
+os.register_at_fork(after_in_child=_end_in_child)

@@ -1,8 +1,6 @@
 #include "module/python_connector.h"
 
-#include <algorithm>
 #include <atomic>
-#include <cstring>
 
 #include "larder/connector/slices.h"
 #include "larder/connector/worker_pool.h"
