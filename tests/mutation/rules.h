@@ -28,14 +28,13 @@ struct BrokenRule {
         what(instead),
         ring(by),
         tests(filter) {}
-  constexpr BrokenRule(IntakeRule broken, const char* of, const char* called, const char* instead,
-                       Ring by = Ring::kSimulation, const char* filter = "")
+  constexpr BrokenRule(IntakeRule broken, const char* of, const char* called, const char* instead)
       : number(static_cast<std::uint32_t>(broken)),
         letter(of),
         name(called),
         what(instead),
-        ring(by),
-        tests(filter) {}
+        ring(Ring::kConnectorUnit),
+        tests("IntakeTest.*") {}
 
   std::uint32_t number = 0;  ///< For break_rule().
   const char* letter = "";
