@@ -43,10 +43,6 @@ bool is_legal_outcome(Op op, Outcome outcome) noexcept {
 }
 
 /// Under the mutex: some of its items have not been taken.
-bool is_queued(const Batch& batch) noexcept {
-  return batch.connector_cursor < batch.items.size();
-}
-
 std::size_t queue_of(const Batch& batch) noexcept {
   return larder::queue_of(batch.op, batch.urgency);
 }
@@ -198,6 +194,10 @@ void Intake::cancel(Batch& batch) noexcept {
   cancels_.fetch_add(1, std::memory_order_release);
   fail_withdrawn(list, error_of(ErrorCode::kCancelled, kCancelled));
   if (owner_ != nullptr) owner_->on_cancelled();
+}
+
+bool Intake::is_queued(const Batch& batch) noexcept {
+  return batch.connector_cursor < batch.items.size();
 }
 
 bool Intake::is_cancelled(const Batch& batch) noexcept {
@@ -531,7 +531,8 @@ void Intake::end(const Batch& batch, Item& item, const Status& status, bool says
   } else if (!is_legal_outcome(batch.op, item.outcome) && !is_broken(IntakeRule::kIllegalOutcome)) {
     fail(batch, item, error_of(ErrorCode::kInternal, "the backend left no legal outcome"));
   } else if (batch.op == Op::kSet) {
-    if (!is_broken(IntakeRule::kForgetWhenStored)) failed_keys_.erase(item.key);
+    // A value that was kept is the one that could not be read, if a Get failed meanwhile.
+    if (!item.existed && !is_broken(IntakeRule::kForgetWhenStored)) failed_keys_.erase(item.key);
   }
 }
 

@@ -159,6 +159,8 @@ class Intake {
   }
 
   bool has_queued(LaneNumber lane) const noexcept LARDER_EXCLUDES(mutex_);
+  /// Some items of a batch in flight are in a queue, or wait for room.
+  static bool is_queued(const Batch& batch) noexcept;
   static bool is_cancelled(const Batch& batch) noexcept;
   /// Calls of cancel(): where it has grown, some batch in hand may be cancelled.
   std::uint64_t cancels() const noexcept { return cancels_.load(std::memory_order_acquire); }

@@ -575,6 +575,25 @@ TEST_F(IntakeTest, AKeyWhoseGetFailedIsAMissUntilItIsStored) {
   EXPECT_EQ(get.items[0].outcome, Outcome::kHit);
 }
 
+TEST_F(IntakeTest, ASetThatKeptAValueDoesNotMakeAFailedKeyReadable) {
+  make();
+  Sent keeping{Op::kSet, 1};
+  submit(keeping);
+  const Ticket begun = intake_->take(kStores);
+  Sent failing{Op::kGet, 1};
+  submit(failing);
+  work_off(intake_->take(kLoads), Outcome::kHit, Error{ErrorCode::kCorruption, "test", "bad"});
+  EXPECT_TRUE(is_back(failing));
+  ASSERT_TRUE(intake_->begin(*begun.batch, begun.items[0]));
+  begun.items[0].outcome = Outcome::kDone;
+  begun.items[0].existed = true;
+  intake_->end(*begun.batch, begun.items[0], {});
+  intake_->finish(begun);
+  EXPECT_TRUE(is_back(keeping));
+  Sent get{Op::kGet, 1};
+  EXPECT_TRUE(intake_->probe_failed(get.items)) << "what it kept is what could not be read";
+}
+
 TEST_F(IntakeTest, AKeyWhoseGetWasLateIsAMissForAWhile) {
   IntakeOptions options;
   options.miss_after_failure_ns = kSecond;
