@@ -137,9 +137,11 @@ class Caller {
   std::vector<log_store::Fingerprint> fingerprints_;
   std::vector<std::unique_ptr<Submission>> submissions_;
   std::vector<std::byte> scratch_;
-  /// Of keys whose Get was late, in this life: when, and until when no Set may keep the value (C6).
+  /// Of keys whose Get was late, in this life: its steps (it failed between them), and until when
+  /// no Set may keep the value (C6).
   struct Late {
-    std::uint64_t step = 0;
+    std::uint64_t invoked = 0;
+    std::uint64_t returned = 0;
     std::uint64_t until_ns = 0;
   };
   std::map<std::size_t, Late> late_;

@@ -175,7 +175,7 @@ void Caller::end_failed_get(const Submission& submission, const Item& item,
   if (after == AfterFailedGet::kNothing && !is_missed_size) return;
   const std::uint64_t step = oracle_.tick();
   if (item.error.code() == ErrorCode::kDeadlineExceeded) {
-    late_[operation.key] = {step,
+    late_[operation.key] = {operation.invoked, step,
                             submission.batch.deadline_ns + store_.options().miss_after_failure_ns};
   }
   const bool is_lasting = after == AfterFailedGet::kMissUntilStored;
@@ -216,9 +216,9 @@ void Caller::check_miss_after_failure(const Operation& operation, bool is_lastin
 /// C6: to callers a late key is a miss, so its value must not be what keeps theirs out.
 void Caller::check_late_key_is_replaced(const Operation& operation) {
   const auto late = late_.find(operation.key);
-  if (late == late_.end() || late->second.step >= operation.invoked ||
+  if (late == late_.end() || late->second.returned >= operation.invoked ||
       store_.clock().now_ns() >= late->second.until_ns ||
-      oracle_.was_written_since(operation.key, late->second.step)) {
+      oracle_.was_written_since(operation.key, late->second.invoked)) {
     return;
   }
   violation("C6: a value was kept though its Get was late; " + oracle_.describe(operation.key));
