@@ -97,13 +97,12 @@ TEST_F(LarderTest, NoCommandShowsTheHelpAndExitsWith2) {
 }
 
 TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
-  for (const char* const command :
-       {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
-    const Ended ended = run(std::string{command} + " --help");
+  for (const std::string& command : commands()) {
+    const Ended ended = run(command + " --help");
     EXPECT_EQ(ended.exit_code, 0);
     EXPECT_TRUE(has(ended.output, "Examples:\n  ")) << ended.output;
-    EXPECT_TRUE(has(ended.output, std::string{"larder "} + command + " ")) << ended.output;
-    EXPECT_EQ(run(std::string{"help "} + command).output, ended.output);
+    EXPECT_TRUE(has(ended.output, "larder " + command + " ")) << ended.output;
+    EXPECT_EQ(run("help " + command).output, ended.output);
   }
   EXPECT_EQ(run("help").output, run("--help").output);
   EXPECT_EQ(run("help").exit_code, 0);
@@ -140,8 +139,7 @@ TEST_F(LarderTest, EveryCommandAndOptionIsInTheManualAndInEachCompletion) {
   const std::string fish = run("completion fish").output;
   std::ofstream{directory_ + "/larder.bash"} << bash;
   EXPECT_EQ(shell("bash -n '" + directory_ + "/larder.bash'").exit_code, 0);
-  for (const std::string command :
-       {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
+  for (const std::string& command : commands()) {
     EXPECT_TRUE(has(manual, ".SS \"larder " + command + " ")) << command;
     for (const std::string& script : {bash, zsh, fish}) EXPECT_TRUE(has(script, command));
     const std::string help = run(command + " --help").output;
