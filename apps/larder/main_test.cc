@@ -182,17 +182,21 @@ TEST_F(LarderTest, TheManualIsWellFormed) {
 
 TEST_F(LarderTest, JsonSaysOkAlsoOfWhatWentWrong) {
   const std::string missing = directory_ + "/none";
+  const std::string metrics = directory_ + "/metrics";
+  std::ofstream{metrics} << "larder_keys{type=\"memory\",where=\"memory\"} 1\n";
   for (const std::string& arguments :
        {"replay " + trace_ + kMemory, "bench" + std::string{kMemory} + "--size 64KiB --bytes 1MiB",
-        std::string{"connectors"}, std::string{"connectors log"}}) {
+        "format 'log:" + directory_ +
+            "/new?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0'",
+        "stats " + metrics, std::string{"connectors"}, std::string{"connectors log"}}) {
     const Ended ended = run(arguments + " --json");
     EXPECT_EQ(ended.exit_code, 0) << arguments << ended.errors;
     EXPECT_EQ(nlohmann::json::parse(ended.output, nullptr, false)["ok"], true) << arguments;
   }
   for (const std::string& arguments :
        {"replay " + trace_ + " 'memroy:'", "bench 'log:" + missing + "'", "inspect " + missing,
-        "doctor " + missing + " --nonsense", "format " + missing,
-        std::string{"connectors memry"}}) {
+        "doctor " + missing + " --nonsense", "format " + missing, "stats " + missing,
+        std::string{"stats --list"}, std::string{"connectors memry"}}) {
     const Ended ended = run(arguments + " --json");
     EXPECT_GT(ended.exit_code, 0) << arguments;
     const auto json = nlohmann::json::parse(ended.output, nullptr, false);
