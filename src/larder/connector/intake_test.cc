@@ -529,6 +529,23 @@ TEST_F(IntakeTest, ALaneThatIsDownIsAnsweredAndTheOthersGoOn) {
   EXPECT_TRUE(intake_->is_down());
 }
 
+TEST_F(IntakeTest, WhatIsChangedWhileALaneIsDownFailsWithTheReasonTheOwnerGave) {
+  make();
+  Sent queued{Op::kSet, 1};
+  submit(queued);
+  intake_->set_lane_down(kStores, Error{ErrorCode::kUnavailable, "test", "no server there"});
+  ASSERT_TRUE(is_back(queued));
+  EXPECT_EQ(queued.items[0].error.what(), "no server there");
+  Sent later{Op::kDelete, 1};
+  submit(later);
+  ASSERT_TRUE(is_back(later));
+  EXPECT_EQ(later.items[0].error.what(), "no server there");
+  intake_->set_lane_down(kStores, true);
+  submit(later);
+  ASSERT_TRUE(is_back(later));
+  EXPECT_NE(later.items[0].error.what(), "no server there");
+}
+
 // --- C6 -----------------------------------------------------------------------------------------
 
 TEST_F(IntakeTest, AKeyWhoseGetFailedIsAMissUntilItIsStored) {
