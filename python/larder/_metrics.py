@@ -12,9 +12,12 @@ import socketserver
 import threading
 import types
 import weakref
-from typing import Self
+from typing import TYPE_CHECKING
 
 from larder import _larder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _log = logging.getLogger("larder")
 
