@@ -97,13 +97,12 @@ TEST_F(LarderTest, NoCommandShowsTheHelpAndExitsWith2) {
 }
 
 TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
-  for (const char* const command :
-       {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
-    const Ended ended = run(std::string{command} + " --help");
+  for (const std::string& command : commands()) {
+    const Ended ended = run(command + " --help");
     EXPECT_EQ(ended.exit_code, 0);
     EXPECT_TRUE(has(ended.output, "Examples:\n  ")) << ended.output;
-    EXPECT_TRUE(has(ended.output, std::string{"larder "} + command + " ")) << ended.output;
-    EXPECT_EQ(run(std::string{"help "} + command).output, ended.output);
+    EXPECT_TRUE(has(ended.output, "larder " + command + " ")) << ended.output;
+    EXPECT_EQ(run("help " + command).output, ended.output);
   }
   EXPECT_EQ(run("help").output, run("--help").output);
   EXPECT_EQ(run("help").exit_code, 0);
@@ -140,8 +139,7 @@ TEST_F(LarderTest, EveryCommandAndOptionIsInTheManualAndInEachCompletion) {
   const std::string fish = run("completion fish").output;
   std::ofstream{directory_ + "/larder.bash"} << bash;
   EXPECT_EQ(shell("bash -n '" + directory_ + "/larder.bash'").exit_code, 0);
-  for (const std::string command :
-       {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
+  for (const std::string& command : commands()) {
     EXPECT_TRUE(has(manual, ".SS \"larder " + command + " ")) << command;
     for (const std::string& script : {bash, zsh, fish}) EXPECT_TRUE(has(script, command));
     const std::string help = run(command + " --help").output;
@@ -184,17 +182,21 @@ TEST_F(LarderTest, TheManualIsWellFormed) {
 
 TEST_F(LarderTest, JsonSaysOkAlsoOfWhatWentWrong) {
   const std::string missing = directory_ + "/none";
+  const std::string metrics = directory_ + "/metrics";
+  std::ofstream{metrics} << "larder_keys{type=\"memory\",where=\"memory\"} 1\n";
   for (const std::string& arguments :
        {"replay " + trace_ + kMemory, "bench" + std::string{kMemory} + "--size 64KiB --bytes 1MiB",
-        std::string{"connectors"}, std::string{"connectors log"}}) {
+        "format 'log:" + directory_ +
+            "/new?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0'",
+        "stats " + metrics, std::string{"connectors"}, std::string{"connectors log"}}) {
     const Ended ended = run(arguments + " --json");
     EXPECT_EQ(ended.exit_code, 0) << arguments << ended.errors;
     EXPECT_EQ(nlohmann::json::parse(ended.output, nullptr, false)["ok"], true) << arguments;
   }
   for (const std::string& arguments :
        {"replay " + trace_ + " 'memroy:'", "bench 'log:" + missing + "'", "inspect " + missing,
-        "doctor " + missing + " --nonsense", "format " + missing,
-        std::string{"connectors memry"}}) {
+        "doctor " + missing + " --nonsense", "format " + missing, "stats " + missing,
+        std::string{"stats --list"}, std::string{"connectors memry"}}) {
     const Ended ended = run(arguments + " --json");
     EXPECT_GT(ended.exit_code, 0) << arguments;
     const auto json = nlohmann::json::parse(ended.output, nullptr, false);

@@ -111,6 +111,9 @@ constexpr BrokenRule kRules[] = {
      "a segment whose sync fails at open counts as synced"},
     {Rule::kFailedSyncDegrades, "L13", "failed_sync_degrades", "a failed sync leaves it healthy"},
     {Rule::kLock, "L14", "lock", "a killed owner's lock is not waited for"},
+    {Rule::kOwnPauseIsNoStall, "P4", "own_pause_is_no_stall",
+     "a pause of the path's own thread counts as a stall of its disk", Ring::kDirected,
+     "DirectedTest.APathThatDidNotRunIsNotDownForIt"},
 };
 static_assert(std::size(kRules) + 1 == static_cast<std::size_t>(Rule::kCount));
 

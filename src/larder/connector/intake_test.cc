@@ -276,6 +276,8 @@ TEST_F(IntakeTest, AWrongSizeIsAFailureOfTheKeyWhereTheCallerWantsThat) {
     EXPECT_TRUE(is_back(get));
     EXPECT_EQ(get.items[0].error.code(), ErrorCode::kSizeMismatch);
     EXPECT_EQ(intake_->probe_failed(get.items), misses);
+    clock_.advance_ns(IntakeOptions{}.miss_after_failure_ns);
+    EXPECT_FALSE(intake_->probe_failed(get.items));
   }
 }
 
