@@ -327,7 +327,7 @@ TEST(SharedArenaTest, ALiveNameIsRefusedAndADeadOneReplaced) {
     const auto slot = (*arena)->take(kMiB);
     if (!slot) return "no slot";
     std::memset((*arena)->base(), 99, kMiB);
-    if (::fork() == 0) ForkedChild::stay(hold);
+    ForkedChild::fork_to_stay(hold);
     return "opened";
   }};
   ASSERT_EQ(owner.said(), "opened");

@@ -109,7 +109,7 @@ TEST_F(SegmentFileTest, AChildOfADeadOwnerDoesNotKeepItsName) {
   ForkedChild owner{[&](int hold) {
     static auto file = create();
     if (!file) return file.error().text;
-    if (::fork() == 0) ForkedChild::stay(hold);
+    ForkedChild::fork_to_stay(hold);
     return std::string{"made"};
   }};
   ASSERT_EQ(owner.said(), "made");
