@@ -40,8 +40,11 @@ class SlotAllocator {
   /// kInvalidArgument: outside the limits; kResourceExhausted: no address space for the metadata.
   static Result<SlotAllocator> create(std::uint64_t capacity, std::uint64_t grain = kGrainDefault);
 
+  ~SlotAllocator() = default;
   SlotAllocator(SlotAllocator&&) noexcept = default;
   SlotAllocator& operator=(SlotAllocator&&) noexcept = default;
+  SlotAllocator(const SlotAllocator&) = delete;
+  SlotAllocator& operator=(const SlotAllocator&) = delete;
 
   /// Offers the next `bytes`, whole grains within the capacity.
   void extend(std::uint64_t bytes) noexcept;
