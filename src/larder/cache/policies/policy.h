@@ -52,8 +52,8 @@ struct PolicyOptions {
 ///   the others, until they are touched. They leave no ghost.
 /// Misuse (an unknown column, one that is in a policy already, hiding a hidden one) aborts.
 /// Determinism: the same calls give the same answers. No clock, no order of a hash table.
-/// Threads: the engine's. Cost: O(1) but for coldest(), which each class states; only insert() and
-///   erase() allocate, now and then. See ColumnOrder for the one spike that touch() has.
+/// Threads: the engine's. Cost: O(1) but for coldest(), which each class states. Only insert() and
+///   erase() allocate: when the number of columns, or of ghosts, has doubled.
 class Policy {
  public:
   Policy() = default;
