@@ -6,9 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "tests/support/forked_child.h"
 #include "tests/support/temporary_directory.h"
@@ -97,6 +101,33 @@ TEST_F(SegmentFileTest, ANameIsRefusedWhileItsProcessLivesAndReplacedAfterwards)
     expect_refused("in use by process " + std::to_string(::getpid()));
   }
   EXPECT_FALSE(exists());
+}
+
+TEST_F(SegmentFileTest, OfManyThatFindAStaleNameExactlyOneGetsIt) {
+  for (int round = 0; round < 200; ++round) {
+    {
+      // A second name outlives its owner, as after a kill.
+      const auto owner = create("owner");
+      ASSERT_TRUE(owner) << owner.error().text;
+      ASSERT_EQ(::link(path("owner").c_str(), path().c_str()), 0);
+    }
+    std::vector<std::optional<SetupResult<SegmentFile>>> results(4);
+    std::atomic<int> ready = 0;
+    {
+      std::vector<std::jthread> threads;
+      for (auto& result : results) {
+        threads.emplace_back([&] {
+          for (++ready; ready < 4;) {
+          }
+          result.emplace(create());
+        });
+      }
+    }
+    int winners = 0;
+    for (const auto& result : results) winners += *result ? 1 : 0;
+    ASSERT_EQ(winners, 1) << "round " << round;
+    ASSERT_TRUE(exists());
+  }
 }
 
 TEST_F(SegmentFileTest, AChildOfADeadOwnerDoesNotKeepItsName) {
