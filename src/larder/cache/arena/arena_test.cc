@@ -88,7 +88,7 @@ class SmallTmpfs {
 class ArenaKindTest : public ::testing::TestWithParam<ArenaKind> {};
 
 TEST_P(ArenaKindTest, ThirtyTwoKibHoldEightSlotsOfFourKib) {
-  const auto arena = open(without_helper(GetParam(), 32 * 1024));
+  const auto arena = open(without_helper(GetParam(), std::uint64_t{32} * 1024));
   std::vector<SlotRef> slots;
   for (std::uint64_t i = 0; i < 8; ++i) {
     const auto slot = arena->take(4096);
@@ -123,7 +123,7 @@ TEST_P(ArenaKindTest, UsageAddsUp) {
   EXPECT_DOUBLE_EQ(usage.fragmentation, 1.0 / 8);
   EXPECT_EQ(usage.slots, 1U);
   arena->give_back(second);
-  EXPECT_EQ(arena->take(10 * 4096)->offset, 0U);
+  EXPECT_EQ(arena->take(std::uint64_t{10} * 4096)->offset, 0U);
   EXPECT_EQ(arena->used_bytes(), arena->capacity_bytes());
 }
 
@@ -458,6 +458,7 @@ void wait_for_committed(const Arena& arena, std::uint64_t bytes) {
 int threads() {
   int count = 0;
   ::DIR* tasks = ::opendir("/proc/self/task");
+  if (tasks == nullptr) return -1;
   while (const ::dirent* task = ::readdir(tasks)) count += task->d_name[0] != '.' ? 1 : 0;
   ::closedir(tasks);
   return count;

@@ -155,7 +155,7 @@ TEST_P(EveryPolicyDeathTest, MisuseAborts) {
 }
 
 TEST_P(EveryPolicyTest, PartitionsShareTheRecordsAndNothingElse) {
-  PolicyOptions options{.capacity_bytes = 1000, .records = make_column_records()};
+  const PolicyOptions options{.capacity_bytes = 1000, .records = make_column_records()};
   const auto first = make_one(options);
   auto second = make_one(options);
   first->insert(100'000, 1, 10, 1);
