@@ -17,7 +17,7 @@ void ColumnOrder::reserve(std::size_t columns) {
   LARDER_CHECK(places < kEnd);
   is_sweeping_ = false;
   sweep(next_place_ + std::size_t{1});
-  columns_.resize(places, kNobody);
+  columns_.resize(places, kNoColumn);
   levels_.clear();
   for (std::size_t words = places / kBits; true; words = (words + kBits - 1) / kBits) {
     levels_.emplace_back(words, 0);
@@ -42,7 +42,7 @@ void ColumnOrder::push(ColumnId column) noexcept {
 void ColumnOrder::remove(ColumnId column) noexcept {
   const ColumnRecord& removed = record(column);
   if (!removed.is_hidden) clear_bit(removed.place);
-  columns_[removed.place] = kNobody;
+  columns_[removed.place] = kNoColumn;
   --size_;
   bytes_ -= removed.bytes;
 }
@@ -56,7 +56,7 @@ void ColumnOrder::sweep(std::size_t places) noexcept {
   }
   for (; places > 0 && sweep_from_ < next_place_; --places, ++sweep_from_) {
     const ColumnId column = columns_[sweep_from_];
-    if (column == kNobody) continue;
+    if (column == kNoColumn) continue;
     if (sweep_to_ != sweep_from_) {
       ColumnRecord& moved = record(column);
       if (!moved.is_hidden) {
@@ -65,7 +65,7 @@ void ColumnOrder::sweep(std::size_t places) noexcept {
       }
       moved.place = sweep_to_;
       columns_[sweep_to_] = column;
-      columns_[sweep_from_] = kNobody;
+      columns_[sweep_from_] = kNoColumn;
     }
     ++sweep_to_;
   }

@@ -20,14 +20,14 @@ enum class Removal : std::uint8_t {
   kDeleted,      ///< Deleted, cleared, moved to another partition: that says nothing of its use.
 };
 
-/// What policies know of each column, by ColumnId. A column is in one policy at a time, so the
-/// partitions of one engine share it: without that each of many salts would have room for all
-/// columns.
+/// What policies know of each column, indexed by ColumnId. A column is in one policy at a time, so
+/// the partitions of one engine share one table; with a table each, every salt would need room for
+/// the largest ColumnId of all.
 class ColumnRecords;
 std::shared_ptr<ColumnRecords> make_column_records();
 
 struct PolicyOptions {
-  /// Of what its columns may take: ARC's c, and the size that S3-FIFO divides.
+  /// The bytes that its columns may take: ARC's c, and the size that S3-FIFO divides.
   std::uint64_t capacity_bytes = 0;
   /// Null: the policy's own.
   std::shared_ptr<ColumnRecords> records = nullptr;
