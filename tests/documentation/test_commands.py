@@ -135,6 +135,7 @@ def test_each_source_has_its_commands():
         ("larder bench --help", 4),
         ("larder inspect --help", 4),
         ("larder replay --help", 3),
+        ("larder size --help", 4),
     ]:
         assert sources.count(expected) >= at_least, expected
 
