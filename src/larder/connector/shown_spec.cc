@@ -36,7 +36,7 @@ std::string shown(const Spec& given, const Registry& registry) {
   std::string text = spec.type() + ':';
   std::string parameters;
   for (const auto& [name, value] : spec.parameters()) {
-    const auto is_named = [&name = name](const Parameter& row) { return row.name == name; };
+    const auto is_named = [&name = name](const Parameter& one) { return one.name == name; };
     const Parameter* row = nullptr;
     if (type != nullptr) {
       const auto found = std::ranges::find_if(type->parameters, is_named);

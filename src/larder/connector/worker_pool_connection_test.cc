@@ -45,7 +45,7 @@ TEST_F(WorkerPoolTest, AFailureToConnectFailsTheItemsAndRecoveryNeedsNoTraffic) 
 
   flag_ = true;  // The peer is up.
   ASSERT_TRUE(wait_until([&] {
-    manual_clock_.advance_ns(10 * kMillisecond);
+    manual_clock_.advance_ns(1'000 * kMillisecond);
     return report().health == Health::kHealthy;
   }));
   EXPECT_EQ(counter("connections"), 1U);

@@ -249,10 +249,10 @@ Status LogPath::look_up(Batch& batch) noexcept {
   bool are_all_open = true;
   for (Item& item : batch.items) are_all_open &= state_.intake.begin(batch, item);
   if (are_all_open) {
-    probe(batch.items);
+    find(batch.items);
   } else {
     for (Item& item : batch.items) {
-      if (item.outcome == Outcome::kPending) probe({&item, 1});
+      if (item.outcome == Outcome::kPending) find({&item, 1});
     }
   }
   state_.intake.finish(batch, batch.items.size());
@@ -260,6 +260,11 @@ Status LogPath::look_up(Batch& batch) noexcept {
 }
 
 void LogPath::probe(std::span<Item> items) const noexcept {
+  find(items);
+  state_.intake.end_probe(items);
+}
+
+void LogPath::find(std::span<Item> items) const noexcept {
   constexpr std::size_t kAtOnce = 128;
   std::array<Fingerprint, kAtOnce> fingerprints;
   std::array<IndexEntry, kAtOnce> entries;
@@ -287,7 +292,6 @@ void LogPath::probe(std::span<Item> items) const noexcept {
     }
     rest = rest.subspan(some.size());
   }
-  state_.intake.end_probe(items);
 }
 
 }  // namespace larder::log_store

@@ -100,6 +100,9 @@ class LogPath final {
   std::optional<std::uint32_t> head_for_test() const noexcept { return appender_.head(); }
 
  private:
+  /// What the index has, and nothing else.
+  void find(std::span<Item> items) const noexcept;
+
   LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
           std::uint32_t segment_numbers, PathMemory memory, io::Directory& directory,
           io::TransferQueue& queue, const Clock& clock, const std::string& where,
