@@ -18,9 +18,9 @@
 #include "apps/larder/shell_support.h"
 #include "larder/base/clock.h"
 #include "larder/base/key_text.h"
+#include "larder/base/nearest_name.h"
 #include "larder/base/size_text.h"
 #include "larder/base/version.h"
-#include "larder/connector/registry.h"
 #include "larder/tools/machine_info.h"
 
 namespace larder::cli {

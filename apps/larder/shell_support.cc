@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "larder/base/nearest_name.h"
 #include "larder/base/version.h"
-#include "larder/connector/registry.h"
 
 namespace larder::cli {
 namespace {

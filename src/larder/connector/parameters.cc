@@ -8,8 +8,8 @@
 
 #include "larder/base/check.h"
 #include "larder/base/key_text.h"
+#include "larder/base/nearest_name.h"
 #include "larder/base/size_text.h"
-#include "larder/connector/registry.h"
 
 namespace larder {
 namespace {

@@ -59,7 +59,4 @@ class Registry {
 /// default out of bounds, a missing help text, an example that the table refuses. For tests.
 SetupStatus check_table(const ConnectorType& type);
 
-/// The candidate nearest to `name` by edit distance, or empty when none is near.
-std::string_view nearest_name(std::string_view name, std::span<const std::string_view> candidates);
-
 }  // namespace larder

@@ -136,18 +136,6 @@ TEST(RegistryTest, FindGivesTheTypeOrNothing) {
   EXPECT_EQ(registry.types().size(), 3U);
 }
 
-TEST(RegistryTest, NearestNameKnowsSwappedLettersAndWhenNothingIsNear) {
-  const std::array<std::string_view, 3> names = {"capacity", "log", "memory"};
-  EXPECT_EQ(nearest_name("lgo", names), "log");
-  EXPECT_EQ(nearest_name("memroy", names), "memory");
-  EXPECT_EQ(nearest_name("capcity", names), "capacity");
-  EXPECT_EQ(nearest_name("capacities", names), "capacity");
-  EXPECT_EQ(nearest_name("xyz", names), "");
-  EXPECT_EQ(nearest_name("x", names), "");
-  EXPECT_EQ(nearest_name(std::string(60'000, 'l'), names), "");
-  EXPECT_EQ(nearest_name("log", {}), "");
-}
-
 // ---- check_table --------------------------------------------------------------------------------
 
 std::string table_error(const Parameter& row, const ConnectorType& base = kLog) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "larder/base/nearest_name.h"
 #include "larder/connector/describe.h"
 
 namespace larder::tools {

@@ -10,6 +10,9 @@
 
 namespace larder::cache {
 
+class ArenaMemory;
+class CommitAhead;
+
 /// A piece of the arena. Offsets count from its start, which is base() in this process and wherever
 /// a worker has mapped the segment in another.
 struct SlotRef {
@@ -71,6 +74,8 @@ struct ArenaReport {
   int commit_errno = 0;               ///< Of the last failure.
   HugePages huge_pages = HugePages::kOff;
   bool has_replaced_stale = false;  ///< The name was left behind by a process that has died.
+  /// kShared: what the tmpfs can hold, full or not. Below the capacity, L1 will never be full.
+  std::uint64_t file_system_bytes = 0;
 };
 
 /// The memory of L1 (E3): one contiguous region, cut into slots by a SlotAllocator whose metadata
@@ -124,16 +129,17 @@ class Arena {
   void check_invariants() const;
 
  private:
-  class Memory;
-  class CommitAhead;
-
-  Arena(SlotAllocator slots, std::unique_ptr<Memory> memory,
+  Arena(SlotAllocator slots, std::unique_ptr<ArenaMemory> memory,
         std::unique_ptr<CommitAhead> helper) noexcept;
-  bool offer(std::uint64_t bytes) noexcept;
+  std::uint64_t not_offered_bytes() const noexcept;
+  bool commit(std::uint64_t end) noexcept;
 
   SlotAllocator slots_;
-  std::unique_ptr<Memory> memory_;       ///< Null: kOffsets.
+  std::unique_ptr<ArenaMemory> memory_;  ///< Null: kOffsets.
   std::unique_ptr<CommitAhead> helper_;  ///< Null: none. Goes before the memory.
+  std::string name_;
+  std::uint64_t inline_commits_ = 0;
+  const int opened_by_;  ///< A pid.
 };
 
 }  // namespace larder::cache

@@ -17,7 +17,8 @@ namespace larder::cache {
 /// Units: every run is a multiple of the grain, so slots are aligned to it. 0 bytes take one grain.
 /// Extent: the part of the capacity that is offered. It only grows, by extend(); the rest neither
 ///   counts as free nor is handed out.
-/// Choice: the smallest class that has a run. Sizes below 64 grains each have a class of their own,
+/// Choice: the smallest class that has a run. Sizes below 128 grains each have a class of their
+/// own,
 ///   above that a class is at most 1/64 wide. Of the first runs of a class the lowest is taken, and
 ///   a run is cut from its low end, so that memory that was used before is used again.
 /// Order: the same calls give the same offsets, always.
