@@ -87,8 +87,8 @@ enum class ColumnEvent : std::uint8_t { kStored = 0, kRemoved };
 enum class ClearScope : std::uint8_t { kL1 = 0 };
 
 struct ClearSpec {
-  bool force = false;            ///< Drop locked cells, too; later reads of them fail.
-  std::optional<SpaceId> space;  ///< Only this one.
+  bool force = false;              ///< Drop locked cells, too; later reads of them fail.
+  std::optional<SpaceId> space{};  ///< Only this one.
 };
 
 struct ClearResult {

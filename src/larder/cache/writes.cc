@@ -86,6 +86,7 @@ Reserved Writes::take_slots(std::uint32_t number, const WriteSpec& spec) {
   // A call may evict as much as it stores: the work is in proportion to what was asked for. Were it
   // bounded by the turn alone, a long range could never be stored whole.
   cells_.allow(spec.chunks.size() * state_.layouts[write.layout].groups());
+  if (spec.rank == 0) touch_behind_hole(spec);
   Reserved result = Reserved::kYes;
   for (std::uint32_t chunk = 0; chunk < spec.chunks.size(); ++chunk) {
     const std::size_t before = write.pieces.size();
@@ -99,6 +100,20 @@ Reserved Writes::take_slots(std::uint32_t number, const WriteSpec& spec) {
     if (!is_broken(CacheRule::kLeadingRun)) break;
   }
   return result;
+}
+
+/// Chunks that are there behind the first absent one are used by this request, but no lookup has
+/// touched them: its hit ended before. Without this they would make room for their own heads. One
+/// rank speaks for all, so that a request is one use.
+void Writes::touch_behind_hole(const WriteSpec& spec) {
+  std::size_t first = 0;
+  while (first < spec.chunks.size() && cells_.find(spec.space, spec.chunks[first]) != kNone) {
+    ++first;
+  }
+  for (std::size_t chunk = spec.chunks.size(); chunk-- > first;) {
+    const ColumnId column = cells_.find(spec.space, spec.chunks[chunk]);
+    if (column != kNone) cells_.touch(column);
+  }
 }
 
 Reserved Writes::take_chunk(Write& write, const WriteSpec& spec, std::uint32_t chunk) {

@@ -70,6 +70,7 @@ class Writes {
   std::uint32_t find(const WriteSpec& spec) const;
   bool is_asked_well(const WriteSpec& spec, const Owner* owner) const noexcept;
   Reserved take_slots(std::uint32_t number, const WriteSpec& spec);
+  void touch_behind_hole(const WriteSpec& spec);
   Reserved take_chunk(Write& write, const WriteSpec& spec, std::uint32_t chunk);
   void publish(Write& write);
   void discard(Write& write);
