@@ -20,9 +20,17 @@ enum class Removal : std::uint8_t {
   kDeleted,      ///< Deleted, cleared, moved to another partition: that says nothing of its use.
 };
 
+/// What policies know of each column, by ColumnId. A column is in one policy at a time, so the
+/// partitions of one engine share it: without that each of many salts would have room for all
+/// columns.
+class ColumnRecords;
+std::shared_ptr<ColumnRecords> make_column_records();
+
 struct PolicyOptions {
   /// Of what its columns may take: ARC's c, and the size that S3-FIFO divides.
   std::uint64_t capacity_bytes = 0;
+  /// Null: the policy's own.
+  std::shared_ptr<ColumnRecords> records = nullptr;
   /// For policies that draw lots. None of today's does.
   std::uint64_t seed = 0;
   /// The most that a policy remembers of columns that were evicted (40 bytes each). The papers'
@@ -42,9 +50,10 @@ struct PolicyOptions {
 ///   and are no victims. They cost coldest() nothing.
 /// Cooled columns are the first victims whatever the policy, the one that was cooled first before
 ///   the others, until they are touched. They leave no ghost.
-/// Misuse (an unknown column, hiding a hidden one) aborts.
+/// Misuse (an unknown column, one that is in a policy already, hiding a hidden one) aborts.
 /// Determinism: the same calls give the same answers. No clock, no order of a hash table.
-/// Threads: the engine's. Cost: each class says; touch(), hide(), show() and cool() never allocate.
+/// Threads: the engine's. Cost: O(1) but for coldest(), which each class states; only insert() and
+///   erase() allocate, now and then. See ColumnOrder for the one spike that touch() has.
 class Policy {
  public:
   Policy() = default;
@@ -65,9 +74,8 @@ class Policy {
   virtual void erase(ColumnId column, Removal why) = 0;
 
   /// The next victims, the coldest first: as many as fit, or as there are visible ones. The order
-  /// is the one in which the policy would evict them all, one after another. A policy may do on the
-  /// way what its paper does at an eviction (give a second chance), so this is not const; asked
-  /// again without a change between it gives the same answer.
+  /// is the one in which the policy would evict them all, one after another. Not const: a policy
+  /// may give columns on the way the second chance that its paper gives them at an eviction.
   virtual std::size_t coldest(std::span<ColumnId> out) = 0;
 
   /// Of the column that coldest() would name first: its stamp; 0 if it was cooled; kNoVictim if no
