@@ -215,7 +215,6 @@ void Cells::publish_loading(SlotId slot) {
   LARDER_CHECK(cell.state == CellState::kLoading && cell.slot == slot);
   --column.pins;
   make_resident(id, slots_[slot].row, slot);
-  cell.loaded = true;
   if (watch_ != nullptr) watch_->on_load_end(slot, true);
   settle(id);
 }
@@ -226,13 +225,17 @@ void Cells::discard_loading(SlotId slot) {
   settle(id);
 }
 
+void Cells::abandon_loading(ColumnId id, Row row) {
+  end_loading(columns_[id], row, false);
+  settle(id);
+}
+
 void Cells::make_resident(ColumnId id, Row row, SlotId slot) {
   Column& column = columns_[id];
   Cell& cell = column.cells[row];
   slots_.move(slot, SlotState::kResident);
   cell.slot = slot;
   cell.state = CellState::kResident;
-  cell.loaded = false;
   cell.store_failures = 0;
   cell.grains = static_cast<std::uint32_t>(slots_[slot].taken / grain_bytes_);
   ++column.resident;
@@ -311,9 +314,12 @@ void Cells::settle(ColumnId id, Removal why) {
     if (column.partition != kNone) room_.erase(id, why);
     column.is_kept = false;
     column.is_hidden = false;
+    column.is_draining = false;
+    ++openings_;
     if (column.pins == 0) columns_.erase(id);
     return;
   }
+  if (column.is_draining && column.wanted == 0 && column.pins == 0) return remove(id);
   const bool is_new = column.partition == kNone;
   if (is_new) {
     room_.insert(id);
@@ -333,7 +339,9 @@ void Cells::settle(ColumnId id, Removal why) {
   } else if (!is_new) {
     return;
   }
-  if (column.pins > 0 || column.is_kept || is_broken(CacheRule::kCoolUnkept)) return;
+  if (column.pins > 0) return;
+  ++openings_;
+  if (column.is_kept || is_broken(CacheRule::kCoolUnkept)) return;
   if (room_.frees_at_once()) return remove(id);
   room_.cool(id);
 }
@@ -347,7 +355,14 @@ void Cells::touch(ColumnId id) {
   room_.touch(id);
 }
 
-void Cells::set_wants(ColumnId id, Row row, std::uint32_t wants) noexcept {
+void Cells::keep(ColumnId id) {
+  Column& column = columns_[id];
+  if (column.is_kept) return;
+  column.is_kept = true;
+  if (column.partition != kNone) room_.touch(id);
+}
+
+void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
   Column& column = columns_[id];
   Cell& cell = column.cells[row];
   LARDER_CHECK(wants == 0 || cell.state == CellState::kResident);

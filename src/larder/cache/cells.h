@@ -71,6 +71,10 @@ class Cells {
   /// A slot in kLoading: one that lost its cell is an orphan, and only its I/O ends.
   void publish_loading(SlotId slot);
   void discard_loading(SlotId slot);
+  /// Gives up the load of a cell whose I/O runs on: the slot becomes an orphan. Settles.
+  void abandon_loading(ColumnId column, Row row);
+  /// Counts what may let a waiting lookup in: slots that were freed, columns that lost their pins.
+  std::uint64_t openings() const noexcept { return openings_; }
 
   // ---- Pins.
   void lock(ColumnId column, Row row, std::uint32_t shares) noexcept;    ///< Does not settle.
@@ -83,8 +87,11 @@ class Cells {
 
   // ---- Use.
   void touch(ColumnId column);
-  void keep(ColumnId column) noexcept { columns_[column].is_kept = true; }
-  void set_wants(ColumnId column, Row row, std::uint32_t wants) noexcept;
+  /// E20 does not cool it any more; if it was cold it is used now. Settles.
+  void keep(ColumnId column);
+  void set_wants(ColumnId column, Row row, TierMask wants) noexcept;  ///< Does not settle.
+  /// The column leaves as soon as nobody wants it and it has no pin (`skip_l1`, E34).
+  void drain(ColumnId column) noexcept { columns_[column].is_draining = true; }
 
   // ---- Removal.
   /// Takes the column out for room. It must have no pins.
@@ -99,8 +106,9 @@ class Cells {
 
   // ---- Bounds and sums.
   void begin_turn() noexcept { cells_left_ = state_.options.evict_cells_max; }
-  /// A call may evict as many cells as it asks for, however many that is.
-  void allow(std::uint64_t cells) noexcept { cells_left_ += cells; }
+  /// Cells that may still be evicted in this turn.
+  std::uint64_t evictions_left() const noexcept { return cells_left_; }
+  void set_evictions_left(std::uint64_t cells) noexcept { cells_left_ = cells; }
   bool is_spent() const noexcept { return cells_left_ == 0; }
   std::uint64_t locked_bytes() const noexcept { return locked_bytes_; }
   std::uint64_t cells_wanted() const noexcept { return cells_wanted_; }
@@ -136,6 +144,7 @@ class Cells {
   std::uint64_t locked_bytes_ = 0;
   std::uint64_t cells_wanted_ = 0;
   std::uint64_t held_bytes_ = 0;
+  std::uint64_t openings_ = 0;
   std::uint64_t cells_left_ = 0;  ///< That this turn may still evict.
 };
 

@@ -20,12 +20,12 @@ struct Cell {
   SlotId writing = kNone;    ///< Of the one reservation that may fill it (E5).
   std::uint32_t locks = 0;   ///< Shares of all sessions (E7); only of a resident cell.
   std::uint32_t grains = 0;  ///< Of the arena, that the slot of a resident cell took.
-  std::uint32_t wants = 0;   ///< Bit i: connector i is still to get it (E33).
+  TierMask wants = 0;        ///< Connectors that are still to get it (E33).
+  TierMask storing = 0;      ///< Of these, the ones that have it in a batch.
   CellState state = CellState::kAbsent;
-  std::uint8_t store_failures = 0;  ///< In a row, of the stores that it waits for.
-  bool loaded = false;              ///< Its bytes came from L2.
-  bool storing = false;             ///< Some of its wants are in an L2 batch.
+  std::uint8_t store_failures = 0;  ///< Since it became resident.
 };
+static_assert(sizeof(Cell) == 24);
 
 /// All cells of one chunk. A prefix is a run of columns; eviction takes whole columns (E18).
 struct Column {
@@ -42,10 +42,11 @@ struct Column {
   std::uint32_t hits = 0;   ///< Lookups that touched it, for `min_hits`.
   std::uint32_t epoch = 0;  ///< Grows when the column, or all of its locks, end.
   Row rows = 0;
-  Row resident = 0;        ///< Resident cells.
-  Row wanted = 0;          ///< Cells with wants.
-  bool is_kept = false;    ///< Written, or promoted: E20 does not cool it.
-  bool is_hidden = false;  ///< In its policy.
+  Row resident = 0;          ///< Resident cells.
+  Row wanted = 0;            ///< Cells with wants.
+  bool is_draining = false;  ///< `skip_l1`: its cells were given to L2.
+  bool is_kept = false;      ///< Written, or promoted: E20 does not cool it.
+  bool is_hidden = false;    ///< In its policy.
 
   bool is_complete() const noexcept { return resident == rows; }
   std::span<Cell> all() noexcept { return {cells, rows}; }

@@ -8,12 +8,15 @@
 #include "larder/cache/cells.h"
 #include "larder/cache/column_table.h"
 #include "larder/cache/engine_state.h"
+#include "larder/cache/fetches.h"
 #include "larder/cache/lookups.h"
 #include "larder/cache/owners.h"
 #include "larder/cache/reads.h"
 #include "larder/cache/room.h"
 #include "larder/cache/sessions.h"
 #include "larder/cache/slot_table.h"
+#include "larder/cache/stores.h"
+#include "larder/cache/tiers.h"
 #include "larder/cache/writes.h"
 
 namespace larder::cache {
@@ -26,7 +29,8 @@ constexpr std::size_t kTimersATurn = 256;
 /// The parts, in the order in which they stand on each other.
 class Engine::Core {
  public:
-  Core(const EngineOptions& options, Arena& arena, Listener& listener)
+  Core(const EngineOptions& options, Arena& arena, const KeyNames& names,
+       std::vector<Tier> of_tiers, Listener& listener)
       : state(options, listener),
         slots(arena),
         columns(options.columns_expected),
@@ -34,10 +38,17 @@ class Engine::Core {
         cells(state, slots, columns, room),
         owners(state),
         sessions(state, cells),
-        lookups(state, cells, sessions),
+        tiers(state, std::move(of_tiers), names, arena),
+        stores(state, cells, tiers),
+        fetches(state, cells, sessions, tiers, stores),
+        lookups(state, cells, sessions, tiers, stores, fetches),
         reads(state, cells, owners, sessions),
-        writes(state, cells, owners) {}
+        writes(state, cells, owners) {
+    writes.set_watch(&stores);
+  }
 
+  /// What follows from what has just happened, until nothing does. Every call ends with it.
+  void go_on();
   void fire(const Timer& timer);
   void end_owner(std::uint32_t number);
   void end_session(SessionId id);
@@ -49,14 +60,33 @@ class Engine::Core {
   Cells cells;
   Owners owners;
   Sessions sessions;
+  Tiers tiers;
+  Stores stores;
+  Fetches fetches;
   Lookups lookups;
   Reads reads;
   Writes writes;
+  bool is_draining = false;
 };
 
-Engine::Engine(const EngineOptions& options, Arena& arena, const KeyNames& /*names*/,
-               std::vector<Tier> /*tiers*/, Listener& listener)
-    : core_(std::make_unique<Core>(options, arena, listener)) {}
+Engine::Engine(const EngineOptions& options, Arena& arena, const KeyNames& names,
+               std::vector<Tier> tiers, Listener& listener)
+    : core_(std::make_unique<Core>(options, arena, names, std::move(tiers), listener)) {}
+
+void Engine::Core::go_on() {
+  do {
+    while (L2Operation* const operation = tiers.take_ended()) {
+      if (operation->kind == L2Kind::kStore) {
+        stores.on_ended(*operation);
+      } else {
+        fetches.on_ended(*operation);
+      }
+      tiers.release(*operation);
+    }
+    fetches.go_on();
+    stores.submit();
+  } while (tiers.has_ended());
+}
 
 Engine::~Engine() = default;
 
@@ -86,12 +116,15 @@ void Engine::drop_owner(OwnerId id, OwnerEnd why) {
   const bool had_ended = std::exchange(owner->has_ended, true);
   core_->writes.on_owner_end(number, why == OwnerEnd::kDead);
   const bool has_memory = !owner->reads.empty() || !owner->writes.empty();
-  if (why == OwnerEnd::kDead || !has_memory) return core_->end_owner(number);
-  if (had_ended) return;
-  const EngineOptions& options = core_->state.options;
-  const std::uint64_t waits_ns =
-      why == OwnerEnd::kReaped ? options.write_ttl_ns : options.owner_grace_ns;
-  core_->state.timers.arm(owner->timer, core_->state.now_ns + waits_ns);
+  if (why == OwnerEnd::kDead || !has_memory) {
+    core_->end_owner(number);
+  } else if (!had_ended) {
+    const EngineOptions& options = core_->state.options;
+    const std::uint64_t waits_ns =
+        why == OwnerEnd::kReaped ? options.write_ttl_ns : options.owner_grace_ns;
+    core_->state.timers.arm(owner->timer, core_->state.now_ns + waits_ns);
+  }
+  core_->go_on();
 }
 
 /// The owner cannot read or write any more.
@@ -109,6 +142,7 @@ void Engine::lookup(SessionKey key, const LookupSpec& spec) {
   if (!core_->state.layouts.is_known(spec.space)) return;
   const SessionId session = core_->sessions.make(key, spec.space);
   core_->lookups.start(session, spec);
+  core_->go_on();
 }
 
 std::optional<std::uint32_t> Engine::take_result(SessionKey key) {
@@ -129,15 +163,23 @@ void Engine::release(SessionKey key, ChunkRange range) {
   const SessionId session = core_->sessions.find(key);
   if (session == kNone) return;
   core_->sessions.note_named(session, key);
+  if (core_->sessions[session].is_running && !is_broken(CacheRule::kRememberFree)) {
+    core_->sessions[session].freed_early.push_back(range);  // E11
+    return;
+  }
   if (core_->sessions.release(session, range) == 0) ++core_->state.totals.second_releases;
+  core_->go_on();
 }
 
 void Engine::end(SessionKey key) {
   const SessionId session = core_->sessions.find(key);
-  if (session != kNone) core_->end_session(session);
+  if (session == kNone) return;
+  core_->end_session(session);
+  core_->go_on();
 }
 
 void Engine::Core::end_session(SessionId id) {
+  if (sessions[id].job != kNone) fetches.cancel(sessions[id].job);
   sessions.end(id);
 }
 
@@ -148,11 +190,14 @@ void Engine::on_connection(std::uint64_t connection, ConnectionEvent event) {
 // ---- Workers.
 
 std::optional<ReadId> Engine::begin_read(const ReadSpec& spec, std::vector<CellSlot>& out) {
-  return core_->reads.begin(spec, out);
+  const auto read = core_->reads.begin(spec, out);
+  core_->go_on();
+  return read;
 }
 
 void Engine::end_read(ReadId read) {
   core_->reads.end(read);
+  core_->go_on();
 }
 
 std::optional<WriteId> Engine::begin_write(const WriteSpec& spec, std::vector<CellSlot>& out) {
@@ -160,7 +205,9 @@ std::optional<WriteId> Engine::begin_write(const WriteSpec& spec, std::vector<Ce
 }
 
 bool Engine::end_write(WriteId write, WriteEnd how) {
-  return core_->writes.end(write, how);
+  const bool is_published = core_->writes.end(write, how);
+  core_->go_on();
+  return is_published;
 }
 
 std::optional<WriteId> Engine::open_write(const WriteSpec& spec) const {
@@ -173,6 +220,7 @@ ClearResult Engine::clear(const ClearSpec& spec) {
   ClearResult result;
   Core& core = *core_;
   core.writes.void_all(spec.space);
+  core.fetches.on_clear(spec.space);
   for (ColumnId id = 0; id < core.columns.end(); ++id) {
     if (!core.columns.is_used(id)) continue;
     if (spec.space && core.columns[id].space != *spec.space) continue;
@@ -183,6 +231,7 @@ ClearResult Engine::clear(const ClearSpec& spec) {
     result.cells_locked += went.cells_locked;
   }
   core.state.totals.cells_cleared += result.cells;
+  core.go_on();
   return result;
 }
 
@@ -196,11 +245,18 @@ ClearResult Engine::remove(SpaceId space, std::span<const ChunkHash> chunks) {
     result.bytes += went.bytes;
   }
   core_->state.totals.cells_cleared += result.cells;
+  core_->go_on();
   return result;
 }
 
 void Engine::set_quota(SaltId salt, const Quota& quota) {
   core_->room.set_quota(salt, quota);
+  core_->go_on();
+}
+
+void Engine::on_tier(std::size_t tier) {
+  core_->tiers.reap(static_cast<TierId>(tier));
+  core_->go_on();
 }
 
 // ---- Time.
@@ -217,8 +273,11 @@ void Engine::Core::fire(const Timer& timer) {
     case TimerKind::kWait:
       return sessions.on_wait_timer(timer.id);
     case TimerKind::kLookup:
+      return fetches.on_timer(timer.id);
     case TimerKind::kTier:
-      return;
+      return tiers.on_timer(timer.id);
+    case TimerKind::kStore:
+      return stores.on_timer(timer.id);
   }
 }
 
@@ -226,12 +285,23 @@ std::uint64_t Engine::turn(std::uint64_t now_ns) {
   Core& core = *core_;
   core.state.now_ns = std::max(core.state.now_ns, now_ns);
   core.cells.begin_turn();
+  core.fetches.begin_turn();
   for (std::size_t i = 0; i < kTimersATurn; ++i) {
     const Timer* const timer = core.state.timers.take_due(core.state.now_ns);
     if (timer == nullptr) break;
     core.fire(*timer);
   }
-  return core.state.timers.next_ns();
+  core.go_on();
+  return core.fetches.wants_turn() ? core.state.now_ns : core.state.timers.next_ns();
+}
+
+bool Engine::drain(std::uint64_t deadline_ns) {
+  core_->lookups.stop_loading();
+  core_->stores.submit();
+  if (core_->state.now_ns >= deadline_ns) core_->tiers.cancel_all();
+  core_->go_on();
+  const bool is_stored = core_->stores.is_idle() || core_->state.now_ns >= deadline_ns;
+  return core_->tiers.operations() == 0 && is_stored;
 }
 
 void Engine::snapshot(EngineStats& stats) const {
@@ -251,12 +321,17 @@ void Engine::snapshot(EngineStats& stats) const {
   stats.reads_open = core.reads.size();
   stats.writes_open = core.writes.size();
   stats.owners = core.owners.size();
+  stats.lookups_running = core.fetches.size();
+  stats.lookups_waiting = core.fetches.waiting();
+  stats.l2_batches = core.tiers.operations();
 }
 
 void Engine::check_invariants() const {
   const Core& core = *core_;
   core.cells.check_invariants();
   core.sessions.check_invariants();
+  core.fetches.check_invariants();
+  core.stores.check_invariants();
   core.reads.check_invariants();
   core.writes.check_invariants();
 }

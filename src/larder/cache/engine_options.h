@@ -34,7 +34,6 @@ struct Tier {
   std::unique_ptr<Connector> connector;
   TierOptions options;
 };
-inline constexpr std::size_t kTiersMax = 16;
 
 /// A salt's share of L1 (E22).
 struct Quota {

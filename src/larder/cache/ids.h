@@ -47,6 +47,13 @@ using SlotId = std::uint32_t;
 using SessionId = std::uint32_t;
 using TierId = std::uint32_t;  ///< Index into the engine's tiers.
 
+/// A set of tiers: bit i is tier i.
+using TierMask = std::uint16_t;
+inline constexpr std::size_t kTiersMax = 16;
+constexpr TierMask bit_of(TierId tier) noexcept {
+  return static_cast<TierMask>(1U << tier);
+}
+
 inline constexpr std::uint32_t kNone = 0xFFFF'FFFF;  ///< No column, slot, session.
 
 template <class Id>

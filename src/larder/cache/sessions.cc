@@ -131,7 +131,7 @@ void Sessions::lock_cell(SessionId id, std::uint32_t chunk, Row row, std::uint32
   cells_.settle(column);
 }
 
-void Sessions::lock_hit(SessionId id, std::uint32_t hit, std::uint32_t readers) {
+void Sessions::lock_needed(SessionId id, std::uint32_t hit, std::uint32_t readers, bool may_lack) {
   Session& session = sessions_[id];
   const Layout& layout = state_.layouts[session.layout];
   std::vector<std::uint32_t>& first = state_.first_needed;
@@ -152,6 +152,8 @@ void Sessions::lock_hit(SessionId id, std::uint32_t hit, std::uint32_t readers) 
         give_back(session, chunk, row, shares[row]);
         continue;
       }
+      if (may_lack && cells_.columns()[column.id].cells[row].state != CellState::kResident)
+        continue;
       cells_.lock(column.id, row, readers);
       shares[row] = static_cast<std::uint8_t>(readers);
       session.shares_left += readers;
@@ -160,17 +162,33 @@ void Sessions::lock_hit(SessionId id, std::uint32_t hit, std::uint32_t readers) 
   }
 }
 
-std::uint64_t Sessions::newly_locked(const Layout& layout, std::span<const ColumnId> columns,
-                                     std::uint32_t hit) const noexcept {
-  std::uint64_t bytes = 0;
-  for (Row row = 0; row < layout.rows(); ++row) {
-    for (std::uint32_t chunk = layout.first_needed(row, hit); chunk < hit; ++chunk) {
-      if (columns[chunk] == kNone) continue;
-      const Cell& cell = cells_.columns()[columns[chunk]].cells[row];
-      if (cell.locks == 0) bytes += cells_.bytes_of(cell);
-    }
+void Sessions::lock_hit(SessionId id, std::uint32_t hit, std::uint32_t readers) {
+  lock_needed(id, hit, readers, false);
+}
+
+void Sessions::lock_resident(SessionId id, std::uint32_t hit, std::uint32_t readers) {
+  lock_needed(id, hit, readers, true);
+}
+
+void Sessions::put_column(SessionId id, std::uint32_t chunk, ColumnId column) {
+  Session& session = sessions_[id];
+  if (cells_.columns().is_current(session.columns[chunk])) {
+    LARDER_CHECK(session.columns[chunk].id == column);
+    return;
   }
-  return bytes;
+  // Shares of a column that has gone are void.
+  for (Row row = 0; row < session.rows; ++row) {
+    std::uint8_t& share = session.shares[std::size_t{chunk} * session.rows + row];
+    session.shares_left -= std::exchange(share, std::uint8_t{0});
+  }
+  session.columns[chunk] = cells_.columns().ref(column);
+}
+
+void Sessions::trim(SessionId id, std::uint32_t hit) {
+  Session& session = sessions_[id];
+  release(id, {hit, UINT32_MAX});
+  session.columns.resize(std::min<std::size_t>(session.columns.size(), hit));
+  session.shares.resize(session.columns.size() * session.rows);
 }
 
 void Sessions::give_back(Session& session, std::uint32_t chunk, Row row,
@@ -247,6 +265,8 @@ void Sessions::set_result(SessionId id, std::uint32_t hit) {
   session.is_running = false;
   session.job = kNone;
   session.hit = hit;
+  for (const ChunkRange& range : session.freed_early) release(id, range);
+  session.freed_early.clear();
   arm(session);
   if (session.first_wait == kNone) return;
   session.is_taken = true;

@@ -93,11 +93,14 @@ class Sessions {
   /// Makes the locks exactly those that a hit of `hit` chunks needs (E10): locks what is missing,
   /// which must be resident, and gives back what is more.
   void lock_hit(SessionId id, std::uint32_t hit, std::uint32_t readers);
+  /// Locks what a hit of `hit` chunks needs and is resident; the rest is still to come.
+  void lock_resident(SessionId id, std::uint32_t hit, std::uint32_t readers);
+  /// The session holds this column at a chunk that had none, or one that has gone.
+  void put_column(SessionId id, std::uint32_t chunk, ColumnId column);
+  /// The session's hit is shorter than its columns; it has no locks beyond it.
+  void trim(SessionId id, std::uint32_t hit);
   /// Locks one cell. It is resident.
   void lock_cell(SessionId id, std::uint32_t chunk, Row row, std::uint32_t readers);
-  /// Bytes that lock_hit() would lock and that nobody has locked yet (E12).
-  std::uint64_t newly_locked(const Layout& layout, std::span<const ColumnId> columns,
-                             std::uint32_t hit) const noexcept;
   /// Gives back all that is left in the range. Returns how many shares that were.
   std::uint64_t release(SessionId id, ChunkRange range);
   /// Gives back one share of each cell of a rank, once for each instance and chunk (E7).
@@ -133,6 +136,7 @@ class Sessions {
     SessionId first = kNone;
   };
 
+  void lock_needed(SessionId id, std::uint32_t hit, std::uint32_t readers, bool may_lack);
   void give_back(Session& session, std::uint32_t chunk, Row row, std::uint32_t shares) noexcept;
   std::uint64_t due_ns(const Session& session, const Connection& connection) const noexcept;
   void arm(Session& session);

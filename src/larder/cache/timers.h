@@ -9,7 +9,7 @@
 namespace larder::cache {
 
 /// Whose time has come.
-enum class TimerKind : std::uint8_t { kSession = 0, kWrite, kOwner, kLookup, kWait, kTier };
+enum class TimerKind : std::uint8_t { kSession = 0, kWrite, kOwner, kLookup, kWait, kTier, kStore };
 
 /// Lives in what it is the timer of, which does not move.
 struct Timer {

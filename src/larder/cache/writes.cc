@@ -85,7 +85,8 @@ Reserved Writes::take_slots(std::uint32_t number, const WriteSpec& spec) {
   Write& write = writes_[number];
   // A call may evict as much as it stores: the work is in proportion to what was asked for. Were it
   // bounded by the turn alone, a long range could never be stored whole.
-  cells_.allow(spec.chunks.size() * state_.layouts[write.layout].groups());
+  const std::uint64_t left = cells_.evictions_left();
+  cells_.set_evictions_left(left + spec.chunks.size() * state_.layouts[write.layout].groups());
   if (spec.rank == 0) touch_behind_hole(spec);
   Reserved result = Reserved::kYes;
   for (std::uint32_t chunk = 0; chunk < spec.chunks.size(); ++chunk) {
@@ -99,6 +100,7 @@ Reserved Writes::take_slots(std::uint32_t number, const WriteSpec& spec) {
     write.pieces.resize(before);
     if (!is_broken(CacheRule::kLeadingRun)) break;
   }
+  cells_.set_evictions_left(std::min(left, cells_.evictions_left()));
   return result;
 }
 
