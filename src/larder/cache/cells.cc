@@ -529,4 +529,12 @@ void Cells::check_invariants() const {
   LARDER_CHECK(held == of_cells);  // I2
 }
 
+void Cells::check_claims(std::uint64_t claims) const {
+  std::uint64_t found = 0;
+  for (SlotId id = 0; id < slots_.end(); ++id) {
+    if (slots_.is_used(id)) found += slots_[id].claims;
+  }
+  LARDER_CHECK(found == claims);
+}
+
 }  // namespace larder::cache

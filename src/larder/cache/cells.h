@@ -122,6 +122,8 @@ class Cells {
   Room& room() noexcept { return room_; }
 
   void check_invariants() const;
+  /// Reads and gets together hold so many claims (I3).
+  void check_claims(std::uint64_t claims) const;
 
  private:
   SaltId salt_of(const Column& column) const noexcept { return state_.layouts.salt(column.space); }

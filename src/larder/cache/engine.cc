@@ -9,6 +9,7 @@
 #include "larder/cache/column_table.h"
 #include "larder/cache/engine_state.h"
 #include "larder/cache/fetches.h"
+#include "larder/cache/gets.h"
 #include "larder/cache/lookups.h"
 #include "larder/cache/owners.h"
 #include "larder/cache/reads.h"
@@ -40,7 +41,9 @@ class Engine::Core {
         sessions(state, cells),
         tiers(state, std::move(of_tiers), names, arena),
         stores(state, cells, tiers),
-        fetches(state, cells, sessions, tiers, stores),
+        promotion(state, cells, tiers),
+        fetches(state, cells, sessions, tiers, stores, promotion),
+        gets(state, cells, tiers, stores, promotion),
         lookups(state, cells, sessions, tiers, stores, fetches),
         reads(state, cells, owners, sessions),
         writes(state, cells, owners) {
@@ -62,7 +65,9 @@ class Engine::Core {
   Sessions sessions;
   Tiers tiers;
   Stores stores;
+  Promotion promotion;
   Fetches fetches;
+  Gets gets;
   Lookups lookups;
   Reads reads;
   Writes writes;
@@ -76,10 +81,17 @@ Engine::Engine(const EngineOptions& options, Arena& arena, const KeyNames& names
 void Engine::Core::go_on() {
   do {
     while (L2Operation* const operation = tiers.take_ended()) {
-      if (operation->kind == L2Kind::kStore) {
-        stores.on_ended(*operation);
-      } else {
-        fetches.on_ended(*operation);
+      switch (operation->kind) {
+        case L2Kind::kStore:
+          stores.on_ended(*operation);
+          break;
+        case L2Kind::kGet:
+          gets.on_ended(*operation);
+          break;
+        case L2Kind::kExists:
+        case L2Kind::kLoad:
+          fetches.on_ended(*operation);
+          break;
       }
       tiers.release(*operation);
     }
@@ -214,6 +226,24 @@ std::optional<WriteId> Engine::open_write(const WriteSpec& spec) const {
   return core_->writes.open(spec);
 }
 
+// ---- Whole values.
+
+void Engine::get(Ticket ticket, const GetSpec& spec) {
+  core_->gets.start(ticket, spec);
+  core_->go_on();
+}
+
+void Engine::end_get(Ticket ticket) {
+  core_->gets.end(ticket);
+  core_->go_on();
+}
+
+std::optional<std::uint64_t> Engine::find(SpaceId space, const ChunkHash& chunk) const {
+  const ColumnId id = core_->cells.find(space, chunk);
+  if (id == kNone || !core_->columns[id].is_complete()) return std::nullopt;
+  return core_->slots[core_->columns[id].cells[0].slot].ref.bytes;
+}
+
 // ---- Operation.
 
 ClearResult Engine::clear(const ClearSpec& spec) {
@@ -221,6 +251,7 @@ ClearResult Engine::clear(const ClearSpec& spec) {
   Core& core = *core_;
   core.writes.void_all(spec.space);
   core.fetches.on_clear(spec.space);
+  core.gets.on_clear(spec.space);
   for (ColumnId id = 0; id < core.columns.end(); ++id) {
     if (!core.columns.is_used(id)) continue;
     if (spec.space && core.columns[id].space != *spec.space) continue;
@@ -297,6 +328,7 @@ std::uint64_t Engine::turn(std::uint64_t now_ns) {
 
 bool Engine::drain(std::uint64_t deadline_ns) {
   core_->lookups.stop_loading();
+  core_->gets.stop_loading();
   core_->stores.submit();
   if (core_->state.now_ns >= deadline_ns) core_->tiers.cancel_all();
   core_->go_on();
@@ -334,6 +366,7 @@ void Engine::check_invariants() const {
   core.stores.check_invariants();
   core.reads.check_invariants();
   core.writes.check_invariants();
+  core.cells.check_claims(core.reads.claims() + core.gets.claims());
 }
 
 }  // namespace larder::cache

@@ -60,12 +60,17 @@ struct WriteSpec {
   std::span<const std::uint64_t> bytes{};  ///< By chunk, where the layout leaves sizes open.
 };
 
-/// A get of whole values by their keys (E35).
+/// A get of whole values by their keys (E35), in a space of one rank and one group. `chunks` and
+/// `items` are the caller's and stay until on_get(); then the items say what Connector says of a
+/// Get, but that the bytes of a value from L1 are still in its slot.
 struct GetSpec {
   SpaceId space{};
   std::span<const ChunkHash> chunks;  ///< What the engine calls the items' keys.
   std::span<Item> items;              ///< As for a Get of Connector: keys, and slices to load into.
   std::uint64_t deadline_ns = kNever;
+  Urgency urgency = Urgency::kDemand;
+  bool allow_shorter = false;       ///< As in Batch; such values do not go through L1.
+  bool misses_wrong_sizes = false;  ///< As in Batch.
   bool is_ordered = true;  ///< The keys are a prefix in their order; no: each stands for itself.
 };
 
@@ -165,6 +170,8 @@ class Engine {
   /// on_get() comes once, from inside this call where L1 decides.
   void get(Ticket ticket, const GetSpec& spec);
   void end_get(Ticket ticket);
+  /// The size of the value if it is in L1.
+  std::optional<std::uint64_t> find(SpaceId space, const ChunkHash& chunk) const;
 
   // ---- Operation.
   ClearResult clear(const ClearSpec& spec);

@@ -7,16 +7,17 @@
 
 namespace larder::cache {
 
-Fetches::Fetches(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Stores& stores)
+Fetches::Fetches(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Stores& stores,
+                 Promotion& promotion)
     : state_(state),
       cells_(cells),
       sessions_(sessions),
       tiers_(tiers),
       stores_(stores),
+      promotion_(promotion),
       asking_(state, cells, tiers),
       loading_(state, cells, sessions, tiers, fetches_),
-      admission_(state, cells, sessions, loading_, fetches_),
-      promotion_(state, cells, tiers) {}
+      admission_(state, cells, sessions, loading_, fetches_) {}
 
 void Fetches::start(SessionId session, const LookupSpec& spec, std::uint32_t readers) {
   const std::uint32_t id = fetches_.acquire();

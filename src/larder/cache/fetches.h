@@ -24,7 +24,8 @@ namespace larder::cache {
 /// Threads: the engine's.
 class Fetches {
  public:
-  Fetches(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Stores& stores);
+  Fetches(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Stores& stores,
+          Promotion& promotion);
 
   void start(SessionId session, const LookupSpec& spec, std::uint32_t readers);
   /// An Exists or load batch has ended.
@@ -59,11 +60,11 @@ class Fetches {
   Sessions& sessions_;
   Tiers& tiers_;
   Stores& stores_;
+  Promotion& promotion_;
   Slab<Fetch> fetches_;
   Asking asking_;
   Loading loading_;
   Admission admission_;
-  Promotion promotion_;
   Fold fold_;
 };
 

@@ -26,7 +26,8 @@ void L2Operation::add(const KeyNames& names, const CellName& name, Slice memory,
   std::array<std::byte, kKeyBytesMax> key;
   const std::size_t size = names.write_key(name, key);
   LARDER_CHECK(size > 0 && size <= key.size());
-  own_keys_.push_back({static_cast<std::uint32_t>(keys_.size()), static_cast<std::uint32_t>(size)});
+  own_keys_.push_back(
+      {static_cast<std::uint32_t>(keys_.size()), static_cast<std::uint32_t>(size), true});
   keys_.insert(keys_.end(), key.begin(), key.begin() + static_cast<std::ptrdiff_t>(size));
   slices_.push_back(memory);
   items_.emplace_back();
@@ -34,8 +35,16 @@ void L2Operation::add(const KeyNames& names, const CellName& name, Slice memory,
   bytes += memory.bytes;
 }
 
-void L2Operation::add(std::span<const std::byte> key, std::span<const Slice> value, L2Cell cell) {
+void L2Operation::add(std::span<const std::byte> key, Slice memory, L2Cell cell) {
   own_keys_.push_back({});
+  slices_.push_back(memory);
+  items_.emplace_back().key = key;
+  cells_.push_back(cell);
+  bytes += memory.bytes;
+}
+
+void L2Operation::add(std::span<const std::byte> key, std::span<const Slice> value, L2Cell cell) {
+  own_keys_.push_back({.has_own_slice = false});
   slices_.push_back({});
   Item& item = items_.emplace_back();
   item.key = key;
@@ -46,9 +55,11 @@ void L2Operation::add(std::span<const std::byte> key, std::span<const Slice> val
 
 void L2Operation::seal() noexcept {
   for (std::size_t i = 0; i < items_.size(); ++i) {
-    if (own_keys_[i].size == 0) continue;
-    items_[i].key = std::span{keys_}.subspan(own_keys_[i].begin, own_keys_[i].size);
-    if (kind != L2Kind::kExists) items_[i].value = std::span{slices_}.subspan(i, 1);
+    const OwnKey& own = own_keys_[i];
+    if (own.size != 0) items_[i].key = std::span{keys_}.subspan(own.begin, own.size);
+    if (own.has_own_slice && kind != L2Kind::kExists) {
+      items_[i].value = std::span{slices_}.subspan(i, 1);
+    }
   }
   batch.items = items_;
   batch.user_data = this;

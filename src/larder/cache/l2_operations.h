@@ -29,6 +29,8 @@ class L2Operation {
 
   /// Adds an item whose key is written here, and whose value, if it has bytes, is `memory`.
   void add(const KeyNames& names, const CellName& name, Slice memory, L2Cell cell);
+  /// Adds an item whose key is the caller's.
+  void add(std::span<const std::byte> key, Slice memory, L2Cell cell);
   /// Adds an item whose key and slices are the caller's.
   void add(std::span<const std::byte> key, std::span<const Slice> value, L2Cell cell);
   /// Points the items to their keys and slices; nothing is added after it.
@@ -55,7 +57,8 @@ class L2Operation {
  private:
   struct OwnKey {
     std::uint32_t begin = 0;
-    std::uint32_t size = 0;  ///< 0: the key is the caller's.
+    std::uint32_t size = 0;     ///< 0: the key is the caller's.
+    bool has_own_slice = true;  ///< No: the slices are the caller's.
   };
 
   std::vector<Item> items_;

@@ -66,15 +66,15 @@ L2Operation& Tiers::make(L2Kind kind, TierId tier) {
   return operation;
 }
 
+Slice Tiers::memory_of(const SlotRef& slot) const noexcept {
+  // An arena without memory names its slots to simulated connectors by their offset.
+  const auto base = reinterpret_cast<std::uintptr_t>(arena_.base());
+  return {reinterpret_cast<std::byte*>(base + slot.offset), slot.bytes};
+}
+
 void Tiers::add(L2Operation& operation, const CellName& name, L2Cell cell,
                 const SlotRef* slot) const {
-  Slice memory;
-  if (slot != nullptr) {
-    // An arena without memory names its slots to simulated connectors by their offset.
-    const auto base = reinterpret_cast<std::uintptr_t>(arena_.base());
-    memory = {reinterpret_cast<std::byte*>(base + slot->offset), slot->bytes};
-  }
-  operation.add(names_, name, memory, cell);
+  operation.add(names_, name, slot == nullptr ? Slice{} : memory_of(*slot), cell);
 }
 
 bool Tiers::probe(L2Operation& operation) noexcept {

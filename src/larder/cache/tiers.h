@@ -38,6 +38,8 @@ class Tiers {
   // ---- Operations.
   L2Operation& make(L2Kind kind, TierId tier);
   void add(L2Operation& operation, const CellName& name, L2Cell cell, const SlotRef* slot) const;
+  /// Where the slot lies, for connectors.
+  Slice memory_of(const SlotRef& slot) const noexcept;
   /// Exists from memory: true where the answers are in `operation`, which was not submitted.
   bool probe(L2Operation& operation) noexcept;
   /// Submits it now or when there is room. It comes out of take_ended().
