@@ -105,6 +105,7 @@ class History {
       spaces_.push_back(engine_->space(layout_, SaltId{salt}));
     }
     for (int i = 0; i < 3; ++i) add_worker();
+    for (ScriptedTier* const tier : scripted_) fill(*tier);
   }
 
   void run(int steps) {
@@ -149,7 +150,7 @@ class History {
 
   std::vector<Tier> make_tiers() {
     std::vector<Tier> tiers;
-    const std::size_t count = random_.below(3);
+    const std::size_t count = random_.one_in(5) ? 0 : 1 + random_.below(2);
     for (std::size_t i = 0; i < count; ++i) {
       auto tier = std::make_unique<ScriptedTier>();
       tier->copies = true;
@@ -168,6 +169,29 @@ class History {
     return tiers;
   }
 
+  /// What an earlier run has left in the tier.
+  void fill(ScriptedTier& tier) {
+    for (std::uint64_t prompt = 0; prompt < kPrompts; ++prompt) {
+      if (random_.one_in(2)) continue;
+      const auto chain =
+          chain_of(prompt, static_cast<std::uint32_t>(1 + random_.below(kChunksMax)));
+      const std::uint64_t version = ++versions_;
+      for (std::uint32_t i = 0; i < chain.size() * kRanks * groups_; ++i) {
+        const std::uint32_t chunk = i / (kRanks * groups_);
+        const std::uint32_t rank = i / groups_ % kRanks;
+        const std::uint32_t group = i % groups_;
+        const std::uint64_t cell = identity(spaces_[0], prompt, chunk, rank, group);
+        std::array<std::byte, kKeyBytesMax> key;
+        const std::size_t size = names_.write_key({spaces_[0], chain[chunk], rank, group}, key);
+        const std::string name{reinterpret_cast<const char*>(key.data()), size};
+        tier.values[name].resize(kCellBytes);
+        Pattern::write(reinterpret_cast<std::byte*>(tier.values[name].data()), cell, version);
+        tier.sizes[name] = kCellBytes;
+        committed_.insert({cell, version});
+      }
+    }
+  }
+
   void add_worker() {
     workers_.emplace_back();
     workers_.back().owner = engine_->add_owner(layout_);
@@ -175,7 +199,7 @@ class History {
   Worker& any_worker() { return workers_[random_.below(workers_.size())]; }
 
   void step() {
-    switch (random_.below(20)) {
+    switch (random_.below(25)) {
       case 0:
       case 1:
       case 2:
@@ -205,8 +229,10 @@ class History {
         return pass_time();
       case 18:
         return rare();
-      default:
+      case 19:
         return scribble();
+      default:
+        return tier_event();
     }
   }
 

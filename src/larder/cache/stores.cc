@@ -46,7 +46,7 @@ void Stores::on_stored(ColumnId id, Row row) {
     if (options.store && has_hits) wants |= bit_of(tier);
   }
   if (wants == 0) return;
-  if (state_.options.skip_l1) cells_.drain(id);
+  if (state_.options.skip_l1 && !is_broken(CacheRule::kSkipL1)) cells_.drain(id);
   want(id, row, wants);
 }
 
