@@ -329,7 +329,7 @@ void Cells::settle(ColumnId id, Removal why) {
     room_.resize(id);
     column.known_bytes = column.resident_bytes;
   }
-  const bool should_hide = column.pins > 0 && !is_broken(CacheRule::kPinsProtectColumn);
+  const bool should_hide = is_protected(column) && !is_broken(CacheRule::kPinsProtectColumn);
   if (should_hide != column.is_hidden) {
     column.is_hidden = should_hide;
     if (should_hide) {
@@ -497,7 +497,7 @@ void Cells::check_column(ColumnId id) const {
   LARDER_CHECK(bytes == column.resident_bytes);
   LARDER_CHECK(resident > 0 || pins > 0);
   LARDER_CHECK(column.partition == kNone || column.known_bytes == bytes);
-  LARDER_CHECK(column.is_hidden == (resident > 0 && pins > 0));
+  LARDER_CHECK(column.is_hidden == (resident > 0 && is_protected(column)));
   LARDER_CHECK(resident == 0 || column.is_kept || pins > 0 || column.touched == 0);  // I9
 }
 

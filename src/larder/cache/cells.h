@@ -126,6 +126,10 @@ class Cells {
   void check_claims(std::uint64_t claims) const;
 
  private:
+  /// It is no victim.
+  bool is_protected(const Column& column) const noexcept {
+    return column.pins > 0 || (state_.options.keeps_wanted && column.wanted > 0);
+  }
   SaltId salt_of(const Column& column) const noexcept { return state_.layouts.salt(column.space); }
   void make_resident(ColumnId column, Row row, SlotId slot);
   /// The cell's slot goes, and with it the cell; locks must be 0. Does not settle.

@@ -238,6 +238,20 @@ void Engine::end_get(Ticket ticket) {
   core_->go_on();
 }
 
+void Engine::cancel_get(Ticket ticket) {
+  core_->gets.cancel(ticket);
+  core_->go_on();
+}
+
+void Engine::touch(SpaceId space, const ChunkHash& chunk) {
+  const ColumnId column = core_->cells.find(space, chunk);
+  if (column == kNone) return;
+  ++core_->columns[column].hits;
+  core_->cells.touch(column);
+  core_->stores.on_hit(column);
+  core_->go_on();
+}
+
 std::optional<std::uint64_t> Engine::find(SpaceId space, const ChunkHash& chunk) const {
   const ColumnId id = core_->cells.find(space, chunk);
   if (id == kNone || !core_->columns[id].is_complete()) return std::nullopt;

@@ -170,6 +170,10 @@ class Engine {
   /// on_get() comes once, from inside this call where L1 decides.
   void get(Ticket ticket, const GetSpec& spec);
   void end_get(Ticket ticket);
+  /// A hint: on_get() comes as soon as the connectors have given back what they have of it.
+  void cancel_get(Ticket ticket);
+  /// A use of the column, if it is in L1: as a hit of a get.
+  void touch(SpaceId space, const ChunkHash& chunk);
   /// The size of the value if it is in L1.
   std::optional<std::uint64_t> find(SpaceId space, const ChunkHash& chunk) const;
 

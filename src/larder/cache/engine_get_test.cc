@@ -274,5 +274,54 @@ TEST_F(EngineGetTest, AClearDuringTheLoadIsAMissAndKeepsNothing) {
   EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
 }
 
+TEST_F(EngineGetTest, AValueThatTakesMostOfL1IsNotPromoted) {
+  options.promote = Promote::kRetain;
+  capacity_cells = 4;
+  ScriptedTier& tier = add_copying_tier();
+  add_values();
+  store_value(2, 2, 1000);
+  put_values(tier, 1, 1, 3 * kGrain);
+  Asked asked = ask(1, 1, 3 * kGrain);
+
+  engine().get(Ticket{1}, asked.spec(space_));
+  reap();
+
+  EXPECT_EQ(asked.memory(0), value_of(1, 0, 3 * kGrain));
+  EXPECT_TRUE(engine().find(space_, chain_of(2, 1)[0]));  // L1 was not emptied for it.
+}
+
+TEST_F(EngineGetTest, ACancelledGetTriesNoFurtherTier) {
+  ScriptedTier& first = add_copying_tier();
+  ScriptedTier& second = add_copying_tier();
+  first.holds = true;
+  add_values();
+  put_values(second, 1, 1, 1000);
+  Asked asked = ask(1, 1, 1000);
+  engine().get(Ticket{1}, asked.spec(space_));
+
+  engine().cancel_get(Ticket{1});
+  first.finish_all();
+  reap();
+
+  ASSERT_EQ(heard.gets.size(), 1U);
+  EXPECT_NE(heard.gets[0].outcomes[0].outcome, Outcome::kHit);
+  EXPECT_EQ(second.calls_of(Op::kGet), 0U);
+}
+
+TEST_F(EngineGetTest, GetsAndTouchesAreHitsForMinHits) {
+  ScriptedTier& tier = add_copying_tier({.min_hits = 2});
+  add_values();
+  store_value(1, 2, 1000);
+  Asked asked = ask(1, 1, 1000);
+  engine().get(Ticket{1}, asked.spec(space_));
+  engine().end_get(Ticket{1});
+  EXPECT_EQ(tier.calls_of(Op::kSet), 0U);
+
+  engine().touch(space_, chain_of(1, 1)[0]);
+  reap();
+
+  EXPECT_EQ(tier.keys_of(Op::kSet).size(), 1U);
+}
+
 }  // namespace
 }  // namespace larder::cache

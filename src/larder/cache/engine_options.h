@@ -66,7 +66,10 @@ struct EngineOptions {
   std::uint32_t exists_keys_max = 512;                      ///< E23: of one piece.
   std::uint32_t exists_ahead = 2;                           ///< E23: pieces.
   Promote promote = Promote::kDefault;
-  bool skip_l1 = false;                         ///< E34: buffer-only.
+  bool skip_l1 = false;  ///< E34: buffer-only.
+  /// A cell that some tier still wants stays, and what then has no room is refused: for a driver
+  /// that has told its callers that the cell is stored. No: E33, such a cell may be evicted.
+  bool keeps_wanted = false;
   std::uint64_t tier_retry_ns = 1'000'000'000;  ///< E33: a tier that is down is asked again.
 
   SetupStatus validate() const;

@@ -419,5 +419,24 @@ TEST_F(EngineStoreTest, DrainGivesUpAtItsDeadline) {
   EXPECT_TRUE(engine().drain(now_ns));
 }
 
+TEST_F(EngineStoreTest, AWantedCellStaysWhereTheDriverHasPromisedIt) {
+  options.keeps_wanted = true;
+  capacity_cells = 4;
+  ScriptedTier& tier = add_tier();
+  tier.is_down = true;
+  add_model();
+  store(chain_of(1, 4));
+  reap();
+
+  EXPECT_FALSE(engine().begin_write(write_spec(0, chain_of(2, 1), {0, 1}), slots));
+  engine().check_invariants();
+  tier.is_down = false;
+  advance_all(kSecond);
+
+  store(chain_of(2, 4));
+  EXPECT_EQ(stats().totals.l2_store_lost, 0U);
+  EXPECT_EQ(stats().totals.cells_evicted, 4U);
+}
+
 }  // namespace
 }  // namespace larder::cache

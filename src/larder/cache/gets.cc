@@ -74,11 +74,14 @@ SlotId Gets::take_slot(const Get& get, std::uint32_t number, TierId tier) {
   if (spec.allow_shorter || !promotion_.would_keep(spec.space, spec.chunks[number], tier)) {
     return kNone;
   }
+  // What takes more than one load may (E25) would empty L1 for itself, or find no room at last.
+  const std::uint64_t bytes = bytes_of(spec.items[number].value);
+  const auto capacity = static_cast<double>(cells_.slots().arena().capacity_bytes());
+  if (static_cast<double>(bytes) > state_.options.load_share * capacity) return kNone;
   const ColumnId column = cells_.find_or_make(spec.space, spec.chunks[number]);
   const Cell& cell = cells_.columns()[column].cells[kRow];
   if (cell.state != CellState::kAbsent) return kNone;
   SlotId slot = kNone;
-  const std::uint64_t bytes = bytes_of(spec.items[number].value);
   cells_.reserve(column, kRow, bytes, SlotState::kLoading, slot);
   return slot;
 }
@@ -168,7 +171,10 @@ void Gets::promote(const Get& get, std::uint32_t number) {
   const ChunkHash& chunk = get.spec.chunks[number];
   const ColumnId column = cells_.find(get.spec.space, chunk);
   if (part.source == 0xFF) {
-    if (column != kNone) cells_.touch(column);
+    if (column == kNone) return;
+    ++cells_.columns()[column].hits;
+    cells_.touch(column);
+    stores_.on_hit(column);
     return;
   }
   const auto decision = promotion_.decide(get.spec.space, chunk, bit_of(part.source));
@@ -213,6 +219,13 @@ void Gets::end(Ticket ticket) {
     cells_.unclaim(part.slot);
   }
   forget(id);
+}
+
+void Gets::cancel(Ticket ticket) {
+  const auto found = by_ticket_.find(static_cast<std::uint64_t>(ticket));
+  if (found == by_ticket_.end() || gets_[found->second].is_answered) return;
+  for (Part& part : gets_[found->second].parts) part.left = 0;
+  tiers_.cancel_gets(gets_.handle(found->second));
 }
 
 void Gets::on_clear(std::optional<SpaceId> space) {

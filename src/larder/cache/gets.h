@@ -30,6 +30,8 @@ class Gets {
 
   void start(Ticket ticket, const GetSpec& spec);
   void end(Ticket ticket);
+  /// No further tier is tried, and what is with a connector is cancelled.
+  void cancel(Ticket ticket);
   /// A batch of a get has ended.
   void on_ended(L2Operation& operation);
   void on_clear(std::optional<SpaceId> space);

@@ -25,6 +25,7 @@ void Stores::want(ColumnId id, Row row, TierMask tiers) {
   const auto added = static_cast<TierMask>(tiers & ~cell.wants);
   if (added == 0) return;
   cells_.set_wants(id, row, static_cast<TierMask>(cell.wants | added));
+  cells_.settle(id);
   for (TierId tier = 0; tier < tiers_.size(); ++tier) {
     if ((added & bit_of(tier)) == 0) continue;
     Lane& lane = lanes_[tier];

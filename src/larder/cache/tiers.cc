@@ -173,6 +173,14 @@ void Tiers::keep_nothing() noexcept {
   for (std::uint32_t id = 0; id < operations_.end(); ++id) operations_[id].keeps = false;
 }
 
+void Tiers::cancel_gets(std::uint64_t source) {
+  for (std::uint32_t id = 0; id < operations_.end(); ++id) {
+    L2Operation& operation = operations_[id];
+    const bool is_its = operations_.is_used(id) && operation.source == source;
+    if (is_its && operation.kind == L2Kind::kGet) cancel(operation);
+  }
+}
+
 void Tiers::cancel_all() {
   for (std::uint32_t id = 0; id < operations_.end(); ++id) {
     if (operations_.is_used(id)) cancel(operations_[id]);

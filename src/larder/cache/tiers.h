@@ -46,6 +46,8 @@ class Tiers {
   void send(L2Operation& operation);
   /// A hint to the connector; what is still queued here ends at once.
   void cancel(L2Operation& operation);
+  /// Every kGet operation of this source.
+  void cancel_gets(std::uint64_t source);
   L2Operation& operation(std::uint32_t id) noexcept { return operations_[id]; }
   void release(L2Operation& operation) noexcept { operations_.release(operation.id); }
 
