@@ -367,9 +367,14 @@ void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
   Column& column = columns_[id];
   Cell& cell = column.cells[row];
   LARDER_CHECK(wants == 0 || cell.state == CellState::kResident);
-  if ((cell.wants != 0) != (wants != 0)) {
-    column.wanted = static_cast<Row>(column.wanted + (wants != 0 ? 1 : -1));
-    cells_wanted_ += wants != 0 ? 1U : std::uint64_t{0} - 1U;
+  if (cell.wants == 0 && wants != 0) {
+    ++column.wanted;
+    ++cells_wanted_;
+    wanted_bytes_ += bytes_of(cell);
+  } else if (cell.wants != 0 && wants == 0) {
+    --column.wanted;
+    --cells_wanted_;
+    wanted_bytes_ -= bytes_of(cell);
   }
   cell.wants = wants;
 }
@@ -389,6 +394,7 @@ void Cells::cut_off(Column& column, Row row) {
   if (cell.wants != 0) {
     --column.wanted;
     --cells_wanted_;
+    wanted_bytes_ -= bytes_of(cell);
   }
   room_.discharge(salt_of(column), slot.taken);
   slots_.cut_off(cell.slot);
@@ -508,6 +514,7 @@ void Cells::check_invariants() const {
   room_.check_invariants();
   std::uint64_t locked = 0;
   std::uint64_t wanted = 0;
+  std::uint64_t wanted_bytes = 0;
   std::uint64_t held = 0;  // Slots that cells hold.
   for (ColumnId id = 0; id < columns_.end(); ++id) {
     if (!columns_.is_used(id)) continue;
@@ -515,10 +522,12 @@ void Cells::check_invariants() const {
     for (const Cell& cell : columns_[id].all()) {
       if (cell.locks > 0) locked += bytes_of(cell);
       wanted += cell.wants != 0 ? 1 : 0;
+      wanted_bytes += cell.wants != 0 ? bytes_of(cell) : 0;
       held += (cell.slot != kNone ? 1 : 0) + (cell.writing != kNone ? 1 : 0);
     }
   }
   LARDER_CHECK(locked == locked_bytes_ && wanted == cells_wanted_);
+  LARDER_CHECK(wanted_bytes == wanted_bytes_);
   std::uint64_t of_cells = 0;
   for (SlotId id = 0; id < slots_.end(); ++id) {
     if (!slots_.is_used(id)) continue;
