@@ -7,8 +7,8 @@
 namespace larder::cache {
 
 /// What a test build can break in the engine: see base/breakable.h. The letters are those of
-/// docs/architecture.md and of engine.h. tests/mutation/rules.cc says of each what is broken then,
-/// and which tests must see it.
+/// docs/engine.md. tests/mutation/rules.cc says of each what is broken then, and which tests must
+/// see it.
 enum class CacheRule : std::uint32_t {
   kNoRule = 2000,
   // E2 A slot with a claim or I/O is never freed.
