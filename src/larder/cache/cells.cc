@@ -330,6 +330,7 @@ void Cells::settle(ColumnId id, Removal why) {
     column.known_bytes = column.resident_bytes;
   }
   const bool should_hide = is_protected(column) && !is_broken(CacheRule::kPinsProtectColumn);
+  const bool has_changed = is_new || should_hide != column.is_hidden;
   if (should_hide != column.is_hidden) {
     column.is_hidden = should_hide;
     if (should_hide) {
@@ -337,14 +338,14 @@ void Cells::settle(ColumnId id, Removal why) {
     } else {
       room_.show(id);
     }
-  } else if (!is_new) {
-    return;
   }
-  if (column.pins > 0) return;
-  ++openings_;
-  if (column.is_kept || is_broken(CacheRule::kCoolUnkept)) return;
-  if (room_.frees_at_once()) return remove(id);
-  room_.cool(id);
+  if (has_changed && !should_hide) ++openings_;
+  if (column.pins > 0 || column.is_kept || is_broken(CacheRule::kCoolUnkept)) return;
+  if (room_.frees_at_once()) {
+    if (!should_hide) remove(id);
+  } else if (column.touched != 0) {
+    room_.cool(id);
+  }
 }
 
 // ---- Use.
@@ -504,7 +505,8 @@ void Cells::check_column(ColumnId id) const {
   LARDER_CHECK(resident > 0 || pins > 0);
   LARDER_CHECK(column.partition == kNone || column.known_bytes == bytes);
   LARDER_CHECK(column.is_hidden == (resident > 0 && is_protected(column)));
-  LARDER_CHECK(resident == 0 || column.is_kept || pins > 0 || column.touched == 0);  // I9
+  LARDER_CHECK(resident == 0 || column.is_kept || is_protected(column) ||
+               column.touched == 0);  // I9
 }
 
 void Cells::check_invariants() const {
