@@ -322,6 +322,9 @@ void Cells::settle(ColumnId id, Removal why) {
   }
   if (column.is_draining && column.wanted == 0 && column.pins == 0) return remove(id);
   const bool is_new = column.partition == kNone;
+  // It enters its policy when it loses its first pin: what brought it has used it once then, and
+  // columns that are given back from the last to the first enter in that order (E20).
+  if (is_new && column.pins > 0 && !is_broken(CacheRule::kPinsProtectColumn)) return;
   if (is_new) {
     room_.insert(id);
     column.known_bytes = column.resident_bytes;
@@ -355,13 +358,6 @@ void Cells::touch(ColumnId id) {
   // What is not kept stays at the cold end (I9); with a pin it will be cooled when that ends.
   if (column.partition == kNone || (!column.is_kept && column.pins == 0)) return;
   room_.touch(id);
-}
-
-void Cells::keep(ColumnId id) {
-  Column& column = columns_[id];
-  if (column.is_kept) return;
-  column.is_kept = true;
-  if (column.partition != kNone) room_.touch(id);
 }
 
 void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
@@ -504,7 +500,7 @@ void Cells::check_column(ColumnId id) const {
   LARDER_CHECK(bytes == column.resident_bytes);
   LARDER_CHECK(resident > 0 || pins > 0);
   LARDER_CHECK(column.partition == kNone || column.known_bytes == bytes);
-  LARDER_CHECK(column.is_hidden == (resident > 0 && is_protected(column)));
+  LARDER_CHECK(column.is_hidden == (column.partition != kNone && is_protected(column)));
   LARDER_CHECK(resident == 0 || column.is_kept || is_protected(column) ||
                column.touched == 0);  // I9
 }

@@ -71,6 +71,53 @@ TEST_F(EngineStoreTest, SecondHitKeepsWhatWasLoadedBefore) {
   EXPECT_EQ(loads_again(tier, chain_of(1, 4)), 0U);
 }
 
+TEST_F(EngineStoreTest, OfWhatIsNotKeptTailsLeaveBeforeHeads) {
+  capacity_cells = 16;
+  ScriptedTier& tier = add_tier({.store = false});
+  add_model();
+  put(tier, chain_of(1, 6));
+  store(chain_of(2, 10));
+  cycle("r", chain_of(1, 6));
+
+  store(chain_of(3, 4));
+
+  EXPECT_EQ(loads_again(tier, chain_of(1, 6)), 4U);
+}
+
+TEST_F(EngineStoreTest, OfWhatIsKeptTailsLeaveBeforeHeads) {
+  capacity_cells = 16;
+  options.promote = Promote::kRetain;
+  options.batch_bytes_max = kGrain;  // Each chunk arrives by itself, heads first.
+  ScriptedTier& tier = add_tier({.store = false});
+  add_model();
+  put(tier, chain_of(1, 6));
+  cycle("r", chain_of(1, 6));
+
+  store(chain_of(3, 14));
+
+  EXPECT_EQ(loads_again(tier, chain_of(1, 6)), 4U);
+}
+
+TEST_F(EngineStoreTest, ALoadIsOneUse) {
+  // ARC keeps what was used twice apart from what was used once.
+  capacity_cells = 16;
+  options.policy = "arc";
+  options.promote = Promote::kRetain;
+  ScriptedTier& tier = add_tier({.store = false});
+  add_model();
+  put(tier, chain_of(1, 4));
+  cycle("r", chain_of(1, 4));
+  store(chain_of(2, 4));
+  look_up("s", chain_of(2, 4));  // Its second use.
+  end("s");
+
+  store(chain_of(3, 12));
+
+  EXPECT_EQ(look_up("t", chain_of(2, 4)), 4U);
+  end("t");
+  EXPECT_EQ(loads_again(tier, chain_of(1, 4)), 4U);
+}
+
 TEST_F(EngineStoreTest, NothingBehindAHoleIsKept) {
   capacity_cells = 16;
   options.promote = Promote::kRetain;
