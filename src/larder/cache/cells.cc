@@ -1,0 +1,468 @@
+#include "larder/cache/cells.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "larder/base/check.h"
+#include "larder/cache/cache_rule.h"
+
+namespace larder::cache {
+namespace {
+
+std::uint64_t ghost_of(SpaceId space, const ChunkHash& hash) noexcept {
+  return hash.fingerprint() + index_of(space);
+}
+
+}  // namespace
+
+Cells::Cells(EngineState& state, SlotTable& slots, ColumnTable& columns, Room& room)
+    : state_(state),
+      slots_(slots),
+      columns_(columns),
+      room_(room),
+      evicted_(state.options.ghosts_max),
+      grain_bytes_(slots.arena().grain_bytes()) {}
+
+ColumnId Cells::find(SpaceId space, const ChunkHash& hash) const noexcept {
+  const ColumnId found = columns_.find(space, hash);
+  if (found == kNone || columns_[found].layout == state_.layouts.current(space)) return found;
+  return is_broken(CacheRule::kOtherLayoutIsMiss) ? found : kNone;
+}
+
+bool Cells::has_other_layout(SpaceId space, const ChunkHash& hash) const noexcept {
+  const ColumnId found = columns_.find(space, hash);
+  return found != kNone && columns_[found].layout != state_.layouts.current(space);
+}
+
+ColumnId Cells::find_or_make(SpaceId space, const ChunkHash& hash) {
+  const ColumnId found = columns_.find(space, hash);
+  const LayoutId layout = state_.layouts.current(space);
+  if (found != kNone) {
+    if (columns_[found].layout == layout) return found;
+    remove(found);
+  }
+  return columns_.make(space, hash, layout, state_.layouts[layout].rows());
+}
+
+bool Cells::was_evicted(SpaceId space, const ChunkHash& hash) const noexcept {
+  return evicted_.contains(ghost_of(space, hash));
+}
+
+// ---- Room.
+
+Reserved Cells::make_room(std::uint64_t bytes, const RoomWish& wish, bool may_use_held) {
+  const std::uint64_t wanted = bytes + (may_use_held ? 0 : held_bytes_);
+  while (slots_.arena().free_bytes() < wanted) {
+    if (is_spent()) return Reserved::kLater;
+    const ColumnId victim = room_.victim(wish);
+    if (victim == kNone) return Reserved::kNoRoom;
+    evict(victim);
+  }
+  return Reserved::kYes;
+}
+
+Reserved Cells::reserve(ColumnId id, Row row, std::uint64_t bytes, SlotState as, SlotId& slot,
+                        bool may_use_held) {
+  Column& column = columns_[id];
+  const SaltId salt = salt_of(column);
+  const RoomWish wish{salt, column.layout, slots_.arena().taken_for(bytes)};
+  // The pin of the slot to come. It comes first, or the column might be its own victim.
+  ++column.pins;
+  settle(id);
+  std::uint64_t freed = 0;
+  Reserved result = Reserved::kNoRoom;
+  std::optional<SlotId> taken;
+  for (;;) {
+    ColumnId victim = kNone;
+    if (!room_.is_within_limit(salt, wish.taken)) {
+      victim = is_spent() ? kNone : room_.own_victim(wish);
+      if (victim == kNone && !is_spent()) ++state_.totals.failed_quota;
+    } else {
+      const std::uint64_t held = may_use_held ? 0 : held_bytes_;
+      const bool has_bytes =
+          slots_.arena().free_bytes() >= held && slots_.arena().free_bytes() - held >= wish.taken;
+      if (has_bytes) taken = slots_.take(bytes, as, id, row);
+      if (taken) break;
+      if (has_bytes && freed / 4 >= wish.taken) {
+        ++state_.totals.failed_fragmentation;
+        break;
+      }
+      victim = is_spent() ? kNone : room_.victim(wish);
+    }
+    if (victim == kNone) {
+      if (is_spent()) result = Reserved::kLater;
+      break;
+    }
+    freed += columns_[victim].resident_bytes;
+    evict(victim);
+  }
+  if (!taken) {
+    if (result == Reserved::kNoRoom) ++state_.totals.allocations_failed;
+    --column.pins;
+    settle(id);
+    return result;
+  }
+  slot = *taken;
+  room_.charge(salt, wish.taken);
+  Cell& cell = column.cells[row];
+  if (as == SlotState::kWriting) {
+    LARDER_CHECK(cell.writing == kNone && cell.state != CellState::kResident);
+    cell.writing = slot;
+  } else {
+    LARDER_CHECK(cell.state == CellState::kAbsent);
+    cell.slot = slot;
+    cell.state = CellState::kLoading;
+  }
+  return Reserved::kYes;
+}
+
+// ---- Writing.
+
+/// Takes the slot out of its cell's `writing`. Does not settle.
+void Cells::leave_writing(SlotId slot) noexcept {
+  Column& column = columns_[slots_[slot].column];
+  Cell& cell = column.cells[slots_[slot].row];
+  LARDER_CHECK(cell.writing == slot);
+  cell.writing = kNone;
+  --column.pins;
+}
+
+bool Cells::publish_writing(SlotId slot) {
+  const ColumnId id = slots_[slot].column;
+  if (id == kNone) {
+    slots_.cut_off(slot);
+    return false;
+  }
+  leave_writing(slot);
+  const Row row = slots_[slot].row;
+  Column& column = columns_[id];
+  const bool is_first = column.cells[row].state != CellState::kResident;
+  if (is_first) {
+    end_loading(column, row, true);
+    make_resident(id, row, slot);
+    const bool was_cold = !column.is_kept && column.partition != kNone;
+    column.is_kept = true;
+    if (was_cold) room_.touch(id);
+  } else {
+    room_.discharge(salt_of(column), slots_[slot].taken);
+    slots_.cut_off(slot);
+  }
+  settle(id);
+  return is_first;
+}
+
+void Cells::discard_writing(SlotId slot) {
+  const ColumnId id = slots_[slot].column;
+  if (id == kNone) return slots_.cut_off(slot);
+  leave_writing(slot);
+  room_.discharge(salt_of(columns_[id]), slots_[slot].taken);
+  slots_.cut_off(slot);
+  settle(id);
+}
+
+void Cells::quarantine(SlotId slot) {
+  const ColumnId id = slots_[slot].column;
+  if (id != kNone) {
+    leave_writing(slot);
+    room_.discharge(salt_of(columns_[id]), slots_[slot].taken);
+    slots_.disown(slot);
+    settle(id);
+  }
+  slots_.move(slot, SlotState::kQuarantine);
+}
+
+void Cells::discard_quarantined(SlotId slot) noexcept {
+  slots_.cut_off(slot);
+}
+
+bool Cells::publish_quarantined(SlotId slot, SpaceId space, const ChunkHash& hash, Row row) {
+  const ColumnId id = find_or_make(space, hash);
+  Column& column = columns_[id];
+  if (column.cells[row].state == CellState::kResident) {
+    slots_.cut_off(slot);
+    settle(id);
+    return false;
+  }
+  slots_.adopt(slot, id, row);
+  room_.charge(salt_of(column), slots_[slot].taken);
+  end_loading(column, row, true);
+  make_resident(id, row, slot);
+  column.is_kept = true;
+  settle(id);
+  return true;
+}
+
+// ---- Loading.
+
+/// The cell's load, if one runs, is of no use any more: its slot becomes an orphan until the L2
+/// batch ends. Does not settle.
+void Cells::end_loading(Column& column, Row row, bool is_resident) noexcept {
+  Cell& cell = column.cells[row];
+  if (cell.state != CellState::kLoading) return;
+  const SlotId slot = cell.slot;
+  cell.state = CellState::kAbsent;
+  cell.slot = kNone;
+  column.pins -= 1 + slots_[slot].io;
+  room_.discharge(salt_of(column), slots_[slot].taken);
+  slots_.cut_off(slot);
+  if (watch_ != nullptr) watch_->on_load_end(slot, is_resident);
+}
+
+void Cells::publish_loading(SlotId slot) {
+  const ColumnId id = slots_[slot].column;
+  Column& column = columns_[id];
+  Cell& cell = column.cells[slots_[slot].row];
+  LARDER_CHECK(cell.state == CellState::kLoading && cell.slot == slot);
+  --column.pins;
+  make_resident(id, slots_[slot].row, slot);
+  if (watch_ != nullptr) watch_->on_load_end(slot, true);
+  settle(id);
+}
+
+void Cells::discard_loading(SlotId slot) {
+  const ColumnId id = slots_[slot].column;
+  end_loading(columns_[id], slots_[slot].row, false);
+  settle(id);
+}
+
+void Cells::abandon_loading(ColumnId id, Row row) {
+  end_loading(columns_[id], row, false);
+  settle(id);
+}
+
+void Cells::make_resident(ColumnId id, Row row, SlotId slot) {
+  Column& column = columns_[id];
+  Cell& cell = column.cells[row];
+  slots_.move(slot, SlotState::kResident);
+  cell.slot = slot;
+  cell.state = CellState::kResident;
+  cell.store_failures = 0;
+  column.is_draining = false;  // Nobody has been asked yet who wants this cell.
+  cell.grains = static_cast<std::uint32_t>(slots_[slot].taken / grain_bytes_);
+  ++column.resident;
+  column.resident_bytes += slots_[slot].taken;
+  if (column.is_complete()) {
+    evicted_.erase(ghost_of(column.space, column.hash));
+    state_.listener.on_column(ColumnEvent::kStored, column.space, column.hash);
+  }
+}
+
+// ---- Pins.
+
+void Cells::lock(ColumnId id, Row row, std::uint32_t shares) noexcept {
+  Column& column = columns_[id];
+  Cell& cell = column.cells[row];
+  LARDER_CHECK(cell.state == CellState::kResident && shares > 0);
+  if (cell.locks == 0) {
+    locked_bytes_ += bytes_of(cell);
+    ++column.pins;
+  }
+  cell.locks += shares;
+}
+
+void Cells::unlock(ColumnId id, Row row, std::uint32_t shares) noexcept {
+  Column& column = columns_[id];
+  Cell& cell = column.cells[row];
+  LARDER_CHECK(cell.locks >= shares && shares > 0);
+  cell.locks -= shares;
+  if (cell.locks > 0) return;
+  locked_bytes_ -= bytes_of(cell);
+  --column.pins;
+}
+
+void Cells::void_locks(Column& column) noexcept {
+  bool had_locks = false;
+  for (Cell& cell : column.all()) {
+    if (cell.locks == 0) continue;
+    had_locks = true;
+    state_.totals.locks_voided += cell.locks;
+    locked_bytes_ -= bytes_of(cell);
+    cell.locks = 0;
+    --column.pins;
+  }
+  if (had_locks) ++column.epoch;
+}
+
+void Cells::claim(ColumnId id, Row row) noexcept {
+  slots_.claim(columns_[id].cells[row].slot);
+  ++columns_[id].pins;
+}
+
+void Cells::unclaim(SlotId slot) {
+  const ColumnId id = slots_[slot].state == SlotState::kOrphan ? kNone : slots_[slot].column;
+  slots_.unclaim(slot);
+  if (id == kNone) return;
+  --columns_[id].pins;
+  settle(id);
+}
+
+void Cells::add_io(SlotId slot) noexcept {
+  slots_.add_io(slot);
+  ++columns_[slots_[slot].column].pins;
+}
+
+void Cells::drop_io(SlotId slot) {
+  const ColumnId id = slots_[slot].state == SlotState::kOrphan ? kNone : slots_[slot].column;
+  slots_.drop_io(slot);
+  if (id == kNone) return;
+  --columns_[id].pins;
+  settle(id);
+}
+
+void Cells::settle(ColumnId id, Removal why) {
+  Column& column = columns_[id];
+  if (column.resident == 0) {
+    if (column.partition != kNone) room_.erase(id, why);
+    column.is_kept = false;
+    column.is_hidden = false;
+    column.is_draining = false;
+    ++openings_;
+    if (column.pins == 0) columns_.erase(id);
+    return;
+  }
+  if (column.is_draining && column.wanted == 0 && column.pins == 0) return remove(id);
+  const bool is_new = column.partition == kNone;
+  // It enters its policy when it loses its first pin: what brought it has used it once then, and
+  // columns that are given back from the last to the first enter in that order (E20).
+  if (is_new && column.pins > 0 && !is_broken(CacheRule::kPinsProtectColumn)) return;
+  if (is_new) {
+    room_.insert(id);
+    column.known_bytes = column.resident_bytes;
+  } else if (column.known_bytes != column.resident_bytes) {
+    room_.resize(id);
+    column.known_bytes = column.resident_bytes;
+  }
+  const bool should_hide = is_protected(column) && !is_broken(CacheRule::kPinsProtectColumn);
+  const bool has_changed = is_new || should_hide != column.is_hidden;
+  if (should_hide != column.is_hidden) {
+    column.is_hidden = should_hide;
+    if (should_hide) {
+      room_.hide(id);
+    } else {
+      room_.show(id);
+    }
+  }
+  if (has_changed && !should_hide) ++openings_;
+  if (column.pins > 0 || column.is_kept || is_broken(CacheRule::kCoolUnkept)) return;
+  if (room_.frees_at_once()) {
+    if (!should_hide) remove(id);
+  } else if (column.touched != 0) {
+    room_.cool(id);
+  }
+}
+
+// ---- Use.
+
+void Cells::touch(ColumnId id) {
+  Column& column = columns_[id];
+  // What is not kept stays at the cold end (I9); with a pin it will be cooled when that ends.
+  if (column.partition == kNone || (!column.is_kept && column.pins == 0)) return;
+  room_.touch(id);
+}
+
+void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
+  Column& column = columns_[id];
+  Cell& cell = column.cells[row];
+  LARDER_CHECK(wants == 0 || cell.state == CellState::kResident);
+  if (cell.wants == 0 && wants != 0) {
+    ++column.wanted;
+    ++cells_wanted_;
+    wanted_bytes_ += bytes_of(cell);
+  } else if (cell.wants != 0 && wants == 0) {
+    --column.wanted;
+    --cells_wanted_;
+    wanted_bytes_ -= bytes_of(cell);
+  }
+  cell.wants = wants;
+}
+
+// ---- Removal.
+
+void Cells::cut_off(Column& column, Row row) {
+  Cell& cell = column.cells[row];
+  LARDER_CHECK(cell.state == CellState::kResident && cell.locks == 0);
+  if (column.is_complete()) {
+    state_.listener.on_column(ColumnEvent::kRemoved, column.space, column.hash);
+  }
+  const Slot& slot = slots_[cell.slot];
+  column.pins -= slot.claims + slot.io;
+  --column.resident;
+  column.resident_bytes -= slot.taken;
+  if (cell.wants != 0) {
+    --column.wanted;
+    --cells_wanted_;
+    wanted_bytes_ -= bytes_of(cell);
+  }
+  room_.discharge(salt_of(column), slot.taken);
+  slots_.cut_off(cell.slot);
+  const SlotId writing = cell.writing;
+  cell = Cell{};
+  cell.writing = writing;
+}
+
+void Cells::evict(ColumnId id) {
+  Column& column = columns_[id];
+  if (is_broken(CacheRule::kPinsProtectColumn) && column.pins > 0) return remove(id);
+  LARDER_CHECK(column.pins == 0);
+  ++state_.totals.columns_evicted;
+  state_.totals.cells_evicted += column.resident;
+  state_.totals.bytes_evicted += column.resident_bytes;
+  if (!is_broken(CacheRule::kBoundedTurn)) {
+    cells_left_ -= std::min<std::uint64_t>(cells_left_, column.resident);
+  }
+  evicted_.insert(ghost_of(column.space, column.hash));
+  for (Row row = 0; row < column.rows; ++row) {
+    const Cell& cell = column.cells[row];
+    if (cell.state != CellState::kResident) continue;
+    if (cell.wants != 0) ++state_.totals.l2_store_lost;
+    cut_off(column, row);
+  }
+  settle(id, Removal::kEvicted);
+}
+
+void Cells::drop_cell(ColumnId id, Row row) {
+  cut_off(columns_[id], row);
+  settle(id);
+}
+
+ClearResult Cells::clear(ColumnId id, bool force) {
+  Column& column = columns_[id];
+  ClearResult result{.cells = column.resident, .bytes = column.resident_bytes};
+  if (force) {
+    remove(id);
+    return result;
+  }
+  for (Row row = 0; row < column.rows; ++row) {
+    const Cell& cell = column.cells[row];
+    if (cell.state != CellState::kResident) continue;
+    if (cell.locks == 0) {
+      cut_off(column, row);
+    } else {
+      ++result.cells_locked;
+    }
+  }
+  result.cells -= column.resident;
+  result.bytes -= column.resident_bytes;
+  settle(id);
+  return result;
+}
+
+void Cells::remove(ColumnId id) {
+  Column& column = columns_[id];
+  void_locks(column);
+  for (Row row = 0; row < column.rows; ++row) {
+    Cell& cell = column.cells[row];
+    if (cell.writing != kNone) {
+      const SlotId slot = cell.writing;
+      leave_writing(slot);
+      room_.discharge(salt_of(column), slots_[slot].taken);
+      slots_.disown(slot);
+    }
+    end_loading(column, row, false);
+    if (cell.state == CellState::kResident) cut_off(column, row);
+  }
+  LARDER_CHECK(column.pins == 0);
+  settle(id);
+}
+
+}  // namespace larder::cache

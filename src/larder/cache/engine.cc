@@ -1,0 +1,387 @@
+#include "larder/cache/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "larder/base/check.h"
+#include "larder/cache/cache_rule.h"
+#include "larder/cache/cells.h"
+#include "larder/cache/column_table.h"
+#include "larder/cache/engine_state.h"
+#include "larder/cache/fetches.h"
+#include "larder/cache/gets.h"
+#include "larder/cache/lookups.h"
+#include "larder/cache/owners.h"
+#include "larder/cache/reads.h"
+#include "larder/cache/room.h"
+#include "larder/cache/sessions.h"
+#include "larder/cache/slot_table.h"
+#include "larder/cache/stores.h"
+#include "larder/cache/tiers.h"
+#include "larder/cache/writes.h"
+
+namespace larder::cache {
+namespace {
+
+constexpr std::size_t kTimersATurn = 256;
+
+}  // namespace
+
+/// The parts, in the order in which they stand on each other.
+class Engine::Core {
+ public:
+  Core(const EngineOptions& options, Arena& arena, const KeyNames& names,
+       std::vector<Tier> of_tiers, Listener& listener)
+      : state(options, listener),
+        slots(arena),
+        columns(options.columns_expected),
+        room(state, columns, arena.capacity_bytes()),
+        cells(state, slots, columns, room),
+        owners(state),
+        sessions(state, cells),
+        tiers(state, std::move(of_tiers), names, arena),
+        stores(state, cells, tiers),
+        promotion(state, tiers),
+        fetches(state, cells, sessions, tiers, stores, promotion),
+        gets(state, cells, tiers, stores, promotion),
+        lookups(state, cells, sessions, tiers, stores, fetches),
+        reads(state, cells, owners, sessions),
+        writes(state, cells, owners) {
+    writes.set_watch(&stores);
+  }
+
+  /// What follows from what has just happened, until nothing does. Every call ends with it.
+  void go_on();
+  void fire(const Timer& timer);
+  void end_owner(std::uint32_t number);
+  void end_session(SessionId id);
+
+  EngineState state;
+  SlotTable slots;
+  ColumnTable columns;
+  Room room;
+  Cells cells;
+  Owners owners;
+  Sessions sessions;
+  Tiers tiers;
+  Stores stores;
+  Promotion promotion;
+  Fetches fetches;
+  Gets gets;
+  Lookups lookups;
+  Reads reads;
+  Writes writes;
+  bool is_draining = false;
+};
+
+Engine::Engine(const EngineOptions& options, Arena& arena, const KeyNames& names,
+               std::vector<Tier> tiers, Listener& listener)
+    : core_(std::make_unique<Core>(options, arena, names, std::move(tiers), listener)) {}
+
+void Engine::Core::go_on() {
+  do {
+    while (L2Operation* const operation = tiers.take_ended()) {
+      switch (operation->kind) {
+        case L2Kind::kStore:
+          stores.on_ended(*operation);
+          break;
+        case L2Kind::kGet:
+          gets.on_ended(*operation);
+          break;
+        case L2Kind::kExists:
+        case L2Kind::kLoad:
+          fetches.on_ended(*operation);
+          break;
+      }
+      tiers.release(*operation);
+    }
+    fetches.go_on();
+    stores.submit();
+  } while (tiers.has_ended());
+}
+
+Engine::~Engine() = default;
+
+// ---- Layouts, spaces, owners.
+
+Result<LayoutId> Engine::add_layout(const LayoutSpec& spec) {
+  return core_->state.layouts.add(spec);
+}
+
+void Engine::drop_layout(LayoutId layout) {
+  core_->state.layouts.drop(layout);
+}
+
+SpaceId Engine::space(LayoutId layout, SaltId salt) {
+  return core_->state.layouts.add_space(layout, salt);
+}
+
+OwnerId Engine::add_owner(LayoutId layout) {
+  LARDER_CHECK(core_->state.layouts.is_known(layout));
+  return core_->owners.add(layout);
+}
+
+void Engine::drop_owner(OwnerId id, OwnerEnd why) {
+  Owner* const owner = core_->owners.find(id);
+  if (owner == nullptr) return;
+  const std::uint32_t number = Owners::number_of(id);
+  const bool had_ended = std::exchange(owner->has_ended, true);
+  core_->writes.on_owner_end(number, why == OwnerEnd::kDead);
+  const bool has_memory = !owner->reads.empty() || !owner->writes.empty();
+  if (why == OwnerEnd::kDead || !has_memory) {
+    core_->end_owner(number);
+  } else if (!had_ended) {
+    const EngineOptions& options = core_->state.options;
+    const std::uint64_t waits_ns =
+        why == OwnerEnd::kReaped ? options.write_ttl_ns : options.owner_grace_ns;
+    core_->state.timers.arm(owner->timer, core_->state.now_ns + waits_ns);
+  }
+  core_->go_on();
+}
+
+/// The owner cannot read or write any more.
+void Engine::Core::end_owner(std::uint32_t number) {
+  reads.on_owner_end(number);
+  writes.on_owner_end(number, true);
+  owners.release(number);
+}
+
+// ---- A request.
+
+void Engine::lookup(SessionKey key, const LookupSpec& spec) {
+  const SessionId old = core_->sessions.find_exactly(key);
+  if (old != kNone && !is_broken(CacheRule::kNewLookupEndsOld)) core_->end_session(old);
+  if (!core_->state.layouts.is_known(spec.space)) return;
+  const SessionId session = core_->sessions.make(key, spec.space);
+  core_->lookups.start(session, spec);
+  core_->go_on();
+}
+
+std::optional<std::uint32_t> Engine::take_result(SessionKey key) {
+  const SessionId session = core_->sessions.find(key);
+  if (session == kNone) return 0;
+  core_->sessions.note_named(session, key);
+  return core_->sessions.take_result(session);
+}
+
+void Engine::wait_result(Ticket ticket, SessionKey key, std::uint64_t deadline_ns) {
+  const SessionId session = core_->sessions.find(key);
+  if (session == kNone) return core_->state.listener.on_result(ticket, 0);
+  core_->sessions.note_named(session, key);
+  core_->sessions.wait(session, ticket, deadline_ns);
+}
+
+void Engine::release(SessionKey key, ChunkRange range) {
+  const SessionId session = core_->sessions.find(key);
+  if (session == kNone) return;
+  core_->sessions.note_named(session, key);
+  if (core_->sessions[session].is_running && !is_broken(CacheRule::kRememberFree)) {
+    core_->sessions[session].freed_early.push_back(range);  // E11
+    return;
+  }
+  if (core_->sessions.release(session, range) == 0) ++core_->state.totals.second_releases;
+  core_->go_on();
+}
+
+void Engine::end(SessionKey key) {
+  const SessionId session = core_->sessions.find(key);
+  if (session == kNone) return;
+  core_->end_session(session);
+  core_->go_on();
+}
+
+void Engine::Core::end_session(SessionId id) {
+  if (sessions[id].job != kNone) fetches.cancel(sessions[id].job);
+  sessions.end(id);
+}
+
+void Engine::on_connection(std::uint64_t connection, ConnectionEvent event) {
+  core_->sessions.on_connection(connection, event);
+}
+
+// ---- Workers.
+
+std::optional<ReadId> Engine::begin_read(const ReadSpec& spec, std::vector<CellSlot>& out) {
+  const auto read = core_->reads.begin(spec, out);
+  core_->go_on();
+  return read;
+}
+
+void Engine::end_read(ReadId read) {
+  core_->reads.end(read);
+  core_->go_on();
+}
+
+std::optional<WriteId> Engine::begin_write(const WriteSpec& spec, std::vector<CellSlot>& out) {
+  return core_->writes.begin(spec, out);
+}
+
+bool Engine::end_write(WriteId write, WriteEnd how) {
+  const bool is_published = core_->writes.end(write, how);
+  core_->go_on();
+  return is_published;
+}
+
+std::optional<WriteId> Engine::open_write(const WriteSpec& spec) const {
+  return core_->writes.open(spec);
+}
+
+// ---- Whole values.
+
+void Engine::get(Ticket ticket, const GetSpec& spec) {
+  core_->gets.start(ticket, spec);
+  core_->go_on();
+}
+
+void Engine::end_get(Ticket ticket) {
+  core_->gets.end(ticket);
+  core_->go_on();
+}
+
+void Engine::cancel_get(Ticket ticket) {
+  core_->gets.cancel(ticket);
+  core_->go_on();
+}
+
+void Engine::touch(SpaceId space, const ChunkHash& chunk) {
+  const ColumnId column = core_->cells.find(space, chunk);
+  if (column == kNone) return;
+  ++core_->columns[column].hits;
+  core_->cells.touch(column);
+  core_->stores.on_hit(column);
+  core_->go_on();
+}
+
+std::optional<std::uint64_t> Engine::find(SpaceId space, const ChunkHash& chunk) const {
+  const ColumnId id = core_->cells.find(space, chunk);
+  if (id == kNone || !core_->columns[id].is_complete()) return std::nullopt;
+  return core_->slots[core_->columns[id].cells[0].slot].ref.bytes;
+}
+
+// ---- Operation.
+
+ClearResult Engine::clear(const ClearSpec& spec) {
+  ClearResult result;
+  Core& core = *core_;
+  core.writes.void_all(spec.space);
+  core.fetches.on_clear(spec.space);
+  core.gets.on_clear(spec.space);
+  for (ColumnId id = 0; id < core.columns.end(); ++id) {
+    if (!core.columns.is_used(id)) continue;
+    if (spec.space && core.columns[id].space != *spec.space) continue;
+    const bool force = spec.force || is_broken(CacheRule::kClearKeepsLocked);
+    const ClearResult went = core.cells.clear(id, force);
+    result.cells += went.cells;
+    result.bytes += went.bytes;
+    result.cells_locked += went.cells_locked;
+  }
+  core.state.totals.cells_cleared += result.cells;
+  core.go_on();
+  return result;
+}
+
+ClearResult Engine::remove(SpaceId space, std::span<const ChunkHash> chunks) {
+  ClearResult result;
+  for (const ChunkHash& chunk : chunks) {
+    const ColumnId id = core_->columns.find(space, chunk);
+    if (id == kNone) continue;
+    const ClearResult went = core_->cells.clear(id, true);
+    result.cells += went.cells;
+    result.bytes += went.bytes;
+  }
+  core_->state.totals.cells_cleared += result.cells;
+  core_->go_on();
+  return result;
+}
+
+void Engine::set_quota(SaltId salt, const Quota& quota) {
+  core_->room.set_quota(salt, quota);
+  core_->go_on();
+}
+
+void Engine::on_tier(std::size_t tier) {
+  core_->tiers.reap(static_cast<TierId>(tier));
+  core_->go_on();
+}
+
+// ---- Time.
+
+void Engine::Core::fire(const Timer& timer) {
+  switch (timer.kind) {
+    case TimerKind::kSession:
+      if (sessions.on_timer(timer.id)) end_session(timer.id);
+      return;
+    case TimerKind::kWrite:
+      return writes.on_timer(timer.id);
+    case TimerKind::kOwner:
+      return end_owner(timer.id);
+    case TimerKind::kWait:
+      return sessions.on_wait_timer(timer.id);
+    case TimerKind::kLookup:
+      return fetches.on_timer(timer.id);
+    case TimerKind::kTier:
+      return tiers.on_timer(timer.id);
+    case TimerKind::kStore:
+      return stores.on_timer(timer.id);
+  }
+}
+
+std::uint64_t Engine::turn(std::uint64_t now_ns) {
+  Core& core = *core_;
+  core.state.now_ns = std::max(core.state.now_ns, now_ns);
+  core.cells.begin_turn();
+  core.fetches.begin_turn();
+  for (std::size_t i = 0; i < kTimersATurn; ++i) {
+    const Timer* const timer = core.state.timers.take_due(core.state.now_ns);
+    if (timer == nullptr) break;
+    core.fire(*timer);
+  }
+  core.go_on();
+  return core.fetches.wants_turn() ? core.state.now_ns : core.state.timers.next_ns();
+}
+
+bool Engine::drain(std::uint64_t deadline_ns) {
+  core_->lookups.stop_loading();
+  core_->gets.stop_loading();
+  core_->stores.submit();
+  if (core_->state.now_ns >= deadline_ns) core_->tiers.cancel_all();
+  core_->go_on();
+  const bool is_stored = core_->stores.is_idle() || core_->state.now_ns >= deadline_ns;
+  return core_->tiers.operations() == 0 && is_stored;
+}
+
+void Engine::snapshot(EngineStats& stats) const {
+  const Core& core = *core_;
+  stats.totals = core.state.totals;
+  stats.capacity_bytes = core.slots.arena().capacity_bytes();
+  stats.free_bytes = core.slots.arena().free_bytes();
+  stats.writing_bytes = core.slots.bytes_in(SlotState::kWriting);
+  stats.loading_bytes = core.slots.bytes_in(SlotState::kLoading);
+  stats.resident_bytes = core.slots.bytes_in(SlotState::kResident);
+  stats.orphan_bytes = core.slots.bytes_in(SlotState::kOrphan);
+  stats.quarantine_bytes = core.slots.bytes_in(SlotState::kQuarantine);
+  stats.locked_bytes = core.cells.locked_bytes();
+  stats.columns = core.columns.size();
+  stats.cells_wanted = core.cells.cells_wanted();
+  stats.wanted_bytes = core.cells.wanted_bytes();
+  stats.sessions = core.sessions.size();
+  stats.reads_open = core.reads.size();
+  stats.writes_open = core.writes.size();
+  stats.owners = core.owners.size();
+  stats.lookups_running = core.fetches.size();
+  stats.lookups_waiting = core.fetches.waiting();
+  stats.l2_batches = core.tiers.operations();
+}
+
+void Engine::check_invariants() const {
+  const Core& core = *core_;
+  core.cells.check_invariants();
+  core.sessions.check_invariants();
+  core.fetches.check_invariants();
+  core.stores.check_invariants();
+  core.reads.check_invariants();
+  core.writes.check_invariants();
+  core.cells.check_claims(core.reads.claims() + core.gets.claims());
+}
+
+}  // namespace larder::cache

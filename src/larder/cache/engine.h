@@ -1,0 +1,204 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "larder/base/result.h"
+#include "larder/cache/arena/arena.h"
+#include "larder/cache/engine_options.h"
+#include "larder/cache/engine_stats.h"
+#include "larder/cache/ids.h"
+#include "larder/cache/layouts.h"
+#include "larder/connector/connector.h"
+
+namespace larder::cache {
+
+/// A slot for one cell of a read or a write.
+struct CellSlot {
+  std::uint32_t chunk = 0;  ///< From the begin of the range.
+  std::uint16_t group = 0;
+  SlotRef slot;
+};
+
+/// Cells of a write that are not to be stored (E17): bit chunk * groups + group, from the range's
+/// begin.
+struct SkipMask {
+  std::span<const std::uint64_t> words;
+
+  bool has(std::size_t bit) const noexcept {
+    return bit / 64 < words.size() && (words[bit / 64] >> (bit % 64) & 1U) != 0;
+  }
+};
+
+struct LookupSpec {
+  SpaceId space{};
+  std::span<const ChunkHash> chunks;  ///< From the request's first chunk on.
+  std::uint32_t readers = 1;          ///< Shares of each lock (E7); 0 is the world size.
+  std::uint64_t deadline_ns = 0;      ///< 0: EngineOptions::load_timeout_ns from now.
+  bool lock = true;                   ///< No: warm-up.
+};
+
+struct ReadSpec {
+  OwnerId owner{};
+  SessionKey session;
+  SpaceId space{};
+  std::uint32_t rank = 0;
+  ChunkRange range;                   ///< Within the request.
+  std::span<const ChunkHash> chunks;  ///< Of the range.
+};
+
+struct WriteSpec {
+  OwnerId owner{};
+  SpaceId space{};
+  std::uint32_t rank = 0;
+  ChunkRange range;                        ///< Within the request.
+  std::span<const ChunkHash> chunks;       ///< Of the range.
+  const SkipMask* skip = nullptr;          ///< Null: store all.
+  std::span<const std::uint64_t> bytes{};  ///< By chunk, where the layout leaves sizes open.
+};
+
+/// A get of whole values by their keys (E35), in a space of one rank and one group. `chunks` and
+/// `items` are the caller's and stay until on_get(); then the items say what Connector says of a
+/// Get, but that the bytes of a value from L1 are still in its slot.
+struct GetSpec {
+  SpaceId space{};
+  std::span<const ChunkHash> chunks;  ///< What the engine calls the items' keys.
+  std::span<Item> items;              ///< As for a Get of Connector: keys, and slices to load into.
+  std::uint64_t deadline_ns = kNever;
+  Urgency urgency = Urgency::kDemand;
+  bool allow_shorter = false;       ///< As in Batch; such values do not go through L1.
+  bool misses_wrong_sizes = false;  ///< As in Batch.
+  bool is_ordered = true;  ///< The keys are a prefix in their order; no: each stands for itself.
+};
+
+/// Where the value of a get is. `slot.bytes` is 0: in the item's slices, or nowhere.
+struct GetOutcome {
+  Outcome outcome = Outcome::kPending;
+  SlotRef slot;         ///< Claimed until end_get(); the driver copies.
+  TierId tier = kNone;  ///< It was loaded from; kNone: it was in L1, or is nowhere.
+};
+
+enum class OwnerEnd : std::uint8_t {
+  kUnregistered = 0,  ///< What it may still write to waits owner_grace_ns.
+  kReaped,            ///< It was silent; what it may still write to waits one more write_ttl_ns.
+  kDead,              ///< Its process is known to be gone: nothing waits.
+};
+enum class ConnectionEvent : std::uint8_t { kHeard = 0, kClosed };
+enum class WriteEnd : std::uint8_t { kPublish = 0, kDiscard };
+enum class ColumnEvent : std::uint8_t { kStored = 0, kRemoved };
+
+enum class ClearScope : std::uint8_t { kL1 = 0 };
+
+struct ClearSpec {
+  bool force = false;              ///< Drop locked cells, too; later reads of them fail.
+  std::optional<SpaceId> space{};  ///< Only this one.
+};
+
+struct ClearResult {
+  std::uint64_t cells = 0;  ///< That went.
+  std::uint64_t bytes = 0;
+  std::uint64_t cells_locked = 0;  ///< That stayed.
+};
+
+/// Hears of what happens in the engine. Called on the engine's thread, from inside its calls. Must
+/// not call back.
+class Listener {
+ public:
+  virtual ~Listener() = default;
+  /// Answers wait_result(): nullopt at its deadline.
+  virtual void on_result(Ticket ticket, std::optional<std::uint32_t> hit_chunks) = 0;
+  virtual void on_get(Ticket ticket, std::span<const GetOutcome> outcomes) = 0;
+  /// A column became complete, or is not complete any more.
+  virtual void on_column(ColumnEvent event, SpaceId space, const ChunkHash& chunk) = 0;
+};
+
+/// The cache engine (DESIGN 8): L1 in the arena, L2 behind connectors, as one state machine.
+///
+/// What goes in: calls, finished L2 batches (on_tier) and time (turn). What comes out: return
+///   values, submissions, and calls of the listener. The same input gives the same output (E37).
+/// Time: calls happen at the time of the last turn(); a driver calls turn() before the messages
+/// that
+///   it has collected, and when the time comes that turn() returned.
+/// Slots: those of a read or a write stay valid until its end call. Copies are the driver's.
+/// Ownership: the tiers are the engine's. Arena, names and listener outlive it. It must be drained,
+///   or its connectors must have given back every batch, before it ends.
+/// Threads: one. No call blocks, reads a clock or throws.
+/// Cost: O(cells) of what a call names, without an allocation per cell; clear(), set_quota() and
+///   check_invariants() walk all columns.
+class Engine {
+ public:
+  Engine(const EngineOptions& options, Arena& arena, const KeyNames& names, std::vector<Tier> tiers,
+         Listener& listener);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // ---- Layouts, spaces, owners.
+  /// kInvalidArgument: it is no layout, or another one of the same model lives (E4).
+  Result<LayoutId> add_layout(const LayoutSpec& spec);
+  void drop_layout(LayoutId layout);
+  /// Model and world size of the layout, with a salt. The same answer for the same question.
+  SpaceId space(LayoutId layout, SaltId salt);
+  OwnerId add_owner(LayoutId layout);
+  void drop_owner(OwnerId owner, OwnerEnd why);
+
+  // ---- A request, as its scheduler sees it.
+  void lookup(SessionKey key, const LookupSpec& spec);
+  /// QUERY (E29): nothing while the lookup runs; its hit once; 0 for a session that is not known.
+  std::optional<std::uint32_t> take_result(SessionKey key);
+  /// WAIT: on_result() comes with the hit, from inside this call where it is known.
+  void wait_result(Ticket ticket, SessionKey key, std::uint64_t deadline_ns);
+  /// FREE: gives back all that is left of the session's locks in the range (E7).
+  void release(SessionKey key, ChunkRange range);
+  void end(SessionKey key);
+  void on_connection(std::uint64_t connection, ConnectionEvent event);
+
+  // ---- Workers.
+  /// Nothing: some cell of the range is not resident (E8). Else `out` holds the slots, claimed.
+  std::optional<ReadId> begin_read(const ReadSpec& spec, std::vector<CellSlot>& out);
+  void end_read(ReadId read);
+  /// Nothing: there is nothing to write, no room, or the range is open already (E13).
+  std::optional<WriteId> begin_write(const WriteSpec& spec, std::vector<CellSlot>& out);
+  /// False: the reservation is not open any more, or its bytes are not to be had (E14).
+  bool end_write(WriteId write, WriteEnd how);
+  /// The reservation that a COMMIT of this range means.
+  std::optional<WriteId> open_write(const WriteSpec& spec) const;
+
+  // ---- Whole values.
+  /// on_get() comes once, from inside this call where L1 decides.
+  void get(Ticket ticket, const GetSpec& spec);
+  void end_get(Ticket ticket);
+  /// A hint: on_get() comes as soon as the connectors have given back what they have of it.
+  void cancel_get(Ticket ticket);
+  /// A use of the column, if it is in L1: as a hit of a get.
+  void touch(SpaceId space, const ChunkHash& chunk);
+  /// The size of the value if it is in L1.
+  std::optional<std::uint64_t> find(SpaceId space, const ChunkHash& chunk) const;
+
+  // ---- Operation.
+  ClearResult clear(const ClearSpec& spec);
+  /// Removes the columns from L1, locked ones, too.
+  ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
+  void set_quota(SaltId salt, const Quota& quota);
+  /// The tier's event fd is readable.
+  void on_tier(std::size_t tier);
+  /// Bounded work; returns when to call again, kNever if nothing is to be done.
+  std::uint64_t turn(std::uint64_t now_ns);
+  void snapshot(EngineStats& stats) const;
+  /// Refuses lookups' loads and stores to come; true when nothing is in flight any more. Call again
+  /// after on_tier() and turn() while it is false.
+  bool drain(std::uint64_t deadline_ns);
+
+  /// I1 to I9 as far as they can be seen at one moment; aborts where one does not hold. Walks
+  /// everything; for tests and simulations.
+  void check_invariants() const;
+
+ private:
+  class Core;
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace larder::cache

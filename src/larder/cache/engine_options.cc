@@ -1,0 +1,33 @@
+#include "larder/cache/engine_options.h"
+
+#include <string>
+
+#include "larder/cache/policies/policy.h"
+
+namespace larder::cache {
+namespace {
+
+SetupStatus check_share(double share, const char* name) {
+  if (share > 0 && share <= 1) return {};
+  return SetupError{ErrorCode::kInvalidArgument,
+                    std::string{name} + " is " + std::to_string(share) +
+                        "; it is a share of L1, so give a number above 0 and up to 1."};
+}
+
+}  // namespace
+
+SetupStatus EngineOptions::validate() const {
+  if (SetupResult<const PolicyKind*> kind = find_policy(policy); !kind) return kind.error();
+  LARDER_TRY(check_share(lock_share, "lock_share"));
+  LARDER_TRY(check_share(load_share, "load_share"));
+  LARDER_TRY(check_share(quarantine_share, "quarantine_share"));
+  if (evict_cells_max == 0 || exists_keys_max == 0 || exists_ahead == 0 || batch_bytes_max == 0) {
+    return SetupError{
+        ErrorCode::kInvalidArgument,
+        "evict_cells_max, exists_keys_max, exists_ahead and batch_bytes_max bound how "
+        "much is done at once; each must be at least 1."};
+  }
+  return {};
+}
+
+}  // namespace larder::cache

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace larder::cache {
+
+/// Why a chunk that a lookup asked for was no hit (I10). A lookup's first miss gives the reason of
+/// all chunks behind it.
+enum class Miss : std::uint8_t {
+  kNeverStored = 0,
+  kEvicted,      ///< It was in L1 lately, and L2 does not have it.
+  kFailed,       ///< Its load failed on every connector that has it.
+  kLate,         ///< Its load did not end before the deadline.
+  kDown,         ///< A connector that may have it did not answer.
+  kTrimmed,      ///< It is there, but L1 has no room to lock or load it (E12, E25).
+  kOtherLayout,  ///< It is there in another size (E4).
+};
+inline constexpr std::size_t kMisses = 7;
+inline constexpr std::array<const char*, kMisses> kMissNames{
+    "never_stored", "evicted", "failed", "late", "down", "trimmed", "other_layout"};
+
+/// Totals only grow.
+struct EngineTotals {
+  // Lookups, in chunks: asked = hit_l1 + hit_l2 + the misses.
+  std::uint64_t lookups = 0;
+  std::uint64_t asked = 0;
+  std::uint64_t hit_l1 = 0;
+  std::uint64_t hit_l2 = 0;
+  std::array<std::uint64_t, kMisses> missed{};
+  std::uint64_t lookups_trimmed = 0;  ///< E12, E25.
+
+  // Sessions.
+  std::uint64_t ambiguous_requests = 0;  ///< E6: a request id that two sessions have.
+  std::uint64_t second_releases = 0;     ///< E7: shares that were given back already.
+  std::uint64_t locks_expired = 0;       ///< E9: sessions that lost their locks to time.
+  std::uint64_t locks_voided = 0;        ///< E36: shares that clear(force) or a delete ended.
+
+  // Reads and writes by workers, in calls and cells.
+  std::uint64_t reads = 0;
+  std::uint64_t reads_failed = 0;
+  std::uint64_t reads_repeated = 0;
+  std::uint64_t writes = 0;
+  std::uint64_t writes_refused = 0;   ///< E13: nothing fits.
+  std::uint64_t writes_cut = 0;       ///< E13: a leading run fits.
+  std::uint64_t commits_refused = 0;  ///< E14: false was returned.
+  std::uint64_t commits_late = 0;     ///< E14: after the time-out.
+  std::uint64_t cells_stored = 0;
+  std::uint64_t cells_dropped = 0;   ///< E5, E14: resident already when their write ended.
+  std::uint64_t writes_expired = 0;  ///< E16.
+
+  // Room.
+  std::uint64_t columns_evicted = 0;
+  std::uint64_t cells_evicted = 0;
+  std::uint64_t bytes_evicted = 0;
+  std::uint64_t allocations_failed = 0;
+  std::uint64_t failed_fragmentation = 0;  ///< Of these: E19.
+  std::uint64_t failed_quota = 0;          ///< Of these: E22.
+  std::uint64_t cells_cleared = 0;
+
+  // L2.
+  std::uint64_t exists_keys = 0;
+  std::uint64_t probed_keys = 0;
+  std::uint64_t cells_loaded = 0;
+  std::uint64_t bytes_loaded = 0;
+  std::uint64_t cells_load_failed = 0;  ///< One try on one connector.
+  std::uint64_t cells_load_joined = 0;  ///< E5: waited for another lookup's load.
+  std::uint64_t cells_promoted = 0;
+  std::uint64_t lookups_queued = 0;      ///< E24.
+  std::uint64_t lookups_late = 0;        ///< E28.
+  std::uint64_t l2_store_submitted = 0;  ///< Cells.
+  std::uint64_t l2_store_done = 0;
+  std::uint64_t l2_store_failed = 0;  ///< E33: given up after three failures.
+  std::uint64_t l2_store_lost = 0;    ///< E33: evicted while wanted.
+};
+
+/// How things stand, and what has come to pass.
+struct EngineStats {
+  EngineTotals totals;
+  // Bytes of the arena: capacity = free + writing + loading + resident + orphan + quarantine.
+  std::uint64_t capacity_bytes = 0;
+  std::uint64_t free_bytes = 0;
+  std::uint64_t writing_bytes = 0;
+  std::uint64_t loading_bytes = 0;
+  std::uint64_t resident_bytes = 0;
+  std::uint64_t orphan_bytes = 0;
+  std::uint64_t quarantine_bytes = 0;
+  std::uint64_t locked_bytes = 0;  ///< Of resident.
+  std::uint64_t columns = 0;
+  std::uint64_t cells_wanted = 0;  ///< By some connector (E33).
+  std::uint64_t wanted_bytes = 0;  ///< Of these cells.
+  std::uint64_t sessions = 0;
+  std::uint64_t reads_open = 0;
+  std::uint64_t writes_open = 0;
+  std::uint64_t owners = 0;
+  std::uint64_t lookups_running = 0;
+  std::uint64_t lookups_waiting = 0;  ///< In the admission queue.
+  std::uint64_t l2_batches = 0;       ///< In flight.
+};
+
+}  // namespace larder::cache

@@ -1,0 +1,240 @@
+#include "larder/cache/gets.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "larder/base/check.h"
+#include "larder/cache/cache_rule.h"
+
+namespace larder::cache {
+namespace {
+
+constexpr Row kRow = 0;
+
+}  // namespace
+
+void Gets::start(Ticket ticket, const GetSpec& spec) {
+  LARDER_CHECK(spec.chunks.size() == spec.items.size());
+  const std::uint32_t id = gets_.acquire();
+  Get& get = gets_[id];
+  get.ticket = ticket;
+  get.spec = spec;
+  get.parts.assign(spec.items.size(), {});
+  get.outcomes.assign(spec.items.size(), {});
+  get.pending = 0;
+  get.was_cleared = false;
+  get.is_answered = false;
+  by_ticket_[static_cast<std::uint64_t>(ticket)] = id;
+  for (std::uint32_t number = 0; number < get.parts.size(); ++number) begin_part(id, number);
+  flush();
+  if (get.pending == 0) finish(id);
+}
+
+void Gets::begin_part(std::uint32_t id, std::uint32_t number) {
+  Get& get = gets_[id];
+  const ColumnId column = cells_.find(get.spec.space, get.spec.chunks[number]);
+  if (column != kNone && cells_.columns()[column].cells[kRow].state == CellState::kResident) {
+    return claim(get, number, column);
+  }
+  get.parts[number].left = may_load_ ? tiers_.loads() : TierMask{0};
+  Item& item = get.spec.items[number];
+  item.outcome = Outcome::kMiss;
+  item.miss_reason = may_load_ ? MissReason::kAbsent : MissReason::kDown;
+  load(id, number);
+}
+
+void Gets::claim(Get& get, std::uint32_t number, ColumnId column) {
+  cells_.claim(column, kRow);
+  cells_.settle(column);
+  ++claims_;
+  const SlotId slot = cells_.columns()[column].cells[kRow].slot;
+  get.parts[number].slot = slot;
+  get.outcomes[number].slot = cells_.slots()[slot].ref;
+  get.spec.items[number].outcome = Outcome::kHit;
+  get.spec.items[number].value_bytes = cells_.slots()[slot].ref.bytes;
+}
+
+// ---- Loading.
+
+/// From the next tier that was not tried; without one the part has ended as its item says.
+void Gets::load(std::uint32_t id, std::uint32_t number) {
+  Get& get = gets_[id];
+  const TierMask left = get.parts[number].left;
+  if (left == 0) return;
+  const auto tier = static_cast<TierId>(std::countr_zero(left));
+  get.parts[number].left = static_cast<TierMask>(left & ~bit_of(tier));
+  ++get.pending;
+  collect(id, number, tier);
+}
+
+/// A slot to load through, so that the value can stay; kNone: straight to the caller.
+SlotId Gets::take_slot(const Get& get, std::uint32_t number, TierId tier) {
+  const GetSpec& spec = get.spec;
+  if (spec.allow_shorter || !promotion_.would_keep(spec.space, spec.chunks[number], tier)) {
+    return kNone;
+  }
+  // What takes more than one load may (E25) would empty L1 for itself, or find no room at last.
+  const std::uint64_t bytes = bytes_of(spec.items[number].value);
+  const auto capacity = static_cast<double>(cells_.slots().arena().capacity_bytes());
+  if (static_cast<double>(bytes) > state_.options.load_share * capacity) return kNone;
+  const ColumnId column = cells_.find_or_make(spec.space, spec.chunks[number]);
+  const Cell& cell = cells_.columns()[column].cells[kRow];
+  if (cell.state != CellState::kAbsent) return kNone;
+  SlotId slot = kNone;
+  cells_.reserve(column, kRow, bytes, SlotState::kLoading, slot);
+  return slot;
+}
+
+void Gets::collect(std::uint32_t id, std::uint32_t number, TierId tier) {
+  Get& get = gets_[id];
+  const std::uint64_t bytes = bytes_of(get.spec.items[number].value);
+  L2Operation* operation = collected_[tier];
+  if (operation != nullptr && (operation->source != gets_.handle(id) ||
+                               operation->bytes + bytes > state_.options.batch_bytes_max)) {
+    collected_[tier] = nullptr;
+    tiers_.send(*std::exchange(operation, nullptr));
+  }
+  if (operation == nullptr) {
+    operation = collected_[tier] = &tiers_.make(L2Kind::kGet, tier);
+    operation->source = gets_.handle(id);
+    operation->batch.deadline_ns = get.spec.deadline_ns;
+    operation->batch.urgency = get.spec.urgency;
+    operation->batch.allow_shorter = get.spec.allow_shorter;
+    operation->batch.misses_wrong_sizes = get.spec.misses_wrong_sizes;
+  }
+  const Item& item = get.spec.items[number];
+  const SlotId slot = take_slot(get, number, tier);
+  get.parts[number].slot = slot;
+  if (slot == kNone) return operation->add(item.key, item.value, {kNone, number});
+  cells_.add_io(slot);
+  operation->add(item.key, tiers_.memory_of(cells_.slots()[slot].ref), {slot, number});
+}
+
+void Gets::flush() {
+  for (TierId tier = 0; tier < tiers_.size(); ++tier) {
+    L2Operation* const operation = std::exchange(collected_[tier], nullptr);
+    if (operation != nullptr) tiers_.send(*operation);
+  }
+}
+
+void Gets::on_item(std::uint32_t id, L2Operation& operation, const L2Cell& cell, const Item& item) {
+  Get& get = gets_[id];
+  Item& asked = get.spec.items[cell.number];
+  const bool is_hit = item.outcome == Outcome::kHit;
+  ++(is_hit ? state_.totals.cells_loaded : state_.totals.cells_load_failed);
+  // A failure is not forgotten because the next tier does not have the key (P11).
+  if (is_hit || item.outcome == Outcome::kFailed || asked.outcome != Outcome::kFailed) {
+    asked.outcome = item.outcome;
+    asked.error = item.error;
+    asked.miss_reason = item.miss_reason;
+    asked.value_bytes = item.value_bytes;
+  }
+  --get.pending;
+  if (is_hit) {
+    get.parts[cell.number].source = static_cast<std::uint8_t>(operation.tier);
+    get.outcomes[cell.number].tier = operation.tier;
+    state_.totals.bytes_loaded += item.value_bytes;
+  }
+  if (cell.slot != kNone) {
+    get.parts[cell.number].slot = kNone;
+    const bool has_cell = cells_.slots()[cell.slot].state != SlotState::kOrphan;
+    if (is_hit && has_cell) {
+      const ColumnId column = cells_.slots()[cell.slot].column;
+      cells_.publish_loading(cell.slot);
+      claim(get, cell.number, column);
+    } else if (is_hit) {
+      // Its cell was cleared: the bytes are in an orphan that ends here.
+      asked.outcome = Outcome::kMiss;
+    }
+    cells_.drop_io(cell.slot);
+    if (!is_hit && has_cell) cells_.discard_loading(cell.slot);
+  }
+  const bool is_final =
+      asked.outcome == Outcome::kHit || asked.error.code() == ErrorCode::kSizeMismatch;
+  if (!is_final) load(id, cell.number);
+}
+
+void Gets::on_ended(L2Operation& operation) {
+  const auto id = static_cast<std::uint32_t>(operation.source);
+  LARDER_CHECK(gets_.find(operation.source) != nullptr);
+  for (std::size_t i = 0; i < operation.size(); ++i) {
+    on_item(id, operation, operation.cells()[i], operation.items()[i]);
+  }
+  flush();
+  if (gets_[id].pending == 0) finish(id);
+}
+
+// ---- The answer.
+
+void Gets::promote(const Get& get, std::uint32_t number) {
+  const Part& part = get.parts[number];
+  const ChunkHash& chunk = get.spec.chunks[number];
+  const ColumnId column = cells_.find(get.spec.space, chunk);
+  if (part.source == 0xFF) {
+    if (column == kNone) return;
+    ++cells_.columns()[column].hits;
+    cells_.touch(column);
+    stores_.on_hit(column);
+    return;
+  }
+  const auto decision = promotion_.decide(get.spec.space, chunk, bit_of(part.source));
+  if (!decision.keep || get.was_cleared || part.slot == kNone || column == kNone) return;
+  cells_.keep(column);
+  ++state_.totals.cells_promoted;
+  stores_.want(column, kRow, decision.fill);
+}
+
+void Gets::finish(std::uint32_t id) {
+  Get& get = gets_[id];
+  if (std::exchange(get.is_answered, true)) return;
+  std::uint32_t end = 0;
+  const auto count = static_cast<std::uint32_t>(get.parts.size());
+  while (end < count && get.spec.items[end].outcome == Outcome::kHit) ++end;
+  if (!get.spec.is_ordered || is_broken(CacheRule::kPromoteOnlyPrefix)) end = count;
+  for (std::uint32_t number = end; number-- > 0;) {
+    if (get.spec.items[number].outcome == Outcome::kHit) promote(get, number);
+  }
+  bool has_claims = false;
+  for (std::uint32_t number = 0; number < count; ++number) {
+    get.outcomes[number].outcome = get.spec.items[number].outcome;
+    has_claims = has_claims || get.parts[number].slot != kNone;
+  }
+  state_.listener.on_get(get.ticket, get.outcomes);
+  if (!has_claims) forget(id);
+}
+
+void Gets::forget(std::uint32_t id) {
+  by_ticket_.erase(static_cast<std::uint64_t>(gets_[id].ticket));
+  gets_.release(id);
+}
+
+void Gets::end(Ticket ticket) {
+  const auto found = by_ticket_.find(static_cast<std::uint64_t>(ticket));
+  if (found == by_ticket_.end()) return;
+  const std::uint32_t id = found->second;
+  LARDER_CHECK(gets_[id].is_answered);
+  const std::vector<Part>& parts = gets_[id].parts;
+  for (std::size_t i = parts.size(); i-- > 0;) {  // E20.
+    if (parts[i].slot == kNone) continue;
+    --claims_;
+    cells_.unclaim(parts[i].slot);
+  }
+  forget(id);
+}
+
+void Gets::cancel(Ticket ticket) {
+  const auto found = by_ticket_.find(static_cast<std::uint64_t>(ticket));
+  if (found == by_ticket_.end() || gets_[found->second].is_answered) return;
+  for (Part& part : gets_[found->second].parts) part.left = 0;
+  tiers_.cancel_gets(gets_.handle(found->second));
+}
+
+void Gets::on_clear(std::optional<SpaceId> space) {
+  for (std::uint32_t id = 0; id < gets_.end(); ++id) {
+    if (!gets_.is_used(id)) continue;
+    if (!space || gets_[id].spec.space == *space) gets_[id].was_cleared = true;
+  }
+}
+
+}  // namespace larder::cache

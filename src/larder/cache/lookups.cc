@@ -1,0 +1,65 @@
+#include "larder/cache/lookups.h"
+
+#include <algorithm>
+
+#include "larder/cache/cache_rule.h"
+
+namespace larder::cache {
+namespace {
+
+constexpr std::uint32_t kReadersMax = 128;
+
+}  // namespace
+
+void Lookups::start(SessionId session, const LookupSpec& spec) {
+  const Layout& layout = state_.layouts[state_.layouts.current(spec.space)];
+  const std::uint32_t readers = std::clamp<std::uint32_t>(
+      spec.readers == 0 ? layout.spec.world_size : spec.readers, 1, kReadersMax);
+  scan_.run(cells_, spec.space, spec.chunks, layout);
+  const bool may_load = may_load_ && tiers_.loads() != 0;
+  if (may_load && scan_.in_l1().best() < spec.chunks.size()) {
+    return fetches_.start(session, spec, readers);
+  }
+  answer(session, spec, readers);
+}
+
+void Lookups::answer(SessionId session, const LookupSpec& spec, std::uint32_t readers) {
+  const LayoutId layout = state_.layouts.current(spec.space);
+  const std::uint32_t found = scan_.in_l1().best();
+  const std::uint32_t hit =
+      spec.lock ? fetches_.admission().fit_locks(scan_, state_.layouts[layout], found) : found;
+  sessions_.set_columns(session, scan_.columns().first(hit), layout);
+  if (spec.lock) sessions_.lock_hit(session, hit, readers);
+  for (std::uint32_t i = hit; i-- > 0;) {  // E20
+    const std::uint32_t chunk = is_broken(CacheRule::kTailsFirst) ? hit - 1 - i : i;
+    const ColumnId column = scan_.columns()[chunk];
+    if (column == kNone) continue;
+    ++cells_.columns()[column].hits;
+    cells_.touch(column);
+    stores_.on_hit(column);
+  }
+  count(spec, hit, found);
+  sessions_.set_result(session, hit);
+}
+
+void Lookups::count(const LookupSpec& spec, std::uint32_t hit, std::uint32_t found) {
+  const auto asked = static_cast<std::uint32_t>(spec.chunks.size());
+  EngineTotals& totals = state_.totals;
+  ++totals.lookups;
+  totals.asked += asked;
+  totals.hit_l1 += hit;
+  if (hit < found) ++totals.lookups_trimmed;
+  if (hit == asked) return;
+  const ChunkHash& hash = spec.chunks[hit];
+  Miss why = Miss::kNeverStored;
+  if (hit < found) {
+    why = Miss::kTrimmed;
+  } else if (cells_.has_other_layout(spec.space, hash)) {
+    why = Miss::kOtherLayout;
+  } else if (cells_.was_evicted(spec.space, hash)) {
+    why = Miss::kEvicted;
+  }
+  totals.missed[static_cast<std::size_t>(why)] += asked - hit;
+}
+
+}  // namespace larder::cache
