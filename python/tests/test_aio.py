@@ -397,10 +397,12 @@ def test_answers_that_cannot_be_read_fail_every_waiting_call():
     run(main())
 
 
-def test_get_raises_when_the_key_could_not_be_looked_up():
+def test_get_raises_when_the_key_could_not_be_looked_up(tmp_path):
     async def main():
-        async with larder.aio.open("redis://127.0.0.1:1") as store:
-            with pytest.raises(larder.Error, match="refuses the connection"):
+        spec = f"fault:?inner=fs:{tmp_path}&error_rate=1&pattern=exists:*"
+        async with larder.aio.open(spec) as store:
+            await store.set("a", b"value")
+            with pytest.raises(larder.Error, match="injected"):
                 await store.get("a")
             assert await store.exists(["a"]) == [False]
 

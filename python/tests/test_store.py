@@ -236,9 +236,18 @@ def test_everything_public_is_documented():
             assert inspect.getdoc(method), name
 
 
-def test_get_raises_when_the_key_could_not_be_looked_up():
+def test_get_raises_when_the_key_could_not_be_looked_up(tmp_path):
     """None would say that the key has no value. A lookup alone answers what can be loaded."""
-    with larder.open("redis://127.0.0.1:1") as store:
-        with pytest.raises(larder.Error, match="refuses the connection"):
+    with larder.open(f"fault:?inner=fs:{tmp_path}&error_rate=1&pattern=exists:*") as store:
+        store.set("a", b"value")
+        with pytest.raises(larder.Error, match="injected"):
             store.get("a")
         assert store.exists(["a"]) == [False] and store.sizes(["a"]) == [None]
+
+
+def test_a_store_that_is_down_has_no_value_and_says_so():
+    with larder.open("redis://127.0.0.1:1") as store:
+        assert store.get("a") is None and store.exists(["a"]) == [False]
+        with pytest.raises(larder.Error, match="refuses the connection"):
+            store.set("a", b"value")
+        assert store.report().health == "down"
