@@ -1,6 +1,7 @@
 #include "larder/cache/admission.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "larder/base/check.h"
 #include "larder/cache/cache_rule.h"
@@ -56,7 +57,10 @@ std::uint32_t Admission::let_in() {
     const std::uint32_t id = queue_[i];
     const Tried tried = admit(id, i == 0);
     wants_turn_ = wants_turn_ || tried == Tried::kLater;
-    if (tried != Tried::kIn) continue;
+    if (tried != Tried::kIn) {
+      if (!std::exchange(fetches_[id].was_queued, true)) ++state_.totals.lookups_queued;
+      continue;
+    }
     if (i == 0) cells_.hold(0);
     queue_.erase(queue_.begin() + static_cast<std::ptrdiff_t>(i));
     has_changed_ = true;  // The next one may be let in, too.

@@ -237,6 +237,7 @@ void Cells::make_resident(ColumnId id, Row row, SlotId slot) {
   cell.slot = slot;
   cell.state = CellState::kResident;
   cell.store_failures = 0;
+  column.is_draining = false;  // Nobody has been asked yet who wants this cell.
   cell.grains = static_cast<std::uint32_t>(slots_[slot].taken / grain_bytes_);
   ++column.resident;
   column.resident_bytes += slots_[slot].taken;

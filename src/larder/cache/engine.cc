@@ -41,7 +41,7 @@ class Engine::Core {
         sessions(state, cells),
         tiers(state, std::move(of_tiers), names, arena),
         stores(state, cells, tiers),
-        promotion(state, cells, tiers),
+        promotion(state, tiers),
         fetches(state, cells, sessions, tiers, stores, promotion),
         gets(state, cells, tiers, stores, promotion),
         lookups(state, cells, sessions, tiers, stores, fetches),

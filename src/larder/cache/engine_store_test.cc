@@ -339,6 +339,22 @@ TEST_F(EngineStoreTest, BufferOnlyCellsLeaveL1WhenEveryTierHasAnswered) {
   EXPECT_EQ(stats().resident_bytes, 0U);
 }
 
+TEST_F(EngineStoreTest, BufferOnlyRanksMayStoreOneAfterTheOther) {
+  options.policy = "noop";
+  options.skip_l1 = true;
+  ScriptedTier& tier = add_tier();
+  add_model(2);
+  const auto chain = chain_of(1, 3);
+  const auto other = begin_write(1, chain, {0, 3});
+  store_rank(0, chain, {0, 3});
+  reap();
+  EXPECT_TRUE(engine().end_write(*other, WriteEnd::kPublish));
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 6U);
+  EXPECT_EQ(stats().resident_bytes, 0U);
+}
+
 TEST_F(EngineStoreTest, BufferOnlyL1TakesTenTimesItsSizeAndReadsItBack) {
   options.policy = "noop";
   options.skip_l1 = true;

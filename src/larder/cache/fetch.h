@@ -46,6 +46,7 @@ struct Fetch {
   bool was_cleared = false;  ///< Nothing of it is kept (E36).
   bool is_late = false;      ///< Its deadline has come.
   bool was_trimmed = false;
+  bool was_queued = false;  ///< It could not be let in at once.
   FetchPhase phase = FetchPhase::kAsking;
   std::uint64_t deadline_ns = 0;
   std::uint64_t waits_since_ns = 0;

@@ -30,6 +30,7 @@ void Fetches::start(SessionId session, const LookupSpec& spec, std::uint32_t rea
   fetch.was_cleared = false;
   fetch.is_late = false;
   fetch.was_trimmed = false;
+  fetch.was_queued = false;
   fetch.phase = FetchPhase::kAsking;
   fetch.deadline_ns =
       spec.deadline_ns != 0 ? spec.deadline_ns : state_.now_ns + state_.options.load_timeout_ns;

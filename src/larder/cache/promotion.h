@@ -2,7 +2,6 @@
 
 #include <cstdint>
 
-#include "larder/cache/cells.h"
 #include "larder/cache/engine_state.h"
 #include "larder/cache/recent_set.h"
 #include "larder/cache/tiers.h"
@@ -16,8 +15,8 @@ namespace larder::cache {
 /// Threads: the engine's. Cost: O(1) a column.
 class Promotion {
  public:
-  Promotion(EngineState& state, Cells& cells, Tiers& tiers)
-      : state_(state), cells_(cells), tiers_(tiers), loaded_(state.options.ghosts_max) {}
+  Promotion(EngineState& state, Tiers& tiers)
+      : state_(state), tiers_(tiers), loaded_(state.options.ghosts_max) {}
 
   struct Decision {
     bool keep = false;
@@ -32,7 +31,6 @@ class Promotion {
   bool is_wanted(bool is_second) const noexcept;
 
   EngineState& state_;
-  Cells& cells_;
   Tiers& tiers_;
   RecentSet loaded_;  ///< Columns.
 };

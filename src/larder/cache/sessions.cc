@@ -59,6 +59,7 @@ SessionId Sessions::make(const SessionKey& key, SpaceId space) {
   session.rows = 0;
   session.readers.clear();
   session.named_ns = state_.now_ns;
+  session.closed_ns = kNever;
   session.timer.kind = TimerKind::kSession;
   session.timer.id = id;
   link(id, key);
@@ -72,6 +73,7 @@ void Sessions::link(SessionId id, const SessionKey& key) {
   session.next_of_request = is_new ? kNone : std::exchange(first->second, id);
   Connection& connection = connections_[key.connection];
   connection.heard_ns = state_.now_ns;
+  connection.is_closed = false;  // The number is in use again.
   session.previous_of_connection = kNone;
   session.next_of_connection = connection.first;
   if (connection.first != kNone) sessions_[connection.first].previous_of_connection = id;
@@ -101,7 +103,7 @@ void Sessions::unlink(SessionId id) {
   if (session.next_of_connection != kNone) {
     sessions_[session.next_of_connection].previous_of_connection = session.previous_of_connection;
   }
-  if (connection->second.first == kNone && connection->second.closed_ns != kNever) {
+  if (connection->second.first == kNone && connection->second.is_closed) {
     connections_.erase(connection);
   }
 }
@@ -342,8 +344,8 @@ std::uint64_t Sessions::due_ns(const Session& session,
                                const Connection& connection) const noexcept {
   const EngineOptions& options = state_.options;
   std::uint64_t due = later(session.named_ns, options.session_ttl_ns);
-  if (connection.closed_ns != kNever && !is_broken(CacheRule::kClosedConnection)) {
-    due = std::min(due, later(connection.closed_ns, options.session_grace_ns));
+  if (!is_broken(CacheRule::kClosedConnection)) {
+    due = std::min(due, later(session.closed_ns, options.session_grace_ns));
   }
   if (session.shares_left > 0 && !is_broken(CacheRule::kReadTtl)) {
     due = std::min(due, later(connection.heard_ns, options.read_ttl_ns));
@@ -364,8 +366,7 @@ bool Sessions::on_timer(SessionId id) {
     return false;
   }
   const bool is_over = later(session.named_ns, options.session_ttl_ns) <= state_.now_ns ||
-                       (connection.closed_ns != kNever &&
-                        later(connection.closed_ns, options.session_grace_ns) <= state_.now_ns);
+                       later(session.closed_ns, options.session_grace_ns) <= state_.now_ns;
   if (session.shares_left > 0) ++state_.totals.locks_expired;
   if (is_over) return true;
   release(id, {0, UINT32_MAX});
@@ -384,7 +385,9 @@ void Sessions::end(SessionId id) {
 
 void Sessions::on_connection(std::uint64_t number, ConnectionEvent event) {
   if (event == ConnectionEvent::kHeard) {
-    connections_[number].heard_ns = state_.now_ns;
+    Connection& connection = connections_[number];
+    connection.heard_ns = state_.now_ns;
+    connection.is_closed = false;
     return;
   }
   const auto found = connections_.find(number);
@@ -393,8 +396,9 @@ void Sessions::on_connection(std::uint64_t number, ConnectionEvent event) {
     connections_.erase(found);
     return;
   }
-  found->second.closed_ns = std::min(found->second.closed_ns, state_.now_ns);
+  found->second.is_closed = true;
   for (SessionId id = found->second.first; id != kNone; id = sessions_[id].next_of_connection) {
+    sessions_[id].closed_ns = std::min(sessions_[id].closed_ns, state_.now_ns);
     arm(sessions_[id]);
   }
 }

@@ -48,7 +48,8 @@ struct Session {
   std::vector<Reader> readers;
 
   // Time (E9).
-  std::uint64_t named_ns = 0;  ///< When a message last named the request.
+  std::uint64_t named_ns = 0;        ///< When a message last named the request.
+  std::uint64_t closed_ns = kNever;  ///< When its connection was seen to close.
   Timer timer;
 
   // Lists.
@@ -132,7 +133,7 @@ class Sessions {
   };
   struct Connection {
     std::uint64_t heard_ns = 0;
-    std::uint64_t closed_ns = kNever;
+    bool is_closed = false;  ///< Forgotten with its last session.
     SessionId first = kNone;
   };
 
