@@ -17,8 +17,8 @@ namespace {
 
 constexpr const char* kUsage =
     "larder_mutation_check [--seeds COUNT] [--jobs COUNT] [--only NAME]\n"
-    "  Breaks each rule of the log store, of the intake and of the connector contract, one at a "
-    "time, and runs\n"
+    "  Breaks each rule of the log store, of the intake, of the cache engine and of the connector "
+    "contract,\n  one at a time, and runs\n"
     "  what must notice: up to COUNT seeds of the simulation (8000), unit tests, or the\n"
     "  conformance suite. Prints a table. Exit code 0: all were noticed, and nothing was where no\n"
     "  rule was broken.\n";
@@ -72,9 +72,10 @@ Check start(const BrokenRule& broken, std::uint64_t seeds) {
             .child = Child::run([&] { return run_seeds(broken.number, seeds); }, kPatienceMs)};
   }
   const bool is_directed = broken.ring == Ring::kDirected;
-  const std::string program = is_directed                  ? LARDER_SIMULATION_TEST
-                              : broken.ring == Ring::kUnit ? LARDER_UNIT_TEST
-                                                           : LARDER_CONNECTOR_TEST;
+  const std::string program = is_directed                       ? LARDER_SIMULATION_TEST
+                              : broken.ring == Ring::kUnit      ? LARDER_UNIT_TEST
+                              : broken.ring == Ring::kCacheUnit ? LARDER_CACHE_TEST
+                                                                : LARDER_CONNECTOR_TEST;
   return {.letter = broken.letter,
           .what = what,
           .ring = is_directed ? "simulation, a chosen history" : "unit",
@@ -131,7 +132,8 @@ int check_all(const Options& options) {
     }
   };
   std::printf("| rule | broken | ring | noticed by | seeds |\n|---|---|---|---|---|\n");
-  for (const std::span<const BrokenRule> rules : {broken_rules(), broken_intake_rules()}) {
+  for (const std::span<const BrokenRule> rules :
+       {broken_rules(), broken_intake_rules(), broken_cache_rules()}) {
     for (const BrokenRule& broken : rules) {
       if (!options.only.empty() && options.only != broken.name) continue;
       finish_until(options.jobs - 1);

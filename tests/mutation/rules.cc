@@ -3,6 +3,7 @@
 namespace larder::mutation {
 namespace {
 
+using cache::CacheRule;
 using conformance::Defect;
 using log_store::Rule;
 
@@ -150,6 +151,126 @@ constexpr BrokenRule kIntakeRules[] = {
 static_assert(std::size(kIntakeRules) + 1 == static_cast<std::size_t>(IntakeRule::kCount) -
                                                  static_cast<std::size_t>(IntakeRule::kNone));
 
+constexpr BrokenRule kCacheRules[] = {
+    {CacheRule::kOrphanWhilePinned, "E2", "orphan_while_pinned",
+     "a slot that is claimed or in an L2 batch is freed with its cell",
+     "EngineGetTest.AValueInL1IsAnsweredAtOnceWithItsSlot"},
+    {CacheRule::kOtherLayoutIsMiss, "E4", "other_layout_is_miss",
+     "cells of a replaced layout are hits",
+     "EngineWriteTest.ACellOfAnotherLayoutIsAMissAndMakesWay"},
+    {CacheRule::kOneWriter, "E5", "one_writer",
+     "a second writer gets a slot for a cell that is being written",
+     "EngineWriteTest.ASecondWriterGetsNoSlotForTheChunk"},
+    {CacheRule::kJoinLoad, "E5", "join_load", "a cell that is loading is loaded again",
+     "EngineLookupTest.ASecondLoaderJoinsTheFirst"},
+    {CacheRule::kAmbiguousIsNone, "E6", "ambiguous_is_none",
+     "of two sessions with a request id one is taken",
+     "EngineSessionTest.ARequestIdOfTwoConnectionsIsFoundByItsConnectionOnly"},
+    {CacheRule::kNewLookupEndsOld, "E6", "new_lookup_ends_old",
+     "a new lookup leaves the old session of its id",
+     "EngineSessionTest.ANewLookupOfTheSameIdEndsTheOldSession"},
+    {CacheRule::kReleaseOnce, "E7", "release_once", "a second release gives shares back once more",
+     "EngineSessionTest.*"},
+    {CacheRule::kReadReleasesOnce, "E7", "read_releases_once",
+     "each read of an instance gives a share back",
+     "EngineSessionTest.AReadGivesBackOneShareOfItsRankAndRangeOnce"},
+    {CacheRule::kFailedReadReleases, "E7", "failed_read_releases", "a failed read keeps its shares",
+     "EngineSessionTest.AFailedReadGivesBackItsShares"},
+    {CacheRule::kReadWholeRange, "E8", "read_whole_range",
+     "a read claims what is there of its range", "EngineSessionTest.AReadIsAllOrNothing"},
+    {CacheRule::kReadWindow, "E8", "read_window", "a read needs all chunks of a windowed group",
+     "EngineSessionTest.AWindowNeedsNoCellsBeforeIt"},
+    {CacheRule::kReadTtl, "E9", "read_ttl", "locks outlive the silence of their connection",
+     "EngineSessionTest.LocksEndWhenTheConnectionIsSilent"},
+    {CacheRule::kClosedConnection, "E9", "closed_connection", "sessions outlive their connection",
+     "EngineSessionTest.SessionsEndFiveSecondsAfterTheirConnectionClosed"},
+    {CacheRule::kLockExactly, "E10", "lock_exactly", "all chunks of a windowed group are locked",
+     "EngineSessionTest.TheLocksAreExactlyWhatTheHitNeeds"},
+    {CacheRule::kRememberFree, "E11", "remember_free", "a FREE during the lookup is forgotten",
+     "EngineLookupTest.AFreeDuringTheLookupIsDoneWhenItEnds"},
+    {CacheRule::kEndCancels, "E11", "end_cancels", "an END leaves the loads of its lookup",
+     "EngineLookupTest.AnEndDuringTheLookupCancelsItsLoads"},
+    {CacheRule::kLockShare, "E12", "lock_share", "locks may take all of L1",
+     "EngineSessionTest.LocksLeaveRoomForStores"},
+    {CacheRule::kLeadingRun, "E13", "leading_run", "chunks behind one that found no room get slots",
+     "EngineWriteTest.NothingBehindTheFirstChunkThatFindsNoRoomGetsASlot"},
+    {CacheRule::kLateCommit, "E14", "late_commit", "a commit after the time-out publishes nothing",
+     "EngineWriteTest.ALateCommitStillPublishesWhatIsAbsent"},
+    {CacheRule::kNeverPublishOfEnded, "E15", "never_publish_of_ended",
+     "the reservation of an ended owner is published",
+     "EngineWriteTest.AReservationOfAnUnregisteredOwnerIsNeverPublished"},
+    {CacheRule::kQuarantine, "E16", "quarantine",
+     "the slots of an expired reservation are free at once",
+     "EngineWriteTest.AfterTheTimeOutOthersMayWriteInOtherSlots"},
+    {CacheRule::kQuarantineLimit, "E16", "quarantine_limit",
+     "an owner may have any number of slots in quarantine",
+     "EngineWriteTest.AnOwnerWithMuchInQuarantineGetsNoMoreSlots"},
+    {CacheRule::kSkip, "E17", "skip", "skipped cells get slots",
+     "EngineWriteTest.SkippedCellsAreNotStored"},
+    {CacheRule::kPinsProtectColumn, "E18", "pins_protect_column", "columns with pins are evicted",
+     "EngineSessionTest.*"},
+    {CacheRule::kBoundedTurn, "E19", "bounded_turn", "a turn evicts without a bound",
+     "EngineLookupTest.AnEvictionThatTakesSeveralTurnsAsksForThem"},
+    {CacheRule::kTailsFirst, "E20", "tails_first", "heads leave before tails",
+     "EngineRoomTest.TailsLeaveBeforeHeads"},
+    {CacheRule::kCoolUnkept, "E20", "cool_unkept", "what is not kept stays warm",
+     "EngineStoreTest.*"},
+    {CacheRule::kQuotaLimit, "E22", "quota_limit", "a salt may go above its limit",
+     "EngineRoomTest.ASaltAboveItsLimitLosesItsOwnColdestColumns"},
+    {CacheRule::kQuotaGuarantee, "E22", "quota_guarantee", "a salt loses what it is guaranteed",
+     "EngineRoomTest.ASaltWithinItsGuaranteeLosesNoneToOthers"},
+    {CacheRule::kAskInPieces, "E23", "ask_in_pieces", "the question goes on behind a hole",
+     "EngineLookupTest.AHoleEndsTheQuestion"},
+    {CacheRule::kFirstTierFirst, "E23", "first_tier_first", "the last tier is loaded from first",
+     "EngineLookupTest.ACellComesFromTheFirstTierThatHasIt"},
+    {CacheRule::kAllOrNothing, "E24", "all_or_nothing", "a lookup that waits holds its locks",
+     "EngineLookupTest.*"},
+    {CacheRule::kLoadShare, "E25", "load_share", "one plan may take all of L1",
+     "EngineLookupTest.APlanAboveTheLoadShareIsCutAtOnce"},
+    {CacheRule::kKeepRoomForHead, "E25", "keep_room_for_head",
+     "others get the room that was freed for the head",
+     "EngineLookupTest.TheRoomThatTheHeadFreesIsKeptForIt"},
+    {CacheRule::kPassOver, "E25", "pass_over", "smaller plans pass the head for ever",
+     "EngineLookupTest.ASmallerPlanMayPassTheHeadForAWhile"},
+    {CacheRule::kNextConnector, "E27", "next_connector",
+     "a failed cell is not tried on the next tier",
+     "EngineLookupTest.AFailedCellIsLoadedFromTheNextTierThatHasIt"},
+    {CacheRule::kShrinkToHole, "E27", "shrink_to_hole",
+     "the hit goes over a cell that was not loaded",
+     "EngineLookupTest.TheHitEndsBeforeACellThatNoTierCanLoad"},
+    {CacheRule::kLoadDeadline, "E28", "load_deadline", "a lookup has no deadline",
+     "EngineLookupTest.ALookupMayNameItsOwnDeadline"},
+    {CacheRule::kLateIsNotJoined, "E28", "late_is_not_joined", "lookups join a load that is late",
+     "EngineLookupTest.NobodyJoinsALoadThatIsLate"},
+    {CacheRule::kLoadBytes, "E26", "load_bytes", "loads in flight have no bound",
+     "EngineLookupTest.LoadsAreBatchesInPrefixOrderWithinTheBound"},
+    {CacheRule::kResultOnce, "E29", "result_once", "a result is given again",
+     "EngineSessionTest.TheResultIsGivenOnceAndZeroForAnUnknownId"},
+    {CacheRule::kPromoteOnlyPrefix, "E30", "promote_only_prefix", "what lies behind a hole is kept",
+     "EngineGetTest.NothingBehindAHoleIsPromoted"},
+    {CacheRule::kPromoteNoMemory, "E30", "promote_no_memory", "what came from memory is kept",
+     "EngineStoreTest.AMemorySourceIsNotPromoted"},
+    {CacheRule::kFill, "E32", "fill", "tiers before the source get nothing",
+     "EngineStoreTest.FillStoresIntoTheTiersBeforeTheSource"},
+    {CacheRule::kStoreHeadsFirst, "E33", "store_heads_first", "tails are stored first",
+     "EngineStoreTest.WhatIsCommittedIsStoredHeadsFirst"},
+    {CacheRule::kThreeFailures, "E33", "three_failures", "a store that fails is tried for ever",
+     "EngineStoreTest.ThreeFailuresOfACellEndItsWants"},
+    {CacheRule::kDownKeepsWants, "E33", "down_keeps_wants", "a tier that is down loses its wants",
+     "EngineStoreTest.ATierThatIsDownKeepsItsWantsAndCatchesUp"},
+    {CacheRule::kMinHits, "E34", "min_hits", "`min_hits` is not looked at",
+     "EngineStoreTest.MinHitsStoresOnlyWhatWasHitAgain"},
+    {CacheRule::kSkipL1, "E34", "skip_l1", "buffer-only cells stay in L1",
+     "EngineStoreTest.BufferOnlyCellsLeaveL1WhenEveryTierHasAnswered"},
+    {CacheRule::kClearKeepsLocked, "E36", "clear_keeps_locked", "a clear drops locked cells",
+     "EngineRoomTest.ClearMakesUnlockedCellsAbsent"},
+    {CacheRule::kClearVoidsWrites, "E36", "clear_voids_writes",
+     "what is written during a clear is published",
+     "EngineRoomTest.ClearDiscardsOpenReservationsAtTheirCommit"},
+};
+static_assert(std::size(kCacheRules) + 1 == static_cast<std::size_t>(CacheRule::kCount) -
+                                                static_cast<std::size_t>(CacheRule::kNoRule));
+
 constexpr BrokenContract kContracts[] = {
     {Defect::kLosesBatch, "C1", "the 5th batch never comes back"},
     {Defect::kReturnsTwice, "C1", "the 5th batch comes back twice"},
@@ -174,6 +295,10 @@ std::span<const BrokenRule> broken_rules() {
 
 std::span<const BrokenRule> broken_intake_rules() {
   return kIntakeRules;
+}
+
+std::span<const BrokenRule> broken_cache_rules() {
+  return kCacheRules;
 }
 
 std::span<const BrokenContract> broken_contracts() {

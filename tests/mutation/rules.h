@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "larder/cache/cache_rule.h"
 #include "larder/connector/intake_rule.h"
 #include "larder/connectors/log/format/rule.h"
 #include "tests/conformance/broken_connector.h"
@@ -15,10 +16,11 @@ enum class Ring : std::uint8_t {
   kDirected,        ///< tests/simulation/directed_test.cc: one chosen history each.
   kUnit,            ///< The log store's unit tests.
   kConnectorUnit,   ///< Those of connector/.
+  kCacheUnit,       ///< Those of cache/.
 };
 
-/// A rule of docs/format_log.md, or of connector.h as the intake keeps it, and what is done instead
-/// of it when it is broken.
+/// A rule of docs/format_log.md, of connector.h as the intake keeps it, or of docs/engine.md, and
+/// what is done instead of it when it is broken.
 struct BrokenRule {
   constexpr BrokenRule(log_store::Rule broken, const char* of, const char* called,
                        const char* instead, Ring by = Ring::kSimulation, const char* filter = "")
@@ -35,6 +37,14 @@ struct BrokenRule {
         what(instead),
         ring(Ring::kConnectorUnit),
         tests("IntakeTest.*") {}
+  constexpr BrokenRule(cache::CacheRule broken, const char* of, const char* called,
+                       const char* instead, const char* filter)
+      : number(static_cast<std::uint32_t>(broken)),
+        letter(of),
+        name(called),
+        what(instead),
+        ring(Ring::kCacheUnit),
+        tests(filter) {}
 
   std::uint32_t number = 0;  ///< For break_rule().
   const char* letter = "";
@@ -45,6 +55,7 @@ struct BrokenRule {
 };
 std::span<const BrokenRule> broken_rules();
 std::span<const BrokenRule> broken_intake_rules();
+std::span<const BrokenRule> broken_cache_rules();
 
 /// A rule of connector.h, broken by a connector of tests/conformance.
 struct BrokenContract {

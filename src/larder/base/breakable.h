@@ -7,7 +7,7 @@ namespace larder {
 #ifdef LARDER_BREAKABLE
 /// What a test build (LARDER_BREAKABLE) can break, one rule at a time, so that the mutation check
 /// can show that the tests notice. Each part of larder numbers its own rules from where the other
-/// ends: connectors/log/format/rule.h, connector/intake_rule.h.
+/// ends: connectors/log/format/rule.h, connector/intake_rule.h, cache/cache_rule.h.
 ///
 /// The one that break_rule() or the environment (LARDER_BREAK, its number) has chosen; 0: none.
 std::uint32_t broken_rule() noexcept;

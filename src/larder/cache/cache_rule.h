@@ -7,7 +7,8 @@
 namespace larder::cache {
 
 /// What a test build can break in the engine: see base/breakable.h. The letters are those of
-/// DESIGN 8. rule_test.cc names for each the test that must notice.
+/// docs/engine.md. tests/mutation/rules.cc says of each what is broken then, and which tests must
+/// see it.
 enum class CacheRule : std::uint32_t {
   kNoRule = 2000,
   // E2 A slot with a claim or I/O is never freed.
@@ -16,7 +17,6 @@ enum class CacheRule : std::uint32_t {
   kOtherLayoutIsMiss,
   // E5 One writing and one loading reservation for a cell.
   kOneWriter,
-  kFirstPublishes,
   kJoinLoad,
   // E6 Sessions are found by connection and request id.
   kAmbiguousIsNone,
@@ -58,7 +58,7 @@ enum class CacheRule : std::uint32_t {
   // E22 Quotas.
   kQuotaLimit,
   kQuotaGuarantee,
-  // E23 to E28 Lookups over tiers.
+  // E23 to E29 Lookups over tiers.
   kAskInPieces,
   kFirstTierFirst,
   kAllOrNothing,
@@ -68,14 +68,19 @@ enum class CacheRule : std::uint32_t {
   kNextConnector,
   kShrinkToHole,
   kLoadDeadline,
+  kLateIsNotJoined,
+  kLoadBytes,
+  kResultOnce,
   // E30 to E32 Promotion.
   kPromoteOnlyPrefix,
   kPromoteNoMemory,
+  kFill,
   // E33, E34 Stores to L2.
   kStoreHeadsFirst,
   kThreeFailures,
   kDownKeepsWants,
   kMinHits,
+  kSkipL1,
   // E36 Clear.
   kClearKeepsLocked,
   kClearVoidsWrites,

@@ -330,6 +330,7 @@ void Cells::settle(ColumnId id, Removal why) {
     column.known_bytes = column.resident_bytes;
   }
   const bool should_hide = is_protected(column) && !is_broken(CacheRule::kPinsProtectColumn);
+  const bool has_changed = is_new || should_hide != column.is_hidden;
   if (should_hide != column.is_hidden) {
     column.is_hidden = should_hide;
     if (should_hide) {
@@ -337,14 +338,14 @@ void Cells::settle(ColumnId id, Removal why) {
     } else {
       room_.show(id);
     }
-  } else if (!is_new) {
-    return;
   }
-  if (column.pins > 0) return;
-  ++openings_;
-  if (column.is_kept || is_broken(CacheRule::kCoolUnkept)) return;
-  if (room_.frees_at_once()) return remove(id);
-  room_.cool(id);
+  if (has_changed && !should_hide) ++openings_;
+  if (column.pins > 0 || column.is_kept || is_broken(CacheRule::kCoolUnkept)) return;
+  if (room_.frees_at_once()) {
+    if (!should_hide) remove(id);
+  } else if (column.touched != 0) {
+    room_.cool(id);
+  }
 }
 
 // ---- Use.
@@ -367,9 +368,14 @@ void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
   Column& column = columns_[id];
   Cell& cell = column.cells[row];
   LARDER_CHECK(wants == 0 || cell.state == CellState::kResident);
-  if ((cell.wants != 0) != (wants != 0)) {
-    column.wanted = static_cast<Row>(column.wanted + (wants != 0 ? 1 : -1));
-    cells_wanted_ += wants != 0 ? 1U : std::uint64_t{0} - 1U;
+  if (cell.wants == 0 && wants != 0) {
+    ++column.wanted;
+    ++cells_wanted_;
+    wanted_bytes_ += bytes_of(cell);
+  } else if (cell.wants != 0 && wants == 0) {
+    --column.wanted;
+    --cells_wanted_;
+    wanted_bytes_ -= bytes_of(cell);
   }
   cell.wants = wants;
 }
@@ -389,6 +395,7 @@ void Cells::cut_off(Column& column, Row row) {
   if (cell.wants != 0) {
     --column.wanted;
     --cells_wanted_;
+    wanted_bytes_ -= bytes_of(cell);
   }
   room_.discharge(salt_of(column), slot.taken);
   slots_.cut_off(cell.slot);
@@ -498,7 +505,8 @@ void Cells::check_column(ColumnId id) const {
   LARDER_CHECK(resident > 0 || pins > 0);
   LARDER_CHECK(column.partition == kNone || column.known_bytes == bytes);
   LARDER_CHECK(column.is_hidden == (resident > 0 && is_protected(column)));
-  LARDER_CHECK(resident == 0 || column.is_kept || pins > 0 || column.touched == 0);  // I9
+  LARDER_CHECK(resident == 0 || column.is_kept || is_protected(column) ||
+               column.touched == 0);  // I9
 }
 
 void Cells::check_invariants() const {
@@ -508,6 +516,7 @@ void Cells::check_invariants() const {
   room_.check_invariants();
   std::uint64_t locked = 0;
   std::uint64_t wanted = 0;
+  std::uint64_t wanted_bytes = 0;
   std::uint64_t held = 0;  // Slots that cells hold.
   for (ColumnId id = 0; id < columns_.end(); ++id) {
     if (!columns_.is_used(id)) continue;
@@ -515,10 +524,12 @@ void Cells::check_invariants() const {
     for (const Cell& cell : columns_[id].all()) {
       if (cell.locks > 0) locked += bytes_of(cell);
       wanted += cell.wants != 0 ? 1 : 0;
+      wanted_bytes += cell.wants != 0 ? bytes_of(cell) : 0;
       held += (cell.slot != kNone ? 1 : 0) + (cell.writing != kNone ? 1 : 0);
     }
   }
   LARDER_CHECK(locked == locked_bytes_ && wanted == cells_wanted_);
+  LARDER_CHECK(wanted_bytes == wanted_bytes_);
   std::uint64_t of_cells = 0;
   for (SlotId id = 0; id < slots_.end(); ++id) {
     if (!slots_.is_used(id)) continue;

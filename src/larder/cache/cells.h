@@ -112,6 +112,7 @@ class Cells {
   bool is_spent() const noexcept { return cells_left_ == 0; }
   std::uint64_t locked_bytes() const noexcept { return locked_bytes_; }
   std::uint64_t cells_wanted() const noexcept { return cells_wanted_; }
+  std::uint64_t wanted_bytes() const noexcept { return wanted_bytes_; }
   std::uint64_t bytes_of(const Cell& cell) const noexcept { return cell.grains * grain_bytes_; }
   bool was_evicted(SpaceId space, const ChunkHash& hash) const noexcept;
 
@@ -149,6 +150,7 @@ class Cells {
   const std::uint64_t grain_bytes_;
   std::uint64_t locked_bytes_ = 0;
   std::uint64_t cells_wanted_ = 0;
+  std::uint64_t wanted_bytes_ = 0;
   std::uint64_t held_bytes_ = 0;
   std::uint64_t openings_ = 0;
   std::uint64_t cells_left_ = 0;  ///< That this turn may still evict.

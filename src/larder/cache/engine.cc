@@ -363,6 +363,7 @@ void Engine::snapshot(EngineStats& stats) const {
   stats.locked_bytes = core.cells.locked_bytes();
   stats.columns = core.columns.size();
   stats.cells_wanted = core.cells.cells_wanted();
+  stats.wanted_bytes = core.cells.wanted_bytes();
   stats.sessions = core.sessions.size();
   stats.reads_open = core.reads.size();
   stats.writes_open = core.writes.size();

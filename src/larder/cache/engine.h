@@ -77,7 +77,8 @@ struct GetSpec {
 /// Where the value of a get is. `slot.bytes` is 0: in the item's slices, or nowhere.
 struct GetOutcome {
   Outcome outcome = Outcome::kPending;
-  SlotRef slot;  ///< Claimed until end_get(); the driver copies.
+  SlotRef slot;         ///< Claimed until end_get(); the driver copies.
+  TierId tier = kNone;  ///< It was loaded from; kNone: it was in L1, or is nowhere.
 };
 
 enum class OwnerEnd : std::uint8_t {

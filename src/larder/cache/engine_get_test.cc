@@ -206,6 +206,8 @@ TEST_F(EngineGetTest, AMissOrFailureIsTriedOnTheNextTier) {
     EXPECT_EQ(heard.gets[0].outcomes[i].outcome, Outcome::kHit);
     EXPECT_EQ(asked.memory(i), value_of(1, i, 1000));
   }
+  EXPECT_EQ(heard.gets[0].outcomes[0].tier, 1U);
+  EXPECT_EQ(heard.gets[0].outcomes[1].tier, 0U);
   EXPECT_EQ(heard.gets[0].outcomes[3].outcome, Outcome::kMiss);
 }
 

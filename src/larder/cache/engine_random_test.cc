@@ -1,5 +1,6 @@
 // Random clients against an oracle: every byte that is read was committed for that cell, every
 // answered hit can be read, every lookup is answered, and the same seed gives the same answers.
+#include <array>
 #include <map>
 #include <set>
 
@@ -49,6 +50,10 @@ class Log final : public Listener {
   }
   void on_get(Ticket ticket, std::span<const GetOutcome> outcomes) override {
     add({2, static_cast<std::uint64_t>(ticket), outcomes.size()});
+    for (const GetOutcome& outcome : outcomes) {
+      add({static_cast<std::uint64_t>(outcome.outcome), outcome.slot.offset, outcome.tier});
+    }
+    got[static_cast<std::uint64_t>(ticket)] = {outcomes.begin(), outcomes.end()};
   }
   void on_column(ColumnEvent event, SpaceId space, const ChunkHash& chunk) override {
     add({3, static_cast<std::uint64_t>(event), index_of(space), chunk.fingerprint()});
@@ -60,6 +65,7 @@ class Log final : public Listener {
   std::uint64_t digest() const { return digest_; }
 
   std::set<std::uint64_t> answered;
+  std::map<std::uint64_t, std::vector<GetOutcome>> got;  ///< By ticket.
 
  private:
   std::uint64_t digest_ = 0;
@@ -69,6 +75,7 @@ struct Coverage {
   EngineTotals totals;
   std::uint64_t reads_checked = 0;
   std::uint64_t hits_kept = 0;
+  std::uint64_t values_checked = 0;
 };
 
 /// One history.
@@ -94,6 +101,7 @@ class History {
     options.ghosts_max = 64;
     options.promote = static_cast<Promote>(random_.below(3));
     options.skip_l1 = options.policy == "noop" && random_.one_in(2);
+    options.keeps_wanted = random_.one_in(4);
     engine_ = std::make_unique<Engine>(options, *arena_, names_, make_tiers(), log);
     engine_->turn(now_ns_);
     LayoutSpec layout{.model = "m", .world_size = kRanks, .groups = {}};
@@ -105,11 +113,17 @@ class History {
       spaces_.push_back(engine_->space(layout_, SaltId{salt}));
     }
     for (int i = 0; i < 3; ++i) add_worker();
+    LayoutSpec values{.model = "values", .world_size = 1, .groups = {{.cell_bytes = kCellBytes}}};
+    const LayoutId of_values = *engine_->add_layout(values);
+    value_space_ = engine_->space(of_values, SaltId{0});
+    value_owner_ = engine_->add_owner(of_values);
+    for (ScriptedTier* const tier : scripted_) fill(*tier);
   }
 
   void run(int steps) {
     for (int step = 0; step < steps && !::testing::Test::HasFatalFailure(); ++step) {
       this->step();
+      check_gets();
       engine_->check_invariants();
     }
     finish();
@@ -147,9 +161,20 @@ class History {
     std::uint64_t asked_ns = 0;
   };
 
+  /// A get, with its memory, until its claims have ended.
+  struct Getting {
+    std::uint64_t prompt = 0;
+    std::vector<ChunkHash> chain;
+    std::vector<std::string> keys;
+    std::vector<std::array<std::byte, kCellBytes>> memory;
+    std::vector<Slice> slices;
+    std::vector<Item> items;
+    std::vector<GetOutcome> outcomes;  ///< Empty: not answered.
+  };
+
   std::vector<Tier> make_tiers() {
     std::vector<Tier> tiers;
-    const std::size_t count = random_.below(3);
+    const std::size_t count = random_.one_in(5) ? 0 : 1 + random_.below(2);
     for (std::size_t i = 0; i < count; ++i) {
       auto tier = std::make_unique<ScriptedTier>();
       tier->copies = true;
@@ -168,6 +193,29 @@ class History {
     return tiers;
   }
 
+  /// What an earlier run has left in the tier.
+  void fill(ScriptedTier& tier) {
+    for (std::uint64_t prompt = 0; prompt < kPrompts; ++prompt) {
+      if (random_.one_in(2)) continue;
+      const auto chain =
+          chain_of(prompt, static_cast<std::uint32_t>(1 + random_.below(kChunksMax)));
+      const std::uint64_t version = ++versions_;
+      for (std::uint32_t i = 0; i < chain.size() * kRanks * groups_; ++i) {
+        const std::uint32_t chunk = i / (kRanks * groups_);
+        const std::uint32_t rank = i / groups_ % kRanks;
+        const std::uint32_t group = i % groups_;
+        const std::uint64_t cell = identity(spaces_[0], prompt, chunk, rank, group);
+        std::array<std::byte, kKeyBytesMax> key;
+        const std::size_t size = names_.write_key({spaces_[0], chain[chunk], rank, group}, key);
+        const std::string name{reinterpret_cast<const char*>(key.data()), size};
+        tier.values[name].resize(kCellBytes);
+        Pattern::write(reinterpret_cast<std::byte*>(tier.values[name].data()), cell, version);
+        tier.sizes[name] = kCellBytes;
+        committed_.insert({cell, version});
+      }
+    }
+  }
+
   void add_worker() {
     workers_.emplace_back();
     workers_.back().owner = engine_->add_owner(layout_);
@@ -175,7 +223,7 @@ class History {
   Worker& any_worker() { return workers_[random_.below(workers_.size())]; }
 
   void step() {
-    switch (random_.below(20)) {
+    switch (random_.below(27)) {
       case 0:
       case 1:
       case 2:
@@ -205,8 +253,13 @@ class History {
         return pass_time();
       case 18:
         return rare();
-      default:
+      case 19:
         return scribble();
+      case 20:
+      case 21:
+        return value_event();
+      default:
+        return tier_event();
     }
   }
 
@@ -388,6 +441,103 @@ class History {
     }
   }
 
+  // ---- Whole values.
+
+  void value_event() {
+    const std::uint64_t prompt = random_.below(3);
+    const auto chain = chain_of(prompt, static_cast<std::uint32_t>(1 + random_.below(5)));
+    switch (random_.below(5)) {
+      case 0:
+        return store_values(prompt, chain);
+      case 1:
+        return engine_->touch(value_space_, chain.back());
+      case 2:
+        if (gets_.empty()) return;
+        return engine_->cancel_get(Ticket{gets_.begin()->first});
+      default:
+        return get_values(prompt, chain);
+    }
+  }
+
+  void store_values(std::uint64_t prompt, const std::vector<ChunkHash>& chain) {
+    Writing writing{
+        .id = {}, .space = value_space_, .prompt = prompt, .version = ++versions_, .slots = {}};
+    WriteSpec spec;
+    spec.owner = value_owner_;
+    spec.space = value_space_;
+    spec.range = {0, static_cast<std::uint32_t>(chain.size())};
+    spec.chunks = chain;
+    const auto write = engine_->begin_write(spec, writing.slots);
+    if (!write) return;
+    fill(writing);
+    for (const CellSlot& slot : writing.slots) {
+      committed_.insert({cell_of(writing, slot), writing.version});
+    }
+    ASSERT_TRUE(engine_->end_write(*write, WriteEnd::kPublish));
+  }
+
+  void get_values(std::uint64_t prompt, const std::vector<ChunkHash>& chain) {
+    const std::uint64_t ticket = ++get_tickets_;
+    Getting& get = gets_[ticket];
+    get.prompt = prompt;
+    get.chain = chain;
+    get.keys.resize(chain.size());
+    get.memory.resize(chain.size());
+    get.slices.resize(chain.size());
+    get.items.resize(chain.size());
+    for (std::size_t i = 0; i < chain.size(); ++i) {
+      std::array<std::byte, kKeyBytesMax> key;
+      const std::size_t size = names_.write_key({value_space_, chain[i], 0, 0}, key);
+      get.keys[i] = {reinterpret_cast<const char*>(key.data()), size};
+      get.slices[i] = {get.memory[i].data(), kCellBytes};
+      get.items[i].key = std::as_bytes(std::span{get.keys[i]});
+      get.items[i].value = std::span{&get.slices[i], 1};
+    }
+    GetSpec spec;
+    spec.space = value_space_;
+    spec.chunks = get.chain;
+    spec.items = get.items;
+    spec.deadline_ns = now_ns_ + 5 * kSecond;
+    spec.is_ordered = random_.one_in(2);
+    engine_->get(Ticket{ticket}, spec);
+  }
+
+  /// Takes the answers; claims stay a while, and their bytes with them.
+  void check_gets() {
+    for (auto& [ticket, outcomes] : log.got) {
+      const auto get = gets_.find(ticket);
+      ASSERT_TRUE(get != gets_.end() && get->second.outcomes.empty()) << "a get is answered twice";
+      get->second.outcomes = outcomes;
+    }
+    log.got.clear();
+    for (auto get = gets_.begin(); get != gets_.end();) {
+      if (get->second.outcomes.empty()) {
+        ++get;
+        continue;
+      }
+      check_get(get->second);
+      if (!random_.one_in(3)) {
+        ++get;
+        continue;
+      }
+      engine_->end_get(Ticket{get->first});
+      get = gets_.erase(get);
+    }
+  }
+
+  void check_get(const Getting& get) {
+    for (std::uint32_t i = 0; i < get.outcomes.size(); ++i) {
+      if (get.outcomes[i].outcome != Outcome::kHit) continue;
+      const SlotRef& slot = get.outcomes[i].slot;
+      const std::byte* const bytes =
+          slot.bytes == 0 ? get.memory[i].data() : arena_->base() + slot.offset;
+      const std::uint64_t cell = identity(value_space_, get.prompt, i, 0, 0);
+      const std::uint64_t version = Pattern::version(bytes, cell);
+      ASSERT_TRUE(version != 0 && committed_.contains({cell, version})) << "a value is wrong";
+      ++coverage.values_checked;
+    }
+  }
+
   // ---- The world.
 
   void tier_event() {
@@ -520,7 +670,10 @@ class History {
       engine_->turn(now_ns_);
       for (std::size_t i = 0; i < scripted_.size(); ++i) engine_->on_tier(i);
     }
+    for (int round = 0; round < 100 && !gets_.empty(); ++round) check_gets();
+    EXPECT_TRUE(gets_.empty()) << "a get is not answered";
     for (Worker& worker : workers_) engine_->drop_owner(worker.owner, OwnerEnd::kDead);
+    engine_->drop_owner(value_owner_, OwnerEnd::kDead);
     engine_->clear({.force = true});
     for (ScriptedTier* const tier : scripted_) tier->finish_all();
     for (std::size_t i = 0; i < scripted_.size(); ++i) engine_->on_tier(i);
@@ -553,6 +706,10 @@ class History {
   std::set<std::pair<std::uint64_t, std::uint64_t>> committed_;
   std::uint64_t versions_ = 0;
   std::uint64_t tickets_ = 0;
+  SpaceId value_space_{};
+  OwnerId value_owner_{};
+  std::map<std::uint64_t, Getting> gets_;  ///< By ticket.
+  std::uint64_t get_tickets_ = 0;
 };
 
 std::uint64_t seeds() {
@@ -569,6 +726,7 @@ TEST(EngineRandomTest, HistoriesKeepEveryPromise) {
     if (HasFailure()) FAIL() << "seed " << seed;
     sum.reads_checked += history.coverage.reads_checked;
     sum.hits_kept += history.coverage.hits_kept;
+    sum.values_checked += history.coverage.values_checked;
     const EngineTotals& totals = history.coverage.totals;
     sum.totals.hit_l2 += totals.hit_l2;
     sum.totals.lookups_queued += totals.lookups_queued;
@@ -586,6 +744,7 @@ TEST(EngineRandomTest, HistoriesKeepEveryPromise) {
   // What no history came to would not be tested.
   EXPECT_GT(sum.reads_checked, 0U);
   EXPECT_GT(sum.hits_kept, 0U);
+  EXPECT_GT(sum.values_checked, 0U);
   EXPECT_GT(sum.totals.hit_l2, 0U);
   EXPECT_GT(sum.totals.lookups_queued, 0U);
   EXPECT_GT(sum.totals.lookups_late, 0U);

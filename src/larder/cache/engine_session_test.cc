@@ -262,6 +262,21 @@ TEST_F(EngineSessionTest, AWindowIsReadAtItsEndOnly) {
   engine().end_read(*read);
 }
 
+TEST_F(EngineSessionTest, AWindowNeedsNoCellsBeforeIt) {
+  add_model(1, {0, 2});
+  const auto chain = chain_of(1, 5);
+  const std::uint64_t words[1] = {0b0000101010};  // Group 1 of the first three chunks.
+  const SkipMask skip{words};
+  WriteSpec write = write_spec(0, chain, {0, 5});
+  write.skip = &skip;
+  ASSERT_TRUE(engine().end_write(*engine().begin_write(write, slots), WriteEnd::kPublish));
+
+  EXPECT_EQ(look_up("r", chain), 5U);
+  const auto read = begin_read(read_spec("r", 0, chain, {0, 5}));
+  ASSERT_TRUE(read);
+  engine().end_read(*read);
+}
+
 TEST_F(EngineSessionTest, ARepeatedReadGetsTheSameSlotsAndOneEndEndsIt) {
   add_model();
   const auto chain = chain_of(1, 4);

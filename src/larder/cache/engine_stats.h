@@ -89,6 +89,7 @@ struct EngineStats {
   std::uint64_t locked_bytes = 0;  ///< Of resident.
   std::uint64_t columns = 0;
   std::uint64_t cells_wanted = 0;  ///< By some connector (E33).
+  std::uint64_t wanted_bytes = 0;  ///< Of these cells.
   std::uint64_t sessions = 0;
   std::uint64_t reads_open = 0;
   std::uint64_t writes_open = 0;

@@ -217,6 +217,28 @@ TEST_F(EngineStoreTest, StoresInFlightAreBoundedAndOnlyTheyArePinned) {
   EXPECT_EQ(tier.sizes.size(), 16U);
 }
 
+TEST_F(EngineStoreTest, SmallStoresGatherWhileABatchIsInFlight) {
+  options.batch_bytes_max = 6 * kGrain;
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model();
+  for (std::uint64_t prompt = 1; prompt <= 3; ++prompt) store(chain_of(prompt, 2));
+  EXPECT_EQ(tier.calls_of(Op::kSet), 1U);
+  store(chain_of(4, 2));  // Now they fill a batch.
+  EXPECT_EQ(tier.calls_of(Op::kSet), 2U);
+  EXPECT_EQ(tier.calls[1].keys.size(), 6U);
+  store(chain_of(5, 1));
+  EXPECT_EQ(stats().wanted_bytes, 9 * kGrain);
+
+  tier.finish_all();
+  reap();
+  tier.finish_all();
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 9U);
+  EXPECT_EQ(stats().wanted_bytes, 0U);
+}
+
 TEST_F(EngineStoreTest, EvictionPrefersWhatNobodyWants) {
   capacity_cells = 8;
   ScriptedTier& tier = add_tier({.store_bytes_max = kGrain});

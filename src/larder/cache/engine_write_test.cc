@@ -147,6 +147,25 @@ TEST_F(EngineWriteTest, ALongRangeGetsTheLeadingRunThatFits) {
   EXPECT_EQ(stats().totals.writes_cut, 1U);
 }
 
+TEST_F(EngineWriteTest, NothingBehindTheFirstChunkThatFindsNoRoomGetsASlot) {
+  capacity_cells = 4;
+  LayoutSpec spec = layout_spec();
+  spec.groups[0].cell_bytes = 0;
+  layout_ = *engine().add_layout(spec);
+  space_ = engine().space(layout_, SaltId{0});
+  owner_ = engine().add_owner(layout_);
+  const std::uint64_t bytes[] = {kGrain, 8 * kGrain, kGrain};
+  const auto chain = chain_of(1, 3);
+  WriteSpec write = write_spec(0, chain, {0, 3});
+  write.bytes = bytes;
+
+  const auto id = engine().begin_write(write, slots);
+
+  ASSERT_TRUE(id);
+  ASSERT_EQ(slots.size(), 1U);
+  EXPECT_EQ(slots[0].chunk, 0U);
+}
+
 TEST_F(EngineWriteTest, AChunkGetsSlotsForAllItsGroupsOrNone) {
   capacity_cells = 5;
   add_model(1, {0, 0});

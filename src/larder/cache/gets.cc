@@ -133,6 +133,7 @@ void Gets::on_item(std::uint32_t id, L2Operation& operation, const L2Cell& cell,
   --get.pending;
   if (is_hit) {
     get.parts[cell.number].source = static_cast<std::uint8_t>(operation.tier);
+    get.outcomes[cell.number].tier = operation.tier;
     state_.totals.bytes_loaded += item.value_bytes;
   }
   if (cell.slot != kNone) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "larder/cache/cache_rule.h"
 #include "larder/cache/cells.h"
 #include "larder/cache/engine_state.h"
 #include "larder/cache/fetch.h"
@@ -35,6 +36,7 @@ class Loading final : public LoadWatch {
   void join(std::uint32_t fetch, std::uint32_t cell, SlotId slot);
   /// Nobody waits for the load of this slot, and nobody may.
   bool is_abandoned(SlotId slot) const noexcept {
+    if (is_broken(CacheRule::kLateIsNotJoined)) return false;
     return slot < by_slot_.size() && by_slot_[slot].is_abandoned;
   }
   /// Submits what load() has collected.

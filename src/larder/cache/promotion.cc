@@ -37,7 +37,7 @@ Promotion::Decision Promotion::decide(SpaceId space, const ChunkHash& chunk, Tie
     if ((sources & bit_of(tier)) != 0 && !tiers_.is_memory(tier)) is_from_afar = true;
   }
   decision.keep = is_from_afar && is_wanted(is_second);
-  if (!decision.keep) return decision;
+  if (!decision.keep || is_broken(CacheRule::kFill)) return decision;
   // The tiers before the nearest source: it is the first that has the cells.
   const auto nearest = static_cast<TierId>(std::countr_zero(sources));
   for (TierId tier = 0; tier < nearest; ++tier) {

@@ -123,7 +123,7 @@ void Room::give_partition(SaltId salt) {
     column.partition = made;
     policy_of(id).insert(id, column.hash.fingerprint() + index_of(column.space),
                          column.resident_bytes, std::max<std::uint64_t>(column.touched, 1));
-    if (column.pins > 0) hide(id);
+    if (column.is_hidden) hide(id);
     if (column.touched == 0) cool(id);
   }
 }

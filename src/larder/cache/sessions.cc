@@ -196,8 +196,10 @@ void Sessions::trim(SessionId id, std::uint32_t hit) {
 void Sessions::give_back(Session& session, std::uint32_t chunk, Row row,
                          std::uint32_t shares) noexcept {
   std::uint8_t& left = session.shares[std::size_t{chunk} * session.rows + row];
-  left = static_cast<std::uint8_t>(left - shares);
-  session.shares_left -= shares;
+  if (!is_broken(CacheRule::kReleaseOnce)) {
+    left = static_cast<std::uint8_t>(left - shares);
+    session.shares_left -= shares;
+  }
   if (cells_.columns().is_current(session.columns[chunk])) {
     cells_.unlock(session.columns[chunk].id, row, shares);
   }
@@ -278,7 +280,8 @@ void Sessions::set_result(SessionId id, std::uint32_t hit) {
 std::optional<std::uint32_t> Sessions::take_result(SessionId id) {
   Session& session = sessions_[id];
   if (session.is_running) return std::nullopt;
-  return std::exchange(session.is_taken, true) ? 0 : session.hit;
+  const bool was_taken = std::exchange(session.is_taken, true);
+  return was_taken && !is_broken(CacheRule::kResultOnce) ? 0 : session.hit;
 }
 
 void Sessions::wait(SessionId id, Ticket ticket, std::uint64_t deadline_ns) {

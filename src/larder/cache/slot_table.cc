@@ -1,6 +1,7 @@
 #include "larder/cache/slot_table.h"
 
 #include "larder/base/check.h"
+#include "larder/cache/cache_rule.h"
 
 namespace larder::cache {
 namespace {
@@ -88,7 +89,7 @@ void SlotTable::move(SlotId slot, SlotState to) noexcept {
 }
 
 void SlotTable::cut_off(SlotId slot) noexcept {
-  if (slots_[slot].is_pinned()) {
+  if (slots_[slot].is_pinned() && !is_broken(CacheRule::kOrphanWhilePinned)) {
     change(slots_[slot], SlotState::kOrphan);
   } else {
     free(slot);
@@ -97,7 +98,7 @@ void SlotTable::cut_off(SlotId slot) noexcept {
 
 void SlotTable::free(SlotId slot) noexcept {
   Slot& freed = slots_[slot];
-  LARDER_CHECK(!freed.is_pinned());
+  LARDER_CHECK(!freed.is_pinned() || is_broken(CacheRule::kOrphanWhilePinned));
   change(freed, SlotState::kFree);
   bytes_[static_cast<std::size_t>(SlotState::kFree)] -= freed.taken;  // The arena counts those.
   arena_.give_back(freed.ref);

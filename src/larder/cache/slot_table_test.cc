@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <memory>
 #include <optional>
+#include <sstream>
 
 namespace larder::cache {
 namespace {
@@ -103,6 +105,16 @@ TEST_F(SlotTableTest, TheMarkdownHasEachEdgeOnce) {
   for (const char c : text) lines += c == '\n' ? 1 : 0;
   EXPECT_EQ(lines, 2U + 13U);
   EXPECT_NE(text.find("| loading | orphan |"), std::string::npos);
+}
+
+TEST_F(SlotTableTest, TheArchitecturePageHasTheTable) {
+  std::ifstream file{LARDER_ARCHITECTURE_PAGE};
+  std::stringstream page;
+  page << file.rdbuf();
+
+  EXPECT_NE(page.str().find(slot_table_markdown()), std::string::npos)
+      << "docs/architecture.md should have:\n"
+      << slot_table_markdown();
 }
 
 }  // namespace

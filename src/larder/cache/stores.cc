@@ -29,11 +29,7 @@ void Stores::want(ColumnId id, Row row, TierMask tiers) {
   for (TierId tier = 0; tier < tiers_.size(); ++tier) {
     if ((added & bit_of(tier)) == 0) continue;
     Lane& lane = lanes_[tier];
-    lane.wanted.push_back({cells_.columns().ref(id), row});
-    if (is_broken(CacheRule::kStoreHeadsFirst)) {
-      lane.wanted.push_front(lane.wanted.back());
-      lane.wanted.pop_back();
-    }
+    append(lane, place_of(id, row));
     if (lane.wanted.size() > 2 * cells_.cells_wanted() + 1024) sweep(lane, tier);
   }
 }
@@ -47,7 +43,7 @@ void Stores::on_stored(ColumnId id, Row row) {
     if (options.store && has_hits) wants |= bit_of(tier);
   }
   if (wants == 0) return;
-  if (state_.options.skip_l1) cells_.drain(id);
+  if (state_.options.skip_l1 && !is_broken(CacheRule::kSkipL1)) cells_.drain(id);
   want(id, row, wants);
 }
 
@@ -68,6 +64,29 @@ bool Stores::is_wanted(const Place& place, TierId tier) const noexcept {
 
 void Stores::sweep(Lane& lane, TierId tier) {
   std::erase_if(lane.wanted, [&](const Place& place) { return !is_wanted(place, tier); });
+  lane.bytes = 0;
+  for (const Place& place : lane.wanted) lane.bytes += place.bytes;
+}
+
+Stores::Place Stores::place_of(ColumnId id, Row row) const noexcept {
+  const Cell& cell = cells_.columns()[id].cells[row];
+  return {cells_.columns().ref(id), row, cells_.bytes_of(cell)};
+}
+
+void Stores::append(Lane& lane, const Place& place) {
+  lane.bytes += place.bytes;
+  if (is_broken(CacheRule::kStoreHeadsFirst)) return lane.wanted.push_front(place);
+  lane.wanted.push_back(place);
+}
+
+void Stores::drop_first(Lane& lane) noexcept {
+  lane.bytes -= lane.wanted.front().bytes;
+  lane.wanted.pop_front();
+}
+
+bool Stores::should_gather(TierId tier) const noexcept {
+  return tiers_.bytes_in_flight(tier, L2Kind::kStore) > 0 &&
+         lanes_[tier].bytes < state_.options.batch_bytes_max;
 }
 
 bool Stores::is_idle() const noexcept {
@@ -87,7 +106,7 @@ L2Operation* Stores::collect(TierId tier) {
   while (!lane.wanted.empty()) {
     const Place place = lane.wanted.front();
     if (!is_wanted(place, tier)) {
-      lane.wanted.pop_front();
+      drop_first(lane);
       continue;
     }
     Column& column = cells_.columns()[place.column.id];
@@ -99,7 +118,7 @@ L2Operation* Stores::collect(TierId tier) {
     const bool is_alone = is_first && tiers_.bytes_in_flight(tier, L2Kind::kStore) == 0;
     if (!fits && !is_alone) break;
     if (is_first) operation = &tiers_.make(L2Kind::kStore, tier);
-    lane.wanted.pop_front();
+    drop_first(lane);
     cell.storing |= bit_of(tier);
     cells_.add_io(cell.slot);
     const Layout& layout = cells_.layout_of(column);
@@ -112,7 +131,7 @@ L2Operation* Stores::collect(TierId tier) {
 }
 
 void Stores::submit(TierId tier) {
-  while (!lanes_[tier].is_down) {
+  while (!lanes_[tier].is_down && !should_gather(tier)) {
     L2Operation* const operation = collect(tier);
     if (operation == nullptr) return;
     state_.totals.l2_store_submitted += operation->size();
@@ -156,16 +175,17 @@ void Stores::on_ended(L2Operation& operation) {
       end_want(column, row, tier);
     } else if ((item.error.is_retryable() || item.error.code() == ErrorCode::kCancelled) &&
                !is_broken(CacheRule::kDownKeepsWants)) {
-      if (is_wanted_still) again.push_back({cells_.columns().ref(column), row});
+      if (is_wanted_still) again.push_back(place_of(column, row));
       lane.is_down = true;
     } else if (++cell.store_failures >= kFailuresMax && !is_broken(CacheRule::kThreeFailures)) {
       ++state_.totals.l2_store_failed;
       end_want(column, row, tier);
     } else if (is_wanted_still) {
-      lane.wanted.push_back({cells_.columns().ref(column), row});
+      append(lane, place_of(column, row));
     }
     cells_.drop_io(slot);
   }
+  for (const Place& place : again) lane.bytes += place.bytes;
   lane.wanted.insert(lane.wanted.begin(), again.begin(), again.end());
   if (lane.is_down) {
     state_.timers.arm(lane.retry, state_.now_ns + state_.options.tier_retry_ns);
@@ -177,6 +197,11 @@ void Stores::on_timer(TierId tier) {
 }
 
 void Stores::check_invariants() const {
+  for (const Lane& lane : lanes_) {
+    std::uint64_t bytes = 0;
+    for (const Place& place : lane.wanted) bytes += place.bytes;
+    LARDER_CHECK(bytes == lane.bytes);
+  }
   for (ColumnId id = 0; id < cells_.columns().end(); ++id) {
     if (!cells_.columns().is_used(id)) continue;
     for (const Cell& cell : cells_.columns()[id].all()) {

@@ -47,14 +47,20 @@ class Stores final : public StoreWatch {
   struct Place {
     ColumnRef column;
     Row row = 0;
+    std::uint64_t bytes = 0;
   };
   struct Lane {
     std::deque<Place> wanted;
+    std::uint64_t bytes = 0;  ///< Of `wanted`, what has gone meanwhile included.
     bool is_down = false;
     Timer retry;
   };
 
   bool is_wanted(const Place& place, TierId tier) const noexcept;
+  Place place_of(ColumnId column, Row row) const noexcept;
+  void append(Lane& lane, const Place& place);
+  void drop_first(Lane& lane) noexcept;
+  bool should_gather(TierId tier) const noexcept;
   L2Operation* collect(TierId tier);
   void submit(TierId tier);
   void end_want(ColumnId column, Row row, TierId tier) noexcept;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "larder/base/check.h"
+#include "larder/cache/cache_rule.h"
 
 namespace larder::cache {
 namespace {
@@ -86,6 +87,7 @@ bool Tiers::probe(L2Operation& operation) noexcept {
 bool Tiers::has_room(const L2Operation& operation) const noexcept {
   const Lane& lane = lanes_[operation.tier];
   const std::size_t load = index_of(L2Kind::kLoad);
+  if (is_broken(CacheRule::kLoadBytes)) return true;
   return lane.batches[load] == 0 || lane.bytes[load] + operation.bytes <= lane.load_bytes_max;
 }
 
