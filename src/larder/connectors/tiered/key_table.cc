@@ -20,13 +20,17 @@ cache::ChunkHash name_of(const Hash128& hash, std::uint64_t number) noexcept {
 
 }  // namespace
 
-Key* KeyTable::find(std::span<const std::byte> key) noexcept {
+const Key* KeyTable::find_exactly(std::span<const std::byte> key) const noexcept {
   const Hash128 hash = hash128(key);
   for (std::uint64_t number = 0; number < numbers_; ++number) {
     const auto found = keys_.find(name_of(hash, number));
     if (found != keys_.end() && found->second.text == as_text(key)) return &found->second;
   }
   return nullptr;
+}
+
+Key* KeyTable::find(std::span<const std::byte> key) noexcept {
+  return const_cast<Key*>(find_exactly(key));
 }
 
 const Key* KeyTable::find(const cache::ChunkHash& name) const noexcept {
@@ -39,6 +43,7 @@ Key& KeyTable::find_or_make(std::span<const std::byte> key) {
   const Hash128 hash = hash128(key);
   std::uint64_t number = 0;
   while (keys_.contains(name_of(hash, number))) ++number;
+  const MutexLock lock{mutex_};
   numbers_ = std::max(numbers_, number + 1);
   const cache::ChunkHash name = name_of(hash, number);
   Key& made = keys_[name];
@@ -51,6 +56,7 @@ void KeyTable::drop_unused(Key& key) {
   const bool is_used = key.readers > 0 || key.stores > 0 || key.is_changing || key.is_in_l1;
   if (is_used || key.waiters != nullptr) return;
   const cache::ChunkHash name = key.name;
+  const MutexLock lock{mutex_};
   keys_.erase(name);
 }
 
@@ -132,7 +138,31 @@ void KeyTable::set_in_l1(const cache::ChunkHash& name, bool is_in_l1) {
   const auto found = keys_.find(name);
   LARDER_CHECK(found != keys_.end());
   found->second.is_in_l1 = is_in_l1;
-  if (!is_in_l1) drop_unused(found->second);
+  if (is_in_l1) return;
+  {
+    const MutexLock lock{mutex_};
+    found->second.shown_bytes.reset();
+  }
+  drop_unused(found->second);
+}
+
+void KeyTable::show(const cache::ChunkHash& name, std::uint64_t bytes) {
+  const auto found = keys_.find(name);
+  if (found == keys_.end() || !found->second.is_in_l1) return;  // It has left again.
+  const MutexLock lock{mutex_};
+  found->second.shown_bytes = bytes;
+}
+
+void KeyTable::find_shown(std::span<Item> items) const noexcept {
+  const MutexLock lock{mutex_};
+  if (keys_.empty()) return;
+  for (Item& item : items) {
+    if (item.outcome != Outcome::kMiss) continue;
+    const Key* const key = find_exactly(item.key);
+    if (key == nullptr || !key->shown_bytes) continue;
+    item.outcome = Outcome::kHit;
+    item.value_bytes = *key->shown_bytes;
+  }
 }
 
 }  // namespace larder::tiered

@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
+#include "larder/base/mutex.h"
 #include "larder/cache/ids.h"
 #include "larder/connector/connector.h"
 
@@ -30,6 +32,7 @@ struct Key {
   std::uint32_t stores = 0;  ///< Of the engine, from L1 to a tier, that are in flight.
   bool is_changing = false;
   bool is_in_l1 = false;
+  std::optional<std::uint64_t> shown_bytes;  ///< The value's, for other threads. Under the mutex.
   std::unique_ptr<std::deque<Waiter>> waiters;  ///< Null: none.
 };
 
@@ -41,7 +44,8 @@ struct Key {
 /// Use: any number of readers, or one change. A change also waits for the engine's own stores of
 ///   the key: one that ended after it would bring back what it replaced. Waiters are served in
 ///   their order. A store of the engine never waits.
-/// Threads: one. Cost: O(1); one allocation for a key that was not known.
+/// Threads: one, but find_shown(), for which the table is changed under a mutex. Cost: O(1); one
+///   allocation for a key that was not known.
 class KeyTable {
  public:
   KeyTable() = default;
@@ -53,7 +57,7 @@ class KeyTable {
   const Key* find(const cache::ChunkHash& name) const noexcept;
   /// Follow it with take(), wait() or drop_unused().
   Key& find_or_make(std::span<const std::byte> key);
-  void drop_unused(Key& key);
+  void drop_unused(Key& key) LARDER_EXCLUDES(mutex_);
 
   /// Nobody changes it, or waits to.
   bool is_free(const Key& key) const noexcept { return !key.is_changing && key.waiters == nullptr; }
@@ -76,7 +80,11 @@ class KeyTable {
   template <class IsOver>
   void take_waiters(const IsOver& is_over, std::vector<Waiter>& out);
 
-  void set_in_l1(const cache::ChunkHash& name, bool is_in_l1);
+  void set_in_l1(const cache::ChunkHash& name, bool is_in_l1) LARDER_EXCLUDES(mutex_);
+  /// The value is in L1, for other threads to see: from here on until it leaves.
+  void show(const cache::ChunkHash& name, std::uint64_t bytes) LARDER_EXCLUDES(mutex_);
+  /// Any thread: of each missing item, a hit if its value is shown.
+  void find_shown(std::span<Item> items) const noexcept LARDER_EXCLUDES(mutex_);
   std::size_t size() const noexcept { return keys_.size(); }
 
  private:
@@ -86,9 +94,13 @@ class KeyTable {
     }
   };
 
+  const Key* find_exactly(std::span<const std::byte> key) const noexcept;
   bool is_free_for(const Key& key, bool changes) const noexcept;
   void let_in(Key& key);
 
+  /// Its own thread changes the map, and what is shown of a key, under the mutex, and reads without
+  /// it.
+  mutable Mutex mutex_;
   std::unordered_map<cache::ChunkHash, Key, NameHash> keys_;
   std::unordered_set<Key*> contested_;  ///< Keys with waiters.
   std::deque<Granted> granted_;

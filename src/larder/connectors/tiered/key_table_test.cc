@@ -110,5 +110,27 @@ TEST_F(KeyTableTest, WaitersThatAreTakenOutLetTheNextIn) {
   EXPECT_EQ(granted(), std::vector<const Batch*>{&batches[1]});
 }
 
+TEST_F(KeyTableTest, OtherThreadsSeeWhatIsShownUntilItLeaves) {
+  Item item;
+  item.key = bytes("a");
+  item.outcome = Outcome::kMiss;
+  Key& a = key("a");
+  ASSERT_TRUE(keys.take(a, true));
+  keys.set_in_l1(a.name, true);
+  keys.find_shown({&item, 1});
+  EXPECT_EQ(item.outcome, Outcome::kMiss);
+
+  keys.show(a.name, 77);
+  keys.find_shown({&item, 1});
+  EXPECT_EQ(item.outcome, Outcome::kHit);
+  EXPECT_EQ(item.value_bytes, 77U);
+
+  keys.set_in_l1(a.name, false);
+  keys.show(a.name, 77);  // Too late: it has left.
+  item.outcome = Outcome::kMiss;
+  keys.find_shown({&item, 1});
+  EXPECT_EQ(item.outcome, Outcome::kMiss);
+}
+
 }  // namespace
 }  // namespace larder::tiered

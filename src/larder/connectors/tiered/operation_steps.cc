@@ -154,7 +154,6 @@ void Operations::copy_out(Operation& operation, std::size_t number) {
 // ---- Set.
 
 void Operations::step_set(Operation& operation) {
-  const bool is_back = options_.write == Write::kBack;
   switch (operation.step) {
     case Step::kBegin:
       return begin_set(operation);
@@ -174,22 +173,29 @@ void Operations::step_set(Operation& operation) {
       }
       break;
     case Step::kEnd:
-      judge_write(operation);
-      if (!is_back && !options_.skip_l1) put(operation, true);
-      return;
+      return end_set(operation);
   }
   // What the old value has made way for is stored, late or not, as long as that takes no time.
   if (operation.step != Step::kRemoved) end_late(operation);
-  if (is_back || !has_store()) put(operation, false);
+  if (is_back_) put(operation, false);
   end_late(operation);
   write(operation);
 }
 
+void Operations::end_set(Operation& operation) {
+  judge_write(operation);
+  if (is_back_) return;
+  if (operation.mode == SetMode::kReplace) {
+    // Not before the tiers have the new value: a key that is only replaced is never missing.
+    for (const Part& part : operation.parts) engine_.remove(space_, {&part.key->name, 1});
+  }
+  if (!options_.skip_l1) put(operation, true);
+}
+
 void Operations::begin_set(Operation& operation) {
-  const bool is_back = options_.write == Write::kBack;
+  if (operation.mode == SetMode::kReplace && !is_back_) return write(operation);
   if (operation.mode == SetMode::kReplace) {
     for (const Part& part : operation.parts) engine_.remove(space_, {&part.key->name, 1});
-    if (!is_back) return write(operation);
     // What L1 gets is stored behind only where the key is absent.
     call(operation, Who::kAll, Op::kDelete);
     operation.step = Step::kRemoved;
@@ -201,7 +207,7 @@ void Operations::begin_set(Operation& operation) {
     part.outcome = Outcome::kDone;
     part.existed = true;
   }
-  const bool one_decides = tiers_.size() == 1 && options_.tiers[0].store && !is_back;
+  const bool one_decides = tiers_.size() == 1 && !is_back_;
   if (one_decides) return write(operation);
   ask(operation);
   operation.step = Step::kAsked;
@@ -218,7 +224,7 @@ void Operations::judge_write(Operation& operation) {
   for (Part& part : operation.parts) {
     if (!is_open(part)) continue;
     const bool has_error = part.error.code() != ErrorCode::kNone;
-    if (!has_store()) {
+    if (!has_store_) {
       fail(part, {ErrorCode::kResourceExhausted, "tiered",
                   "L1 has no room for the value, and store=no keeps it from every tier"});
     } else if (has_error &&
@@ -273,10 +279,6 @@ void Operations::put(Operation& operation, bool only_written) {
 }
 
 // ---- The tiers.
-
-bool Operations::has_store() const noexcept {
-  return std::ranges::any_of(options_.tiers, &cache::TierOptions::store);
-}
 
 bool Operations::is_asked(std::size_t tier, Who who) const noexcept {
   const cache::TierOptions& options = options_.tiers[tier];

@@ -23,7 +23,9 @@ Operations::Operations(const Parts& parts)
       tiers_(parts.tiers),
       options_(parts.options),
       space_(parts.space),
-      owner_(parts.owner) {
+      owner_(parts.owner),
+      has_store_(parts.options.has_store()),
+      is_back_(parts.options.is_back()) {
   for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
     if (!options_.tiers[tier].load) continue;
     if (!tiers_[tier]->connector().capabilities().has_probe) are_all_probed_ = false;

@@ -136,6 +136,7 @@ class Operations {
   void step(Operation& operation);
   void step_set(Operation& operation);
   void begin_set(Operation& operation);
+  void end_set(Operation& operation);
   void step_exists(Operation& operation);
   void step_delete(Operation& operation);
   void step_touch(Operation& operation);
@@ -152,7 +153,6 @@ class Operations {
   bool probe_tier(Operation& operation, std::size_t tier);
   std::unique_ptr<Call> take_call();
   bool is_asked(std::size_t tier, Who who) const noexcept;
-  bool has_store() const noexcept;
 
   Intake& intake_;
   cache::Engine& engine_;
@@ -162,6 +162,8 @@ class Operations {
   const TieredOptions& options_;
   const cache::SpaceId space_;
   const cache::OwnerId owner_;
+  const bool has_store_;        ///< Some tier is stored to.
+  const bool is_back_;          ///< A Set is done when L1 has it.
   bool are_all_probed_ = true;  ///< Every tier that is loaded from answers from memory.
 
   std::list<Operation> operations_;

@@ -79,20 +79,22 @@ SetupResult<std::vector<cache::Fill>> read_fills(std::string_view name, std::str
   return read_list<cache::Fill>(name, text, tiers, "never, second_hit or always", fill_of);
 }
 
+bool TieredOptions::has_store() const noexcept {
+  return std::ranges::any_of(tiers, &cache::TierOptions::store);
+}
+
 SetupStatus TieredOptions::validate() const {
-  const bool is_back = write == Write::kBack;
   const bool has_min_hits =
       std::ranges::any_of(tiers, [](const auto& tier) { return tier.min_hits > 0; });
-  const bool stores = std::ranges::any_of(tiers, &cache::TierOptions::store);
   if (tiers.empty() || tiers.size() > kTiersMax) {
     return wrong("there must be 1 to " + std::to_string(kTiersMax) + " tiers; name them with l2=");
   }
-  if (has_min_hits && !is_back) {
+  if (has_min_hits && write != Write::kBack) {
     return wrong(
         "min_hits keeps a value in L1 alone until it was read often enough, so that a store is "
         "not done when it is in a tier: it needs write=back");
   }
-  if (skip_l1 && !stores) {
+  if (skip_l1 && !has_store()) {
     return wrong("skip_l1=yes drops from L1 what a tier has got, and store=no lets no tier get it");
   }
   if (skip_l1 && has_min_hits) {

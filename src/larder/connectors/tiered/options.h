@@ -34,6 +34,9 @@ struct TieredOptions {
   BatchLimitOptions limits{};
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
 
+  bool has_store() const noexcept;  ///< Some tier is stored to.
+  /// A Set is done when L1 has it: where that was asked for, and where nothing else can.
+  bool is_back() const noexcept { return write == Write::kBack || !has_store(); }
   /// Whether they fit together; a text for the user otherwise.
   SetupStatus validate() const;
 };

@@ -14,6 +14,7 @@ Capabilities capabilities_of(const TieredOptions& options,
   Capabilities made;
   made.value_bytes_max = kValueBytesMax;
   made.integrity = Integrity::kChecked;
+  made.has_probe = !options.is_back();
   for (std::size_t i = 0; i < tiers.size(); ++i) {
     const Capabilities tier = tiers[i]->capabilities();
     const cache::TierOptions& with = options.tiers[i];
@@ -22,7 +23,8 @@ Capabilities capabilities_of(const TieredOptions& options,
     made.locality = tier.locality;  // The last one's: the farthest.
     if (with.store) made.value_bytes_max = std::min(made.value_bytes_max, tier.value_bytes_max);
     if (with.load && tier.integrity == Integrity::kNone) made.integrity = Integrity::kNone;
-    const bool keeps = with.load && with.store && options.write == Write::kThrough;
+    made.has_probe = made.has_probe && (!with.load || tier.has_probe);
+    const bool keeps = with.load && with.store && !options.is_back();
     made.survives_restart = made.survives_restart || (keeps && tier.survives_restart);
   }
   return made;

@@ -24,7 +24,8 @@ namespace larder::tiered {
 /// Limits: of keys, slices and values those that all tiers have.
 /// Ownership: the tiers. Threads: as the contract says; one of its own, which copies the values
 ///   that go into and out of L1.
-/// Cost: a batch is two thread switches. probe() answers nothing: what L1 holds is the thread's.
+/// Cost: a batch is two thread switches, but a lookup where Lookups can answer, which is done when
+///   it was submitted.
 class TieredConnector final : public Connector {
  public:
   static SetupResult<std::unique_ptr<TieredConnector>> create(
@@ -33,11 +34,17 @@ class TieredConnector final : public Connector {
   TieredConnector(const TieredConnector&) = delete;
   TieredConnector& operator=(const TieredConnector&) = delete;
 
-  Status submit(Batch& batch) noexcept override { return intake_.submit(batch); }
+  Status submit(Batch& batch) noexcept override {
+    return is_answered_at_once(batch) ? machine_.lookups().look_up(batch) : intake_.submit(batch);
+  }
   std::size_t reap(std::span<Batch*> done) noexcept override { return intake_.reap(done); }
   int event_fd() const noexcept override { return intake_.event_fd(); }
-  void cancel(Batch& batch) noexcept override { intake_.cancel(batch); }
-  bool probe(std::span<Item> /*items*/) const noexcept override { return false; }
+  void cancel(Batch& batch) noexcept override {
+    if (!is_answered_at_once(batch)) intake_.cancel(batch);
+  }
+  bool probe(std::span<Item> items) const noexcept override {
+    return machine_.lookups().probe(items);
+  }
   Capabilities capabilities() const noexcept override { return capabilities_; }
   Report report() const override;
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;
@@ -52,6 +59,9 @@ class TieredConnector final : public Connector {
   TieredConnector(const TieredOptions& options, std::unique_ptr<cache::Arena> arena,
                   std::vector<std::unique_ptr<Connector>> tiers, EventFd wake);
 
+  bool is_answered_at_once(const Batch& batch) const noexcept {
+    return batch.op == Op::kExists && machine_.lookups().can_answer();
+  }
   void append_tiers(Report& report) const;
   void append_counters(Report& report, const cache::EngineStats& stats) const;
 

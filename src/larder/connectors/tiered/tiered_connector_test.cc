@@ -133,6 +133,34 @@ TEST_F(TieredConnectorTest, WhatTheFirstTierLacksComesFromTheSecond) {
   EXPECT_EQ(counter("tier2_hits_total"), 10 - in_first);
 }
 
+TEST_F(TieredConnectorTest, AProbeKnowsWhatOnlyL1HasAndWhatOnlyATierHas) {
+  open(options, {"memory:?capacity=5KiB"});  // It keeps the last few.
+  ASSERT_TRUE(connector->capabilities().has_probe);
+  store(0, 10);
+  ASSERT_LT(keys_in(0), 6U);
+  Many probed{Op::kExists};
+  for (std::uint64_t i = 0; i < 12; ++i) probed.add(key_of(i));
+  probed.prepare();
+
+  ASSERT_TRUE(connector->probe(probed.items));
+
+  for (std::uint64_t i = 0; i < 12; ++i) {
+    EXPECT_EQ(probed.items[i].outcome, i < 10 ? Outcome::kHit : Outcome::kMiss) << i;
+    EXPECT_EQ(probed.items[i].value_bytes, i < 10 ? 1000U : 0U);
+  }
+}
+
+TEST_F(TieredConnectorTest, WithWriteBackAProbeDoesNotAnswer) {
+  options.write = Write::kBack;
+  open(options, {"memory:"});
+  Many probed{Op::kExists};
+  probed.add("key");
+  probed.prepare();
+
+  EXPECT_FALSE(connector->probe(probed.items));
+  EXPECT_FALSE(connector->capabilities().has_probe);
+}
+
 // ---- When a Set is done.
 
 TEST_F(TieredConnectorTest, WriteBackIsDoneInL1AndReachesTheTierBehind) {
@@ -202,6 +230,17 @@ TEST_F(TieredConnectorTest, AValueThatNoTierMayTakeIsRefusedWithTheReason) {
   EXPECT_EQ(many.items[0].outcome, Outcome::kFailed);
   EXPECT_EQ(many.items[0].error.code(), ErrorCode::kResourceExhausted);
   EXPECT_NE(many.items[0].error.what().find("store=no"), std::string_view::npos);
+}
+
+TEST_F(TieredConnectorTest, OverTiersThatAreOnlyReadL1TakesTheStores) {
+  options.tiers = {{.store = false}};
+  open(options, {"memory:"});
+  EXPECT_FALSE(connector->capabilities().survives_restart);
+  for (const SetMode mode : {SetMode::kIfAbsent, SetMode::kReplace}) {
+    store(0, 5, 1000, mode);
+    EXPECT_EQ(hits(0, 5), 5U);
+  }
+  EXPECT_EQ(keys_in(0), 0U);
 }
 
 TEST_F(TieredConnectorTest, WithMinHitsATierGetsOnlyWhatIsRead) {

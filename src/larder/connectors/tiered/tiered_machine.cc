@@ -49,15 +49,17 @@ TieredMachine::TieredMachine(const TieredOptions& options, Intake& intake,
   values.groups.resize(1);
   const auto layout = engine_->add_layout(values);
   LARDER_CHECK(layout.has_value());
-  operations_ = std::make_unique<Operations>(
-      Operations::Parts{.intake = intake_,
-                        .engine = *engine_,
-                        .arena = *arena_,
-                        .keys = keys_,
-                        .tiers = tiers_,
-                        .options = options_,
-                        .space = engine_->space(*layout, cache::SaltId{0}),
-                        .owner = engine_->add_owner(*layout)});
+  space_ = engine_->space(*layout, cache::SaltId{0});
+  lookups_ = std::make_unique<Lookups>(intake_, keys_, tiers_, options_);
+  operations_ =
+      std::make_unique<Operations>(Operations::Parts{.intake = intake_,
+                                                     .engine = *engine_,
+                                                     .arena = *arena_,
+                                                     .keys = keys_,
+                                                     .tiers = tiers_,
+                                                     .options = options_,
+                                                     .space = space_,
+                                                     .owner = engine_->add_owner(*layout)});
   engine_->snapshot(stats_);
 }
 
@@ -77,6 +79,15 @@ std::vector<cache::Tier> TieredMachine::make_faces() {
 void TieredMachine::on_column(cache::ColumnEvent event, cache::SpaceId /*space*/,
                               const cache::ChunkHash& chunk) {
   keys_.set_in_l1(chunk, event == cache::ColumnEvent::kStored);
+  if (event == cache::ColumnEvent::kStored && lookups_->can_answer()) arrived_.push_back(chunk);
+}
+
+/// Later than the engine tells: its listener must not ask it.
+void TieredMachine::show_arrived() {
+  for (const cache::ChunkHash& name : arrived_) {
+    if (const auto bytes = engine_->find(space_, name)) keys_.show(name, *bytes);
+  }
+  arrived_.clear();
 }
 
 std::size_t TieredMachine::write_key(const cache::CellName& cell,
@@ -105,6 +116,7 @@ void TieredMachine::turn() noexcept {
         operations_->start(ticket);
       }
     }
+    show_arrived();
     if (operations_->has_ended()) {
       publish();
       operations_->finish_ended();
@@ -112,6 +124,7 @@ void TieredMachine::turn() noexcept {
   }
   if (is_ending_) drain();
   const std::uint64_t engine_timer_ns = engine_->turn(now);
+  show_arrived();
   publish();  // What the engine did of its own accord.
   next_timer_ns_ =
       std::min({engine_timer_ns, intake_.next_deadline_ns(), operations_->next_deadline_ns()});

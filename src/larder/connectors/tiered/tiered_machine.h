@@ -15,6 +15,7 @@
 #include "larder/cache/engine.h"
 #include "larder/connector/reactor.h"
 #include "larder/connectors/tiered/key_table.h"
+#include "larder/connectors/tiered/lookups.h"
 #include "larder/connectors/tiered/operations.h"
 #include "larder/connectors/tiered/options.h"
 #include "larder/connectors/tiered/tier_port.h"
@@ -46,6 +47,8 @@ class TieredMachine final : public Machine, private cache::Listener, private cac
   }
 
   std::span<const std::unique_ptr<TierPort>> tiers() const noexcept { return tiers_; }
+  Lookups& lookups() noexcept { return *lookups_; }
+  const Lookups& lookups() const noexcept { return *lookups_; }
   /// As of the last turn: everything that was given back before is in them.
   cache::EngineStats stats() const LARDER_EXCLUDES(mutex_);
   const L1Counters& l1_counters() const noexcept { return operations_->counters(); }
@@ -64,6 +67,7 @@ class TieredMachine final : public Machine, private cache::Listener, private cac
 
   std::vector<cache::Tier> make_faces();
   bool reap();
+  void show_arrived();
   void publish() noexcept LARDER_EXCLUDES(mutex_);
   void drain() noexcept;
 
@@ -76,7 +80,10 @@ class TieredMachine final : public Machine, private cache::Listener, private cac
   const std::unique_ptr<cache::Arena> arena_;
   std::unique_ptr<cache::Engine> engine_;
   std::unique_ptr<Operations> operations_;
-  std::vector<Call*> ended_calls_;  ///< Scratch.
+  std::unique_ptr<Lookups> lookups_;
+  cache::SpaceId space_{};
+  std::vector<cache::ChunkHash> arrived_;  ///< In L1, and not shown to other threads yet.
+  std::vector<Call*> ended_calls_;         ///< Scratch.
   std::uint64_t next_timer_ns_ = kNever;
   bool is_ending_ = false;
   bool is_drained_ = false;
