@@ -5,7 +5,7 @@
 #                      every command of the documentation
 #   ./test.sh --full   also the C++ rings under ASan+UBSan and under TSan, every bit of the corruption
 #                      ring, fuzzing, the mutation check, the package under ASan and as a wheel, an
-#                      unmodified LMCache, and the code checks
+#                      unmodified LMCache, the adapter under its other releases, and the code checks
 #
 # Ends with one line, "N passed, N failed, N skipped". The reason of every skip is printed.
 set -euo pipefail
@@ -118,6 +118,7 @@ if [[ $full == yes ]]; then
   run_check wheel scripts/python_wheel.sh
   run_check python-asan scripts/python_asan.sh
   run_pytest interop interop tests/interop --ignore tests/interop/test_vllm.py
+  run_check lmcache-versions scripts/lmcache_versions.sh
   run_check code scripts/check.sh
 fi
 

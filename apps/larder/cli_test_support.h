@@ -10,7 +10,9 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 #include <string>
+#include <vector>
 
 /// What the tests of the command line share.
 namespace larder::cli {
@@ -48,6 +50,20 @@ class LarderTest : public ::testing::Test {
 
   Ended run(const std::string& arguments, const std::string& before = "") const {
     return shell(before + "'" LARDER_BINARY "' " + arguments + " 2>'" + directory_ + "/errors'");
+  }
+
+  /// The commands that `larder --help` lists.
+  std::vector<std::string> commands() const {
+    std::istringstream lines{run("--help").output};
+    std::vector<std::string> names;
+    std::string line;
+    while (std::getline(lines, line) && line != "Subcommands:") {
+    }
+    while (std::getline(lines, line) && !line.empty()) {
+      names.push_back(line.substr(2, line.find(' ', 2) - 2));
+    }
+    EXPECT_GE(names.size(), 9U);
+    return names;
   }
 
   Ended shell(const std::string& line) const {

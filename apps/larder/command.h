@@ -38,6 +38,7 @@ class Command {
 };
 
 std::unique_ptr<Command> make_replay_command();
+std::unique_ptr<Command> make_size_command();
 std::unique_ptr<Command> make_bench_command();
 std::unique_ptr<Command> make_connectors_command();
 std::unique_ptr<Command> make_inspect_command();

@@ -33,9 +33,10 @@ class StatsCommand final : public Command {
     command.add_option("--timeout", timeout_seconds_, "Seconds to wait for an answer")
         ->check(CLI::Range(1, 3'600))
         ->capture_default_str();
-    CLI::Option* const list =
-        command.add_flag("--list", is_list_, "List the metrics instead")->excludes(address);
-    command.add_flag("--markdown", is_markdown_, "As Markdown tables")->needs(list)->excludes(json);
+    CLI::Option* const list = command.add_flag("--list", is_list_, "List the metrics instead")
+                                  ->excludes(address)
+                                  ->excludes(json);
+    command.add_flag("--markdown", is_markdown_, "As Markdown tables")->needs(list);
   }
 
   int run() override {

@@ -110,10 +110,11 @@ int run(int argc, char** argv) {
                        "larder " + std::string{version()} + " (" + tools::build_commit() + ")");
   app.footer(
       "`larder help COMMAND` shows a command's options, with examples; `larder man` the manual.");
-  const std::array commands = {
-      make_replay_command(),     make_bench_command(),      make_inspect_command(),
-      make_stats_command(),      make_doctor_command(),     make_format_command(),
-      make_connectors_command(), make_completion_command(), make_man_command()};
+  const std::array commands = {make_replay_command(),     make_size_command(),
+                               make_bench_command(),      make_inspect_command(),
+                               make_stats_command(),      make_doctor_command(),
+                               make_format_command(),     make_connectors_command(),
+                               make_completion_command(), make_man_command()};
   for (const auto& command : commands) command->add_to(app);
   std::vector<std::string> names;  // In the same order as the commands.
   for (const CLI::App* const command : app.get_subcommands({})) {

@@ -37,6 +37,37 @@ TEST_F(LarderTest, ATraceMayComeFromStandardInput) {
   EXPECT_EQ(json["requests"], 9);
 }
 
+TEST_F(LarderTest, SizesAreATableJsonAndAChart) {
+  // 50 requests of two blocks: 8 distinct ones, the first of each prompt always the same.
+  const Ended table = run("size " + trace_);
+  EXPECT_EQ(table.exit_code, 0) << table.errors;
+  EXPECT_EQ(table.errors, "");
+  EXPECT_TRUE(has(table.output, "50 requests, 100 blocks of 64KiB, 8 of them distinct (512 KiB)"))
+      << table.output;
+  const std::string svg = directory_ + "/sizes.svg";
+  const Ended both = run("size --capacities 64KiB,1GiB --policies ARC - --json --svg '" + svg + "'",
+                         "cat " + trace_ + " | ");
+  EXPECT_EQ(both.exit_code, 0) << both.errors;
+  const auto json = nlohmann::json::parse(both.output, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << both.output;
+  EXPECT_EQ(json["ok"], true);
+  ASSERT_EQ(json["sizes"].size(), 2U);
+  EXPECT_EQ(json["sizes"][0]["policies"]["optimum"]["hit_blocks"], 49);
+  EXPECT_EQ(json["sizes"][1]["policies"]["ARC"]["miss_blocks"], 8);
+  std::ifstream chart{svg};
+  std::string first;
+  std::getline(chart, first);
+  EXPECT_TRUE(first.starts_with("<svg ")) << first;
+}
+
+TEST_F(LarderTest, AChartThatCannotBeWrittenIsAnError) {
+  const Ended ended = run("size " + trace_ + " --svg " + directory_ + "/none/x.svg");
+  EXPECT_EQ(ended.exit_code, 1);
+  EXPECT_TRUE(has(ended.errors, "x.svg: the chart cannot be written: No such file"))
+      << ended.errors;
+  EXPECT_EQ(run("size " + trace_ + " --svg /dev/full").exit_code, 1);
+}
+
 TEST_F(LarderTest, WrongBytesExitWith1) {
   const Ended ended = run("replay " + trace_ + kCorrupt);
   EXPECT_EQ(ended.exit_code, 1);
@@ -79,6 +110,11 @@ TEST_F(LarderTest, WrongUsageExitsWith2AndSaysWhatIsWrong) {
       {"bench" + std::string{kMemory} + "--batch " + std::string(300, '9'), "--batch"},
       {"replay " + trace_ + kMemory + "--requests " + std::string(300, '9'), "--requests"},
       {"replay " + trace_ + kMemory + "--requests 0", "--requests"},
+      {"size", "TRACE is required"},
+      {"size " + trace_ + " --capacities 1MiB,0", "0 bytes"},
+      {"size " + trace_ + " --capacities 1KiB", "expected from one block (64KiB)"},
+      {"size " + trace_ + " --policies LUR", "did you mean 'LRU'?"},
+      {"size " + directory_ + "/none", "No such file"},
       {"connectors memry", "did you mean \"memory\"?"},
   };
   for (const auto& [arguments, expected] : cases) {
@@ -97,13 +133,12 @@ TEST_F(LarderTest, NoCommandShowsTheHelpAndExitsWith2) {
 }
 
 TEST_F(LarderTest, HelpHasExamplesAndVersionHasTheCommit) {
-  for (const char* const command :
-       {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
-    const Ended ended = run(std::string{command} + " --help");
+  for (const std::string& command : commands()) {
+    const Ended ended = run(command + " --help");
     EXPECT_EQ(ended.exit_code, 0);
     EXPECT_TRUE(has(ended.output, "Examples:\n  ")) << ended.output;
-    EXPECT_TRUE(has(ended.output, std::string{"larder "} + command + " ")) << ended.output;
-    EXPECT_EQ(run(std::string{"help "} + command).output, ended.output);
+    EXPECT_TRUE(has(ended.output, "larder " + command + " ")) << ended.output;
+    EXPECT_EQ(run("help " + command).output, ended.output);
   }
   EXPECT_EQ(run("help").output, run("--help").output);
   EXPECT_EQ(run("help").exit_code, 0);
@@ -140,8 +175,7 @@ TEST_F(LarderTest, EveryCommandAndOptionIsInTheManualAndInEachCompletion) {
   const std::string fish = run("completion fish").output;
   std::ofstream{directory_ + "/larder.bash"} << bash;
   EXPECT_EQ(shell("bash -n '" + directory_ + "/larder.bash'").exit_code, 0);
-  for (const std::string command :
-       {"replay", "bench", "inspect", "doctor", "format", "connectors", "completion", "man"}) {
+  for (const std::string& command : commands()) {
     EXPECT_TRUE(has(manual, ".SS \"larder " + command + " ")) << command;
     for (const std::string& script : {bash, zsh, fish}) EXPECT_TRUE(has(script, command));
     const std::string help = run(command + " --help").output;
@@ -184,17 +218,22 @@ TEST_F(LarderTest, TheManualIsWellFormed) {
 
 TEST_F(LarderTest, JsonSaysOkAlsoOfWhatWentWrong) {
   const std::string missing = directory_ + "/none";
+  const std::string metrics = directory_ + "/metrics";
+  std::ofstream{metrics} << "larder_keys{type=\"memory\",where=\"memory\"} 1\n";
   for (const std::string& arguments :
        {"replay " + trace_ + kMemory, "bench" + std::string{kMemory} + "--size 64KiB --bytes 1MiB",
-        std::string{"connectors"}, std::string{"connectors log"}}) {
+        "format 'log:" + directory_ +
+            "/new?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0'",
+        "stats " + metrics, "size " + trace_, std::string{"connectors"},
+        std::string{"connectors log"}}) {
     const Ended ended = run(arguments + " --json");
     EXPECT_EQ(ended.exit_code, 0) << arguments << ended.errors;
     EXPECT_EQ(nlohmann::json::parse(ended.output, nullptr, false)["ok"], true) << arguments;
   }
   for (const std::string& arguments :
        {"replay " + trace_ + " 'memroy:'", "bench 'log:" + missing + "'", "inspect " + missing,
-        "doctor " + missing + " --nonsense", "format " + missing,
-        std::string{"connectors memry"}}) {
+        "size " + missing, "doctor " + missing + " --nonsense", "format " + missing,
+        "stats " + missing, std::string{"stats --list"}, std::string{"connectors memry"}}) {
     const Ended ended = run(arguments + " --json");
     EXPECT_GT(ended.exit_code, 0) << arguments;
     const auto json = nlohmann::json::parse(ended.output, nullptr, false);

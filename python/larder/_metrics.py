@@ -12,14 +12,21 @@ import socketserver
 import threading
 import types
 import weakref
-from typing import Self
+from typing import TYPE_CHECKING
 
 from larder import _larder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _log = logging.getLogger("larder")
 
 ENVIRONMENT_VARIABLE = "LARDER_METRICS"
 _REQUEST_TIMEOUT_SECONDS = 10.0
+_WANTED = (
+    "wanted HOST:PORT, PORT or unix:PATH as a str, such as '127.0.0.1:9187' or "
+    "'unix:/run/larder.sock'"
+)
 
 
 def metrics_text() -> str:
@@ -40,8 +47,8 @@ def serve_metrics(address: str = "127.0.0.1:9187") -> MetricsServer:
     LARDER_METRICS does the same for a program that knows nothing of it, when its first store is
     opened.
 
-    Raises `ValueError` for an address that is none, and `OSError` where it cannot be had. A forked
-    child serves nothing.
+    Raises `TypeError` and `ValueError` for an address that is none, and `OSError` where it cannot be
+    had. A forked child serves nothing.
     """
     return MetricsServer(address)
 
@@ -50,6 +57,8 @@ class MetricsServer:
     """Made by `serve_metrics()`. Threads: any."""
 
     def __init__(self, address: str) -> None:
+        if not isinstance(address, str):
+            raise TypeError(f"address: {address!r}, {_WANTED}")
         self._path: str | None = None
         self._server = self._listen(address.replace("{pid}", str(os.getpid())))
         self._thread = threading.Thread(
@@ -96,10 +105,7 @@ class MetricsServer:
         host, _, port = address.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
         if not port.isdecimal() or int(port) > 65535:
-            raise ValueError(
-                f"address: {address!r}, wanted HOST:PORT, PORT or unix:PATH, "
-                "such as 127.0.0.1:9187 or unix:/run/larder.sock"
-            )
+            raise ValueError(f"address: {address!r}, {_WANTED}")
         return (_TcpServer6 if ":" in host else _TcpServer)((host, int(port)), _Handler)
 
 

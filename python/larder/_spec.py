@@ -13,9 +13,11 @@ from larder import _larder
 
 SpecLike = Union[str, "os.PathLike[str]", Mapping[str, Any]]
 
+# A new log needs its capacity.
+_URL = "log:/data/kv?capacity=200GiB"
 _WANTED = (
-    "wanted a str such as 'log:/data/kv?capacity=500GiB', a dict such as "
-    "{'type': 'log', 'path': '/data/kv'}, or a pathlib.Path of a log's directory"
+    f"wanted a str such as {_URL!r}, a dict such as "
+    "{'type': 'log', 'path': '/data/kv', 'capacity': '200GiB'}, or a pathlib.Path of a log's directory"
 )
 
 
@@ -74,7 +76,7 @@ def _merged(found: dict[str, Any], given: dict[str, Any], name: str) -> dict[str
         return merged
     url = merged.pop("url")
     if not isinstance(url, str):
-        raise TypeError(f"url: {_name_of(url)}, wanted a str such as 'log:/data/kv'")
+        raise TypeError(f"url: {_name_of(url)}, wanted a str such as {_URL!r}")
     return _merged(_parsed(url), merged, "url")
 
 

@@ -39,8 +39,8 @@ class Connector:
     def submit_batch_set(self, keys, views):
         return self.submit_batch_exists(keys)
 
-    def finish(self, future, codes):
-        self.finished.append((future, codes, ""))
+    def finish(self, future, codes, error=""):
+        self.finished.append((future, codes, error))
         os.eventfd_write(self.fd, 1)
 
     def drain_outcomes(self):
@@ -185,6 +185,37 @@ def test_a_key_that_was_evicted_before_its_store_was_told_of_goes_from_the_accou
     assert mirror.accounts.items() == connector.there
     runner.close()
     assert errors.counts() == {}
+
+
+HOSTILE = "x\nE forged\x1b[2J"
+
+
+def test_a_key_that_a_native_load_fails_for_forges_no_line(caplog):
+    native = larder.lmcache.Connector("fault:?inner=memory:&error_rate=1&pattern=get:*")
+    runner, errors = runner_of(native)
+    memory = Memory()
+    for kind in (Kind.STORE, Kind.LOAD):
+        task = Task(kind, [HOSTILE], ["key"], [memory])
+        runner.submit(task)
+        assert task.is_finished.wait(60)
+    runner.close()
+    assert errors.counts() == {"load": 1}
+    assert "forged" in caplog.text
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+def test_nor_does_one_that_a_python_connector_tells(caplog):
+    connector = Connector()
+    runner, errors = runner_of(connector)
+    task = Task(Kind.LOAD, [HOSTILE], ["key"], [Memory()])
+    runner.submit(task)
+    connector.finish(1, bytes([FAILED]), f"no such thing as {HOSTILE}")
+    assert task.is_finished.wait(60)
+    runner.close()
+    assert errors.counts() == {"load": 1}
+    (record,) = caplog.records
+    assert record.getMessage().isprintable()
+    assert r"x\nE forged\x1b[2J" in record.getMessage()
 
 
 def test_errors_are_logged_once_a_kind(caplog):

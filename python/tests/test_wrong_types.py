@@ -89,6 +89,22 @@ OPENING = {
         Connector,
         {"url": "memory:", "load_timeout": 1, "store_timeout": "2", "lookup_timeout": 3.5},
     ),
+    "serve_metrics": (larder.serve_metrics, {"address": "127.0.0.1:0"}),
+    "MetricsServer": (larder.MetricsServer, {"address": "127.0.0.1:0"}),
+}
+# Public, and without an argument that could be wrong: errors, what calls return, and a text.
+WITHOUT_ARGUMENTS = {
+    "ClosedError",
+    "Error",
+    "ForkedError",
+    "OpenError",
+    "Outcomes",
+    "Recent",
+    "Report",
+    "Stored",
+    "StuckError",
+    "UnsupportedError",
+    "metrics_text",
 }
 
 
@@ -200,6 +216,9 @@ def test_the_tables_know_every_call():
     assert public(Connector) == set(CONNECTOR)
     waiting = {name for name in public(ConnectorClientBase) if not name.endswith("_sync")}
     assert public(ConnectorClient) - waiting == set(CLIENT) - {"close"} | {"open"}
+    in_package = {name for name in larder.__all__ if callable(getattr(larder, name))}
+    assert in_package == set(OPENING) - {"Connector"} | WITHOUT_ARGUMENTS
+    assert not inspect.signature(larder.metrics_text).parameters
     for call, good in [
         *((getattr(larder.Store, name), good) for name, good in STORE.items()),
         *((getattr(larder.aio.Store, name), good) for name, good in STORE.items()),

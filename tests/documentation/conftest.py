@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ class Sandbox:
         for directory in directories.values():
             directory.mkdir(parents=True)
         self.values = {**directories, "port": redis_port, "metrics_port": 1}
+        self.packages = root / "packages"
         self._until_the_end = contextlib.ExitStack()
         secrets = self.values["home"] / "secrets"
         secrets.mkdir()
@@ -87,14 +89,15 @@ class Sandbox:
             text = re.sub(pattern, lambda _, to=replacement: to.format(**self.values), text)
         return text
 
-    def run(self, text):
-        """(exit code, output) of bash with it."""
+    def run(self, text, folder="."):
+        """(exit code, output) of bash with it, in a folder of the sources."""
         binaries = Path(sys.executable).parent
         ended = subprocess.run(
             ["bash", "-c", self.mapped(text)],
-            cwd=self.sources,
+            cwd=self.sources / folder,
             env={
                 "PATH": f"{binaries}:{os.environ['PATH']}",
+                "PYTHONPATH": str(self.packages),
                 "HOME": str(self.values["home"]),
                 "LANG": "C.UTF-8",
             },
@@ -113,6 +116,20 @@ class Sandbox:
             names = [f"llama-70b@{number:04x}" for number in (1, 2, 0xFF)] + ["llama-70b@00ff"]
             store.set_many(names, [b"value of " + name.encode() for name in names])
 
+    def install_example(self):
+        """As `pip install .` in the example does, which needs a network."""
+        example = self.sources / "examples/python_connector"
+        shutil.copytree(example / "larder_sqlite", self.packages / "larder_sqlite")
+        project = tomllib.loads((example / "pyproject.toml").read_text())["project"]
+        found = self.packages / "larder_sqlite-0.1.0.dist-info"
+        found.mkdir()
+        (found / "METADATA").write_text("Name: larder-sqlite\nVersion: 0.1.0\n")
+        (found / "entry_points.txt").write_text(
+            "".join(
+                f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items())
+                for group, entries in project["entry-points"].items()
+            )
+        )
 
     def serve_metrics(self):
         """Of this process, at the socket and the port that the documentation names."""

@@ -24,6 +24,12 @@ class Command:
     def __str__(self):
         return f"{self.source} {self.text.splitlines()[0][:80]}"
 
+    @property
+    def folder(self):
+        """Where a reader pastes it: beside the page of an example, else at the root."""
+        folder = Path(self.source).parent
+        return folder if folder.parts[:1] == ("examples",) else Path()
+
 
 def is_whole(text):
     """Whether quotes and continuations are closed."""
@@ -127,5 +133,5 @@ def pages():
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
         *sorted((ROOT / "docs").glob("*.md")),
-        ROOT / "examples/README.md",
+        *sorted((ROOT / "examples").rglob("README.md")),
     ]

@@ -50,6 +50,7 @@ BEFORE = [
     (r"^larder stats (?!--list)", "serve_metrics"),
     (r"larder inspect /fast/kv", "larder format /fast/kv --capacity 512MiB"),
     (r"larder inspect|rm -r /data/kv", "make_store"),
+    (r"sqlite:/data/kv\.db|^python -m pytest tests$", "install_example"),
     (r"^cp -a /data/kv /fast/kv", "larder format /data/kv --capacity 512MiB && mkdir /fast"),
     (r"^larder replay trace\.jsonl log:/data/kv$", "larder format /data/kv --capacity 512MiB"),
     (r"^rm -r /data/quickstart", "mkdir /data/quickstart"),

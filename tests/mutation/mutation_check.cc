@@ -62,15 +62,17 @@ int run_conformance(conformance::Defect defect) {
   return 1;
 }
 
+Check start_seeds(const BrokenRule& broken, std::uint64_t seeds) {
+  return {.letter = broken.letter,
+          .what = std::string{"`"} + broken.name + "`: " + broken.what,
+          .ring = "simulation",
+          .is_seeded = true,
+          .child = Child::run([&] { return run_seeds(broken.number, seeds); }, kPatienceMs)};
+}
+
 Check start(const BrokenRule& broken, std::uint64_t seeds) {
+  if (broken.ring == Ring::kSimulation) return start_seeds(broken, seeds);
   const std::string what = std::string{"`"} + broken.name + "`: " + broken.what;
-  if (broken.ring == Ring::kSimulation) {
-    return {.letter = broken.letter,
-            .what = what,
-            .ring = "simulation",
-            .is_seeded = true,
-            .child = Child::run([&] { return run_seeds(broken.number, seeds); }, kPatienceMs)};
-  }
   const bool is_directed = broken.ring == Ring::kDirected;
   const std::string program = is_directed                       ? LARDER_SIMULATION_TEST
                               : broken.ring == Ring::kUnit      ? LARDER_UNIT_TEST
@@ -138,6 +140,9 @@ int check_all(const Options& options) {
       if (!options.only.empty() && options.only != broken.name) continue;
       finish_until(options.jobs - 1);
       running.push_back(start(broken, options.seeds));
+      if (!broken.has_seeds) continue;
+      finish_until(options.jobs - 1);
+      running.push_back(start_seeds(broken, options.seeds));
     }
   }
   for (const BrokenContract& broken : broken_contracts()) {

@@ -30,13 +30,15 @@ struct BrokenRule {
         what(instead),
         ring(by),
         tests(filter) {}
-  constexpr BrokenRule(IntakeRule broken, const char* of, const char* called, const char* instead)
+  constexpr BrokenRule(IntakeRule broken, const char* of, const char* called, const char* instead,
+                       bool also_by_seeds = false)
       : number(static_cast<std::uint32_t>(broken)),
         letter(of),
         name(called),
         what(instead),
         ring(Ring::kConnectorUnit),
-        tests("IntakeTest.*") {}
+        tests("IntakeTest.*"),
+        has_seeds(also_by_seeds) {}
   constexpr BrokenRule(cache::CacheRule broken, const char* of, const char* called,
                        const char* instead, const char* filter)
       : number(static_cast<std::uint32_t>(broken)),
@@ -52,6 +54,9 @@ struct BrokenRule {
   const char* what = "";
   Ring ring = Ring::kSimulation;
   const char* tests = "";  ///< Not of the simulation: a filter of GoogleTest.
+  /// The simulation's seeds must notice it, too. Of the intake's rules they cannot notice those
+  /// that a machine of one thread does not meet: it begins an item when it takes it.
+  bool has_seeds = false;
 };
 std::span<const BrokenRule> broken_rules();
 std::span<const BrokenRule> broken_intake_rules();

@@ -1,9 +1,16 @@
 // The server that a connection leads to is not the primary any more.
+#include <sched.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <fstream>
 #include <functional>
 
 #include "larder/base/clock.h"
 #include "tests/resp/resp_test_support.h"
+#include "tests/support/forked_child.h"
+#include "tests/support/temporary_directory.h"
 
 namespace larder::resp {
 namespace {
@@ -123,6 +130,49 @@ TEST(RespFailoverTest, AReplicaForGoodServesLoadsAndIsNotStormed) {
   EXPECT_LE(failover.connections(), 5 + attempts_within(elapsed_ns, 50e6));
   EXPECT_EQ(counter_of(*connector, "get_failures_total"), 0U);
   EXPECT_NE(text_of_report(*connector).find("READONLY"), std::string::npos);
+}
+
+/// The process sees a file of its own as /etc/hosts.
+bool replace_hosts(const std::string& path) {
+  return ::unshare(CLONE_NEWNS) == 0 &&
+         ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+         ::mount(path.c_str(), "/etc/hosts", nullptr, MS_BIND, nullptr) == 0;
+}
+
+std::string after_the_name_moved(const std::string& hosts) {
+  std::ofstream{hosts} << "127.0.0.1 larder-test-server\n";
+  if (!replace_hosts(hosts)) return "cannot have an /etc/hosts of its own";
+  std::atomic<bool> has_moved = false;
+  std::atomic<int> stored_at_new = 0;
+  const ScriptedPeer old_server{[&](const Words& words, int) {
+    return has_moved ? replica_answer(words) : good_answer(words);
+  }};
+  const ScriptedPeer new_server{[&](const Words& words, int) {
+                                  if (words[0] == "SET") ++stored_at_new;
+                                  return good_answer(words);
+                                },
+                                "127.0.0.2", old_server.port()};
+  const Opened connector{"redis://larder-test-server:" + std::to_string(old_server.port()) +
+                         "?reconnect_max=50ms&connections=4"};
+  BlockingClient client{*connector};
+  if (!eventually([&] { return set_code(client, "key", 5) == ErrorCode::kNone; })) {
+    return "never connected: " + text_of_report(*connector);
+  }
+  if (stored_at_new != 0) return "connected to the server that comes later";
+  has_moved = true;
+  std::ofstream{hosts} << "127.0.0.2 larder-test-server\n";
+  if (!eventually([&] { return set_code(client, "key", 5) == ErrorCode::kNone; })) {
+    return "stays with the old address: " + text_of_report(*connector);
+  }
+  return stored_at_new > 0 ? "well" : "stored nothing at the new server";
+}
+
+TEST(RespFailoverTest, ANewConnectionResolvesTheNameAnew) {
+  if (::geteuid() != 0) GTEST_SKIP() << "SKIPPED (needs root, for an /etc/hosts of its own)";
+  const testing::TemporaryDirectory directory;
+  const testing::ForkedChild child{
+      [&](int) { return after_the_name_moved(directory.path() + "/hosts"); }};
+  EXPECT_EQ(child.said(), "well");
 }
 
 }  // namespace

@@ -120,6 +120,19 @@ bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes) {
   return got && !*got;
 }
 
+bool is_missed_as_down(BlockingClient& client, std::string_view key, std::size_t bytes) {
+  std::vector<std::byte> buffer(bytes);
+  const Slice slice{.data = buffer.data(), .bytes = buffer.size()};
+  Item item;
+  item.key = bytes_of_text(key);
+  item.value = {&slice, 1};
+  Batch batch;
+  batch.items = {&item, 1};
+  batch.op = Op::kGet;
+  return client.run(batch) && item.outcome == Outcome::kMiss &&
+         item.miss_reason == MissReason::kDown;
+}
+
 CapturedLog::CapturedLog()
     : file_(::memfd_create("log", MFD_CLOEXEC)),
       stderr_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) {

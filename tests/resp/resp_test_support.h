@@ -60,6 +60,8 @@ ErrorCode set_code(BlockingClient& client, std::string_view key, std::size_t byt
 ErrorCode get_code(BlockingClient& client, std::string_view key, std::size_t bytes);
 bool is_hit(BlockingClient& client, std::string_view key, std::size_t bytes);
 bool is_miss(BlockingClient& client, std::string_view key, std::size_t bytes);
+/// A Get is a miss because there is no server.
+bool is_missed_as_down(BlockingClient& client, std::string_view key, std::size_t bytes);
 
 /// A bulk string that holds value_of().
 std::string bulk_of(std::string_view key, std::size_t bytes);

@@ -17,10 +17,9 @@ TEST(RespFaultTest, ConstructingWithoutAServerWorksAndItComesByItself) {
   server.kill();
   const Opened connector{redis_spec(server.port())};
   BlockingClient client{*connector};
-  EXPECT_EQ(get_code(client, "key", 10), ErrorCode::kUnavailable);
+  EXPECT_TRUE(is_missed_as_down(client, "key", 10));
   EXPECT_EQ(set_code(client, "key", 10), ErrorCode::kUnavailable);
-  EXPECT_EQ(client.exists("another").error().code(), ErrorCode::kUnavailable);
-  EXPECT_EQ(client.exists("key").value(), std::nullopt) << "its load failed";
+  EXPECT_EQ(client.exists("key").value(), std::nullopt);
   EXPECT_EQ(connector->report().health, Health::kDown);
   EXPECT_FALSE(connector->report().reasons.empty());
   ASSERT_TRUE(server.start().has_value());
@@ -196,8 +195,7 @@ TEST(RespFaultTest, WithoutDescriptorsItIsDownForThatTimeOnly) {
       EXPECT_TRUE(is_hit(client, "key", 100)) << "open connections go on";
       server.command({"CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"});
       EXPECT_TRUE(eventually_has_health(*connector, Health::kDown));
-      EXPECT_TRUE(
-          eventually([&] { return get_code(client, "key", 100) == ErrorCode::kUnavailable; }));
+      EXPECT_TRUE(is_missed_as_down(client, "key", 100));
       EXPECT_EQ(set_code(client, "other", 100), ErrorCode::kUnavailable);
       if (host == "127.0.0.1") {
         EXPECT_NE(text_of_report(*connector).find("no file descriptors left"), std::string::npos);
@@ -259,7 +257,8 @@ TEST(RespFaultTest, AWrongOrMissingPasswordIsDownAndTheRightOneWorks) {
        {std::pair{"password=UTTERLY-WRONG", "WRONGPASS"}, std::pair{"", "NOAUTH"}}) {
     const Opened connector{redis_spec(server.port(), parameters)};
     BlockingClient client{*connector};
-    EXPECT_EQ(get_code(client, "key", 10), ErrorCode::kUnavailable);
+    EXPECT_EQ(set_code(client, "key", 10), ErrorCode::kUnavailable);
+    EXPECT_TRUE(is_missed_as_down(client, "key", 10));
     EXPECT_TRUE(eventually_has_health(*connector, Health::kDown));
     EXPECT_NE(text_of_report(*connector).find(reason), std::string::npos)
         << text_of_report(*connector);

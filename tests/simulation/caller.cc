@@ -223,6 +223,68 @@ void Caller::submit(Submission& submission) {
   }
   operations_ += submission.items.size();
   if (batch.connector_waits) coverage_.note(Seen::kWaitedForRoom);
+  const bool has_overtaken =
+      !batch.connector_waits && std::ranges::any_of(submissions_, [&](const auto& other) {
+        return other->is_out && other.get() != &submission && other->batch.connector_waits &&
+               Intake::is_queued(other->batch) && class_of(other->batch.op) == class_of(batch.op);
+      });
+  if (has_overtaken) violation("C5: a batch was let in before one that waits for room");
+  check_queues();
+}
+
+void Caller::check_queues() {
+  struct InFlight {
+    std::uint64_t batches = 0;
+    std::uint64_t bytes = 0;
+  };
+  std::array<InFlight, kBatchClassCount> in_flight{};
+  for (const auto& submission : submissions_) {
+    const Batch& batch = submission->batch;
+    if (!submission->is_out || Intake::items_left(batch) == 0) continue;
+    if (Intake::is_queued(batch)) {
+      if (submission->was_cancelled) violation("C8: a cancelled batch stays queued");
+      if (is_stopping_) violation("C8: a batch stays queued while the store stops");
+      if (store_.path().intake().is_down()) violation("P4: a batch is queued while it is down");
+    }
+    if (batch.connector_waits) continue;
+    InFlight& of_class = in_flight.at(index_of(class_of(batch.op)));
+    ++of_class.batches;
+    of_class.bytes += batch.connector_bytes;
+  }
+  const BatchLimitOptions& limits = store_.options().limits;
+  for (const InFlight& one : in_flight) {
+    if (one.batches > 1 && (one.batches > limits.batches_max || one.bytes > limits.bytes_max)) {
+      violation("C5: more is in flight than the limits allow");
+    }
+  }
+}
+
+/// Without a random choice, so that it changes nothing of the history.
+Submission& Caller::prepare_touch() {
+  Submission& submission = take();
+  submission.items.assign(1, Item{});
+  if (submission.operations.empty()) submission.operations.resize(1);
+  submission.was_cancelled = submission.path_was_down = false;
+  Batch& batch = submission.batch;
+  batch.items = submission.items;
+  batch.op = Op::kTouch;
+  batch.user_data = &submission;
+  batch.urgency = Urgency::kBackground;
+  batch.waits_for_room = true;
+  batch.deadline_ns = kNever;
+  set_key(submission, 0, 0);
+  return submission;
+}
+
+void Caller::touch_one() {
+  submit(prepare_touch());
+}
+
+void Caller::check_refuses() {
+  const Status submitted = store_.submit(prepare_touch().batch);
+  if (submitted || submitted.error().code() != ErrorCode::kCancelled) {
+    violation("C8: a batch was not refused after stop()");
+  }
 }
 
 /// C5: it is untouched, and nothing of it happened.
@@ -353,7 +415,7 @@ void Caller::cancel_one() {
     submission->was_cancelled = true;
     trace("cancel a batch of key %zu", submission->operations[0].key);
     store_.cancel(submission->batch);
-    return;
+    return check_queues();
   }
 }
 
@@ -405,6 +467,7 @@ void Caller::forget_all() {
   }
   outstanding_ = 0;
   is_stopping_ = false;
+  late_.clear();
 }
 
 }  // namespace larder::simulation

@@ -5,6 +5,7 @@
 #include <cstdarg>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -76,6 +77,13 @@ class Caller {
   void forget_all();
   void note_path_is_down();
   void note_stopping() noexcept { is_stopping_ = true; }
+  /// What the intake holds back: no more is let in than the limits allow (C5), and nothing stays
+  /// queued that was cancelled, or while the store stops or is down (C8, P4).
+  void check_queues();
+  /// A batch that is queued when the store is stopped right after it.
+  void touch_one();
+  /// After begin_stop().
+  void check_refuses();
 
   std::size_t outstanding() const noexcept { return outstanding_; }
   std::uint64_t operations() const noexcept { return operations_; }
@@ -105,6 +113,7 @@ class Caller {
   void probe(std::size_t key_index);
   void cancel_one();
   void prepare(Submission& submission, std::size_t count, Op op);
+  Submission& prepare_touch();
   void set_key(Submission& submission, std::size_t at, std::size_t key_index);
   void lay_out(Operation& operation, std::uint64_t bytes);
 
@@ -116,6 +125,7 @@ class Caller {
   void end_delete(const Item& item, const Operation& operation);
   void check_error(const Submission& submission, const Item& item, const Operation& operation);
   void check_miss_after_failure(const Operation& operation, bool is_lasting);
+  void check_late_key_is_replaced(const Operation& operation);
 
   const Plan& plan_;
   Random& random_;
@@ -127,6 +137,14 @@ class Caller {
   std::vector<log_store::Fingerprint> fingerprints_;
   std::vector<std::unique_ptr<Submission>> submissions_;
   std::vector<std::byte> scratch_;
+  /// Of keys whose Get was late, in this life: its steps (it failed between them), and until when
+  /// no Set may keep the value (C6).
+  struct Late {
+    std::uint64_t invoked = 0;
+    std::uint64_t returned = 0;
+    std::uint64_t until_ns = 0;
+  };
+  std::map<std::size_t, Late> late_;
   std::size_t outstanding_ = 0;
   std::uint64_t operations_ = 0;
   std::uint64_t newest_generation_ = 0;

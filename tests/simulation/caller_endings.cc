@@ -173,7 +173,11 @@ void Caller::end_failed_get(const Submission& submission, const Item& item,
   const bool is_missed_size =
       item.error.code() == ErrorCode::kSizeMismatch && submission.batch.misses_wrong_sizes;
   if (after == AfterFailedGet::kNothing && !is_missed_size) return;
-  oracle_.tick();
+  const std::uint64_t step = oracle_.tick();
+  if (item.error.code() == ErrorCode::kDeadlineExceeded) {
+    late_[operation.key] = {operation.invoked, step,
+                            submission.batch.deadline_ns + store_.options().miss_after_failure_ns};
+  }
   const bool is_lasting = after == AfterFailedGet::kMissUntilStored;
   const std::uint64_t since_ns = item.error.code() == ErrorCode::kDeadlineExceeded
                                      ? submission.batch.deadline_ns
@@ -209,6 +213,17 @@ void Caller::check_miss_after_failure(const Operation& operation, bool is_lastin
   }
 }
 
+/// C6: to callers a late key is a miss, so its value must not be what keeps theirs out.
+void Caller::check_late_key_is_replaced(const Operation& operation) {
+  const auto late = late_.find(operation.key);
+  if (late == late_.end() || late->second.returned >= operation.invoked ||
+      store_.clock().now_ns() >= late->second.until_ns ||
+      oracle_.was_written_since(operation.key, late->second.invoked)) {
+    return;
+  }
+  violation("C6: a value was kept though its Get was late; " + oracle_.describe(operation.key));
+}
+
 // --- Sets and deletes ---------------------------------------------------------------------------
 
 void Caller::end_set(const Submission& submission, const Item& item, const Operation& operation) {
@@ -223,6 +238,7 @@ void Caller::end_set(const Submission& submission, const Item& item, const Opera
     oracle_.drop(operation.key, operation.version);
     if (submission.batch.set_mode != SetMode::kIfAbsent) violation("set: existed, but it replaces");
     if (is_shared(operation.key)) return;
+    check_late_key_is_replaced(operation);
     if (auto wrong = oracle_.check_presence(operation.key, std::nullopt, operation.invoked);
         !wrong.empty()) {
       violation("set if absent: " + wrong);

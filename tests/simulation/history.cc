@@ -384,11 +384,14 @@ void History::drain() {
 // --- Ending -------------------------------------------------------------------------------------
 
 void History::close() {
+  caller_.touch_one();
   caller_.note_stopping();
   store_.disk().faults() = plan_.disk.faults;
   const std::uint64_t sync_errors = store_.disk().counts().sync_errors;
   const std::uint64_t until_ns = store_.clock().now_ns() + kDrainWithinNs;
   store_.begin_stop();
+  caller_.check_queues();
+  caller_.check_refuses();
   do {
     step();
     if (store_.clock().now_ns() >= until_ns) {

@@ -72,6 +72,7 @@ void Watch::on_open(bool trusts_recovered) {
 
 void Watch::observe() {
   if (!store_.is_alive()) return;
+  caller_.check_queues();
   const log_store::LogPath& path = store_.path();
   if (path.health().is_down()) {
     caller_.note_path_is_down();

@@ -51,4 +51,18 @@ void ForkedChild::stay(int hold) noexcept {
   ::_exit(0);
 }
 
+void ForkedChild::fork_to_stay(int hold) noexcept {
+  std::array<int, 2> ready{};
+  LARDER_CHECK(::pipe2(ready.data(), O_CLOEXEC) == 0);
+  const UniqueFd read_end{ready[0]};
+  UniqueFd write_end{ready[1]};
+  const ::pid_t pid = ::fork();
+  LARDER_CHECK(pid >= 0);
+  write_end.reset();  // Its last copy is closed when the child is ready.
+  if (pid == 0) stay(hold);
+  char end = 0;
+  while (::read(read_end.get(), &end, 1) > 0) {
+  }
+}
+
 }  // namespace larder::testing

@@ -26,6 +26,9 @@ class ForkedChild {
   void kill() noexcept;
   /// Waits until the ForkedChild that `hold` is of goes, and ends the process.
   [[noreturn]] static void stay(int hold) noexcept;
+  /// Makes a child that stays. Returns once fork()'s handlers have run in it, before which it still
+  /// has what they take away.
+  static void fork_to_stay(int hold) noexcept;
 
  private:
   ::pid_t pid_ = -1;

@@ -1,5 +1,6 @@
 #include "tests/support/scripted_peer.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -88,17 +89,18 @@ bool send_all(int fd, std::string_view bytes) {
 
 }  // namespace
 
-ScriptedPeer::ScriptedPeer(Script script)
+ScriptedPeer::ScriptedPeer(Script script, const char* address, std::uint16_t port)
     : script_(std::move(script)), listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  auto* const name = reinterpret_cast<sockaddr*>(&address);
-  socklen_t bytes = sizeof(address);
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_port = htons(port);
+  LARDER_CHECK(::inet_pton(AF_INET, address, &at.sin_addr) == 1);
+  auto* const name = reinterpret_cast<sockaddr*>(&at);
+  socklen_t bytes = sizeof(at);
   LARDER_CHECK(::bind(listener_.get(), name, bytes) == 0);
   LARDER_CHECK(::listen(listener_.get(), SOMAXCONN) == 0);
   LARDER_CHECK(::getsockname(listener_.get(), name, &bytes) == 0);
-  port_ = ntohs(address.sin_port);
+  port_ = ntohs(at.sin_port);
   acceptor_ = std::jthread{[this] { accept_all(); }};
 }
 

@@ -12,7 +12,8 @@
 
 namespace larder::testing {
 
-/// A server that speaks the Redis protocol as a test tells it to, on a free port of 127.0.0.1.
+/// A server that speaks the Redis protocol as a test tells it to, by default on a free port of
+/// 127.0.0.1.
 ///
 /// Threads: one of its own for each connection, in which the script is called. The destructor ends
 /// all connections.
@@ -30,7 +31,7 @@ class ScriptedPeer {
   /// `connection` counts from 0.
   using Script = std::function<std::optional<Answer>(const Words& words, int connection)>;
 
-  explicit ScriptedPeer(Script script);
+  explicit ScriptedPeer(Script script, const char* address = "127.0.0.1", std::uint16_t port = 0);
   ~ScriptedPeer();
   ScriptedPeer(const ScriptedPeer&) = delete;
   ScriptedPeer& operator=(const ScriptedPeer&) = delete;

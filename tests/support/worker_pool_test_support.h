@@ -59,7 +59,7 @@ class WorkerPoolTest : public testing::Test {
     gate_ = std::make_unique<Gate>();
   }
   void make_pool() {
-    auto pool = Pool::create(ScriptedBackend{script_}, options_);
+    auto pool = Pool::create(ScriptedBackend{script_}, options_, *pool_clock_);
     ASSERT_TRUE(pool) << pool.error().text;
     pool_ = std::move(*pool);
   }
@@ -113,11 +113,14 @@ class WorkerPoolTest : public testing::Test {
   }
 
   WorkerPoolOptions options_;
+  ManualClock manual_clock_;
+  const Clock* pool_clock_ = &RealClock::instance();  ///< Or manual_clock_, before make_pool().
   std::shared_ptr<Script> script_ = std::make_shared<Script>();
   // What a script refers to must outlive the pool's threads, so it is here and not in the test.
   std::unique_ptr<Gate> gate_ = std::make_unique<Gate>();
   std::atomic<bool> flag_ = false;
   std::atomic<std::uint64_t> calls_ = 0;
+  std::atomic<std::uint64_t> attempted_at_ns_ = 0;
   std::unique_ptr<Pool> pool_;
 };
 

@@ -6,8 +6,17 @@ import logging
 import threading
 
 
+def _printable(text: str) -> str:
+    """Keys are bytes from outside: they must not forge a line or drive a terminal."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )
+
+
 class ErrorCounts:
-    """Counts errors by kind, and writes the first of each kind to the log. Threads: any."""
+    """Counts errors by kind, and writes the first of each kind to the log, in one line whatever key
+    its text has. Threads: any.
+    """
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -22,7 +31,7 @@ class ErrorCounts:
             self._logger.warning(
                 "larder: %s: %s. Others of this kind are only counted, in the adapter's status.",
                 kind,
-                error,
+                _printable(str(error)),
                 exc_info=error if isinstance(error, BaseException) else None,
             )
 

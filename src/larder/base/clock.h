@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <limits>
 
+#include "larder/base/mutex.h"
+
 namespace larder {
 
 /// No deadline: every time is before it.
@@ -21,6 +23,10 @@ class Clock {
   virtual std::uint64_t now_ns() const noexcept = 0;
   /// Seconds since 1970 for information only: it may jump, and decides nothing.
   virtual std::uint64_t wall_seconds() const noexcept = 0;
+  /// Waits until `changed` is notified or this clock shows `until_ns`. May return early: call it in
+  /// a loop over the condition and the time.
+  virtual void wait_until(CondVar& changed, Mutex& mutex, std::uint64_t until_ns) const
+      LARDER_REQUIRES(mutex) = 0;
 };
 
 /// The machine's clocks. Stateless; one for the process.
@@ -29,6 +35,8 @@ class RealClock final : public Clock {
   static const RealClock& instance() noexcept;
   std::uint64_t now_ns() const noexcept override;
   std::uint64_t wall_seconds() const noexcept override;
+  void wait_until(CondVar& changed, Mutex& mutex, std::uint64_t until_ns) const override
+      LARDER_REQUIRES(mutex);
 };
 
 /// A clock that moves only when it is told to. For tests and simulations.
@@ -37,6 +45,9 @@ class ManualClock final : public Clock {
   explicit ManualClock(std::uint64_t now_ns = 1'000'000'000) noexcept : now_ns_(now_ns) {}
   std::uint64_t now_ns() const noexcept override { return now_ns_.load(std::memory_order_acquire); }
   std::uint64_t wall_seconds() const noexcept override { return now_ns() / 1'000'000'000; }
+  /// Returns every millisecond of real time, so that a waiter sees what the clock was set to.
+  void wait_until(CondVar& changed, Mutex& mutex, std::uint64_t until_ns) const override
+      LARDER_REQUIRES(mutex);
   void advance_ns(std::uint64_t by_ns) noexcept {
     now_ns_.fetch_add(by_ns, std::memory_order_acq_rel);
   }

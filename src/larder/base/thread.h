@@ -30,7 +30,7 @@ class Thread {
   /// Waits for the end; nothing when there is nothing to wait for. Never from the thread itself.
   void join();
   bool joinable() const noexcept { return thread_.joinable(); }
-  /// Lets it run on alone, for what may never end; all that it uses must be its own.
+  /// Lets it run on alone: only CallThread does.
   void detach() { thread_.detach(); }
 
  private:

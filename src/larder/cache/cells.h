@@ -87,8 +87,8 @@ class Cells {
 
   // ---- Use.
   void touch(ColumnId column);
-  /// E20 does not cool it any more; if it was cold it is used now. Settles.
-  void keep(ColumnId column);
+  /// E20 does not cool it any more. The column has a pin.
+  void keep(ColumnId column) noexcept { columns_[column].is_kept = true; }
   void set_wants(ColumnId column, Row row, TierMask wants) noexcept;  ///< Does not settle.
   /// The column leaves as soon as nobody wants it and it has no pin (`skip_l1`, E34).
   void drain(ColumnId column) noexcept { columns_[column].is_draining = true; }

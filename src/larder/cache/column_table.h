@@ -36,7 +36,7 @@ struct Column {
   Cell* cells = nullptr;             ///< `rows` of them.
   SpaceId space{};
   LayoutId layout{};
-  std::uint32_t partition = kNone;  ///< Of Room, while some cell is resident.
+  std::uint32_t partition = kNone;  ///< Of Room, while it is in a policy.
   /// Cells with locks, open reservations, loads, claims, L2 batches. No victim while not 0.
   std::uint32_t pins = 0;
   std::uint32_t hits = 0;   ///< Lookups that touched it, for `min_hits`.

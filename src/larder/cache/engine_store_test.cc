@@ -14,6 +14,12 @@ class EngineStoreTest : public EngineTierFixture {
     end(request);
     return hit;
   }
+  /// Chunks that L1 alone would have served.
+  std::uint64_t hits_in_l1(std::span<const ChunkHash> chain) {
+    const std::uint64_t before = stats().totals.hit_l1;
+    cycle("l1", chain);
+    return stats().totals.hit_l1 - before;
+  }
   /// Loads of a second lookup, after others have taken all the room that is cold.
   std::size_t loads_again(ScriptedTier& tier, std::span<const ChunkHash> chain) {
     const std::size_t before = tier.keys_of(Op::kGet).size();
@@ -69,6 +75,49 @@ TEST_F(EngineStoreTest, SecondHitKeepsWhatWasLoadedBefore) {
   store(chain_of(3, 12));
 
   EXPECT_EQ(loads_again(tier, chain_of(1, 4)), 0U);
+}
+
+TEST_F(EngineStoreTest, OfWhatIsNotKeptTailsLeaveBeforeHeads) {
+  capacity_cells = 16;
+  ScriptedTier& tier = add_tier({.store = false});
+  add_model();
+  put(tier, chain_of(1, 6));
+  store(chain_of(2, 10));
+  cycle("r", chain_of(1, 6));
+
+  store(chain_of(3, 4));
+
+  EXPECT_EQ(hits_in_l1(chain_of(1, 6)), 2U);
+}
+
+TEST_F(EngineStoreTest, OfWhatIsKeptTailsLeaveBeforeHeads) {
+  capacity_cells = 16;
+  options.promote = Promote::kRetain;
+  options.batch_bytes_max = kGrain;  // Each chunk arrives by itself, heads first.
+  ScriptedTier& tier = add_tier({.store = false});
+  add_model();
+  put(tier, chain_of(1, 6));
+  cycle("r", chain_of(1, 6));
+
+  store(chain_of(3, 14));
+
+  EXPECT_EQ(hits_in_l1(chain_of(1, 6)), 2U);
+}
+
+TEST_F(EngineStoreTest, ALoadIsOneUse) {
+  // ARC keeps what was used twice before what was used once and later.
+  capacity_cells = 16;
+  options.policy = "arc";
+  options.promote = Promote::kRetain;
+  ScriptedTier& tier = add_tier({.store = false});
+  add_model();
+  put(tier, chain_of(1, 4));
+  cycle("r", chain_of(1, 4));
+  store(chain_of(2, 8));
+
+  store(chain_of(3, 6));
+
+  EXPECT_EQ(hits_in_l1(chain_of(1, 4)), 2U);
 }
 
 TEST_F(EngineStoreTest, NothingBehindAHoleIsKept) {

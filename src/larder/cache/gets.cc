@@ -214,10 +214,11 @@ void Gets::end(Ticket ticket) {
   if (found == by_ticket_.end()) return;
   const std::uint32_t id = found->second;
   LARDER_CHECK(gets_[id].is_answered);
-  for (const Part& part : gets_[id].parts) {
-    if (part.slot == kNone) continue;
+  const std::vector<Part>& parts = gets_[id].parts;
+  for (std::size_t i = parts.size(); i-- > 0;) {  // E20.
+    if (parts[i].slot == kNone) continue;
     --claims_;
-    cells_.unclaim(part.slot);
+    cells_.unclaim(parts[i].slot);
   }
   forget(id);
 }

@@ -104,7 +104,8 @@ std::optional<ReadId> Reads::begin(const ReadSpec& spec, std::vector<CellSlot>& 
 void Reads::finish(std::uint32_t number) {
   Read& read = reads_[number];
   claims_ -= read.slots.size();
-  for (const SlotId slot : read.slots) cells_.unclaim(slot);
+  // The slots are in prefix order; tails go first (E20).
+  for (std::size_t i = read.slots.size(); i-- > 0;) cells_.unclaim(read.slots[i]);
   read.slots.clear();
   std::erase(owners_.find(read.owner)->reads, number);
   reads_.release(number);

@@ -24,6 +24,7 @@ std::uint32_t Room::add_partition(SaltId salt, bool is_shared) {
   if (!is_shared) {
     options.capacity_bytes = std::min(capacity_bytes_, salts_[index_of(salt)].quota.limit_bytes);
   }
+  options.records = records_;
   options.seed = state_.options.seed;
   options.ghosts_max = state_.options.ghosts_max;
   partitions_.push_back({kind_->make(options), salt, is_shared});
@@ -193,7 +194,8 @@ void Room::check_invariants() const {
   for (ColumnId id = 0; id < columns_.end(); ++id) {
     if (!columns_.is_used(id)) continue;
     const Column& column = columns_[id];
-    LARDER_CHECK((column.partition != kNone) == (column.resident > 0));
+    LARDER_CHECK(column.partition == kNone || column.resident > 0);
+    LARDER_CHECK(column.partition != kNone || column.resident == 0 || column.pins > 0);
     if (column.partition == kNone) continue;
     const SaltId salt = state_.layouts.salt(column.space);
     LARDER_CHECK(column.partition == salts_[index_of(salt)].partition);

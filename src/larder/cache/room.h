@@ -26,8 +26,9 @@ struct RoomWish {
 /// Choice: of the partitions that may lose one, the one whose coldest column was used longest ago;
 ///   within it the coldest of the wish's own size class that no connector wants, among the first
 ///   kCandidates.
-/// Invariant: a column is in the policy of its partition exactly while it has a resident cell, and
-///   is hidden there exactly while it has pins.
+/// Invariant: a column with a resident cell is in the policy of its partition from the first time
+/// on
+///   that it has no pins, and is hidden there while it has some.
 /// Threads: the engine's. Cost: victim() is O(partitions), the rest O(1) and the policy's own.
 class Room {
  public:
@@ -91,6 +92,7 @@ class Room {
   ColumnTable& columns_;
   const std::uint64_t capacity_bytes_;
   const PolicyKind* kind_;
+  const std::shared_ptr<ColumnRecords> records_ = make_column_records();  ///< Of all partitions.
   bool is_noop_ = false;
   std::vector<Partition> partitions_;  ///< The first is shared.
   std::vector<Salt> salts_;            ///< By SaltId.

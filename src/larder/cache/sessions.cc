@@ -210,7 +210,9 @@ std::uint64_t Sessions::release(SessionId id, ChunkRange range) {
   const std::uint64_t before = session.shares_left;
   const auto end =
       std::min<std::uint32_t>(range.end, static_cast<std::uint32_t>(session.columns.size()));
-  for (std::uint32_t chunk = range.begin; chunk < end && session.shares_left > 0; ++chunk) {
+  // From the last chunk to the first: what is not pinned any more goes cold, or enters its policy,
+  // in this order (E20).
+  for (std::uint32_t chunk = end; chunk-- > range.begin && session.shares_left > 0;) {
     bool has_given = false;
     for (Row row = 0; row < session.rows; ++row) {
       const std::uint8_t left = session.shares[std::size_t{chunk} * session.rows + row];
@@ -241,7 +243,7 @@ void Sessions::release_read(SessionId id, OwnerId owner, std::uint32_t rank, Chu
   const Row from = static_cast<Row>(rank * groups);
   if (from + groups > session.rows) return;
   bool is_second = false;
-  for (std::uint32_t chunk = range.begin; chunk < end; ++chunk) {
+  for (std::uint32_t chunk = end; chunk-- > range.begin;) {
     std::uint64_t& word = reader->chunks[chunk / 64];
     const std::uint64_t bit = std::uint64_t{1} << chunk % 64;
     if ((word & bit) != 0 && !is_broken(CacheRule::kReadReleasesOnce)) {

@@ -27,10 +27,6 @@ constexpr const char* kCancelled = "the caller cancelled the batch";
 constexpr const char* kLate = "the deadline passed before it was begun";
 constexpr const char* kDown = "the storage does not answer; nothing was changed";
 
-bool is_read(Op op) noexcept {
-  return op == Op::kGet || op == Op::kExists || op == Op::kTouch;
-}
-
 bool is_legal_outcome(Op op, Outcome outcome) noexcept {
   switch (outcome) {
     case Outcome::kPending:
@@ -47,10 +43,6 @@ bool is_legal_outcome(Op op, Outcome outcome) noexcept {
 }
 
 /// Under the mutex: some of its items have not been taken.
-bool is_queued(const Batch& batch) noexcept {
-  return batch.connector_cursor < batch.items.size();
-}
-
 std::size_t queue_of(const Batch& batch) noexcept {
   return larder::queue_of(batch.op, batch.urgency);
 }
@@ -204,6 +196,10 @@ void Intake::cancel(Batch& batch) noexcept {
   if (owner_ != nullptr) owner_->on_cancelled();
 }
 
+bool Intake::is_queued(const Batch& batch) noexcept {
+  return batch.connector_cursor < batch.items.size();
+}
+
 bool Intake::is_cancelled(const Batch& batch) noexcept {
   return (batch.connector_pending.load(std::memory_order_acquire) & kCancelledBit) != 0;
 }
@@ -223,14 +219,14 @@ bool Intake::probe_failed(std::span<Item> items) const noexcept {
     item.miss_reason = failed_keys_.find(item.key, now_ns).value_or(MissReason::kFailedBefore);
     item.value_bytes = 0;
   }
-  note_probe(items);
+  statistics_.note_probe(items);
   return true;
 }
 
-void Intake::miss_failed(std::span<Item> items) const noexcept {
-  if (failed_keys_.size() == 0) return;
-  const std::uint64_t now_ns = clock_.now_ns();
-  for (Item& item : items) {
+void Intake::end_probe(std::span<Item> items) const noexcept {
+  const bool has_failed_keys = failed_keys_.size() > 0;
+  const std::uint64_t now_ns = has_failed_keys ? clock_.now_ns() : 0;
+  for (Item& item : has_failed_keys ? items : std::span<Item>{}) {
     if (item.outcome != Outcome::kHit) continue;
     const auto reason = failed_keys_.find(item.key, now_ns);
     if (!reason) continue;
@@ -238,6 +234,7 @@ void Intake::miss_failed(std::span<Item> items) const noexcept {
     item.miss_reason = *reason;
     item.value_bytes = 0;
   }
+  statistics_.note_probe(items);
 }
 
 void Intake::stop() noexcept {
@@ -433,15 +430,24 @@ void Intake::fail_withdrawn(Withdrawn list, const Error& error) noexcept {
   }
 }
 
-void Intake::set_lanes_down(LaneMask lanes, bool are_down) noexcept {
+void Intake::set_lanes_down(LaneMask lanes, bool are_down, const Error* why) noexcept {
   Withdrawn list = nullptr;
   {
     const MutexLock lock{mutex_};
+    for (LaneNumber lane = 0; lane < kLanesMax; ++lane) {
+      if ((lanes >> lane & 1U) == 0) continue;
+      lanes_[lane].down_error = why ? *why : error_of(ErrorCode::kUnavailable, kDown);
+    }
     const LaneMask before = lanes_down_.load(std::memory_order_relaxed);
     lanes_down_.store(are_down ? before | lanes : before & ~lanes, std::memory_order_release);
     if (are_down && !is_broken(IntakeRule::kDownAnswersQueued)) withdraw_all(list, lanes);
   }
   answer_withdrawn(list);
+}
+
+Error Intake::down_error(Op op) const noexcept {
+  const MutexLock lock{mutex_};
+  return lanes_[options_.lane_of(op)].down_error;
 }
 
 void Intake::answer_withdrawn(Withdrawn list) noexcept {
@@ -461,7 +467,7 @@ void Intake::answer_down(Batch& batch, std::span<Item> items) noexcept {
       item.outcome = Outcome::kMiss;
       item.miss_reason = MissReason::kDown;
     } else {
-      fail(batch, item, error_of(ErrorCode::kUnavailable, kDown));
+      fail(batch, item, down_error(batch.op));
     }
   }
   finish(batch, items.size());
@@ -499,7 +505,8 @@ bool Intake::begin(const Batch& batch, Item& item) noexcept {
   }
   const bool is_down = is_lane_down(batch.op);
   if (is_down && !reads && !is_broken(IntakeRule::kDownRefusesChanges)) {
-    return end_with(ErrorCode::kUnavailable, kDown);
+    fail(batch, item, down_error(batch.op));
+    return false;
   }
   if (!reads) return true;
   const std::optional<MissReason> reason =
@@ -524,7 +531,8 @@ void Intake::end(const Batch& batch, Item& item, const Status& status, bool says
   } else if (!is_legal_outcome(batch.op, item.outcome) && !is_broken(IntakeRule::kIllegalOutcome)) {
     fail(batch, item, error_of(ErrorCode::kInternal, "the backend left no legal outcome"));
   } else if (batch.op == Op::kSet) {
-    if (!is_broken(IntakeRule::kForgetWhenStored)) failed_keys_.erase(item.key);
+    // A value that was kept is the one that could not be read, if a Get failed meanwhile.
+    if (!item.existed && !is_broken(IntakeRule::kForgetWhenStored)) failed_keys_.erase(item.key);
   }
 }
 

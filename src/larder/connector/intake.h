@@ -121,10 +121,9 @@ class Intake {
   int event_fd() const noexcept { return completions_.event_fd(); }
   /// True when every item is a miss because its Get failed before; else nothing is known here.
   bool probe_failed(std::span<Item> items) const noexcept;
-  /// For an owner that answers a probe itself: a hit of a key whose Get failed becomes a miss.
-  void miss_failed(std::span<Item> items) const noexcept;
-  /// Of a probe that the owner answered, to the caller: it counts as lookups.
-  void note_probe(std::span<const Item> items) const noexcept { statistics_.note_probe(items); }
+  /// For an owner that answers a probe itself: a hit of a key whose Get failed becomes a miss, and
+  /// the items count as lookups.
+  void end_probe(std::span<Item> items) const noexcept;
   /// Refuses batches from now on, and fails what is queued. What the owner has it may end early.
   void stop() noexcept LARDER_EXCLUDES(mutex_);
   /// After stop(): false when not everything was finished by `deadline_ns` of the real clock.
@@ -160,6 +159,8 @@ class Intake {
   }
 
   bool has_queued(LaneNumber lane) const noexcept LARDER_EXCLUDES(mutex_);
+  /// Some items of a batch in flight are in a queue, or wait for room.
+  static bool is_queued(const Batch& batch) noexcept;
   static bool is_cancelled(const Batch& batch) noexcept;
   /// Calls of cancel(): where it has grown, some batch in hand may be cancelled.
   std::uint64_t cancels() const noexcept { return cancels_.load(std::memory_order_acquire); }
@@ -174,11 +175,14 @@ class Intake {
   /// From now on every item is answered here, those in the queues at once: reads are misses,
   /// changes fail with kUnavailable. What was begun is the owner's to end.
   void set_down(bool is_down) noexcept LARDER_EXCLUDES(mutex_) {
-    set_lanes_down(kAllLanes, is_down);
+    set_lanes_down(kAllLanes, is_down, nullptr);
   }
-  /// The same of one lane alone.
+  /// The same for one lane alone. While it is down, changes fail with `why`.
   void set_lane_down(LaneNumber lane, bool is_down) noexcept LARDER_EXCLUDES(mutex_) {
-    set_lanes_down(LaneMask{1} << lane, is_down);
+    set_lanes_down(LaneMask{1} << lane, is_down, nullptr);
+  }
+  void set_lane_down(LaneNumber lane, const Error& why) noexcept LARDER_EXCLUDES(mutex_) {
+    set_lanes_down(LaneMask{1} << lane, true, &why);
   }
   /// All of it is.
   bool is_down() const noexcept { return lanes_down_.load(std::memory_order_relaxed) == kAllLanes; }
@@ -203,6 +207,7 @@ class Intake {
   struct Lane {
     QueueMask queues = 0;  ///< That belong to it.
     double virtual_time = 0;
+    Error down_error;  ///< Of changes while the lane is down.
   };
   /// Batches taken out of their queues with items left, linked by connector_next.
   using Withdrawn = Batch*;
@@ -219,7 +224,9 @@ class Intake {
   void dequeue(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void withdraw(Batch& batch, Withdrawn& list) noexcept LARDER_REQUIRES(mutex_);
   void withdraw_all(Withdrawn& list, LaneMask lanes) noexcept LARDER_REQUIRES(mutex_);
-  void set_lanes_down(LaneMask lanes, bool are_down) noexcept LARDER_EXCLUDES(mutex_);
+  void set_lanes_down(LaneMask lanes, bool are_down, const Error* why) noexcept
+      LARDER_EXCLUDES(mutex_);
+  Error down_error(Op op) const noexcept LARDER_EXCLUDES(mutex_);
   bool is_lane_down(Op op) const noexcept {
     return (lanes_down_.load(std::memory_order_relaxed) >> options_.lane_of(op) & 1U) != 0;
   }

@@ -276,6 +276,8 @@ TEST_F(IntakeTest, AWrongSizeIsAFailureOfTheKeyWhereTheCallerWantsThat) {
     EXPECT_TRUE(is_back(get));
     EXPECT_EQ(get.items[0].error.code(), ErrorCode::kSizeMismatch);
     EXPECT_EQ(intake_->probe_failed(get.items), misses);
+    clock_.advance_ns(IntakeOptions{}.miss_after_failure_ns);
+    EXPECT_FALSE(intake_->probe_failed(get.items));
   }
 }
 
@@ -527,6 +529,23 @@ TEST_F(IntakeTest, ALaneThatIsDownIsAnsweredAndTheOthersGoOn) {
   EXPECT_TRUE(intake_->is_down());
 }
 
+TEST_F(IntakeTest, WhatIsChangedWhileALaneIsDownFailsWithTheReasonTheOwnerGave) {
+  make();
+  Sent queued{Op::kSet, 1};
+  submit(queued);
+  intake_->set_lane_down(kStores, Error{ErrorCode::kUnavailable, "test", "no server there"});
+  ASSERT_TRUE(is_back(queued));
+  EXPECT_EQ(queued.items[0].error.what(), "no server there");
+  Sent later{Op::kDelete, 1};
+  submit(later);
+  ASSERT_TRUE(is_back(later));
+  EXPECT_EQ(later.items[0].error.what(), "no server there");
+  intake_->set_lane_down(kStores, true);
+  submit(later);
+  ASSERT_TRUE(is_back(later));
+  EXPECT_NE(later.items[0].error.what(), "no server there");
+}
+
 // --- C6 -----------------------------------------------------------------------------------------
 
 TEST_F(IntakeTest, AKeyWhoseGetFailedIsAMissUntilItIsStored) {
@@ -556,6 +575,25 @@ TEST_F(IntakeTest, AKeyWhoseGetFailedIsAMissUntilItIsStored) {
   work_off_all(Outcome::kHit);
   EXPECT_TRUE(is_back(get));
   EXPECT_EQ(get.items[0].outcome, Outcome::kHit);
+}
+
+TEST_F(IntakeTest, ASetThatKeptAValueDoesNotMakeAFailedKeyReadable) {
+  make();
+  Sent keeping{Op::kSet, 1};
+  submit(keeping);
+  const Ticket begun = intake_->take(kStores);
+  Sent failing{Op::kGet, 1};
+  submit(failing);
+  work_off(intake_->take(kLoads), Outcome::kHit, Error{ErrorCode::kCorruption, "test", "bad"});
+  EXPECT_TRUE(is_back(failing));
+  ASSERT_TRUE(intake_->begin(*begun.batch, begun.items[0]));
+  begun.items[0].outcome = Outcome::kDone;
+  begun.items[0].existed = true;
+  intake_->end(*begun.batch, begun.items[0], {});
+  intake_->finish(begun);
+  EXPECT_TRUE(is_back(keeping));
+  Sent get{Op::kGet, 1};
+  EXPECT_TRUE(intake_->probe_failed(get.items)) << "what it kept is what could not be read";
 }
 
 TEST_F(IntakeTest, AKeyWhoseGetWasLateIsAMissForAWhile) {

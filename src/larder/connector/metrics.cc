@@ -268,9 +268,8 @@ class TextWriter {
       : reports_(reports), labels_(labels_of(reports)) {}
 
   void begin(const MetricRow& row) {
-    constexpr std::array<const char*, 3> kKinds{"counter", "gauge", "histogram"};
     fmt::format_to(out(), "# HELP larder_{0} {1}\n# TYPE larder_{0} {2}\n", row.name, row.help,
-                   kKinds.at(static_cast<std::size_t>(row.kind)));
+                   metric_kind_name(row.kind));
   }
 
   void sample(std::size_t report, std::string_view name, std::string_view label,
@@ -345,6 +344,11 @@ class TextWriter {
 };
 
 }  // namespace
+
+const char* metric_kind_name(MetricKind kind) noexcept {
+  constexpr std::array<const char*, 3> kNames{"counter", "gauge", "histogram"};
+  return kNames.at(static_cast<std::size_t>(kind));
+}
 
 std::span<const MetricRow> common_metrics() noexcept {
   return rows();

@@ -18,6 +18,9 @@ enum class MetricKind : std::uint8_t {
   kHistogram,  ///< Of seconds.
 };
 
+/// As Prometheus calls it.
+const char* metric_kind_name(MetricKind kind) noexcept;
+
 /// A metric's name and meaning. In Prometheus' text it is `larder_` and the name.
 struct MetricRow {
   std::string_view name;  ///< snake_case, a counter ends in _total.

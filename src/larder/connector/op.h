@@ -32,6 +32,11 @@ constexpr BatchClass class_of(Op op) noexcept {
   return op == Op::kSet || op == Op::kDelete ? BatchClass::kStore : BatchClass::kLookup;
 }
 
+/// Whether it changes no value. What is read may be missing, which is no failure.
+constexpr bool is_read(Op op) noexcept {
+  return op == Op::kGet || op == Op::kExists || op == Op::kTouch;
+}
+
 /// Why a key was not found.
 enum class MissReason : std::uint8_t {
   kAbsent = 0,    ///< It is not there.

@@ -126,7 +126,7 @@ TEST(ParametersTest, AValueThatDoesNotParseIsShownWithAnExample) {
   EXPECT_EQ(error_of("log:?path=/a&sync="), "log: sync=: must be one of none, batch, always");
   EXPECT_EQ(error_of("log:?path=/a&inner=what"),
             "log: inner: spec: expected a connector type and ':' at the beginning, for example "
-            "log:/data/kv or memory:");
+            "log:/data/kv?capacity=200GiB or memory:");
   EXPECT_EQ(error_of("log:?path="), "log: path=: must not be empty");
 }
 

@@ -177,7 +177,8 @@ SetupResult<Spec> parse_url(std::string_view text) {
   }
   if (colon == std::string_view::npos || text[colon] != ':') {
     return invalid(
-        "expected a connector type and ':' at the beginning, for example log:/data/kv or memory:");
+        "expected a connector type and ':' at the beginning, for example "
+        "log:/data/kv?capacity=200GiB or memory:");
   }
   Spec spec;
   if (!is_type_name(text.substr(0, colon))) {

@@ -101,8 +101,8 @@ TEST(SpecTest, ANestedJsonSpecIsKeptAsCanonicalUrl) {
 
 TEST(SpecTest, UrlErrorsNameThePositionAndWhatWasExpected) {
   EXPECT_EQ(error_of("data/kv"),
-            "spec: expected a connector type and ':' at the beginning, for example log:/data/kv or "
-            "memory:");
+            "spec: expected a connector type and ':' at the beginning, for example "
+            "log:/data/kv?capacity=200GiB or memory:");
   EXPECT_EQ(error_of("log:/a?b"), "spec: character 9: expected '=' after 'b'");
   EXPECT_NE(error_of("log:/a?").find("character 8: expected name=value"), std::string::npos);
   EXPECT_NE(error_of("log:?a=1&&b=2").find("character 10: expected name=value"), std::string::npos);

@@ -16,8 +16,8 @@ SetupStatus TileSchedulerOptions::validate() const {
   return intake.validate();
 }
 
-TileScheduler::TileScheduler(const TileSchedulerOptions& options)
-    : name_(options.name), intake_(options.intake, RealClock::instance()) {
+TileScheduler::TileScheduler(const TileSchedulerOptions& options, const Clock& clock)
+    : name_(options.name), clock_(clock), intake_(options.intake, clock) {
   intake_.set_owner(this);
   const MutexLock lock{mutex_};
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
@@ -91,13 +91,8 @@ void TileScheduler::run_timer() noexcept {
       for (;;) {
         if (intake_.is_stopping()) return;
         timer_until_ns_ = intake_.next_deadline_ns();
-        const std::uint64_t now_ns = RealClock::instance().now_ns();
-        if (timer_until_ns_ <= now_ns) break;
-        if (timer_until_ns_ == kNever) {
-          deadline_changed_.wait(mutex_);
-        } else {
-          deadline_changed_.wait_for(mutex_, timer_until_ns_ - now_ns);
-        }
+        if (timer_until_ns_ <= clock_.now_ns()) break;
+        clock_.wait_until(deadline_changed_, mutex_, timer_until_ns_);
       }
     }
     intake_.expire();
@@ -143,13 +138,8 @@ TileScheduler::Taken TileScheduler::take_or_wait(Lane& lane, LaneNumber number, 
         return Taken{Wake::kTile, ticket};
       }
     }
-    if (wake_at_ns == kNever) {
-      changed.wait(mutex_);
-      continue;
-    }
-    const std::uint64_t now_ns = RealClock::instance().now_ns();
-    if (now_ns >= wake_at_ns) return Taken{Wake::kTime, {}};
-    changed.wait_for(mutex_, wake_at_ns - now_ns);
+    if (wake_at_ns != kNever && clock_.now_ns() >= wake_at_ns) return Taken{Wake::kTime, {}};
+    clock_.wait_until(changed, mutex_, wake_at_ns);
   }
 }
 

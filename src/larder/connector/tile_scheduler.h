@@ -36,7 +36,9 @@ struct TileSchedulerOptions {
 /// Cost: an intake's, and one short lock more per batch and per tile.
 class TileScheduler final : private IntakeOwner {
  public:
-  explicit TileScheduler(const TileSchedulerOptions& options);
+  /// `clock` outlives it.
+  explicit TileScheduler(const TileSchedulerOptions& options,
+                         const Clock& clock = RealClock::instance());
   ~TileScheduler() override;
   TileScheduler(const TileScheduler&) = delete;
   TileScheduler& operator=(const TileScheduler&) = delete;
@@ -90,6 +92,7 @@ class TileScheduler final : private IntakeOwner {
   void run_timer() noexcept LARDER_EXCLUDES(mutex_);
 
   const std::string name_;
+  const Clock& clock_;
   Intake intake_;
 
   /// Keeps what several workers tell of a lane in order, on its way to the intake. Taken first.

@@ -67,10 +67,12 @@ struct WorkerPoolOptions {
 template <BlockingBackend Backend>
 class WorkerPool {
  public:
-  static SetupResult<std::unique_ptr<WorkerPool>> create(Backend backend,
-                                                         const WorkerPoolOptions& options) {
+  /// `clock` outlives it.
+  static SetupResult<std::unique_ptr<WorkerPool>> create(
+      Backend backend, const WorkerPoolOptions& options,
+      const Clock& clock = RealClock::instance()) {
     LARDER_TRY(options.validate());
-    auto pool = std::unique_ptr<WorkerPool>{new WorkerPool{std::move(backend), options}};
+    auto pool = std::unique_ptr<WorkerPool>{new WorkerPool{std::move(backend), options, clock}};
     if (const Status status = pool->start(options); !status) {
       return SetupError{status.error().code(),
                         options.scheduler.name + ": " + status.error().to_string()};
@@ -178,7 +180,7 @@ class WorkerPool {
     }
 
     Status connect_if_due() noexcept {
-      if (link_ == Link::kDown && RealClock::instance().now_ns() < backoff_.retry_at_ns()) {
+      if (link_ == Link::kDown && pool_.clock_.now_ns() < backoff_.retry_at_ns()) {
         return Error{ErrorCode::kUnavailable, "worker pool",
                      "the peer could not be reached; waiting before the next attempt"};
       }
@@ -215,7 +217,7 @@ class WorkerPool {
     }
 
     void note_failure(const Error& error) noexcept {
-      backoff_.note_failure(RealClock::instance().now_ns());
+      backoff_.note_failure(pool_.clock_.now_ns());
       pool_.peer_.note_failure(error);
     }
 
@@ -239,8 +241,8 @@ class WorkerPool {
   static constexpr std::array<const char*, kBatchClassCount> kThreadSuffixes = {"-lookup", "-load",
                                                                                 "-store"};
 
-  WorkerPool(Backend backend, const WorkerPoolOptions& options)
-      : backend_(std::move(backend)), scheduler_(options.scheduler) {}
+  WorkerPool(Backend backend, const WorkerPoolOptions& options, const Clock& clock)
+      : clock_(clock), backend_(std::move(backend)), scheduler_(options.scheduler, clock) {}
 
   Status start(const WorkerPoolOptions& options) {
     LARDER_TRY(scheduler_.start());
@@ -266,6 +268,7 @@ class WorkerPool {
     return {};
   }
 
+  const Clock& clock_;
   Backend backend_;
   TileScheduler scheduler_;
   PeerState peer_;

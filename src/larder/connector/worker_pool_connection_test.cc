@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -11,6 +12,7 @@ namespace {
 
 using testing_support::keys;
 using testing_support::kGone;
+using testing_support::kMillisecond;
 using testing_support::kPatience;
 using testing_support::Pool;
 using testing_support::ScriptedBackend;
@@ -24,6 +26,7 @@ TEST_F(WorkerPoolTest, AFailureToConnectFailsTheItemsAndRecoveryNeedsNoTraffic) 
     if (number % 3 == 0) throw std::runtime_error("while connecting");
     return flag_ ? Status{} : Status{Error::from_errno(ECONNREFUSED, "script", "connect")};
   };
+  pool_clock_ = &manual_clock_;
   make_pool();
   store({"a"});
   for (int i = 0; i < 3; ++i) {
@@ -41,7 +44,10 @@ TEST_F(WorkerPoolTest, AFailureToConnectFailsTheItemsAndRecoveryNeedsNoTraffic) 
   EXPECT_GE(counter("connect_failures_total"), 1U);
 
   flag_ = true;  // The peer is up.
-  ASSERT_TRUE(wait_until([&] { return report().health == Health::kHealthy; }));
+  ASSERT_TRUE(wait_until([&] {
+    manual_clock_.advance_ns(10 * kMillisecond);
+    return report().health == Health::kHealthy;
+  }));
   EXPECT_EQ(counter("connections"), 1U);
   TestBatch get{Op::kGet, {"c"}};
   run(get);
@@ -67,6 +73,33 @@ TEST_F(WorkerPoolTest, DuringTheBackOffItemsAreAnsweredWithoutAnotherAttempt) {
   run(remove);
   for (std::size_t k = 0; k < 2; ++k) EXPECT_EQ(remove.code(k), ErrorCode::kUnavailable);
   EXPECT_EQ(script_->connects, 2) << "one for each lane";
+}
+
+TEST_F(WorkerPoolTest, AttemptsToConnectWaitLongerAndLongerUpToTheMaximum) {
+  constexpr std::uint64_t kSecond = 1'000'000'000;
+  options_.reconnect = {.initial_ns = 100 * kSecond, .max_ns = 400 * kSecond};
+  pool_clock_ = &manual_clock_;
+  script_->on_connect = [this](int) -> Status {
+    attempted_at_ns_ = manual_clock_.now_ns();
+    ++calls_;
+    return kGone;
+  };
+  make_pool();
+  TestBatch exists{Op::kExists, {"a"}};
+  run(exists);
+  std::uint64_t wait_ns = options_.reconnect.initial_ns;
+  for (std::uint64_t attempts = 1; attempts < 7; ++attempts) {
+    ASSERT_EQ(calls_, attempts);
+    const std::uint64_t last_ns = attempted_at_ns_;
+    // Each wait is shortened by up to a half.
+    manual_clock_.advance_ns(wait_ns / 2 - 1);
+    manual_clock_.advance_ns(wait_ns / 2 + 1);
+    ASSERT_TRUE(wait_until([&] { return calls_ == attempts + 1; }));
+    EXPECT_GE(attempted_at_ns_ - last_ns, wait_ns / 2);
+    wait_ns = std::min(2 * wait_ns, options_.reconnect.max_ns);
+    // It has noted the failure when the lane answers without it.
+    ASSERT_TRUE(wait_until([&] { return counter("connect_failures_total") == attempts + 1; }));
+  }
 }
 
 TEST_F(WorkerPoolTest, ALostConnectionThatHadWorkedIsReplacedAtOnce) {

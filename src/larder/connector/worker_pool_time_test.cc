@@ -32,6 +32,7 @@ constexpr int kBatchesEach = 400;
 TEST_F(WorkerPoolTest, QueuedItemsComeBackAtTheDeadlineWhileEveryWorkerIsBlocked) {
   options_.scheduler.workers = {1, 2, 1};
   block(Op::kGet);
+  pool_clock_ = &manual_clock_;
   make_pool();
   store({"late"});
   TestBatch blocking{Op::kGet, keys(2)};
@@ -40,15 +41,19 @@ TEST_F(WorkerPoolTest, QueuedItemsComeBackAtTheDeadlineWhileEveryWorkerIsBlocked
 
   TestBatch patient{Op::kGet, {"patient"}};
   TestBatch later{Op::kGet, keys(5)};
-  later.batch.deadline_ns = now_ns() + 30 * kMillisecond;
+  later.batch.deadline_ns = manual_clock_.now_ns() + 2'000 * kMillisecond;
   TestBatch sooner{Op::kGet, {"late"}};
-  sooner.batch.deadline_ns = now_ns() + 10 * kMillisecond;
+  sooner.batch.deadline_ns = manual_clock_.now_ns() + 1'000 * kMillisecond;
   submit(patient);
   submit(later);
   submit(sooner);
 
-  EXPECT_EQ((std::set{reap(), reap()}), (std::set{&sooner.batch, &later.batch}));
-  EXPECT_GE(now_ns(), later.batch.deadline_ns);
+  EXPECT_TRUE(has_nothing_to_reap());
+  manual_clock_.advance_to_ns(sooner.batch.deadline_ns);
+  EXPECT_EQ(reap(), &sooner.batch);
+  EXPECT_TRUE(has_nothing_to_reap()) << "the other has as much time again";
+  manual_clock_.advance_to_ns(later.batch.deadline_ns);
+  EXPECT_EQ(reap(), &later.batch);
   EXPECT_EQ(sooner.code(), ErrorCode::kDeadlineExceeded);
   for (std::size_t i = 0; i < 5; ++i) EXPECT_EQ(later.code(i), ErrorCode::kDeadlineExceeded);
   EXPECT_EQ(script_->calls().size(), 2U) << "the backend never saw them";
@@ -63,13 +68,14 @@ TEST_F(WorkerPoolTest, QueuedItemsComeBackAtTheDeadlineWhileEveryWorkerIsBlocked
 
 TEST_F(WorkerPoolTest, ItemsOfARunningTileThatHaveNotBegunFailAfterTheDeadline) {
   block(Op::kExists);
+  pool_clock_ = &manual_clock_;
   make_pool();
   store(keys(3));
   TestBatch exists{Op::kExists, keys(3)};
-  exists.batch.deadline_ns = now_ns() + 1000 * kMillisecond;
+  exists.batch.deadline_ns = manual_clock_.now_ns() + 1000 * kMillisecond;
   submit(exists);
   ASSERT_TRUE(gate_->wait_for_arrivals(1));
-  ASSERT_TRUE(wait_until([&] { return now_ns() > exists.batch.deadline_ns; }));
+  manual_clock_.advance_to_ns(exists.batch.deadline_ns);
   EXPECT_TRUE(has_nothing_to_reap()) << "the first item is still in its call";
 
   gate_->open();

@@ -181,19 +181,9 @@ Operation* Session::take() noexcept {
 }
 
 bool Session::probe(std::span<Item> items) const noexcept {
-  if (std::ranges::all_of(items, [](const Item& item) { return is_legal(item.key); })) {
-    if (!connector_->probe(items)) return false;
-  } else {
-    for (Item& item : items) {
-      if (is_legal(item.key)) {
-        if (!connector_->probe({&item, 1})) return false;
-      } else {
-        item.outcome = Outcome::kFailed;
-        item.error = {ErrorCode::kInvalidArgument, "session", "a key has 1 to 1024 bytes"};
-      }
-    }
-  }
-  return true;
+  // A batch gives each illegal key its own error.
+  return std::ranges::all_of(items, [](const Item& item) { return is_legal(item.key); }) &&
+         connector_->probe(items);
 }
 
 // --- What it says -------------------------------------------------------------------------------

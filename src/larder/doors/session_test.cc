@@ -297,7 +297,8 @@ TEST_F(SessionTest, AnIllegalKeyFailsAlone) {
   run(set);
   TestOperation probe{Op::kExists, 3, 0};
   probe.items[1].key = {};
-  ASSERT_TRUE(session_->probe(probe.items));
+  ASSERT_FALSE(session_->probe(probe.items)) << "a batch tells which one";
+  run(probe);
   EXPECT_EQ(probe.items[0].outcome, Outcome::kHit);
   EXPECT_EQ(probe.items[1].outcome, Outcome::kFailed);
   EXPECT_EQ(probe.items[2].outcome, Outcome::kMiss);

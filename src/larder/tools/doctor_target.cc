@@ -50,9 +50,11 @@ SetupResult<std::vector<Finding>> examine_server(const std::string& spec) {
   if (!asked) {
     finding.level = FindingLevel::kProblem;
     finding.what = report.where + ": " + asked.error().to_string();
+  } else if (report.health == Health::kDown) {  // Then a lookup is a miss.
+    finding.level = FindingLevel::kProblem;
+    finding.what = report.where + ": no answer";
   } else if (report.health != Health::kHealthy) {
-    finding.level =
-        report.health == Health::kDown ? FindingLevel::kProblem : FindingLevel::kWarning;
+    finding.level = FindingLevel::kWarning;
   }
   if (!report.reasons.empty()) finding.what += ": " + joined(report.reasons);
   if (finding.level != FindingLevel::kGood) {

@@ -12,8 +12,6 @@
 namespace larder::tools {
 namespace {
 
-constexpr std::array<const char*, 3> kKinds{"counter", "gauge", "histogram"};
-
 std::string sample_of(const MetricRow& row) {
   const std::string label = row.label.empty() ? "" : fmt::format("{{{}}}", row.label);
   return fmt::format("larder_{}{}", row.name, label);
@@ -22,7 +20,7 @@ std::string sample_of(const MetricRow& row) {
 std::string rows_text(std::span<const MetricRow> rows, bool is_markdown) {
   std::string text = is_markdown ? "| metric | kind | meaning |\n|---|---|---|\n" : "";
   for (const MetricRow& row : rows) {
-    const char* const kind = kKinds.at(static_cast<std::size_t>(row.kind));
+    const char* const kind = metric_kind_name(row.kind);
     text += is_markdown ? fmt::format("| `{}` | {} | {} |\n", sample_of(row), kind, row.help)
                         : fmt::format("  {:<44} {:<9} {}\n", sample_of(row), kind, row.help);
   }

@@ -267,7 +267,8 @@ std::string stats_json(const std::vector<StoreNumbers>& stores) {
                     rate(store.of("bytes_loaded_total"), store.of("bytes_missed_total"))},
                    {"metrics", std::move(numbers)}});
   }
-  return all.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
+  const nlohmann::json result{{"ok", true}, {"stores", std::move(all)}};
+  return result.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace larder::tools

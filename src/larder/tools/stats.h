@@ -34,7 +34,7 @@ SetupResult<std::vector<StoreNumbers>> parse_metrics(std::string_view text);
 /// For people: what was asked for, what was found, why not, and how long it took, since each store
 /// was opened and within the last minute.
 std::string stats_text(const std::vector<StoreNumbers>& stores);
-/// The numbers by store under their flat names, and the hit rates.
+/// {"ok": true, "stores": [...]}: the numbers of each under their flat names, and the hit rates.
 std::string stats_json(const std::vector<StoreNumbers>& stores);
 
 }  // namespace larder::tools

@@ -85,12 +85,18 @@ TEST(StatsTest, AsJsonItHasTheFlatNamesAndTheRates) {
   const auto stores = parse_metrics(prometheus_text({&report, 1}));
   ASSERT_TRUE(stores.has_value());
   const auto json = nlohmann::json::parse(stats_json(*stores));
-  EXPECT_EQ(json[0]["where"], "/data/kv");
-  EXPECT_DOUBLE_EQ(json[0]["lookup_hit_rate"], 0.75);
-  EXPECT_DOUBLE_EQ(json[0]["load_hit_rate"], 0.9);
-  EXPECT_DOUBLE_EQ(json[0]["load_hit_rate_of_bytes"], 0.75);
-  EXPECT_EQ(json[0]["metrics"]["lookup_misses_absent_total"], 20);
-  EXPECT_DOUBLE_EQ(json[0]["metrics"]["oldest_queued_load_seconds"], 2);
+  ASSERT_TRUE(json.is_object()) << json;
+  EXPECT_EQ(json["ok"], true);
+  ASSERT_EQ(json["stores"].size(), 1U);
+  const auto& store = json["stores"][0];
+  EXPECT_EQ(store["where"], "/data/kv");
+  EXPECT_DOUBLE_EQ(store["lookup_hit_rate"], 0.75);
+  EXPECT_DOUBLE_EQ(store["load_hit_rate"], 0.9);
+  EXPECT_DOUBLE_EQ(store["load_hit_rate_of_bytes"], 0.75);
+  EXPECT_EQ(store["metrics"]["lookup_misses_absent_total"], 20);
+  EXPECT_DOUBLE_EQ(store["metrics"]["oldest_queued_load_seconds"], 2);
+  EXPECT_EQ(nlohmann::json::parse(stats_json({})),
+            (nlohmann::json{{"ok", true}, {"stores", nlohmann::json::array()}}));
 }
 
 TEST(StatsTest, ALineThatIsNoneIsNamed) {

@@ -74,10 +74,10 @@ Arena::Arena(SlotAllocator slots, std::unique_ptr<ArenaMemory> memory,
 
 Arena::~Arena() {
   if (::getpid() == opened_by_) return;
-  // In a child that fork() made: there are no such thread and no such mapping, and the name is the
-  // parent's.
-  (void)helper_.release();
-  (void)memory_.release();
+  // In a child that fork() made: there are no such thread and no such mapping, the name is the
+  // parent's, and the helper's lock may be taken for ever.
+  (void)helper_.release();  // NOLINT(bugprone-unused-return-value)
+  (void)memory_.release();  // NOLINT(bugprone-unused-return-value)
 }
 
 Result<SlotRef, NoRoom> Arena::take(std::uint64_t bytes) noexcept {

@@ -91,7 +91,8 @@ struct ArenaReport {
 ///   unlinked by the destructor. A name whose owner is alive is refused; one whose owner has died
 ///   is replaced. The lock is this process's alone: children made by fork() have neither the
 ///   descriptor nor the mapping.
-/// Threads: base() any; all else the engine's. A child made by fork() may only destroy it.
+/// Threads: base() may be called by any thread, everything else by the engine's only. A child made
+///   by fork() may only destroy it.
 /// Cost: opening touches no page (64 GiB: below 50 ms). take() and give_back() are O(1), and take()
 ///   makes system calls only where the helper has not been yet.
 class Arena {
@@ -102,9 +103,9 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  /// Any number of bytes is a legal question; 0 takes one grain. The contents are unspecified.
+  /// Any number of bytes is a legal argument; 0 takes one grain. The contents are unspecified.
   Result<SlotRef, NoRoom> take(std::uint64_t bytes) noexcept;
-  /// A slot that take() gave, once. Anything else aborts.
+  /// `slot` came from take() and was not given back since. Anything else aborts.
   void give_back(SlotRef slot) noexcept;
   /// What a slot of so many bytes takes; UINT64_MAX where no arena has it.
   std::uint64_t taken_for(std::uint64_t bytes) const noexcept;

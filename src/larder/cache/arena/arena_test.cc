@@ -88,7 +88,7 @@ class SmallTmpfs {
 class ArenaKindTest : public ::testing::TestWithParam<ArenaKind> {};
 
 TEST_P(ArenaKindTest, ThirtyTwoKibHoldEightSlotsOfFourKib) {
-  const auto arena = open(without_helper(GetParam(), 32 * 1024));
+  const auto arena = open(without_helper(GetParam(), std::uint64_t{32} * 1024));
   std::vector<SlotRef> slots;
   for (std::uint64_t i = 0; i < 8; ++i) {
     const auto slot = arena->take(4096);
@@ -123,7 +123,7 @@ TEST_P(ArenaKindTest, UsageAddsUp) {
   EXPECT_DOUBLE_EQ(usage.fragmentation, 1.0 / 8);
   EXPECT_EQ(usage.slots, 1U);
   arena->give_back(second);
-  EXPECT_EQ(arena->take(10 * 4096)->offset, 0U);
+  EXPECT_EQ(arena->take(std::uint64_t{10} * 4096)->offset, 0U);
   EXPECT_EQ(arena->used_bytes(), arena->capacity_bytes());
 }
 
@@ -236,9 +236,10 @@ TEST(ArenaTest, SlotsAreAlignedToTheGrainInMemoryToo) {
 
 TEST(ArenaTest, ARegionOf64GibOpensAtOnceAndTouchesNothing) {
   for (const ArenaKind kind : {ArenaKind::kPrivate, ArenaKind::kShared, ArenaKind::kOffsets}) {
-    // The best of three: other processes may have the machine.
+    // The best of a few: other processes may have the machine.
+    constexpr std::uint64_t kLimitNs = 50'000'000;
     std::uint64_t best_ns = kHuge;
-    for (int attempt = 0; attempt < 3; ++attempt) {
+    for (int attempt = 0; attempt < 10 && best_ns >= kLimitNs; ++attempt) {
       const std::uint64_t resident_before = resident_bytes();
       const std::uint64_t begin_ns = RealClock::instance().now_ns();
       const auto arena = open(without_helper(kind, std::uint64_t{64} << 30));
@@ -251,7 +252,7 @@ TEST(ArenaTest, ARegionOf64GibOpensAtOnceAndTouchesNothing) {
       ASSERT_TRUE(slot);
       if (kind != ArenaKind::kOffsets) fill(*arena, *slot, 7);
     }
-    EXPECT_LT(best_ns, 50'000'000U);
+    EXPECT_LT(best_ns, kLimitNs);
   }
 }
 
@@ -327,7 +328,7 @@ TEST(SharedArenaTest, ALiveNameIsRefusedAndADeadOneReplaced) {
     const auto slot = (*arena)->take(kMiB);
     if (!slot) return "no slot";
     std::memset((*arena)->base(), 99, kMiB);
-    if (::fork() == 0) ForkedChild::stay(hold);
+    ForkedChild::fork_to_stay(hold);
     return "opened";
   }};
   ASSERT_EQ(owner.said(), "opened");
@@ -457,6 +458,7 @@ void wait_for_committed(const Arena& arena, std::uint64_t bytes) {
 int threads() {
   int count = 0;
   ::DIR* tasks = ::opendir("/proc/self/task");
+  if (tasks == nullptr) return -1;
   while (const ::dirent* task = ::readdir(tasks)) count += task->d_name[0] != '.' ? 1 : 0;
   ::closedir(tasks);
   return count;
@@ -504,9 +506,10 @@ TEST(CommitAheadTest, WithoutItPagesAreCommittedInTake) {
 }
 
 TEST(CommitAheadTest, EndsWithTheArenaAlsoInTheMiddleOfItsWork) {
+  ArenaOptions options = without_helper(ArenaKind::kPrivate, 256 * kMiB);
+  options.commit_ahead_bytes = 256 * kMiB;
+  open(options);  // A sanitizer starts a thread of its own at the first one.
   for (int round = 0; round < 20; ++round) {
-    ArenaOptions options = without_helper(ArenaKind::kPrivate, 256 * kMiB);
-    options.commit_ahead_bytes = 256 * kMiB;
     const int threads_before = threads();
     auto arena = open(options);
     EXPECT_EQ(threads(), threads_before + 1);

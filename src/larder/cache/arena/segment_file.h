@@ -13,9 +13,9 @@ namespace larder::cache {
 /// A file of a tmpfs that other processes map by its name: what shm_open() makes, with an owner.
 ///
 /// Life: the file is made without a name, locked (flock), sized, marked with its owner's pid in a
-///   page behind its `bytes`, and only then linked under its name, so no process ever finds half of
-///   it or an unlocked one. The destructor unlinks it. The lock ends with the owner, however it
-///   dies; the name then stays.
+///   page behind its `bytes`, and only then linked under its name, so no process ever finds an
+///   incomplete or unlocked file. The destructor unlinks it. The lock ends with the owner, however
+///   it dies; the name then stays.
 /// A name that exists: refused if its owner has the lock (it is alive), or if the file is not one
 /// of
 ///   these, is a link, or belongs to another user. Otherwise its owner is dead: the file is

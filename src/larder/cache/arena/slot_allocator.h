@@ -40,13 +40,16 @@ class SlotAllocator {
   /// kInvalidArgument: outside the limits; kResourceExhausted: no address space for the metadata.
   static Result<SlotAllocator> create(std::uint64_t capacity, std::uint64_t grain = kGrainDefault);
 
+  ~SlotAllocator() = default;
   SlotAllocator(SlotAllocator&&) noexcept = default;
   SlotAllocator& operator=(SlotAllocator&&) noexcept = default;
+  SlotAllocator(const SlotAllocator&) = delete;
+  SlotAllocator& operator=(const SlotAllocator&) = delete;
 
   /// Offers the next `bytes`, whole grains within the capacity.
   void extend(std::uint64_t bytes) noexcept;
 
-  /// Nothing: the extent has no run for it. Any number is a legal question.
+  /// Nothing if the extent has no run for it. Any number is a legal argument.
   std::optional<std::uint64_t> allocate(std::uint64_t bytes) noexcept;
   /// `offset` came from allocate() and was not freed since: anything else aborts.
   void free(std::uint64_t offset) noexcept;
@@ -74,7 +77,7 @@ class SlotAllocator {
  private:
   using Grain = std::uint32_t;  ///< A number of grains, or the offset of one.
 
-  /// Of the run that begins at a grain; all zero where none does.
+  /// Describes the run that begins at a grain; all zero where no run begins.
   struct Tag {
     Grain size = 0;
     Grain size_before = 0;  ///< Of the run that ends here; 0 at the start of the arena.
@@ -119,7 +122,7 @@ class SlotAllocator {
   unsigned grain_shift_ = 0;
   Grain capacity_ = 0;
   Grain extent_ = 0;
-  Grain last_run_size_ = 0;  ///< Of the run that ends at the extent.
+  Grain last_run_size_ = 0;  ///< The size of the run that ends at the extent.
   Grain free_ = 0;
   std::uint64_t slots_ = 0;
   std::uint32_t levels_filled_ = 0;

@@ -67,7 +67,7 @@ TEST(SlotAllocatorTest, ThirtyTwoKibHoldEightSlots) {
   EXPECT_EQ(slots.allocate(1), std::nullopt);
   EXPECT_EQ(slots.free_bytes(), 0U);
   EXPECT_EQ(slots.slots(), 8U);
-  slots.free(5 * 4096);
+  slots.free(5 * kGrain);
   EXPECT_EQ(slots.allocate(4096), 5 * 4096);
 }
 

@@ -12,50 +12,66 @@ constexpr std::size_t kBits = 64;
 }  // namespace
 
 void ColumnOrder::reserve(std::size_t columns) {
-  // Twice the columns, so that moving together frees at least half of the places.
-  const std::size_t places = 2 * std::bit_ceil(std::max(columns, kColumnsMin));
+  const std::size_t places = std::bit_ceil(3 * std::max(columns, kColumnsMin));
   if (places <= columns_.size()) return;
   LARDER_CHECK(places < kEnd);
-  columns_.resize(places, kNobody);
+  is_sweeping_ = false;
+  sweep(next_place_ + std::size_t{1});
+  columns_.resize(places, kNoColumn);
   levels_.clear();
   for (std::size_t words = places / kBits; true; words = (words + kBits - 1) / kBits) {
     levels_.emplace_back(words, 0);
     if (words == 1) break;
   }
-  move_together();
+  for (Place place = 0; place < next_place_; ++place) {
+    if (!record(columns_[place]).is_hidden) set_bit(place);
+  }
 }
 
 void ColumnOrder::push(ColumnId column) noexcept {
-  if (next_place_ == columns_.size()) move_together();
+  LARDER_CHECK(next_place_ < columns_.size());
   ColumnRecord& pushed = record(column);
   pushed.place = next_place_++;
   columns_[pushed.place] = column;
   if (!pushed.is_hidden) set_bit(pushed.place);
   ++size_;
   bytes_ += pushed.bytes;
+  if (is_sweeping_ || next_place_ >= columns_.size() / 4 * 3) sweep(kSweepPlaces);
 }
 
 void ColumnOrder::remove(ColumnId column) noexcept {
   const ColumnRecord& removed = record(column);
   if (!removed.is_hidden) clear_bit(removed.place);
-  columns_[removed.place] = kNobody;
+  columns_[removed.place] = kNoColumn;
   --size_;
   bytes_ -= removed.bytes;
 }
 
-void ColumnOrder::move_together() noexcept {
-  for (auto& level : levels_) std::ranges::fill(level, 0);
-  Place to = 0;
-  for (Place from = 0; from < next_place_; ++from) {
-    const ColumnId column = columns_[from];
-    if (column == kNobody) continue;
-    columns_[to] = column;
-    record(column).place = to;
-    if (!record(column).is_hidden) set_bit(to);
-    ++to;
+/// Begins a sweep, or goes on with it, by so many places.
+void ColumnOrder::sweep(std::size_t places) noexcept {
+  if (!is_sweeping_) {
+    is_sweeping_ = true;
+    sweep_to_ = 0;
+    sweep_from_ = 0;
   }
-  next_place_ = to;
-  LARDER_CHECK(next_place_ == size_ && next_place_ < columns_.size());
+  for (; places > 0 && sweep_from_ < next_place_; --places, ++sweep_from_) {
+    const ColumnId column = columns_[sweep_from_];
+    if (column == kNoColumn) continue;
+    if (sweep_to_ != sweep_from_) {
+      ColumnRecord& moved = record(column);
+      if (!moved.is_hidden) {
+        clear_bit(sweep_from_);
+        set_bit(sweep_to_);
+      }
+      moved.place = sweep_to_;
+      columns_[sweep_to_] = column;
+      columns_[sweep_from_] = kNoColumn;
+    }
+    ++sweep_to_;
+  }
+  if (sweep_from_ < next_place_) return;
+  next_place_ = sweep_to_;
+  is_sweeping_ = false;
 }
 
 void ColumnOrder::set_bit(Place place) noexcept {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <list>
 #include <vector>
 
@@ -118,6 +119,43 @@ TEST_F(ColumnOrderTest, RandomHistoriesAgreeWithAList) {
         ++place;
       }
       ASSERT_EQ(order.visible_from(place), ColumnOrder::kEnd);
+    }
+  }
+}
+
+TEST_F(ColumnOrderTest, PlacesNeverRunOutWhateverIsMoved) {
+  for (const ColumnId columns : {32U, 42U, 1000U, 1365U}) {  // 42 and 1365 fill a third.
+    for (const int pattern : {0, 1, 2, 3}) {
+      ColumnRecords records;
+      ColumnOrder order{records};
+      order.reserve(columns);
+      std::list<ColumnId> model;
+      for (ColumnId column = 0; column < columns; ++column) {
+        records.make(column);
+        order.push(column);
+        model.push_back(column);
+      }
+      Random random{columns};
+      for (int step = 0; step < 20'000; ++step) {
+        // The coldest, the hottest but one, one at an eighth, or any of the coldest quarter.
+        auto moved = model.begin();
+        if (pattern == 1) moved = std::prev(model.end(), 2);
+        if (pattern == 2) moved = std::next(model.begin(), columns / 8);
+        if (pattern == 3) {
+          moved = std::next(model.begin(), static_cast<int>(random.below(columns / 4)));
+        }
+        const ColumnId column = *moved;
+        model.erase(moved);
+        model.push_back(column);
+        order.remove(column);
+        order.push(column);  // Aborts where no place is left.
+      }
+      ColumnOrder::Place place = 0;
+      for (const ColumnId expected : model) {
+        place = order.visible_from(place);
+        ASSERT_NE(place, ColumnOrder::kEnd);
+        ASSERT_EQ(order.at(place++), expected) << columns << " columns, pattern " << pattern;
+      }
     }
   }
 }

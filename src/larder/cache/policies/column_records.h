@@ -9,7 +9,7 @@
 
 namespace larder::cache {
 
-/// Of one resident column. 48 bytes.
+/// What the policies know of one resident column. 48 bytes.
 struct ColumnRecord {
   std::uint64_t fingerprint = 0;
   std::uint64_t bytes = 0;
@@ -23,12 +23,12 @@ struct ColumnRecord {
 
 class ColumnRecords {
  public:
-  /// Any column; makes room.
+  /// The record of any column; makes room for it.
   ColumnRecord& make(ColumnId column) {
     if (column >= records_.size()) records_.resize(std::size_t{column} + 1);
     return records_[column];
   }
-  /// One that make() has seen.
+  /// The record of a column for which make() was called.
   ColumnRecord& operator[](ColumnId column) noexcept { return records_[column]; }
   const ColumnRecord& operator[](ColumnId column) const noexcept { return records_[column]; }
   std::size_t size() const noexcept { return records_.size(); }

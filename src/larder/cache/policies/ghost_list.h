@@ -13,14 +13,14 @@ namespace larder::cache {
 ///   The table is never walked, so its order decides nothing.
 class GhostList {
  public:
-  /// At most so many; the oldest gives way.
+  /// Remembers at most so many; a new ghost then replaces the oldest.
   explicit GhostList(std::size_t ghosts_max);
 
   void push(std::uint64_t fingerprint, std::uint64_t bytes);
   bool contains(std::uint64_t fingerprint) const noexcept;
   /// Forgets it; false: there was none.
   bool erase(std::uint64_t fingerprint) noexcept;
-  /// There is one.
+  /// The list must not be empty.
   void drop_oldest() noexcept { remove(oldest_); }
 
   std::size_t size() const noexcept { return size_; }

@@ -20,14 +20,14 @@ enum class Removal : std::uint8_t {
   kDeleted,      ///< Deleted, cleared, moved to another partition: that says nothing of its use.
 };
 
-/// What policies know of each column, by ColumnId. A column is in one policy at a time, so the
-/// partitions of one engine share it: without that each of many salts would have room for all
-/// columns.
+/// What policies know of each column, indexed by ColumnId. A column is in one policy at a time, so
+/// the partitions of one engine share one table; with a table each, every salt would need room for
+/// the largest ColumnId of all.
 class ColumnRecords;
 std::shared_ptr<ColumnRecords> make_column_records();
 
 struct PolicyOptions {
-  /// Of what its columns may take: ARC's c, and the size that S3-FIFO divides.
+  /// The bytes that its columns may take: ARC's c, and the size that S3-FIFO divides.
   std::uint64_t capacity_bytes = 0;
   /// Null: the policy's own.
   std::shared_ptr<ColumnRecords> records = nullptr;
@@ -52,8 +52,8 @@ struct PolicyOptions {
 ///   the others, until they are touched. They leave no ghost.
 /// Misuse (an unknown column, one that is in a policy already, hiding a hidden one) aborts.
 /// Determinism: the same calls give the same answers. No clock, no order of a hash table.
-/// Threads: the engine's. Cost: O(1) but for coldest(), which each class states; only insert() and
-///   erase() allocate, now and then. See ColumnOrder for the one spike that touch() has.
+/// Threads: the engine's. Cost: O(1) but for coldest(), which each class states. Only insert() and
+///   erase() allocate: when the number of columns, or of ghosts, has doubled.
 class Policy {
  public:
   Policy() = default;

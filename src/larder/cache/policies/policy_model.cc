@@ -26,7 +26,7 @@ void PolicyModel::touch(ColumnId id, std::uint64_t stamp) {
       std::ranges::any_of(cooled_, [id](const ModelColumn& c) { return c.id == id; });
   if (is_cooled || moves_when_used()) {
     int from = 0;
-    ModelColumn column = take(id, from);
+    const ModelColumn column = take(id, from);
     place_used(column, from);
   }
   note_change();

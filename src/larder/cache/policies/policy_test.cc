@@ -1,6 +1,7 @@
 #include "larder/cache/policies/policy.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -154,7 +155,7 @@ TEST_P(EveryPolicyDeathTest, MisuseAborts) {
 }
 
 TEST_P(EveryPolicyTest, PartitionsShareTheRecordsAndNothingElse) {
-  PolicyOptions options{.capacity_bytes = 1000, .records = make_column_records()};
+  const PolicyOptions options{.capacity_bytes = 1000, .records = make_column_records()};
   const auto first = make_one(options);
   auto second = make_one(options);
   first->insert(100'000, 1, 10, 1);
@@ -188,6 +189,28 @@ TEST_P(EveryPolicyTest, HiddenColumnsCostNoSearch) {
   }
   // Up and down the three levels of the bitmap for each column and queue.
   EXPECT_LE(policy->steps() - before, 100 * 8 * 3 * 6);
+}
+
+TEST_P(EveryPolicyTest, TouchingAndHidingNeverAllocate) {
+  constexpr ColumnId kColumns = 3000;
+  const auto policy = make_one({.capacity_bytes = kColumns});
+  for (ColumnId column = 0; column < kColumns; ++column) {
+    policy->insert(column, column, 1, column + 1);
+  }
+  // The bytes that malloc() has given out; sanitizers have a malloc() of their own, and none here.
+  const std::size_t before = ::mallinfo2().uordblks;
+  std::uint64_t stamp = kColumns;
+  for (int round = 0; round < 20; ++round) {
+    for (ColumnId column = 0; column < kColumns; ++column) {
+      policy->hide(column);
+      policy->touch(column, ++stamp);
+      policy->show(column);
+      if (column % 7 == 0) policy->cool(column);
+      ColumnId victim = 0;
+      policy->coldest({&victim, 1});
+    }
+  }
+  EXPECT_EQ(::mallinfo2().uordblks, before);
 }
 
 // ---- Random histories ---------------------------------------------------------------------------

@@ -22,6 +22,8 @@ namespace larder::cache {
 class QueuedPolicy : public Policy {
  public:
   ~QueuedPolicy() override;
+  QueuedPolicy(const QueuedPolicy&) = delete;
+  QueuedPolicy& operator=(const QueuedPolicy&) = delete;
 
   void insert(ColumnId column, std::uint64_t fingerprint, std::uint64_t bytes,
               std::uint64_t stamp) final;

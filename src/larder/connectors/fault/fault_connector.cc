@@ -221,8 +221,7 @@ void FaultConnector::count(FaultKind kind) noexcept {
 
 bool FaultConnector::probe(std::span<Item> items) const noexcept {
   if (!inner_->probe(items)) return false;
-  intake_.miss_failed(items);
-  intake_.note_probe(items);
+  intake_.end_probe(items);
   return true;
 }
 

@@ -15,10 +15,10 @@ constexpr const char* kWhere = "fs";
 
 }  // namespace
 
-Draft::Draft(int folder_fd) : folder_fd_(folder_fd) {}
+Draft::Draft(int folder_fd, bool is_direct) : folder_fd_(folder_fd), is_direct_(is_direct) {}
 
 Result<Draft> Draft::create(const Directory& directory, mode_t mode, bool is_direct, Kind kind) {
-  Draft draft{directory.temporary_fd()};
+  Draft draft{directory.temporary_fd(), is_direct};
   const int flags = O_WRONLY | O_CLOEXEC | (is_direct ? O_DIRECT : 0);
   if (kind == Kind::kUnnamed) {
     draft.fd_.reset(::openat(draft.folder_fd_, ".", flags | O_TMPFILE, mode));
@@ -40,7 +40,7 @@ Result<Draft> Draft::create(const Directory& directory, mode_t mode, bool is_dir
 bool Draft::can_be_unnamed(const Directory& directory) noexcept {
   UniqueFd fd{::openat(directory.temporary_fd(), ".", O_WRONLY | O_CLOEXEC | O_TMPFILE, 0600)};
   if (!fd) return false;
-  Draft draft{directory.temporary_fd()};
+  Draft draft{directory.temporary_fd(), false};
   draft.name_ = temporary_name();
   draft.fd_ = std::move(fd);
   draft.has_name_ = draft.link_to(draft.folder_fd_, draft.name_).has_value();
@@ -53,6 +53,7 @@ Draft::~Draft() {
 
 Draft::Draft(Draft&& other) noexcept
     : folder_fd_(other.folder_fd_),
+      is_direct_(other.is_direct_),
       name_(std::move(other.name_)),
       fd_(std::move(other.fd_)),
       has_name_(std::exchange(other.has_name_, false)) {}

@@ -28,6 +28,7 @@ class Draft {
   Draft& operator=(const Draft&) = delete;
 
   int fd() const noexcept { return fd_.get(); }
+  bool is_direct() const noexcept { return is_direct_; }
   /// After the last write. Late write errors of network file systems come here, and what they still
   /// send takes its time here, not while the file gets its name.
   Status finish() noexcept;
@@ -36,10 +37,11 @@ class Draft {
   Status publish(int folder_fd, const std::string& name, bool replace, bool is_taken) noexcept;
 
  private:
-  explicit Draft(int folder_fd);
+  Draft(int folder_fd, bool is_direct);
   Status link_to(int folder_fd, const std::string& name) noexcept;
 
   int folder_fd_;
+  bool is_direct_;
   std::string name_;  ///< The temporary one, if it has one.
   UniqueFd fd_;       ///< A named file's is closed before it is published.
   bool has_name_ = false;

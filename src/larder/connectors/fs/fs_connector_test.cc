@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 
+#include "larder/base/logging.h"
 #include "larder/connectors/fs/fs_test_support.h"
 #include "tests/support/forked_child.h"
 
@@ -174,16 +175,20 @@ TEST_F(FsConnectorTest, ACapacityBelowWhatIsThereOrBeyondTheDiskIsSaid) {
     for (const std::string& reason : fs.connector->report().reasons) text += reason + "\n";
     return text;
   };
-  {
-    OpenFs fs{directory.path(), "capacity=1MiB"};
-    const std::string said = "capacity=1MiB is less than what the directory held: ";
+  // Both in the report and in a line of the log that the default level shows.
+  const auto expect_is_said = [&](const char* parameters, const std::string& said) {
+    set_log_level(LogLevel::kWarning);
+    ::testing::internal::CaptureStderr();
+    OpenFs fs{directory.path(), parameters};
     EXPECT_TRUE(wait_until([&] { return reasons(fs).find(said) != std::string::npos; }))
         << reasons(fs);
+    const std::string lines = ::testing::internal::GetCapturedStderr();
+    set_log_level(LogLevel::kError);
+    EXPECT_NE(lines.find("W [fs] " + directory.path() + ": " + said), std::string::npos) << lines;
     EXPECT_EQ(fs.connector->report().health, Health::kHealthy);
-  }
-  OpenFs fs{directory.path(), "capacity=8EiB"};
-  EXPECT_NE(reasons(fs).find("capacity=8EiB is more than the whole file system"), std::string::npos)
-      << reasons(fs);
+  };
+  expect_is_said("capacity=1MiB", "capacity=1MiB is less than what the directory held: ");
+  expect_is_said("capacity=8EiB", "capacity=8EiB is more than the whole file system");
 }
 
 // ---- What is found instead of a value

@@ -58,9 +58,8 @@ std::size_t HungCalls::count() const {
 void HungCalls::wait_empty(std::uint64_t until_ns) {
   const MutexLock lock{mutex_};
   while (!calls_.empty()) {
-    const std::uint64_t now_ns = clock_.now_ns();
-    if (now_ns >= until_ns) return;
-    changed_.wait_for(mutex_, until_ns - now_ns);
+    if (clock_.now_ns() >= until_ns) return;
+    clock_.wait_until(changed_, mutex_, until_ns);
   }
 }
 
@@ -80,7 +79,7 @@ Status HungCalls::wait_for_turn(const Turn& turn, const std::atomic<bool>& is_st
     const std::uint64_t down_ns = call->first + turn.stall_ns;
     if (now_ns >= down_ns) return calls_.size() >= turn.calls_max ? kNoAnswer : kStillChanging;
     if (now_ns >= turn.deadline_ns) return kNoTurn;
-    changed_.wait_for(mutex_, std::min(down_ns, turn.deadline_ns) - now_ns);
+    clock_.wait_until(changed_, mutex_, std::min(down_ns, turn.deadline_ns));
   }
 }
 

@@ -39,7 +39,6 @@ struct Keeper::State {
   std::atomic<bool> is_ending = false;
   Mutex mutex;
   CondVar changed;
-  bool has_ended LARDER_GUARDED_BY(mutex) = false;
 };
 
 namespace {
@@ -206,47 +205,37 @@ void evict_what_was_there(FileStore& store) {
 Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) {
   auto state = std::make_shared<State>(std::move(store));
   std::unique_ptr<Keeper> keeper{new Keeper{state}};
-  LARDER_ASSIGN(keeper->thread_, Thread::start("larder-fs-keep", [state] {
-                  for (bool is_first = true; !state->is_ending.load(); is_first = false) {
-                    Round round{*state->store, state->is_ending,
-                                [&state](std::uint64_t ns) { return state->wait_for(ns); }};
-                    const Status ended = round.run(is_first);
-                    if (!ended && !state->is_ending.load())
-                      log(LogLevel::kWarning, "fs",
-                          "reading the directory: " + ended.error().to_string());
-                    if (state->is_ending.load()) break;
-                    if (is_first) {
-                      // What could not be read is not known to be there: nothing of it is counted
-                      // twice.
-                      if (ended) state->store->set_has_legacy(round.has_legacy());
-                      state->store->inventory().counted();
-                      evict_what_was_there(*state->store);
-                    }
-                    if (state->wait_for(kSweepEverySeconds * kNsPerSecond)) break;
-                  }
-                  const MutexLock lock{state->mutex};
-                  state->has_ended = true;
-                  state->changed.notify_all();
-                }));
+  LARDER_ASSIGN(keeper->thread_, CallThread::start("larder-fs-keep"));
+  keeper->thread_->begin({.run = [state] {
+    for (bool is_first = true; !state->is_ending.load(); is_first = false) {
+      Round round{*state->store, state->is_ending,
+                  [&state](std::uint64_t ns) { return state->wait_for(ns); }};
+      const Status ended = round.run(is_first);
+      if (!ended && !state->is_ending.load())
+        log(LogLevel::kWarning, "fs", "reading the directory: " + ended.error().to_string());
+      if (state->is_ending.load()) break;
+      if (is_first) {
+        // What could not be read is not known to be there: nothing of it is counted
+        // twice.
+        if (ended) state->store->set_has_legacy(round.has_legacy());
+        state->store->inventory().counted();
+        evict_what_was_there(*state->store);
+      }
+      if (state->wait_for(kSweepEverySeconds * kNsPerSecond)) break;
+    }
+  }});
   return keeper;
 }
 
 Keeper::~Keeper() {
-  if (!thread_.joinable()) return;  // It could not be started.
-  bool has_ended = false;
+  if (thread_ == nullptr) return;  // It could not be started.
   {
     const MutexLock lock{state_->mutex};
     state_->is_ending.store(true);
     state_->changed.notify_all();
-    const std::uint64_t until_ns = RealClock::instance().now_ns() + kPatienceNs;
-    while (!state_->has_ended) {
-      const std::uint64_t now_ns = RealClock::instance().now_ns();
-      if (now_ns >= until_ns) break;
-      state_->changed.wait_for(state_->mutex, until_ns - now_ns);
-    }
-    has_ended = state_->has_ended;
   }
-  if (!has_ended) thread_.detach();
+  // What has not ended then is given up.
+  static_cast<void>(thread_->wait(RealClock::instance().now_ns() + kPatienceNs));
 }
 
 }  // namespace larder::fs

@@ -3,8 +3,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "larder/base/mutex.h"
-#include "larder/base/thread.h"
+#include "larder/base/call_thread.h"
 #include "larder/connectors/fs/file_store.h"
 
 namespace larder::fs {
@@ -30,7 +29,7 @@ class Keeper {
   explicit Keeper(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
   std::shared_ptr<State> state_;
-  Thread thread_;
+  std::unique_ptr<CallThread> thread_;
 };
 
 }  // namespace larder::fs

@@ -16,50 +16,8 @@ constexpr Error kNoAnswer{ErrorCode::kUnavailable, "fs", "the file system does n
 
 }  // namespace
 
-/// Shared by the caller and the helper's thread. The task is the helper's in kRunning and kHung,
-/// otherwise the caller's.
-struct StagedCaller::Helper {
-  enum class State : std::uint8_t { kIdle = 0, kPosted, kRunning, kDone, kHung, kEnding };
-
-  explicit Helper(std::shared_ptr<const StagedTarget> kept) : target(std::move(kept)) {}
-
-  /// False: there will be none.
-  bool take_task() {
-    target->before_look();
-    const MutexLock lock{mutex};
-    while (state != State::kPosted) {
-      if (state == State::kEnding) return false;
-      changed.wait(mutex);
-    }
-    state = State::kRunning;
-    return true;
-  }
-
-  void work(HungCalls& hung) {
-    while (take_task()) {
-      status = target->run(op, item, options, staging, gate);
-      const MutexLock lock{mutex};
-      if (state == State::kHung) {
-        hung.remove(place);
-        return;
-      }
-      state = State::kDone;
-      changed.notify_all();
-    }
-  }
-
-  /// For the caller alone: whether it went to kHung.
-  bool is_on_its_own() const noexcept { return entry.empty(); }
-
-  const std::shared_ptr<const StagedTarget> target;
-  Mutex mutex;
-  CondVar changed;
-  State state LARDER_GUARDED_BY(mutex) = State::kIdle;
-  ChangeGate gate;  ///< Closed with kHung, and never opened again.
-  HungCalls::Calls::node_type entry = HungCalls::new_entry();  ///< Until kHung.
-  HungCalls::Calls::iterator place;                            ///< From kHung on.
-
-  // The task.
+/// What the caller and the call have in common: the call's while it runs, else the caller's.
+struct StagedCaller::Task {
   std::uint64_t begun_ns = 0;
   Op op = Op::kGet;
   std::string key;
@@ -69,28 +27,25 @@ struct StagedCaller::Helper {
   CallOptions options;
   Status status;
   StagingBuffer staging;
+
+  ChangeGate gate;  ///< Closed when the call is given up, and never opened again.
+  HungCalls::Calls::node_type entry = HungCalls::new_entry();  ///< Until then.
+  HungCalls::Calls::iterator place;                            ///< From then on.
 };
 
 StagedCaller::StagedCaller(std::shared_ptr<const StagedTarget> target,
                            std::shared_ptr<HungCalls> hung)
     : target_(std::move(target)), hung_(std::move(hung)) {}
 
-StagedCaller::~StagedCaller() {
-  if (helper_ == nullptr) return;
-  const MutexLock lock{helper_->mutex};
-  helper_->state = Helper::State::kEnding;
-  helper_->changed.notify_all();
-}
+StagedCaller::~StagedCaller() = default;
 
 Status StagedCaller::call(Op op, Item& item, const CallOptions& options) {
   LARDER_TRY(wait_for_turn(op, item, options));
   if (helper_ == nullptr) LARDER_TRY(start_helper());
   LARDER_TRY(prepare(op, item, options));
-  post();
-  const Status waited = wait(options);
-  if (waited) return take_over(op, item);
-  if (helper_->is_on_its_own()) leave_helper_behind();
-  return waited;
+  begin();
+  LARDER_TRY(wait(options));
+  return take_over(op, item);
 }
 
 Status StagedCaller::wait_for_turn(Op op, const Item& item, const CallOptions& options) {
@@ -106,93 +61,92 @@ Status StagedCaller::wait_for_turn(Op op, const Item& item, const CallOptions& o
 }
 
 Status StagedCaller::start_helper() {
-  auto helper = std::make_shared<Helper>(target_);
-  LARDER_ASSIGN(thread_,
-                Thread::start("larder-fs-call", [helper, hung = hung_] { helper->work(*hung); }));
+  auto task = std::make_shared<Task>();
+  LARDER_ASSIGN(auto helper, CallThread::start("larder-fs-call", target_->before_look));
+  task_ = std::move(task);
   const MutexLock lock{mutex_};
   helper_ = std::move(helper);
   return {};
 }
 
 Status StagedCaller::prepare(Op op, const Item& item, const CallOptions& options) {
-  Helper& helper = *helper_;
-  helper.op = op;
-  helper.key.assign(reinterpret_cast<const char*>(item.key.data()), item.key.size());
-  helper.options = options;
-  helper.item = {};
-  helper.item.key = std::as_bytes(std::span{helper.key});
-  helper.status = {};
+  Task& task = *task_;
+  task.op = op;
+  task.key.assign(reinterpret_cast<const char*>(item.key.data()), item.key.size());
+  task.options = options;
+  task.item = {};
+  task.item.key = std::as_bytes(std::span{task.key});
+  task.status = {};
   if (item.value.empty()) return {};
   const std::uint64_t bytes = bytes_of(item.value);
-  if (helper.buffer.size() < bytes) {
-    helper.buffer = {};
-    LARDER_ASSIGN(helper.buffer, AlignedBuffer::create(bytes, target_->buffer_alignment));
+  if (task.buffer.size() < bytes) {
+    task.buffer = {};
+    LARDER_ASSIGN(task.buffer, AlignedBuffer::create(bytes, target_->buffer_alignment));
   }
-  helper.slice = {helper.buffer.data(), static_cast<std::size_t>(bytes)};
-  helper.item.value = {&helper.slice, 1};
+  task.slice = {task.buffer.data(), static_cast<std::size_t>(bytes)};
+  task.item.value = {&task.slice, 1};
   if (op == Op::kSet && bytes > 0) {
-    copy_from_slices({helper.buffer.data(), bytes_of(item.value)}, item.value);
+    copy_from_slices({task.buffer.data(), bytes_of(item.value)}, item.value);
     FsCounters::add(target_->counters->bytes_staged, bytes);
   }
   return {};
 }
 
-void StagedCaller::post() noexcept {
-  helper_->begun_ns = target_->clock->now_ns();
-  const MutexLock lock{helper_->mutex};
-  helper_->state = Helper::State::kPosted;
-  helper_->changed.notify_all();
+void StagedCaller::begin() {
+  task_->begun_ns = target_->clock->now_ns();
+  helper_->begin({.run =
+                      [target = target_, task = task_] {
+                        task->status = target->run(task->op, task->item, task->options,
+                                                   task->staging, task->gate);
+                      },
+                  .on_end =
+                      [hung = hung_, task = task_](bool was_abandoned) {
+                        if (was_abandoned) hung->remove(task->place);
+                      }});
 }
 
 Status StagedCaller::wait(const CallOptions& options) {
   const bool has_deadline = options.deadline_ns != kNever;
   const std::uint64_t until_ns =
-      has_deadline ? options.deadline_ns : helper_->begun_ns + target_->stall_ns;
-  Helper& helper = *helper_;
-  const MutexLock lock{helper.mutex};
+      has_deadline ? options.deadline_ns : task_->begun_ns + target_->stall_ns;
   for (;;) {
-    if (helper.state == Helper::State::kDone) {
-      helper.state = Helper::State::kIdle;
-      return {};
-    }
-    const std::uint64_t now_ns = target_->clock->now_ns();
     const std::uint64_t stop_ns = stop_until_ns_.load();
-    if (now_ns < std::min(until_ns, stop_ns)) {
-      helper.changed.wait_for(helper.mutex, std::min(until_ns, stop_ns) - now_ns);
-      continue;
-    }
-    const bool has_begun = helper.state == Helper::State::kRunning;
-    if (has_begun) {
-      // Before its failure is reported, so that whatever is begun after it finds it.
-      helper.entry.key() = helper.begun_ns;
-      helper.gate.close(helper.entry.mapped());
-      helper.place = hung_->add(std::move(helper.entry));
-      helper.state = Helper::State::kHung;
-    } else {
-      helper.state = Helper::State::kIdle;
-    }
-    if (now_ns >= stop_ns) return kStopped;
-    return !has_deadline ? kNoAnswer : has_begun ? kLate : kNotBegun;
+    if (helper_->wait(std::min(until_ns, stop_ns), *target_->clock)) return {};
+    const std::uint64_t now_ns = target_->clock->now_ns();
+    if (now_ns >= stop_ns) return give_up(kStopped);
+    if (now_ns >= until_ns) return give_up(has_deadline ? kLate : kNoAnswer);
   }
 }
 
-void StagedCaller::leave_helper_behind() noexcept {
+/// OK: it has ended after all.
+Status StagedCaller::give_up(const Error& error) {
+  // Before the failure is reported, so that whatever is begun after it finds it.
+  const CallThread::GivenUp given_up = helper_->give_up([this] {
+    task_->entry.key() = task_->begun_ns;
+    task_->gate.close(task_->entry.mapped());
+    task_->place = hung_->add(std::move(task_->entry));
+  });
+  if (given_up == CallThread::GivenUp::kHadEnded) return {};
+  if (given_up == CallThread::GivenUp::kNotBegun) {
+    return error.code() == ErrorCode::kDeadlineExceeded ? kNotBegun : error;
+  }
   FsCounters::add(target_->counters->calls_abandoned);
-  thread_.detach();
+  task_.reset();
   const MutexLock lock{mutex_};
   helper_ = nullptr;
+  return error;
 }
 
 Status StagedCaller::take_over(Op op, Item& item) {
-  const Item& answer = helper_->item;
+  const Item& answer = task_->item;
   item.value_bytes = answer.value_bytes;
   item.existed = answer.existed;
   item.outcome = answer.outcome;
-  if (op == Op::kGet && answer.outcome == Outcome::kHit && helper_->status) {
-    copy_to_slices({helper_->buffer.data(), answer.value_bytes}, item.value);
+  if (op == Op::kGet && answer.outcome == Outcome::kHit && task_->status) {
+    copy_to_slices({task_->buffer.data(), answer.value_bytes}, item.value);
     FsCounters::add(target_->counters->bytes_staged, answer.value_bytes);
   }
-  return helper_->status;
+  return task_->status;
 }
 
 void StagedCaller::stop(std::uint64_t until_ns) noexcept {
@@ -200,9 +154,7 @@ void StagedCaller::stop(std::uint64_t until_ns) noexcept {
   is_stopping_.store(true);
   hung_->wake();
   const MutexLock lock{mutex_};
-  if (helper_ == nullptr) return;
-  const MutexLock helper_lock{helper_->mutex};
-  helper_->changed.notify_all();
+  if (helper_ != nullptr) helper_->interrupt();
 }
 
 }  // namespace larder::fs

@@ -8,9 +8,9 @@
 #include <span>
 #include <string>
 
+#include "larder/base/call_thread.h"
 #include "larder/base/clock.h"
 #include "larder/base/mutex.h"
-#include "larder/base/thread.h"
 #include "larder/connector/connector.h"
 #include "larder/connector/worker_pool.h"
 #include "larder/connectors/fs/change_gate.h"
@@ -36,7 +36,7 @@ struct StagedTarget {
   std::size_t hung_max = 1;  ///< No call begins while so many of the lane's hang.
 };
 
-/// Calls into a file system that may hang, for one worker: each runs in a helper thread, on memory
+/// Calls into a file system that may hang, for one worker: each runs in a CallThread, on memory
 /// of larder's own, and is waited for no longer than its deadline. Then the caller goes on, and the
 /// call, its memory and its thread are left to themselves until the file system answers.
 ///
@@ -49,19 +49,10 @@ struct StagedTarget {
 /// That holds within the process: what other processes store in the meantime a late change may
 /// replace or remove.
 ///
-/// States of the helper's task. A transition that is not listed does not exist:
-///   kIdle -> kPosted      caller: a task is there
-///   kPosted -> kRunning   helper: takes it
-///   kPosted -> kIdle      caller: gives up, takes it back; the helper stays
-///   kRunning -> kDone     helper: has the result
-///   kRunning -> kHung     caller: gives up, closes the gate; the helper is on its own and ends
-///   with
-///                         its call
-///   kDone -> kIdle        caller: takes the result (a result that is there is never late)
-///   kIdle -> kEnding      caller: its end; the helper ends
+/// A result that is there is never late.
 ///
-/// Ownership: the helper and its memory; both go over to the helper in kHung. Threads: one, except
-/// for stop(). Cost: one copy of every value, counted as staged; two thread switches.
+/// Ownership: the helper and the task's memory; a call that was given up keeps both. Threads: one,
+/// except for stop(). Cost: one copy of every value, counted as staged; two thread switches.
 class StagedCaller {
  public:
   StagedCaller(std::shared_ptr<const StagedTarget> target, std::shared_ptr<HungCalls> hung);
@@ -75,23 +66,23 @@ class StagedCaller {
   void stop(std::uint64_t until_ns) noexcept LARDER_EXCLUDES(mutex_);
 
  private:
-  struct Helper;
+  struct Task;
 
   Status wait_for_turn(Op op, const Item& item, const CallOptions& options);
   Status start_helper();
   Status prepare(Op op, const Item& item, const CallOptions& options);
-  void post() noexcept;
+  void begin();
   Status wait(const CallOptions& options);
-  void leave_helper_behind() noexcept;
+  Status give_up(const Error& error);
   Status take_over(Op op, Item& item);
 
   const std::shared_ptr<const StagedTarget> target_;
   const std::shared_ptr<HungCalls> hung_;
   std::atomic<bool> is_stopping_ = false;
   std::atomic<std::uint64_t> stop_until_ns_ = kNever;
-  Mutex mutex_;  ///< Of helper_, for stop(); the caller's thread alone changes it.
-  std::shared_ptr<Helper> helper_;
-  Thread thread_;
+  std::shared_ptr<Task> task_;  ///< Has one exactly while there is a helper.
+  Mutex mutex_;                 ///< Of helper_, for stop(); the caller's thread alone changes it.
+  std::unique_ptr<CallThread> helper_;
 };
 
 }  // namespace larder::fs

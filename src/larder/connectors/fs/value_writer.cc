@@ -40,8 +40,11 @@ bool means_no_space(int sys_errno) noexcept {
 Status ValueWriter::write(const Directory& directory, Item& item, const FileName& name,
                           bool replace, StagingBuffer& staging, ChangeGate& gate) {
   const auto attempt = [&]() -> Status {
+    // First: where no file can be made, for want of descriptors, nothing is evicted for it.
+    LARDER_ASSIGN(Draft draft, create_draft(directory, bytes_of(item.value)));
     LARDER_ASSIGN(std::uint64_t reserved, room_.reserve(directory, file_bytes_of(item), gate));
-    Status written = write_and_publish(directory, item, name, replace, reserved, staging, gate);
+    Status written =
+        write_and_publish(directory, draft, item, name, replace, reserved, staging, gate);
     if (reserved != 0) inventory_.cancel(reserved);
     return written;
   };
@@ -61,13 +64,10 @@ Status ValueWriter::write(const Directory& directory, Item& item, const FileName
 }
 
 /// `reserved` becomes 0 when it went into the inventory.
-Status ValueWriter::write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                                      bool replace, std::uint64_t& reserved, StagingBuffer& staging,
-                                      ChangeGate& gate) {
-  const std::uint64_t value_bytes = bytes_of(item.value);
-  bool is_direct = facts_.is_direct && value_bytes >= facts_.alignment.offset;
-  LARDER_ASSIGN(Draft draft, create_draft(directory, is_direct));
-  LARDER_TRY(fill(draft, item, is_direct, staging));
+Status ValueWriter::write_and_publish(const Directory& directory, Draft& draft, Item& item,
+                                      const FileName& name, bool replace, std::uint64_t& reserved,
+                                      StagingBuffer& staging, ChangeGate& gate) {
+  LARDER_TRY(fill(draft, item, staging));
   const std::uint64_t block = facts_.block_bytes;
   std::uint64_t bytes = padded_to(file_bytes_of(item), block);
   if (inventory_.is_tracking()) {
@@ -94,12 +94,13 @@ Status ValueWriter::write_and_publish(const Directory& directory, Item& item, co
   return {};
 }
 
-Result<Draft> ValueWriter::create_draft(const Directory& directory, bool& is_direct) {
+Result<Draft> ValueWriter::create_draft(const Directory& directory, std::uint64_t value_bytes) {
   const auto kind = facts_.has_unnamed_files ? Draft::Kind::kUnnamed : Draft::Kind::kNamed;
-  auto draft = Draft::create(directory, options_.file_mode, is_direct, kind);
-  if (draft || !is_direct || draft.error().sys_errno() != EINVAL) return draft;
-  is_direct = false;
-  FsCounters::add(counters_.direct_fallbacks);
+  if (facts_.is_direct && value_bytes >= facts_.alignment.offset) {
+    auto draft = Draft::create(directory, options_.file_mode, true, kind);
+    if (draft || draft.error().sys_errno() != EINVAL) return draft;
+    FsCounters::add(counters_.direct_fallbacks);
+  }
   return Draft::create(directory, options_.file_mode, false, kind);
 }
 
@@ -118,7 +119,7 @@ std::uint64_t ValueWriter::file_bytes_of(const Item& item) const noexcept {
   return bytes;
 }
 
-Status ValueWriter::fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging) {
+Status ValueWriter::fill(Draft& draft, const Item& item, StagingBuffer& staging) {
   constexpr mode_t kPrivate = 0600;
   const std::uint64_t value_bytes = bytes_of(item.value);
   const std::uint64_t file_bytes = file_bytes_of(item);
@@ -132,10 +133,10 @@ Status ValueWriter::fill(Draft& draft, const Item& item, bool is_direct, Staging
       errno != ENOSYS) {
     return Error::from_errno(errno, kWhere, "allocating a file");
   }
-  const io::Alignment alignment = is_direct ? facts_.alignment : io::Alignment{};
+  const io::Alignment alignment = draft.is_direct() ? facts_.alignment : io::Alignment{};
   ValueTransfer transfer{item.value, value_bytes, alignment};
   Status written = transfer.write(draft.fd(), staging, counters_);
-  if (!written && is_direct && written.error().sys_errno() == EINVAL) {
+  if (!written && draft.is_direct() && written.error().sys_errno() == EINVAL) {
     FsCounters::add(counters_.direct_fallbacks);
     const int flags = ::fcntl(draft.fd(), F_GETFL);
     if (flags < 0 || ::fcntl(draft.fd(), F_SETFL, flags & ~O_DIRECT) != 0) return written;

@@ -19,8 +19,8 @@
 
 namespace larder::fs {
 
-/// Stores one value: makes room, writes a draft under a name that nothing else uses, and gives it
-/// the value's name in one step.
+/// Stores one value: makes a draft, which is a file that nobody finds, and then room for it, writes
+/// it, and gives it the value's name in one step.
 ///
 /// Ownership: none; what it is made of outlives it. Threads: any. Blocks.
 class ValueWriter {
@@ -39,11 +39,11 @@ class ValueWriter {
     std::optional<std::uint64_t> replaced_bytes;
   };
 
-  Status write_and_publish(const Directory& directory, Item& item, const FileName& name,
-                           bool replace, std::uint64_t& reserved, StagingBuffer& staging,
-                           ChangeGate& gate);
-  Result<Draft> create_draft(const Directory& directory, bool& is_direct);
-  Status fill(Draft& draft, const Item& item, bool is_direct, StagingBuffer& staging);
+  Status write_and_publish(const Directory& directory, Draft& draft, Item& item,
+                           const FileName& name, bool replace, std::uint64_t& reserved,
+                           StagingBuffer& staging, ChangeGate& gate);
+  Result<Draft> create_draft(const Directory& directory, std::uint64_t value_bytes);
+  Status fill(Draft& draft, const Item& item, StagingBuffer& staging);
   Result<Stored> publish(const Directory& directory, const Folder& folder, Draft& draft,
                          const FileName& name, const Item& item, bool replace, ChangeGate& gate);
   Status keep_key_beside(const Directory& directory, int folder_fd, const FileName& name,

@@ -186,7 +186,6 @@ class LogConnector final : public Connector {
   }
   bool probe(std::span<Item> items) const noexcept override {
     machine_->path().probe(items);
-    intake().note_probe(items);
     return true;
   }
 

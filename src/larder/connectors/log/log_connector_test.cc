@@ -1,6 +1,10 @@
 // The log store through its door, on real directories: what a person gets wrong, other options on
 // an existing store, and sessions.
+#include <poll.h>
+
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "larder/connectors/log/log_connector_test_support.h"
 
@@ -164,6 +168,45 @@ TEST_F(LogConnectorTest, AStoreThatAProcessHasNamesItsPidAndHost) {
   const auto store = open(spec());  // The lock went with the process.
   ASSERT_NE(store, nullptr);
   EXPECT_EQ(store->present(0, 3), numbers(0, 3));
+}
+
+TEST_F(LogConnectorTest, AProcessThatWasStoppedIsNotDownForIt) {
+  constexpr int kKeys = 20;
+  make_store(kKeys);
+  std::array<int, 2> loads{};
+  std::array<int, 2> end{};
+  ASSERT_EQ(::pipe(loads.data()), 0);
+  ASSERT_EQ(::pipe(end.data()), 0);
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    ::close(end[1]);
+    ::setenv("LARDER_IO", "threads", 1);
+    const auto store = open(spec("32MiB", "&stall=1s"));
+    ::pollfd wanted{.fd = end[0], .events = POLLIN, .revents = 0};
+    do {
+      EXPECT_EQ(store->present(0, kKeys), numbers(0, kKeys));
+      EXPECT_EQ(::write(loads[1], "+", 1), 1);
+    } while (::poll(&wanted, 1, 0) == 0);
+    EXPECT_EQ(store->present(0, kKeys), numbers(0, kKeys));
+    EXPECT_EQ(store->counter("stalls_total"), 0U);
+    EXPECT_EQ(store->report().health, Health::kHealthy) << store->reasons();
+    ::_exit(HasFailure() ? 1 : 0);
+  }
+  ::close(loads[1]);
+  char byte = 0;
+  ASSERT_EQ(::read(loads[0], &byte, 1), 1);
+  ASSERT_EQ(::kill(child, SIGSTOP), 0);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, WUNTRACED), child);
+  std::this_thread::sleep_for(std::chrono::milliseconds{1500});  // Longer than its stall=.
+  ASSERT_EQ(::kill(child, SIGCONT), 0);
+  ::close(end[1]);
+  while (::read(loads[0], &byte, 1) == 1) {
+  }
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  ::close(loads[0]);
+  ::close(end[0]);
 }
 
 // --- Other options on an existing store ---------------------------------------------------------

@@ -119,6 +119,43 @@ TEST_F(LogDamageTest, ADamagedTableIsMadeAgainFromTheRecords) {
   EXPECT_EQ(store->present(0, 60), numbers(0, 60));
 }
 
+// An open reads the grains of a segment whose table is damaged. A running store has to ask the
+// index, which is a walk over all of it: no more than one for each damaged segment.
+TEST_F(LogDamageTest, TablesThatAreDamagedWhileTheStoreRunsCostAWalkEach) {
+  constexpr std::uint32_t kDamaged = 5;
+  make_store(400);
+  {
+    const auto store = open(spec());
+    ASSERT_NE(store, nullptr);
+    const std::uint64_t reclaimed = store->counter("segments_reclaimed_total");
+    for (std::uint32_t number = 0; number < kDamaged; ++number) {
+      overwrite(segment(number), fs::file_size(segment(number)) - 4096, garbage(4096));
+    }
+    store->fill(400, 900);  // Every segment is used again.
+    EXPECT_GT(store->counter("segments_reclaimed_total"), reclaimed + 30);
+    EXPECT_GT(store->counter("index_walks_total"), 0U);
+    EXPECT_LE(store->counter("index_walks_total"), kDamaged);
+    EXPECT_NE(store->reasons().find("its table cannot be read"), std::string::npos)
+        << store->reasons();
+    EXPECT_EQ(store->present(880, 900), numbers(880, 900));
+  }
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  EXPECT_EQ(store->present(880, 900), numbers(880, 900));
+}
+
+TEST_F(LogDamageTest, TablesThatAreDamagedBeforeAnOpenThatShrinksCostNoMoreThanAWalkEach) {
+  constexpr std::uint32_t kDamaged = 5;
+  make_store(500, "64MiB");
+  for (std::uint32_t number = 0; number < kDamaged; ++number) {
+    overwrite(segment(number), fs::file_size(segment(number)) - 4096, garbage(4096));
+  }
+  const auto store = open(spec("32MiB"));
+  ASSERT_NE(store, nullptr);
+  EXPECT_LE(store->counter("index_walks_total"), kDamaged);
+  EXPECT_EQ(store->present(480, 500), numbers(480, 500));
+}
+
 TEST_F(LogDamageTest, ADamagedValueIsAFailedLoadThenAMissAndNobodyElses) {
   make_store(40);
   overwrite(segment(0), 4096 + 4096 + 30'000, "damage");  // In the value of the first record.

@@ -215,8 +215,7 @@ bool MemoryConnector::probe(std::span<Item> items) const noexcept {
       if (checked) exists_locked(item);
     }
   }
-  intake_.miss_failed(items);
-  intake_.note_probe(items);
+  intake_.end_probe(items);
   return true;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "larder/base/key_text.h"
 
@@ -29,7 +30,7 @@ LaneNumber lane_of(Op op) noexcept {
 }
 
 Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
-           Intake& intake, int epoll_fd)
+           Intake& intake, int epoll_fd, std::uint64_t now_ns)
     : options_(options),
       view_(view),
       intake_(intake),
@@ -42,7 +43,7 @@ Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets,
           ConnectionKind{view.peers[kSmall],
                          encode_command({"STRLEN", options.prefix + kProbeKey})},
           ConnectionKind{view.peers[kLarge], encode_command({"GET", options.prefix + kProbeKey})}},
-      relocation_(options.reconnect, RealClock::instance().now_ns()),
+      relocation_(options.reconnect, now_ns),
       audit_(view.stored),
       health_log_(options.where()) {
   std::string expiry;
@@ -53,10 +54,9 @@ Node::Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets,
   set_tails_[0] = "\r\n" + expiry;
   set_tails_[1] = set_tails_[0];
   append_bulk(set_tails_[1], "NX");
-  const std::uint64_t seed = RealClock::instance().now_ns();
   for (std::uint32_t i = 0; i <= options.connections; ++i) {
     const ConnectionKind& kind = kinds_[i == 0 ? kSmall : kLarge];
-    connections_.push_back(std::make_unique<Connection>(context_, kind, i, seed + i));
+    connections_.push_back(std::make_unique<Connection>(context_, kind, i, now_ns + i));
   }
 }
 
@@ -180,9 +180,10 @@ void Node::pump(LaneNumber lane, std::uint64_t now_ns) {
   if (!is_ready) {
     const bool is_down =
         std::ranges::all_of(connections, [](const auto& one) { return one->is_down(); });
-    if (is_down) fail_lane(lane, connections.front()->last_error());
+    if (is_down) set_down(lane, connections.front()->last_error());
     return;
   }
+  if (std::exchange(is_lane_down_[lane], false)) intake_.set_lane_down(lane, false);
   Taken taken;
   while (take(lane, taken)) {
     const std::uint64_t cost_bytes = cost_of(taken.operation);
@@ -386,12 +387,22 @@ void Node::build_set(Command& command) {
   command.tail = set_tails_[if_absent ? 1 : 0];
 }
 
-void Node::fail_lane(LaneNumber lane, const Error& error) noexcept {
-  Taken taken;
-  // What is wrong with an item, or known of its key, is so without the server too.
-  while (take(lane, taken)) {
-    fail_all(taken.operation, error);
-    taken = {};
+/// The intake answers for the lane until a connection is ready. Nothing of the lane is with the
+/// server, so all that is in hand ends here.
+void Node::set_down(LaneNumber lane, const Error& error) noexcept {
+  is_lane_down_[lane] = true;
+  intake_.set_lane_down(lane, error);
+  std::deque<Operation> again;
+  again.swap(again_[lane]);
+  for (const Operation& operation : again) end_while_down(operation, error);
+  if (lane != kSmall) return;
+  for (auto at = states_.begin(); at != states_.end();) {
+    BatchState& state = *at++;
+    Operation absent;
+    absent.batch = &state;
+    absent.kind = CommandKind::kAnyExists;
+    absent.items.swap(state.absent_or_empty);
+    if (!absent.items.empty()) end_while_down(absent, error);
   }
 }
 

@@ -43,16 +43,18 @@ LaneNumber lane_of(Op op) noexcept;
 /// without NX if no Get can take it. Exists: STRLEN, and for sizes of 0, which absent keys have
 /// too, one EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK.
 /// Touch: TOUCH. A connection that is lost fails its stores and deletes; the others are tried once
-/// more on another one. While no connection of a kind can be had, its operations fail at once.
+/// more on another one. While no connection of a kind can be had, its lane is down: the intake
+/// answers at once, reads as misses and changes with the reason why there is no connection.
 ///
 /// Threads: the reactor's, but for view(). Nothing here waits.
 /// Invariant: every item in hand is in exactly one place: in again_, in a connection's commands, or
 /// in absent_or_empty. connector_words[0] of a batch's first item is its BatchState, or null.
 class Node final : private ConnectionEvents {
  public:
-  /// `resolver`, `secrets`, `view` and `intake` outlive it.
+  /// `resolver`, `secrets`, `view` and `intake` outlive it. All times are of one clock, the
+  /// intake's.
   Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
-       Intake& intake, int epoll_fd);
+       Intake& intake, int epoll_fd, std::uint64_t now_ns);
   ~Node() override = default;
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
@@ -105,7 +107,7 @@ class Node final : private ConnectionEvents {
   bool build(Command& command);
   void build_set(Command& command);
   void append_key(std::string& head, std::string_view key) const;
-  void fail_lane(LaneNumber lane, const Error& error) noexcept;
+  void set_down(LaneNumber lane, const Error& error) noexcept;
   void poll_info(std::uint64_t now_ns);
   void poll_audit(std::uint64_t now_ns);
   void poll_health(std::uint64_t now_ns);
@@ -130,6 +132,7 @@ class Node final : private ConnectionEvents {
   void miss(BatchState& state, std::uint32_t item) noexcept;
   void miss_as_too_large(BatchState& state, std::uint32_t item) noexcept;
   void fail_all(const Operation& operation, const Error& error) noexcept;
+  void end_while_down(const Operation& operation, const Error& error) noexcept;
   void end(BatchState& state, std::uint32_t index, const Status& status) noexcept;
   void release(BatchState& state) noexcept;
   void give_up_due(std::uint64_t now_ns) noexcept;
@@ -150,6 +153,7 @@ class Node final : private ConnectionEvents {
   HealthLog health_log_;
   /// By lane: operations that were taken and must be sent (again), before others are taken.
   std::array<std::deque<Operation>, 2> again_;
+  std::array<bool, 2> is_lane_down_{};  ///< As the intake was told.
   std::list<BatchState> states_;
   std::uint64_t next_deadline_ns_ = kNever;  ///< Of a batch in hand, or earlier.
   std::uint64_t cancels_seen_ = 0;

@@ -312,6 +312,20 @@ void Node::fail_all(const Operation& operation, const Error& error) noexcept {
   end(state, operation.item, error);
 }
 
+/// A read is a miss, as those that the intake answers, unless some of its value was delivered.
+void Node::end_while_down(const Operation& operation, const Error& error) noexcept {
+  BatchState& state = *operation.batch;
+  if (!is_read(state.batch->op) || operation.is_begun) return fail_all(operation, error);
+  if (operation.kind == CommandKind::kSize) --state.sizes_open;
+  const std::span<const std::uint32_t> items = operation.kind == CommandKind::kAnyExists
+                                                   ? std::span{operation.items}
+                                                   : std::span{&operation.item, 1};
+  for (const std::uint32_t item : items) {
+    state.batch->items[item].miss_reason = MissReason::kDown;
+    miss(state, item);
+  }
+}
+
 /// The batch may be the caller's afterwards, and the state gone.
 void Node::end(BatchState& state, std::uint32_t index, const Status& status) noexcept {
   Batch& batch = *state.batch;

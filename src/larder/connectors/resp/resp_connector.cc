@@ -108,7 +108,8 @@ class RespConnector final : public Connector, private Machine {
       }
     }
     resolver_ = std::make_unique<Resolver>(options_.endpoint, answered_);
-    node_ = std::make_unique<Node>(options_, *resolver_, *secrets_, view_, intake_, epoll_.get());
+    node_ = std::make_unique<Node>(options_, *resolver_, *secrets_, view_, intake_, epoll_.get(),
+                                   now_ns());
     return reactor_.start();
   }
 

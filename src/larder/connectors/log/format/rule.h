@@ -6,7 +6,7 @@
 
 namespace larder::log_store {
 
-/// What a test build can break in the log store: see base/breakable.h. The letters are those of
+/// What a test build can break in the log store: see base/breakable.h. L1 to L14 are rules of
 /// docs/format_log.md. tests/mutation/rules.cc says of each what is broken then, and which tests
 /// must see it.
 enum class Rule : std::uint8_t {
@@ -88,6 +88,8 @@ enum class Rule : std::uint8_t {
   kFailedSyncDegrades,
   // L14 One owner.
   kLock,
+  // P4 A path is down only where its disk does not answer.
+  kOwnPauseIsNoStall,
   kCount,
 };
 

@@ -138,5 +138,23 @@ TEST(EventRingTest, AReaderBesideAWriterSeesEveryEventOnceOrCountsIt) {
   EXPECT_EQ(seen + lost, kEvents);
 }
 
+// Under one lock a read returns exactly what the full ring holds. It returns another number only
+// where the writer went on between its copies: newer events at the end, or the ring came round.
+TEST(EventRingTest, AReadLetsTheWriterGoOnBetweenItsCopies) {
+  constexpr std::uint32_t kEvents = 200'000;
+  constexpr int kReadsMax = 1'000;
+  EventRing ring{kEvents};
+  note_numbers(ring, 0, kEvents);
+  std::atomic<bool> is_over = false;
+  std::thread writer{[&] {
+    while (!is_over.load()) ring.note(Kind::kStored, "key", 1);
+  }};
+  int reads = 0;
+  while (reads < kReadsMax && ring.read({}, 2 * kEvents).events.size() == kEvents) ++reads;
+  is_over.store(true);
+  writer.join();
+  EXPECT_LT(reads, kReadsMax);
+}
+
 }  // namespace
 }  // namespace larder::log_store

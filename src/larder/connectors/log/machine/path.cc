@@ -287,7 +287,7 @@ void LogPath::probe(std::span<Item> items) const noexcept {
     }
     rest = rest.subspan(some.size());
   }
-  state_.intake.miss_failed(items);
+  state_.intake.end_probe(items);
 }
 
 }  // namespace larder::log_store

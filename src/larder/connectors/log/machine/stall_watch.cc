@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "larder/connectors/log/format/rule.h"
+
 namespace larder::log_store {
 
 void StallWatch::turn(std::uint64_t now_ns, io::FileId superblock_file) noexcept {
@@ -28,7 +30,8 @@ std::uint64_t StallWatch::next_timer_ns() const noexcept {
 void StallWatch::watch_transfers(std::uint64_t now_ns, io::FileId superblock_file) noexcept {
   const std::uint64_t stall_ns = state_.options.stall_ns;
   // A process that was stopped, or starved: what was in flight gets its whole time once more.
-  const bool has_overslept = next_turn_ns_ != kNever && now_ns > next_turn_ns_ + stall_ns / 2;
+  const bool has_overslept = next_turn_ns_ != kNever && now_ns > next_turn_ns_ + stall_ns / 2 &&
+                             !is_broken(Rule::kOwnPauseIsNoStall);
   if (has_overslept) no_stall_before_ns_ = now_ns + stall_ns;
   const std::uint64_t oldest_ns = state_.transfers.oldest_submitted_ns();
   const bool is_stalled =

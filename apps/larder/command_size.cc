@@ -1,0 +1,94 @@
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "apps/larder/command.h"
+#include "larder/base/size_text.h"
+#include "larder/cache/policies/policy.h"
+#include "larder/tools/size.h"
+
+namespace larder::cli {
+namespace {
+
+SetupStatus write_file(const std::string& path, std::string_view text) {
+  errno = 0;
+  std::ofstream file{path, std::ios::binary | std::ios::trunc};
+  file << text;
+  file.close();
+  if (file) return {};
+  return SetupError{ErrorCode::kIo, path + ": the chart cannot be written: " + errno_text(errno)};
+}
+
+class SizeCommand final : public Command {
+ public:
+  void add_to(CLI::App& app) override {
+    CLI::App& command = *app.add_subcommand(
+        "size", "Choose a cache's size before buying it: hit rates of a trace by capacity");
+    command.footer(
+        "Examples:\n"
+        "  larder size bench/data/mooncake_conversation_trace.jsonl.zst\n"
+        "  larder size trace.jsonl --block-bytes 64MiB --capacities 500GiB,1TiB,2TiB\n"
+        "  larder size trace.jsonl --svg sizes.svg --quiet\n"
+        "  zcat trace.jsonl.gz | larder size - --policies ARC --json\n\n"
+        "Nothing is stored. Caches of blocks are simulated: with LRU, with the policies of "
+        "larder's\n"
+        "engine, and with the optimum, which knows the future and which no policy can beat.\n"
+        "A request hits its longest resident prefix. The speed-up is that of prefill if loading\n"
+        "took no time. A capacity counts values only: a store needs some room beside them.");
+    command
+        .add_option("TRACE", options_.trace_path,
+                    "Mooncake's JSON lines: .jsonl, .jsonl.zst, or - for standard input")
+        ->required();
+    command
+        .add_option("--capacities", capacities_,
+                    "Sizes to simulate [powers of two from four requests to the working set]")
+        ->delimiter(',')
+        ->allow_extra_args(false)  // What follows it may be TRACE.
+        ->check(valid(parse_size), "SIZE");
+    command.add_option("--block-bytes", block_bytes_, "Bytes of KV cache of one 512-token block")
+        ->check(valid(parse_size), "SIZE")
+        ->capture_default_str();
+    command
+        .add_option("--policies", options_.policies,
+                    "Policies beside LRU and the optimum [all that evict by themselves]")
+        ->delimiter(',')
+        ->allow_extra_args(false)
+        ->check(valid(cache::find_policy), "POLICY");
+    command.add_option("--requests", options_.requests_max, "Stop after this many requests")
+        ->check(valid(parse_count), "COUNT");
+    command.add_option("--svg", svg_path_, "Also draw the hit rates into this file");
+    command.add_flag("--json", is_json_, "Print one JSON object");
+    command.add_flag("--quiet", options_.is_quiet, "No progress");
+  }
+
+  int run() override {
+    options_.block_bytes = *parse_bytes(block_bytes_);
+    for (const std::string& capacity : capacities_) {
+      options_.capacities_bytes.push_back(*parse_bytes(capacity));
+    }
+    const auto result = tools::measure_sizes(options_, stop_requested());
+    if (!result) return fail(result.error());
+    if (!svg_path_.empty()) {
+      const auto written = write_file(svg_path_, tools::to_svg(options_, *result));
+      if (!written) return fail(written.error());
+    }
+    return print(is_json_ ? to_json(options_, *result) : to_text(options_, *result), kGood);
+  }
+
+ private:
+  tools::SizeOptions options_;
+  std::vector<std::string> capacities_;
+  std::string block_bytes_ = "64KiB";
+  std::string svg_path_;
+  bool is_json_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> make_size_command() {
+  return std::make_unique<SizeCommand>();
+}
+
+}  // namespace larder::cli

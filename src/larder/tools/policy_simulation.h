@@ -1,0 +1,23 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "larder/base/result.h"
+#include "larder/cache/policies/policy.h"
+#include "larder/tools/block_trace.h"
+
+namespace larder::tools {
+
+/// Blocks that a cache with one of the engine's policies hits, with one column for each block.
+///
+/// Model: as LruCurve's. A request hits its longest resident prefix. Then, the deepest block first,
+/// what is resident is touched, and what is not is inserted once victims have made room; where the
+/// policy names none, it is not kept. All blocks belong to one salt.
+/// `capacity_blocks` is above 0. kCancelled once `stop` is set.
+/// Cost: that of the policy, some tens of ns a reference; 48 bytes a block, and its ghosts.
+SetupResult<std::uint64_t> policy_hits(const BlockTrace& trace, const cache::PolicyKind& kind,
+                                       std::uint64_t capacity_blocks, std::uint64_t block_bytes,
+                                       const std::atomic<bool>& stop);
+
+}  // namespace larder::tools

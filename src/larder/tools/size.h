@@ -1,0 +1,70 @@
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "larder/base/result.h"
+#include "larder/tools/block_trace.h"
+
+namespace larder::tools {
+
+struct SizeOptions {
+  std::string trace_path;  ///< JSON lines, plain or zstd; "-" is standard input.
+  std::uint64_t block_bytes = std::uint64_t{64} << 10;
+  std::uint64_t requests_max = std::numeric_limits<std::uint64_t>::max();
+  std::vector<std::uint64_t> capacities_bytes;  ///< Empty: default_capacities().
+  /// By name, beside LRU and the optimum. Empty: all of the engine's that evict by themselves.
+  std::vector<std::string> policies;
+  bool is_quiet = false;  ///< No progress.
+};
+
+/// One capacity.
+struct SizePoint {
+  std::uint64_t capacity_bytes = 0;
+  std::uint64_t capacity_blocks = 0;  ///< Whole ones.
+  std::vector<std::uint64_t> hits;    ///< Blocks, by column of the result.
+};
+
+struct SizeResult {
+  std::uint64_t requests = 0;
+  std::uint64_t references = 0;  ///< Blocks that the requests asked for.
+  std::uint64_t blocks = 0;      ///< Distinct ones: the working set.
+  std::uint64_t repeats = 0;
+  std::uint64_t inconsistent_blocks = 0;
+  std::uint64_t hits_max = 0;        ///< Of a cache without a bound.
+  std::vector<std::string> columns;  ///< "LRU", the policies, "optimum".
+  std::vector<SizePoint> points;     ///< By rising capacity.
+  /// Sizes at which LRU reaches a share of hits_max.
+  struct Enough {
+    double share = 0;
+    std::uint64_t blocks = 0;
+  };
+  std::vector<Enough> enough;
+};
+
+/// The default sweep: powers of two of bytes from about four requests up, at most 12 of them, and
+/// the working set. The trace has a reference.
+std::vector<std::uint64_t> default_capacities(const BlockTrace& trace, std::uint64_t block_bytes);
+
+/// Simulates caches of several sizes over the trace: exact LRU, policies of the engine, and the
+/// exact optimum. Each request hits its longest resident prefix; see LruCurve for the model. LRU
+/// costs one pass over the trace for all sizes, everything else one pass a size. kCancelled once
+/// `stop` is set.
+SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const std::atomic<bool>& stop);
+
+/// The same over a trace that the caller has.
+SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const BlockTrace& trace,
+                                      const std::atomic<bool>& stop);
+
+/// How many times faster prefill is if loading a hit takes no time: references / misses.
+double prefill_speedup(const SizeResult& result, std::uint64_t hits);
+
+std::string to_text(const SizeOptions& options, const SizeResult& result);
+std::string to_json(const SizeOptions& options, const SizeResult& result);
+/// A chart of hit rate and speed-up by capacity, as a document of its own.
+std::string to_svg(const SizeOptions& options, const SizeResult& result);
+
+}  // namespace larder::tools
