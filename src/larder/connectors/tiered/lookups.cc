@@ -17,81 +17,78 @@ Lookups::Lookups(Intake& intake, const KeyTable& keys,
 
 Status Lookups::look_up(Batch& batch) noexcept {
   LARDER_TRY(intake_.admit(batch));
-  const std::size_t count = batch.items.size();
-  for (std::size_t first = 0; first < count; first += kItemsTogether) {
-    look_up_some(batch, batch.items.subspan(first, std::min(kItemsTogether, count - first)));
+  bool are_all_open = true;
+  for (Item& item : batch.items) are_all_open &= intake_.begin(batch, item);
+  if (are_all_open) {
+    answer(batch.items);
+  } else {
+    for (Item& item : batch.items) {
+      if (item.outcome == Outcome::kPending) answer({&item, 1});
+    }
   }
-  intake_.finish(batch, count);
+  intake_.finish(batch, batch.items.size());
   return {};
-}
-
-void Lookups::look_up_some(Batch& batch, std::span<Item> items) noexcept {
-  std::array<Item, kItemsTogether> asked;
-  std::array<Item*, kItemsTogether> askers{};
-  std::size_t count = 0;
-  for (Item& item : items) {
-    if (!intake_.begin(batch, item)) continue;
-    asked[count].key = item.key;
-    askers[count++] = &item;
-  }
-  ask(std::span{asked}.first(count));
-  for (std::size_t i = 0; i < count; ++i) {
-    askers[i]->outcome = asked[i].outcome;
-    askers[i]->value_bytes = asked[i].value_bytes;
-    askers[i]->miss_reason = asked[i].miss_reason;
-    const bool has_failed = asked[i].outcome == Outcome::kFailed;
-    intake_.end(batch, *askers[i], has_failed ? Status{asked[i].error} : Status{});
-  }
-}
-
-/// At most kItemsTogether, whose outcomes are then there.
-void Lookups::ask(std::span<Item> items) const noexcept {
-  for (Item& item : items) item.outcome = Outcome::kMiss;
-  std::array<Item, kItemsTogether> open;
-  std::array<std::size_t, kItemsTogether> places{};
-  for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
-    if (!options_.tiers[tier].load) continue;
-    std::size_t count = 0;
-    for (std::size_t i = 0; i < items.size(); ++i) {
-      if (items[i].outcome != Outcome::kMiss) continue;
-      open[count] = Item{};
-      open[count].key = items[i].key;
-      places[count++] = i;
-    }
-    if (count == 0) return;
-    const std::span<Item> answers = std::span{open}.first(count);
-    const bool has_answered = tiers_[tier]->connector().probe(answers);
-    for (std::size_t i = 0; i < count; ++i) {
-      Item& item = items[places[i]];
-      if (!has_answered) {
-        item.miss_reason = MissReason::kDown;  // Nothing else is known of it.
-        continue;
-      }
-      item.outcome = answers[i].outcome;
-      item.value_bytes = answers[i].value_bytes;
-      item.error = answers[i].error;
-      if (answers[i].miss_reason != MissReason::kAbsent) item.miss_reason = answers[i].miss_reason;
-    }
-  }
-  keys_.find_shown(items);
 }
 
 bool Lookups::probe(std::span<Item> items) const noexcept {
   if (!can_answer_) return false;
-  for (std::size_t first = 0; first < items.size(); first += kItemsTogether) {
-    const std::span<Item> some =
-        items.subspan(first, std::min(kItemsTogether, items.size() - first));
-    for (Item& item : some) {
-      item.value_bytes = 0;
-      item.existed = false;
-      item.miss_reason = MissReason::kAbsent;
-      item.error = Error{};
-    }
-    ask(some);
-  }
-  intake_.miss_failed(items);
-  intake_.note_probe(items);
+  answer(items);
+  intake_.end_probe(items);
   return true;
+}
+
+void Lookups::answer(std::span<Item> items) const noexcept {
+  bool is_first = true;
+  for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
+    if (!options_.tiers[tier].load) continue;
+    const Connector& connector = tiers_[tier]->connector();
+    if (!is_first) {
+      ask_missing(connector, items);
+    } else if (!connector.probe(items)) {
+      miss_all(items);
+    }
+    is_first = false;
+  }
+  if (is_first) miss_all(items);  // L1 alone is loaded from.
+  for (std::size_t first = 0; first < items.size(); first += kItemsTogether) {
+    keys_.find_shown(items.subspan(first, std::min(kItemsTogether, items.size() - first)));
+  }
+}
+
+/// Nothing is known of them.
+void Lookups::miss_all(std::span<Item> items) noexcept {
+  for (Item& item : items) {
+    item.outcome = Outcome::kMiss;
+    item.value_bytes = 0;
+    item.error = Error{};
+    item.miss_reason = MissReason::kAbsent;
+  }
+}
+
+/// A further tier, of what those before it do not have.
+void Lookups::ask_missing(const Connector& connector, std::span<Item> items) noexcept {
+  std::array<Item, kItemsTogether> asked;
+  std::array<Item*, kItemsTogether> askers{};
+  for (std::size_t at = 0; at < items.size();) {
+    std::size_t count = 0;
+    for (; at < items.size() && count < kItemsTogether; ++at) {
+      if (items[at].outcome != Outcome::kMiss) continue;
+      asked[count].key = items[at].key;
+      askers[count++] = &items[at];
+    }
+    if (count == 0 || !connector.probe(std::span{asked}.first(count))) continue;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Item& from = asked[i];
+      Item& to = *askers[i];
+      if (from.outcome == Outcome::kHit) {
+        to.outcome = Outcome::kHit;
+        to.value_bytes = from.value_bytes;
+        to.miss_reason = MissReason::kAbsent;
+      } else if (from.miss_reason != MissReason::kAbsent) {
+        to.miss_reason = from.miss_reason;
+      }
+    }
+  }
 }
 
 }  // namespace larder::tiered

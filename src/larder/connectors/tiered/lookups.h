@@ -31,8 +31,9 @@ class Lookups {
  private:
   static constexpr std::size_t kItemsTogether = 64;
 
-  void look_up_some(Batch& batch, std::span<Item> items) noexcept;
-  void ask(std::span<Item> items) const noexcept;
+  void answer(std::span<Item> items) const noexcept;
+  static void miss_all(std::span<Item> items) noexcept;
+  static void ask_missing(const Connector& connector, std::span<Item> items) noexcept;
 
   Intake& intake_;
   const KeyTable& keys_;
