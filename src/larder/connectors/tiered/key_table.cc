@@ -139,25 +139,30 @@ void KeyTable::set_in_l1(const cache::ChunkHash& name, bool is_in_l1) {
   LARDER_CHECK(found != keys_.end());
   found->second.is_in_l1 = is_in_l1;
   if (is_in_l1) return;
-  {
-    const MutexLock lock{mutex_};
-    found->second.shown_bytes.reset();
-  }
+  set_shown(found->second, std::nullopt);
   drop_unused(found->second);
+}
+
+void KeyTable::set_shown(Key& key, std::optional<std::uint64_t> bytes) noexcept {
+  const MutexLock lock{mutex_};
+  const bool was_shown = key.shown_bytes.has_value();
+  key.shown_bytes = bytes;
+  if (was_shown == bytes.has_value()) return;
+  std::atomic<std::uint16_t>& slot = filter_of(hash128(std::as_bytes(std::span{key.text})).low);
+  slot.fetch_add(static_cast<std::uint16_t>(was_shown ? -1 : 1), std::memory_order_release);
 }
 
 void KeyTable::show(const cache::ChunkHash& name, std::uint64_t bytes) {
   const auto found = keys_.find(name);
   if (found == keys_.end() || !found->second.is_in_l1) return;  // It has left again.
-  const MutexLock lock{mutex_};
-  found->second.shown_bytes = bytes;
+  set_shown(found->second, bytes);
 }
 
 void KeyTable::find_shown(std::span<Item> items) const noexcept {
-  const MutexLock lock{mutex_};
-  if (keys_.empty()) return;
   for (Item& item : items) {
     if (item.outcome != Outcome::kMiss) continue;
+    if (filter_of(hash128(item.key).low).load(std::memory_order_acquire) == 0) continue;
+    const MutexLock lock{mutex_};
     const Key* const key = find_exactly(item.key);
     if (key == nullptr || !key->shown_bytes) continue;
     item.outcome = Outcome::kHit;

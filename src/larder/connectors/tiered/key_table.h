@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -95,6 +96,10 @@ class KeyTable {
   };
 
   const Key* find_exactly(std::span<const std::byte> key) const noexcept;
+  std::atomic<std::uint16_t>& filter_of(std::uint64_t hash) const noexcept {
+    return filter_[hash % kFilterSlots];
+  }
+  void set_shown(Key& key, std::optional<std::uint64_t> bytes) noexcept LARDER_EXCLUDES(mutex_);
   bool is_free_for(const Key& key, bool changes) const noexcept;
   void let_in(Key& key);
 
@@ -102,6 +107,11 @@ class KeyTable {
   /// it.
   mutable Mutex mutex_;
   std::unordered_map<cache::ChunkHash, Key, NameHash> keys_;
+  /// How many shown keys have a hash of this slot: most keys that are not there are told without
+  /// the mutex. 128 KiB.
+  static constexpr std::size_t kFilterSlots = std::size_t{1} << 16;
+  mutable std::vector<std::atomic<std::uint16_t>> filter_ =
+      std::vector<std::atomic<std::uint16_t>>(kFilterSlots);
   std::unordered_set<Key*> contested_;  ///< Keys with waiters.
   std::deque<Granted> granted_;
   std::size_t waiting_ = 0;

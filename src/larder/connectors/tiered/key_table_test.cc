@@ -132,5 +132,31 @@ TEST_F(KeyTableTest, OtherThreadsSeeWhatIsShownUntilItLeaves) {
   EXPECT_EQ(item.outcome, Outcome::kMiss);
 }
 
+TEST_F(KeyTableTest, OfManyShownKeysEachIsFoundWithItsSize) {
+  constexpr std::uint64_t kKeys = 100'000;  // More than the filter has slots.
+  for (std::uint64_t i = 0; i < kKeys; ++i) {
+    Key& one = key("key-" + std::to_string(i));
+    keys.set_in_l1(one.name, true);
+    keys.show(one.name, i);
+    keys.show(one.name, i);  // Shown again: it counts once.
+  }
+  const auto find = [&](std::uint64_t i) {
+    const std::string text = "key-" + std::to_string(i);
+    Item item;
+    item.key = bytes(text);
+    item.outcome = Outcome::kMiss;
+    keys.find_shown({&item, 1});
+    return item.outcome == Outcome::kHit ? std::optional{item.value_bytes} : std::nullopt;
+  };
+  for (std::uint64_t i = 0; i < kKeys; i += 97) EXPECT_EQ(find(i), i);
+  EXPECT_EQ(find(kKeys + 1), std::nullopt);
+
+  for (std::uint64_t i = 0; i < kKeys; ++i) {
+    keys.set_in_l1(key("key-" + std::to_string(i)).name, false);
+  }
+  EXPECT_EQ(find(7), std::nullopt);
+  EXPECT_EQ(keys.size(), 0U);
+}
+
 }  // namespace
 }  // namespace larder::tiered

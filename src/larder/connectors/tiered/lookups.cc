@@ -50,9 +50,7 @@ void Lookups::answer(std::span<Item> items) const noexcept {
     is_first = false;
   }
   if (is_first) miss_all(items);  // L1 alone is loaded from.
-  for (std::size_t first = 0; first < items.size(); first += kItemsTogether) {
-    keys_.find_shown(items.subspan(first, std::min(kItemsTogether, items.size() - first)));
-  }
+  keys_.find_shown(items);
 }
 
 /// Nothing is known of them.

@@ -14,10 +14,8 @@ namespace larder::tiered {
 /// Exists in the caller's thread, and probe(): from what the tiers and L1 say from memory.
 ///
 /// Only where a Set goes through, and where every tier that is loaded from has a probe. With
-/// write=back a value that is replaced is nowhere for a moment, and only the machine's thread
-/// knows. Threads: any. Cost: the tiers' own; for keys that they do not have, one short lock for
-/// every
-///   kItemsTogether.
+/// write=back a value that is replaced is nowhere for a moment; only the machine's thread knows.
+/// Threads: any. Cost: the tiers' own, and a hash of each key that they do not have.
 class Lookups {
  public:
   Lookups(Intake& intake, const KeyTable& keys, std::span<const std::unique_ptr<TierPort>> tiers,
