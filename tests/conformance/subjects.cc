@@ -70,7 +70,7 @@ std::vector<Subject> example_subjects() {
 std::vector<Subject> all_subjects() {
   std::vector<Subject> subjects;
   for (const auto& some : {memory_subjects(), fault_subjects(), mock_subjects(), example_subjects(),
-                           log_subjects(), fs_subjects(), resp_subjects()}) {
+                           log_subjects(), fs_subjects(), resp_subjects(), tiered_subjects()}) {
     subjects.insert(subjects.end(), some.begin(), some.end());
   }
   return subjects;

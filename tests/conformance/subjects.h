@@ -23,6 +23,9 @@ std::vector<Subject> fs_subjects();
 /// likewise where it is installed.
 std::vector<Subject> resp_subjects();
 
+/// L1 before memory, the log store, files, and a log store before Redis.
+std::vector<Subject> tiered_subjects();
+
 std::vector<Subject> all_subjects();
 
 }  // namespace larder::conformance

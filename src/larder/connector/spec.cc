@@ -71,6 +71,22 @@ bool is_legal_value(std::string_view value) {
 
 constexpr std::string_view kLegalValue = "a value must be UTF-8 text without NUL";
 
+/// A nested spec may be given again: what a parameter of that name is called then.
+std::string next_name(const Spec& spec, std::string_view name) {
+  std::string next{name};
+  for (std::size_t number = 2; spec.parameters().contains(next); ++number) {
+    next = std::string{name} + "." + std::to_string(number);
+  }
+  return next;
+}
+
+/// Only a type's table knows which values are specs; what reads as "type:..." may be one.
+bool may_be_given_again(std::string_view value) {
+  const std::size_t colon = value.find(':');
+  return value.starts_with('{') ||
+         (colon != std::string_view::npos && is_type_name(value.substr(0, colon)));
+}
+
 // ---- URL ----------------------------------------------------------------------------------------
 
 int hex_digit(char c) {
@@ -132,10 +148,10 @@ SetupStatus read_parameter(std::string_view text, std::size_t begin, std::size_t
   }
   if (equals == end) return invalid(at(end) + "expected '=' after '" + std::string{name} + "'");
   LARDER_ASSIGN(std::string value, decode(text, equals + 1, end));
-  if (spec.parameters().contains(name)) {
+  if (spec.parameters().contains(name) && !may_be_given_again(value)) {
     return invalid(at(begin) + "parameter '" + std::string{name} + "' is given twice");
   }
-  spec.set(std::string{name}, std::move(value));
+  spec.set(next_name(spec, name), std::move(value));
   return {};
 }
 
@@ -210,9 +226,6 @@ class JsonReader final : public Json::json_sax_t {
 
   bool start_object(std::size_t /*elements*/) override {
     if (!frames_.empty() && frames_.back().key == kTypeKey) return fail("expected a text");
-    if (!frames_.empty() && frames_.back().list) {
-      return fail("a list can only have numbers and texts");
-    }
     if (frames_.size() == kSpecDepthMax) {
       error_ = too_deep();
       return false;
@@ -241,17 +254,34 @@ class JsonReader final : public Json::json_sax_t {
       result_ = std::move(spec);
       return true;
     }
+    if (frames_.back().list) {
+      frames_.back().specs.push_back(spec.to_url());
+      return true;
+    }
     return add_value(spec.to_url());
   }
-  /// A list of numbers or texts is their text with commas in between, as a URL has it.
+  /// A list of numbers or texts is their text with commas in between, as a URL has it; a list of
+  /// specs is what the parameter is where it is given again and again.
   bool start_array(std::size_t /*elements*/) override {
     if (frames_.empty() || frames_.back().key == kTypeKey || frames_.back().list) {
-      return fail("a list can only be a value, and have numbers and texts");
+      return fail("a list can only be a value, and have numbers and texts, or specs");
     }
     frames_.back().list.emplace();
     return true;
   }
   bool end_array() override {
+    Frame& frame = frames_.back();
+    if (!frame.specs.empty() && !frame.list->empty()) {
+      return fail("a list has either specs or numbers and texts");
+    }
+    if (!frame.specs.empty()) {
+      for (std::string& spec : frame.specs) {
+        frame.spec.set(next_name(frame.spec, frame.key), std::move(spec));
+      }
+      frame.specs.clear();
+      frame.list.reset();
+      return true;
+    }
     std::string joined;
     for (const std::string& value : *frames_.back().list) {
       joined += (joined.empty() ? "" : ",") + value;
@@ -280,6 +310,7 @@ class JsonReader final : public Json::json_sax_t {
     Spec spec;
     std::string key;
     std::optional<std::vector<std::string>> list;  ///< The one that is being read.
+    std::vector<std::string> specs;                ///< Of it.
   };
 
   bool fail(std::string_view what) {

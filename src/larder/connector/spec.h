@@ -14,7 +14,9 @@ namespace larder {
 ///
 /// The part of a URL between `type:` and `?` is the location. It is a parameter like the others;
 /// which one, the registry knows (`log`: path). Until then it is kept under the name "".
-/// A nested spec (fault, sharded) is percent-encoded in a URL and an object in JSON.
+/// A nested spec (fault, tiered) is percent-encoded in a URL and an object in JSON. Where a type
+/// takes several, the parameter is given again, or is a list of objects: the second one is then
+/// the parameter `name.2`, the third one `name.3`.
 class Spec {
  public:
   /// Reads either spelling: text that starts with `{` is JSON. JSON numbers and booleans become

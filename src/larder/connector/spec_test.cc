@@ -132,7 +132,7 @@ TEST(SpecTest, JsonErrorsNameTheParameterAndWhatWasExpected) {
   EXPECT_NE(error_of(R"({"type": "A"})").find("lower-case"), std::string::npos);
   EXPECT_NE(error_of(R"({"type": "log", "a": null})").find("'a': null is not a value"),
             std::string::npos);
-  for (const char* list : {R"([[1]])", R"([{"type": "log"}])", R"(["a,b"])", R"([""])"}) {
+  for (const char* list : {R"([[1]])", R"([{"type": "log"}, 1])", R"(["a,b"])", R"([""])"}) {
     EXPECT_NE(error_of(R"({"type": "log", "a": )" + std::string{list} + "}").find("'a': "),
               std::string::npos)
         << list;
@@ -204,6 +204,22 @@ TEST(SpecTest, TheLocationBecomesTheParameterThatTheTypeNames) {
   ASSERT_FALSE(refused);
   EXPECT_NE(refused.error().text.find("memory: takes no location"), std::string::npos);
   EXPECT_TRUE(Spec::parse("memory:")->rename_location(""));
+}
+
+TEST(SpecTest, ANestedSpecMayBeGivenAgain) {
+  const auto url = Spec::parse("tiered:?l2=memory:&l2=log:/a%3Fcapacity%3D1GiB&l2=memory:");
+  ASSERT_TRUE(url) << url.error().text;
+  EXPECT_EQ(url->parameters().at("l2"), "memory:");
+  EXPECT_EQ(url->parameters().at("l2.2"), "log:/a?capacity=1GiB");
+  EXPECT_EQ(url->parameters().at("l2.3"), "memory:");
+  EXPECT_EQ(*Spec::parse(url->to_url()), *url);
+  EXPECT_EQ(*Spec::parse(url->to_json()), *url);
+
+  const auto json = Spec::parse(
+      R"({"type": "tiered", "l2": [{"type": "memory"}, {"type": "log", "": "/a", "capacity": "1GiB"},)"
+      R"( {"type": "memory"}]})");
+  ASSERT_TRUE(json) << json.error().text;
+  EXPECT_EQ(*json, *url);
 }
 
 // ---- Properties ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include "larder/connectors/memory/memory_connector.h"
 #include "larder/connectors/mock/mock_connector.h"
 #include "larder/connectors/resp/resp_connector.h"
+#include "larder/connectors/tiered/tiered_connector.h"
 
 namespace larder {
 namespace {
@@ -17,6 +18,7 @@ Registry make_registry() {
   registry.add(fs::connector_type());
   registry.add(fs::native_connector_type());
   for (const ConnectorType& type : resp::connector_types()) registry.add(type);
+  registry.add(tiered::connector_type());
   registry.add(memory::connector_type());
   registry.add(mock::connector_type());
   registry.add(fault::connector_type());

@@ -1,0 +1,92 @@
+#include "larder/connectors/tiered/lookups.h"
+
+#include <algorithm>
+#include <array>
+
+namespace larder::tiered {
+
+Lookups::Lookups(Intake& intake, const KeyTable& keys,
+                 std::span<const std::unique_ptr<TierPort>> tiers, const TieredOptions& options)
+    : intake_(intake), keys_(keys), tiers_(tiers), options_(options) {
+  can_answer_ = !options.is_back();
+  for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
+    if (!options_.tiers[tier].load) continue;
+    can_answer_ = can_answer_ && tiers_[tier]->connector().capabilities().has_probe;
+  }
+}
+
+Status Lookups::look_up(Batch& batch) noexcept {
+  LARDER_TRY(intake_.admit(batch));
+  bool are_all_open = true;
+  for (Item& item : batch.items) are_all_open &= intake_.begin(batch, item);
+  if (are_all_open) {
+    answer(batch.items);
+  } else {
+    for (Item& item : batch.items) {
+      if (item.outcome == Outcome::kPending) answer({&item, 1});
+    }
+  }
+  intake_.finish(batch, batch.items.size());
+  return {};
+}
+
+bool Lookups::probe(std::span<Item> items) const noexcept {
+  if (!can_answer_) return false;
+  answer(items);
+  intake_.end_probe(items);
+  return true;
+}
+
+void Lookups::answer(std::span<Item> items) const noexcept {
+  bool is_first = true;
+  for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
+    if (!options_.tiers[tier].load) continue;
+    const Connector& connector = tiers_[tier]->connector();
+    if (!is_first) {
+      ask_missing(connector, items);
+    } else if (!connector.probe(items)) {
+      miss_all(items);
+    }
+    is_first = false;
+  }
+  if (is_first) miss_all(items);  // L1 alone is loaded from.
+  keys_.find_shown(items);
+}
+
+/// Nothing is known of them.
+void Lookups::miss_all(std::span<Item> items) noexcept {
+  for (Item& item : items) {
+    item.outcome = Outcome::kMiss;
+    item.value_bytes = 0;
+    item.error = Error{};
+    item.miss_reason = MissReason::kAbsent;
+  }
+}
+
+/// A further tier, of what those before it do not have.
+void Lookups::ask_missing(const Connector& connector, std::span<Item> items) noexcept {
+  std::array<Item, kItemsTogether> asked;
+  std::array<Item*, kItemsTogether> askers{};
+  for (std::size_t at = 0; at < items.size();) {
+    std::size_t count = 0;
+    for (; at < items.size() && count < kItemsTogether; ++at) {
+      if (items[at].outcome != Outcome::kMiss) continue;
+      asked[count].key = items[at].key;
+      askers[count++] = &items[at];
+    }
+    if (count == 0 || !connector.probe(std::span{asked}.first(count))) continue;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Item& from = asked[i];
+      Item& to = *askers[i];
+      if (from.outcome == Outcome::kHit) {
+        to.outcome = Outcome::kHit;
+        to.value_bytes = from.value_bytes;
+        to.miss_reason = MissReason::kAbsent;
+      } else if (from.miss_reason != MissReason::kAbsent) {
+        to.miss_reason = from.miss_reason;
+      }
+    }
+  }
+}
+
+}  // namespace larder::tiered

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "larder/base/result.h"
+#include "larder/cache/engine_options.h"
+#include "larder/connector/batch_limits.h"
+
+namespace larder::tiered {
+
+/// The most tiers below L1 that a spec can name.
+inline constexpr std::size_t kTiersMax = 4;
+
+/// When a Set is done.
+enum class Write : std::uint8_t {
+  kThrough = 0,  ///< When a tier has it.
+  kBack,         ///< When L1 has it; the tiers get it behind.
+};
+
+struct TieredOptions {
+  std::uint64_t l1_bytes = std::uint64_t{1} << 30;
+  Write write = Write::kThrough;
+  cache::Promote promote = cache::Promote::kRetain;
+  std::string policy = "lru";
+  bool skip_l1 = false;                     ///< Sets stay in L1 only until the tiers have them.
+  bool is_ordered = true;                   ///< The keys of a Get are a prefix in their order.
+  std::uint64_t drain_ns = 10'000'000'000;  ///< What stop() may take to write what is left.
+  std::uint64_t commit_ahead_bytes = std::uint64_t{256} << 20;
+  std::vector<cache::TierOptions> tiers{};  ///< One for each tier.
+  BatchLimitOptions limits{};
+  std::uint64_t miss_after_failure_ns = 30'000'000'000;
+
+  bool has_store() const noexcept;  ///< Some tier is stored to.
+  /// A Set is done when L1 has it: where that was asked for, and where nothing else can.
+  bool is_back() const noexcept { return write == Write::kBack || !has_store(); }
+  /// Whether they fit together; a text for the user otherwise.
+  SetupStatus validate() const;
+};
+
+/// "yes" or "yes,no": one value for all tiers, or one for each.
+SetupResult<std::vector<bool>> read_flags(std::string_view name, std::string_view text,
+                                          std::size_t tiers);
+SetupResult<std::vector<std::uint32_t>> read_counts(std::string_view name, std::string_view text,
+                                                    std::size_t tiers);
+SetupResult<std::vector<cache::Fill>> read_fills(std::string_view name, std::string_view text,
+                                                 std::size_t tiers);
+
+}  // namespace larder::tiered

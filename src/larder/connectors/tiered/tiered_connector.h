@@ -1,0 +1,77 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "larder/connector/connector.h"
+#include "larder/connector/intake.h"
+#include "larder/connector/reactor.h"
+#include "larder/connector/registry.h"
+#include "larder/connectors/tiered/options.h"
+#include "larder/connectors/tiered/tiered_machine.h"
+
+namespace larder::tiered {
+
+/// L1 in this process's memory before one to four other connectors, by the cache engine (E35).
+///
+/// When a Set is done: `through`, when at least one tier has it, and L1 is only a faster copy;
+///   `back`, when L1 has it, and the tiers get it behind. In L1 alone a value does not survive the
+///   process, so only `through` says survives_restart. A value that is on its way to a tier is
+///   never evicted from L1: where L1 is full of such, a Set goes through.
+/// Replacing and deleting take the key out of every tier, also of those that nothing is stored in,
+///   and fail where one of them does not take part: what it still has might be found again.
+/// A tier that does not answer makes no Get or Exists fail that another one can answer.
+/// Limits: of keys, slices and values those that all tiers have.
+/// Ownership: the tiers. Threads: as the contract says; one of its own, which copies the values
+///   that go into and out of L1.
+/// Cost: a batch is two thread switches, but a lookup where Lookups can answer, which is done when
+///   it was submitted.
+class TieredConnector final : public Connector {
+ public:
+  static SetupResult<std::unique_ptr<TieredConnector>> create(
+      const TieredOptions& options, std::vector<std::unique_ptr<Connector>> tiers);
+  ~TieredConnector() override = default;
+  TieredConnector(const TieredConnector&) = delete;
+  TieredConnector& operator=(const TieredConnector&) = delete;
+
+  Status submit(Batch& batch) noexcept override {
+    return is_answered_at_once(batch) ? machine_.lookups().look_up(batch) : intake_.submit(batch);
+  }
+  std::size_t reap(std::span<Batch*> done) noexcept override { return intake_.reap(done); }
+  int event_fd() const noexcept override { return intake_.event_fd(); }
+  void cancel(Batch& batch) noexcept override {
+    if (!is_answered_at_once(batch)) intake_.cancel(batch);
+  }
+  bool probe(std::span<Item> items) const noexcept override {
+    return machine_.lookups().probe(items);
+  }
+  Capabilities capabilities() const noexcept override { return capabilities_; }
+  Report report() const override;
+  Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;
+  /// First L1 is written to the tiers, for `drain` or three quarters of the time that there is;
+  /// report() tells in `values_unwritten` what was not.
+  Status stop(std::uint64_t deadline_ns) noexcept override;
+
+  /// For tests, after stop().
+  const TieredMachine& machine() const noexcept { return machine_; }
+
+ private:
+  TieredConnector(const TieredOptions& options, std::unique_ptr<cache::Arena> arena,
+                  std::vector<std::unique_ptr<Connector>> tiers, EventFd wake);
+
+  bool is_answered_at_once(const Batch& batch) const noexcept {
+    return batch.op == Op::kExists && machine_.lookups().can_answer();
+  }
+  void append_tiers(Report& report) const;
+  void append_counters(Report& report, const cache::EngineStats& stats) const;
+
+  const TieredOptions options_;
+  const Capabilities capabilities_;
+  Intake intake_;
+  TieredMachine machine_;
+  Reactor reactor_;  ///< Last: it uses everything above.
+};
+
+const ConnectorType& connector_type();
+
+}  // namespace larder::tiered
