@@ -569,7 +569,7 @@ TEST_P(RealDeviceContractTest, LockOfAKilledProcessIsReleased) {
     const auto owner = harness_.open();
     const auto file = owner.directory->open("lock", OpenMode::kExisting);
     if (!file || !owner.directory->lock(*file, kNever)) ::_exit(1);
-    static_cast<void>(::write(ends[1], "", 1));
+    if (::write(ends[1], "", 1) != 1) ::_exit(1);
     for (;;) ::pause();
   }
   char locked = 0;
