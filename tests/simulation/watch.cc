@@ -21,6 +21,13 @@ constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", 
 
 }  // namespace
 
+bool Watch::is_durable(std::uint32_t number) const {
+  const std::string name = log_store::segment_file_name(number);
+  const std::uint64_t bytes = store_.disk().file_bytes(name);
+  return store_.disk().read_image(name, 0, bytes) ==
+         store_.disk().read_durable_image(name, 0, bytes);
+}
+
 void Watch::on_open(bool trusts_recovered) {
   const log_store::LogPath& path = store_.path();
   const log_store::Segments& segments = path.segments_for_test();
@@ -33,6 +40,11 @@ void Watch::on_open(bool trusts_recovered) {
   events_from_ = {};
   evicted_ = readmitted_ = sync_failures_ = newest_prepared_ = 0;
   opened_.clear();
+  found_durable_.clear();
+  for (std::uint32_t i = 0; i < segments.count(); ++i) {
+    const Segment& segment = segments.at(i);
+    if (segment.has_file && is_durable(i)) found_durable_.insert(segment.generation);
+  }
   unsealed_before_.clear();
   steps_.clear();
   ends_.clear();
@@ -108,7 +120,8 @@ void Watch::observe() {
     if (is_sealed) unsealed_before_.erase(segment.generation);
     if (is_open || (is_sealed && segment.sync_failed)) {
       first_unsealed = std::min(first_unsealed, segment.generation);
-    } else if (is_sealed && (trusts_recovered_ || opened_.contains(segment.generation))) {
+    } else if (is_sealed && (trusts_recovered_ || opened_.contains(segment.generation) ||
+                             found_durable_.contains(segment.generation))) {
       sealed.push_back(segment.generation);
     }
     if (segment.has_file && segment.generation != 0 &&
