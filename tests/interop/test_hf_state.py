@@ -72,7 +72,8 @@ def check_change(store, given, change, is_seen=True, through=lambda given: given
     restored = prompts.load(ids)
     assert restored.tokens == (0 if is_seen else 96)
     assert (prompts.key_prefix != before) == is_seen
-    assert torch.equal(logits(given, ids, restored.cache), now)
+    # Another number of tokens at once may go through another kernel of the processor.
+    assert torch.allclose(logits(given, ids, restored.cache), now, atol=1e-3)
     return prompts
 
 
