@@ -21,11 +21,22 @@ constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", 
 
 }  // namespace
 
-bool Watch::is_durable(std::uint32_t number) const {
+bool Watch::was_sealed_for_good(std::uint32_t number) const {
   const std::string name = log_store::segment_file_name(number);
+  const log_store::LogPath& path = store_.path();
+  const log_store::Geometry& geometry = path.segments_for_test().geometry();
+  const std::uint64_t generation = path.segments_for_test().at(number).generation;
   const std::uint64_t bytes = store_.disk().file_bytes(name);
-  return store_.disk().read_image(name, 0, bytes) ==
-         store_.disk().read_durable_image(name, 0, bytes);
+  if (bytes < geometry.segment_bytes) return false;
+  const auto trailer = store_.disk().read_image(name, geometry.segment_bytes - kGrain, kGrain);
+  const log_store::Identity identity{
+      .path_id = path.superblock().path_id, .segment = number, .generation = generation};
+  const auto table = log_store::decode_table_trailer(
+      trailer, identity, geometry.segment_bytes, geometry.grain_bytes, path.superblock().secret);
+  return table && table->kind == log_store::TableKind::kSealed &&
+         table->open_count == generation >> 32U &&
+         store_.disk().read_image(name, 0, bytes) ==
+             store_.disk().read_durable_image(name, 0, bytes);
 }
 
 void Watch::on_open(bool trusts_recovered) {
@@ -40,10 +51,10 @@ void Watch::on_open(bool trusts_recovered) {
   events_from_ = {};
   evicted_ = readmitted_ = sync_failures_ = newest_prepared_ = 0;
   opened_.clear();
-  found_durable_.clear();
+  found_sealed_.clear();
   for (std::uint32_t i = 0; i < segments.count(); ++i) {
     const Segment& segment = segments.at(i);
-    if (segment.has_file && is_durable(i)) found_durable_.insert(segment.generation);
+    if (segment.has_file && was_sealed_for_good(i)) found_sealed_.insert(segment.generation);
   }
   unsealed_before_.clear();
   steps_.clear();
@@ -121,7 +132,7 @@ void Watch::observe() {
     if (is_open || (is_sealed && segment.sync_failed)) {
       first_unsealed = std::min(first_unsealed, segment.generation);
     } else if (is_sealed && (trusts_recovered_ || opened_.contains(segment.generation) ||
-                             found_durable_.contains(segment.generation))) {
+                             found_sealed_.contains(segment.generation))) {
       sealed.push_back(segment.generation);
     }
     if (segment.has_file && segment.generation != 0 &&

@@ -47,8 +47,9 @@ class Watch {
   };
 
   void look_at(std::uint32_t number, const log_store::Segment& segment);
-  /// Nothing of the segment's file waits for a sync.
-  bool is_durable(std::uint32_t number) const;
+  /// Its owner wrote the segment's table, which follows the sync of its records, and nothing of the
+  /// file waits for a sync.
+  bool was_sealed_for_good(std::uint32_t number) const;
   void look_at_keys();
   void check_move(std::size_t key, const log_store::Place& to);
   void note_removed(std::uint32_t number, const log_store::Segment& segment);
@@ -76,7 +77,7 @@ class Watch {
   std::uint64_t free_ = 0;
   std::uint64_t looked_at_ = 0;              ///< Step.
   std::set<std::uint64_t> opened_;           ///< Generations that were appended to.
-  std::set<std::uint64_t> found_durable_;    ///< Generations that were durable at the open.
+  std::set<std::uint64_t> found_sealed_;     ///< Generations that were sealed for good before.
   std::set<std::uint64_t> unsealed_before_;  ///< Those that were open or being sealed a turn ago.
   std::deque<Step> steps_;
   std::map<std::uint64_t, std::uint64_t> ends_;  ///< How far each generation was appended to.
