@@ -2,9 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
 #include "larder/base/clock.h"
+#include "larder/base/indexed_heap.h"
 
 namespace larder::cache {
 
@@ -22,7 +22,7 @@ struct Timer {
   bool is_armed() const noexcept { return place != 0; }
 };
 
-/// The engine's one heap of times. Not connector/deadline_heap, whose entries are batches.
+/// The engine's one heap of times.
 ///
 /// Threads: the engine's. Cost: O(log n) to arm, disarm and fire.
 class Timers {
@@ -32,18 +32,21 @@ class Timers {
   void disarm(Timer& timer) noexcept;
   /// Takes out and returns the first that is due; null: none.
   Timer* take_due(std::uint64_t now_ns) noexcept;
-  std::uint64_t next_ns() const noexcept { return heap_.empty() ? kNever : heap_.front()->at_ns; }
+  std::uint64_t next_ns() const noexcept { return heap_.empty() ? kNever : heap_.first().at_ns; }
   std::size_t size() const noexcept { return heap_.size(); }
 
  private:
-  static bool is_before(const Timer& a, const Timer& b) noexcept {
-    return a.at_ns != b.at_ns ? a.at_ns < b.at_ns : a.order < b.order;
-  }
-  void put(std::size_t index, Timer& timer) noexcept;
-  void move_up(std::size_t index) noexcept;
-  void move_down(std::size_t index) noexcept;
+  struct Order {
+    static bool is_before(const Timer& a, const Timer& b) noexcept {
+      return a.at_ns != b.at_ns ? a.at_ns < b.at_ns : a.order < b.order;
+    }
+    static std::size_t place(const Timer& timer) noexcept { return timer.place - 1; }
+    static void set_place(Timer& timer, std::size_t place) noexcept {
+      timer.place = static_cast<std::uint32_t>(place + 1);
+    }
+  };
 
-  std::vector<Timer*> heap_;
+  IndexedHeap<Timer, Order> heap_;
   std::uint64_t order_ = 0;
 };
 
