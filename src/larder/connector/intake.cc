@@ -224,9 +224,14 @@ bool Intake::probe_failed(std::span<Item> items) const noexcept {
 }
 
 void Intake::end_probe(std::span<Item> items) const noexcept {
-  const bool has_failed_keys = failed_keys_.size() > 0;
-  const std::uint64_t now_ns = has_failed_keys ? clock_.now_ns() : 0;
-  for (Item& item : has_failed_keys ? items : std::span<Item>{}) {
+  miss_failed(items);
+  statistics_.note_probe(items);
+}
+
+void Intake::miss_failed(std::span<Item> items) const noexcept {
+  if (failed_keys_.size() == 0) return;
+  const std::uint64_t now_ns = clock_.now_ns();
+  for (Item& item : items) {
     if (item.outcome != Outcome::kHit) continue;
     const auto reason = failed_keys_.find(item.key, now_ns);
     if (!reason) continue;
@@ -234,7 +239,6 @@ void Intake::end_probe(std::span<Item> items) const noexcept {
     item.miss_reason = *reason;
     item.value_bytes = 0;
   }
-  statistics_.note_probe(items);
 }
 
 void Intake::stop() noexcept {
@@ -250,9 +254,8 @@ void Intake::stop() noexcept {
 bool Intake::wait_until_idle(std::uint64_t deadline_ns) noexcept {
   const MutexLock lock{mutex_};
   while (batches_in_flight_ > 0) {
-    const std::uint64_t now_ns = RealClock::instance().now_ns();
-    if (now_ns >= deadline_ns) return false;
-    idle_.wait_for(mutex_, deadline_ns - now_ns);
+    if (RealClock::instance().now_ns() >= deadline_ns) return false;
+    RealClock::instance().wait_until(idle_, mutex_, deadline_ns);
   }
   return true;
 }

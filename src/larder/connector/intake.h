@@ -135,6 +135,23 @@ class Intake {
   void set_owner(IntakeOwner* owner) noexcept { owner_ = owner; }
   /// submit() for an owner that works the batch off itself, at once: it is in no queue.
   Status admit(Batch& batch) noexcept LARDER_EXCLUDES(mutex_);
+  /// An Exists that is answered at once, in the caller's thread: `answer(items)` says which of them
+  /// are there, for all of the batch or, where some have ended already, for one item at a time.
+  template <class Answer>
+  Status look_up(Batch& batch, Answer&& answer) noexcept LARDER_EXCLUDES(mutex_) {
+    LARDER_TRY(admit(batch));
+    bool are_all_open = true;
+    for (Item& item : batch.items) are_all_open &= begin(batch, item);
+    if (are_all_open) {
+      answer(batch.items);
+    } else {
+      for (Item& item : batch.items) {
+        if (item.outcome == Outcome::kPending) answer(std::span{&item, 1});
+      }
+    }
+    finish(batch, batch.items.size());
+    return {};
+  }
   /// The next items of the lane, but not from the queues `without`.
   Ticket take(LaneNumber lane, QueueMask without = 0, const TicketSize& size = {}) noexcept
       LARDER_EXCLUDES(mutex_);
@@ -184,6 +201,9 @@ class Intake {
   void set_lane_down(LaneNumber lane, const Error& why) noexcept LARDER_EXCLUDES(mutex_) {
     set_lanes_down(LaneMask{1} << lane, true, &why);
   }
+  bool is_lane_down(LaneNumber lane) const noexcept {
+    return (lanes_down_.load(std::memory_order_relaxed) >> lane & 1U) != 0;
+  }
   /// All of it is.
   bool is_down() const noexcept { return lanes_down_.load(std::memory_order_relaxed) == kAllLanes; }
 
@@ -215,6 +235,7 @@ class Intake {
   /// Where it is: in the queue of its operation and urgency, or waiting for room.
   Queue& queue_of_batch(const Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   Lane& lane_of_batch(const Batch& batch) noexcept LARDER_REQUIRES(mutex_);
+  void miss_failed(std::span<Item> items) const noexcept;
   Status enter(Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void leave(const Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   bool let_in_waiting(BatchClass batch_class) noexcept LARDER_REQUIRES(mutex_);
@@ -227,9 +248,7 @@ class Intake {
   void set_lanes_down(LaneMask lanes, bool are_down, const Error* why) noexcept
       LARDER_EXCLUDES(mutex_);
   Error down_error(Op op) const noexcept LARDER_EXCLUDES(mutex_);
-  bool is_lane_down(Op op) const noexcept {
-    return (lanes_down_.load(std::memory_order_relaxed) >> options_.lane_of(op) & 1U) != 0;
-  }
+  bool is_lane_down(Op op) const noexcept { return is_lane_down(options_.lane_of(op)); }
   std::uint64_t oldest_queued_ns(BatchClass batch_class) const noexcept LARDER_REQUIRES(mutex_);
   void publish_next_deadline() noexcept LARDER_REQUIRES(mutex_);
   void fail_withdrawn(Withdrawn list, const Error& error) noexcept;

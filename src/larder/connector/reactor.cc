@@ -100,11 +100,10 @@ Status Reactor::stop(std::uint64_t deadline_ns) noexcept {
   {
     const MutexLock lock{mutex_};
     while (!has_ended_) {
-      const std::uint64_t now_ns = RealClock::instance().now_ns();
-      if (now_ns >= deadline_ns) {
+      if (RealClock::instance().now_ns() >= deadline_ns) {
         return Error{ErrorCode::kUnavailable, "connector", "something is still in flight"};
       }
-      changed_.wait_for(mutex_, deadline_ns - now_ns);
+      RealClock::instance().wait_until(changed_, mutex_, deadline_ns);
     }
   }
   thread_.join();

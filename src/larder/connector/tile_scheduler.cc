@@ -53,9 +53,8 @@ Status TileScheduler::stop(std::uint64_t deadline_ns) noexcept {
   if (!intake_.wait_until_idle(deadline_ns)) return kNotEnded;
   const MutexLock lock{mutex_};
   while (workers_alive_ > 0) {
-    const std::uint64_t now_ns = RealClock::instance().now_ns();
-    if (now_ns >= deadline_ns) return kNotEnded;
-    ended_.wait_for(mutex_, deadline_ns - now_ns);
+    if (RealClock::instance().now_ns() >= deadline_ns) return kNotEnded;
+    RealClock::instance().wait_until(ended_, mutex_, deadline_ns);
   }
   return {};
 }

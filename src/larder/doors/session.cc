@@ -144,9 +144,8 @@ bool Session::wait(Operation& operation, std::uint64_t until_ns) noexcept {
       lead(until_ns);
       if (!operation.is_out_) return true;
     }
-    const std::uint64_t now = now_ns();
-    if (now >= until_ns) return false;
-    if (!may_lead()) changed_.wait_for(mutex_, until_ns - now);
+    if (now_ns() >= until_ns) return false;
+    if (!may_lead()) RealClock::instance().wait_until(changed_, mutex_, until_ns);
   }
   return true;
 }
@@ -245,12 +244,11 @@ void Session::unlink(Operation& operation) noexcept {
 
 bool Session::wait_until_empty(std::uint64_t until_ns) noexcept {
   while (in_flight_ != nullptr) {
-    const std::uint64_t now = now_ns();
-    if (now >= until_ns) return false;
+    if (now_ns() >= until_ns) return false;
     if (may_lead()) {
       lead(until_ns);
     } else {
-      changed_.wait_for(mutex_, until_ns - now);
+      RealClock::instance().wait_until(changed_, mutex_, until_ns);
     }
   }
   return true;
@@ -263,9 +261,8 @@ Status Session::close(std::uint64_t finish_by_ns, std::uint64_t deadline_ns) noe
     const MutexLock lock{mutex_};
     is_closing_.store(true, std::memory_order_release);
     while (is_stopping_) {
-      const std::uint64_t now = now_ns();
-      if (now >= deadline_ns) return stuck_error;
-      changed_.wait_for(mutex_, deadline_ns - now);
+      if (now_ns() >= deadline_ns) return stuck_error;
+      RealClock::instance().wait_until(changed_, mutex_, deadline_ns);
     }
     if (is_closed_) return {};
     is_stopping_ = true;

@@ -81,9 +81,8 @@ void ThreadQueue::wait(std::uint64_t until_ns) noexcept {
   hand_over();
   const MutexLock lock{mutex_};
   while (done_.empty() && !is_woken_) {
-    const std::uint64_t now_ns = RealClock::instance().now_ns();
-    if (now_ns >= until_ns) break;
-    static_cast<void>(something_ended_.wait_for(mutex_, until_ns - now_ns));
+    if (RealClock::instance().now_ns() >= until_ns) break;
+    RealClock::instance().wait_until(something_ended_, mutex_, until_ns);
   }
   is_woken_ = false;
 }

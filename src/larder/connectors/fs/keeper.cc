@@ -28,9 +28,8 @@ struct Keeper::State {
     const MutexLock lock{mutex};
     const std::uint64_t until_ns = RealClock::instance().now_ns() + wait_ns;
     while (!is_ending.load()) {
-      const std::uint64_t now_ns = RealClock::instance().now_ns();
-      if (now_ns >= until_ns) return false;
-      changed.wait_for(mutex, until_ns - now_ns);
+      if (RealClock::instance().now_ns() >= until_ns) return false;
+      RealClock::instance().wait_until(changed, mutex, until_ns);
     }
     return true;
   }

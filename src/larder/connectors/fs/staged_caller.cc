@@ -49,10 +49,9 @@ Status StagedCaller::call(Op op, Item& item, const CallOptions& options) {
 }
 
 Status StagedCaller::wait_for_turn(Op op, const Item& item, const CallOptions& options) {
-  const bool is_change = op == Op::kSet || op == Op::kDelete;
   // A call whose failure the caller knows is there already: it was added before it was reported.
   std::string name;
-  if (is_change && hung_->count() > 0) name = target_->name_of(item.key);
+  if (!is_read(op) && hung_->count() > 0) name = target_->name_of(item.key);
   return hung_->wait_for_turn({.calls_max = target_->hung_max,
                                .changes = name.empty() ? nullptr : &name,
                                .stall_ns = target_->stall_ns,

@@ -48,6 +48,12 @@ struct Operation {
   std::vector<std::uint32_t> items;  ///< kAnyExists.
 };
 
+/// The items that its answer decides, within the operation.
+inline std::span<const std::uint32_t> items_of(const Operation& operation) noexcept {
+  if (operation.kind == CommandKind::kAnyExists) return operation.items;
+  return {&operation.item, 1};
+}
+
 /// One request on its way: what is sent, partly from the caller's memory, and where its answer
 /// goes.
 struct Command {

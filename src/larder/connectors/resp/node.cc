@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <utility>
 
 #include "larder/base/key_text.h"
 
@@ -183,7 +182,7 @@ void Node::pump(LaneNumber lane, std::uint64_t now_ns) {
     if (is_down) set_down(lane, connections.front()->last_error());
     return;
   }
-  if (std::exchange(is_lane_down_[lane], false)) intake_.set_lane_down(lane, false);
+  if (intake_.is_lane_down(lane)) intake_.set_lane_down(lane, false);
   Taken taken;
   while (take(lane, taken)) {
     const std::uint64_t cost_bytes = cost_of(taken.operation);
@@ -390,7 +389,6 @@ void Node::build_set(Command& command) {
 /// The intake answers for the lane until a connection is ready. Nothing of the lane is with the
 /// server, so all that is in hand ends here.
 void Node::set_down(LaneNumber lane, const Error& error) noexcept {
-  is_lane_down_[lane] = true;
   intake_.set_lane_down(lane, error);
   std::deque<Operation> again;
   again.swap(again_[lane]);

@@ -153,7 +153,6 @@ class Node final : private ConnectionEvents {
   HealthLog health_log_;
   /// By lane: operations that were taken and must be sent (again), before others are taken.
   std::array<std::deque<Operation>, 2> again_;
-  std::array<bool, 2> is_lane_down_{};  ///< As the intake was told.
   std::list<BatchState> states_;
   std::uint64_t next_deadline_ns_ = kNever;  ///< Of a batch in hand, or earlier.
   std::uint64_t cancels_seen_ = 0;

@@ -301,15 +301,12 @@ void Node::miss_as_too_large(BatchState& state, std::uint32_t item) noexcept {
 
 void Node::fail_all(const Operation& operation, const Error& error) noexcept {
   BatchState& state = *operation.batch;
-  if (operation.kind == CommandKind::kAnyExists) {
-    for (const std::uint32_t item : operation.items) end(state, item, error);
-    return;
-  }
   if (operation.kind == CommandKind::kSize) {
     --state.sizes_open;
     ask_for_absent(state);
   }
-  end(state, operation.item, error);
+  // The last of them may end the batch.
+  for (const std::uint32_t item : items_of(operation)) end(state, item, error);
 }
 
 /// A read is a miss, as those that the intake answers, unless some of its value was delivered.
@@ -317,10 +314,7 @@ void Node::end_while_down(const Operation& operation, const Error& error) noexce
   BatchState& state = *operation.batch;
   if (!is_read(state.batch->op) || operation.is_begun) return fail_all(operation, error);
   if (operation.kind == CommandKind::kSize) --state.sizes_open;
-  const std::span<const std::uint32_t> items = operation.kind == CommandKind::kAnyExists
-                                                   ? std::span{operation.items}
-                                                   : std::span{&operation.item, 1};
-  for (const std::uint32_t item : items) {
+  for (const std::uint32_t item : items_of(operation)) {
     state.batch->items[item].miss_reason = MissReason::kDown;
     miss(state, item);
   }
@@ -370,8 +364,7 @@ void Node::give_up(BatchState& state, const Error& error) noexcept {
   for (std::deque<Operation>& again : again_) {
     std::erase_if(again, [&](const Operation& operation) {
       if (operation.batch != &state) return false;
-      if (operation.kind != CommandKind::kAnyExists) give_up_item(operation.item);
-      for (const std::uint32_t item : operation.items) give_up_item(item);
+      for (const std::uint32_t item : items_of(operation)) give_up_item(item);
       return true;
     });
   }
@@ -396,10 +389,7 @@ void Node::give_up_commands(Connection& connection, const BatchState& state,
       continue;
     }
     if (command.operation.kind == CommandKind::kSet) view_.stored.release(command.payload_bytes);
-    if (command.operation.kind != CommandKind::kAnyExists) {
-      give_up_item(command.operation.item);
-    }
-    for (const std::uint32_t item : command.operation.items) give_up_item(item);
+    for (const std::uint32_t item : items_of(command.operation)) give_up_item(item);
     command.operation.batch = nullptr;
     if (command.sent_bytes == 0) {
       connection.erase_unsent(i);

@@ -5,29 +5,25 @@
 
 namespace larder::tiered {
 
-Lookups::Lookups(Intake& intake, const KeyTable& keys,
-                 std::span<const std::unique_ptr<TierPort>> tiers, const TieredOptions& options)
-    : intake_(intake), keys_(keys), tiers_(tiers), options_(options) {
-  can_answer_ = !options.is_back();
-  for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
-    if (!options_.tiers[tier].load) continue;
-    can_answer_ = can_answer_ && tiers_[tier]->connector().capabilities().has_probe;
+bool are_all_probed(std::span<const std::unique_ptr<TierPort>> tiers,
+                    const TieredOptions& options) {
+  for (std::size_t tier = 0; tier < tiers.size(); ++tier) {
+    if (options.tiers[tier].load && !tiers[tier]->connector().capabilities().has_probe)
+      return false;
   }
+  return true;
 }
 
+Lookups::Lookups(Intake& intake, const KeyTable& keys,
+                 std::span<const std::unique_ptr<TierPort>> tiers, const TieredOptions& options)
+    : intake_(intake),
+      keys_(keys),
+      tiers_(tiers),
+      options_(options),
+      can_answer_(!options.is_back() && are_all_probed(tiers, options)) {}
+
 Status Lookups::look_up(Batch& batch) noexcept {
-  LARDER_TRY(intake_.admit(batch));
-  bool are_all_open = true;
-  for (Item& item : batch.items) are_all_open &= intake_.begin(batch, item);
-  if (are_all_open) {
-    answer(batch.items);
-  } else {
-    for (Item& item : batch.items) {
-      if (item.outcome == Outcome::kPending) answer({&item, 1});
-    }
-  }
-  intake_.finish(batch, batch.items.size());
-  return {};
+  return intake_.look_up(batch, [this](std::span<Item> items) { answer(items); });
 }
 
 bool Lookups::probe(std::span<Item> items) const noexcept {

@@ -11,6 +11,9 @@
 
 namespace larder::tiered {
 
+/// Every tier that is loaded from answers lookups from memory.
+bool are_all_probed(std::span<const std::unique_ptr<TierPort>> tiers, const TieredOptions& options);
+
 /// Exists in the caller's thread, and probe(): from what the tiers and L1 say from memory.
 ///
 /// Only where a Set goes through, and where every tier that is loaded from has a probe. With
@@ -37,7 +40,7 @@ class Lookups {
   const KeyTable& keys_;
   const std::span<const std::unique_ptr<TierPort>> tiers_;
   const TieredOptions& options_;
-  bool can_answer_ = false;
+  const bool can_answer_;
 };
 
 }  // namespace larder::tiered

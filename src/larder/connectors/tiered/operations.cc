@@ -5,16 +5,9 @@
 
 #include "larder/base/check.h"
 #include "larder/base/clock.h"
+#include "larder/connectors/tiered/lookups.h"
 
 namespace larder::tiered {
-namespace {
-
-bool changes(Op op) noexcept {
-  return op == Op::kSet || op == Op::kDelete;
-}
-
-}  // namespace
-
 Operations::Operations(const Parts& parts)
     : intake_(parts.intake),
       engine_(parts.engine),
@@ -25,12 +18,8 @@ Operations::Operations(const Parts& parts)
       space_(parts.space),
       owner_(parts.owner),
       has_store_(parts.options.has_store()),
-      is_back_(parts.options.is_back()) {
-  for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
-    if (!options_.tiers[tier].load) continue;
-    if (!tiers_[tier]->connector().capabilities().has_probe) are_all_probed_ = false;
-  }
-}
+      is_back_(parts.options.is_back()),
+      are_all_probed_(are_all_probed(parts.tiers, parts.options)) {}
 
 // ---- Beginning.
 
@@ -46,8 +35,8 @@ void Operations::start(const Ticket& ticket) {
     }
     const auto place = static_cast<std::uint32_t>(&item - batch.items.data());
     Key& key = keys_.find_or_make(item.key);
-    if (!keys_.take(key, changes(batch.op))) {
-      wait(key, {&batch, place, changes(batch.op)});
+    if (!keys_.take(key, !is_read(batch.op))) {
+      wait(key, {&batch, place, !is_read(batch.op)});
       continue;
     }
     const SetMode mode =
@@ -279,7 +268,7 @@ void Operations::end(Operation& operation) {
     item.miss_reason = part.miss_reason;
     const bool has_failed = part.outcome == Outcome::kFailed;
     intake_.end(batch, item, has_failed ? Status{part.error} : Status{});
-    keys_.end(*part.key, changes(batch.op));
+    keys_.end(*part.key, !is_read(batch.op));
   }
   note_ended(batch, operation.parts.size());
   operations_.erase(operation.self);

@@ -162,9 +162,9 @@ class Operations {
   const TieredOptions& options_;
   const cache::SpaceId space_;
   const cache::OwnerId owner_;
-  const bool has_store_;        ///< Some tier is stored to.
-  const bool is_back_;          ///< A Set is done when L1 has it.
-  bool are_all_probed_ = true;  ///< Every tier that is loaded from answers from memory.
+  const bool has_store_;       ///< Some tier is stored to.
+  const bool is_back_;         ///< A Set is done when L1 has it.
+  const bool are_all_probed_;  ///< Every tier that is loaded from answers from memory.
 
   std::list<Operation> operations_;
   std::vector<std::unique_ptr<Call>> calls_;  ///< Not in use.

@@ -81,11 +81,10 @@ Result<ScanPage> LogMachine::scan(ScanCursor from, std::size_t keys_max) {
   const std::uint64_t until_ns = RealClock::instance().now_ns() + kScanPageWithinNs;
   const MutexLock lock{mine->mutex};
   while (!mine->is_done) {
-    const std::uint64_t now_ns = RealClock::instance().now_ns();
-    if (now_ns >= until_ns) {
+    if (RealClock::instance().now_ns() >= until_ns) {
       return Error{ErrorCode::kDeadlineExceeded, "log", "the scan had no answer within 60 s"};
     }
-    mine->done.wait_for(mine->mutex, until_ns - now_ns);
+    RealClock::instance().wait_until(mine->done, mine->mutex, until_ns);
   }
   return std::move(mine->task.page);
 }

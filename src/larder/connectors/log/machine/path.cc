@@ -245,18 +245,7 @@ Status LogPath::close() noexcept {
 // --- Any thread ---------------------------------------------------------------------------------
 
 Status LogPath::look_up(Batch& batch) noexcept {
-  LARDER_TRY(state_.intake.admit(batch));
-  bool are_all_open = true;
-  for (Item& item : batch.items) are_all_open &= state_.intake.begin(batch, item);
-  if (are_all_open) {
-    find(batch.items);
-  } else {
-    for (Item& item : batch.items) {
-      if (item.outcome == Outcome::kPending) find({&item, 1});
-    }
-  }
-  state_.intake.finish(batch, batch.items.size());
-  return {};
+  return state_.intake.look_up(batch, [this](std::span<Item> items) { find(items); });
 }
 
 void LogPath::probe(std::span<Item> items) const noexcept {
