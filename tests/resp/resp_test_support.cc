@@ -44,15 +44,6 @@ std::vector<std::byte> value_of(std::string_view key, std::size_t bytes) {
   return value;
 }
 
-bool eventually(const std::function<bool()>& is_true) {
-  const std::uint64_t give_up_ns = RealClock::instance().now_ns() + kPatienceNs;
-  while (!is_true()) {
-    if (RealClock::instance().now_ns() >= give_up_ns) return false;
-    ::poll(nullptr, 0, 1);  // Between two looks.
-  }
-  return true;
-}
-
 bool eventually_has_health(const Connector& connector, Health health) {
   return eventually([&] { return connector.report().health == health; });
 }

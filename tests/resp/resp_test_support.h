@@ -13,6 +13,7 @@
 #include "larder/base/unique_fd.h"
 #include "larder/connector/blocking_client.h"
 #include "larder/connector/connector.h"
+#include "tests/support/eventually.h"
 #include "tests/support/redis_server.h"
 #include "tests/support/scripted_peer.h"
 
@@ -30,8 +31,7 @@ std::string redis_spec(std::uint16_t port, const std::string& parameters = "");
 std::vector<std::byte> value_of(std::string_view key, std::size_t bytes);
 std::span<const std::byte> bytes_of_text(std::string_view text);
 
-/// Tries `is_true` until it is, at most for kPatienceNs.
-bool eventually(const std::function<bool()>& is_true);
+using testing::eventually;
 bool eventually_has_health(const Connector& connector, Health health);
 /// Until nothing is left to report but failures of the last minute.
 bool eventually_is_over(const Connector& connector);

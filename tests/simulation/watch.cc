@@ -23,16 +23,10 @@ constexpr std::array kStateNames = {"absent",  "free",   "preparing",  "ready", 
 
 bool Watch::was_sealed_for_good(std::uint32_t number) const {
   const std::string name = log_store::segment_file_name(number);
-  const log_store::LogPath& path = store_.path();
-  const log_store::Geometry& geometry = path.segments_for_test().geometry();
-  const std::uint64_t generation = path.segments_for_test().at(number).generation;
+  const std::uint64_t generation = store_.path().segments_for_test().at(number).generation;
   const std::uint64_t bytes = store_.disk().file_bytes(name);
-  if (bytes < geometry.segment_bytes) return false;
-  const auto trailer = store_.disk().read_image(name, geometry.segment_bytes - kGrain, kGrain);
-  const log_store::Identity identity{
-      .path_id = path.superblock().path_id, .segment = number, .generation = generation};
-  const auto table = log_store::decode_table_trailer(
-      trailer, identity, geometry.segment_bytes, geometry.grain_bytes, path.superblock().secret);
+  if (bytes < store_.path().segments_for_test().geometry().segment_bytes) return false;
+  const auto table = trailer_of(number, generation);
   return table && table->kind == log_store::TableKind::kSealed &&
          table->open_count == generation >> 32U &&
          store_.disk().read_image(name, 0, bytes) ==
@@ -227,19 +221,25 @@ bool Watch::is_every_segment_reused() const {
 /// A table of an earlier use stands at the end of a segment that has none of its own.
 bool Watch::has_stale_table(std::uint32_t number) const {
   const auto sealed_as = sealed_as_.find(number);
-  const log_store::LogPath& path = store_.path();
-  const log_store::Geometry& geometry = path.segments_for_test().geometry();
   if (sealed_as == sealed_as_.end() ||
-      sealed_as->second == path.segments_for_test().at(number).generation) {
+      sealed_as->second == store_.path().segments_for_test().at(number).generation) {
     return false;
   }
-  const auto trailer = store_.disk().read_image(log_store::segment_file_name(number),
-                                                geometry.segment_bytes - kGrain, kGrain);
+  return trailer_of(number, sealed_as->second).has_value();
+}
+
+/// Of the table that stands at the end of the segment's file, if it is this generation's.
+std::optional<log_store::TableTrailer> Watch::trailer_of(std::uint32_t number,
+                                                         std::uint64_t generation) const {
+  const log_store::LogPath& path = store_.path();
+  const log_store::Geometry& geometry = path.segments_for_test().geometry();
+  const auto image = store_.disk().read_image(log_store::segment_file_name(number),
+                                              geometry.segment_bytes - kGrain, kGrain);
   const log_store::Identity identity{
-      .path_id = path.superblock().path_id, .segment = number, .generation = sealed_as->second};
-  return log_store::decode_table_trailer(trailer, identity, geometry.segment_bytes,
-                                         geometry.grain_bytes, path.superblock().secret)
-      .has_value();
+      .path_id = path.superblock().path_id, .segment = number, .generation = generation};
+  const auto trailer = log_store::decode_table_trailer(
+      image, identity, geometry.segment_bytes, geometry.grain_bytes, path.superblock().secret);
+  return trailer ? std::optional{*trailer} : std::nullopt;
 }
 
 /// What a disk can do that takes a path down. A lack of space is not among it.

@@ -57,6 +57,8 @@ class Watch {
   void check_health();
   std::uint64_t count_faults() const;
   bool has_stale_table(std::uint32_t number) const;
+  std::optional<log_store::TableTrailer> trailer_of(std::uint32_t number,
+                                                    std::uint64_t generation) const;
 
   const Plan& plan_;
   StoreUnderTest& store_;

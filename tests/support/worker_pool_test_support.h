@@ -14,6 +14,7 @@
 
 #include "larder/connector/metrics.h"
 #include "larder/connector/worker_pool.h"
+#include "tests/support/eventually.h"
 #include "tests/support/scripted_backend.h"
 
 namespace larder::testing_support {
@@ -36,7 +37,7 @@ inline std::vector<std::string> keys(int count) {
 }
 
 /// A pool over a script; its destructor opens the gate, so that no failed test hangs.
-class WorkerPoolTest : public testing::Test {
+class WorkerPoolTest : public ::testing::Test {
  protected:
   WorkerPoolTest() {
     options_.scheduler.workers = {1, 1, 1};
@@ -102,16 +103,6 @@ class WorkerPoolTest : public testing::Test {
     EXPECT_TRUE(value.has_value()) << name;
     return value.value_or(0);
   }
-  template <class Condition>
-  static bool wait_until(Condition condition) {
-    const std::uint64_t deadline_ns = now_ns() + kPatience;
-    while (!condition()) {
-      if (now_ns() > deadline_ns) return false;
-      std::this_thread::yield();
-    }
-    return true;
-  }
-
   WorkerPoolOptions options_;
   ManualClock manual_clock_;
   const Clock* pool_clock_ = &RealClock::instance();  ///< Or manual_clock_, before make_pool().

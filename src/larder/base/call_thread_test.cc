@@ -8,6 +8,8 @@
 #include <optional>
 #include <thread>
 
+#include "tests/support/eventually.h"
+
 namespace larder {
 namespace {
 
@@ -95,7 +97,8 @@ TEST(CallThreadTest, ACallThatRunsIsLeftToItselfAndEndsWithItsThread) {
   EXPECT_EQ(owned.use_count(), 2);
   gate->open();
   EXPECT_TRUE(ended->get_future().get());
-  while (owned.use_count() > 1) std::this_thread::yield();  // Its function is destroyed there.
+  EXPECT_TRUE(testing::eventually([&] { return owned.use_count() == 1; }))
+      << "its function is destroyed there";
 }
 
 TEST(CallThreadTest, ItsEndGivesTheCallUp) {

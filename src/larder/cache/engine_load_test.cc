@@ -260,12 +260,9 @@ TEST_F(EngineLoadTest, ATierThatIsDownIsAMissWithItsReason) {
 
 TEST_F(EngineLoadTest, AtTheDeadlineTheAnswerIsThePrefixThatIsThere) {
   options.batch_bytes_max = 2 * kGrain;
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  tier.ignores_cancel = true;
-  add_model();
   const auto chain = chain_of(1, 6);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
+  tier.ignores_cancel = true;
   start_lookup("r", chain);
   tier.finish(*tier.held.front());
   reap();
@@ -283,12 +280,9 @@ TEST_F(EngineLoadTest, AtTheDeadlineTheAnswerIsThePrefixThatIsThere) {
 }
 
 TEST_F(EngineLoadTest, ATierThatNeverAnswersLeavesNoLockAndNoSlot) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  tier.ignores_cancel = true;
-  add_model();
   const auto chain = chain_of(1, 6);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
+  tier.ignores_cancel = true;
   start_lookup("r", chain);
   now_ns += 30 * kSecond;
   engine().turn(now_ns);
@@ -303,12 +297,9 @@ TEST_F(EngineLoadTest, ATierThatNeverAnswersLeavesNoLockAndNoSlot) {
 }
 
 TEST_F(EngineLoadTest, NobodyJoinsALoadThatIsLate) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  tier.ignores_cancel = true;
-  add_model();
   const auto chain = chain_of(1, 2);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
+  tier.ignores_cancel = true;
   start_lookup("a", chain);
   now_ns += 30 * kSecond;
   engine().turn(now_ns);
@@ -324,11 +315,8 @@ TEST_F(EngineLoadTest, NobodyJoinsALoadThatIsLate) {
 }
 
 TEST_F(EngineLoadTest, AJoinerWithMoreTimeLoadsAgainOnce) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 2);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
   start_lookup("a", chain);
   now_ns += 20 * kSecond;
   engine().turn(now_ns);
@@ -361,11 +349,8 @@ TEST_F(EngineLoadTest, ADeadlineDuringTheQuestionAnswersWhatL1Has) {
 }
 
 TEST_F(EngineLoadTest, ALookupMayNameItsOwnDeadline) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 2);
-  put(tier, chain);
+  add_model_over_holding_tier(chain);
   engine().lookup({1, "r"},
                   {.space = space_, .chunks = chain, .deadline_ns = now_ns + 2 * kSecond});
 
@@ -379,11 +364,8 @@ TEST_F(EngineLoadTest, ALookupMayNameItsOwnDeadline) {
 // ---- E29.
 
 TEST_F(EngineLoadTest, WaitersAreAnsweredWithTheResultOrAtTheirDeadline) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 2);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
   start_lookup("r", chain);
   engine().wait_result(Ticket{1}, {1, "r"}, now_ns + kSecond);
   engine().wait_result(Ticket{2}, {1, "r"}, now_ns + 100 * kSecond);
@@ -400,11 +382,8 @@ TEST_F(EngineLoadTest, WaitersAreAnsweredWithTheResultOrAtTheirDeadline) {
 }
 
 TEST_F(EngineLoadTest, AnEndAnswersWhoWaits) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 2);
-  put(tier, chain);
+  add_model_over_holding_tier(chain);
   start_lookup("r", chain);
   engine().wait_result(Ticket{1}, {1, "r"}, kNever);
 
@@ -433,11 +412,8 @@ TEST_F(EngineLoadTest, ASecondLookupOfTheIdCancelsTheFirst) {
 // ---- E36 during loads.
 
 TEST_F(EngineLoadTest, AForcedClearDuringALoadShortensTheHit) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 4);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
   start_lookup("r", chain);
 
   engine().clear({.force = true});

@@ -190,11 +190,8 @@ TEST_F(EngineLookupTest, AWindowedRowIsLoadedAtItsEndOnly) {
 // ---- E5: joins.
 
 TEST_F(EngineLookupTest, ASecondLoaderJoinsTheFirst) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 4);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
 
   start_lookup("a", chain);
   start_lookup("b", chain);
@@ -230,11 +227,8 @@ TEST_F(EngineLookupTest, AWriterThatFinishesFirstEndsTheLoad) {
 // ---- E11.
 
 TEST_F(EngineLookupTest, AFreeDuringTheLookupIsDoneWhenItEnds) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 4);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
   start_lookup("r", chain);
 
   release("r", {0, 3});
@@ -246,11 +240,8 @@ TEST_F(EngineLookupTest, AFreeDuringTheLookupIsDoneWhenItEnds) {
 }
 
 TEST_F(EngineLookupTest, AnEndDuringTheLookupCancelsItsLoads) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 4);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
   start_lookup("r", chain);
 
   end("r");
@@ -262,11 +253,8 @@ TEST_F(EngineLookupTest, AnEndDuringTheLookupCancelsItsLoads) {
 }
 
 TEST_F(EngineLookupTest, ALoadThatAnotherHasJoinedIsNotCancelled) {
-  ScriptedTier& tier = add_tier();
-  tier.holds = true;
-  add_model();
   const auto chain = chain_of(1, 4);
-  put(tier, chain);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
   start_lookup("a", chain);
   start_lookup("b", chain);
 

@@ -21,6 +21,14 @@ class EngineTierFixture : public EngineFixture {
     tiers.push_back({std::move(made), with});
     return *scripted.back();
   }
+  /// A model, and a tier below it that has these chunks and keeps its answers until it is told.
+  ScriptedTier& add_model_over_holding_tier(std::span<const ChunkHash> chunks) {
+    ScriptedTier& tier = add_tier();
+    tier.holds = true;
+    add_model();
+    put(tier, chunks);
+    return tier;
+  }
   void TearDown() override {
     if (engine_ == nullptr) return;
     // Whatever is still held comes back; no slot may be left behind.

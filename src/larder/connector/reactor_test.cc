@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "larder/base/clock.h"
+#include "tests/support/eventually.h"
 
 namespace larder {
 namespace {
@@ -100,7 +101,7 @@ class ReactorTest : public ::testing::Test {
 TEST_F(ReactorTest, AThreadThatTheKernelKeepsIsDownUntilItIsBack) {
   ASSERT_TRUE(reactor_.start().has_value());
   machine_.wait_until_blocked();
-  while (!intake_.is_down()) std::this_thread::yield();
+  ASSERT_TRUE(testing::eventually([&] { return intake_.is_down(); }));
   machine_.let_go();
   machine_.wait_until_unblocked();
   EXPECT_EQ(machine_.times_blocked(), 1);

@@ -10,6 +10,7 @@
 namespace larder {
 namespace {
 
+using testing::eventually;
 using testing_support::keys;
 using testing_support::kGone;
 using testing_support::kMillisecond;
@@ -44,7 +45,7 @@ TEST_F(WorkerPoolTest, AFailureToConnectFailsTheItemsAndRecoveryNeedsNoTraffic) 
   EXPECT_GE(counter("connect_failures_total"), 1U);
 
   flag_ = true;  // The peer is up.
-  ASSERT_TRUE(wait_until([&] {
+  ASSERT_TRUE(eventually([&] {
     manual_clock_.advance_ns(1'000 * kMillisecond);
     return report().health == Health::kHealthy;
   }));
@@ -94,11 +95,11 @@ TEST_F(WorkerPoolTest, AttemptsToConnectWaitLongerAndLongerUpToTheMaximum) {
     // Each wait is shortened by up to a half.
     manual_clock_.advance_ns(wait_ns / 2 - 1);
     manual_clock_.advance_ns(wait_ns / 2 + 1);
-    ASSERT_TRUE(wait_until([&] { return calls_ == attempts + 1; }));
+    ASSERT_TRUE(eventually([&] { return calls_ == attempts + 1; }));
     EXPECT_GE(attempted_at_ns_ - last_ns, wait_ns / 2);
     wait_ns = std::min(2 * wait_ns, options_.reconnect.max_ns);
     // It has noted the failure when the lane answers without it.
-    ASSERT_TRUE(wait_until([&] { return counter("connect_failures_total") == attempts + 1; }));
+    ASSERT_TRUE(eventually([&] { return counter("connect_failures_total") == attempts + 1; }));
   }
 }
 
@@ -152,7 +153,7 @@ TEST_F(WorkerPoolTest, AWorkerWithoutPeerLeavesTilesToThoseThatHaveOne) {
   TestBatch first{Op::kExists, {"a", "b"}};
   submit(first);
   ASSERT_TRUE(gate_->wait_for_arrivals(1));
-  ASSERT_TRUE(wait_until([&] { return flag_.load(); }));
+  ASSERT_TRUE(eventually([&] { return flag_.load(); }));
   gate_->open();
   ASSERT_EQ(reap(), &first.batch);
   EXPECT_EQ(report().health, Health::kDegraded);

@@ -15,6 +15,7 @@
 namespace larder {
 namespace {
 
+using testing::eventually;
 using testing_support::keys;
 using testing_support::kPatience;
 using testing_support::now_ns;
@@ -90,7 +91,7 @@ TEST_F(WorkerPoolTest, AnOutcomeThatTheOperationDoesNotHaveIsTheBackendsFault) {
     TestBatch batch{op, {"a"}};
     ASSERT_TRUE((*pool)->submit(batch.batch));
     std::array<Batch*, 1> done{};
-    ASSERT_TRUE(wait_until([&] { return (*pool)->reap(done) == 1; }));
+    ASSERT_TRUE(eventually([&] { return (*pool)->reap(done) == 1; }));
     EXPECT_EQ(batch.outcome(), Outcome::kFailed);
     EXPECT_EQ(batch.code(), ErrorCode::kInternal);
   }

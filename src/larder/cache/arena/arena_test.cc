@@ -19,6 +19,7 @@
 #include "larder/base/clock.h"
 #include "larder/base/random.h"
 #include "larder/cache/arena/arena_memory.h"
+#include "tests/support/eventually.h"
 #include "tests/support/forked_child.h"
 #include "tests/support/seccomp.h"
 #include "tests/support/temporary_directory.h"
@@ -450,9 +451,9 @@ TEST(SharedArenaTest, AKernelWithoutPopulateAllocatesByFile) {
 
 // ---- Committing ahead ---------------------------------------------------------------------------
 
-/// Waits for what the helper does by itself; a test that hangs here has found a defect.
-void wait_for_committed(const Arena& arena, std::uint64_t bytes) {
-  while (arena.report().committed_bytes < bytes) ::usleep(100);
+/// What the helper does by itself.
+bool commits(const Arena& arena, std::uint64_t bytes) {
+  return testing::eventually([&] { return arena.report().committed_bytes >= bytes; });
 }
 
 int threads() {
@@ -468,12 +469,12 @@ TEST(CommitAheadTest, StaysAheadOfTheHighestByteInUseAndNoFurther) {
   ArenaOptions options = without_helper(ArenaKind::kPrivate, 64 * kMiB);
   options.commit_ahead_bytes = 8 * kMiB;
   const auto arena = open(options);
-  wait_for_committed(*arena, 8 * kMiB);
+  ASSERT_TRUE(commits(*arena, 8 * kMiB));
   for (int i = 0; i < 20; ++i) {
     const auto slot = arena->take(kMiB);
     ASSERT_TRUE(slot);
     fill(*arena, *slot, 1);
-    wait_for_committed(*arena, (static_cast<std::uint64_t>(i) + 1 + 4) * kMiB);
+    ASSERT_TRUE(commits(*arena, (static_cast<std::uint64_t>(i) + 1 + 4) * kMiB));
   }
   const ArenaReport report = arena->report();
   EXPECT_EQ(report.inline_commits, 0U);
@@ -488,7 +489,7 @@ TEST(CommitAheadTest, TheEndOfTheArenaIsTheEndOfTheWork) {
   ArenaOptions options = without_helper(ArenaKind::kPrivate, 5 * kMiB);
   options.commit_ahead_bytes = kHuge;
   const auto arena = open(options);
-  wait_for_committed(*arena, 5 * kMiB);
+  ASSERT_TRUE(commits(*arena, 5 * kMiB));
   ASSERT_TRUE(arena->take(5 * kMiB));
   EXPECT_EQ(arena->report().inline_commits, 0U);
   EXPECT_EQ(arena->report().committed_bytes, 5 * kMiB);
@@ -515,7 +516,7 @@ TEST(CommitAheadTest, EndsWithTheArenaAlsoInTheMiddleOfItsWork) {
     EXPECT_EQ(threads(), threads_before + 1);
     arena.reset();
     // The kernel may show a thread for a moment after it was joined.
-    while (threads() > threads_before) ::usleep(100);
+    ASSERT_TRUE(testing::eventually([&] { return threads() <= threads_before; }));
   }
 }
 

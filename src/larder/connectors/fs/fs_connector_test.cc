@@ -180,7 +180,7 @@ TEST_F(FsConnectorTest, ACapacityBelowWhatIsThereOrBeyondTheDiskIsSaid) {
     set_log_level(LogLevel::kWarning);
     ::testing::internal::CaptureStderr();
     OpenFs fs{directory.path(), parameters};
-    EXPECT_TRUE(wait_until([&] { return reasons(fs).find(said) != std::string::npos; }))
+    EXPECT_TRUE(eventually([&] { return reasons(fs).find(said) != std::string::npos; }))
         << reasons(fs);
     const std::string lines = ::testing::internal::GetCapturedStderr();
     set_log_level(LogLevel::kError);
@@ -303,7 +303,7 @@ TEST_F(FsConnectorTest, ATemporaryFolderThatIsAnotherStoresKeepsItsValues) {
   }
   {
     OpenFs fs{directory.path(), "relative_tmp_dir=other&capacity=1MiB"};
-    EXPECT_TRUE(wait_until([&] { return fs.counter("temporaries_swept_total") == 2; }));
+    EXPECT_TRUE(eventually([&] { return fs.counter("temporaries_swept_total") == 2; }));
     EXPECT_TRUE(fs.is_miss(kKey));
     fs.set(kKey, value_of(2));
   }
@@ -412,7 +412,7 @@ TEST_F(FsConnectorTest, AccountingAndOrderSurviveARestart) {
   }
   // Room for 5 of them: what is too much goes while it opens, the oldest first.
   OpenFs fs{directory.path(), "capacity=300KiB"};
-  EXPECT_TRUE(wait_until([&] { return fs.connector->report().bytes_used <= 300U << 10; }));
+  EXPECT_TRUE(eventually([&] { return fs.connector->report().bytes_used <= 300U << 10; }));
   EXPECT_TRUE(fs.has(numbered(0), value_of(0, 50'000)));
   EXPECT_TRUE(fs.is_miss(numbered(1)));
   EXPECT_TRUE(fs.has(numbered(9), value_of(9, 50'000)));
@@ -442,7 +442,7 @@ TEST_F(FsConnectorTest, IdleFilesWithTimesInTheFutureGoFirst) {
     constexpr std::uint64_t kBlocks = 53'248;
     const std::uint64_t capacity = static_cast<std::uint64_t>(kept) * kBlocks;
     OpenFs fs{directory.path(), "capacity=" + std::to_string(capacity)};
-    EXPECT_TRUE(wait_until([&] { return fs.connector->report().bytes_used <= capacity; }));
+    EXPECT_TRUE(eventually([&] { return fs.connector->report().bytes_used <= capacity; }));
     std::vector<int> there;
     for (int i = 0; i < 8; ++i) {
       if (std::filesystem::exists(name(i))) there.push_back(i);

@@ -124,13 +124,13 @@ class LateTest : public ::testing::TestWithParam<SetMode> {
   /// Until a call of `operation` that is given up is with the file system.
   void give_up(const std::function<void()>& operation) {
     const std::uint64_t before = disk->faults();
-    ASSERT_TRUE(wait_until([&] {
+    ASSERT_TRUE(eventually([&] {
       operation();
       return disk->faults() > before;
     }));
   }
   bool wait_for_the_hung() {
-    return wait_until([&] { return fs->counter("calls_hung") == 0; });
+    return eventually([&] { return fs->counter("calls_hung") == 0; });
   }
 
   std::unique_ptr<testing::FaultyDirectory> disk;
@@ -213,7 +213,7 @@ TEST(FsLateCallsTest, DeadlinesAtAnyMomentLeaveTheLaneAndTheDirectoryAsTheyWere)
                                   value_of(static_cast<std::uint64_t>(round), 20'000),
                                   SetMode::kReplace));
     }
-    EXPECT_TRUE(wait_until([&] { return fs.counter("calls_hung") == 0; }));
+    EXPECT_TRUE(eventually([&] { return fs.counter("calls_hung") == 0; }));
     for (int i = 0; i < 8; ++i) {
       const std::string key = "key-" + std::to_string(i);
       fs.set(key, value_of(9), SetMode::kReplace);

@@ -192,7 +192,7 @@ TEST(FsNamesTest, ADirectoryThatCannotBeWrittenToIsJudgedByWhatIsThere) {
     disk->heal();
     // It is tried again while keys are missed.
     if (ignores_case) continue;
-    EXPECT_TRUE(wait_until([&] { return fs.has(odd, value_of(1)); }));
+    EXPECT_TRUE(eventually([&] { return fs.has(odd, value_of(1)); }));
     EXPECT_EQ(property_of(fs.connector->report(), "names"), "bytes");
     EXPECT_TRUE(fs.connector->report().reasons.empty());
   }
@@ -215,7 +215,7 @@ TEST(FsNamesTest, AnEmptyDirectoryOnAFullDiskMixesNoKeysWhenThereIsRoom) {
     fs.set("doc", value_of(2));
     EXPECT_TRUE(fs.has("doc", value_of(2)));
     EXPECT_TRUE(!ignores_case || fs.has("Doc", value_of(1)));
-    EXPECT_TRUE(wait_until([&] {
+    EXPECT_TRUE(eventually([&] {
       static_cast<void>(fs.client->exists("none"));
       const auto now = fs.connector->report();
       return property_of(now, "names") == (ignores_case ? "no_case" : "bytes") &&
@@ -255,7 +255,7 @@ TEST(FsNamesTest, WhatAKilledProcessLeftOfItsProbesIsSwept) {
     write_file(directory.path() + "/" + kept, {});
     make_older(directory.path() + "/" + kept, 7200);
     OpenFs fs{directory.path(), parameters};
-    EXPECT_TRUE(wait_until([&] { return fs.counter("temporaries_swept_total") == left.size(); }))
+    EXPECT_TRUE(eventually([&] { return fs.counter("temporaries_swept_total") == left.size(); }))
         << parameters;
     EXPECT_TRUE(std::filesystem::exists(directory.path() + "/" + kept));
   }

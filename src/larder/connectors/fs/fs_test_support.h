@@ -23,6 +23,7 @@
 #include "larder/connector/blocking_client.h"
 #include "larder/connector/metrics.h"
 #include "larder/connectors/fs/fs_connector.h"
+#include "tests/support/eventually.h"
 #include "tests/support/faulty_directory.h"
 #include "tests/support/temporary_directory.h"
 
@@ -71,15 +72,7 @@ inline std::vector<std::string> names_in(const std::string& path) {
   return names;
 }
 
-/// Waits for something that another thread does, for a minute at most.
-inline bool wait_until(const std::function<bool()>& is_so) {
-  const std::uint64_t give_up_ns = RealClock::instance().now_ns() + 60'000'000'000;
-  while (!is_so()) {
-    if (RealClock::instance().now_ns() > give_up_ns) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
+using testing::eventually;
 
 inline std::string property_of(const Report& report, std::string_view name) {
   for (const auto& [property, value] : report.properties) {
@@ -101,7 +94,7 @@ class OpenFs {
     }
     connector = std::move(*opened);
     client.emplace(*connector);
-    EXPECT_TRUE(wait_until([&] { return property_of(connector->report(), "counted") == "yes"; }));
+    EXPECT_TRUE(eventually([&] { return property_of(connector->report(), "counted") == "yes"; }));
   }
   ~OpenFs() { close(); }
   OpenFs(const OpenFs&) = delete;

@@ -54,7 +54,7 @@ TEST(FsTroubleTest, AFullDiskIsARefusedStoreThatLeavesNothing) {
   EXPECT_TRUE(*fs.client->remove("key-0"));
   // The kernel may keep the file of the read above for a moment, and with it the room.
   EXPECT_TRUE(
-      wait_until([&] { return fs.client->set("key-9", value_of(9, 1U << 20)).has_value(); }));
+      eventually([&] { return fs.client->set("key-9", value_of(9, 1U << 20)).has_value(); }));
 }
 
 TEST(FsTroubleTest, WithACapacityAFullDiskMakesOldFilesGo) {
@@ -169,13 +169,13 @@ TEST(FsTroubleTest, AReaderFindsADirectoryThatCameBack) {
   const std::string base = directory.path() + "/kv";
   OpenFs fs{base};
   std::filesystem::rename(base, directory.path() + "/away");
-  EXPECT_TRUE(wait_until([&] {
+  EXPECT_TRUE(eventually([&] {
     EXPECT_TRUE(fs.is_miss("key"));
     return fs.connector->report().health == Health::kDown;
   }));
   std::filesystem::create_directory(base);
   write_file(base + "/" + file_name_of("key").text, value_of(1));
-  EXPECT_TRUE(wait_until([&] { return fs.has("key", value_of(1)); }));
+  EXPECT_TRUE(eventually([&] { return fs.has("key", value_of(1)); }));
   EXPECT_EQ(fs.connector->report().health, Health::kHealthy);
 }
 
@@ -189,7 +189,7 @@ TEST(FsTroubleTest, AnUnmountedDiskIsNotWrittenBeside) {
   OpenFs fs{base + "/kv"};
   fs.set("key", value_of(1));
   ASSERT_EQ(::umount2(base.c_str(), MNT_DETACH), 0);
-  EXPECT_TRUE(wait_until([&] {
+  EXPECT_TRUE(eventually([&] {
     const auto size = fs.client->exists("another");
     return size && fs.connector->report().health == Health::kDown;
   }));
@@ -320,7 +320,7 @@ TEST(FsTroubleTest, WithoutDescriptorsKeysFailForThatTimeAndNothingIsEvicted) {
                 }
                 EXPECT_EQ(fs.connector->report().keys, keys);
                 EXPECT_EQ(fs.counter("evictions_total"), evicted);
-                EXPECT_TRUE(wait_until([&] { return fs.has("key-14", value_of(14, 6000)); }));
+                EXPECT_TRUE(eventually([&] { return fs.has("key-14", value_of(14, 6000)); }));
                 fs.set("new", value_of(99, 6000));
                 EXPECT_TRUE(fs.has("new", value_of(99, 6000)));
                 return true;
@@ -394,7 +394,7 @@ TEST(FsTroubleTest, StagedWithoutAThreadToStartKeysFailAndAreThereAgainAfterward
                 EXPECT_EQ(error.sys_errno(), EAGAIN) << error.to_string();
               }
               if (::setrlimit(RLIMIT_NPROC, &limit) != 0) return false;
-              EXPECT_TRUE(wait_until([&] { return fs.has("key", value_of(1)); }));
+              EXPECT_TRUE(eventually([&] { return fs.has("key", value_of(1)); }));
               fs.set("other", value_of(2));
               return true;
             }),
@@ -419,17 +419,17 @@ TEST(FsTroubleTest, StagedEveryOperationEndsAtItsDeadline) {
   EXPECT_FALSE(hasty.set("other", value_of(2)).has_value());
   EXPECT_FALSE(hasty.exists("other").has_value());
   // Once all threads of a kind hang, it is known that there is no answer.
-  EXPECT_TRUE(wait_until([&] {
+  EXPECT_TRUE(eventually([&] {
     const auto size = hasty.exists("more");
     return !size && size.error().code() == ErrorCode::kUnavailable;
   }));
   EXPECT_EQ(fs.connector->report().health, Health::kDown);
   disk->heal();
-  EXPECT_TRUE(wait_until([&] {
+  EXPECT_TRUE(eventually([&] {
     const auto stored = fs.client->set("key", value_of(3), SetMode::kReplace);
     return stored && fs.has("key", value_of(3));
   }));
-  EXPECT_TRUE(wait_until([&] { return fs.connector->report().health != Health::kDown; }));
+  EXPECT_TRUE(eventually([&] { return fs.connector->report().health != Health::kDown; }));
 }
 
 TEST(FsTroubleTest, StagedAStopDoesNotWaitForAHungFileSystem) {
@@ -470,7 +470,7 @@ TEST(FsTroubleTest, NotStagedWhatIsQueuedIsAnsweredOnceEveryThreadHangs) {
   }
   std::vector<Batch*> back;
   const auto reap_until = [&](std::size_t count) {
-    return wait_until([&] {
+    return eventually([&] {
       Batch* done = nullptr;
       while (fs.connector->reap({&done, 1}) == 1) back.push_back(done);
       return back.size() >= count;
@@ -486,7 +486,7 @@ TEST(FsTroubleTest, NotStagedWhatIsQueuedIsAnsweredOnceEveryThreadHangs) {
   EXPECT_EQ(fs.connector->report().health, Health::kDown);
   disk->heal();
   ASSERT_TRUE(reap_until(6));
-  EXPECT_TRUE(wait_until([&] { return fs.is_miss("key"); }));
+  EXPECT_TRUE(eventually([&] { return fs.is_miss("key"); }));
 }
 
 TEST(FsTroubleTest, AStoreThatCannotBeMadeDurableFailsAndLeavesNothing) {

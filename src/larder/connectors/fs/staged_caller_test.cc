@@ -360,7 +360,7 @@ TEST_F(StagedCallerTest, AHelperThatWasLeftBehindFreesEverythingWhenItsCallEnds)
   target = nullptr;
   EXPECT_FALSE(kept.expired()) << "the helper still uses it";
   script->let_through(Point::kBeforeChange);
-  EXPECT_TRUE(wait_until([&] { return kept.expired(); })) << "a helper waits for ever";
+  EXPECT_TRUE(eventually([&] { return kept.expired(); })) << "a helper waits for ever";
 }
 
 }  // namespace
