@@ -22,7 +22,6 @@ using namespace larder::cache;
 
 constexpr std::uint32_t kColumns = 100'000;
 constexpr std::uint32_t kChain = 512;  // 128 k tokens.
-constexpr std::uint32_t kPiece = 16;   // Chunks of one store.
 constexpr std::uint64_t kCellBytes = 4096;
 
 class NoNames final : public KeyNames {
@@ -116,11 +115,15 @@ void lookup(benchmark::State& state) {
 }
 BENCHMARK(lookup)->Arg(1)->Arg(8)->Unit(benchmark::kMicrosecond);
 
-/// begin_write() and its commit of 16 chunks of one rank, each of which evicts a column.
+/// begin_write() and its commit of so many chunks of one rank, each of which evicts a column. 256 is
+/// what one turn may evict (E19).
 void write_with_eviction(benchmark::State& state) {
   FullEngine engine{1};
+  const auto chunks = static_cast<std::uint32_t>(state.range(0));
   std::vector<std::vector<ChunkHash>> chains;
-  for (std::uint64_t i = 0; i < 20'000; ++i) chains.push_back(chain_of(1'000'000 + i, kPiece));
+  for (std::uint64_t i = 0; i < 320'000 / chunks; ++i) {
+    chains.push_back(chain_of(1'000'000 + i, chunks));
+  }
   std::size_t next = 0;
   for (auto _ : state) {
     engine.turn();
@@ -128,7 +131,7 @@ void write_with_eviction(benchmark::State& state) {
     next = (next + 1) % chains.size();
   }
 }
-BENCHMARK(write_with_eviction)->Unit(benchmark::kMicrosecond);
+BENCHMARK(write_with_eviction)->Arg(16)->Arg(256)->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 

@@ -215,6 +215,8 @@ constexpr BrokenRule kCacheRules[] = {
      "EngineSessionTest.*"},
     {CacheRule::kBoundedTurn, "E19", "bounded_turn", "a turn evicts without a bound",
      "EngineLoadTest.AnEvictionThatTakesSeveralTurnsAsksForThem"},
+    {CacheRule::kWatermarks, "E19", "watermarks", "nothing is evicted ahead of need",
+     "EngineRoomTest.AboveTheHighWatermarkColumnsLeaveDownToTheLowOne"},
     {CacheRule::kTailsFirst, "E20", "tails_first", "heads leave before tails",
      "EngineRoomTest.TailsLeaveBeforeHeads"},
     {CacheRule::kCoolUnkept, "E20", "cool_unkept", "what is not kept stays warm",
@@ -266,11 +268,15 @@ constexpr BrokenRule kCacheRules[] = {
      "EngineStoreTest.MinHitsStoresOnlyWhatWasHitAgain"},
     {CacheRule::kSkipL1, "E34", "skip_l1", "buffer-only cells stay in L1",
      "EngineStoreTest.BufferOnlyCellsLeaveL1WhenEveryTierHasAnswered"},
+    {CacheRule::kTierQuota, "E34", "tier_quota", "a salt may go above its limit in a tier",
+     "EngineStoreTest.ASaltAboveItsLimitInATierIsNotStoredThere"},
     {CacheRule::kClearKeepsLocked, "E36", "clear_keeps_locked", "a clear drops locked cells",
      "EngineRoomTest.ClearMakesUnlockedCellsAbsent"},
     {CacheRule::kClearVoidsWrites, "E36", "clear_voids_writes",
      "what is written during a clear is published",
      "EngineRoomTest.ClearDiscardsOpenReservationsAtTheirCommit"},
+    {CacheRule::kPurgeWaitsForStores, "E36", "purge_waits_for_stores",
+     "a purge overtakes a store that runs", "EnginePurgeTest.AStoreThatRunsIsWaitedFor"},
 };
 static_assert(std::size(kCacheRules) + 1 == static_cast<std::size_t>(CacheRule::kCount) -
                                                 static_cast<std::size_t>(CacheRule::kNoRule));

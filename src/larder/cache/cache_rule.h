@@ -52,6 +52,7 @@ enum class CacheRule : std::uint32_t {
   kPinsProtectColumn,
   // E19 Bounded eviction.
   kBoundedTurn,
+  kWatermarks,
   // E20 Order of touches; what is not kept is cold.
   kTailsFirst,
   kCoolUnkept,
@@ -81,9 +82,11 @@ enum class CacheRule : std::uint32_t {
   kDownKeepsWants,
   kMinHits,
   kSkipL1,
+  kTierQuota,
   // E36 Clear.
   kClearKeepsLocked,
   kClearVoidsWrites,
+  kPurgeWaitsForStores,
   kCount,
 };
 

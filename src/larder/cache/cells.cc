@@ -13,6 +13,10 @@ std::uint64_t ghost_of(SpaceId space, const ChunkHash& hash) noexcept {
   return hash.fingerprint() + index_of(space);
 }
 
+std::uint64_t share_of(double share, std::uint64_t bytes) noexcept {
+  return share >= 1 ? bytes : static_cast<std::uint64_t>(share * static_cast<double>(bytes));
+}
+
 }  // namespace
 
 Cells::Cells(EngineState& state, SlotTable& slots, ColumnTable& columns, Room& room)
@@ -21,7 +25,9 @@ Cells::Cells(EngineState& state, SlotTable& slots, ColumnTable& columns, Room& r
       columns_(columns),
       room_(room),
       evicted_(state.options.ghosts_max),
-      grain_bytes_(slots.arena().grain_bytes()) {}
+      grain_bytes_(slots.arena().grain_bytes()),
+      high_bytes_(share_of(state.options.high_watermark, slots.arena().capacity_bytes())),
+      low_bytes_(share_of(state.options.low_watermark, slots.arena().capacity_bytes())) {}
 
 ColumnId Cells::find(SpaceId space, const ChunkHash& hash) const noexcept {
   const ColumnId found = columns_.find(space, hash);
@@ -59,6 +65,23 @@ Reserved Cells::make_room(std::uint64_t bytes, const RoomWish& wish, bool may_us
     evict(victim);
   }
   return Reserved::kYes;
+}
+
+bool Cells::trim() {
+  const auto used = [this] {
+    return slots_.arena().capacity_bytes() - slots_.arena().free_bytes();
+  };
+  if (is_broken(CacheRule::kWatermarks)) return false;
+  if (used() > high_bytes_) is_trimming_ = true;
+  while (is_trimming_ && used() > low_bytes_) {
+    if (is_spent()) return true;
+    const ColumnId victim = room_.victim(RoomWish{.layout = LayoutId{kNone}});
+    // What a tier still wants leaves only for need.
+    if (victim == kNone || columns_[victim].wanted > 0) break;
+    evict(victim);
+  }
+  is_trimming_ = false;
+  return false;
 }
 
 Reserved Cells::reserve(ColumnId id, Row row, std::uint64_t bytes, SlotState as, SlotId& slot,

@@ -58,6 +58,8 @@ class Cells {
                    bool may_use_held = false);
   /// Evicts until so many bytes are free beside the held ones, as far as the turn allows.
   Reserved make_room(std::uint64_t bytes, const RoomWish& wish, bool may_use_held);
+  /// Evicts ahead of need (E19), as far as the turn allows. True: there is more to evict.
+  bool trim();
   /// So many free bytes are kept for the head of the admission queue (E25).
   void hold(std::uint64_t bytes) noexcept { held_bytes_ = bytes; }
   std::uint64_t held_bytes() const noexcept { return held_bytes_; }
@@ -153,7 +155,10 @@ class Cells {
   std::uint64_t wanted_bytes_ = 0;
   std::uint64_t held_bytes_ = 0;
   std::uint64_t openings_ = 0;
-  std::uint64_t cells_left_ = 0;  ///< That this turn may still evict.
+  std::uint64_t cells_left_ = 0;    ///< That this turn may still evict.
+  const std::uint64_t high_bytes_;  ///< The watermarks.
+  const std::uint64_t low_bytes_;
+  bool is_trimming_ = false;  ///< From above the high one, until the low one is reached.
 };
 
 }  // namespace larder::cache

@@ -12,6 +12,7 @@
 #include "larder/cache/gets.h"
 #include "larder/cache/lookups.h"
 #include "larder/cache/owners.h"
+#include "larder/cache/purges.h"
 #include "larder/cache/reads.h"
 #include "larder/cache/room.h"
 #include "larder/cache/sessions.h"
@@ -46,7 +47,8 @@ class Engine::Core {
         gets(state, cells, tiers, stores, promotion),
         lookups(state, cells, sessions, tiers, stores, fetches),
         reads(state, cells, owners, sessions),
-        writes(state, cells, owners) {
+        writes(state, cells, owners),
+        purges(state, tiers) {
     writes.set_watch(&stores);
   }
 
@@ -71,7 +73,7 @@ class Engine::Core {
   Lookups lookups;
   Reads reads;
   Writes writes;
-  bool is_draining = false;
+  Purges purges;
 };
 
 Engine::Engine(const EngineOptions& options, Arena& arena, const KeyNames& names,
@@ -92,11 +94,15 @@ void Engine::Core::go_on() {
         case L2Kind::kLoad:
           fetches.on_ended(*operation);
           break;
+        case L2Kind::kDelete:
+          purges.on_ended(*operation);
+          break;
       }
       tiers.release(*operation);
     }
     fetches.go_on();
     stores.submit();
+    purges.go_on();
   } while (tiers.has_ended());
 }
 
@@ -276,6 +282,7 @@ ClearResult Engine::clear(const ClearSpec& spec) {
     result.cells_locked += went.cells_locked;
   }
   core.state.totals.cells_cleared += result.cells;
+  if (spec.scope == ClearScope::kAll) core.purges.start_pages(spec.ticket, spec.deadline_ns);
   core.go_on();
   return result;
 }
@@ -292,6 +299,28 @@ ClearResult Engine::remove(SpaceId space, std::span<const ChunkHash> chunks) {
   core_->state.totals.cells_cleared += result.cells;
   core_->go_on();
   return result;
+}
+
+ClearResult Engine::purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
+                          std::uint64_t deadline_ns) {
+  LARDER_CHECK(core_->state.layouts.is_known(space));
+  const ClearResult result = remove(space, chunks);
+  core_->purges.start_columns(ticket, space, chunks, deadline_ns);
+  core_->go_on();
+  return result;
+}
+
+void Engine::give_page(Ticket purge, TierId tier, const PurgePage& page) {
+  core_->purges.give_page(purge, tier, page);
+  core_->go_on();
+}
+
+void Engine::set_account(TierId tier, SaltId salt, std::uint64_t bytes) {
+  core_->stores.accounts().set(tier, salt, bytes);
+}
+
+std::uint64_t Engine::account(TierId tier, SaltId salt) const noexcept {
+  return core_->stores.accounts().bytes(tier, salt);
 }
 
 void Engine::set_quota(SaltId salt, const Quota& quota) {
@@ -323,6 +352,8 @@ void Engine::Core::fire(const Timer& timer) {
       return tiers.on_timer(timer.id);
     case TimerKind::kStore:
       return stores.on_timer(timer.id);
+    case TimerKind::kPurge:
+      return purges.on_timer(timer.id);
   }
 }
 
@@ -337,12 +368,14 @@ std::uint64_t Engine::turn(std::uint64_t now_ns) {
     core.fire(*timer);
   }
   core.go_on();
-  return core.fetches.wants_turn() ? core.state.now_ns : core.state.timers.next_ns();
+  const bool has_more = core.cells.trim();
+  return has_more || core.fetches.wants_turn() ? core.state.now_ns : core.state.timers.next_ns();
 }
 
 bool Engine::drain(std::uint64_t deadline_ns) {
   core_->lookups.stop_loading();
   core_->gets.stop_loading();
+  core_->purges.stop();
   core_->stores.submit();
   if (core_->state.now_ns >= deadline_ns) core_->tiers.cancel_all();
   core_->go_on();
@@ -371,6 +404,7 @@ void Engine::snapshot(EngineStats& stats) const {
   stats.lookups_running = core.fetches.size();
   stats.lookups_waiting = core.fetches.waiting();
   stats.l2_batches = core.tiers.operations();
+  stats.purges = core.purges.size();
 }
 
 void Engine::check_invariants() const {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "larder/base/result.h"
@@ -90,17 +91,39 @@ enum class ConnectionEvent : std::uint8_t { kHeard = 0, kClosed };
 enum class WriteEnd : std::uint8_t { kPublish = 0, kDiscard };
 enum class ColumnEvent : std::uint8_t { kStored = 0, kRemoved };
 
-enum class ClearScope : std::uint8_t { kL1 = 0 };
+/// How far a clear goes (E36).
+enum class ClearScope : std::uint8_t {
+  kL1 = 0,
+  kAll,  ///< The tiers, too: on_page_wanted() and on_purged() follow.
+};
 
 struct ClearSpec {
   bool force = false;              ///< Drop locked cells, too; later reads of them fail.
   std::optional<SpaceId> space{};  ///< Only this one.
+  ClearScope scope = ClearScope::kL1;
+  Ticket ticket{};                     ///< kAll: the purge is called so. No two at a time are.
+  std::uint64_t deadline_ns = kNever;  ///< kAll: of the purge.
 };
 
 struct ClearResult {
   std::uint64_t cells = 0;  ///< That went.
   std::uint64_t bytes = 0;
   std::uint64_t cells_locked = 0;  ///< That stayed.
+};
+
+/// Keys of one tier that are to be deleted: what the driver picked from a page of its scan.
+struct PurgePage {
+  std::span<const std::string> keys;  ///< Copied.
+  ScanCursor next;                    ///< As Connector::scan() gave it.
+  bool is_last = true;                ///< Nothing comes after this page.
+  Error error{};                      ///< Not kNone: the tier could not be scanned, and is skipped.
+};
+
+struct PurgeResult {
+  std::uint64_t keys_deleted = 0;  ///< In all tiers together; absent ones are not counted.
+  std::uint64_t keys_failed = 0;   ///< They may be there still.
+  TierMask tiers_skipped = 0;      ///< They were not looked through to the end.
+  Error error{};                   ///< The first of either kind; code kNone: there was none.
 };
 
 /// Hears of what happens in the engine. Called on the engine's thread, from inside its calls. Must
@@ -113,6 +136,11 @@ class Listener {
   virtual void on_get(Ticket ticket, std::span<const GetOutcome> outcomes) = 0;
   /// A column became complete, or is not complete any more.
   virtual void on_column(ColumnEvent event, SpaceId space, const ChunkHash& chunk) = 0;
+  /// A purge of the driver's wants the tier's keys from there on: Connector::scan(), off this
+  /// thread as it may do I/O, and then Engine::give_page(). For drivers that clear tiers.
+  virtual void on_page_wanted(Ticket /*purge*/, TierId /*tier*/, const ScanCursor& /*from*/) {}
+  /// Once for each purge.
+  virtual void on_purged(Ticket /*purge*/, const PurgeResult& /*result*/) {}
 };
 
 /// The cache engine (DESIGN 8): L1 in the arena, L2 behind connectors, as one state machine.
@@ -182,7 +210,16 @@ class Engine {
   ClearResult clear(const ClearSpec& spec);
   /// Removes the columns from L1, locked ones, too.
   ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
+  /// remove(), and deletes the columns' cells in every tier; on_purged() says what came of that.
+  ClearResult purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
+                    std::uint64_t deadline_ns);
+  /// Answers on_page_wanted(), at any later time. Of a purge that has ended it is ignored.
+  void give_page(Ticket purge, TierId tier, const PurgePage& page);
   void set_quota(SaltId salt, const Quota& quota);
+  /// What the tier holds of the salt now, for `Quota::tier_limit_bytes`. What the engine stores is
+  /// added by itself; what the connector evicts, or a purge deletes, only the driver can tell.
+  void set_account(TierId tier, SaltId salt, std::uint64_t bytes);
+  std::uint64_t account(TierId tier, SaltId salt) const noexcept;
   /// The tier's event fd is readable.
   void on_tier(std::size_t tier);
   /// Bounded work; returns when to call again, kNever if nothing is to be done.

@@ -21,6 +21,14 @@ SetupStatus EngineOptions::validate() const {
   LARDER_TRY(check_share(lock_share, "lock_share"));
   LARDER_TRY(check_share(load_share, "load_share"));
   LARDER_TRY(check_share(quarantine_share, "quarantine_share"));
+  LARDER_TRY(check_share(high_watermark, "high_watermark"));
+  LARDER_TRY(check_share(low_watermark, "low_watermark"));
+  if (low_watermark > high_watermark) {
+    return SetupError{ErrorCode::kInvalidArgument,
+                      "low_watermark is " + std::to_string(low_watermark) + " and high_watermark " +
+                          std::to_string(high_watermark) +
+                          "; eviction starts above the high one and goes down to the low one."};
+  }
   if (evict_cells_max == 0 || exists_keys_max == 0 || exists_ahead == 0 || batch_bytes_max == 0) {
     return SetupError{
         ErrorCode::kInvalidArgument,

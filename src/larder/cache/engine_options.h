@@ -35,10 +35,12 @@ struct Tier {
   TierOptions options;
 };
 
-/// A salt's share of L1 (E22).
+/// A salt's share of L1 (E22), and of the tiers.
 struct Quota {
   std::uint64_t limit_bytes = kNever;  ///< Above it the salt loses its own coldest columns first.
   std::uint64_t guarantee_bytes = 0;   ///< Up to it the salt loses no column to others.
+  /// Of each tier: what would go above it is not stored there (E34). See Engine::set_account().
+  std::uint64_t tier_limit_bytes = kNever;
 };
 
 /// Times are in nanoseconds; shares are of the arena's capacity.
@@ -59,6 +61,10 @@ struct EngineOptions {
   double load_share = 0.5;              ///< E25: of one plan.
   double quarantine_share = 0.1;        ///< E16: of one owner.
   std::uint32_t evict_cells_max = 256;  ///< E19: of one turn.
+  /// E19: once more than the first share is in use, columns are evicted ahead of need until no more
+  /// than the second is. With 1 only what needs room makes it, and nothing leaves before.
+  double high_watermark = 1.0;
+  double low_watermark = 1.0;
 
   std::uint64_t pass_over_ns = 500'000'000;        ///< E25.
   std::uint64_t load_timeout_ns = 30'000'000'000;  ///< E28, where the lookup names no deadline.

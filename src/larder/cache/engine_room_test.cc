@@ -293,6 +293,50 @@ TEST_F(EngineRoomTest, ALimitThatIsLoweredFreesRoomForOthersFirst) {
   EXPECT_EQ(resident_of(chain_of(1, 6), salt(1)), 2U);
 }
 
+TEST_F(EngineRoomTest, AboveTheHighWatermarkColumnsLeaveDownToTheLowOne) {
+  capacity_cells = 100;
+  options.high_watermark = 0.8;
+  options.low_watermark = 0.5;
+  options.evict_cells_max = 20;
+  add_model();
+  store(chain_of(1, 40));
+  store(chain_of(2, 40));
+  advance(1);
+  EXPECT_EQ(stats().columns, 80U);  // At the mark, not above it.
+  store(chain_of(3, 5));
+
+  EXPECT_EQ(engine().turn(now_ns), now_ns);  // E19: it goes on in the next turn.
+  EXPECT_EQ(stats().columns, 65U);
+  EXPECT_GT(engine().turn(now_ns), now_ns);
+
+  EXPECT_EQ(stats().columns, 50U);
+  EXPECT_EQ(look_up("r", chain_of(2, 40)), 40U);
+  EXPECT_EQ(look_up("s", chain_of(1, 40)), 5U);  // Tails first.
+}
+
+TEST_F(EngineRoomTest, NothingLeavesAheadOfNeedThatIsLocked) {
+  capacity_cells = 100;
+  options.high_watermark = 0.5;
+  options.low_watermark = 0.1;
+  add_model();
+  store(chain_of(1, 45));
+  EXPECT_EQ(look_up("r", chain_of(1, 45)), 45U);
+  store(chain_of(2, 20));
+
+  advance(1);
+
+  EXPECT_EQ(stats().columns, 45U);
+}
+
+TEST_F(EngineRoomTest, WatermarksThatCrossAreRefused) {
+  EngineOptions crossed;
+  crossed.high_watermark = 0.5;
+  crossed.low_watermark = 0.6;
+  EXPECT_FALSE(crossed.validate());
+  crossed.high_watermark = 1.5;
+  EXPECT_FALSE(crossed.validate());
+}
+
 TEST_F(EngineRoomTest, NoopEvictsNothing) {
   capacity_cells = 4;
   options.policy = "noop";

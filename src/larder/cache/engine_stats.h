@@ -71,8 +71,9 @@ struct EngineTotals {
   std::uint64_t lookups_late = 0;        ///< E28.
   std::uint64_t l2_store_submitted = 0;  ///< Cells.
   std::uint64_t l2_store_done = 0;
-  std::uint64_t l2_store_failed = 0;  ///< E33: given up after three failures.
-  std::uint64_t l2_store_lost = 0;    ///< E33: evicted while wanted.
+  std::uint64_t l2_store_failed = 0;      ///< E33: given up after three failures.
+  std::uint64_t l2_store_lost = 0;        ///< E33: evicted while wanted.
+  std::uint64_t l2_store_over_quota = 0;  ///< E34: the salt's limit in the tier.
 };
 
 /// How things stand, and what has come to pass.
@@ -97,6 +98,7 @@ struct EngineStats {
   std::uint64_t lookups_running = 0;
   std::uint64_t lookups_waiting = 0;  ///< In the admission queue.
   std::uint64_t l2_batches = 0;       ///< In flight.
+  std::uint64_t purges = 0;           ///< Running (E36).
 };
 
 }  // namespace larder::cache

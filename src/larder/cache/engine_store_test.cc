@@ -509,5 +509,61 @@ TEST_F(EngineStoreTest, AWantedCellStaysWhereTheDriverHasPromisedIt) {
   EXPECT_EQ(stats().totals.cells_evicted, 4U);
 }
 
+// ---- E34: what a salt may hold in a tier.
+
+TEST_F(EngineStoreTest, ASaltAboveItsLimitInATierIsNotStoredThere) {
+  ScriptedTier& first = add_tier();
+  ScriptedTier& second = add_tier();
+  add_model();
+  const SpaceId other = engine().space(layout_, SaltId{1});
+  engine().set_quota(SaltId{0}, {.tier_limit_bytes = 5 * kGrain});
+  engine().set_account(1, SaltId{0}, 3 * kGrain);  // From before.
+
+  store(chain_of(1, 8));
+  store(chain_of(2, 8), other);
+  reap();
+
+  EXPECT_EQ(first.sizes.size(), 5U + 8U);
+  EXPECT_EQ(second.sizes.size(), 2U + 8U);
+  EXPECT_EQ(engine().account(0, SaltId{0}), 5 * kGrain);
+  EXPECT_EQ(engine().account(1, SaltId{0}), 5 * kGrain);
+  EXPECT_EQ(stats().totals.l2_store_over_quota, 3U + 6U);
+  EXPECT_EQ(stats().cells_wanted, 0U);
+  EXPECT_EQ(look_up("r", chain_of(1, 8)), 8U);  // L1 has them.
+}
+
+TEST_F(EngineStoreTest, WhatWasNotWrittenIsNotOnTheAccount) {
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model();
+  engine().set_quota(SaltId{0}, {.tier_limit_bytes = 8 * kGrain});
+  const auto chain = chain_of(1, 4);
+  tier.sizes[key_of(chain[0])] = kGrain;  // Another's.
+  tier.failing_stores.insert(key_of(chain[1]));
+  store(chain);
+  EXPECT_EQ(engine().account(0, SaltId{0}), 4 * kGrain);
+
+  engine().clear({});  // Their columns are gone when the answers come.
+  tier.finish_all();
+  reap();
+
+  EXPECT_EQ(engine().account(0, SaltId{0}), 2 * kGrain);
+}
+
+TEST_F(EngineStoreTest, AnAccountThatTheDriverLowersLetsStoresGoOn) {
+  ScriptedTier& tier = add_tier();
+  add_model();
+  engine().set_quota(SaltId{0}, {.tier_limit_bytes = 2 * kGrain});
+  store(chain_of(1, 3));
+  reap();
+  ASSERT_EQ(tier.sizes.size(), 2U);
+
+  engine().set_account(0, SaltId{0}, 0);  // The connector has evicted them.
+  store(chain_of(2, 2));
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 4U);
+}
+
 }  // namespace
 }  // namespace larder::cache

@@ -57,7 +57,8 @@ void L2Operation::seal() noexcept {
   for (std::size_t i = 0; i < items_.size(); ++i) {
     const OwnKey& own = own_keys_[i];
     if (own.size != 0) items_[i].key = std::span{keys_}.subspan(own.begin, own.size);
-    if (own.has_own_slice && kind != L2Kind::kExists) {
+    const bool has_value = kind != L2Kind::kExists && kind != L2Kind::kDelete;
+    if (own.has_own_slice && has_value) {
       items_[i].value = std::span{slices_}.subspan(i, 1);
     }
   }

@@ -11,7 +11,8 @@
 
 namespace larder::cache {
 
-enum class L2Kind : std::uint8_t { kExists = 0, kLoad, kStore, kGet };
+enum class L2Kind : std::uint8_t { kExists = 0, kLoad, kStore, kGet, kDelete };
+inline constexpr std::size_t kL2Kinds = 5;
 
 /// A cell of an operation.
 struct L2Cell {
@@ -47,8 +48,9 @@ class L2Operation {
   L2Kind kind = L2Kind::kExists;
   TierId tier = 0;
   std::uint32_t id = 0;
+  std::uint64_t serial = 0;  ///< Of its making: no two operations have the same.
   std::uint64_t bytes = 0;   ///< Of the values.
-  std::uint64_t source = 0;  ///< A handle: of the fetch or get that it is for.
+  std::uint64_t source = 0;  ///< A handle: of the fetch, get or purge that it is for.
   std::uint32_t piece = 0;   ///< kExists: which part of the question.
   bool is_submitted = false;
   bool is_cancelled = false;

@@ -8,6 +8,14 @@
 #include "larder/cache/cache_rule.h"
 
 namespace larder::cache {
+namespace {
+
+/// It says something about L1.
+bool has_share(const Quota& quota) noexcept {
+  return quota.limit_bytes != kNever || quota.guarantee_bytes != 0;
+}
+
+}  // namespace
 
 Room::Room(EngineState& state, ColumnTable& columns, std::uint64_t capacity_bytes)
     : state_(state), columns_(columns), capacity_bytes_(capacity_bytes) {
@@ -35,9 +43,7 @@ Room::Salt& Room::salt_of(SaltId salt) {
   while (salts_.size() <= index_of(salt)) {
     const SaltId made{static_cast<std::uint32_t>(salts_.size())};
     salts_.push_back({state_.options.default_quota, 0, 0});
-    const bool has_quota =
-        salts_.back().quota.limit_bytes != kNever || salts_.back().quota.guarantee_bytes != 0;
-    if (has_quota || kind_->is_partitioned_by_salt) {
+    if (has_share(salts_.back().quota) || kind_->is_partitioned_by_salt) {
       salts_.back().partition = add_partition(made, false);
     }
   }
@@ -99,9 +105,14 @@ std::uint64_t Room::bytes_of(SaltId salt) const noexcept {
   return index_of(salt) < salts_.size() ? salts_[index_of(salt)].bytes : 0;
 }
 
+const Quota& Room::quota(SaltId salt) const noexcept {
+  return index_of(salt) < salts_.size() ? salts_[index_of(salt)].quota
+                                        : state_.options.default_quota;
+}
+
 void Room::set_quota(SaltId salt, const Quota& quota) {
   salt_of(salt).quota = quota;
-  if (salt_of(salt).partition == 0) give_partition(salt);
+  if (has_share(quota) && salt_of(salt).partition == 0) give_partition(salt);
 }
 
 void Room::give_partition(SaltId salt) {

@@ -52,6 +52,7 @@ class Room {
   void discharge(SaltId salt, std::uint64_t bytes) noexcept;
   bool is_within_limit(SaltId salt, std::uint64_t more) const noexcept;
   std::uint64_t bytes_of(SaltId salt) const noexcept;
+  const Quota& quota(SaltId salt) const noexcept;
   /// Walks all columns where the salt gets a partition of its own.
   void set_quota(SaltId salt, const Quota& quota);
 

@@ -32,6 +32,7 @@ class ScriptedTier final : public Connector {
   std::map<std::string, std::uint64_t> sizes;  ///< Of what is there.
   std::set<std::string> failing;               ///< Keys whose loads fail.
   std::set<std::string> failing_stores;
+  std::set<std::string> failing_deletes;
   std::vector<Call> calls;
   bool copies = false;
   bool holds = false;
@@ -143,6 +144,8 @@ class ScriptedTier final : public Connector {
         return get(key, item);
       case Op::kSet:
         return set(key, item);
+      case Op::kDelete:
+        return remove(key, item);
       default:
         return fail(item, ErrorCode::kUnimplemented);
     }
@@ -168,6 +171,12 @@ class ScriptedTier final : public Connector {
     std::string& value = values[key];
     value.resize(bytes_of(item.value));
     copy_from_slices(std::as_writable_bytes(std::span{value}), item.value);
+  }
+  void remove(const std::string& key, Item& item) {
+    if (is_down) return fail(item, ErrorCode::kUnavailable);
+    if (failing_deletes.contains(key)) return fail(item, ErrorCode::kIo);
+    values.erase(key);
+    item.outcome = sizes.erase(key) > 0 ? Outcome::kDone : Outcome::kMiss;
   }
   void end(Batch& batch, const Error& error) {
     if (std::ranges::find(held, &batch) == held.end()) return;

@@ -9,7 +9,7 @@
 namespace larder::cache {
 
 Stores::Stores(EngineState& state, Cells& cells, Tiers& tiers)
-    : state_(state), cells_(cells), tiers_(tiers) {
+    : state_(state), cells_(cells), tiers_(tiers), accounts_(tiers.size()) {
   for (TierId tier = 0; tier < tiers_.size(); ++tier) {
     Lane& lane = lanes_.emplace_back();
     lane.retry.kind = TimerKind::kStore;
@@ -96,6 +96,13 @@ bool Stores::is_idle() const noexcept {
 
 // ---- Batches.
 
+bool Stores::is_over_quota(TierId tier, SaltId salt, std::uint64_t bytes) const noexcept {
+  if (is_broken(CacheRule::kTierQuota)) return false;
+  const std::uint64_t limit = cells_.room().quota(salt).tier_limit_bytes;
+  const std::uint64_t held = accounts_.bytes(tier, salt);
+  return held > limit || bytes > limit - held;
+}
+
 L2Operation* Stores::collect(TierId tier) {
   Lane& lane = lanes_[tier];
   const std::uint64_t bytes_max = std::min(
@@ -112,6 +119,14 @@ L2Operation* Stores::collect(TierId tier) {
     Column& column = cells_.columns()[place.column.id];
     Cell& cell = column.cells[place.row];
     const SlotRef& slot = cells_.slots()[cell.slot].ref;
+    const SaltId salt = state_.layouts.salt(column.space);
+    if (is_over_quota(tier, salt, slot.bytes)) {
+      ++state_.totals.l2_store_over_quota;
+      drop_first(lane);
+      end_want(place.column.id, place.row, tier);
+      cells_.settle(place.column.id);
+      continue;
+    }
     const bool is_first = operation == nullptr;
     // A value above the bound goes alone, when nothing else is in flight.
     const bool fits = (is_first ? 0 : operation->bytes) + slot.bytes <= bytes_max;
@@ -121,10 +136,11 @@ L2Operation* Stores::collect(TierId tier) {
     drop_first(lane);
     cell.storing |= bit_of(tier);
     cells_.add_io(cell.slot);
+    accounts_.add(tier, salt, slot.bytes);
     const Layout& layout = cells_.layout_of(column);
     tiers_.add(*operation,
                {column.space, column.hash, layout.rank_of(place.row), layout.group_of(place.row)},
-               {cell.slot, place.row}, &slot);
+               {cell.slot, index_of(salt)}, &slot);
     cells_.settle(place.column.id);
   }
   return operation;
@@ -161,6 +177,9 @@ void Stores::on_ended(L2Operation& operation) {
   for (std::size_t i = 0; i < operation.size(); ++i) {
     const SlotId slot = operation.cells()[i].slot;
     const Item& item = operation.items()[i];
+    if (item.outcome == Outcome::kFailed || item.existed) {
+      accounts_.subtract(tier, SaltId{operation.cells()[i].number}, bytes_of(item.value));
+    }
     if (cells_.slots()[slot].state == SlotState::kOrphan) {
       cells_.drop_io(slot);
       continue;

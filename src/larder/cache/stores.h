@@ -5,6 +5,7 @@
 
 #include "larder/cache/cells.h"
 #include "larder/cache/engine_state.h"
+#include "larder/cache/tier_accounts.h"
 #include "larder/cache/tiers.h"
 #include "larder/cache/writes.h"
 
@@ -36,6 +37,8 @@ class Stores final : public StoreWatch {
   /// A store batch has ended.
   void on_ended(L2Operation& operation);
   void on_timer(TierId tier);
+  TierAccounts& accounts() noexcept { return accounts_; }
+  const TierAccounts& accounts() const noexcept { return accounts_; }
   /// Nothing is wanted by a tier that answers.
   bool is_idle() const noexcept;
 
@@ -60,6 +63,7 @@ class Stores final : public StoreWatch {
   Place place_of(ColumnId column, Row row) const noexcept;
   void append(Lane& lane, const Place& place);
   void drop_first(Lane& lane) noexcept;
+  bool is_over_quota(TierId tier, SaltId salt, std::uint64_t bytes) const noexcept;
   bool should_gather(TierId tier) const noexcept;
   L2Operation* collect(TierId tier);
   void submit(TierId tier);
@@ -70,6 +74,7 @@ class Stores final : public StoreWatch {
   Cells& cells_;
   Tiers& tiers_;
   std::deque<Lane> lanes_;  ///< By TierId; timers do not move.
+  TierAccounts accounts_;
 };
 
 }  // namespace larder::cache

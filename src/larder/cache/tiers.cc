@@ -31,6 +31,9 @@ void prepare(L2Operation& operation) noexcept {
     case L2Kind::kStore:
       batch.op = Op::kSet;
       return;
+    case L2Kind::kDelete:
+      batch.op = Op::kDelete;
+      return;
   }
 }
 
@@ -63,6 +66,7 @@ L2Operation& Tiers::make(L2Kind kind, TierId tier) {
   L2Operation& operation = operations_[id];
   operation.reset(kind, tier);
   operation.id = id;
+  operation.serial = next_serial_++;
   prepare(operation);
   return operation;
 }
@@ -76,6 +80,21 @@ Slice Tiers::memory_of(const SlotRef& slot) const noexcept {
 void Tiers::add(L2Operation& operation, const CellName& name, L2Cell cell,
                 const SlotRef* slot) const {
   operation.add(names_, name, slot == nullptr ? Slice{} : memory_of(*slot), cell);
+}
+
+std::string Tiers::name_of(const CellName& cell) const {
+  std::array<std::byte, kKeyBytesMax> key;
+  const std::size_t size = names_.write_key(cell, key);
+  return {reinterpret_cast<const char*>(key.data()), size};
+}
+
+bool Tiers::has_stores_before(TierId tier, std::uint64_t serial) const noexcept {
+  for (std::uint32_t id = 0; id < operations_.end(); ++id) {
+    const L2Operation& operation = operations_[id];
+    const bool is_store = operations_.is_used(id) && operation.kind == L2Kind::kStore;
+    if (is_store && operation.tier == tier && operation.serial < serial) return true;
+  }
+  return false;
 }
 
 bool Tiers::probe(L2Operation& operation) noexcept {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "larder/cache/engine_options.h"
@@ -38,6 +39,11 @@ class Tiers {
   // ---- Operations.
   L2Operation& make(L2Kind kind, TierId tier);
   void add(L2Operation& operation, const CellName& name, L2Cell cell, const SlotRef* slot) const;
+  std::string name_of(const CellName& cell) const;
+  /// What operations that are made from now on have at least.
+  std::uint64_t next_serial() const noexcept { return next_serial_; }
+  /// Whether a store that was made before that serial has not ended. O(operations).
+  bool has_stores_before(TierId tier, std::uint64_t serial) const noexcept;
   /// Where the slot lies, for connectors.
   Slice memory_of(const SlotRef& slot) const noexcept;
   /// Exists from memory: true where the answers are in `operation`, which was not submitted.
@@ -73,9 +79,9 @@ class Tiers {
 
  private:
   struct Lane {
-    std::array<std::uint64_t, 4> bytes{};    ///< In flight, by L2Kind.
-    std::array<std::uint64_t, 4> batches{};  ///< The same.
-    std::deque<std::uint32_t> queued;        ///< Operations.
+    std::array<std::uint64_t, kL2Kinds> bytes{};    ///< In flight, by L2Kind.
+    std::array<std::uint64_t, kL2Kinds> batches{};  ///< The same.
+    std::deque<std::uint32_t> queued;               ///< Operations.
     std::uint64_t load_bytes_max = 0;
     Capabilities capabilities;
     Timer retry;
@@ -91,6 +97,7 @@ class Tiers {
   Arena& arena_;
   std::deque<Lane> lanes_;  ///< By TierId; timers do not move.
   Slab<L2Operation> operations_;
+  std::uint64_t next_serial_ = 0;
   std::deque<std::uint32_t> ended_;
   TierMask loads_ = 0;
   TierMask stores_ = 0;

@@ -9,7 +9,16 @@
 namespace larder::cache {
 
 /// Whose time has come.
-enum class TimerKind : std::uint8_t { kSession = 0, kWrite, kOwner, kLookup, kWait, kTier, kStore };
+enum class TimerKind : std::uint8_t {
+  kSession = 0,
+  kWrite,
+  kOwner,
+  kLookup,
+  kWait,
+  kTier,
+  kStore,
+  kPurge,
+};
 
 /// Lives in what it is the timer of, which does not move.
 struct Timer {

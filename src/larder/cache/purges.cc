@@ -1,0 +1,211 @@
+#include "larder/cache/purges.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "larder/base/check.h"
+#include "larder/cache/cache_rule.h"
+
+namespace larder::cache {
+
+// ---- Beginning.
+
+std::uint32_t Purges::start(Ticket ticket, std::uint64_t deadline_ns) {
+  LARDER_CHECK(find(ticket) == kNone);
+  const std::uint32_t number = purges_.acquire();
+  Purge& purge = purges_[number];
+  purge.ticket = ticket;
+  purge.deadline_ns = deadline_ns;
+  purge.stores_before = tiers_.next_serial();
+  purge.lanes.assign(tiers_.size(), Lane{});
+  purge.result = PurgeResult{};
+  purge.over = Error{};
+  purge.timer.kind = TimerKind::kPurge;
+  purge.timer.id = number;
+  state_.timers.arm(purge.timer, deadline_ns);
+  return number;
+}
+
+void Purges::start_columns(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
+                           std::uint64_t deadline_ns) {
+  const std::uint32_t number = start(ticket, deadline_ns);
+  Purge& purge = purges_[number];
+  const Layout& layout = state_.layouts[state_.layouts.current(space)];
+  std::vector<std::string> keys;
+  keys.reserve(chunks.size() * layout.rows());
+  for (const ChunkHash& chunk : chunks) {
+    for (Row row = 0; row < layout.rows(); ++row) {
+      keys.push_back(tiers_.name_of({space, chunk, layout.rank_of(row), layout.group_of(row)}));
+    }
+  }
+  for (Lane& lane : purge.lanes) {
+    lane.keys = keys;
+    lane.is_last = true;
+  }
+  go_on(number);
+}
+
+void Purges::start_pages(Ticket ticket, std::uint64_t deadline_ns) {
+  go_on(start(ticket, deadline_ns));
+}
+
+std::uint32_t Purges::find(Ticket ticket) const noexcept {
+  for (std::uint32_t number = 0; number < purges_.end(); ++number) {
+    if (purges_.is_used(number) && purges_[number].ticket == ticket) return number;
+  }
+  return kNone;
+}
+
+// ---- Going on.
+
+void Purges::give_page(Ticket ticket, TierId tier, const PurgePage& page) {
+  const std::uint32_t number = find(ticket);
+  if (number == kNone || tier >= tiers_.size()) return;  // It has ended meanwhile.
+  Lane& lane = purges_[number].lanes[tier];
+  if (lane.step != Step::kPage) return;
+  if (page.error.code() != ErrorCode::kNone) {
+    skip(purges_[number], tier, page.error);
+  } else {
+    lane.keys.assign(page.keys.begin(), page.keys.end());
+    lane.at = 0;
+    lane.next = page.next;
+    lane.is_last = page.is_last;
+    lane.step = Step::kDeletes;
+    send(number, tier);
+  }
+  end_if_through(number);
+}
+
+void Purges::go_on() {
+  if (purges_.size() == 0) return;
+  for (std::uint32_t number = 0; number < purges_.end(); ++number) {
+    if (purges_.is_used(number)) go_on(number);
+  }
+}
+
+void Purges::go_on(std::uint32_t number) {
+  for (TierId tier = 0; tier < tiers_.size(); ++tier) go_on(number, tier);
+  end_if_through(number);
+}
+
+void Purges::go_on(std::uint32_t number, TierId tier) {
+  Purge& purge = purges_[number];
+  Lane& lane = purge.lanes[tier];
+  if (lane.step != Step::kWaits) return;
+  const bool must_wait = tiers_.has_stores_before(tier, purge.stores_before);
+  if (must_wait && !is_broken(CacheRule::kPurgeWaitsForStores)) return;
+  if (lane.is_last) {
+    lane.step = Step::kDeletes;
+    return send(number, tier);
+  }
+  lane.step = Step::kPage;
+  state_.listener.on_page_wanted(purge.ticket, tier, lane.next);
+}
+
+/// The next batch of the page, or what comes after the page.
+void Purges::send(std::uint32_t number, TierId tier) {
+  Purge& purge = purges_[number];
+  Lane& lane = purge.lanes[tier];
+  lane.operation = kNone;
+  const bool is_page_done = lane.at == lane.keys.size();
+  if (is_page_done && lane.is_last) {
+    lane.step = Step::kEnded;
+    return;
+  }
+  if (purge.over.code() != ErrorCode::kNone) return skip(purge, tier, purge.over);
+  if (is_page_done) {
+    lane.step = Step::kPage;
+    state_.listener.on_page_wanted(purge.ticket, tier, lane.next);
+    return;
+  }
+  L2Operation& operation = tiers_.make(L2Kind::kDelete, tier);
+  operation.source = purges_.handle(number);
+  operation.batch.urgency = Urgency::kBackground;
+  operation.batch.deadline_ns = purge.deadline_ns;
+  const std::size_t end =
+      std::min<std::size_t>(lane.keys.size(), lane.at + state_.options.exists_keys_max);
+  for (; lane.at < end; ++lane.at) {
+    operation.add(std::as_bytes(std::span{lane.keys[lane.at]}), Slice{}, {});
+  }
+  lane.operation = operation.id;
+  tiers_.send(operation);
+}
+
+void Purges::on_ended(L2Operation& operation) {
+  Purge* const purge = purges_.find(operation.source);
+  LARDER_CHECK(purge != nullptr);  // It waits for every batch of its own.
+  const auto number = static_cast<std::uint32_t>(operation.source);
+  Error unavailable;
+  for (const Item& item : operation.items()) {
+    if (item.outcome == Outcome::kDone) {
+      ++purge->result.keys_deleted;
+    } else if (item.outcome == Outcome::kFailed) {
+      ++purge->result.keys_failed;
+      if (purge->result.error.code() == ErrorCode::kNone) purge->result.error = item.error;
+      const ErrorCode code = item.error.code();
+      const bool ends_tier = item.error.is_retryable() || code == ErrorCode::kCancelled ||
+                             code == ErrorCode::kDeadlineExceeded ||
+                             code == ErrorCode::kUnimplemented;
+      if (ends_tier) unavailable = item.error;
+    }
+  }
+  if (unavailable.code() != ErrorCode::kNone) {
+    skip(*purge, operation.tier, unavailable);
+  } else {
+    send(number, operation.tier);
+  }
+  end_if_through(number);
+}
+
+// ---- Ending.
+
+/// The tier was not looked through to its end.
+void Purges::skip(Purge& purge, TierId tier, const Error& error) {
+  Lane& lane = purge.lanes[tier];
+  lane.step = Step::kEnded;
+  lane.operation = kNone;
+  purge.result.tiers_skipped |= bit_of(tier);
+  if (purge.result.error.code() == ErrorCode::kNone) purge.result.error = error;
+}
+
+/// Batches that are with a connector come back first.
+void Purges::skip_all(std::uint32_t number, const Error& error) {
+  Purge& purge = purges_[number];
+  purge.over = error;
+  for (TierId tier = 0; tier < tiers_.size(); ++tier) {
+    const Lane& lane = purge.lanes[tier];
+    if (lane.step == Step::kEnded) continue;
+    if (lane.operation != kNone) {
+      tiers_.cancel(tiers_.operation(lane.operation));
+    } else {
+      skip(purge, tier, error);
+    }
+  }
+  end_if_through(number);
+}
+
+void Purges::on_timer(std::uint32_t number) {
+  skip_all(number, Error{ErrorCode::kDeadlineExceeded, "cache",
+                         "the time for deleting in the tiers is over"});
+}
+
+void Purges::stop() {
+  for (std::uint32_t number = 0; number < purges_.end(); ++number) {
+    if (!purges_.is_used(number)) continue;
+    skip_all(number, Error{ErrorCode::kCancelled, "cache", "the engine is being drained"});
+  }
+}
+
+void Purges::end_if_through(std::uint32_t number) {
+  Purge& purge = purges_[number];
+  const auto has_ended = [](const Lane& lane) { return lane.step == Step::kEnded; };
+  if (!std::ranges::all_of(purge.lanes, has_ended)) return;
+  state_.timers.disarm(purge.timer);
+  const Ticket ticket = purge.ticket;
+  const PurgeResult result = purge.result;
+  purges_.release(number);
+  state_.listener.on_purged(ticket, result);
+}
+
+}  // namespace larder::cache
