@@ -10,6 +10,7 @@
 
 #include "larder/base/unique_fd.h"
 #include "tests/faults/fault_fixture.h"
+#include "tests/support/nested_spec.h"
 
 namespace larder::faults {
 namespace {
@@ -38,12 +39,17 @@ class DeviceFaultTest : public ::testing::Test {
     if (disk_ != nullptr) disk_->heal();  // Also when a test has failed in between.
     store_.reset();
   }
-  void open(const std::string& more = "") {
-    store_ = open_store("log:" + mount_->path() +
-                            "/store?capacity=64MiB&segment=1MiB&max_value=64KiB&min_free=0"
-                            "&stall=2s&direct=yes" +
-                            more,
-                        kValueBytes);
+  void open(const std::string& more = "") { open_spec(log_spec() + more); }
+  /// With `l1` (parameters of tiered:) before the store.
+  void open_below(const std::string& l1) {
+    open_spec("tiered:?" + l1 + "&l2=" + testing::nested_spec(log_spec()));
+  }
+  std::string log_spec() const {
+    return "log:" + mount_->path() +
+           "/store?capacity=64MiB&segment=1MiB&max_value=64KiB&min_free=0&stall=2s&direct=yes";
+  }
+  void open_spec(const std::string& spec) {
+    store_ = open_store(spec, kValueBytes);
     ASSERT_NE(store_, nullptr);
   }
   void fill(int from, int to) {
@@ -51,6 +57,17 @@ class DeviceFaultTest : public ::testing::Test {
       const Operation& stored = store_->set(i);
       ASSERT_TRUE(stored.is_done()) << i << ": " << stored.error();
     }
+  }
+  /// Stores until every one is refused: the store is down, or, where the fault was met while it
+  /// grew, it has no segment left to write into and goes on serving loads.
+  void store_until_refused(int& next) {
+    store_->until("every store is refused", [&] {
+      const std::string error = store_->set(next++).error();
+      const bool has_no_segment = error.find("no free segment") != std::string::npos;
+      refused_in_a_row_ = has_no_segment ? refused_in_a_row_ + 1 : 0;
+      return store_->health() == Health::kDown || refused_in_a_row_ >= 20;
+    });
+    EXPECT_NE(store_->health(), Health::kHealthy);
   }
   void expect_reason(const std::string& part) const {
     EXPECT_NE(store_->reasons().find(part), std::string::npos)
@@ -60,6 +77,7 @@ class DeviceFaultTest : public ::testing::Test {
   std::unique_ptr<testing::FaultyDirectory> disk_;
   std::unique_ptr<testing::LoopMount> mount_;
   std::unique_ptr<FaultClient> store_;
+  int refused_in_a_row_ = 0;
 };
 
 TEST_F(DeviceFaultTest, FailingWritesRefuseStoresAndTheDiskIsUsedAgainWhenTheyEnd) {
@@ -70,14 +88,16 @@ TEST_F(DeviceFaultTest, FailingWritesRefuseStoresAndTheDiskIsUsedAgainWhenTheyEn
   disk_->fail(testing::kWrites, EIO);
   int next = 1000;
   // What it writes on its own may be what finds the fault, and then a store only hears of it.
-  store_->until_health(Health::kDown, [&] { EXPECT_TRUE(store_->set(next++).has_failed()); });
+  store_until_refused(next);
   EXPECT_GT(disk_->faults(), 0U);
   expect_reason("Input/output error");
-  EXPECT_NE(store_->set(next++).error().find("the storage does not answer; nothing was changed"),
-            std::string::npos);
-  EXPECT_TRUE(store_->get(300).is_miss());
+  if (store_->health() == Health::kDown) {
+    EXPECT_NE(store_->set(next++).error().find("the storage does not answer; nothing was changed"),
+              std::string::npos);
+    EXPECT_TRUE(store_->get(300).is_miss());
+  }
   disk_->heal();
-  store_->until("it is back", [&] { return store_->health() != Health::kDown; });
+  store_->until("it is back", [&] { return store_->set(next++).is_done(); });
   // As it could not grow, it may have emptied a few segments to go on in, and no more.
   for (int i = 10 * kPerSegment; i < 20 * kPerSegment; ++i) {
     EXPECT_TRUE(store_->get(i).is_hit()) << i;
@@ -134,6 +154,58 @@ TEST_F(DeviceFaultTest, FailingSyncsFailTheBatchesThatWaitForThem) {
   }
 }
 
+// L1 before a disk that fails: what L1 has is served all the same, and the report names the tier.
+TEST_F(DeviceFaultTest, L1ServesWhatItHasWhileTheDiskBelowFails) {
+  make_disk("ext4", {"-O", "^has_journal"});
+  if (IsSkipped() || HasFailure()) return;
+  open_below("l1=4MiB");
+  fill(0, 20 * kPerSegment);
+  const int last = 20 * kPerSegment - 1;
+  disk_->fail(testing::kReads | testing::kWrites, EIO);
+  int next = 1000;
+  store_until_refused(next);
+  expect_reason("tier 1 (log:");
+  for (int i = last; i > last - 40; --i) EXPECT_TRUE(store_->get(i).is_hit()) << i;
+  EXPECT_FALSE(store_->get(0).is_hit());
+  disk_->heal();
+  store_->until("stores are taken again", [&] { return store_->set(next++).is_done(); });
+  // Of the others it may have emptied a few segments to go on in, whose tables could not be read.
+  for (int i = 10 * kPerSegment; i <= last; ++i) EXPECT_TRUE(store_->get(i).is_hit()) << i;
+}
+
+// Stores that L1 alone has taken are on the disk once it is well again.
+TEST_F(DeviceFaultTest, WhatL1TookWhileTheDiskWasDownReachesItLater) {
+  make_disk("ext4", {"-O", "^has_journal"});
+  if (IsSkipped() || HasFailure()) return;
+  open_below("l1=32MiB&write=back");
+  store_->use(SetMode::kIfAbsent);
+  const auto is_written = [&] { return store_->counter("values_unwritten") == 0; };
+  // As large as it may be: a store that cannot grow would drop segments to go on in.
+  fill(10'000, 10'000 + 80 * kPerSegment);
+  store_->until("the disk has them", is_written);
+  disk_->fail(testing::kWrites, EIO);
+  const int next = 1000 + 2 * kPerSegment;
+  fill(1000, next);
+  store_->until("the tier is in trouble", [&] { return store_->health() != Health::kHealthy; });
+  expect_reason("tier 1 (log:");
+  fill(100, 100 + 5 * kPerSegment);
+  for (int i = 100; i < 100 + 5 * kPerSegment; ++i) EXPECT_TRUE(store_->get(i).is_hit()) << i;
+  EXPECT_FALSE(is_written());
+  disk_->heal();
+  store_->until("the disk has them", is_written);
+  const std::uint64_t given_up = store_->counter("values_given_up_total");
+  store_.reset();
+  open();
+  std::uint64_t lost = 0;
+  for (int i = 100; i < next; ++i) {
+    if (i == 100 + 5 * kPerSegment) i = 1000;
+    lost += store_->get(i).is_hit() ? 0 : 1;
+  }
+  // Until the log takes itself for down, the disk's errors are those of single values.
+  EXPECT_LE(lost, given_up);
+  EXPECT_LT(given_up, 5U * kPerSegment);
+}
+
 /// With a journal the file system gives up when the disk has failed, and needs a person.
 class FailedDeviceTest : public DeviceFaultTest,
                          public ::testing::WithParamInterface<std::string> {};
@@ -145,8 +217,10 @@ TEST_P(FailedDeviceTest, WhatWasSyncedBeforeItFailedIsThereAfterARemountAndARest
   fill(0, 20 * kPerSegment);
   disk_->fail(testing::kWrites | testing::kSyncs, EIO);
   int next = 1000;
-  store_->until_health(Health::kDown, [&] { EXPECT_TRUE(store_->set(next++).has_failed()); });
-  EXPECT_TRUE(store_->get(0).is_miss());
+  store_until_refused(next);
+  if (store_->health() == Health::kDown) {
+    EXPECT_TRUE(store_->get(0).is_miss());
+  }
   disk_->heal();
   store_.reset();
   const SetupStatus mounted = mount_->mount_again();

@@ -48,7 +48,7 @@ Operation& FaultClient::start(Op op, const std::string& key, std::uint64_t timeo
   }
   operation.batch.items = {&operation.item, 1};
   operation.batch.op = op;
-  operation.batch.set_mode = SetMode::kReplace;
+  operation.batch.set_mode = set_mode_;
   operation.batch.deadline_ns = now_ns() + timeout_ns;
   operation.batch.user_data = &operation;
   const Status submitted = connector_->submit(operation.batch);

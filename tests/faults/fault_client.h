@@ -59,6 +59,9 @@ class FaultClient {
              const std::function<void()>& step = {});
   bool until_health(Health health, const std::function<void()>& step = {});
 
+  /// Of stores from here on; kReplace at first.
+  void use(SetMode mode) { set_mode_ = mode; }
+
   static std::string key_of(int number) { return "key-" + std::to_string(number); }
   Report report() const { return connector_->report(); }
   Health health() const { return report().health; }
@@ -72,6 +75,7 @@ class FaultClient {
 
   std::unique_ptr<Connector> connector_;
   const std::size_t value_bytes_;
+  SetMode set_mode_ = SetMode::kReplace;
   std::list<Operation> operations_;
 };
 
