@@ -80,6 +80,7 @@ enum class CacheRule : std::uint32_t {
   kStoreHeadsFirst,
   kThreeFailures,
   kDownKeepsWants,
+  kPauseAfterFailure,
   kMinHits,
   kSkipL1,
   kTierQuota,

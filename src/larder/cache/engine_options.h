@@ -76,7 +76,7 @@ struct EngineOptions {
   /// A cell that some tier still wants stays, and what then has no room is refused: for a driver
   /// that has told its callers that the cell is stored. No: E33, such a cell may be evicted.
   bool keeps_wanted = false;
-  std::uint64_t tier_retry_ns = 1'000'000'000;  ///< E33: a tier that is down is asked again.
+  std::uint64_t tier_retry_ns = 1'000'000'000;  ///< E33: a tier in trouble is asked again.
 
   SetupStatus validate() const;
 };

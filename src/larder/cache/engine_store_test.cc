@@ -315,10 +315,29 @@ TEST_F(EngineStoreTest, ThreeFailuresOfACellEndItsWants) {
 
   store(chain);
   reap();
+  for (int second = 0; second < 3; ++second) advance_all(kSecond);
 
   EXPECT_EQ(stats().totals.l2_store_failed, 1U);
   EXPECT_EQ(stats().cells_wanted, 0U);
   EXPECT_EQ(tier.keys_of(Op::kSet).size(), 5U);
+}
+
+TEST_F(EngineStoreTest, ATierThatFailsAWholeBatchIsLeftAloneForAMoment) {
+  ScriptedTier& tier = add_tier();
+  add_model();
+  const auto chain = chain_of(1, 2);
+  for (const ChunkHash& chunk : chain) tier.failing_stores.insert(key_of(chunk));
+  store(chain);
+  reap();
+  EXPECT_EQ(tier.calls_of(Op::kSet), 1U);
+  advance_all(kSecond);
+  EXPECT_EQ(tier.calls_of(Op::kSet), 2U);
+
+  tier.failing_stores.clear();
+  advance_all(kSecond);
+
+  EXPECT_EQ(tier.sizes.size(), 2U);
+  EXPECT_EQ(stats().totals.l2_store_failed, 0U);
 }
 
 TEST_F(EngineStoreTest, ATierThatIsDownKeepsItsWantsAndCatchesUp) {

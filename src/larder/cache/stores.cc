@@ -90,8 +90,8 @@ bool Stores::should_gather(TierId tier) const noexcept {
 }
 
 bool Stores::is_idle() const noexcept {
-  return std::ranges::all_of(lanes_,
-                             [](const Lane& lane) { return lane.wanted.empty() || lane.is_down; });
+  return std::ranges::all_of(
+      lanes_, [](const Lane& lane) { return lane.wanted.empty() || lane.is_paused; });
 }
 
 // ---- Batches.
@@ -147,7 +147,7 @@ L2Operation* Stores::collect(TierId tier) {
 }
 
 void Stores::submit(TierId tier) {
-  while (!lanes_[tier].is_down && !should_gather(tier)) {
+  while (!lanes_[tier].is_paused && !should_gather(tier)) {
     L2Operation* const operation = collect(tier);
     if (operation == nullptr) return;
     state_.totals.l2_store_submitted += operation->size();
@@ -174,9 +174,12 @@ void Stores::on_ended(L2Operation& operation) {
   const TierId tier = operation.tier;
   Lane& lane = lanes_[tier];
   std::vector<Place> again;
+  std::size_t stored = 0;
+  std::size_t failed = 0;
   for (std::size_t i = 0; i < operation.size(); ++i) {
     const SlotId slot = operation.cells()[i].slot;
     const Item& item = operation.items()[i];
+    ++(item.outcome == Outcome::kFailed ? failed : stored);
     if (item.outcome == Outcome::kFailed || item.existed) {
       accounts_.subtract(tier, SaltId{operation.cells()[i].number}, bytes_of(item.value));
     }
@@ -195,7 +198,7 @@ void Stores::on_ended(L2Operation& operation) {
     } else if ((item.error.is_retryable() || item.error.code() == ErrorCode::kCancelled) &&
                !is_broken(CacheRule::kDownKeepsWants)) {
       if (is_wanted_still) again.push_back(place_of(column, row));
-      lane.is_down = true;
+      lane.is_paused = true;
     } else if (++cell.store_failures >= kFailuresMax && !is_broken(CacheRule::kThreeFailures)) {
       ++state_.totals.l2_store_failed;
       end_want(column, row, tier);
@@ -204,15 +207,18 @@ void Stores::on_ended(L2Operation& operation) {
     }
     cells_.drop_io(slot);
   }
+  // Where nothing was stored it may be the tier and not the cells: they must not lose their three
+  // tries within a moment.
+  if (failed > 0 && stored == 0 && !is_broken(CacheRule::kPauseAfterFailure)) lane.is_paused = true;
   for (const Place& place : again) lane.bytes += place.bytes;
   lane.wanted.insert(lane.wanted.begin(), again.begin(), again.end());
-  if (lane.is_down) {
+  if (lane.is_paused) {
     state_.timers.arm(lane.retry, state_.now_ns + state_.options.tier_retry_ns);
   }
 }
 
 void Stores::on_timer(TierId tier) {
-  lanes_[tier].is_down = false;
+  lanes_[tier].is_paused = false;
 }
 
 void Stores::check_invariants() const {

@@ -18,7 +18,8 @@ namespace larder::cache {
 ///   batch is pinned. So a slow tier never holds up a worker nor locks L1: what it is too slow for
 ///   is evicted and counted (`l2_store_lost`).
 /// Ends: stored or there already ends a tier's want; the third failure of a cell ends it, too. A
-///   tier that is down keeps its wants, and is asked again every `tier_retry_ns`.
+///   tier that is down keeps its wants. It, and one that failed a whole batch, is asked again after
+///   `tier_retry_ns`.
 /// Lists hold places of cells, not cells: what has gone is skipped when its turn comes, and a list
 ///   that is mostly such places is swept.
 /// Threads: the engine's. Cost: O(1) a cell.
@@ -55,7 +56,7 @@ class Stores final : public StoreWatch {
   struct Lane {
     std::deque<Place> wanted;
     std::uint64_t bytes = 0;  ///< Of `wanted`, what has gone meanwhile included.
-    bool is_down = false;
+    bool is_paused = false;   ///< Down, or failing: until `retry`.
     Timer retry;
   };
 
