@@ -115,8 +115,8 @@ void lookup(benchmark::State& state) {
 }
 BENCHMARK(lookup)->Arg(1)->Arg(8)->Unit(benchmark::kMicrosecond);
 
-/// begin_write() and its commit of so many chunks of one rank, each of which evicts a column. 256 is
-/// what one turn may evict (E19).
+/// begin_write() and its commit of so many chunks of one rank, each of which evicts a column. 256
+/// is what one turn may evict (E19).
 void write_with_eviction(benchmark::State& state) {
   FullEngine engine{1};
   const auto chunks = static_cast<std::uint32_t>(state.range(0));
@@ -132,6 +132,21 @@ void write_with_eviction(benchmark::State& state) {
   }
 }
 BENCHMARK(write_with_eviction)->Arg(16)->Arg(256)->Unit(benchmark::kMicrosecond);
+
+/// An arena of 64 GiB, opened and closed; 0: private memory, 1: shared.
+void open_arena(benchmark::State& state) {
+  ArenaOptions options;
+  options.kind = state.range(0) == 0 ? ArenaKind::kPrivate : ArenaKind::kShared;
+  options.name = "larder-engine-benchmark";
+  options.capacity_bytes = std::uint64_t{64} << 30;
+  options.commit_ahead_bytes = 0;
+  for (auto _ : state) {
+    const auto arena = Arena::open(options);
+    LARDER_CHECK(arena.has_value());
+    benchmark::DoNotOptimize((*arena)->base());
+  }
+}
+BENCHMARK(open_arena)->Arg(0)->Arg(1)->Unit(benchmark::kMillisecond);
 
 }  // namespace
 
