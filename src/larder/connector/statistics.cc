@@ -18,40 +18,46 @@ bool is_callers(ErrorCode code) noexcept {
          code == ErrorCode::kSizeMismatch;
 }
 
+/// What is neither a hit nor an absent key.
+void add_other(const Item& item, OpTotals& totals, Error& last_error) noexcept {
+  switch (item.outcome) {
+    case Outcome::kHit:
+      break;
+    case Outcome::kMiss:
+      ++totals.misses[static_cast<std::size_t>(item.miss_reason)];
+      break;
+    case Outcome::kDone:
+      ++(item.existed ? totals.existed : totals.done);
+      if (!item.existed) totals.bytes += bytes_of(item.value);
+      break;
+    case Outcome::kFailed:
+    case Outcome::kPending:
+      if (is_callers(item.error.code())) {
+        ++totals.rejected;
+      } else {
+        ++totals.failed;
+        last_error = item.error;
+      }
+      break;
+  }
+}
+
 OpTotals totals_of(Op op, std::span<const Item> items, Error& last_error) noexcept {
   OpTotals totals;
-  // What lookups mostly find is counted in registers: they take some 40 ns a key in all.
+  // Lookups take some 30 ns a key in all, and whether one is a hit cannot be predicted: what they
+  // mostly find is counted in registers and without a branch.
   std::uint64_t hits = 0;
   std::uint64_t hit_bytes = 0;
   std::uint64_t absent = 0;
   for (const Item& item : items) {
-    switch (item.outcome) {
-      case Outcome::kHit:
-        ++hits;
-        hit_bytes += item.value_bytes;
-        break;
-      case Outcome::kMiss:
-        if (item.miss_reason == MissReason::kAbsent) {
-          ++absent;
-        } else {
-          ++totals.misses[static_cast<std::size_t>(item.miss_reason)];
-        }
-        if (op == Op::kGet) totals.bytes_missed += bytes_of(item.value);
-        break;
-      case Outcome::kDone:
-        ++(item.existed ? totals.existed : totals.done);
-        if (!item.existed) totals.bytes += bytes_of(item.value);
-        break;
-      case Outcome::kFailed:
-      case Outcome::kPending:
-        if (is_callers(item.error.code())) {
-          ++totals.rejected;
-        } else {
-          ++totals.failed;
-          last_error = item.error;
-        }
-        break;
-    }
+    const std::uint64_t is_hit = item.outcome == Outcome::kHit ? 1 : 0;
+    const std::uint64_t is_miss = item.outcome == Outcome::kMiss ? 1 : 0;
+    const std::uint64_t is_absent = is_miss & (item.miss_reason == MissReason::kAbsent ? 1U : 0U);
+    hits += is_hit;
+    hit_bytes += item.value_bytes & (0 - is_hit);
+    absent += is_absent;
+    if ((is_hit | is_absent) == 0) add_other(item, totals, last_error);
+    if (op == Op::kGet && is_miss != 0) totals.bytes_missed += bytes_of(item.value);
   }
   totals.hits = hits;
   totals.bytes += hit_bytes;
