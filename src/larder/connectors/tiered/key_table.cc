@@ -1,6 +1,8 @@
 #include "larder/connectors/tiered/key_table.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 
 #include "larder/base/check.h"
@@ -9,6 +11,9 @@
 
 namespace larder::tiered {
 namespace {
+
+constexpr std::uint64_t kFilterSlotsMin = std::uint64_t{1} << 18;
+constexpr std::uint64_t kBytesPerSlot = 4096;
 
 cache::ChunkHash name_of(const Hash128& hash, std::uint64_t number) noexcept {
   const std::uint64_t words[] = {hash.low, hash.high, number};
@@ -27,6 +32,14 @@ const Key* KeyTable::find_exactly(std::span<const std::byte> key) const noexcept
     if (found != keys_.end() && found->second.text == as_text(key)) return &found->second;
   }
   return nullptr;
+}
+
+KeyTable::KeyTable(std::uint64_t l1_bytes)
+    : filter_mask_(std::bit_ceil(std::max(kFilterSlotsMin, l1_bytes / kBytesPerSlot)) - 1),
+      filter_(filter_mask_ + 1) {}
+
+std::atomic<std::uint8_t>& KeyTable::filter_of(std::span<const std::byte> key) const noexcept {
+  return filter_[hash64(key) & filter_mask_];
 }
 
 Key* KeyTable::find(std::span<const std::byte> key) noexcept {
@@ -148,8 +161,11 @@ void KeyTable::set_shown(Key& key, std::optional<std::uint64_t> bytes) noexcept 
   const bool was_shown = key.shown_bytes.has_value();
   key.shown_bytes = bytes;
   if (was_shown == bytes.has_value()) return;
-  std::atomic<std::uint16_t>& slot = filter_of(hash128(std::as_bytes(std::span{key.text})).low);
-  slot.fetch_add(static_cast<std::uint16_t>(was_shown ? -1 : 1), std::memory_order_release);
+  std::atomic<std::uint8_t>& slot = filter_of(std::as_bytes(std::span{key.text}));
+  const std::uint8_t count = slot.load(std::memory_order_relaxed);  // Changed under the mutex only.
+  if (count == kFull) return;
+  slot.store(static_cast<std::uint8_t>(was_shown ? count - 1 : count + 1),
+             std::memory_order_release);
 }
 
 void KeyTable::show(const cache::ChunkHash& name, std::uint64_t bytes) {
@@ -159,15 +175,34 @@ void KeyTable::show(const cache::ChunkHash& name, std::uint64_t bytes) {
 }
 
 void KeyTable::find_shown(std::span<Item> items) const noexcept {
-  for (Item& item : items) {
-    if (item.outcome != Outcome::kMiss) continue;
-    if (filter_of(hash128(item.key).low).load(std::memory_order_acquire) == 0) continue;
-    const MutexLock lock{mutex_};
-    const Key* const key = find_exactly(item.key);
-    if (key == nullptr || !key->shown_bytes) continue;
-    item.outcome = Outcome::kHit;
-    item.value_bytes = *key->shown_bytes;
+  std::array<Item*, 64> missing;
+  std::array<const std::atomic<std::uint8_t>*, 64> filters;
+  while (!items.empty()) {
+    const std::span<Item> some = items.first(std::min(items.size(), missing.size()));
+    items = items.subspan(some.size());
+    // Which keys are missing cannot be predicted: they are collected without a branch.
+    std::size_t count = 0;
+    for (Item& item : some) {
+      missing[count] = &item;
+      count += item.outcome == Outcome::kMiss ? 1 : 0;
+    }
+    // The filter is larger than the fast caches: all of these are fetched side by side.
+    for (std::size_t i = 0; i < count; ++i) {
+      filters[i] = &filter_of(missing[i]->key);
+      __builtin_prefetch(filters[i]);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      if (filters[i]->load(std::memory_order_acquire) != 0) find_shown(*missing[i]);
+    }
   }
+}
+
+void KeyTable::find_shown(Item& item) const noexcept {
+  const MutexLock lock{mutex_};
+  const Key* const key = find_exactly(item.key);
+  if (key == nullptr || !key->shown_bytes) return;
+  item.outcome = Outcome::kHit;
+  item.value_bytes = *key->shown_bytes;
 }
 
 }  // namespace larder::tiered

@@ -49,7 +49,8 @@ struct Key {
 ///   allocation for a key that was not known.
 class KeyTable {
  public:
-  KeyTable() = default;
+  /// The filter of find_shown() takes a byte for each 4 KiB of L1, and 256 KiB at least.
+  explicit KeyTable(std::uint64_t l1_bytes);
   KeyTable(const KeyTable&) = delete;
   KeyTable& operator=(const KeyTable&) = delete;
 
@@ -96,9 +97,8 @@ class KeyTable {
   };
 
   const Key* find_exactly(std::span<const std::byte> key) const noexcept;
-  std::atomic<std::uint16_t>& filter_of(std::uint64_t hash) const noexcept {
-    return filter_[hash % kFilterSlots];
-  }
+  std::atomic<std::uint8_t>& filter_of(std::span<const std::byte> key) const noexcept;
+  void find_shown(Item& item) const noexcept LARDER_EXCLUDES(mutex_);
   void set_shown(Key& key, std::optional<std::uint64_t> bytes) noexcept LARDER_EXCLUDES(mutex_);
   bool is_free_for(const Key& key, bool changes) const noexcept;
   void let_in(Key& key);
@@ -107,11 +107,11 @@ class KeyTable {
   /// it.
   mutable Mutex mutex_;
   std::unordered_map<cache::ChunkHash, Key, NameHash> keys_;
-  /// How many shown keys have a hash of this slot: most keys that are not there are told without
-  /// the mutex. 128 KiB.
-  static constexpr std::size_t kFilterSlots = std::size_t{1} << 16;
-  mutable std::vector<std::atomic<std::uint16_t>> filter_ =
-      std::vector<std::atomic<std::uint16_t>>(kFilterSlots);
+  /// How many shown keys have a hash of this slot, so that most keys that are not there are told
+  /// without the mutex. What is once kFull stays so.
+  static constexpr std::uint8_t kFull = 255;
+  const std::size_t filter_mask_;
+  mutable std::vector<std::atomic<std::uint8_t>> filter_;
   std::unordered_set<Key*> contested_;  ///< Keys with waiters.
   std::deque<Granted> granted_;
   std::size_t waiting_ = 0;

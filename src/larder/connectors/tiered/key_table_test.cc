@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstring>
 #include <string>
+#include <vector>
 
+#include "larder/base/hash.h"
 #include "larder/base/key_text.h"
 
 namespace larder::tiered {
@@ -25,7 +28,7 @@ class KeyTableTest : public testing::Test {
     return let_in;
   }
 
-  KeyTable keys;
+  KeyTable keys{1 << 20};
   std::array<Batch, 4> batches;
 };
 
@@ -133,7 +136,7 @@ TEST_F(KeyTableTest, OtherThreadsSeeWhatIsShownUntilItLeaves) {
 }
 
 TEST_F(KeyTableTest, OfManyShownKeysEachIsFoundWithItsSize) {
-  constexpr std::uint64_t kKeys = 100'000;  // More than the filter has slots.
+  constexpr std::uint64_t kKeys = 300'000;  // More than the filter has slots.
   for (std::uint64_t i = 0; i < kKeys; ++i) {
     Key& one = key("key-" + std::to_string(i));
     keys.set_in_l1(one.name, true);
@@ -156,6 +159,34 @@ TEST_F(KeyTableTest, OfManyShownKeysEachIsFoundWithItsSize) {
   }
   EXPECT_EQ(find(7), std::nullopt);
   EXPECT_EQ(keys.size(), 0U);
+}
+
+// More keys of one slot of the filter than it can count.
+TEST_F(KeyTableTest, AShownKeyIsFoundHoweverManyShareItsSlot) {
+  constexpr std::uint64_t kSlots = std::uint64_t{1} << 18;
+  std::vector<std::string> shared;
+  for (std::uint64_t i = 0; shared.size() < 256; ++i) {
+    std::string text(sizeof i, '\0');
+    std::memcpy(text.data(), &i, sizeof i);
+    if (hash64(bytes(text)) % kSlots == 0) shared.push_back(text);
+  }
+  const auto expect_last_is_found = [&] {
+    Item item;
+    item.key = bytes(shared.back());
+    item.outcome = Outcome::kMiss;
+    keys.find_shown({&item, 1});
+    EXPECT_EQ(item.outcome, Outcome::kHit);
+  };
+  for (const std::string& text : shared) {
+    Key& one = key(text);
+    keys.set_in_l1(one.name, true);
+    keys.show(one.name, 1);
+  }
+  expect_last_is_found();
+
+  for (std::size_t i = 0; i + 1 < shared.size(); ++i) keys.set_in_l1(key(shared[i]).name, false);
+
+  expect_last_is_found();
 }
 
 }  // namespace

@@ -34,7 +34,11 @@ cache::EngineOptions engine_options(const TieredOptions& options) {
 TieredMachine::TieredMachine(const TieredOptions& options, Intake& intake,
                              std::unique_ptr<cache::Arena> arena,
                              std::vector<std::unique_ptr<Connector>> tiers, EventFd wake)
-    : options_(options), intake_(intake), wake_(std::move(wake)), arena_(std::move(arena)) {
+    : options_(options),
+      intake_(intake),
+      wake_(std::move(wake)),
+      keys_(options.l1_bytes),
+      arena_(std::move(arena)) {
   waits_for_.push_back({wake_.get(), POLLIN, 0});
   for (std::unique_ptr<Connector>& tier : tiers) {
     waits_for_.push_back({tier->event_fd(), POLLIN, 0});
