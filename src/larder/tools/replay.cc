@@ -28,12 +28,16 @@ SetupResult<double> parse_speed(std::string_view text) {
       "--speed \"" + std::string{text} + "\": expected max, trace, or a factor such as 20x"};
 }
 
-SetupStatus check_block_bytes(const ReplayOptions& options, std::uint64_t value_bytes_max) {
+SetupStatus check_block_bytes(const ReplayInput& options, std::uint64_t value_bytes_max) {
   if (options.block_bytes <= value_bytes_max) return {};
   return SetupError{
       ErrorCode::kInvalidArgument,
       fmt::format("--block-bytes {} is above the connector's largest value {}",
                   format_bytes_exact(options.block_bytes), format_bytes_exact(value_bytes_max))};
+}
+
+void count_failure(const Error& error, FailureCount& failures) {
+  if (failures.count++ == 0) failures.first = error.to_string();
 }
 
 bool ReplayResult::is_every_store_refused() const {
