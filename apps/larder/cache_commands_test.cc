@@ -1,4 +1,5 @@
-// `replay --l1` as a shell runs it: a trace through the cache engine.
+// `replay --l1` and `size` as a shell runs them: the cache engine and its policies over a trace.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -85,6 +86,20 @@ TEST_F(LarderTest, WrongUsageOfL1ExitsWith2AndSaysWhatIsWrong) {
     EXPECT_TRUE(has(ended.errors, expected)) << arguments << "\n" << ended.errors;
     EXPECT_EQ(ended.output, "") << arguments;
   }
+}
+
+TEST_F(LarderTest, TheSizesHaveAPlotThatFitsWhereItGoes) {
+  const auto is_plain = [](const std::string& text) {
+    return std::ranges::all_of(text, [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); });
+  };
+  // Into a pipe: 80 columns, without colours whatever the environment says.
+  const Ended plain = run("size " + trace_, "LC_ALL=C NO_COLOR=1 TERM=xterm-256color ");
+  EXPECT_TRUE(has(plain.output, "hit rate by capacity\n  # LRU and ARC")) << plain.output;
+  EXPECT_TRUE(is_plain(plain.output)) << plain.output;
+  const Ended blocks = run("size " + trace_, "LC_ALL=C.UTF-8 ");
+  EXPECT_TRUE(has(blocks.output, "█ LRU and ARC")) << blocks.output;
+  EXPECT_FALSE(has(blocks.output, "\x1b")) << blocks.output;
+  EXPECT_FALSE(has(run("size " + trace_ + " --json").output, "LRU and ARC"));
 }
 
 }  // namespace
