@@ -188,6 +188,24 @@ TEST(L1ReplayTest, TheFirstTierThatHasABlockServesIt) {
   EXPECT_TRUE(first->stop(kNever) && second->stop(kNever));
 }
 
+TEST(L1ReplayTest, AChainMayNameABlockTwiceOrHaveNone) {
+  std::vector<TraceRequest> trace = make_trace(200, 65);
+  Random random{66};
+  for (TraceRequest& request : trace) {
+    auto& chain = request.blocks;
+    for (std::uint64_t& block : chain) block = random.below(4) == 0 ? chain.front() : block % 90;
+    if (random.below(10) == 0) chain.clear();
+  }
+  const auto l2 = open("memory:?capacity=1GiB");
+  const L1ReplayResult alone = replay_over(options_for(64), trace);
+  const L1ReplayResult before_l2 = replay_over(options_for(64), trace, {l2.get()});
+  EXPECT_EQ(before_l2.hit().blocks, before_l2.model_unbounded.blocks);
+  EXPECT_GT(alone.hit().blocks, 0U);
+  EXPECT_LT(alone.hit().blocks, before_l2.hit().blocks);
+  EXPECT_TRUE(alone.is_good() && before_l2.is_good());
+  EXPECT_TRUE(l2->stop(kNever));
+}
+
 TEST(L1ReplayTest, WrongBytesOfL2EndTheRun) {
   const auto trace = make_trace(400, 70);
   const auto l2 = open(R"({"type":"fault","inner":{"type":"memory","capacity":"64MiB"},)"
