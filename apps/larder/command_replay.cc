@@ -132,7 +132,8 @@ class ReplayCommand final : public Command {
   }
 
   int run_l1() {
-    static_cast<tools::ReplayInput&>(l1_options_) = options_;
+    const tools::ReplayInput& input = options_;
+    static_cast<tools::ReplayInput&>(l1_options_) = input;
     l1_options_.l1_bytes = *parse_bytes(l1_);
     l1_options_.promote = *cache::find_promote(promote_);
     if (specs_ != std::vector<std::string>{"none"}) l1_options_.specs = specs_;

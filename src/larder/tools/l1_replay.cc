@@ -28,9 +28,7 @@ SetupStatus rehearse(const L1ReplayOptions& options, const std::string& spec) {
   const auto limits = rehearse_open(read);
   if (!limits && limits.error().code != ErrorCode::kUnavailable) return limits.error();
   if (!limits || !*limits) return {};
-  ReplayInput cell = options;
-  cell.block_bytes = options.cell_bytes();
-  return check_block_bytes(cell, (*limits)->value_bytes_max);
+  return check_cell_bytes(options, (*limits)->value_bytes_max);
 }
 
 using Connectors = std::vector<std::unique_ptr<Connector>>;
@@ -70,6 +68,14 @@ SetupStatus L1ReplayOptions::validate() const {
   }
   if (const auto kind = cache::find_policy(policy); !kind) return kind.error();
   return {};
+}
+
+SetupStatus check_cell_bytes(const L1ReplayOptions& options, std::uint64_t value_bytes_max) {
+  if (options.cell_bytes() <= value_bytes_max) return {};
+  return invalid(fmt::format("--block-bytes {} for {} is above the connector's largest value {}",
+                             format_bytes_exact(options.block_bytes),
+                             format_count(options.ranks, "rank"),
+                             format_bytes_exact(value_bytes_max)));
 }
 
 bool L1ReplayResult::is_good() const {

@@ -32,6 +32,9 @@ struct L1ReplayOptions : ReplayInput {
   SetupStatus validate() const;
 };
 
+/// Whether a connector that takes values of up to `value_bytes_max` takes the options' cells.
+SetupStatus check_cell_bytes(const L1ReplayOptions& options, std::uint64_t value_bytes_max);
+
 /// Blocks that one request hit.
 struct RequestHits {
   std::uint32_t l1 = 0;

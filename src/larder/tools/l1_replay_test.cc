@@ -176,7 +176,7 @@ TEST(L1ReplayTest, TheFirstTierThatHasABlockServesIt) {
   const auto trace = make_trace(300, 60);
   const auto first = open("memory:?capacity=256KiB");
   const auto second = open("memory:?capacity=1GiB");
-  L1ReplayOptions options = options_for(64);
+  const L1ReplayOptions options = options_for(64);
   const L1ReplayResult result = replay_over(options, trace, {first.get(), second.get()});
   EXPECT_EQ(result.hit().blocks, result.model_unbounded.blocks);
   EXPECT_GT(result.tiers[0].values_loaded, 0U);
@@ -210,7 +210,7 @@ TEST(L1ReplayTest, WrongBytesOfL2EndTheRun) {
   const auto trace = make_trace(400, 70);
   const auto l2 = open(R"({"type":"fault","inner":{"type":"memory","capacity":"64MiB"},)"
                        R"("corrupt_rate":1})");
-  L1ReplayOptions options = options_for(64);
+  const L1ReplayOptions options = options_for(64);
   const auto result = replay_l1(options, trace, {l2.get()}, kNoStop);
   ASSERT_TRUE(result);
   EXPECT_EQ(result->interrupted_by, "a hit with wrong bytes");
@@ -226,7 +226,7 @@ TEST(L1ReplayTest, LoadsThatFailAreMissesWithAReason) {
   const auto trace = make_trace(300, 80);
   const auto l2 = open(R"({"type":"fault","inner":{"type":"memory","capacity":"64MiB"},)"
                        R"("error_rate":1,"pattern":"get:*"})");
-  L1ReplayOptions options = options_for(64);
+  const L1ReplayOptions options = options_for(64);
   const L1ReplayResult result = replay_over(options, trace, {l2.get()});
   EXPECT_EQ(result.hit_l2.blocks, 0U);
   EXPECT_FALSE(result.is_good());
@@ -240,7 +240,7 @@ TEST(L1ReplayTest, StoresThatFailAreCountedAndCostNoHitOfL1) {
   const auto trace = make_trace(200, 85);
   const auto l2 = open(R"({"type":"fault","inner":{"type":"memory","capacity":"64MiB"},)"
                        R"("error_rate":1,"pattern":"set:*"})");
-  L1ReplayOptions options = options_for(100);
+  const L1ReplayOptions options = options_for(100);
   const L1ReplayResult result = replay_over(options, trace, {l2.get()});
   EXPECT_EQ(result.requests, replay_over(options, trace).requests);
   EXPECT_FALSE(result.is_good());
@@ -280,7 +280,7 @@ TEST(L1ReplayTest, AStopEndsItWithWhatWasMeasured) {
 TEST(L1ReplayTest, TheReportSaysWhatHappened) {
   const auto trace = make_trace(400, 100);
   const auto l2 = open("memory:?capacity=1GiB");
-  L1ReplayOptions options = options_for(100);
+  const L1ReplayOptions options = options_for(100);
   const L1ReplayResult result = replay_over(options, trace, {l2.get()});
   const std::string text = to_text(options, result);
   for (const char* const part : {"replay of test through L1, 400KiB, L2 memory", "400 requests",

@@ -111,13 +111,7 @@ class L1Replayer final : private cache::Listener {
 
   SetupStatus prepare() {
     for (const Connector* const tier : tiers_) {
-      const std::uint64_t value_bytes_max = tier->capabilities().value_bytes_max;
-      if (options_.cell_bytes() <= value_bytes_max) continue;
-      return SetupError{
-          ErrorCode::kInvalidArgument,
-          fmt::format("a block of {} for {} is above the connector's largest value {}",
-                      format_bytes_exact(options_.block_bytes),
-                      format_count(options_.ranks, "rank"), format_bytes_exact(value_bytes_max))};
+      LARDER_TRY(check_cell_bytes(options_, tier->capabilities().value_bytes_max));
     }
     cache::ArenaOptions of_arena;
     if (options_.sizes_only) of_arena.kind = cache::ArenaKind::kOffsets;

@@ -28,7 +28,7 @@ SetupResult<double> parse_speed(std::string_view text) {
       "--speed \"" + std::string{text} + "\": expected max, trace, or a factor such as 20x"};
 }
 
-SetupStatus check_block_bytes(const ReplayInput& options, std::uint64_t value_bytes_max) {
+SetupStatus check_block_bytes(const ReplayOptions& options, std::uint64_t value_bytes_max) {
   if (options.block_bytes <= value_bytes_max) return {};
   return SetupError{
       ErrorCode::kInvalidArgument,

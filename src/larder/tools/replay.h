@@ -36,7 +36,7 @@ struct ReplayOptions : ReplayInput {
 };
 
 /// Whether a store that takes values of up to `value_bytes_max` takes the options' blocks.
-SetupStatus check_block_bytes(const ReplayInput& options, std::uint64_t value_bytes_max);
+SetupStatus check_block_bytes(const ReplayOptions& options, std::uint64_t value_bytes_max);
 
 /// What `--speed` says: "max", "trace", or a factor such as "20x".
 SetupResult<double> parse_speed(std::string_view text);
