@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <fstream>
@@ -8,6 +10,7 @@
 #include "larder/base/size_text.h"
 #include "larder/cache/policies/policy.h"
 #include "larder/tools/size.h"
+#include "larder/tools/terminal.h"
 
 namespace larder::cli {
 namespace {
@@ -74,7 +77,9 @@ class SizeCommand final : public Command {
       const auto written = write_file(svg_path_, tools::to_svg(options_, *result));
       if (!written) return fail(written.error());
     }
-    return print(is_json_ ? to_json(options_, *result) : to_text(options_, *result), kGood);
+    const tools::PlotStyle style{.columns = tools::terminal_columns(STDOUT_FILENO),
+                                 .is_unicode = tools::is_locale_utf8()};
+    return print(is_json_ ? to_json(options_, *result) : to_text(options_, *result, style), kGood);
   }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "larder/base/key_text.h"
 #include "larder/cache/policies/policy.h"
 
 namespace larder::cache {
@@ -15,6 +16,14 @@ SetupStatus check_share(double share, const char* name) {
 }
 
 }  // namespace
+
+SetupResult<Promote> find_promote(std::string_view name) {
+  if (name == "none") return Promote::kDefault;
+  if (name == "retain") return Promote::kRetain;
+  if (name == "second_hit") return Promote::kSecondHit;
+  return SetupError{ErrorCode::kInvalidArgument,
+                    "promote \"" + printable(name) + "\": expected none, retain or second_hit"};
+}
 
 SetupStatus EngineOptions::validate() const {
   if (SetupResult<const PolicyKind*> kind = find_policy(policy); !kind) return kind.error();

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "larder/base/result.h"
 #include "larder/cache/ids.h"
@@ -16,6 +17,9 @@ enum class Promote : std::uint8_t {
   kRetain,       ///< All are kept.
   kSecondHit,    ///< Those that were loaded before within the last `ghosts_max` loads.
 };
+
+/// By its name: "none", "retain" or "second_hit".
+SetupResult<Promote> find_promote(std::string_view name);
 
 /// Whether a kept cell is also stored into the connectors before its source (E32).
 enum class Fill : std::uint8_t { kNever = 0, kSecondHit, kAlways };

@@ -77,7 +77,10 @@ TEST(ForeignKeysTest, NeitherAReplayNorABenchmarkTouchesAStoreOfOthers) {
     ASSERT_TRUE(client.set("llama@00ff", value).has_value());
     ASSERT_TRUE((*connector)->stop(kNever).has_value());
   }
-  ReplayOptions replay_options{.trace_path = trace, .spec = spec, .is_quiet = true};
+  ReplayOptions replay_options;
+  replay_options.trace_path = trace;
+  replay_options.spec = spec;
+  replay_options.is_quiet = true;
   const auto replayed = replay(replay_options, kNoStop);
   ASSERT_FALSE(replayed.has_value());
   EXPECT_NE(replayed.error().text.find("which a replay may push out"), std::string::npos)
@@ -128,7 +131,10 @@ TEST(ForeignKeysTest, AReplayFindsWhatAnEarlierOneLeft) {
   const std::string trace = directory.path() + "/trace.jsonl";
   std::ofstream{trace} << R"({"timestamp":0,"input_length":512,"output_length":1,"hash_ids":[1]})"
                        << "\n";
-  ReplayOptions options{.trace_path = trace, .spec = specs(directory.path())[2], .is_quiet = true};
+  ReplayOptions options;
+  options.trace_path = trace;
+  options.spec = specs(directory.path())[2];
+  options.is_quiet = true;
   ASSERT_TRUE(replay(options, kNoStop).has_value());
   const auto again = replay(options, kNoStop);
   ASSERT_TRUE(again.has_value()) << again.error().text;

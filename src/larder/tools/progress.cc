@@ -1,13 +1,13 @@
 #include "larder/tools/progress.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 
 #include "larder/base/clock.h"
+#include "larder/tools/terminal.h"
 
 namespace larder::tools {
 namespace {
@@ -16,13 +16,6 @@ constexpr std::uint64_t kTerminalIntervalNs = 100'000'000;
 constexpr std::uint64_t kPlainIntervalNs = 5'000'000'000;
 constexpr std::size_t kBarWidth = 30;
 constexpr std::size_t kBarWidthMin = 5;
-constexpr std::size_t kUnknownColumns = 80;
-
-std::size_t columns_of_terminal() {
-  winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kUnknownColumns;
-  return size.ws_col;
-}
 
 }  // namespace
 
@@ -60,7 +53,7 @@ void Progress::update(std::uint64_t done, std::uint64_t total, std::string_view 
   std::string line;
   if (is_terminal_) {
     // Back to the first column, the line, and then everything behind it erased.
-    line = "\r" + progress_line(title_, share, detail, columns_of_terminal()) + "\x1b[K";
+    line = "\r" + progress_line(title_, share, detail, terminal_columns(STDERR_FILENO)) + "\x1b[K";
     is_drawn_ = true;
   } else {
     line = fmt::format("{}: {:.0f} % ({} of {})  {}\n", title_, share * 100, done, total, detail);

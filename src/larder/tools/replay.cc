@@ -36,6 +36,10 @@ SetupStatus check_block_bytes(const ReplayOptions& options, std::uint64_t value_
                   format_bytes_exact(options.block_bytes), format_bytes_exact(value_bytes_max))};
 }
 
+void count_failure(const Error& error, FailureCount& failures) {
+  if (failures.count++ == 0) failures.first = error.to_string();
+}
+
 bool ReplayResult::is_every_store_refused() const {
   return blocks_refused.count > 0 && blocks_stored == 0 && blocks_already_there == 0;
 }

@@ -15,20 +15,24 @@
 
 namespace larder::tools {
 
-struct ReplayOptions {
+/// What is replayed, how fast, and how it is reported: of every kind of replay.
+struct ReplayInput {
   std::string trace_path;  ///< JSON lines, plain or zstd; "-" is standard input.
-  std::string spec;
   std::uint64_t block_bytes = std::uint64_t{64} << 10;
   std::uint64_t requests_max = kNever;
   /// Trace time runs this many times faster than the clock; 0: as fast as the connector allows.
   double speed = 0;
   double tokens_per_second = 8000;  ///< Prefill rate that the seconds saved are stated for.
-  std::uint32_t concurrency = 8;    ///< Requests in flight.
-  std::uint32_t batch_blocks = 64;  ///< Blocks of one batch, and of one request's buffer.
   std::string key_prefix = "replay/";
   bool with_model = true;
   bool allow_eviction = false;  ///< Go on although the store holds keys that are not a replay's.
   bool is_quiet = false;        ///< No progress.
+};
+
+struct ReplayOptions : ReplayInput {
+  std::string spec;
+  std::uint32_t concurrency = 8;    ///< Requests in flight.
+  std::uint32_t batch_blocks = 64;  ///< Blocks of one batch, and of one request's buffer.
 };
 
 /// Whether a store that takes values of up to `value_bytes_max` takes the options' blocks.
@@ -43,6 +47,7 @@ struct FailureCount {
   std::string first;  ///< The first cause, for people.
 };
 using Failures = std::map<ErrorCode, FailureCount>;
+void count_failure(const Error& error, FailureCount& failures);
 
 /// One kind of operation over the whole run.
 struct ReplayOperation {

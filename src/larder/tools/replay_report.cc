@@ -7,58 +7,22 @@
 #include "larder/base/size_text.h"
 #include "larder/connector/metrics.h"
 #include "larder/tools/replay.h"
+#include "larder/tools/replay_text.h"
 
 namespace larder::tools {
 namespace {
-
-double ratio(std::uint64_t part, std::uint64_t whole) {
-  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
-}
 
 /// Bytes per nanosecond are GB per second.
 double gb_per_second(const ReplayOperation& operation) {
   return ratio(operation.bytes, operation.busy_ns);
 }
 
-double seconds_saved(const ReplayOptions& options, const ReplayResult& result) {
-  return static_cast<double>(result.hit.tokens) / options.tokens_per_second;
-}
-
-double seconds(std::uint64_t ns) {
-  return static_cast<double>(ns) / 1e9;
-}
-
-std::string failures_text(const char* name, const Failures& failures) {
-  std::string text;
-  for (const auto& [code, failure] : failures) {
-    text += fmt::format("FAILED: {}: {}; the first: {}\n", format_count(failure.count, name),
-                        error_code_name(code), printable(failure.first));
-  }
-  return text;
-}
-
-std::string hit_line(const char* name, const HitCount& hit, const HitCount& total) {
-  return fmt::format("  {:<34}{:6.2f} % of tokens {:7.2f} % of blocks   {}\n", name,
-                     100 * ratio(hit.tokens, total.tokens), 100 * ratio(hit.blocks, total.blocks),
-                     format_count(hit.blocks, "block"));
-}
-
-std::string latency_line(const char* name, const LogLinearHistogram& latency) {
-  if (latency.count() == 0) return {};
-  return fmt::format("  {:<8} p50 {:>10}   p90 {:>10}   p99 {:>10}   max {:>10}   ({})\n", name,
-                     format_duration_ns(latency.quantile(0.5)),
-                     format_duration_ns(latency.quantile(0.9)),
-                     format_duration_ns(latency.quantile(0.99)), format_duration_ns(latency.max()),
-                     format_count(latency.count(), "request"));
-}
-
 std::string hits_text(const ReplayResult& result) {
   std::string text = "prefix hits\n" + hit_line("this store", result.hit, result.total);
   if (!result.has_model) return text;
   if (result.model_capacity_bytes > 0) {
-    text +=
-        hit_line(fmt::format("exact LRU of {}", format_bytes(result.model_capacity_bytes)).c_str(),
-                 result.model_lru, result.total);
+    text += hit_line(fmt::format("exact LRU of {}", format_bytes(result.model_capacity_bytes)),
+                     result.model_lru, result.total);
   }
   text += hit_line("a cache without a bound", result.model_unbounded, result.total);
   if (result.keys_at_start > 0) text += "  (the models start empty; this store did not)\n";
@@ -145,10 +109,7 @@ std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
   const Report& report = result.report_at_end;
   std::string text = fmt::format("replay of {} through {} {}\n", printable(options.trace_path),
                                  report.type, printable(report.where));
-  if (!result.interrupted_by.empty()) {
-    text += fmt::format("  INTERRUPTED by {}: this is what was measured until then\n",
-                        result.interrupted_by);
-  }
+  text += interrupted_text(result.interrupted_by);
   if (result.keys_at_start > 0) {
     text += fmt::format("  {} there at the start{}\n",
                         format_count(result.keys_at_start, "key was", "keys were"),
@@ -162,11 +123,7 @@ std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
   text += "latency per request\n" + latency_line("lookup", result.lookup.latency_ns) +
           latency_line("load", result.load.latency_ns) +
           latency_line("store", result.store.latency_ns);
-  text += fmt::format(
-      "saved\n  {:.0f} s of prefill, at an assumed {:.0f} tokens/s (--tokens-per-second), for "
-      "{:.1f} "
-      "s of loading\n",
-      seconds_saved(options, result), options.tokens_per_second, seconds(result.load.busy_ns));
+  text += saved_text(options, result.hit, result.load.busy_ns);
   text += failures_text("lookup", result.lookup.failures) +
           failures_text("load", result.load.failures) +
           failures_text("store", result.store.failures);
@@ -176,11 +133,7 @@ std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
         result.is_every_store_refused() ? "FAILED: EVERY STORE WAS REFUSED" : "refused",
         format_count(result.blocks_refused.count, "block"), printable(result.blocks_refused.first));
   }
-  if (result.mismatches > 0) {
-    text += fmt::format("WRONG BYTES: {} did not hold what was stored. First: {}\n",
-                        format_count(result.mismatches, "hit"), result.first_mismatch);
-  }
-  return text;
+  return text + wrong_bytes_text(result.mismatches, result.first_mismatch);
 }
 
 std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
@@ -213,7 +166,7 @@ std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
       {"mismatches", result.mismatches},
       {"first_mismatch", result.first_mismatch},
       {"assumed_tokens_per_second", options.tokens_per_second},
-      {"prefill_seconds_saved", seconds_saved(options, result)},
+      {"prefill_seconds_saved", seconds_saved(options, result.hit)},
       {"counters", result.counters},
   };
   if (result.has_model) {

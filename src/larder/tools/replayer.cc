@@ -7,15 +7,13 @@
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/check.h"
-#include "larder/base/hash.h"
-#include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connector/metrics.h"
 #include "larder/tools/completion_wait.h"
 #include "larder/tools/lru_model.h"
 #include "larder/tools/progress.h"
 #include "larder/tools/replay.h"
-#include "larder/tools/value_pattern.h"
+#include "larder/tools/replay_values.h"
 
 namespace larder::tools {
 namespace {
@@ -26,10 +24,6 @@ std::uint64_t now_ns() {
 
 std::span<const std::byte> bytes_of_key(const std::string& key) {
   return std::as_bytes(std::span{key});
-}
-
-std::uint64_t tokens_of(const TraceRequest& request, std::size_t blocks) {
-  return std::min<std::uint64_t>(blocks * kTokensPerBlock, request.input_tokens);
 }
 
 /// Wall time during which at least one thing is in flight.
@@ -151,9 +145,7 @@ class Replayer {
     return options_.speed <= 0 || now_ns() - started_ns_ >= due_ns(request);
   }
   std::uint64_t due_ns(const TraceRequest& request) const {
-    return static_cast<std::uint64_t>(
-        static_cast<double>(request.timestamp_ms - trace_.front().timestamp_ms) * 1e6 /
-        options_.speed);
+    return tools::due_ns(request, trace_.front(), options_.speed);
   }
 
   bool waits_for_store(const TraceRequest& request) {
@@ -214,7 +206,7 @@ class Replayer {
   void end_lookup(Slot& slot) {
     --lookups_in_flight_;
     result_.lookup.latency_ns.record(slot.phase_ns);
-    for (const Item& item : slot.items) count_failure(item, result_.lookup);
+    for (const Item& item : slot.items) note_failure(item, result_.lookup);
     while (slot.found < slot.items.size() && slot.items[slot.found].outcome == Outcome::kHit) {
       ++slot.found;
     }
@@ -251,7 +243,7 @@ class Replayer {
   void end_load(Slot& slot) {
     for (std::size_t i = 0; i < slot.items.size(); ++i) {
       const Item& item = slot.items[i];
-      count_failure(item, result_.load);
+      note_failure(item, result_.load);
       if (item.outcome == Outcome::kMiss) ++result_.blocks_lost_before_load;
       if (item.outcome != Outcome::kHit) continue;
       result_.load.bytes += options_.block_bytes;
@@ -262,19 +254,12 @@ class Replayer {
   }
 
   bool verify(Slot& slot, std::size_t index) {
-    const std::string& key = slot.keys[slot.position + index];
     const Slice& slice = slot.slices[index];
-    const std::uint64_t value_bytes = slot.items[index].value_bytes;
-    const auto difference =
-        value_bytes == slice.bytes
-            ? pattern_.first_difference(hash64(bytes_of_key(key)), {slice.data, slice.bytes})
-            : std::optional<std::size_t>{std::min<std::uint64_t>(value_bytes, slice.bytes)};
-    if (!difference) return true;
-    if (result_.mismatches++ == 0) {
-      result_.first_mismatch =
-          fmt::format("key \"{}\" (request {}): byte {} of {} is not what was stored",
-                      escape_key(key), result_.requests, *difference, value_bytes);
-    }
+    const auto mismatch =
+        values_.mismatch(slot.keys[slot.position + index], {slice.data, slice.bytes},
+                         slot.items[index].value_bytes, result_.requests);
+    if (!mismatch) return true;
+    if (result_.mismatches++ == 0) result_.first_mismatch = *mismatch;
     return false;
   }
 
@@ -286,8 +271,7 @@ class Replayer {
           std::min<std::size_t>(options_.batch_blocks, slot.keys.size() - slot.position);
       make_items(slot, slot.position, count, true);
       for (std::size_t i = 0; i < count; ++i) {
-        pattern_.fill(hash64(bytes_of_key(slot.keys[slot.position + i])),
-                      {slot.slices[i].data, slot.slices[i].bytes});
+        values_.fill(slot.keys[slot.position + i], {slot.slices[i].data, slot.slices[i].bytes});
       }
       slot.batch.op = Op::kSet;
       slot.batch.set_mode = SetMode::kIfAbsent;
@@ -302,10 +286,10 @@ class Replayer {
   void end_store(Slot& slot) {
     for (const Item& item : slot.items) {
       if (item.outcome == Outcome::kFailed && item.error.code() == ErrorCode::kResourceExhausted) {
-        count(item.error, result_.blocks_refused);
+        count_failure(item.error, result_.blocks_refused);
         continue;
       }
-      count_failure(item, result_.store);
+      note_failure(item, result_.store);
       if (item.outcome != Outcome::kDone) continue;
       if (item.existed) {
         ++result_.blocks_already_there;
@@ -428,12 +412,9 @@ class Replayer {
     return phase == Phase::kLoad ? result_.load : result_.store;
   }
 
-  static void count_failure(const Item& item, ReplayOperation& operation) {
-    if (item.outcome == Outcome::kFailed) count(item.error, operation.failures[item.error.code()]);
-  }
-
-  static void count(const Error& error, FailureCount& failures) {
-    if (failures.count++ == 0) failures.first = error.to_string();
+  static void note_failure(const Item& item, ReplayOperation& operation) {
+    if (item.outcome != Outcome::kFailed) return;
+    count_failure(item.error, operation.failures[item.error.code()]);
   }
 
   // The end.
@@ -476,7 +457,7 @@ class Replayer {
   Connector& connector_;
   const std::atomic<bool>& stop_;
   Progress progress_;
-  const ValuePattern pattern_;
+  const ReplayValues values_;
   LruModel unbounded_{LruModel::kUnbounded};
   std::unique_ptr<LruModel> lru_;
 

@@ -62,7 +62,16 @@ SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const BlockTra
 /// How many times faster prefill is if loading a hit takes no time: references / misses.
 double prefill_speedup(const SizeResult& result, std::uint64_t hits);
 
-std::string to_text(const SizeOptions& options, const SizeResult& result);
+/// What the plot is drawn with.
+struct PlotStyle {
+  std::size_t columns = 80;  ///< Of the terminal.
+  bool is_unicode = false;   ///< Blocks; else ASCII.
+};
+
+/// Hit rates as bars, one for each capacity: LRU, the first of the other policies, and the optimum.
+/// No colours. Empty where the terminal is too narrow for it.
+std::string to_plot(const SizeResult& result, const PlotStyle& style);
+std::string to_text(const SizeOptions& options, const SizeResult& result, const PlotStyle& style);
 std::string to_json(const SizeOptions& options, const SizeResult& result);
 /// A chart of hit rate and speed-up by capacity, as a document of its own.
 std::string to_svg(const SizeOptions& options, const SizeResult& result);

@@ -61,7 +61,7 @@ std::string notes(const SizeResult& result) {
 
 }  // namespace
 
-std::string to_text(const SizeOptions& options, const SizeResult& result) {
+std::string to_text(const SizeOptions& options, const SizeResult& result, const PlotStyle& style) {
   std::string text =
       fmt::format("size of a cache for {}\n  {}, {} of {}, {} of them distinct ({})\n",
                   printable(options.trace_path), format_count(result.requests, "request"),
@@ -78,7 +78,7 @@ std::string to_text(const SizeOptions& options, const SizeResult& result) {
     }
     text += "  of these hits LRU reaches" + enough + "\n";
   }
-  return text + tables(options, result) + notes(result);
+  return text + to_plot(result, style) + tables(options, result) + notes(result);
 }
 
 std::string to_json(const SizeOptions& options, const SizeResult& result) {

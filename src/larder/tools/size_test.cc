@@ -76,7 +76,7 @@ TEST(SizeTest, ATraceOfOneRequestHasOneSize) {
   EXPECT_EQ(result.points[0].capacity_bytes, 2U * 4096);
   EXPECT_EQ(result.hits_max, 0U);
   EXPECT_EQ(prefill_speedup(result, 0), 1);
-  EXPECT_FALSE(to_text(small_options(), result).empty());
+  EXPECT_FALSE(to_text(small_options(), result, {}).empty());
   EXPECT_EQ(count_of(to_svg(small_options(), result), "nan"), 0U);
 }
 
@@ -162,7 +162,7 @@ TEST(SizeTest, ReadsATraceAndItsFirstRequests) {
 TEST(SizeTest, TheTextHasEachMeasure) {
   SizeOptions options = small_options();
   options.capacities_bytes = {163'840};
-  const std::string text = to_text(options, measured(options, conversations(300, 20, 2)));
+  const std::string text = to_text(options, measured(options, conversations(300, 20, 2)), {});
   for (const char* const part : {"300 requests", "hit rate, of blocks", "misses, in blocks",
                                  "ideal prefill speed-up", "loaded instead of computed", "160 KiB",
                                  "optimum", "of these hits LRU reaches 50 % with"}) {
@@ -175,7 +175,7 @@ TEST(SizeTest, ATraceWhoseIdsAreNoPrefixesIsSaidToBe) {
   const std::vector<TraceRequest> requests{{.blocks = {1, 3, 3}}, {.blocks = {2, 3}}};
   const BlockTrace trace = *BlockTrace::make(requests);
   const SizeResult result = measured(small_options(), trace);
-  const std::string text = to_text(small_options(), result);
+  const std::string text = to_text(small_options(), result, {});
   EXPECT_NE(text.find("1 repeated block was within one request left out"), std::string::npos);
   EXPECT_NE(text.find("1 block follows different blocks"), std::string::npos) << text;
   const auto json = nlohmann::json::parse(to_json(small_options(), result));

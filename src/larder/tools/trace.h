@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <string>
@@ -23,6 +24,19 @@ struct TraceRequest {
 
   friend bool operator==(const TraceRequest&, const TraceRequest&) = default;
 };
+
+/// Tokens of the request's first `blocks` blocks.
+inline std::uint64_t tokens_of(const TraceRequest& request, std::size_t blocks) noexcept {
+  return std::min<std::uint64_t>(blocks * kTokensPerBlock, request.input_tokens);
+}
+
+/// When the request is due, in nanoseconds after the first one of its trace, at `speed` times the
+/// trace's own speed. `speed` is above 0.
+inline std::uint64_t due_ns(const TraceRequest& request, const TraceRequest& first,
+                            double speed) noexcept {
+  return static_cast<std::uint64_t>(static_cast<double>(request.timestamp_ms - first.timestamp_ms) *
+                                    1e6 / speed);
+}
 
 /// Reads one line: a JSON object with exactly the fields timestamp, input_length, output_length and
 /// hash_ids, in any order, and as many ids as the input has blocks. Errors name the column and what

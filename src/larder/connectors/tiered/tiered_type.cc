@@ -91,16 +91,11 @@ constexpr std::array kParameters{
     kInFlightParameter,
 };
 
-cache::Promote promote_of(std::string_view text) {
-  if (text == "retain") return cache::Promote::kRetain;
-  return text == "none" ? cache::Promote::kDefault : cache::Promote::kSecondHit;
-}
-
 SetupResult<TieredOptions> options_of(const Parameters& parameters, std::size_t tiers) {
   TieredOptions options;
   options.l1_bytes = parameters.bytes("l1");
   options.write = parameters.text("write") == "back" ? Write::kBack : Write::kThrough;
-  options.promote = promote_of(parameters.text("promote"));
+  LARDER_ASSIGN(options.promote, cache::find_promote(parameters.text("promote")));
   options.is_ordered = parameters.flag("ordered");
   options.policy = parameters.text("policy");
   options.skip_l1 = parameters.flag("skip_l1");

@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "larder/tools/value_pattern.h"
+
+namespace larder::tools {
+
+/// What every replay stores under a key, so that any replay can prove what it reads: the pattern of
+/// the key's hash.
+/// Threads: any, once made. Cost: that of ValuePattern.
+class ReplayValues {
+ public:
+  void fill(std::string_view key, std::span<std::byte> value) const noexcept;
+  /// For people, where `value` does not hold what fill() makes, or the store has `value_bytes` of
+  /// it; nothing when it is the same. `request` counts from 1.
+  std::optional<std::string> mismatch(std::string_view key, std::span<const std::byte> value,
+                                      std::uint64_t value_bytes, std::uint64_t request) const;
+
+ private:
+  ValuePattern pattern_;
+};
+
+}  // namespace larder::tools
