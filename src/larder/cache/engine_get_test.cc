@@ -258,6 +258,27 @@ TEST_F(EngineGetTest, APromotionWithoutRoomChangesNoAnswer) {
   engine().end_get(Ticket{7});
 }
 
+TEST_F(EngineGetTest, AFillThatFailsChangesNoAnswer) {
+  options.promote = Promote::kRetain;
+  ScriptedTier& near = add_copying_tier({.store = false, .fill = Fill::kAlways});
+  ScriptedTier& far = add_copying_tier({.store = false});
+  far.locality = Locality::kRemote;
+  add_values();
+  put_values(far, 1, 3, 1000);
+  for (const ChunkHash& chunk : chain_of(1, 3)) near.failing_stores.insert(key_of(chunk));
+  Asked asked = ask(1, 3, 1000);
+
+  engine().get(Ticket{1}, asked.spec(space_));
+  reap();
+
+  ASSERT_EQ(heard.gets.size(), 1U);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(value(asked, 0, i), value_of(1, i, 1000));
+  engine().end_get(Ticket{1});
+  for (int second = 0; second < 4; ++second) advance_all(kSecond);
+  EXPECT_EQ(stats().totals.l2_store_failed, 3U);
+  EXPECT_EQ(stats().cells_wanted, 0U);
+}
+
 TEST_F(EngineGetTest, AClearDuringTheLoadIsAMissAndKeepsNothing) {
   options.promote = Promote::kRetain;
   ScriptedTier& tier = add_copying_tier();

@@ -215,6 +215,24 @@ TEST_F(EngineStoreTest, FillStoresIntoTheTiersBeforeTheSource) {
   EXPECT_EQ(far.calls_of(Op::kSet), 0U);
 }
 
+TEST_F(EngineStoreTest, AFillThatFailsChangesNoHit) {
+  options.promote = Promote::kRetain;
+  ScriptedTier& near = add_tier({.store = false, .fill = Fill::kAlways});
+  ScriptedTier& far = add_tier({.store = false});
+  far.locality = Locality::kRemote;
+  add_model();
+  const auto chain = chain_of(1, 4);
+  put(far, chain);
+  for (const ChunkHash& chunk : chain) near.failing_stores.insert(key_of(chunk));
+
+  EXPECT_EQ(cycle("r", chain), 4U);
+  for (int second = 0; second < 4; ++second) advance_all(kSecond);
+
+  EXPECT_EQ(stats().totals.l2_store_failed, 4U);
+  EXPECT_EQ(stats().cells_wanted, 0U);
+  EXPECT_EQ(loads_again(far, chain), 0U);
+}
+
 // ---- E33.
 
 TEST_F(EngineStoreTest, WhatIsCommittedIsStoredHeadsFirst) {
