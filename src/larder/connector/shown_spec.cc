@@ -36,10 +36,9 @@ std::string shown(const Spec& given, const Registry& registry) {
   std::string text = spec.type() + ':';
   std::string parameters;
   for (const auto& [name, value] : spec.parameters()) {
-    const auto is_named = [&name = name](const Parameter& one) { return one.name == name; };
     const Parameter* row = nullptr;
     if (type != nullptr) {
-      const auto found = std::ranges::find_if(type->parameters, is_named);
+      const auto found = std::ranges::find(type->parameters, name, &Parameter::name);
       if (found != type->parameters.end()) row = &*found;
     }
     const bool is_location = name.empty() || (is_renamed && name == type->location_parameter);
