@@ -183,6 +183,7 @@ void Loading::take(Fetch& fetch, std::uint32_t cell) {
 bool Loading::load_again(std::uint32_t id, Fetch& fetch, std::uint32_t cell) {
   FetchCell& mine = fetch.cells[cell];
   if (mine.has_rejoined || mine.left() == 0 || fetch.was_cleared) return false;
+  if (state_.layouts.current(fetch.space) != fetch.layout) return false;  // E4
   if (state_.now_ns >= fetch.deadline_ns || is_broken(CacheRule::kNextConnector)) return false;
   mine.has_rejoined = true;
   const std::uint32_t chunk = fetch.chunk_of(cell);
