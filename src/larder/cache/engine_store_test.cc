@@ -356,6 +356,24 @@ TEST_F(EngineStoreTest, ARefusedStoreKeepsItsWants) {
   EXPECT_EQ(tier.sizes.size(), 4U);
 }
 
+TEST_F(EngineStoreTest, AStoreDoesNotQueueBehindALoadThatIsRefused) {
+  ScriptedTier& tier = add_tier({.store_bytes_max = 2 * kGrain});
+  tier.holds = true;
+  add_model();
+  put(tier, chain_of(1, 1));
+  tier.refuses = ErrorCode::kResourceExhausted;
+  start_lookup("r", chain_of(1, 1));  // Its load waits for room in the connector.
+
+  store(chain_of(2, 8));
+  store(chain_of(3, 8));
+
+  EXPECT_EQ(stats().l2_batches, 1U);
+  tier.refuses = ErrorCode::kNone;
+  advance(2 * kSecond);
+  EXPECT_EQ(tier.keys_of(Op::kSet).size(), 2U);
+  EXPECT_EQ(tier.keys_of(Op::kGet).size(), 1U);
+}
+
 TEST_F(EngineStoreTest, AClearEndsTheWantsAndAStoreInFlightKeepsItsSlot) {
   ScriptedTier& tier = add_tier({.store_bytes_max = 2 * kGrain});
   tier.holds = true;

@@ -111,6 +111,11 @@ bool Tiers::submit(L2Operation& operation) {
 
 void Tiers::send(L2Operation& operation) {
   operation.seal();
+  // Behind a load that waits it would pin its cells, and be no part of what is in flight.
+  if (operation.kind == L2Kind::kStore) {
+    submit(operation);
+    return;
+  }
   lanes_[operation.tier].queued.push_back(operation.id);
   submit_queued(operation.tier);
 }
