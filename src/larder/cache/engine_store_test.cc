@@ -508,6 +508,20 @@ TEST_F(EngineStoreTest, DrainGivesUpAtItsDeadline) {
   EXPECT_TRUE(engine().drain(now_ns));
 }
 
+TEST_F(EngineStoreTest, NothingIsSubmittedAfterTheDeadlineOfADrain) {
+  ScriptedTier& tier = add_tier({.store_bytes_max = kGrain});
+  tier.holds = true;
+  add_model();
+  store(chain_of(1, 4));
+  EXPECT_FALSE(engine().drain(now_ns));
+  reap();
+
+  advance_all(2 * kSecond);  // The tier would be tried again.
+
+  EXPECT_TRUE(engine().drain(now_ns));
+  EXPECT_EQ(tier.keys_of(Op::kSet).size(), 1U);
+}
+
 TEST_F(EngineStoreTest, AWantedCellStaysWhereTheDriverHasPromisedIt) {
   options.keeps_wanted = true;
   capacity_cells = 4;
