@@ -444,6 +444,25 @@ TEST_F(EngineStoreTest, BufferOnlyRanksMayStoreOneAfterTheOther) {
   EXPECT_EQ(stats().resident_bytes, 0U);
 }
 
+TEST_F(EngineStoreTest, ABufferOnlyColumnLeavesThoughARankOfItWasLoaded) {
+  options.policy = "noop";
+  options.skip_l1 = true;
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model(2);
+  const auto chain = chain_of(1, 1);
+  store_rank(0, chain, {0, 1});
+  tier.sizes[key_of(chain[0], 1)] = kGrain;
+  start_lookup("r", chain);
+
+  tier.finish_all();  // The store, and the load of the other rank.
+  reap();
+  EXPECT_EQ(result("r"), 1U);
+  end("r");
+
+  EXPECT_EQ(stats().resident_bytes, 0U);
+}
+
 TEST_F(EngineStoreTest, BufferOnlyL1TakesTenTimesItsSizeAndReadsItBack) {
   options.policy = "noop";
   options.skip_l1 = true;
