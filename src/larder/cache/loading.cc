@@ -103,6 +103,7 @@ void Loading::collect(std::uint32_t id, std::uint32_t cell, SlotId slot) {
     operation->batch.urgency = fetch.keeps_locks ? Urgency::kDemand : Urgency::kPrefetch;
     fetch.operations.push_back(operation->id);
   }
+  by_slot_[slot].operation = operation->id;
   const Layout& layout = state_.layouts[fetch.layout];
   const Row row = fetch.row_of(cell);
   cells_.add_io(slot);
@@ -238,20 +239,30 @@ std::uint32_t Loading::take_ready() {
   return kNone;
 }
 
+bool Loading::has_waiters(L2Operation& operation) const noexcept {
+  return std::ranges::any_of(operation.cells(), [&](const L2Cell& cell) {
+    return cell.slot != kNone && by_slot_[cell.slot].first != kNone;
+  });
+}
+
 void Loading::abandon(std::uint32_t id, bool keeps) {
   deliver();  // What has arrived is in no list of a slot any more.
   Fetch& fetch = fetches_[id];
+  left_.clear();
   for (std::uint32_t cell = 0; cell < fetch.cells.size() && fetch.waiting > 0; ++cell) {
-    if (fetch.cells[cell].waits_for != kNone) unwait(id, cell);
+    const SlotId slot = fetch.cells[cell].waits_for;
+    if (slot == kNone) continue;
+    left_.push_back(by_slot_[slot].operation);
+    unwait(id, cell);
   }
-  const std::vector<std::uint32_t> operations = fetch.operations;
-  for (const std::uint32_t number : operations) {
+  for (const std::uint32_t number : fetch.operations) {
     L2Operation& operation = tiers_.operation(number);
-    const bool is_joined = std::ranges::any_of(operation.cells(), [&](const L2Cell& cell) {
-      return cell.slot != kNone && by_slot_[cell.slot].first != kNone;
-    });
-    operation.keeps = keeps && !is_joined;
-    if (!is_joined) tiers_.cancel(operation);
+    operation.keeps = keeps && !has_waiters(operation);
+    left_.push_back(number);
+  }
+  for (const std::uint32_t number : left_) {
+    L2Operation& operation = tiers_.operation(number);
+    if (!has_waiters(operation)) tiers_.cancel(operation);
   }
 }
 
@@ -269,6 +280,7 @@ void Loading::check_invariants() const {
     if (by_slot_[slot].first == kNone) continue;
     LARDER_CHECK(cells_.slots().is_used(slot));
     LARDER_CHECK(cells_.slots()[slot].state == SlotState::kLoading);
+    LARDER_CHECK(!by_slot_[slot].is_abandoned);  // E28
   }
 }
 
