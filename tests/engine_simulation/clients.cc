@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "tests/engine_simulation/lookup_watch.h"
+
 namespace larder::cache::simulation {
 namespace {
 
@@ -59,6 +61,13 @@ void Clients::note_named(Request& request, std::uint64_t connection) {
   if (connection == request.connection) heard_[connection] = world_.now_ns;
 }
 
+void Clients::erase_ending() {
+  for (const Request& request : requests_) {
+    if (request.is_ending && !request.is_known) watch_->on_cancel(request);
+  }
+  std::erase_if(requests_, [](const Request& request) { return request.is_ending; });
+}
+
 // ---- Lookups.
 
 void Clients::look_up() {
@@ -70,6 +79,7 @@ void Clients::look_up() {
   request.chunks = 1 + world_.below32(kChunksMax);
   request.readers = world_.one_in(3) ? world_.below32(4) : world_.ranks();
   request.deadline_ns = world_.one_in(4) ? 1 + world_.below(8 * kSecond) : 0;
+  if (world_.plan.manner == Manner::kQueue) request.deadline_ns = 0;
   start(std::move(request));
 }
 
@@ -88,7 +98,7 @@ void Clients::warm_up() {
 void Clients::start(Request request) {
   if (Request* const old = find_exactly(request.connection, request.id)) {
     world_.coverage.note(Seen::kLookupReplaced);
-    old->is_ending = true;
+    end(*old);
   }
   const auto chain = chain_of(request.prompt, request.chunks);
   const std::uint64_t relative_ns = std::exchange(request.deadline_ns, 0);
@@ -117,9 +127,12 @@ void Clients::start(Request request) {
   heard_[request.connection] = world_.now_ns;
   const std::uint64_t connection = request.connection;
   const std::string id = text_of(request.id);
-  world_.engine->lookup({connection, id}, spec);
-  std::erase_if(requests_, [](const Request& old) { return old.is_ending; });
+  request.step = world_.steps;
   requests_.push_back(std::move(request));
+  watch_->before_lookup(requests_.back());
+  world_.engine->lookup({connection, id}, spec);
+  watch_->after_lookup();
+  erase_ending();
   if (world_.one_in(4)) {
     // Its number goes to this waiter.
     const std::uint64_t ticket = ++tickets_;
@@ -140,6 +153,8 @@ void Clients::learn(Request& request, std::uint32_t hit) {
   world_.expect(hit <= request.chunks, "E23: a hit is longer than its request");
   request.is_known = true;
   request.hit = std::min(hit, request.chunks);
+  request.is_queued = false;
+  watch_->on_hit(request);
   if (hit > 0 && world_.life > 0) world_.coverage.note(Seen::kHitAfterRestart);
   if (request.layout_number != world_.layout_number) request.is_unsure = true;
   const std::uint32_t groups = world_.groups();
@@ -279,7 +294,10 @@ void Clients::free() {
 }
 
 void Clients::end(Request& request) {
-  if (!request.is_known) world_.coverage.note(Seen::kEndDuringLookup);
+  if (!request.is_known) {
+    world_.coverage.note(Seen::kEndDuringLookup);
+    ++world_.load_disturbances;
+  }
   request.is_ending = true;
 }
 
@@ -292,7 +310,7 @@ void Clients::end() {
   if (request != nullptr) end(*request);
   world_.trace("end %llu/r%u", static_cast<unsigned long long>(connection), id);
   world_.engine->end({connection, text_of(id)});
-  std::erase_if(requests_, [](const Request& old) { return old.is_ending; });
+  erase_ending();
 }
 
 // ---- Connections and time.
@@ -321,6 +339,8 @@ void Clients::before_turn() {
     const bool is_closed = request.closed_ns != kNever &&
                            request.closed_ns + options.session_grace_ns <= world_.now_ns;
     request.is_ending = is_forgotten || is_closed;
+    const bool may_give_up = request.is_ending || request.deadline_ns <= world_.now_ns;
+    if (may_give_up && !request.is_known) ++world_.load_disturbances;
     if (is_forgotten) world_.coverage.note(Seen::kSessionExpired);
     const bool is_silent = heard_[request.connection] + options.read_ttl_ns <= world_.now_ns;
     // It may have been answered, and have lost its locks since.
@@ -329,7 +349,7 @@ void Clients::before_turn() {
 }
 
 void Clients::after_turn() {
-  std::erase_if(requests_, [](const Request& request) { return request.is_ending; });
+  erase_ending();
   for (Request& request : requests_) {
     const bool is_silent =
         heard_[request.connection] + world_.plan.options.read_ttl_ns <= world_.now_ns;

@@ -11,6 +11,8 @@
 
 namespace larder::cache::simulation {
 
+class LookupWatch;
+
 /// One session as its client, and the rules, have it.
 struct Request {
   struct Reader {
@@ -32,15 +34,20 @@ struct Request {
   std::uint64_t named_ns = 0;
   std::uint64_t closed_ns = kNever;
   std::uint64_t layout_number = 0;
-  std::uint64_t disturbances = 0;  ///< When it was asked; the same for the next two.
+  std::uint64_t disturbances = 0;  ///< When it was asked; the same for the next three.
   std::uint64_t trimmed = 0;
+  std::uint64_t evicted = 0;
+  std::uint64_t load_disturbances = 0;
+  std::uint32_t in_l1 = 0;  ///< Its chunks whose columns were complete, one bit each.
   std::uint64_t step = 0;
 
   bool is_known = false;   ///< The client has heard the hit, or someone who waited has.
   bool is_taken = false;   ///< The number was given (E29).
   bool is_unsure = false;  ///< What locks it has cannot be told.
   bool is_ending = false;
-  bool was_alone = true;  ///< No other lookup of its prompt has run beside it.
+  bool was_alone = true;     ///< No other lookup of its prompt has run beside it.
+  bool is_queued = false;    ///< It runs, and nothing was loaded for it yet.
+  bool began_quiet = false;  ///< Nothing was being loaded when it was asked.
   std::uint32_t hit = 0;
   std::vector<std::uint8_t> shares;  ///< By chunk of the hit and row.
   std::vector<Reader> seen;
@@ -56,6 +63,7 @@ struct Request {
 class Clients {
  public:
   explicit Clients(World& world) : world_(world) {}
+  void set_watch(LookupWatch* watch) noexcept { watch_ = watch; }
 
   // ---- What clients do, at random.
   void look_up();
@@ -91,6 +99,7 @@ class Clients {
 
   // ---- Checks.
   void check(const EngineStats& stats);
+  std::list<Request>& requests() noexcept { return requests_; }
   const std::list<Request>& requests() const noexcept { return requests_; }
   std::size_t waits() const noexcept { return waits_.size(); }
   std::uint32_t running() const;
@@ -113,9 +122,11 @@ class Clients {
   void give_back(Request& request, std::uint32_t chunk, std::uint32_t row,
                  std::uint8_t shares) const;
   void end(Request& request);
+  void erase_ending();
   std::uint64_t locked_bytes();
 
   World& world_;
+  LookupWatch* watch_ = nullptr;
   std::list<Request> requests_;
   std::map<std::uint64_t, Wait> waits_;           ///< By ticket.
   std::map<std::uint64_t, std::uint64_t> heard_;  ///< By connection.

@@ -28,6 +28,7 @@ enum class Seen : std::uint8_t {
   kSessionExpired,
   kLookupTrimmed,
   kLookupQueued,
+  kLookupPassed,
   kLoadJoined,
   kWarmUp,
   // Workers.
@@ -61,6 +62,7 @@ enum class Seen : std::uint8_t {
   kEvictionOfSeveralTurns,
   // Tiers.
   kLoadFailed,
+  kNextTier,
   kLateCompletion,
   kTierDown,
   kTierDownDuringLoad,
@@ -70,6 +72,7 @@ enum class Seen : std::uint8_t {
   kStoreFailed,
   kStoreLost,
   kPromoted,
+  kFilled,
   kLogStored,
   kLogHit,
   kLogEvicted,

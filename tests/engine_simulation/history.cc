@@ -6,7 +6,9 @@
 
 #include "larder/base/check.h"
 #include "tests/engine_simulation/clients.h"
+#include "tests/engine_simulation/lookup_watch.h"
 #include "tests/engine_simulation/operations.h"
+#include "tests/engine_simulation/room_watch.h"
 #include "tests/engine_simulation/tier.h"
 #include "tests/engine_simulation/values.h"
 #include "tests/engine_simulation/workers.h"
@@ -17,6 +19,7 @@ namespace {
 
 constexpr int kTurnsInARow = 4;
 constexpr int kRoundsToEnd = 60;
+constexpr int kRoundsMax = 1000;
 constexpr int kEndsInARow = 8;
 
 class History final : private Listener {
@@ -34,6 +37,7 @@ class History final : private Listener {
   void on_column(ColumnEvent event, SpaceId space, const ChunkHash& chunk) override {
     const CellId cell = cell_of(space, chunk, 0, 0);
     world_.log({3, static_cast<std::uint64_t>(event), cell.space, cell.prompt, cell.chunk});
+    room_.on_column(event, cell);
   }
 
   void begin_life();
@@ -44,6 +48,7 @@ class History final : private Listener {
   void tier_event();
   void pass_time();
   void turn();
+  void write_beside_head();
   void hear_tiers();
   void finish_all();
   void check();
@@ -53,9 +58,11 @@ class History final : private Listener {
   World world_;
   Clients clients_;
   Workers workers_;
+  std::deque<TierUnderTest> tiers_;
+  RoomWatch room_;
+  LookupWatch lookups_;
   Values values_;
   Operations operations_;
-  std::deque<TierUnderTest> tiers_;
 };
 
 History::History(const HistoryOptions& options)
@@ -63,9 +70,15 @@ History::History(const HistoryOptions& options)
       world_(options.seed, options.trace),
       clients_(world_),
       workers_(world_, clients_),
-      values_(world_),
-      operations_(world_, clients_, workers_) {
-  for (TierId tier = 0; tier < world_.plan.tiers.size(); ++tier) tiers_.emplace_back(world_, tier);
+      room_(world_, clients_, workers_),
+      lookups_(world_, clients_, room_, tiers_),
+      values_(world_, room_),
+      operations_(world_, clients_, workers_, room_) {
+  for (TierId tier = 0; tier < world_.plan.tiers.size(); ++tier) {
+    tiers_.emplace_back(world_, tier).set_watch(&lookups_);
+  }
+  clients_.set_watch(&lookups_);
+  workers_.set_watch(&room_, &lookups_);
 }
 
 // ---- Lives.
@@ -99,6 +112,7 @@ void History::begin_life() {
   world_.value_layout_id = *world_.engine->add_layout(values);
   world_.spaces.push_back(world_.engine->space(world_.value_layout_id, SaltId{kSalts}));
   values_.register_owner();
+  for (int times = 0; plan.has_quotas && times < 2; ++times) operations_.set_quota();
   world_.stats = {};
 }
 
@@ -114,10 +128,14 @@ void History::end_life() {
   clients_.on_restart();
   workers_.on_restart();
   values_.on_restart();
+  room_.on_restart();
+  lookups_.on_restart();
+  world_.is_ending = false;
   ++world_.life;
 }
 
 void History::drain() {
+  world_.is_ending = true;
   if (world_.stats.loading_bytes > 0) world_.coverage.note(Seen::kDrainWithLoads);
   const std::uint64_t deadline_ns = world_.now_ns + world_.below(4 * kSecond);
   for (int round = 0; round < kRoundsToEnd && !world_.has_failed(); ++round) {
@@ -144,10 +162,13 @@ void History::finish_all() {
 /// Everything comes to an end, and nothing is left.
 void History::end_history() {
   for (TierUnderTest& tier : tiers_) tier.heal();
-  for (int round = 0; round < kRoundsToEnd && !world_.has_failed(); ++round) {
+  for (int round = 0; round < kRoundsMax && !world_.has_failed(); ++round) {
+    const bool is_idle = world_.stats.l2_batches == 0 && world_.stats.cells_wanted == 0;
+    if (round >= kRoundsToEnd && is_idle) break;
     world_.now_ns += 10 * kSecond;
     finish_all();
     turn();
+    if (world_.plan.polls_eagerly) clients_.poll_all();
     check();
   }
   if (world_.has_failed()) return;
@@ -157,6 +178,10 @@ void History::end_history() {
   world_.expect(world_.stats.cells_wanted == 0, "E33: a store is never tried");
   values_.end_all();
   workers_.end_all();
+  check();
+  room_.check_kept();
+  lookups_.check_fills();
+  room_.pause(true);
   operations_.clear(true);
   world_.engine->clear({.force = true});
   for (TierUnderTest& tier : tiers_) tier.finish_all();
@@ -184,13 +209,33 @@ void History::turn() {
   workers_.before_turn();
   clients_.before_turn();
   for (TierUnderTest& tier : tiers_) tier.pass_time();
+  room_.before_turn();
   std::uint64_t next_ns = world_.engine->turn(world_.now_ns);
   clients_.after_turn();
   world_.log({9, next_ns});
   if (next_ns <= world_.now_ns) world_.coverage.note(Seen::kEvictionOfSeveralTurns);
   for (int more = 0; more < kTurnsInARow && next_ns <= world_.now_ns && world_.one_in(2); ++more) {
+    room_.before_turn();
     next_ns = world_.engine->turn(world_.now_ns);
   }
+  if (next_ns <= world_.now_ns) write_beside_head();
+}
+
+/// E25: the head of the queue evicts in several turns, and nobody else gets what it frees. Judged
+/// where all cells have one size, so that free bytes are room.
+void History::write_beside_head() {
+  const Plan& plan = world_.plan;
+  EngineStats before;
+  world_.engine->snapshot(before);
+  if (before.lookups_waiting == 0 || plan.has_quotas || plan.has_open_sizes) return;
+  for (const GroupSpec& group : world_.layout.groups) {
+    if (group.cell_bytes != plan.unit_bytes || plan.changes_layout) return;
+  }
+  workers_.begin_write();
+  EngineStats after;
+  world_.engine->snapshot(after);
+  world_.expect(after.free_bytes >= before.free_bytes,
+                "E25: others get the room that was freed for the head");
 }
 
 void History::pass_time() {
@@ -255,6 +300,7 @@ void History::act() {
 }
 
 void History::step() {
+  ++world_.steps;
   world_.one_in(world_.plan.quiet) ? pass_time() : act();
   hear_tiers();
   if (world_.plan.polls_eagerly) clients_.poll_all();
@@ -276,9 +322,24 @@ void History::check() {
   world_.expect(stats.totals.asked == stats.totals.hit_l1 + stats.totals.hit_l2 + missed,
                 "I10: what was asked is not what was hit and missed");
   clients_.check(stats);
+  room_.check(stats);
+  lookups_.check(stats);
 }
 
 HistoryResult History::run() {
+  for (const TierPlan& tier : world_.plan.tiers) {
+    world_.trace(
+        "tier: log %d, load %d, store %d, probe %d, holds %d, ignores %d, deadlines %d, faults %d, "
+        "fails %d, memory %d, min_hits %u, fill %d",
+        tier.is_log, tier.options.load, tier.options.store, tier.has_probe, tier.holds,
+        tier.ignores_cancel, tier.keeps_deadlines, tier.has_faults, tier.fails,
+        tier.locality == Locality::kMemory, tier.options.min_hits,
+        static_cast<int>(tier.options.fill));
+  }
+  world_.trace("plan: policy %s, promote %d, skip_l1 %d, ranks %u, groups %u, eager %d, lives %u",
+               world_.plan.options.policy.c_str(), static_cast<int>(world_.plan.options.promote),
+               world_.plan.options.skip_l1, world_.ranks(), world_.groups(),
+               world_.plan.polls_eagerly, world_.plan.lives);
   for (TierUnderTest& tier : tiers_) tier.fill();
   for (std::uint32_t life = 0; life < world_.plan.lives && !world_.has_failed(); ++life) {
     begin_life();

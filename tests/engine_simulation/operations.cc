@@ -5,6 +5,12 @@
 namespace larder::cache::simulation {
 
 void Operations::event() {
+  room_.pause(true);
+  act();
+  room_.pause(false);
+}
+
+void Operations::act() {
   switch (world_.below(6)) {
     case 0:
     case 1:
@@ -31,6 +37,7 @@ void Operations::clear(bool force) {
   if (space) world_.coverage.note(Seen::kClearOfSpace);
   if (world_.stats.loading_bytes > 0) world_.coverage.note(Seen::kClearDuringLoad);
   ++world_.disturbances;
+  ++world_.load_disturbances;
   ClearSpec spec;
   spec.force = force;
   if (space) spec.space = world_.space(*space);
@@ -69,6 +76,7 @@ void Operations::remove() {
   world_.trace("remove chunk %u of prompt %u, space %u", chunk, prompt, space);
   world_.coverage.note(Seen::kRemove);
   ++world_.disturbances;
+  ++world_.load_disturbances;
   clients_.on_remove(space, prompt, chunk);
   world_.engine->remove(world_.space(space), std::span{chain}.subspan(chunk, 1));
   world_.expect(!world_.engine->find(world_.space(space), chain[chunk]),
@@ -96,6 +104,7 @@ void Operations::change_layout() {
   world_.expect(!world_.engine->add_layout(other), "E4: a second layout of a model lives");
   workers_.end_all();
   ++world_.disturbances;
+  ++world_.load_disturbances;
   ++world_.layout_number;
   world_.layout = std::move(other);
   world_.trace("another layout");

@@ -63,6 +63,7 @@ TierPlan make_tier(Random& random, const Plan& plan) {
   tier.ignores_cancel = random.one_in(2);
   tier.keeps_deadlines = random.one_in(2);
   tier.has_faults = plan.manner != Manner::kCalm && !random.one_in(4);
+  tier.fails = !random.one_in(3);
   tier.is_filled = !random.one_in(4);
   tier.locality = random.one_in(3) ? Locality::kMemory : Locality::kLocalDisk;
   tier.options.load = !random.one_in(12);
@@ -89,12 +90,33 @@ void choose_tiers(Random& random, Plan& plan) {
   log.options.load = true;
 }
 
+/// Tiers that answer what they have at once, and load when the history says so.
+void choose_queue(Random& random, Plan& plan) {
+  for (TierPlan& tier : plan.tiers) {
+    if (tier.is_log) tier = make_tier(random, plan);
+    tier.has_probe = true;
+    tier.has_faults = false;
+    tier.holds = true;
+    tier.is_filled = true;
+    tier.options.load = true;
+    tier.options.load_bytes_max = std::uint64_t{1} << 30;
+  }
+  plan.options.load_timeout_ns = 20 * kSecond;
+  plan.options.read_ttl_ns = 60 * kSecond;
+  plan.options.policy = "lru";
+  plan.options.skip_l1 = false;
+  plan.polls_eagerly = true;
+  plan.has_values = plan.has_open_sizes = plan.has_quotas = plan.has_removals = false;
+  plan.changes_layout = false;
+  plan.prompts = 6;
+  plan.quiet = 6;
+}
+
 void choose_manner(Random& random, Plan& plan) {
-  constexpr std::array<Manner, 8> kManners{Manner::kAnything, Manner::kAnything, Manner::kAnything,
+  constexpr std::array<Manner, 9> kManners{Manner::kAnything, Manner::kAnything, Manner::kAnything,
                                            Manner::kAnything, Manner::kCalm,     Manner::kNoTiers,
-                                           Manner::kNoTiers,  Manner::kBuffer};
+                                           Manner::kNoTiers,  Manner::kBuffer,   Manner::kQueue};
   plan.manner = kManners[static_cast<std::size_t>(random.below(kManners.size()))];
-  if (plan.manner == Manner::kCalm && random.one_in(2)) plan.manner = Manner::kAnything;
 }
 
 }  // namespace
@@ -104,7 +126,8 @@ Plan make_plan(std::uint64_t seed) {
   Plan plan;
   choose_manner(random, plan);
   const bool is_exact = plan.manner == Manner::kNoTiers;
-  const bool is_single_row = is_exact ? !random.one_in(4) : random.one_in(3);
+  const bool is_calm = plan.manner == Manner::kCalm;
+  const bool is_single_row = is_exact || is_calm ? !random.one_in(4) : random.one_in(3);
   const bool has_log = !is_exact && random.one_in(6);
   const bool has_mixed_sizes = !has_log && random.one_in(is_exact ? 3 : 4);
   if (has_log) plan.unit_bytes = kLogCellBytes;
@@ -134,7 +157,6 @@ Plan make_plan(std::uint64_t seed) {
   choose_tiers(random, plan);
   plan.options.skip_l1 = plan.options.policy == "noop" && !plan.tiers.empty() && random.one_in(2);
 
-  const bool is_calm = plan.manner == Manner::kCalm;
   plan.prompts = static_cast<std::uint32_t>(3 + random.below(4));
   plan.workers = static_cast<std::uint32_t>(2 + random.below(3));
   plan.polls_eagerly = !random.one_in(4);
@@ -152,9 +174,16 @@ Plan make_plan(std::uint64_t seed) {
   plan.changes_layout = !is_calm && random.one_in(5);
   plan.lives = static_cast<std::uint32_t>(random.one_in(3) ? 2 + random.below(2) : 1);
   plan.quiet = static_cast<std::uint32_t>(one_of<3>(random, {6, 12, 25}));
+  if (plan.manner == Manner::kQueue) choose_queue(random, plan);
   if (is_calm) {
     plan.options.keeps_wanted = false;
-    plan.capacity_bytes *= 4;
+    plan.capacity_bytes *= 6;
+    plan.options.promote = Promote::kRetain;
+    plan.lives = 1;
+    plan.polls_eagerly = true;
+    if (!plan.tiers.back().is_log) plan.tiers.back().is_filled = true;
+    plan.tiers.back().locality = Locality::kLocalDisk;
+    plan.tiers.front().options.fill = Fill::kAlways;
   }
   return plan;
 }

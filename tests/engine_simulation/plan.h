@@ -23,6 +23,7 @@ enum class Manner : std::uint8_t {
   kCalm,     ///< Tiers answer, and nothing is cleared, removed or limited.
   kNoTiers,  ///< L1 alone, cells of one row and size: what may be evicted follows exactly.
   kBuffer,   ///< The policy "noop": what is not kept leaves at once.
+  kQueue,    ///< Much is loaded and locked for long, so that lookups wait for room.
 };
 
 struct TierPlan {
@@ -33,6 +34,7 @@ struct TierPlan {
   bool ignores_cancel = false;   ///< What is cancelled completes late.
   bool keeps_deadlines = false;  ///< Batches end at their deadlines.
   bool has_faults = false;
+  bool fails = false;      ///< Of its faults some are errors; no: it is down, full or slow only.
   bool is_filled = false;  ///< An earlier run has left something.
   Locality locality = Locality::kLocalDisk;
 };

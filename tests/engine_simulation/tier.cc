@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "larder/connector/slices.h"
+#include "tests/engine_simulation/lookup_watch.h"
 
 namespace larder::cache::simulation {
 namespace {
@@ -86,6 +87,7 @@ void TierUnderTest::fill() {
       write_version(std::as_writable_bytes(std::span{value}), cell, version);
       scripted_->sizes[key_of(cell)] = bytes;
       world_.oracle.commit(cell, version);
+      had_since_[cell] = 0;
     }
   }
 }
@@ -95,7 +97,7 @@ void TierUnderTest::fill() {
 Status TierUnderTest::submit(Batch& batch) noexcept {
   Flight flight;
   flight.batch = &batch;
-  flight.disturbances = world_.disturbances;
+  flight.load_disturbances = world_.load_disturbances;
   look_at(batch, flight);
   flights_.push_back(flight);
   const Status submitted = inner_->submit(batch);
@@ -132,7 +134,9 @@ void TierUnderTest::cancel(Batch& batch) noexcept {
 }
 
 bool TierUnderTest::probe(std::span<Item> items) noexcept {
-  return plan_.has_probe && inner_->probe(items);
+  if (!plan_.has_probe || !inner_->probe(items)) return false;
+  watch_->on_probe(items);
+  return true;
 }
 
 // ---- What it looks at.
@@ -161,6 +165,7 @@ void TierUnderTest::look_at_load(const Item& item, Flight& flight) {
   if (!is_in_arena) return world_.expect(!flight.is_load, "a load goes beside the arena");
   const SlotRef slot{static_cast<std::uint64_t>(slice.data - base), slice.bytes};
   world_.use(flight.use, slot, Memory::Use::kWrite, "I2, P4: a load");
+  if (flight.is_load) watch_->on_load(number_, cell_of_key(item.key));
 }
 
 void TierUnderTest::look_at_store(const Item& item, Flight& flight) {
@@ -168,6 +173,7 @@ void TierUnderTest::look_at_store(const Item& item, Flight& flight) {
   const SlotRef slot{static_cast<std::uint64_t>(slice.data - world_.arena->base()), slice.bytes};
   world_.use(flight.use, slot, Memory::Use::kRead, "I2: a store");
   world_.check_bytes(slot, cell_of_key(item.key), "a store");
+  watch_->on_store(number_, cell_of_key(item.key));
 }
 
 void TierUnderTest::check_bounds(const Flight& flight, std::size_t items) {
@@ -195,16 +201,55 @@ void TierUnderTest::on_ended(const Flight& flight) {
     if (flight.is_cancelled && item.outcome == Outcome::kHit) {
       world_.coverage.note(Seen::kLateCompletion);
     }
-    if (!flight.is_store) continue;
-    const CellId cell = cell_of_key(item.key);
-    if (item.outcome != Outcome::kFailed) {
-      failures_.erase(cell);
-      continue;
-    }
-    if (item.error.is_retryable() || item.error.code() == ErrorCode::kCancelled) continue;
-    has_failed_stores_ = true;
-    ++failures_[cell];
+    if (flight.is_load) on_load_ended(item);
+    if (flight.is_store) on_store_ended(item);
   }
+}
+
+void TierUnderTest::on_load_ended(const Item& item) {
+  const CellId cell = cell_of_key(item.key);
+  if (item.outcome == Outcome::kHit) {
+    loaded_at_[cell] = world_.steps;
+    watch_->on_resident(cell);
+    return;
+  }
+  failed_at_[cell] = world_.steps;
+  if (scripted_ != nullptr && !scripted_->sizes.contains(key_of(cell))) had_since_.erase(cell);
+}
+
+void TierUnderTest::on_store_ended(const Item& item) {
+  const CellId cell = cell_of_key(item.key);
+  if (item.outcome != Outcome::kFailed) {
+    failures_.erase(cell);
+    had_since_.try_emplace(cell, world_.steps);
+    return;
+  }
+  if (item.error.is_retryable() || item.error.code() == ErrorCode::kCancelled) return;
+  ++hard_failures_;
+  const bool is_judged = cell.space != kValueSpace && plan_.options.min_hits == 0 &&
+                         plan_.options.fill == Fill::kNever;
+  world_.expect(++failures_[cell] <= kStoreFailuresMax || !is_judged,
+                "E33: a store is tried a fourth time");
+}
+
+bool TierUnderTest::has_steadily(const CellId& cell, std::uint64_t since) const {
+  if (scripted_ == nullptr || !plan_.has_probe || !plan_.options.load) return false;
+  if (scripted_->is_down || up_since_ >= since || has_failed_load(cell, since)) return false;
+  const auto had = had_since_.find(cell);
+  if (had == had_since_.end() || had->second >= since) return false;
+  const auto size = scripted_->sizes.find(key_of(cell));
+  return size != scripted_->sizes.end() &&
+         size->second == world_.layout.groups[cell.group].cell_bytes;
+}
+
+bool TierUnderTest::has_failed_load(const CellId& cell, std::uint64_t since) const {
+  const auto failed = failed_at_.find(cell);
+  return failed != failed_at_.end() && failed->second >= since;
+}
+
+bool TierUnderTest::has_loaded(const CellId& cell, std::uint64_t since) const {
+  const auto loaded = loaded_at_.find(cell);
+  return loaded != loaded_at_.end() && loaded->second >= since;
 }
 
 bool TierUnderTest::has_loads() const noexcept {
@@ -241,11 +286,12 @@ void TierUnderTest::event() {
   switch (world_.below(9)) {
     case 0:
       tier.is_down = !tier.is_down;
+      up_since_ = world_.steps;
       world_.coverage.note(Seen::kTierDown);
       if (has_loads()) world_.coverage.note(Seen::kTierDownDuringLoad);
       break;
     case 1:
-      tier.fail_all(world_.one_in(2) ? ErrorCode::kIo : ErrorCode::kUnavailable);
+      tier.fail_all(plan_.fails ? ErrorCode::kIo : ErrorCode::kUnavailable);
       break;
     case 2:
       tier.refuses = tier.refuses == ErrorCode::kNone && world_.one_in(2)
@@ -253,7 +299,7 @@ void TierUnderTest::event() {
                          : ErrorCode::kNone;
       break;
     case 3:
-      if (!tier.held.empty()) {
+      if (plan_.fails && !tier.held.empty()) {
         fail_some_of(*tier.held[static_cast<std::size_t>(world_.below(tier.held.size()))]);
       }
       break;
@@ -265,7 +311,7 @@ void TierUnderTest::event() {
       break;
   }
   if (world_.one_in(6)) tier.failing.clear();
-  if (world_.one_in(6)) tier.failing_stores.clear();
+  if (world_.one_in(20)) tier.failing_stores.clear();
   finish_some();
 }
 
@@ -294,6 +340,7 @@ void TierUnderTest::pass_time() {
 
 void TierUnderTest::heal() {
   if (scripted_ == nullptr) return;
+  if (scripted_->is_down) up_since_ = world_.steps;
   scripted_->is_down = false;
   scripted_->is_full = false;
   scripted_->refuses = ErrorCode::kNone;

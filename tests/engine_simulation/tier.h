@@ -12,6 +12,8 @@
 
 namespace larder::cache::simulation {
 
+class LookupWatch;
+
 /// One tier of the history: it outlives the engines that stand on it, does as the dice say, and
 /// looks at every batch that an engine gives it (E23, E26, E33, E34; P4).
 class TierUnderTest {
@@ -24,8 +26,7 @@ class TierUnderTest {
     bool is_load = false;   ///< For a lookup, not for a get.
     bool is_store = false;
     bool is_cancelled = false;
-    std::uint64_t disturbances = 0;
-    std::uint64_t step = 0;
+    std::uint64_t load_disturbances = 0;  ///< World::load_disturbances when it was submitted.
   };
 
   TierUnderTest(World& world, TierId number);
@@ -56,8 +57,17 @@ class TierUnderTest {
   bool is_down() const noexcept { return scripted_ != nullptr && scripted_->is_down; }
   const std::vector<Flight>& flights() const noexcept { return flights_; }
   const TierPlan& plan() const noexcept { return plan_; }
-  /// It has ended a store with an error that is no lack of the moment.
-  bool has_failed_stores() const noexcept { return has_failed_stores_; }
+  bool is_memory() const noexcept { return !plan_.is_log && plan_.locality == Locality::kMemory; }
+  void set_watch(LookupWatch* watch) noexcept { watch_ = watch; }
+
+  // ---- Since a step (World::steps).
+  /// It had the cell in the right size before, has answered, and has not failed to load it.
+  bool has_steadily(const CellId& cell, std::uint64_t since) const;
+  bool has_failed_load(const CellId& cell, std::uint64_t since) const;
+  bool has_loaded(const CellId& cell, std::uint64_t since) const;
+  void forget_failures(const CellId& cell) { failures_.erase(cell); }
+  /// Stores that it has ended with an error that is no lack of the moment.
+  std::uint64_t hard_failures() const noexcept { return hard_failures_; }
 
  private:
   class Shell;
@@ -72,6 +82,8 @@ class TierUnderTest {
   void look_at_store(const Item& item, Flight& flight);
   void check_bounds(const Flight& flight, std::size_t items);
   void on_ended(const Flight& flight);
+  void on_load_ended(const Item& item);
+  void on_store_ended(const Item& item);
   void fail_some_of(const Batch& batch);
 
   World& world_;
@@ -83,7 +95,13 @@ class TierUnderTest {
   Connector* inner_ = nullptr;
   std::vector<Flight> flights_;
   std::map<CellId, int> failures_;  ///< Of stores, since the cell became resident.
-  bool has_failed_stores_ = false;
+  std::uint64_t hard_failures_ = 0;
+  LookupWatch* watch_ = nullptr;
+  // By the step at which it was so last.
+  std::map<CellId, std::uint64_t> had_since_;
+  std::map<CellId, std::uint64_t> failed_at_;
+  std::map<CellId, std::uint64_t> loaded_at_;
+  std::uint64_t up_since_ = 0;
 };
 
 }  // namespace larder::cache::simulation

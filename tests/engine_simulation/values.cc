@@ -40,7 +40,9 @@ void Values::store(std::uint32_t prompt) {
   spec.chunks = chain;
   if (world_.plan.has_open_sizes) spec.bytes = bytes;
   std::vector<CellSlot> slots;
+  watch_.before_write(kValueSpace, prompt, spec.range);
   const auto write = world_.engine->begin_write(spec, slots);
+  watch_.after_write(kValueSpace, chain.size(), write.has_value());
   world_.log({30, slots.size()});
   note_fragmentation(prompt, was_there, slots);
   if (!write) return;

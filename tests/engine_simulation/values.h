@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/engine_simulation/room_watch.h"
 #include "tests/engine_simulation/world.h"
 
 namespace larder::cache::simulation {
@@ -13,7 +14,7 @@ namespace larder::cache::simulation {
 /// deadlines and cancels, and claims that stay for a while.
 class Values {
  public:
-  explicit Values(World& world) : world_(world) {}
+  Values(World& world, RoomWatch& watch) : world_(world), watch_(watch) {}
 
   /// Once for each engine.
   void register_owner();
@@ -54,6 +55,7 @@ class Values {
   std::size_t chunks() { return 1 + static_cast<std::size_t>(world_.below(kChunksMax)); }
 
   World& world_;
+  RoomWatch& watch_;
   OwnerId owner_{};
   std::map<std::uint64_t, Getting> gets_;  ///< By ticket.
   std::uint64_t tickets_ = 0;

@@ -5,6 +5,9 @@
 #include <cstring>
 #include <utility>
 
+#include "tests/engine_simulation/lookup_watch.h"
+#include "tests/engine_simulation/room_watch.h"
+
 namespace larder::cache::simulation {
 
 void Workers::add() {
@@ -138,14 +141,16 @@ bool Workers::is_open(const Worker& worker, const Writing& writing) const {
   });
 }
 
+std::uint64_t Workers::slot_bytes(const Writing& writing) const {
+  std::uint64_t bytes = 0;
+  for (const CellSlot& slot : writing.slots) bytes += world_.arena->taken_for(slot.slot.bytes);
+  return bytes;
+}
+
 std::uint64_t Workers::quarantined_bytes(const Worker& worker) const {
   std::uint64_t bytes = 0;
-  for (const Writing& writing : worker.writes) {
-    if (!writing.is_expired) continue;
-    for (const CellSlot& slot : writing.slots) {
-      bytes += world_.arena->taken_for(slot.slot.bytes);
-    }
-  }
+  for (const Writing& writing : worker.writes)
+    bytes += writing.is_expired ? slot_bytes(writing) : 0;
   return bytes;
 }
 
@@ -153,14 +158,37 @@ std::uint64_t Workers::open_bytes(std::uint32_t space) const {
   std::uint64_t bytes = 0;
   for (const Worker& worker : workers_) {
     for (const Writing& writing : worker.writes) {
-      if (writing.is_expired || writing.space != space) continue;
-      if (writing.removals != world_.disturbances) continue;
-      for (const CellSlot& slot : writing.slots) {
-        bytes += world_.arena->taken_for(slot.slot.bytes);
-      }
+      const bool has_cells = !writing.is_expired && writing.removals == world_.disturbances;
+      bytes += has_cells && writing.space == space ? slot_bytes(writing) : 0;
     }
   }
   return bytes;
+}
+
+std::uint64_t Workers::writing_bytes(std::uint32_t space) const {
+  std::uint64_t bytes = 0;
+  for (const Worker& worker : workers_) {
+    for (const Writing& writing : worker.writes) {
+      bytes += !writing.is_expired && writing.space == space ? slot_bytes(writing) : 0;
+    }
+  }
+  return bytes;
+}
+
+bool Workers::is_used(std::uint32_t space, std::uint32_t prompt, std::uint32_t chunk) const {
+  for (const Worker& worker : workers_) {
+    for (const Writing& writing : worker.writes) {
+      const bool has_chunk = writing.range.begin <= chunk && chunk < writing.range.end;
+      if (writing.space == space && writing.prompt == prompt && has_chunk) return true;
+    }
+    for (const Reading& reading : worker.reads) {
+      for (const Reading::Piece& piece : reading.pieces) {
+        const CellId& cell = piece.cell;
+        if (cell.space == space && cell.prompt == prompt && cell.chunk == chunk) return true;
+      }
+    }
+  }
+  return false;
 }
 
 void Workers::begin_write() {
@@ -188,6 +216,7 @@ void Workers::begin_write() {
       world_.plan.options.quarantine_share * static_cast<double>(world_.arena->capacity_bytes()));
   const bool is_too_slow = quarantined_bytes(worker) > quarantine_max;
 
+  watch_->before_write(writing.space, writing.prompt, writing.range);
   const auto write = world_.engine->begin_write(spec, writing.slots);
   world_.log({7, write.has_value(), writing.slots.size()});
   world_.trace("write [%u, %u) of prompt %u, space %u, rank %u: %zu slots", writing.range.begin,
@@ -202,7 +231,8 @@ void Workers::begin_write() {
     world_.coverage.note(Seen::kQuarantineLimit);
     world_.expect(!write, "E16: an owner with much in quarantine gets more slots");
   }
-  if (!write) return;
+  const std::size_t cells = std::size_t{writing.range.size()} * world_.groups();
+  if (!write) return watch_->after_write(writing.space, cells, false);
   writing.id = *write;
   writing.version = world_.oracle.next_version();
   writing.began_ns = world_.now_ns;
@@ -211,7 +241,9 @@ void Workers::begin_write() {
   writing.use = ++world_.last_use;
   check_slots(writing, skip);
   fill(writing);
+  const std::uint32_t space = writing.space;
   worker.writes.push_back(std::move(writing));
+  watch_->after_write(space, cells, true);
 }
 
 /// A write was cut short though its largest cell had as many free bytes.
@@ -282,10 +314,14 @@ void Workers::end_write() {
     world_.coverage.note(Seen::kWritePublished);
   }
   world_.memory.remove(writing.use);
+  const bool is_published = publishes && !is_gone && !writing.is_void && !is_other_layout;
+  watch_->before_commit(writing, is_published);
+  lookups_->before_commit(writing, is_published);
   EngineStats before;
   world_.engine->snapshot(before);
   const bool is_done =
       world_.engine->end_write(writing.id, publishes ? WriteEnd::kPublish : WriteEnd::kDiscard);
+  watch_->after_commit();
   EngineStats after;
   world_.engine->snapshot(after);
   world_.log({8, is_done});

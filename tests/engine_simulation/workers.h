@@ -9,6 +9,9 @@
 
 namespace larder::cache::simulation {
 
+class LookupWatch;
+class RoomWatch;
+
 /// A reservation as its worker has it.
 struct Writing {
   WriteId id{};
@@ -65,6 +68,14 @@ class Workers {
 
   /// Bytes that the writers of this salt's space have in slots that nobody sees yet.
   std::uint64_t open_bytes(std::uint32_t space) const;
+  /// The same, and what has lost its cells meanwhile.
+  std::uint64_t writing_bytes(std::uint32_t space) const;
+  /// Someone reads or writes a cell of the column.
+  bool is_used(std::uint32_t space, std::uint32_t prompt, std::uint32_t chunk) const;
+  void set_watch(RoomWatch* room, LookupWatch* lookups) noexcept {
+    watch_ = room;
+    lookups_ = lookups;
+  }
   void check_copies();
 
  private:
@@ -83,6 +94,7 @@ class Workers {
   void check_slots(const Writing& writing, const SkipMask& skip);
   void note_fragmentation();
   bool is_being_written(const CellId& cell) const;
+  std::uint64_t slot_bytes(const Writing& writing) const;
   std::uint64_t quarantined_bytes(const Worker& worker) const;
   bool is_open(const Worker& worker, const Writing& writing) const;
   void keep_read(Worker& worker, ReadId id, const Request& request, std::uint32_t rank,
@@ -93,6 +105,8 @@ class Workers {
 
   World& world_;
   Clients& clients_;
+  RoomWatch* watch_ = nullptr;
+  LookupWatch* lookups_ = nullptr;
   std::vector<Worker> workers_;
 };
 

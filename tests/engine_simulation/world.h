@@ -85,10 +85,14 @@ struct World {
 
   std::uint64_t now_ns = 1'000 * kSecond;
   std::uint64_t life = 0;
+  std::uint64_t steps = 0;
+  bool is_ending = false;           ///< The engine is being drained.
   std::uint64_t last_use = 0;       ///< Owners in `memory`.
   std::uint64_t layout_number = 0;  ///< Grows when the layout changes.
   std::uint64_t disturbances = 0;   ///< Grows with each clear, removal and change of the layout.
-  EngineStats stats;                ///< After the last step.
+  /// Grows whenever a load may be given up, or be overtaken by a write.
+  std::uint64_t load_disturbances = 0;
+  EngineStats stats;  ///< After the last step.
   std::uint64_t digest = 0;
   std::string failure;
 };
