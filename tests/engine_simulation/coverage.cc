@@ -63,6 +63,7 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "log_stored",
     "log_hit",
     "log_evicted",
+    "log_reopened",
     "clear",
     "clear_forced",
     "clear_of_space",

@@ -76,6 +76,7 @@ enum class Seen : std::uint8_t {
   kLogStored,
   kLogHit,
   kLogEvicted,
+  kLogReopened,
   // Operation.
   kClear,
   kClearForced,

@@ -40,6 +40,7 @@ class History final : private Listener {
     room_.on_column(event, cell);
   }
 
+  void trace_plan() const;
   void begin_life();
   void end_life();
   void end_history();
@@ -100,6 +101,7 @@ void History::begin_life() {
   LARDER_CHECK(plan.options.validate());
   world_.engine = std::make_unique<Engine>(plan.options, *world_.arena, world_.names,
                                            std::move(tiers), static_cast<Listener&>(*this));
+  room_.before_turn();
   world_.engine->turn(world_.now_ns);
   world_.quotas = {};
   for (std::uint32_t i = 0; i < plan.workers; ++i) workers_.add();
@@ -125,6 +127,7 @@ void History::end_life() {
   world_.trace("restart");
   world_.memory.clear();
   world_.engine.reset();
+  for (TierUnderTest& tier : tiers_) tier.restart();
   clients_.on_restart();
   workers_.on_restart();
   values_.on_restart();
@@ -166,8 +169,8 @@ void History::end_history() {
     const bool is_idle = world_.stats.l2_batches == 0 && world_.stats.cells_wanted == 0;
     if (round >= kRoundsToEnd && is_idle) break;
     world_.now_ns += 10 * kSecond;
-    finish_all();
     turn();
+    finish_all();
     if (world_.plan.polls_eagerly) clients_.poll_all();
     check();
   }
@@ -326,20 +329,21 @@ void History::check() {
   lookups_.check(stats);
 }
 
-HistoryResult History::run() {
-  for (const TierPlan& tier : world_.plan.tiers) {
-    world_.trace(
-        "tier: log %d, load %d, store %d, probe %d, holds %d, ignores %d, deadlines %d, faults %d, "
-        "fails %d, memory %d, min_hits %u, fill %d",
-        tier.is_log, tier.options.load, tier.options.store, tier.has_probe, tier.holds,
-        tier.ignores_cancel, tier.keeps_deadlines, tier.has_faults, tier.fails,
-        tier.locality == Locality::kMemory, tier.options.min_hits,
-        static_cast<int>(tier.options.fill));
+void History::trace_plan() const {
+  const Plan& plan = world_.plan;
+  world_.trace("policy %s, promote %d, skip_l1 %d, %u ranks, %u groups, %u lives, polls eagerly %d",
+               plan.options.policy.c_str(), static_cast<int>(plan.options.promote),
+               plan.options.skip_l1, world_.ranks(), world_.groups(), plan.lives,
+               plan.polls_eagerly);
+  for (const TierPlan& tier : plan.tiers) {
+    world_.trace("tier: log %d, probe %d, holds %d, faults %d, errors %d, memory %d, fill %d",
+                 tier.is_log, tier.has_probe, tier.holds, tier.has_faults, tier.fails,
+                 tier.locality == Locality::kMemory, static_cast<int>(tier.options.fill));
   }
-  world_.trace("plan: policy %s, promote %d, skip_l1 %d, ranks %u, groups %u, eager %d, lives %u",
-               world_.plan.options.policy.c_str(), static_cast<int>(world_.plan.options.promote),
-               world_.plan.options.skip_l1, world_.ranks(), world_.groups(),
-               world_.plan.polls_eagerly, world_.plan.lives);
+}
+
+HistoryResult History::run() {
+  trace_plan();
   for (TierUnderTest& tier : tiers_) tier.fill();
   for (std::uint32_t life = 0; life < world_.plan.lives && !world_.has_failed(); ++life) {
     begin_life();

@@ -110,7 +110,8 @@ void LogTier::on_batch(Batch& batch) {
     // A load that failed takes its key out (C6).
     if (batch.op == Op::kGet && item.outcome == Outcome::kFailed)
       acknowledged_.erase(text_of(item));
-    if (batch.op == Op::kGet && item.outcome == Outcome::kMiss) check_found(item, since);
+    // It may have been evicted in this turn, whose events are still to be read.
+    if (must_be_found(item, since)) missed_.push_back(text_of(item));
   }
   if (submitted != submitted_.end()) submitted_.erase(submitted);
   done_.push_back(&batch);
@@ -124,13 +125,24 @@ void LogTier::read_events() {
     if (event.kind != EventPage::Kind::kRemoved) continue;
     evicted_ += acknowledged_.erase(event.key);
   }
+  for (const std::string& key : missed_) {
+    if (acknowledged_.contains(key)) fail();
+  }
+  missed_.clear();
 }
 
 /// `since`: when the item was submitted.
-void LogTier::check_found(const Item& item, std::uint64_t since) const {
-  if (item.outcome != Outcome::kMiss || item.miss_reason != MissReason::kAbsent) return;
+bool LogTier::must_be_found(const Item& item, std::uint64_t since) const {
+  if (item.outcome != Outcome::kMiss || item.miss_reason != MissReason::kAbsent) return false;
   const auto stored = acknowledged_.find(text_of(item));
-  if (stored == acknowledged_.end() || stored->second > since) return;
+  return stored != acknowledged_.end() && stored->second <= since;
+}
+
+void LogTier::check_found(const Item& item, std::uint64_t since) const {
+  if (must_be_found(item, since)) fail();
+}
+
+void LogTier::fail() const {
   failure_ = "the log does not find what it has acknowledged and not evicted";
 }
 

@@ -50,6 +50,8 @@ class LogTier final : public Connector {
  private:
   void on_batch(Batch& batch);
   void read_events();
+  bool must_be_found(const Item& item, std::uint64_t since) const;
+  void fail() const;
   void check_found(const Item& item, std::uint64_t since) const;
 
   mutable ::larder::simulation::StoreUnderTest store_;  ///< A probe changes nothing in it.
@@ -59,6 +61,7 @@ class LogTier final : public Connector {
   std::map<std::string, std::uint64_t, std::less<>> acknowledged_;
   std::map<const Batch*, std::uint64_t> submitted_;  ///< When; what is in flight.
   EventCursor events_from_{};
+  std::vector<std::string> missed_;  ///< In this turn, of what was acknowledged.
   mutable std::string failure_;
   std::uint64_t stored_ = 0;
   std::uint64_t hits_ = 0;

@@ -78,7 +78,8 @@ TierPlan make_tier(Random& random, const Plan& plan) {
 
 void choose_tiers(Random& random, Plan& plan) {
   if (plan.manner == Manner::kNoTiers) return;
-  const std::uint64_t count = one_of<6>(random, {1, 1, 2, 2, 2, 3});
+  std::uint64_t count = one_of<6>(random, {1, 1, 2, 2, 2, 3});
+  if (plan.manner == Manner::kCalm) count = 2;
   for (std::uint64_t i = 0; i < count; ++i) plan.tiers.push_back(make_tier(random, plan));
   if (plan.unit_bytes == 64) return;
   TierPlan& log = plan.tiers[static_cast<std::size_t>(random.below(count))];
@@ -127,7 +128,8 @@ Plan make_plan(std::uint64_t seed) {
   choose_manner(random, plan);
   const bool is_exact = plan.manner == Manner::kNoTiers;
   const bool is_calm = plan.manner == Manner::kCalm;
-  const bool is_single_row = is_exact || is_calm ? !random.one_in(4) : random.one_in(3);
+  const bool is_single_row =
+      is_exact || is_calm ? !random.one_in(is_calm ? 8 : 4) : random.one_in(3);
   const bool has_log = !is_exact && random.one_in(6);
   const bool has_mixed_sizes = !has_log && random.one_in(is_exact ? 3 : 4);
   if (has_log) plan.unit_bytes = kLogCellBytes;
@@ -180,9 +182,12 @@ Plan make_plan(std::uint64_t seed) {
     plan.capacity_bytes *= 6;
     plan.options.promote = Promote::kRetain;
     plan.lives = 1;
+    plan.request_ids = 2;
     plan.polls_eagerly = true;
     if (!plan.tiers.back().is_log) plan.tiers.back().is_filled = true;
     plan.tiers.back().locality = Locality::kLocalDisk;
+    plan.tiers.back().options.load = true;
+    plan.tiers.front().is_filled = false;
     plan.tiers.front().options.fill = Fill::kAlways;
   }
   return plan;

@@ -69,7 +69,7 @@ void TierUnderTest::fill() {
   for (std::uint32_t number = 0; number < world_.plan.prompts * kSpaces; ++number) {
     const std::uint32_t space = number % kSpaces;
     const std::uint32_t prompt = number / kSpaces;
-    if (world_.one_in(2)) continue;
+    if (world_.one_in(4)) continue;
     const bool is_value = space == kValueSpace;
     const std::uint32_t rows = is_value ? 1 : world_.ranks() * world_.groups();
     const std::uint32_t cells = (1 + world_.below32(kChunksMax)) * rows;
@@ -299,6 +299,7 @@ void TierUnderTest::event() {
                          : ErrorCode::kNone;
       break;
     case 3:
+    case 5:
       if (plan_.fails && !tier.held.empty()) {
         fail_some_of(*tier.held[static_cast<std::size_t>(world_.below(tier.held.size()))]);
       }
@@ -356,6 +357,13 @@ void TierUnderTest::finish_all() {
     log_->pump(world_.now_ns);
   }
   world_.engine->on_tier(number_);
+}
+
+void TierUnderTest::restart() {
+  world_.expect(flights_.empty(), "P4: an engine ends before its batches");
+  if (log_ == nullptr || !world_.one_in(2)) return;
+  log_->reopen();
+  world_.coverage.note(Seen::kLogReopened);
 }
 
 }  // namespace larder::cache::simulation

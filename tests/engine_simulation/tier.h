@@ -46,7 +46,8 @@ class TierUnderTest {
   /// From here on it answers, and everything it holds comes back.
   void heal();
   void finish_all();
-  bool is_idle() const noexcept { return flights_.empty(); }
+  /// Its engine has ended: a log may be closed and opened again.
+  void restart();
   bool has_loads() const noexcept;
 
   /// Of a log: what it has seen.
