@@ -1,5 +1,6 @@
 // larder_mutation_check: breaks one rule at a time and shows that the tests notice.
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <list>
@@ -8,6 +9,7 @@
 
 #include "larder/base/logging.h"
 #include "tests/conformance/conformance.h"
+#include "tests/engine_simulation/history.h"
 #include "tests/mutation/child.h"
 #include "tests/mutation/rules.h"
 #include "tests/simulation/history.h"
@@ -19,7 +21,7 @@ constexpr const char* kUsage =
     "larder_mutation_check [--seeds COUNT] [--jobs COUNT] [--only NAME]\n"
     "  Breaks each rule of the log store, of the intake, of the cache engine and of the connector "
     "contract,\n  one at a time, and runs\n"
-    "  what must notice: up to COUNT seeds of the simulation (8000), unit tests, or the\n"
+    "  what must notice: up to COUNT seeds of the simulations (8000), unit tests, or the\n"
     "  conformance suite. Prints a table. Exit code 0: all were noticed, and nothing was where no\n"
     "  rule was broken.\n";
 
@@ -39,17 +41,23 @@ struct Check {
   std::string what;
   std::string ring;
   bool is_seeded = false;
+  bool is_engine = false;  ///< Its seeds are those of the engine's simulation.
   bool should_be_noticed = true;
   Child child;
 };
 
-int run_seeds(std::uint32_t rule, std::uint64_t seeds) {
+std::string failure_of(std::uint64_t seed, bool is_engine) {
+  return is_engine ? cache::simulation::run_history({.seed = seed}).failure
+                   : simulation::run_history({.seed = seed}).failure;
+}
+
+int run_seeds(std::uint32_t rule, std::uint64_t seeds, bool is_engine) {
   break_rule(rule);
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     std::printf("seed %llu\n", static_cast<unsigned long long>(seed));
-    const auto result = simulation::run_history({.seed = seed});
-    if (result.failure.empty()) continue;
-    std::printf("failed: %s\n", result.failure.substr(0, result.failure.find('\n')).c_str());
+    const std::string failure = failure_of(seed, is_engine);
+    if (failure.empty()) continue;
+    std::printf("failed: %s\n", failure.substr(0, failure.find('\n')).c_str());
     return 1;
   }
   return 0;
@@ -63,11 +71,25 @@ int run_conformance(conformance::Defect defect) {
 }
 
 Check start_seeds(const BrokenRule& broken, std::uint64_t seeds) {
-  return {.letter = broken.letter,
-          .what = std::string{"`"} + broken.name + "`: " + broken.what,
-          .ring = "simulation",
+  const bool is_engine = broken.ring == Ring::kCacheUnit;
+  return {
+      .letter = broken.letter,
+      .what = std::string{"`"} + broken.name + "`: " + broken.what,
+      .ring = is_engine ? "engine simulation" : "simulation",
+      .is_seeded = true,
+      .is_engine = is_engine,
+      .child = Child::run([&] { return run_seeds(broken.number, seeds, is_engine); }, kPatienceMs)};
+}
+
+/// So many seeds keep every rule where none is broken.
+Check start_unbroken(std::uint64_t seeds, bool is_engine) {
+  return {.letter = "none",
+          .what = "nothing",
+          .ring = is_engine ? "engine simulation" : "simulation",
           .is_seeded = true,
-          .child = Child::run([&] { return run_seeds(broken.number, seeds); }, kPatienceMs)};
+          .is_engine = is_engine,
+          .should_be_noticed = false,
+          .child = Child::run([=] { return run_seeds(0, seeds, is_engine); }, kPatienceMs)};
 }
 
 Check start(const BrokenRule& broken, std::uint64_t seeds) {
@@ -121,13 +143,15 @@ bool print(const Check& check) {
 int check_all(const Options& options) {
   std::list<Check> running;
   bool is_well = true;
-  std::uint64_t seeds_needed = 0;
+  std::array<std::uint64_t, 2>
+      seeds_needed{};  // Of the log store's histories, and of the engine's.
   const auto finish_until = [&](std::size_t left) {
     while (running.size() > left) {
       for (Check& check : running) {
         if (!check.child.look() || &check != &running.front()) continue;
         is_well = print(check) && is_well;
-        seeds_needed = std::max(seeds_needed, check.child.end().seed);
+        std::uint64_t& needed = seeds_needed[check.is_engine ? 1 : 0];
+        needed = std::max(needed, check.child.end().seed);
         running.pop_front();
         break;
       }
@@ -152,13 +176,8 @@ int check_all(const Options& options) {
   }
   finish_until(0);
   if (options.only.empty()) {
-    Check none{.letter = "none",
-               .what = "nothing",
-               .ring = "simulation",
-               .is_seeded = true,
-               .should_be_noticed = false,
-               .child = Child::run([&] { return run_seeds(0, seeds_needed); }, kPatienceMs)};
-    running.push_back(std::move(none));
+    running.push_back(start_unbroken(seeds_needed[0], false));
+    running.push_back(start_unbroken(seeds_needed[1], true));
     finish_until(0);
   }
   std::printf(is_well ? "all noticed\n" : "NOT all noticed\n");

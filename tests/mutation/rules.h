@@ -46,7 +46,8 @@ struct BrokenRule {
         name(called),
         what(instead),
         ring(Ring::kCacheUnit),
-        tests(filter) {}
+        tests(filter),
+        has_seeds(true) {}
 
   std::uint32_t number = 0;  ///< For break_rule().
   const char* letter = "";
@@ -54,8 +55,9 @@ struct BrokenRule {
   const char* what = "";
   Ring ring = Ring::kSimulation;
   const char* tests = "";  ///< Not of the simulation: a filter of GoogleTest.
-  /// The simulation's seeds must notice it, too. Of the intake's rules they cannot notice those
-  /// that a machine of one thread does not meet: it begins an item when it takes it.
+  /// The simulation's seeds must notice it, too: tests/engine_simulation all rules of the engine,
+  /// tests/simulation some of the intake's. It cannot notice those of the intake that a machine of
+  /// one thread does not meet: it begins an item when it takes it.
   bool has_seeds = false;
 };
 std::span<const BrokenRule> broken_rules();

@@ -85,9 +85,15 @@ Cost Admission::cost_of(const Fetch& fetch, std::uint32_t chunk, Row row) const 
   return is_joined ? Cost{} : Cost{bytes, bytes};  // Of a joined one the first has both.
 }
 
+/// Nothing can be had where the layout was replaced since the lookup (E4).
+std::span<const ChunkHash> Admission::chunks_of(const Fetch& fetch) const noexcept {
+  if (state_.layouts.current(fetch.space) != fetch.layout) return {};
+  return fetch.chunks;
+}
+
 /// Chunks of the longest prefix that L1 could ever take (E25).
 std::uint32_t Admission::plan(Fetch& fetch, const Layout& layout) {
-  scan_.run(cells_, fetch.space, fetch.chunks, layout,
+  scan_.run(cells_, fetch.space, chunks_of(fetch), layout,
             [&](std::uint32_t chunk, Row row) { return fetch.cell(chunk, row).left() != 0; });
   fetch.l1_hit = scan_.in_l1().best();
   const std::uint32_t found = scan_.anywhere().best();
@@ -126,7 +132,7 @@ std::uint32_t Admission::fit_locks(const PrefixScan& scan, const Layout& layout,
 void Admission::take_l1(std::uint32_t id) {
   Fetch& fetch = fetches_[id];
   const Layout& layout = state_.layouts[fetch.layout];
-  scan_.run(cells_, fetch.space, fetch.chunks, layout);
+  scan_.run(cells_, fetch.space, chunks_of(fetch), layout);
   fetch.l1_hit = scan_.in_l1().best();
   fetch.plan = fit_locks(scan_, layout, fetch.l1_hit);
   fetch.was_trimmed = fetch.plan < fetch.l1_hit;

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <vector>
 
 #include "larder/cache/cells.h"
@@ -54,6 +55,7 @@ class Admission {
   };
 
   Tried admit(std::uint32_t id, bool is_head);
+  std::span<const ChunkHash> chunks_of(const Fetch& fetch) const noexcept;
   std::uint32_t plan(Fetch& fetch, const Layout& layout);
   Tried take(Fetch& fetch, const Layout& layout, std::uint32_t hit, bool is_head);
   Reserved take_slots(Fetch& fetch, const Layout& layout, std::uint32_t hit, bool is_head);

@@ -163,6 +163,7 @@ bool Cells::publish_writing(SlotId slot) {
   if (is_first) {
     end_loading(column, row, true);
     make_resident(id, row, slot);
+    column.is_draining = false;  // Nobody has been asked yet who wants this cell.
     const bool was_cold = !column.is_kept && column.partition != kNone;
     column.is_kept = true;
     if (was_cold) room_.touch(id);
@@ -210,6 +211,7 @@ bool Cells::publish_quarantined(SlotId slot, SpaceId space, const ChunkHash& has
   room_.charge(salt_of(column), slots_[slot].taken);
   end_loading(column, row, true);
   make_resident(id, row, slot);
+  column.is_draining = false;  // As above.
   column.is_kept = true;
   settle(id);
   return true;
@@ -260,7 +262,6 @@ void Cells::make_resident(ColumnId id, Row row, SlotId slot) {
   cell.slot = slot;
   cell.state = CellState::kResident;
   cell.store_failures = 0;
-  column.is_draining = false;  // Nobody has been asked yet who wants this cell.
   cell.grains = static_cast<std::uint32_t>(slots_[slot].taken / grain_bytes_);
   ++column.resident;
   column.resident_bytes += slots_[slot].taken;

@@ -377,7 +377,7 @@ bool Engine::drain(std::uint64_t deadline_ns) {
   core_->gets.stop_loading();
   core_->purges.stop();
   core_->stores.submit();
-  if (core_->state.now_ns >= deadline_ns) core_->tiers.cancel_all();
+  if (core_->state.now_ns >= deadline_ns) core_->tiers.close();
   core_->go_on();
   const bool is_stored = core_->stores.is_idle() || core_->state.now_ns >= deadline_ns;
   return core_->tiers.operations() == 0 && is_stored;

@@ -426,5 +426,30 @@ TEST_F(EngineLoadTest, AForcedClearDuringALoadShortensTheHit) {
   EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
 }
 
+// ---- E4.
+
+TEST_F(EngineLoadTest, ALookupWhoseLayoutWasReplacedHasNoHit) {
+  ScriptedTier& tier = add_tier();
+  tier.has_probe = false;
+  tier.holds = true;
+  add_model();
+  const auto chain = chain_of(1, 4);
+  put(tier, chain);
+  start_lookup("r", chain);
+  engine().drop_layout(layout_);
+  LayoutSpec other = layout_spec(1, {0, 0});
+  other.groups[0].cell_bytes = 2 * kGrain;
+  layout_ = *engine().add_layout(other);
+  owner_ = engine().add_owner(layout_);
+
+  tier.finish_all();
+  reap();
+
+  EXPECT_EQ(result("r"), 0U);
+  EXPECT_EQ(stats().totals.missed[static_cast<std::size_t>(Miss::kOtherLayout)], 4U);
+  EXPECT_EQ(tier.keys_of(Op::kGet).size(), 0U);
+  EXPECT_FALSE(begin_read(read_spec("r", 0, chain, {0, 4})));
+}
+
 }  // namespace
 }  // namespace larder::cache

@@ -252,6 +252,21 @@ TEST_F(EngineLookupTest, AnEndDuringTheLookupCancelsItsLoads) {
   EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
 }
 
+TEST_F(EngineLookupTest, ALoadIsCancelledWhenTheLastThatHasJoinedItEnds) {
+  const auto chain = chain_of(1, 4);
+  ScriptedTier& tier = add_model_over_holding_tier(chain);
+  start_lookup("a", chain);
+  start_lookup("b", chain);
+
+  end("a");
+  EXPECT_EQ(tier.cancels, 0);
+  end("b");
+  reap();
+
+  EXPECT_EQ(tier.cancels, 1);
+  EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
+}
+
 TEST_F(EngineLookupTest, ALoadThatAnotherHasJoinedIsNotCancelled) {
   const auto chain = chain_of(1, 4);
   ScriptedTier& tier = add_model_over_holding_tier(chain);

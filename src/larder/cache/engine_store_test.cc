@@ -393,6 +393,24 @@ TEST_F(EngineStoreTest, ARefusedStoreKeepsItsWants) {
   EXPECT_EQ(tier.sizes.size(), 4U);
 }
 
+TEST_F(EngineStoreTest, AStoreDoesNotQueueBehindALoadThatIsRefused) {
+  ScriptedTier& tier = add_tier({.store_bytes_max = 2 * kGrain});
+  tier.holds = true;
+  add_model();
+  put(tier, chain_of(1, 1));
+  tier.refuses = ErrorCode::kResourceExhausted;
+  start_lookup("r", chain_of(1, 1));  // Its load waits for room in the connector.
+
+  store(chain_of(2, 8));
+  store(chain_of(3, 8));
+
+  EXPECT_EQ(stats().l2_batches, 1U);
+  tier.refuses = ErrorCode::kNone;
+  advance(2 * kSecond);
+  EXPECT_EQ(tier.keys_of(Op::kSet).size(), 2U);
+  EXPECT_EQ(tier.keys_of(Op::kGet).size(), 1U);
+}
+
 TEST_F(EngineStoreTest, AClearEndsTheWantsAndAStoreInFlightKeepsItsSlot) {
   ScriptedTier& tier = add_tier({.store_bytes_max = 2 * kGrain});
   tier.holds = true;
@@ -463,6 +481,25 @@ TEST_F(EngineStoreTest, BufferOnlyRanksMayStoreOneAfterTheOther) {
   EXPECT_EQ(stats().resident_bytes, 0U);
 }
 
+TEST_F(EngineStoreTest, ABufferOnlyColumnLeavesThoughARankOfItWasLoaded) {
+  options.policy = "noop";
+  options.skip_l1 = true;
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model(2);
+  const auto chain = chain_of(1, 1);
+  store_rank(0, chain, {0, 1});
+  tier.sizes[key_of(chain[0], 1)] = kGrain;
+  start_lookup("r", chain);
+
+  tier.finish_all();  // The store, and the load of the other rank.
+  reap();
+  EXPECT_EQ(result("r"), 1U);
+  end("r");
+
+  EXPECT_EQ(stats().resident_bytes, 0U);
+}
+
 TEST_F(EngineStoreTest, BufferOnlyL1TakesTenTimesItsSizeAndReadsItBack) {
   options.policy = "noop";
   options.skip_l1 = true;
@@ -525,6 +562,20 @@ TEST_F(EngineStoreTest, DrainGivesUpAtItsDeadline) {
   reap();
 
   EXPECT_TRUE(engine().drain(now_ns));
+}
+
+TEST_F(EngineStoreTest, NothingIsSubmittedAfterTheDeadlineOfADrain) {
+  ScriptedTier& tier = add_tier({.store_bytes_max = kGrain});
+  tier.holds = true;
+  add_model();
+  store(chain_of(1, 4));
+  EXPECT_FALSE(engine().drain(now_ns));
+  reap();
+
+  advance_all(2 * kSecond);  // The tier would be tried again.
+
+  EXPECT_TRUE(engine().drain(now_ns));
+  EXPECT_EQ(tier.keys_of(Op::kSet).size(), 1U);
 }
 
 TEST_F(EngineStoreTest, AWantedCellStaysWhereTheDriverHasPromisedIt) {

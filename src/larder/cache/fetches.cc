@@ -118,6 +118,7 @@ void Fetches::forget(std::uint32_t id) {
 /// Chunks of the longest prefix of the plan that is resident now (E27).
 std::uint32_t Fetches::served(const Fetch& fetch) {
   if (is_broken(CacheRule::kShrinkToHole)) return fetch.plan;
+  if (state_.layouts.current(fetch.space) != fetch.layout) return 0;  // E4
   const Session& session = sessions_[fetch.session];
   fold_.begin(state_.layouts[fetch.layout]);
   for (std::uint32_t chunk = 0; chunk < fetch.plan && !fold_.is_over(); ++chunk) {
@@ -171,6 +172,7 @@ void Fetches::use(const Fetch& fetch, std::uint32_t hit) {
 }
 
 Miss Fetches::reason(const Fetch& fetch, std::uint32_t hit) const {
+  if (state_.layouts.current(fetch.space) != fetch.layout) return Miss::kOtherLayout;
   if (fetch.was_trimmed && hit == fetch.plan) return Miss::kTrimmed;
   const ChunkHash& hash = fetch.chunks[hit];
   const ColumnId id = cells_.find(fetch.space, hash);

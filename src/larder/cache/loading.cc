@@ -103,6 +103,7 @@ void Loading::collect(std::uint32_t id, std::uint32_t cell, SlotId slot) {
     operation->batch.urgency = fetch.keeps_locks ? Urgency::kDemand : Urgency::kPrefetch;
     fetch.operations.push_back(operation->id);
   }
+  by_slot_[slot].operation = operation->id;
   const Layout& layout = state_.layouts[fetch.layout];
   const Row row = fetch.row_of(cell);
   cells_.add_io(slot);
@@ -183,6 +184,7 @@ void Loading::take(Fetch& fetch, std::uint32_t cell) {
 bool Loading::load_again(std::uint32_t id, Fetch& fetch, std::uint32_t cell) {
   FetchCell& mine = fetch.cells[cell];
   if (mine.has_rejoined || mine.left() == 0 || fetch.was_cleared) return false;
+  if (state_.layouts.current(fetch.space) != fetch.layout) return false;  // E4
   if (state_.now_ns >= fetch.deadline_ns || is_broken(CacheRule::kNextConnector)) return false;
   mine.has_rejoined = true;
   const std::uint32_t chunk = fetch.chunk_of(cell);
@@ -237,20 +239,30 @@ std::uint32_t Loading::take_ready() {
   return kNone;
 }
 
+bool Loading::has_waiters(L2Operation& operation) const noexcept {
+  return std::ranges::any_of(operation.cells(), [&](const L2Cell& cell) {
+    return cell.slot != kNone && by_slot_[cell.slot].first != kNone;
+  });
+}
+
 void Loading::abandon(std::uint32_t id, bool keeps) {
   deliver();  // What has arrived is in no list of a slot any more.
   Fetch& fetch = fetches_[id];
+  left_.clear();
   for (std::uint32_t cell = 0; cell < fetch.cells.size() && fetch.waiting > 0; ++cell) {
-    if (fetch.cells[cell].waits_for != kNone) unwait(id, cell);
+    const SlotId slot = fetch.cells[cell].waits_for;
+    if (slot == kNone) continue;
+    left_.push_back(by_slot_[slot].operation);
+    unwait(id, cell);
   }
-  const std::vector<std::uint32_t> operations = fetch.operations;
-  for (const std::uint32_t number : operations) {
+  for (const std::uint32_t number : fetch.operations) {
     L2Operation& operation = tiers_.operation(number);
-    const bool is_joined = std::ranges::any_of(operation.cells(), [&](const L2Cell& cell) {
-      return cell.slot != kNone && by_slot_[cell.slot].first != kNone;
-    });
-    operation.keeps = keeps && !is_joined;
-    if (!is_joined) tiers_.cancel(operation);
+    operation.keeps = keeps && !has_waiters(operation);
+    left_.push_back(number);
+  }
+  for (const std::uint32_t number : left_) {
+    L2Operation& operation = tiers_.operation(number);
+    if (!has_waiters(operation)) tiers_.cancel(operation);
   }
 }
 
@@ -268,6 +280,7 @@ void Loading::check_invariants() const {
     if (by_slot_[slot].first == kNone) continue;
     LARDER_CHECK(cells_.slots().is_used(slot));
     LARDER_CHECK(cells_.slots()[slot].state == SlotState::kLoading);
+    LARDER_CHECK(!by_slot_[slot].is_abandoned);  // E28
   }
 }
 

@@ -44,8 +44,9 @@ class Loading final : public LoadWatch {
 
   /// A load batch has ended.
   void on_loaded(L2Operation& operation);
-  /// The fetch waits for nothing any more. Its batches are cancelled, those apart that another one
-  /// has joined. `keeps`: what arrives all the same is promoted as the policy says.
+  /// The fetch waits for nothing any more. Batches that nobody else waits for are cancelled, its
+  /// own and those that it had joined. `keeps`: what arrives of its own is promoted as the policy
+  /// says.
   void abandon(std::uint32_t fetch, bool keeps);
   /// Tells the fetches what has arrived. Call it before anything is evicted.
   void deliver();
@@ -64,6 +65,7 @@ class Loading final : public LoadWatch {
   };
   struct OfSlot {
     std::uint32_t first = kNone;
+    std::uint32_t operation = kNone;  ///< That loads it.
     bool is_abandoned = false;
   };
   struct Arrival {
@@ -74,6 +76,7 @@ class Loading final : public LoadWatch {
 
   void wait(std::uint32_t fetch, std::uint32_t cell, SlotId slot);
   void unwait(std::uint32_t fetch, std::uint32_t cell);
+  bool has_waiters(L2Operation& operation) const noexcept;
   void collect(std::uint32_t fetch, std::uint32_t cell, SlotId slot);
   void send(TierId tier);
   bool load_from_next(L2Operation& operation, const L2Cell& cell, const Item& item);
@@ -90,6 +93,7 @@ class Loading final : public LoadWatch {
   std::vector<OfSlot> by_slot_;
   std::vector<Arrival> arrived_;
   std::vector<std::uint64_t> ready_;  ///< Handles of fetches.
+  std::vector<std::uint32_t> left_;   ///< Scratch: operations that a fetch waits for no more.
   std::array<L2Operation*, kTiersMax> collected_{};
 };
 

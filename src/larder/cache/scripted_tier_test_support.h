@@ -39,6 +39,7 @@ class ScriptedTier final : public Connector {
   bool holds_loads_only = false;
   bool has_probe = true;
   bool is_down = false;                  ///< Misses and kUnavailable.
+  bool is_full = false;                  ///< It stores nothing that it does not have.
   ErrorCode refuses = ErrorCode::kNone;  ///< What submit() says.
   Locality locality = Locality::kLocalDisk;
 
@@ -166,6 +167,7 @@ class ScriptedTier final : public Connector {
     item.outcome = Outcome::kDone;
     item.existed = sizes.contains(key);
     if (item.existed) return;
+    if (is_full) return fail(item, ErrorCode::kResourceExhausted);
     sizes[key] = bytes_of(item.value);
     if (!copies) return;
     std::string& value = values[key];

@@ -130,6 +130,16 @@ bool Tiers::submit(L2Operation& operation) {
 
 void Tiers::send(L2Operation& operation) {
   operation.seal();
+  if (is_closed_) {
+    operation.fail(Error{ErrorCode::kCancelled, "cache", "the engine has ended"});
+    ended_.push_back(operation.id);
+    return;
+  }
+  // Behind a load that waits it would pin its cells, and be no part of what is in flight.
+  if (operation.kind == L2Kind::kStore) {
+    submit(operation);
+    return;
+  }
   lanes_[operation.tier].queued.push_back(operation.id);
   submit_queued(operation.tier);
 }
@@ -200,7 +210,8 @@ void Tiers::cancel_gets(std::uint64_t source) {
   }
 }
 
-void Tiers::cancel_all() {
+void Tiers::close() {
+  is_closed_ = true;
   for (std::uint32_t id = 0; id < operations_.end(); ++id) {
     if (operations_.is_used(id)) cancel(operations_[id]);
   }

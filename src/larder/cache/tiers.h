@@ -74,8 +74,8 @@ class Tiers {
   }
   std::uint32_t operations() const noexcept { return operations_.size(); }
   Connector& connector(TierId tier) noexcept { return *tiers_[tier].connector; }
-  /// Every operation that is with a connector or queued is cancelled.
-  void cancel_all();
+  /// Cancels every operation that is with a connector or queued. Those that come fail at once.
+  void close();
 
  private:
   struct Lane {
@@ -101,6 +101,7 @@ class Tiers {
   std::deque<std::uint32_t> ended_;
   TierMask loads_ = 0;
   TierMask stores_ = 0;
+  bool is_closed_ = false;
 };
 
 }  // namespace larder::cache

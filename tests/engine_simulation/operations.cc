@@ -1,0 +1,116 @@
+#include "tests/engine_simulation/operations.h"
+
+#include <utility>
+
+namespace larder::cache::simulation {
+
+void Operations::event() {
+  room_.pause(true);
+  act();
+  room_.pause(false);
+}
+
+void Operations::act() {
+  switch (world_.below(6)) {
+    case 0:
+    case 1:
+      if (world_.plan.has_removals) clear(world_.one_in(3));
+      return;
+    case 2:
+    case 3:
+      if (world_.plan.has_removals) remove();
+      return;
+    case 4:
+      if (world_.plan.has_quotas) set_quota();
+      return;
+    default:
+      if (world_.plan.changes_layout && world_.one_in(2)) change_layout();
+      return;
+  }
+}
+
+void Operations::clear(bool force) {
+  std::optional<std::uint32_t> space;
+  if (world_.one_in(3)) space = world_.below32(kSalts);
+  world_.trace("clear%s%s", force ? ", forced" : "", space ? ", of a space" : "");
+  world_.coverage.note(force ? Seen::kClearForced : Seen::kClear);
+  if (space) world_.coverage.note(Seen::kClearOfSpace);
+  if (world_.stats.loading_bytes > 0) world_.coverage.note(Seen::kClearDuringLoad);
+  ++world_.disturbances;
+  ++world_.load_disturbances;
+  ClearSpec spec;
+  spec.force = force;
+  if (space) spec.space = world_.space(*space);
+  workers_.on_clear(space);
+  clients_.on_clear(space, force);
+  const ClearResult result = world_.engine->clear(spec);
+  world_.log({40, result.cells, result.bytes, result.cells_locked});
+  check_cleared(space, force);
+  if (!force || !world_.plan.tiers.empty()) return;
+  for (std::uint32_t number = 0; number < kSpaces; ++number) {
+    if (!space || number == *space) world_.oracle.forget(number);
+  }
+}
+
+void Operations::check_cleared(std::optional<std::uint32_t> space, bool force) {
+  EngineStats stats;
+  world_.engine->snapshot(stats);
+  if (!space) {
+    world_.expect(stats.resident_bytes == stats.locked_bytes,
+                  "E36: a clear left a cell that nobody has locked");
+    world_.expect(!force || stats.resident_bytes == 0, "E36: a forced clear left a cell");
+  }
+  if (!force) return;
+  const auto chain = chain_of(world_.below32(world_.plan.prompts), kChunksMax);
+  for (const ChunkHash& chunk : chain) {
+    world_.expect(!world_.engine->find(world_.space(space.value_or(0)), chunk),
+                  "E36: a forced clear left a column");
+  }
+}
+
+void Operations::remove() {
+  const std::uint32_t space = world_.below32(kSalts);
+  const std::uint32_t prompt = world_.below32(world_.plan.prompts);
+  const auto chain = chain_of(prompt, kChunksMax);
+  const std::uint32_t chunk = world_.below32(kChunksMax);
+  world_.trace("remove chunk %u of prompt %u, space %u", chunk, prompt, space);
+  world_.coverage.note(Seen::kRemove);
+  ++world_.disturbances;
+  ++world_.load_disturbances;
+  clients_.on_remove(space, prompt, chunk);
+  world_.engine->remove(world_.space(space), std::span{chain}.subspan(chunk, 1));
+  world_.expect(!world_.engine->find(world_.space(space), chain[chunk]),
+                "E36: a removed column is there");
+}
+
+void Operations::set_quota() {
+  const std::uint32_t salt = world_.below32(kSalts);
+  Quota quota;
+  const std::uint64_t capacity = world_.arena->capacity_bytes();
+  quota.limit_bytes = world_.one_in(4) ? kNever : capacity / 8 + world_.below(capacity);
+  quota.guarantee_bytes = world_.one_in(2) ? 0 : world_.below(capacity / 2);
+  quota.guarantee_bytes = std::min(quota.guarantee_bytes, quota.limit_bytes);
+  world_.trace("quota of salt %u: %llu, %llu", salt,
+               static_cast<unsigned long long>(quota.limit_bytes),
+               static_cast<unsigned long long>(quota.guarantee_bytes));
+  world_.coverage.note(Seen::kQuotaSet);
+  world_.quotas[salt] = quota;
+  world_.engine->set_quota(SaltId{salt}, quota);
+}
+
+void Operations::change_layout() {
+  LayoutSpec other =
+      world_.layout == world_.plan.layout ? world_.plan.other_layout : world_.plan.layout;
+  world_.expect(!world_.engine->add_layout(other), "E4: a second layout of a model lives");
+  workers_.end_all();
+  ++world_.disturbances;
+  ++world_.load_disturbances;
+  ++world_.layout_number;
+  world_.layout = std::move(other);
+  world_.trace("another layout");
+  world_.coverage.note(Seen::kLayoutChanged);
+  clients_.on_layout_change();
+  for (std::uint32_t i = 0; i < world_.plan.workers; ++i) workers_.add();
+}
+
+}  // namespace larder::cache::simulation
