@@ -191,6 +191,18 @@ void LookupWatch::check_passed(Request& request) {
   }
 }
 
+/// E11: what nobody waits for is cancelled. A load whose cells were written meanwhile just ends.
+void LookupWatch::check_abandoned(const EngineStats& stats) const {
+  if (stats.lookups_running > 0) return;
+  for (TierId tier = 0; tier < tiers_.size(); ++tier) {
+    if (!submits_at_once(tier)) continue;
+    for (const TierUnderTest::Flight& flight : tiers_[tier].flights()) {
+      const bool is_judged = flight.is_load && flight.overtakes == world_.overtakes;
+      world_.expect(!is_judged || flight.is_cancelled, "E11: a load runs that nobody waits for");
+    }
+  }
+}
+
 void LookupWatch::check_load_share(const EngineStats& stats) {
   if (stats.lookups_running != 1 || world_.plan.has_values) return;
   for (const Request& request : clients_.requests()) {
@@ -207,6 +219,7 @@ void LookupWatch::check_load_share(const EngineStats& stats) {
 void LookupWatch::before_commit(const Writing& writing, bool publishes) {
   if (!publishes) return;
   ++world_.load_disturbances;
+  ++world_.overtakes;
   const auto chain = chain_of(writing.prompt, writing.range.end);
   for (const CellSlot& slot : writing.slots) {
     const CellId cell{writing.space, writing.prompt, writing.range.begin + slot.chunk, writing.rank,
@@ -270,6 +283,7 @@ void LookupWatch::check_fills() {
 
 void LookupWatch::check(const EngineStats& stats) {
   check_load_share(stats);
+  check_abandoned(stats);
   for (const CellId& column : unhit_) {
     world_.expect(hit_columns_.contains(column),
                   "E34: a column is stored that was not hit often enough");

@@ -51,6 +51,7 @@ class LookupWatch {
   void check_joined(TierId tier, const CellId& cell);
   void check_first(TierId tier, const CellId& cell);
   void check_passed(Request& request);
+  void check_abandoned(const EngineStats& stats) const;
   void check_load_share(const EngineStats& stats);
   bool submits_at_once(TierId tier) const;
   bool may_judge_queue() const;

@@ -38,6 +38,7 @@ void Operations::clear(bool force) {
   if (world_.stats.loading_bytes > 0) world_.coverage.note(Seen::kClearDuringLoad);
   ++world_.disturbances;
   ++world_.load_disturbances;
+  ++world_.overtakes;
   ClearSpec spec;
   spec.force = force;
   if (space) spec.space = world_.space(*space);
@@ -77,6 +78,7 @@ void Operations::remove() {
   world_.coverage.note(Seen::kRemove);
   ++world_.disturbances;
   ++world_.load_disturbances;
+  ++world_.overtakes;
   clients_.on_remove(space, prompt, chunk);
   world_.engine->remove(world_.space(space), std::span{chain}.subspan(chunk, 1));
   world_.expect(!world_.engine->find(world_.space(space), chain[chunk]),
@@ -105,6 +107,7 @@ void Operations::change_layout() {
   workers_.end_all();
   ++world_.disturbances;
   ++world_.load_disturbances;
+  ++world_.overtakes;
   ++world_.layout_number;
   world_.layout = std::move(other);
   world_.trace("another layout");

@@ -98,6 +98,7 @@ Status TierUnderTest::submit(Batch& batch) noexcept {
   Flight flight;
   flight.batch = &batch;
   flight.load_disturbances = world_.load_disturbances;
+  flight.overtakes = world_.overtakes;
   look_at(batch, flight);
   flights_.push_back(flight);
   const Status submitted = inner_->submit(batch);

@@ -27,6 +27,7 @@ class TierUnderTest {
     bool is_store = false;
     bool is_cancelled = false;
     std::uint64_t load_disturbances = 0;  ///< World::load_disturbances when it was submitted.
+    std::uint64_t overtakes = 0;          ///< World::overtakes then.
   };
 
   TierUnderTest(World& world, TierId number);

@@ -92,6 +92,8 @@ struct World {
   std::uint64_t disturbances = 0;   ///< Grows with each clear, removal and change of the layout.
   /// Grows whenever a load may be given up, or be overtaken by a write.
   std::uint64_t load_disturbances = 0;
+  std::uint64_t overtakes =
+      0;              ///< Grows whenever a cell that is loading may be published or cut off.
   EngineStats stats;  ///< After the last step.
   std::uint64_t digest = 0;
   std::string failure;
