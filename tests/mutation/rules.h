@@ -40,14 +40,14 @@ struct BrokenRule {
         tests("IntakeTest.*"),
         has_seeds(also_by_seeds) {}
   constexpr BrokenRule(cache::CacheRule broken, const char* of, const char* called,
-                       const char* instead, const char* filter)
+                       const char* instead, const char* filter, bool also_by_seeds = true)
       : number(static_cast<std::uint32_t>(broken)),
         letter(of),
         name(called),
         what(instead),
         ring(Ring::kCacheUnit),
         tests(filter),
-        has_seeds(true) {}
+        has_seeds(also_by_seeds) {}
 
   std::uint32_t number = 0;  ///< For break_rule().
   const char* letter = "";

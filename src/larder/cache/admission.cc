@@ -45,7 +45,10 @@ void Admission::remove(std::uint32_t id) {
 }
 
 std::uint32_t Admission::let_in() {
-  if (queue_.empty()) return kNone;
+  if (queue_.empty()) {
+    wants_turn_ = false;  // Whoever did has gone.
+    return kNone;
+  }
   if (!has_changed_ && openings_seen_ == cells_.openings()) return kNone;
   has_changed_ = false;
   wants_turn_ = false;

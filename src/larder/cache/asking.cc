@@ -125,6 +125,7 @@ void Asking::note(Fetch& fetch, FetchCell& cell, Row row, TierId tier, const Ite
 void Asking::absorb(Fetch& fetch, L2Operation& operation) {
   for (std::size_t i = 0; i < operation.size(); ++i) {
     const std::uint32_t number = operation.cells()[i].number;
+    if (tiers_.hides(operation.tier, fetch.space, fetch.chunks[fetch.chunk_of(number)])) continue;
     note(fetch, fetch.cells[number], fetch.row_of(number), operation.tier, operation.items()[i]);
   }
   ++fetch.piece_answers[operation.piece];

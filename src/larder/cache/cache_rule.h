@@ -87,7 +87,11 @@ enum class CacheRule : std::uint32_t {
   // E36 Clear.
   kClearKeepsLocked,
   kClearVoidsWrites,
+  kRemoveVoidsWrites,
   kPurgeWaitsForStores,
+  kPurgeHides,
+  kPurgeHoldsStores,
+  kClearAllEndsWants,
   kCount,
 };
 

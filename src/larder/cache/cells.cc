@@ -75,7 +75,8 @@ bool Cells::trim() {
   if (used() > high_bytes_) is_trimming_ = true;
   while (is_trimming_ && used() > low_bytes_) {
     if (is_spent()) return true;
-    const ColumnId victim = room_.victim(RoomWish{.layout = LayoutId{kNone}});
+    const ColumnId victim =
+        room_.victim(RoomWish{.salt = SaltId{kNone}, .layout = LayoutId{kNone}});
     // What a tier still wants leaves only for need.
     if (victim == kNone || columns_[victim].wanted > 0) break;
     evict(victim);
@@ -340,11 +341,13 @@ void Cells::settle(ColumnId id, Removal why) {
     column.is_kept = false;
     column.is_hidden = false;
     column.is_draining = false;
+    column.is_leaving = false;
     ++openings_;
     if (column.pins == 0) columns_.erase(id);
     return;
   }
-  if (column.is_draining && column.wanted == 0 && column.pins == 0) return remove(id);
+  const bool should_leave = column.is_draining || column.is_leaving;
+  if (should_leave && column.wanted == 0 && column.pins == 0) return remove(id);
   const bool is_new = column.partition == kNone;
   // It enters its policy when it loses its first pin: what brought it has used it once then, and
   // columns that are given back from the last to the first enter in that order (E20).
@@ -469,6 +472,17 @@ ClearResult Cells::clear(ColumnId id, bool force) {
   result.bytes -= column.resident_bytes;
   settle(id);
   return result;
+}
+
+void Cells::leave_soon(ColumnId id) {
+  if (is_broken(CacheRule::kClearAllEndsWants)) return;
+  Column& column = columns_[id];
+  for (Row row = 0; row < column.rows; ++row) {
+    set_wants(id, row, 0);
+    end_loading(column, row, false);
+  }
+  column.is_leaving = true;
+  settle(id);
 }
 
 void Cells::remove(ColumnId id) {

@@ -102,6 +102,9 @@ class Cells {
   void drop_cell(ColumnId column, Row row);
   /// Its resident cells, without those that are locked unless `force` (E36). Settles.
   ClearResult clear(ColumnId column, bool force);
+  /// Of a column that a clear has left for its locks: no tier gets it any more, loads into it are
+  /// given up, and it leaves with its last pin. Settles.
+  void leave_soon(ColumnId column);
   /// All of it, locks included. Claimed slots and those of L2 batches become orphans, and a
   /// reservation finds its slots without a cell. Settles.
   void remove(ColumnId column);
@@ -158,7 +161,7 @@ class Cells {
   std::uint64_t cells_left_ = 0;    ///< That this turn may still evict.
   const std::uint64_t high_bytes_;  ///< The watermarks.
   const std::uint64_t low_bytes_;
-  bool is_trimming_ = false;  ///< From above the high one, until the low one is reached.
+  bool is_trimming_ = false;  ///< The high mark was passed, and the low one is not reached.
 };
 
 }  // namespace larder::cache

@@ -45,6 +45,7 @@ struct Column {
   Row resident = 0;          ///< Resident cells.
   Row wanted = 0;            ///< Cells with wants.
   bool is_draining = false;  ///< `skip_l1`: its cells were given to L2.
+  bool is_leaving = false;   ///< E36: it leaves with its last pin, and no tier gets it.
   bool is_kept = false;      ///< Written, or promoted: E20 does not cool it.
   bool is_hidden = false;    ///< In its policy.
 

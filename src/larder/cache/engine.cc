@@ -41,14 +41,14 @@ class Engine::Core {
         owners(state),
         sessions(state, cells),
         tiers(state, std::move(of_tiers), names, arena),
+        purges(state, tiers),
         stores(state, cells, tiers),
         promotion(state, tiers),
         fetches(state, cells, sessions, tiers, stores, promotion),
         gets(state, cells, tiers, stores, promotion),
         lookups(state, cells, sessions, tiers, stores, fetches),
         reads(state, cells, owners, sessions),
-        writes(state, cells, owners),
-        purges(state, tiers) {
+        writes(state, cells, owners) {
     writes.set_watch(&stores);
   }
 
@@ -66,6 +66,7 @@ class Engine::Core {
   Owners owners;
   Sessions sessions;
   Tiers tiers;
+  Purges purges;
   Stores stores;
   Promotion promotion;
   Fetches fetches;
@@ -73,7 +74,6 @@ class Engine::Core {
   Lookups lookups;
   Reads reads;
   Writes writes;
-  Purges purges;
 };
 
 Engine::Engine(const EngineOptions& options, Arena& arena, const KeyNames& names,
@@ -101,8 +101,8 @@ void Engine::Core::go_on() {
       tiers.release(*operation);
     }
     fetches.go_on();
-    stores.submit();
     purges.go_on();
+    stores.submit();
   } while (tiers.has_ended());
 }
 
@@ -280,15 +280,20 @@ ClearResult Engine::clear(const ClearSpec& spec) {
     result.cells += went.cells;
     result.bytes += went.bytes;
     result.cells_locked += went.cells_locked;
+    if (spec.scope == ClearScope::kAll && core.columns.is_used(id)) core.cells.leave_soon(id);
   }
   core.state.totals.cells_cleared += result.cells;
-  if (spec.scope == ClearScope::kAll) core.purges.start_pages(spec.ticket, spec.deadline_ns);
+  if (spec.scope == ClearScope::kAll) {
+    core.purges.start_pages(spec.ticket, spec.space, spec.deadline_ns);
+    core.fetches.on_purge();
+  }
   core.go_on();
   return result;
 }
 
 ClearResult Engine::remove(SpaceId space, std::span<const ChunkHash> chunks) {
   ClearResult result;
+  core_->writes.void_chunks(space, chunks);
   for (const ChunkHash& chunk : chunks) {
     const ColumnId id = core_->columns.find(space, chunk);
     if (id == kNone) continue;
@@ -306,21 +311,24 @@ ClearResult Engine::purge(Ticket ticket, SpaceId space, std::span<const ChunkHas
   LARDER_CHECK(core_->state.layouts.is_known(space));
   const ClearResult result = remove(space, chunks);
   core_->purges.start_columns(ticket, space, chunks, deadline_ns);
+  core_->fetches.on_purge();
   core_->go_on();
   return result;
 }
 
-void Engine::give_page(Ticket purge, TierId tier, const PurgePage& page) {
-  core_->purges.give_page(purge, tier, page);
+void Engine::give_page(const PageWanted& question, const PurgePage& page) {
+  core_->purges.give_page(question, page);
   core_->go_on();
 }
 
 void Engine::set_account(TierId tier, SaltId salt, std::uint64_t bytes) {
-  core_->stores.accounts().set(tier, salt, bytes);
+  LARDER_CHECK(tier < core_->tiers.size());
+  core_->tiers.accounts().set(tier, salt, bytes);
 }
 
 std::uint64_t Engine::account(TierId tier, SaltId salt) const noexcept {
-  return core_->stores.accounts().bytes(tier, salt);
+  LARDER_CHECK(tier < core_->tiers.size());
+  return core_->tiers.accounts().bytes(tier, salt);
 }
 
 void Engine::set_quota(SaltId salt, const Quota& quota) {

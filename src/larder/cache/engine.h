@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -101,7 +102,7 @@ struct ClearSpec {
   bool force = false;              ///< Drop locked cells, too; later reads of them fail.
   std::optional<SpaceId> space{};  ///< Only this one.
   ClearScope scope = ClearScope::kL1;
-  Ticket ticket{};                     ///< kAll: the purge is called so. No two at a time are.
+  Ticket ticket{};                     ///< kAll: names the purge; unique among running purges.
   std::uint64_t deadline_ns = kNever;  ///< kAll: of the purge.
 };
 
@@ -109,6 +110,14 @@ struct ClearResult {
   std::uint64_t cells = 0;  ///< That went.
   std::uint64_t bytes = 0;
   std::uint64_t cells_locked = 0;  ///< That stayed.
+};
+
+/// A question for the keys of a tier, from a place in its scan on.
+struct PageWanted {
+  Ticket purge{};
+  TierId tier = 0;
+  ScanCursor from;
+  std::uint64_t number = 0;  ///< No two questions have the same.
 };
 
 /// Keys of one tier that are to be deleted: what the driver picked from a page of its scan.
@@ -120,10 +129,10 @@ struct PurgePage {
 };
 
 struct PurgeResult {
-  std::uint64_t keys_deleted = 0;  ///< In all tiers together; absent ones are not counted.
-  std::uint64_t keys_failed = 0;   ///< They may be there still.
-  TierMask tiers_skipped = 0;      ///< They were not looked through to the end.
-  Error error{};                   ///< The first of either kind; code kNone: there was none.
+  std::array<std::uint64_t, kTiersMax> deleted{};  ///< Keys, by tier; absent ones are not counted.
+  std::uint64_t keys_failed = 0;                   ///< They may be there still.
+  TierMask tiers_skipped = 0;                      ///< Not looked through to the end.
+  Error error{};  ///< The first of either kind; code kNone: there was none.
 };
 
 /// Hears of what happens in the engine. Called on the engine's thread, from inside its calls. Must
@@ -136,9 +145,9 @@ class Listener {
   virtual void on_get(Ticket ticket, std::span<const GetOutcome> outcomes) = 0;
   /// A column became complete, or is not complete any more.
   virtual void on_column(ColumnEvent event, SpaceId space, const ChunkHash& chunk) = 0;
-  /// A purge of the driver's wants the tier's keys from there on: Connector::scan(), off this
-  /// thread as it may do I/O, and then Engine::give_page(). For drivers that clear tiers.
-  virtual void on_page_wanted(Ticket /*purge*/, TierId /*tier*/, const ScanCursor& /*from*/) {}
+  /// Scan the tier from there on, off this thread as a scan may do I/O, pick what is to go, and
+  /// call Engine::give_page(). For drivers that clear tiers.
+  virtual void on_page_wanted(const PageWanted& /*question*/) {}
   /// Once for each purge.
   virtual void on_purged(Ticket /*purge*/, const PurgeResult& /*result*/) {}
 };
@@ -208,16 +217,18 @@ class Engine {
 
   // ---- Operation.
   ClearResult clear(const ClearSpec& spec);
-  /// Removes the columns from L1, locked ones, too.
+  /// Removes the columns from L1, locked ones, too. What is being written to them is discarded at
+  /// its commit.
   ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
   /// remove(), and deletes the columns' cells in every tier; on_purged() says what came of that.
   ClearResult purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
                     std::uint64_t deadline_ns);
   /// Answers on_page_wanted(), at any later time. Of a purge that has ended it is ignored.
-  void give_page(Ticket purge, TierId tier, const PurgePage& page);
+  void give_page(const PageWanted& question, const PurgePage& page);
   void set_quota(SaltId salt, const Quota& quota);
-  /// What the tier holds of the salt now, for `Quota::tier_limit_bytes`. What the engine stores is
-  /// added by itself; what the connector evicts, or a purge deletes, only the driver can tell.
+  /// What the tier holds of the salt now, for `Quota::tier_limit_bytes`. The engine itself adds
+  /// what it stores and subtracts what a purge of named columns deletes, where the layout says its
+  /// size; of what else goes, only the driver knows.
   void set_account(TierId tier, SaltId salt, std::uint64_t bytes);
   std::uint64_t account(TierId tier, SaltId salt) const noexcept;
   /// The tier's event fd is readable.

@@ -119,6 +119,23 @@ TEST_F(EngineLoadTest, AnEvictionThatTakesSeveralTurnsAsksForThem) {
   EXPECT_EQ(result("head"), 12U);
 }
 
+TEST_F(EngineLoadTest, AfterALookupThatWantedATurnHasGoneNoneIsWanted) {
+  options.evict_cells_max = 4;
+  capacity_cells = 32;
+  ScriptedTier& tier = add_tier({.store = false});
+  add_model();
+  store(chain_of(1, 32));
+  put(tier, chain_of(2, 12));
+  advance(1);
+  start_lookup("r", chain_of(2, 12));
+  EXPECT_EQ(engine().turn(now_ns), now_ns);
+
+  end("r");
+
+  engine().turn(now_ns);
+  EXPECT_GT(engine().turn(now_ns), now_ns);
+}
+
 TEST_F(EngineLoadTest, AWaitingLookupTakesWhatIsThereAtItsDeadline) {
   capacity_cells = 20;
   ScriptedTier& tier = add_tier({.store = false});

@@ -23,14 +23,14 @@ class EnginePurgeTest : public EngineTierFixture {
   /// Answers the question for a page that stands first.
   void give(const std::vector<std::string>& keys, bool is_last, const Error& error = {}) {
     ASSERT_FALSE(heard.pages_wanted.empty());
-    const Heard::PageWanted wanted = heard.pages_wanted.front();
+    const PageWanted wanted = heard.pages_wanted.front();
     heard.pages_wanted.erase(heard.pages_wanted.begin());
     PurgePage page;
     page.keys = keys;
     page.next.words[0] = wanted.from.words[0] + 1;
     page.is_last = is_last;
     page.error = error;
-    engine().give_page(wanted.purge, wanted.tier, page);
+    engine().give_page(wanted, page);
     reap();
   }
   static std::vector<std::string> all_keys(const ScriptedTier& tier) {
@@ -66,7 +66,8 @@ TEST_F(EnginePurgeTest, AClearOfAllScopesEmptiesEveryTierPageByPage) {
 
   EXPECT_TRUE(first.sizes.empty());
   EXPECT_TRUE(second.sizes.empty());
-  EXPECT_EQ(result_of_purge().keys_deleted, 16U);
+  EXPECT_EQ(result_of_purge().deleted[0], 8U);
+  EXPECT_EQ(result_of_purge().deleted[1], 8U);
   EXPECT_EQ(result_of_purge().tiers_skipped, 0U);
   start_lookup("r", chain_of(1, 4));
   EXPECT_EQ(result("r"), 0U);
@@ -91,18 +92,183 @@ TEST_F(EnginePurgeTest, AStoreThatRunsIsWaitedFor) {
   EXPECT_TRUE(tier.sizes.empty());
 }
 
-TEST_F(EnginePurgeTest, WhatIsStoredMeanwhileIsNotWaitedFor) {
+TEST_F(EnginePurgeTest, WhatIsStoredMeanwhileReachesTheTierAfterwards) {
   ScriptedTier& tier = add_tier();
   add_model();
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
   clear_all();
-  tier.holds = true;
-  store(chain_of(1, 1));
+  store(chain);  // The same chunks, with new weights.
+  reap();
+  EXPECT_EQ(tier.keys_of(Op::kSet).size(), 2U);
 
-  give({}, true);
+  give(all_keys(tier), true);
+  reap();
+
+  EXPECT_EQ(tier.keys_of(Op::kSet).size(), 4U);
+  EXPECT_EQ(tier.sizes.size(), 2U);
+}
+
+// ---- Nothing comes back.
+
+TEST_F(EnginePurgeTest, ALookupMeanwhileFindsNothingOfWhatIsToGo) {
+  options.promote = Promote::kRetain;
+  ScriptedTier& tier = add_tier();
+  add_model();
+  const auto chain = chain_of(1, 4);
+  store(chain);
+  reap();
+
+  clear_all();
+  start_lookup("r", chain);
+  reap();
+  EXPECT_EQ(result("r"), 0U);
+  end("r");
+  give(all_keys(tier), true);
+
+  start_lookup("s", chain);
+  EXPECT_EQ(result("s"), 0U);
+}
+
+TEST_F(EnginePurgeTest, OfANamedPurgeOtherChunksAreStillFound) {
+  ScriptedTier& tier = add_tier();
+  add_model();
+  const auto gone = chain_of(1, 2);
+  const auto other = chain_of(2, 2);
+  put(tier, gone);
+  put(tier, other);
+  tier.holds = true;
+  store(chain_of(9, 1));  // It is waited for.
+  purge(gone);
+  tier.holds = false;
+
+  start_lookup("r", gone);
+  start_lookup("s", other);
+  reap();
+  EXPECT_EQ(result("r"), 0U);
+  EXPECT_EQ(result("s"), 2U);
+  tier.finish_all();
+  reap();
 
   EXPECT_EQ(heard.purged.size(), 1U);
-  EXPECT_EQ(tier.held.size(), 1U);
+  EXPECT_EQ(tier.sizes.size(), 3U);
 }
+
+TEST_F(EnginePurgeTest, ALookupThatRunsLoadsNothingOfIt) {
+  options.promote = Promote::kRetain;
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  tier.has_probe = false;
+  add_model();
+  const auto chain = chain_of(1, 4);
+  put(tier, chain);
+  start_lookup("r", chain);  // It has asked, and is not answered.
+  clear_all();
+  tier.holds = false;
+  tier.finish_all();
+  reap();
+
+  EXPECT_EQ(result("r"), 0U);
+  EXPECT_EQ(tier.calls_of(Op::kGet), 0U);
+}
+
+TEST_F(EnginePurgeTest, ALoadThatRunsArrivesForNobody) {
+  options.promote = Promote::kRetain;
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model();
+  const auto chain = chain_of(1, 4);
+  put(tier, chain);
+  start_lookup("r", chain);
+  ASSERT_EQ(tier.calls_of(Op::kGet), 1U);
+  clear_all();
+  tier.holds = false;
+  tier.finish_all();
+  reap();
+  end("r");
+  give(all_keys(tier), true);
+
+  start_lookup("s", chain);
+  EXPECT_EQ(result("s"), 0U);
+  EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
+}
+
+TEST_F(EnginePurgeTest, WhatALockKeepsLeavesWithItAndIsStoredNowhere) {
+  ScriptedTier& tier = add_tier();
+  tier.is_down = true;
+  add_model();
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);
+  clear_all();
+  give({}, true);
+  tier.is_down = false;
+  for (int second = 0; second < 3; ++second) advance_all(kSecond);
+  EXPECT_EQ(locked_cells(), 2U);
+  end("r");
+
+  EXPECT_TRUE(tier.sizes.empty());
+  EXPECT_EQ(look_up("s", chain), 0U);
+}
+
+TEST_F(EnginePurgeTest, ALateCommitBringsNothingBack) {
+  ScriptedTier& tier = add_tier();
+  add_model();
+  const auto chain = chain_of(1, 3);
+  const auto expired = begin_write(0, chain, {0, 1});
+  advance(options.write_ttl_ns);
+  const auto open = begin_write(0, chain, {1, 2});
+  const auto other = begin_write(0, chain, {2, 3});
+
+  purge(std::span{chain}.first(2));
+  advance(options.write_ttl_ns);  // What was open has expired, too.
+  for (const auto write : {expired, open, other}) {
+    EXPECT_TRUE(engine().end_write(*write, WriteEnd::kPublish));
+  }
+  reap();
+
+  EXPECT_EQ(heard.purged.size(), 1U);
+  EXPECT_EQ(tier.sizes.size(), 1U);
+  EXPECT_EQ(look_up("r", std::span{chain}.first(2)), 0U);
+}
+
+TEST_F(EnginePurgeTest, CellsOfAnEarlierLayoutGoToo) {
+  ScriptedTier& tier = add_tier();
+  add_model(1, {0, 0});
+  const auto chain = chain_of(1, 1);
+  store(chain);
+  reap();
+  ASSERT_EQ(tier.sizes.size(), 2U);
+  engine().drop_owner(owner_, OwnerEnd::kDead);
+  engine().drop_layout(layout_);
+  ASSERT_TRUE(engine().add_layout(layout_spec(1, {0})));
+
+  purge(chain);
+  reap();
+
+  EXPECT_TRUE(tier.sizes.empty());
+}
+
+TEST_F(EnginePurgeTest, TheAccountFallsWithNamedColumns) {
+  ScriptedTier& tier = add_tier();
+  add_model();
+  engine().set_quota(SaltId{0}, {.tier_limit_bytes = 2 * kGrain});
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+
+  purge(chain);
+  reap();
+  EXPECT_EQ(engine().account(0, SaltId{0}), 0U);
+  store(chain_of(2, 2));
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 2U);
+}
+
+// ---- How it goes.
 
 TEST_F(EnginePurgeTest, ColumnsLeaveL1AndEveryTierInAllTheirCells) {
   ScriptedTier& first = add_tier();
@@ -116,7 +282,8 @@ TEST_F(EnginePurgeTest, ColumnsLeaveL1AndEveryTierInAllTheirCells) {
   purge(std::span{chain}.subspan(1, 1));
   reap();
 
-  EXPECT_EQ(result_of_purge().keys_deleted, 7U);
+  EXPECT_EQ(result_of_purge().deleted[0], 4U);
+  EXPECT_EQ(result_of_purge().deleted[1], 3U);
   EXPECT_EQ(result_of_purge().keys_failed, 0U);
   EXPECT_EQ(first.sizes.size(), 12U);
   EXPECT_EQ(second.sizes.size(), 12U);
@@ -136,7 +303,7 @@ TEST_F(EnginePurgeTest, DeletesAreSentInPieces) {
   reap();
 
   EXPECT_EQ(tier.calls_of(Op::kDelete), 3U);
-  EXPECT_EQ(result_of_purge().keys_deleted, 8U);
+  EXPECT_EQ(result_of_purge().deleted[0], 8U);
 }
 
 TEST_F(EnginePurgeTest, AKeyThatFailsIsCountedAndTheOthersGo) {
@@ -150,7 +317,7 @@ TEST_F(EnginePurgeTest, AKeyThatFailsIsCountedAndTheOthersGo) {
   purge(chain);
   reap();
 
-  EXPECT_EQ(result_of_purge().keys_deleted, 2U);
+  EXPECT_EQ(result_of_purge().deleted[0], 2U);
   EXPECT_EQ(result_of_purge().keys_failed, 1U);
   EXPECT_EQ(result_of_purge().error.code(), ErrorCode::kIo);
   EXPECT_EQ(result_of_purge().tiers_skipped, 0U);
@@ -205,7 +372,26 @@ TEST_F(EnginePurgeTest, AtItsDeadlineItEndsWithWhatWasDone) {
   }
   EXPECT_EQ(stats().purges, 0U);
   // A page that comes too late is for nobody.
-  engine().give_page(Ticket{8}, 0, {});
+  ASSERT_EQ(heard.pages_wanted.size(), 1U);
+  engine().give_page(heard.pages_wanted.front(), {});
+}
+
+TEST_F(EnginePurgeTest, APageOfAnEndedPurgeIsNotTakenByTheNextOfItsTicket) {
+  ScriptedTier& tier = add_tier();
+  add_model();
+  store(chain_of(1, 4));
+  reap();
+  clear_all(now_ns + kSecond);
+  advance(kSecond);
+  ASSERT_EQ(heard.purged.size(), 1U);
+  clear_all();
+  ASSERT_EQ(heard.pages_wanted.size(), 2U);
+
+  engine().give_page(heard.pages_wanted.front(), {});
+
+  EXPECT_EQ(heard.purged.size(), 1U);
+  EXPECT_EQ(stats().purges, 1U);
+  EXPECT_EQ(tier.sizes.size(), 4U);
 }
 
 TEST_F(EnginePurgeTest, ADrainEndsIt) {

@@ -328,6 +328,21 @@ TEST_F(EngineRoomTest, NothingLeavesAheadOfNeedThatIsLocked) {
   EXPECT_EQ(stats().columns, 45U);
 }
 
+TEST_F(EngineRoomTest, NothingLeavesAheadOfNeedThatIsGuaranteed) {
+  capacity_cells = 100;
+  options.high_watermark = 0.8;
+  options.low_watermark = 0.5;
+  add_model();
+  const SpaceId other = engine().space(layout_, SaltId{1});
+  engine().set_quota(SaltId{0}, {.guarantee_bytes = 60 * kGrain});
+  store(chain_of(1, 50));  // Coldest.
+  store(chain_of(2, 40), other);
+
+  advance(1);
+
+  EXPECT_EQ(look_up("r", chain_of(1, 50)), 50U);
+}
+
 TEST_F(EngineRoomTest, WatermarksThatCrossAreRefused) {
   EngineOptions crossed;
   crossed.high_watermark = 0.5;

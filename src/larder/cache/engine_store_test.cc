@@ -358,6 +358,21 @@ TEST_F(EngineStoreTest, ATierThatFailsAWholeBatchIsLeftAloneForAMoment) {
   EXPECT_EQ(stats().totals.l2_store_failed, 0U);
 }
 
+TEST_F(EngineStoreTest, AValueWithAnErrorOfItsOwnHoldsUpNoOther) {
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model();
+  store(chain_of(1, 1));
+  tier.fail_all(ErrorCode::kInvalidArgument);
+  tier.holds = false;
+  reap();
+
+  store(chain_of(2, 4));
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 5U);
+}
+
 TEST_F(EngineStoreTest, ATierThatIsDownKeepsItsWantsAndCatchesUp) {
   ScriptedTier& tier = add_tier();
   tier.is_down = true;
@@ -548,6 +563,22 @@ TEST_F(EngineStoreTest, DrainWaitsForWhatIsWanted) {
 
   EXPECT_TRUE(engine().drain(kNever));
   EXPECT_EQ(tier.sizes.size(), 6U);
+}
+
+TEST_F(EngineStoreTest, DrainWaitsForATierThatFailedOnce) {
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model();
+  store(chain_of(1, 2));
+  tier.fail_all(ErrorCode::kIo);
+  tier.holds = false;
+  reap();
+
+  EXPECT_FALSE(engine().drain(now_ns + 60 * kSecond));
+  advance_all(kSecond);
+
+  EXPECT_TRUE(engine().drain(now_ns + 60 * kSecond));
+  EXPECT_EQ(tier.sizes.size(), 2U);
 }
 
 TEST_F(EngineStoreTest, DrainGivesUpAtItsDeadline) {

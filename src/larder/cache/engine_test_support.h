@@ -67,18 +67,11 @@ class Heard final : public Listener {
     events.push_back({event, space, chunk});
   }
 
-  void on_page_wanted(Ticket purge, TierId tier, const ScanCursor& from) override {
-    pages_wanted.push_back({purge, tier, from});
-  }
+  void on_page_wanted(const PageWanted& question) override { pages_wanted.push_back(question); }
   void on_purged(Ticket purge, const PurgeResult& result) override {
     purged.push_back({purge, result});
   }
 
-  struct PageWanted {
-    Ticket purge{};
-    TierId tier = 0;
-    ScanCursor from;
-  };
   std::vector<PageWanted> pages_wanted;
   std::vector<std::pair<Ticket, PurgeResult>> purged;
   std::vector<Result> results;

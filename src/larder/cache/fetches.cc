@@ -107,6 +107,22 @@ void Fetches::on_clear(std::optional<SpaceId> space) {
   }
 }
 
+void Fetches::on_purge() {
+  for (std::uint32_t id = 0; id < fetches_.end(); ++id) {
+    if (!fetches_.is_used(id)) continue;
+    Fetch& fetch = fetches_[id];
+    for (std::uint32_t number = 0; number < fetch.cells.size(); ++number) {
+      FetchCell& cell = fetch.cells[number];
+      for (TierId tier = 0; tier < tiers_.size(); ++tier) {
+        if ((cell.found & bit_of(tier)) == 0) continue;
+        const ChunkHash& chunk = fetch.chunks[fetch.chunk_of(number)];
+        if (!tiers_.hides(tier, fetch.space, chunk)) continue;
+        cell.found = static_cast<TierMask>(cell.found & ~bit_of(tier));
+      }
+    }
+  }
+}
+
 void Fetches::forget(std::uint32_t id) {
   state_.timers.disarm(fetches_[id].timer);
   sessions_[fetches_[id].session].job = kNone;

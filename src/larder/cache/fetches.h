@@ -34,6 +34,8 @@ class Fetches {
   /// The session ends (E11).
   void cancel(std::uint32_t fetch);
   /// What runs is not kept (E36).
+  /// What is being deleted in a tier is not loaded from it any more.
+  void on_purge();
   void on_clear(std::optional<SpaceId> space);
   /// Finishes what can be finished and lets in who may come in. Call it when something has changed.
   void go_on();

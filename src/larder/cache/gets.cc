@@ -60,18 +60,21 @@ void Gets::claim(Get& get, std::uint32_t number, ColumnId column) {
 /// From the next tier that was not tried; without one the part has ended as its item says.
 void Gets::load(std::uint32_t id, std::uint32_t number) {
   Get& get = gets_[id];
-  const TierMask left = get.parts[number].left;
-  if (left == 0) return;
-  const auto tier = static_cast<TierId>(std::countr_zero(left));
-  get.parts[number].left = static_cast<TierMask>(left & ~bit_of(tier));
-  ++get.pending;
-  collect(id, number, tier);
+  TierMask& left = get.parts[number].left;
+  while (left != 0) {
+    const auto tier = static_cast<TierId>(std::countr_zero(left));
+    left = static_cast<TierMask>(left & ~bit_of(tier));
+    if (tiers_.hides(tier, get.spec.space, get.spec.chunks[number])) continue;
+    ++get.pending;
+    return collect(id, number, tier);
+  }
 }
 
 /// A slot to load through, so that the value can stay; kNone: straight to the caller.
 SlotId Gets::take_slot(const Get& get, std::uint32_t number, TierId tier) {
   const GetSpec& spec = get.spec;
-  if (spec.allow_shorter || !promotion_.would_keep(spec.space, spec.chunks[number], tier)) {
+  if (get.was_cleared || spec.allow_shorter ||
+      !promotion_.would_keep(spec.space, spec.chunks[number], tier)) {
     return kNone;
   }
   // What takes more than one load may (E25) would empty L1 for itself, or find no room at last.

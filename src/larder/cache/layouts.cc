@@ -38,8 +38,10 @@ Result<LayoutId> Layouts::add(const LayoutSpec& spec) {
     }
   } else {
     number = static_cast<std::uint32_t>(models_.size());
-    models_.push_back({spec.model, spec.world_size, LayoutId{}});
+    models_.push_back({.name = spec.model, .world_size = spec.world_size});
   }
+  Model& model = models_[number];
+  model.groups_max = std::max(model.groups_max, static_cast<std::uint32_t>(spec.groups.size()));
   models_[number].layout = LayoutId{static_cast<std::uint32_t>(layouts_.size())};
   layouts_.push_back({spec, 1});
   return models_[number].layout;

@@ -77,6 +77,10 @@ class Layouts {
     return models_[spaces_[index_of(space)].model].layout;
   }
   SaltId salt(SpaceId space) const noexcept { return spaces_[index_of(space)].salt; }
+  /// The most object groups that a layout of the space's model ever had.
+  std::uint32_t groups_max(SpaceId space) const noexcept {
+    return models_[spaces_[index_of(space)].model].groups_max;
+  }
   bool is_same_model(SpaceId space, LayoutId layout) const noexcept;
 
  private:
@@ -84,6 +88,7 @@ class Layouts {
     std::string name;
     std::uint32_t world_size = 0;
     LayoutId layout{};
+    std::uint32_t groups_max = 0;
   };
   std::uint32_t model_of(const LayoutSpec& spec) const noexcept;
 

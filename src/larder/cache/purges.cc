@@ -18,6 +18,8 @@ std::uint32_t Purges::start(Ticket ticket, std::uint64_t deadline_ns) {
   purge.ticket = ticket;
   purge.deadline_ns = deadline_ns;
   purge.stores_before = tiers_.next_serial();
+  purge.is_named = false;
+  purge.space.reset();
   purge.lanes.assign(tiers_.size(), Lane{});
   purge.result = PurgeResult{};
   purge.over = Error{};
@@ -31,23 +33,29 @@ void Purges::start_columns(Ticket ticket, SpaceId space, std::span<const ChunkHa
                            std::uint64_t deadline_ns) {
   const std::uint32_t number = start(ticket, deadline_ns);
   Purge& purge = purges_[number];
+  purge.is_named = true;
+  purge.space = space;
   const Layout& layout = state_.layouts[state_.layouts.current(space)];
-  std::vector<std::string> keys;
-  keys.reserve(chunks.size() * layout.rows());
+  const std::uint32_t groups = state_.layouts.groups_max(space);  // Of earlier layouts, too.
   for (const ChunkHash& chunk : chunks) {
-    for (Row row = 0; row < layout.rows(); ++row) {
-      keys.push_back(tiers_.name_of({space, chunk, layout.rank_of(row), layout.group_of(row)}));
+    if (!purge.chunks.insert(chunk).second) continue;
+    for (std::uint32_t rank = 0; rank < layout.spec.world_size; ++rank) {
+      for (std::uint32_t group = 0; group < groups; ++group) {
+        purge.names.push_back(tiers_.name_of({space, chunk, rank, group}));
+        const bool is_known = group < layout.groups();
+        const std::uint64_t bytes = is_known ? layout.spec.groups[group].cell_bytes : 0;
+        purge.bytes.push_back(static_cast<std::uint32_t>(bytes));  // At most kValueBytesMax.
+      }
     }
   }
-  for (Lane& lane : purge.lanes) {
-    lane.keys = keys;
-    lane.is_last = true;
-  }
+  for (Lane& lane : purge.lanes) lane.is_last = true;
   go_on(number);
 }
 
-void Purges::start_pages(Ticket ticket, std::uint64_t deadline_ns) {
-  go_on(start(ticket, deadline_ns));
+void Purges::start_pages(Ticket ticket, std::optional<SpaceId> space, std::uint64_t deadline_ns) {
+  const std::uint32_t number = start(ticket, deadline_ns);
+  purges_[number].space = space;
+  go_on(number);
 }
 
 std::uint32_t Purges::find(Ticket ticket) const noexcept {
@@ -57,22 +65,52 @@ std::uint32_t Purges::find(Ticket ticket) const noexcept {
   return kNone;
 }
 
+// ---- The gate.
+
+bool Purges::hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept {
+  if (purges_.size() == 0 || is_broken(CacheRule::kPurgeHides)) return false;
+  for (std::uint32_t number = 0; number < purges_.end(); ++number) {
+    if (!purges_.is_used(number)) continue;
+    const Purge& purge = purges_[number];
+    if (purge.lanes[tier].step == Step::kEnded) continue;
+    if (purge.space && *purge.space != space) continue;
+    if (!purge.is_named || purge.chunks.contains(chunk)) return true;
+  }
+  return false;
+}
+
+bool Purges::holds_stores(TierId tier) const noexcept {
+  if (purges_.size() == 0 || is_broken(CacheRule::kPurgeHoldsStores)) return false;
+  for (std::uint32_t number = 0; number < purges_.end(); ++number) {
+    if (purges_.is_used(number) && purges_[number].lanes[tier].step != Step::kEnded) return true;
+  }
+  return false;
+}
+
 // ---- Going on.
 
-void Purges::give_page(Ticket ticket, TierId tier, const PurgePage& page) {
-  const std::uint32_t number = find(ticket);
-  if (number == kNone || tier >= tiers_.size()) return;  // It has ended meanwhile.
-  Lane& lane = purges_[number].lanes[tier];
-  if (lane.step != Step::kPage) return;
+void Purges::ask(Purge& purge, TierId tier) {
+  Lane& lane = purge.lanes[tier];
+  lane.step = Step::kPage;
+  lane.question = ++questions_;
+  state_.listener.on_page_wanted({purge.ticket, tier, lane.next, lane.question});
+}
+
+void Purges::give_page(const PageWanted& question, const PurgePage& page) {
+  const std::uint32_t number = find(question.purge);
+  if (number == kNone) return;  // It has ended meanwhile.
+  LARDER_CHECK(question.tier < tiers_.size());
+  Lane& lane = purges_[number].lanes[question.tier];
+  if (lane.step != Step::kPage || lane.question != question.number) return;
   if (page.error.code() != ErrorCode::kNone) {
-    skip(purges_[number], tier, page.error);
+    skip(purges_[number], question.tier, page.error);
   } else {
-    lane.keys.assign(page.keys.begin(), page.keys.end());
+    lane.page.assign(page.keys.begin(), page.keys.end());
     lane.at = 0;
     lane.next = page.next;
     lane.is_last = page.is_last;
     lane.step = Step::kDeletes;
-    send(number, tier);
+    send(number, question.tier);
   }
   end_if_through(number);
 }
@@ -95,63 +133,65 @@ void Purges::go_on(std::uint32_t number, TierId tier) {
   if (lane.step != Step::kWaits) return;
   const bool must_wait = tiers_.has_stores_before(tier, purge.stores_before);
   if (must_wait && !is_broken(CacheRule::kPurgeWaitsForStores)) return;
-  if (lane.is_last) {
-    lane.step = Step::kDeletes;
-    return send(number, tier);
-  }
-  lane.step = Step::kPage;
-  state_.listener.on_page_wanted(purge.ticket, tier, lane.next);
+  if (!purge.is_named) return ask(purge, tier);
+  lane.step = Step::kDeletes;
+  send(number, tier);
 }
 
-/// The next batch of the page, or what comes after the page.
+/// The next batch, or what comes after the last one.
 void Purges::send(std::uint32_t number, TierId tier) {
   Purge& purge = purges_[number];
   Lane& lane = purge.lanes[tier];
+  const std::vector<std::string>& keys = purge.is_named ? purge.names : lane.page;
   lane.operation = kNone;
-  const bool is_page_done = lane.at == lane.keys.size();
+  const bool is_page_done = lane.at == keys.size();
   if (is_page_done && lane.is_last) {
     lane.step = Step::kEnded;
     return;
   }
   if (purge.over.code() != ErrorCode::kNone) return skip(purge, tier, purge.over);
-  if (is_page_done) {
-    lane.step = Step::kPage;
-    state_.listener.on_page_wanted(purge.ticket, tier, lane.next);
-    return;
-  }
+  if (is_page_done) return ask(purge, tier);
   L2Operation& operation = tiers_.make(L2Kind::kDelete, tier);
   operation.source = purges_.handle(number);
   operation.batch.urgency = Urgency::kBackground;
   operation.batch.deadline_ns = purge.deadline_ns;
   const std::size_t end =
-      std::min<std::size_t>(lane.keys.size(), lane.at + state_.options.exists_keys_max);
+      std::min<std::size_t>(keys.size(), lane.at + state_.options.exists_keys_max);
   for (; lane.at < end; ++lane.at) {
-    operation.add(std::as_bytes(std::span{lane.keys[lane.at]}), Slice{}, {});
+    operation.add(std::as_bytes(std::span{keys[lane.at]}), Slice{},
+                  {.number = static_cast<std::uint32_t>(lane.at)});
   }
   lane.operation = operation.id;
   tiers_.send(operation);
+}
+
+void Purges::count(Purge& purge, TierId tier, const L2Cell& cell, const Item& item) {
+  if (item.outcome == Outcome::kDone) {
+    ++purge.result.deleted[tier];
+    if (!purge.is_named) return;
+    tiers_.accounts().subtract(tier, state_.layouts.salt(*purge.space), purge.bytes[cell.number]);
+  } else if (item.outcome == Outcome::kFailed) {
+    ++purge.result.keys_failed;
+    if (purge.result.error.code() == ErrorCode::kNone) purge.result.error = item.error;
+  }
 }
 
 void Purges::on_ended(L2Operation& operation) {
   Purge* const purge = purges_.find(operation.source);
   LARDER_CHECK(purge != nullptr);  // It waits for every batch of its own.
   const auto number = static_cast<std::uint32_t>(operation.source);
-  Error unavailable;
-  for (const Item& item : operation.items()) {
-    if (item.outcome == Outcome::kDone) {
-      ++purge->result.keys_deleted;
-    } else if (item.outcome == Outcome::kFailed) {
-      ++purge->result.keys_failed;
-      if (purge->result.error.code() == ErrorCode::kNone) purge->result.error = item.error;
-      const ErrorCode code = item.error.code();
-      const bool ends_tier = item.error.is_retryable() || code == ErrorCode::kCancelled ||
-                             code == ErrorCode::kDeadlineExceeded ||
-                             code == ErrorCode::kUnimplemented;
-      if (ends_tier) unavailable = item.error;
-    }
+  Error ends_tier;
+  for (std::size_t i = 0; i < operation.size(); ++i) {
+    const Item& item = operation.items()[i];
+    count(*purge, operation.tier, operation.cells()[i], item);
+    if (item.outcome != Outcome::kFailed) continue;
+    const ErrorCode code = item.error.code();
+    const bool is_tiers = item.error.is_retryable() || code == ErrorCode::kCancelled ||
+                          code == ErrorCode::kDeadlineExceeded || code == ErrorCode::kUnimplemented;
+    if (is_tiers) ends_tier = item.error;
   }
-  if (unavailable.code() != ErrorCode::kNone) {
-    skip(*purge, operation.tier, unavailable);
+  if (ends_tier.code() != ErrorCode::kNone) {
+    skip(*purge, operation.tier, ends_tier);
   } else {
     send(number, operation.tier);
   }
@@ -204,6 +244,10 @@ void Purges::end_if_through(std::uint32_t number) {
   state_.timers.disarm(purge.timer);
   const Ticket ticket = purge.ticket;
   const PurgeResult result = purge.result;
+  purge.chunks.clear();
+  purge.names = {};
+  purge.bytes = {};
+  purge.lanes = {};
   purges_.release(number);
   state_.listener.on_purged(ticket, result);
 }

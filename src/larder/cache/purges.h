@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "larder/cache/engine.h"
@@ -14,34 +15,38 @@
 namespace larder::cache {
 
 /// Deletes in the tiers (E36): columns by name, or what the driver picks from pages of a tier's
-/// keys, because only the driver can read a name and only its threads may wait for a scan.
+/// keys, because only the driver can read a name, and only its threads may wait for a scan.
 ///
-/// Order: a tier is left alone until the stores that were with it when the purge began have ended;
-///   one that ended behind a delete would bring back what that removed. So what was stored before
-///   is gone after; what is stored meanwhile may be.
-/// Ends: on_purged() comes exactly once, when every tier is through, has failed, or the deadline
-/// has
-///   come. A tier that does not answer ends with its batch and is named as skipped.
-/// Bounds: one batch of `exists_keys_max` keys a tier and purge; a purge holds one page a tier.
-/// Threads: the engine's. Cost: O(keys), and O(operations in flight) while it waits for stores.
-class Purges {
+/// Promise: what the tiers and L1 had when the purge began is gone when it ends, and does not come
+///   back. So a tier is left alone until the stores that were with it have ended; until it is
+///   through, nothing is stored to it, and what is to go is neither found in it nor loaded from it.
+///   What is stored to L1 meanwhile reaches the tier afterwards.
+/// Ends: on_purged() comes exactly once: when every tier is through or has failed, or at the
+///   deadline, then as soon as the batches that are with connectors are back.
+/// Bounds: one batch of `exists_keys_max` keys for each tier and purge; one page for each tier, or
+///   the names of the columns.
+/// Threads: the engine's. Cost: O(keys), a text for each; O(operations in flight) while it waits
+///   for stores; O(purges) for a question of the gate.
+class Purges final : public PurgeGate {
  public:
-  Purges(EngineState& state, Tiers& tiers) : state_(state), tiers_(tiers) {}
+  Purges(EngineState& state, Tiers& tiers) : state_(state), tiers_(tiers) { tiers.set_gate(this); }
 
   /// Every cell of these columns, in every tier.
   void start_columns(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
                      std::uint64_t deadline_ns);
-  /// What the driver picks.
-  void start_pages(Ticket ticket, std::uint64_t deadline_ns);
-  void give_page(Ticket ticket, TierId tier, const PurgePage& page);
+  /// What the driver picks, of the space if there is one.
+  void start_pages(Ticket ticket, std::optional<SpaceId> space, std::uint64_t deadline_ns);
+  void give_page(const PageWanted& question, const PurgePage& page);
   /// A batch of deletes has ended.
   void on_ended(L2Operation& operation);
   void on_timer(std::uint32_t number);
   /// Goes on where stores have ended.
   void go_on();
-  /// No more pages: what is not with a connector ends as skipped. For the end of the engine.
+  /// Begins nothing more, and cancels what is with connectors. For the end of the engine.
   void stop();
 
+  bool hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept override;
+  bool holds_stores(TierId tier) const noexcept override;
   std::uint32_t size() const noexcept { return purges_.size(); }
 
  private:
@@ -54,16 +59,26 @@ class Purges {
   struct Lane {
     Step step = Step::kWaits;
     std::uint32_t operation = kNone;  ///< kDeletes.
-    std::vector<std::string> keys;    ///< Of the page.
-    std::size_t at = 0;               ///< The first that was not sent.
-    ScanCursor next;                  ///< Of the page after.
-    bool is_last = false;             ///< Nothing comes after the page.
+    std::uint64_t question = 0;       ///< kPage: its number.
+    std::vector<std::string> page;
+    std::size_t at = 0;    ///< The first key that was not sent.
+    ScanCursor next;       ///< Of the page after.
+    bool is_last = false;  ///< Nothing comes after these keys.
+  };
+  struct ChunkFingerprint {
+    std::size_t operator()(const ChunkHash& chunk) const noexcept { return chunk.fingerprint(); }
   };
   struct Purge {
     Ticket ticket{};
     std::uint64_t deadline_ns = kNever;
     std::uint64_t stores_before = 0;  ///< Serial: operations made earlier are waited for.
-    std::vector<Lane> lanes;          ///< By TierId.
+    bool is_named = false;
+    std::optional<SpaceId> space;
+    /// Of a named one. Only looked up in.
+    std::unordered_set<ChunkHash, ChunkFingerprint> chunks;
+    std::vector<std::string> names;    ///< Of their cells.
+    std::vector<std::uint32_t> bytes;  ///< What a cell of that name has; 0: not known.
+    std::vector<Lane> lanes;           ///< By TierId.
     PurgeResult result;
     Error over;  ///< Why nothing more is begun; code kNone: it goes on.
     Timer timer;
@@ -73,7 +88,9 @@ class Purges {
   std::uint32_t find(Ticket ticket) const noexcept;
   void go_on(std::uint32_t number);
   void go_on(std::uint32_t number, TierId tier);
+  void ask(Purge& purge, TierId tier);
   void send(std::uint32_t number, TierId tier);
+  void count(Purge& purge, TierId tier, const L2Cell& cell, const Item& item);
   void skip(Purge& purge, TierId tier, const Error& error);
   void skip_all(std::uint32_t number, const Error& error);
   void end_if_through(std::uint32_t number);
@@ -81,6 +98,7 @@ class Purges {
   EngineState& state_;
   Tiers& tiers_;
   Slab<Purge> purges_;
+  std::uint64_t questions_ = 0;
 };
 
 }  // namespace larder::cache

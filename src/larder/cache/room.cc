@@ -10,7 +10,7 @@
 namespace larder::cache {
 namespace {
 
-/// It says something about L1.
+/// True if the quota limits or guarantees something in L1.
 bool has_share(const Quota& quota) noexcept {
   return quota.limit_bytes != kNever || quota.guarantee_bytes != 0;
 }

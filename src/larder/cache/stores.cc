@@ -7,9 +7,18 @@
 #include "larder/cache/cache_rule.h"
 
 namespace larder::cache {
+namespace {
+
+/// The error says something about this value, not about the tier.
+bool is_values_own(ErrorCode code) noexcept {
+  return code == ErrorCode::kInvalidArgument || code == ErrorCode::kSizeMismatch ||
+         code == ErrorCode::kCorruption;
+}
+
+}  // namespace
 
 Stores::Stores(EngineState& state, Cells& cells, Tiers& tiers)
-    : state_(state), cells_(cells), tiers_(tiers), accounts_(tiers.size()) {
+    : state_(state), cells_(cells), tiers_(tiers) {
   for (TierId tier = 0; tier < tiers_.size(); ++tier) {
     Lane& lane = lanes_.emplace_back();
     lane.retry.kind = TimerKind::kStore;
@@ -21,7 +30,7 @@ Stores::Stores(EngineState& state, Cells& cells, Tiers& tiers)
 
 void Stores::want(ColumnId id, Row row, TierMask tiers) {
   const Cell& cell = cells_.columns()[id].cells[row];
-  if (cell.state != CellState::kResident) return;
+  if (cell.state != CellState::kResident || cells_.columns()[id].is_leaving) return;
   const auto added = static_cast<TierMask>(tiers & ~cell.wants);
   if (added == 0) return;
   cells_.set_wants(id, row, static_cast<TierMask>(cell.wants | added));
@@ -90,8 +99,8 @@ bool Stores::should_gather(TierId tier) const noexcept {
 }
 
 bool Stores::is_idle() const noexcept {
-  return std::ranges::all_of(
-      lanes_, [](const Lane& lane) { return lane.wanted.empty() || lane.is_paused; });
+  return std::ranges::all_of(lanes_,
+                             [](const Lane& lane) { return lane.wanted.empty() || lane.is_down; });
 }
 
 // ---- Batches.
@@ -99,7 +108,7 @@ bool Stores::is_idle() const noexcept {
 bool Stores::is_over_quota(TierId tier, SaltId salt, std::uint64_t bytes) const noexcept {
   if (is_broken(CacheRule::kTierQuota)) return false;
   const std::uint64_t limit = cells_.room().quota(salt).tier_limit_bytes;
-  const std::uint64_t held = accounts_.bytes(tier, salt);
+  const std::uint64_t held = tiers_.accounts().bytes(tier, salt);
   return held > limit || bytes > limit - held;
 }
 
@@ -136,7 +145,7 @@ L2Operation* Stores::collect(TierId tier) {
     drop_first(lane);
     cell.storing |= bit_of(tier);
     cells_.add_io(cell.slot);
-    accounts_.add(tier, salt, slot.bytes);
+    tiers_.accounts().add(tier, salt, slot.bytes);
     const Layout& layout = cells_.layout_of(column);
     tiers_.add(*operation,
                {column.space, column.hash, layout.rank_of(place.row), layout.group_of(place.row)},
@@ -147,6 +156,7 @@ L2Operation* Stores::collect(TierId tier) {
 }
 
 void Stores::submit(TierId tier) {
+  if (tiers_.holds_stores(tier)) return;
   while (!lanes_[tier].is_paused && !should_gather(tier)) {
     L2Operation* const operation = collect(tier);
     if (operation == nullptr) return;
@@ -179,9 +189,10 @@ void Stores::on_ended(L2Operation& operation) {
   for (std::size_t i = 0; i < operation.size(); ++i) {
     const SlotId slot = operation.cells()[i].slot;
     const Item& item = operation.items()[i];
-    ++(item.outcome == Outcome::kFailed ? failed : stored);
+    if (item.outcome != Outcome::kFailed) ++stored;
+    if (item.outcome == Outcome::kFailed && !is_values_own(item.error.code())) ++failed;
     if (item.outcome == Outcome::kFailed || item.existed) {
-      accounts_.subtract(tier, SaltId{operation.cells()[i].number}, bytes_of(item.value));
+      tiers_.accounts().subtract(tier, SaltId{operation.cells()[i].number}, bytes_of(item.value));
     }
     if (cells_.slots()[slot].state == SlotState::kOrphan) {
       cells_.drop_io(slot);
@@ -198,7 +209,7 @@ void Stores::on_ended(L2Operation& operation) {
     } else if ((item.error.is_retryable() || item.error.code() == ErrorCode::kCancelled) &&
                !is_broken(CacheRule::kDownKeepsWants)) {
       if (is_wanted_still) again.push_back(place_of(column, row));
-      lane.is_paused = true;
+      lane.is_down = true;
     } else if (++cell.store_failures >= kFailuresMax && !is_broken(CacheRule::kThreeFailures)) {
       ++state_.totals.l2_store_failed;
       end_want(column, row, tier);
@@ -209,7 +220,8 @@ void Stores::on_ended(L2Operation& operation) {
   }
   // Where nothing was stored it may be the tier and not the cells: they must not lose their three
   // tries within a moment.
-  if (failed > 0 && stored == 0 && !is_broken(CacheRule::kPauseAfterFailure)) lane.is_paused = true;
+  const bool is_failing = failed > 0 && stored == 0 && !is_broken(CacheRule::kPauseAfterFailure);
+  lane.is_paused = lane.is_paused || lane.is_down || is_failing;
   for (const Place& place : again) lane.bytes += place.bytes;
   lane.wanted.insert(lane.wanted.begin(), again.begin(), again.end());
   if (lane.is_paused) {
@@ -219,6 +231,7 @@ void Stores::on_ended(L2Operation& operation) {
 
 void Stores::on_timer(TierId tier) {
   lanes_[tier].is_paused = false;
+  lanes_[tier].is_down = false;
 }
 
 void Stores::check_invariants() const {
@@ -230,7 +243,8 @@ void Stores::check_invariants() const {
   for (ColumnId id = 0; id < cells_.columns().end(); ++id) {
     if (!cells_.columns().is_used(id)) continue;
     for (const Cell& cell : cells_.columns()[id].all()) {
-      LARDER_CHECK((cell.storing & ~cell.wants) == 0);
+      const bool is_leaving = cells_.columns()[id].is_leaving;
+      LARDER_CHECK((cell.storing & ~cell.wants) == 0 || is_leaving);
     }
   }
 }

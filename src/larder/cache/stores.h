@@ -5,7 +5,6 @@
 
 #include "larder/cache/cells.h"
 #include "larder/cache/engine_state.h"
-#include "larder/cache/tier_accounts.h"
 #include "larder/cache/tiers.h"
 #include "larder/cache/writes.h"
 
@@ -18,8 +17,8 @@ namespace larder::cache {
 ///   batch is pinned. So a slow tier never holds up a worker nor locks L1: what it is too slow for
 ///   is evicted and counted (`l2_store_lost`).
 /// Ends: stored or there already ends a tier's want; the third failure of a cell ends it, too. A
-///   tier that is down keeps its wants. It, and one that failed a whole batch, is asked again after
-///   `tier_retry_ns`.
+///   tier that is down keeps its wants. The engine retries a tier that is down, or that failed a
+///   whole batch, after `tier_retry_ns`.
 /// Lists hold places of cells, not cells: what has gone is skipped when its turn comes, and a list
 ///   that is mostly such places is swept.
 /// Threads: the engine's. Cost: O(1) a cell.
@@ -38,8 +37,6 @@ class Stores final : public StoreWatch {
   /// A store batch has ended.
   void on_ended(L2Operation& operation);
   void on_timer(TierId tier);
-  TierAccounts& accounts() noexcept { return accounts_; }
-  const TierAccounts& accounts() const noexcept { return accounts_; }
   /// Nothing is wanted by a tier that answers.
   bool is_idle() const noexcept;
 
@@ -56,7 +53,8 @@ class Stores final : public StoreWatch {
   struct Lane {
     std::deque<Place> wanted;
     std::uint64_t bytes = 0;  ///< Of `wanted`, what has gone meanwhile included.
-    bool is_paused = false;   ///< Down, or failing: until `retry`.
+    bool is_paused = false;  ///< In trouble: until `retry`.
+    bool is_down = false;    ///< Paused, because it took nothing.
     Timer retry;
   };
 
@@ -75,7 +73,6 @@ class Stores final : public StoreWatch {
   Cells& cells_;
   Tiers& tiers_;
   std::deque<Lane> lanes_;  ///< By TierId; timers do not move.
-  TierAccounts accounts_;
 };
 
 }  // namespace larder::cache

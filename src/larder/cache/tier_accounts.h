@@ -9,8 +9,9 @@
 namespace larder::cache {
 
 /// How much of each salt lies in each tier, as far as the engine was told (E34): what the driver
-/// has set, and what the engine has stored since. What a connector evicts by itself it does not
-/// tell by salt; the driver, who can read the keys of its events and scans, sets the account anew.
+/// has set, and what the engine has stored and deleted by name since. A connector does not report
+/// its evictions by salt; the driver, which can read the keys of its events and scans, sets the
+/// account anew.
 ///
 /// Threads: the engine's. Cost: O(1).
 class TierAccounts {

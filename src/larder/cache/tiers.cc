@@ -40,7 +40,11 @@ void prepare(L2Operation& operation) noexcept {
 }  // namespace
 
 Tiers::Tiers(EngineState& state, std::vector<Tier> tiers, const KeyNames& names, Arena& arena)
-    : state_(state), tiers_(std::move(tiers)), names_(names), arena_(arena) {
+    : state_(state),
+      tiers_(std::move(tiers)),
+      names_(names),
+      arena_(arena),
+      accounts_(tiers_.size()) {
   LARDER_CHECK(tiers_.size() <= kTiersMax);
   for (TierId tier = 0; tier < tiers_.size(); ++tier) {
     const TierOptions& options = tiers_[tier].options;

@@ -11,9 +11,20 @@
 #include "larder/cache/engine_state.h"
 #include "larder/cache/l2_operations.h"
 #include "larder/cache/slab.h"
+#include "larder/cache/tier_accounts.h"
 #include "larder/connector/connector.h"
 
 namespace larder::cache {
+
+/// Says what of a tier must be left alone while something is deleted there (E36).
+class PurgeGate {
+ public:
+  virtual ~PurgeGate() = default;
+  /// The tier's copy of the chunk is about to go: it is not found and not loaded.
+  virtual bool hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept = 0;
+  /// Nothing is stored to the tier: it would meet what is about to go.
+  virtual bool holds_stores(TierId tier) const noexcept = 0;
+};
 
 /// The connectors behind L1 and the operations that are with them.
 ///
@@ -36,11 +47,22 @@ class Tiers {
   /// E30: a copy in L1 of what lies in memory already is no gain.
   bool is_memory(TierId tier) const noexcept;
 
+  TierAccounts& accounts() noexcept { return accounts_; }
+  const TierAccounts& accounts() const noexcept { return accounts_; }
+
+  void set_gate(const PurgeGate* gate) noexcept { gate_ = gate; }
+  bool hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept {
+    return gate_ != nullptr && gate_->hides(tier, space, chunk);
+  }
+  bool holds_stores(TierId tier) const noexcept {
+    return gate_ != nullptr && gate_->holds_stores(tier);
+  }
+
   // ---- Operations.
   L2Operation& make(L2Kind kind, TierId tier);
   void add(L2Operation& operation, const CellName& name, L2Cell cell, const SlotRef* slot) const;
   std::string name_of(const CellName& cell) const;
-  /// What operations that are made from now on have at least.
+  /// The serial of the next operation.
   std::uint64_t next_serial() const noexcept { return next_serial_; }
   /// Whether a store that was made before that serial has not ended. O(operations).
   bool has_stores_before(TierId tier, std::uint64_t serial) const noexcept;
@@ -98,6 +120,8 @@ class Tiers {
   std::deque<Lane> lanes_;  ///< By TierId; timers do not move.
   Slab<L2Operation> operations_;
   std::uint64_t next_serial_ = 0;
+  TierAccounts accounts_;
+  const PurgeGate* gate_ = nullptr;
   std::deque<std::uint32_t> ended_;
   TierMask loads_ = 0;
   TierMask stores_ = 0;

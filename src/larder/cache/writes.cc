@@ -172,6 +172,12 @@ void Writes::publish(Write& write) {
   const bool is_reversed = !is_broken(CacheRule::kTailsFirst);
   for (std::size_t i = 0; i < write.pieces.size(); ++i) {
     Piece& piece = write.pieces[is_reversed ? write.pieces.size() - 1 - i : i];
+    if (piece.is_void) {
+      discard(write, piece);
+      piece.slot = kNone;
+      ++state_.totals.cells_dropped;
+      continue;
+    }
     const bool is_stored = write.is_quarantined
                                ? cells_.publish_quarantined(piece.slot, write.space,
                                                             write.chunks[piece.chunk], piece.row)
@@ -186,14 +192,16 @@ void Writes::publish(Write& write) {
   }
 }
 
-void Writes::discard(Write& write) {
-  for (const Piece& piece : write.pieces) {
-    if (write.is_quarantined) {
-      cells_.discard_quarantined(piece.slot);
-    } else {
-      cells_.discard_writing(piece.slot);
-    }
+void Writes::discard(const Write& write, const Piece& piece) {
+  if (write.is_quarantined) {
+    cells_.discard_quarantined(piece.slot);
+  } else {
+    cells_.discard_writing(piece.slot);
   }
+}
+
+void Writes::discard(Write& write) {
+  for (const Piece& piece : write.pieces) discard(write, piece);
   write.pieces.clear();
 }
 
@@ -252,6 +260,19 @@ void Writes::void_all(std::optional<SpaceId> space) {
   for (std::uint32_t number = 0; number < writes_.end(); ++number) {
     if (!writes_.is_used(number)) continue;
     if (!space || writes_[number].space == *space) writes_[number].is_void = true;
+  }
+}
+
+void Writes::void_chunks(SpaceId space, std::span<const ChunkHash> chunks) {
+  if (is_broken(CacheRule::kRemoveVoidsWrites)) return;
+  for (std::uint32_t number = 0; number < writes_.end(); ++number) {
+    if (!writes_.is_used(number) || writes_[number].space != space) continue;
+    Write& write = writes_[number];
+    for (Piece& piece : write.pieces) {
+      if (std::ranges::find(chunks, write.chunks[piece.chunk]) != chunks.end()) {
+        piece.is_void = true;
+      }
+    }
   }
 }
 

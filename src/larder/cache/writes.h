@@ -44,6 +44,9 @@ class Writes {
   /// New weights: what is open now is discarded at its commit (E36).
   void void_all(std::optional<SpaceId> space);
 
+  /// The same for these chunks alone.
+  void void_chunks(SpaceId space, std::span<const ChunkHash> chunks);
+
   std::uint32_t size() const noexcept { return writes_.size(); }
   void check_invariants() const;
 
@@ -52,6 +55,7 @@ class Writes {
     SlotId slot = kNone;
     std::uint32_t chunk = 0;  ///< From the begin of the range.
     Row row = 0;
+    bool is_void = false;  ///< Removed: it is discarded.
   };
   struct Write {
     OwnerId owner{};
@@ -74,6 +78,7 @@ class Writes {
   Reserved take_chunk(Write& write, const WriteSpec& spec, std::uint32_t chunk);
   void publish(Write& write);
   void discard(Write& write);
+  void discard(const Write& write, const Piece& piece);
   void quarantine(Write& write);
   void leave_quarantine(Write& write) noexcept;
   void forget(std::uint32_t number);
