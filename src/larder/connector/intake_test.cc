@@ -308,14 +308,14 @@ TEST_F(IntakeTest, AQueueThatIsLeftOutKeepsItsBatchesAndARunThatIsPutBackComesFi
 
 /// Submitters, owners and one that cancels: every batch comes back once, with all its items ended.
 TEST_F(IntakeTest, EveryBatchComesBackOnceWhateverThreadsDo) {
-  constexpr int kSubmitters = 2;
-  constexpr int kBatches = 2000;
+  constexpr std::size_t kSubmitters = 2;
+  constexpr std::uint64_t kBatches = 2000;
   make();
-  std::atomic<int> left = kSubmitters * kBatches;
+  std::atomic<std::uint64_t> left = kSubmitters * kBatches;
   std::vector<std::vector<std::unique_ptr<Sent>>> sent(kSubmitters);
   std::vector<std::thread> threads;
-  for (int i = 0; i < kSubmitters; ++i) {
-    for (int k = 0; k < kBatches; ++k) {
+  for (std::size_t i = 0; i < kSubmitters; ++i) {
+    for (std::uint64_t k = 0; k < kBatches; ++k) {
       sent[i].push_back(std::make_unique<Sent>(k % 2 == 0 ? Op::kGet : Op::kSet, 1 + k % 5));
       if (k % 7 == 0) sent[i].back()->batch.deadline_ns = clock_.now_ns() + k * 1000;
     }
@@ -343,7 +343,7 @@ TEST_F(IntakeTest, EveryBatchComesBackOnceWhateverThreadsDo) {
   while (left > 0) {
     clock_.advance_ns(1000);
     const std::vector<Batch*> done = reap();
-    left -= static_cast<int>(done.size());
+    left -= done.size();
     for (const Batch* batch : done) {
       for (const Item& item : batch->items) ASSERT_NE(item.outcome, Outcome::kPending);
     }
