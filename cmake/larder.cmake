@@ -9,7 +9,7 @@ target_compile_options(
             -Wconversion
             -Wshadow
             -Wnon-virtual-dtor
-            # Not where larder is only installed: what a newer compiler warns of must not stop that.
+            # Only where tests are built, so that a newer compiler cannot break an install.
             $<$<BOOL:${LARDER_BUILD_TESTS}>:-Werror>
             -fno-omit-frame-pointer
             # What is built must not tell where.

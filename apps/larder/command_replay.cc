@@ -50,7 +50,7 @@ class ReplayCommand final : public Command {
         ->required();
     command.add_option("SPEC", specs_,
                        "The connector, e.g. 'log:/data/kv?capacity=200GiB'; with --l1 any number "
-                       "of them, or none");
+                       "of them; 'none' is the same as leaving it out");
     command.add_option("--block-bytes", block_bytes_, "Bytes of KV cache of one 512-token block")
         ->check(valid(parse_size), "SIZE")
         ->capture_default_str();
@@ -92,9 +92,9 @@ class ReplayCommand final : public Command {
     options_.with_model = !without_model_;
     if (!l1_.empty()) return run_l1();
     if (specs_.size() != 1) {
-      return fail({ErrorCode::kInvalidArgument,
-                   specs_.empty() ? "SPEC is required; without it, give --l1 SIZE"
-                                  : "more than one SPEC: they need --l1 SIZE before them"});
+      return fail({ErrorCode::kInvalidArgument, specs_.empty()
+                                                    ? "SPEC is required; without it, give --l1 SIZE"
+                                                    : "several SPECs need --l1 SIZE"});
     }
     options_.spec = specs_.front();
     return report(options_, tools::replay(options_, stop_requested()));
@@ -107,7 +107,9 @@ class ReplayCommand final : public Command {
             ->check(valid(parse_size), "SIZE")
             ->excludes(&concurrency)
             ->excludes(&batch);
-    command.add_option("--policy", l1_options_.policy, "What leaves L1 when it is full")
+    command
+        .add_option("--policy", l1_options_.policy,
+                    "What leaves L1 when it is full: " + cache::policy_names())
         ->check(valid(cache::find_policy), "POLICY")
         ->capture_default_str()
         ->needs(l1);

@@ -9,6 +9,7 @@
 #include "larder/cache/ids.h"
 #include "larder/cache/policies/policy.h"
 #include "larder/tools/foreign_keys.h"
+#include "larder/tools/machine_info.h"
 #include "larder/tools/open_connector.h"
 #include "larder/tools/open_rehearsal.h"
 
@@ -59,6 +60,12 @@ SetupStatus L1ReplayOptions::validate() const {
     return invalid("there are " + std::to_string(specs.size()) +
                    " connectors below --l1: expected " + std::to_string(cache::kTiersMax) +
                    " at most");
+  }
+  const std::uint64_t memory_bytes = describe_machine({}).memory_bytes;
+  if (!sizes_only && memory_bytes != 0 && l1_bytes > memory_bytes) {
+    return invalid("--l1 " + format_bytes_exact(l1_bytes) +
+                   " is more than this machine's memory, " + format_bytes(memory_bytes) +
+                   ": expected less, or --sizes-only, which keeps no bytes");
   }
   if (sizes_only && !specs.empty()) {
     return invalid("--sizes-only keeps no bytes that a connector could store: leave SPEC out");

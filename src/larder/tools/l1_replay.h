@@ -86,8 +86,9 @@ struct L1ReplayResult {
 SetupResult<L1ReplayResult> replay_l1(const L1ReplayOptions& options,
                                       const std::atomic<bool>& stop);
 
-/// The same over a trace and connectors that the caller has; reap() must be nobody else's. When it
-/// returns, the connectors have given everything back, or they were stopped for that.
+/// The same over a trace and connectors that the caller has; only this may call
+/// their reap(). When it returns, the connectors have given everything back, or they were stopped
+/// for that.
 SetupResult<L1ReplayResult> replay_l1(const L1ReplayOptions& options,
                                       const std::vector<TraceRequest>& trace,
                                       const std::vector<Connector*>& tiers,

@@ -94,9 +94,9 @@ std::string failures_text(const L1ReplayResult& result) {
   for (std::size_t i = 0; i < result.tiers.size(); ++i) {
     const TierCounts& tier = result.tiers[i];
     const std::string name = name_of(result, i);
-    text += failures_text(name + " lookup", tier.lookup_failures) +
-            failures_text(name + " load", tier.load_failures) +
-            failures_text(name + " store", tier.store_failures);
+    text += failures_text("lookup", tier.lookup_failures, name) +
+            failures_text("load", tier.load_failures, name) +
+            failures_text("store", tier.store_failures, name);
     if (tier.stores_refused.count == 0) continue;
     text += fmt::format(
         "{}: {}: {}; the first: {}\n",

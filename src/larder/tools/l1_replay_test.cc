@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "larder/base/random.h"
+#include "larder/cache/scripted_tier_test_support.h"
 #include "larder/connectors/builtin.h"
 #include "larder/tools/lru_model.h"
 #include "tests/support/temporary_directory.h"
@@ -250,6 +251,36 @@ TEST(L1ReplayTest, StoresThatFailAreCountedAndCostNoHitOfL1) {
             totals.cells_stored);
   EXPECT_NE(to_text(options, result).find("given up: L2 failed to store them"), std::string::npos);
   EXPECT_TRUE(l2->stop(kNever));
+}
+
+// It answers in a later call, as real connectors do.
+TEST(L1ReplayTest, ATierThatTakesNothingIsNotWaitedForForEver) {
+  const auto trace = make_trace(60, 88);
+  cache::ScriptedTier l2;
+  l2.is_down = true;
+  const L1ReplayOptions options = options_for(100);
+  const L1ReplayResult result = replay_over(options, trace, {&l2});
+  EXPECT_EQ(result.requests.size(), trace.size());
+  const cache::EngineTotals& totals = result.stats.totals;
+  EXPECT_EQ(totals.l2_store_done, 0U);
+  EXPECT_EQ(totals.l2_store_lost + result.stats.cells_wanted, totals.cells_stored);
+  EXPECT_FALSE(result.is_good());
+}
+
+TEST(L1ReplayTest, AnL1ThatTheMachineDoesNotHaveIsRefusedWithTheRemedy) {
+  L1ReplayOptions options = options_for(100);
+  options.l1_bytes = std::uint64_t{1} << 50;
+  const auto refused = options.validate();
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().text.find("--sizes-only"), std::string::npos) << refused.error().text;
+}
+
+TEST(L1ReplayTest, WithoutBytesL1MayBeOfAnySize) {
+  L1ReplayOptions options = options_for(100);
+  options.sizes_only = true;
+  options.block_bytes = 64 << 10;
+  options.l1_bytes = std::uint64_t{20} << 40;
+  EXPECT_GT(replay_over(options, make_trace(50, 90)).columns_max, 300'000'000U);
 }
 
 TEST(L1ReplayTest, BehindItsTimeWhatL1EvictsIsLostToL2) {

@@ -2,6 +2,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstring>
 #include <memory>
@@ -22,10 +23,12 @@
 namespace larder::tools {
 namespace {
 
-/// How often a wait looks whether it is to end.
+/// The longest wait before the stop flag is looked at.
 constexpr std::uint64_t kWaitNs = 200'000'000;
 /// How long L2 may take at the end for what L1 still has for it.
 constexpr std::uint64_t kDrainNs = 30'000'000'000;
+/// Of stores to a tier that takes nothing: the third failure ends a cell's want.
+constexpr std::uint32_t kTriesMax = 3;
 constexpr cache::SessionKey kRequest{.connection = 1, .request = "replay"};
 
 std::uint64_t now_ns() {
@@ -44,7 +47,8 @@ std::uint64_t block_of(const cache::ChunkHash& chunk) noexcept {
   return block;
 }
 
-/// Of one rank the keys are those of a replay without L1, so that each finds what the other stored.
+/// With one rank, the keys equal those of a replay without L1, so that each finds what the other
+/// stored.
 class ReplayKeys final : public cache::KeyNames {
  public:
   explicit ReplayKeys(const L1ReplayOptions& options)
@@ -114,7 +118,12 @@ class L1Replayer final : private cache::Listener {
       LARDER_TRY(check_cell_bytes(options_, tier->capabilities().value_bytes_max));
     }
     cache::ArenaOptions of_arena;
-    if (options_.sizes_only) of_arena.kind = cache::ArenaKind::kOffsets;
+    if (options_.sizes_only) {
+      of_arena.kind = cache::ArenaKind::kOffsets;
+      // The largest that cells fill exactly: the arena has a bound on grains.
+      const std::uint64_t fitting = std::uint64_t{1} << std::countr_zero(options_.cell_bytes());
+      of_arena.grain_bytes = std::max(of_arena.grain_bytes, fitting);
+    }
     of_arena.capacity_bytes = options_.l1_bytes;
     auto arena = cache::Arena::open(of_arena);
     if (!arena) return SetupError{arena.error().code, "--l1: " + arena.error().text};
@@ -184,6 +193,8 @@ class L1Replayer final : private cache::Listener {
     spec.chunks = chunks_;
     engine_->lookup(kRequest, spec);
     std::optional<std::uint32_t> hit = engine_->take_result(kRequest);
+    // The call may have left the engine something to do at once, or an earlier time to wait for.
+    if (!hit) next_turn_ns_ = engine_->turn(now_ns());
     while (!hit) {
       if (is_ending()) {
         engine_->end(kRequest);
@@ -296,19 +307,28 @@ class L1Replayer final : private cache::Listener {
     }
   }
 
-  /// Until L2 has got everything. A tier that takes nothing is waited for once, until the engine
-  /// has tried it again, and then not before it has taken something.
+  /// Until L2 has got everything. Where it took nothing although it was tried kTriesMax times, it
+  /// is not waited for any more, until it has taken something.
   void settle() {
-    while (!is_ending() && stats().cells_wanted > 0) {
-      const bool is_quiet = result_.stats.l2_batches == 0;
-      if (is_quiet && result_.stats.totals.l2_store_done == done_when_stuck_) return;
-      const std::uint64_t retry_ns = next_turn_ns_;
+    const std::uint64_t done_before = stats().totals.l2_store_done;
+    if (done_before == done_when_stuck_) return;
+    std::uint64_t done = done_before;
+    std::uint64_t submitted = result_.stats.totals.l2_store_submitted;
+    const std::uint64_t submitted_before = submitted;
+    std::uint32_t tries = 0;
+    while (!is_ending() && stats().cells_wanted > 0 && tries < kTriesMax) {
       wait_for_tiers(kWaitNs);
-      const bool was_retried = is_quiet && now_ns() >= retry_ns;
-      if (was_retried && stats().l2_batches == 0) {
-        done_when_stuck_ = result_.stats.totals.l2_store_done;
+      const cache::EngineTotals& totals = stats().totals;
+      if (totals.l2_store_done != done) {
+        tries = 0;
+      } else if (totals.l2_store_submitted != submitted) {
+        ++tries;
       }
+      done = totals.l2_store_done;
+      submitted = totals.l2_store_submitted;
     }
+    const bool was_in_vain = done == done_before && submitted != submitted_before;
+    if (tries == kTriesMax || was_in_vain) done_when_stuck_ = done;
   }
 
   // ---- The end.

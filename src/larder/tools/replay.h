@@ -104,7 +104,8 @@ struct ReplayResult {
 /// meanwhile; with concurrency 1 they are exactly those.
 SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic<bool>& stop);
 
-/// The same over a trace and a connector that the caller has; reap() must be nobody else's.
+/// The same over a trace and a connector that the caller has; only this may
+/// call its reap().
 SetupResult<ReplayResult> replay(const ReplayOptions& options,
                                  const std::vector<TraceRequest>& trace, Connector& connector,
                                  const std::atomic<bool>& stop);

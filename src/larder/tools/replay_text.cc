@@ -22,11 +22,13 @@ std::string latency_line(const char* name, const LogLinearHistogram& latency) {
                      format_count(latency.count(), "request"));
 }
 
-std::string failures_text(const std::string& name, const Failures& failures) {
+std::string failures_text(const std::string& name, const Failures& failures,
+                          const std::string& where) {
   std::string text;
   for (const auto& [code, failure] : failures) {
-    text += fmt::format("FAILED: {}: {}; the first: {}\n", format_count(failure.count, name),
-                        error_code_name(code), printable(failure.first));
+    text += fmt::format("FAILED: {}{}{}: {}; the first: {}\n", where, where.empty() ? "" : ": ",
+                        format_count(failure.count, name), error_code_name(code),
+                        printable(failure.first));
   }
   return text;
 }

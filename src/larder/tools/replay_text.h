@@ -21,7 +21,8 @@ std::string hit_line(const std::string& name, const HitCount& hit, const HitCoun
 /// Empty: nothing was recorded.
 std::string latency_line(const char* name, const LogLinearHistogram& latency);
 /// One line for each code. `name` is the operation's.
-std::string failures_text(const std::string& name, const Failures& failures);
+std::string failures_text(const std::string& name, const Failures& failures,
+                          const std::string& where = {});
 double seconds_saved(const ReplayInput& options, const HitCount& hit) noexcept;
 /// `busy_ns`: what the loads took.
 std::string saved_text(const ReplayInput& options, const HitCount& hit, std::uint64_t busy_ns);

@@ -58,14 +58,18 @@ std::span<const PolicyKind> policy_kinds() noexcept {
   return kKinds;
 }
 
+std::string policy_names() {
+  std::string list;
+  for (const PolicyKind& kind : kKinds) list += (list.empty() ? "" : ", ") + std::string{kind.name};
+  return list;
+}
+
 SetupResult<const PolicyKind*> find_policy(std::string_view name) {
   const std::string wanted = plain(name);
   std::vector<std::string> plain_names;
-  std::string list;
   for (const PolicyKind& kind : kKinds) {
     plain_names.push_back(plain(kind.name));
     if (plain_names.back() == wanted) return &kind;
-    list += (list.empty() ? "" : ", ") + std::string{kind.name};
   }
   std::string text = "unknown eviction policy '" + printable(name) + "'";
   const std::vector<std::string_view> candidates{plain_names.begin(), plain_names.end()};
@@ -75,7 +79,7 @@ SetupResult<const PolicyKind*> find_policy(std::string_view name) {
   } else {
     text += '.';
   }
-  return SetupError{ErrorCode::kInvalidArgument, text + " Known policies: " + list + "."};
+  return SetupError{ErrorCode::kInvalidArgument, text + " Known policies: " + policy_names() + "."};
 }
 
 }  // namespace larder::cache

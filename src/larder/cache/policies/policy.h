@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "larder/base/result.h"
@@ -102,6 +103,8 @@ struct PolicyKind {
 
 /// In the order in which help texts list them: the default first.
 std::span<const PolicyKind> policy_kinds() noexcept;
+/// "lru, arc, ...", for people.
+std::string policy_names();
 
 /// By name, in any case and with or without its hyphen. An unknown one: kInvalidArgument, with the
 /// nearest right one and the list.

@@ -107,8 +107,8 @@ class KeyTable {
   /// it.
   mutable Mutex mutex_;
   std::unordered_map<cache::ChunkHash, Key, NameHash> keys_;
-  /// How many shown keys have a hash of this slot, so that most keys that are not there are told
-  /// without the mutex. What is once kFull stays so.
+  /// How many shown keys have a hash of this slot, so that most keys that are not there are
+  /// rejected without the mutex. What is once kFull stays so.
   static constexpr std::uint8_t kFull = 255;
   const std::size_t filter_mask_;
   mutable std::vector<std::atomic<std::uint8_t>> filter_;
