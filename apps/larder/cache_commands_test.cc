@@ -67,7 +67,7 @@ TEST_F(LarderTest, AnInterruptedReplayThroughL1EndsWithWhatWasMeasured) {
 TEST_F(LarderTest, WrongUsageOfL1ExitsWith2AndSaysWhatIsWrong) {
   const std::pair<std::string, std::string> cases[] = {
       {"replay " + trace_, "SPEC is required; without it, give --l1 SIZE"},
-      {"replay " + trace_ + kMemory + kMemory, "more than one SPEC"},
+      {"replay " + trace_ + kMemory + kMemory, "several SPECs need --l1 SIZE"},
       {"replay " + trace_ + kMemory + "--policy LRU", "--l1"},
       {"replay " + trace_ + kMemory + "--ranks 2", "--l1"},
       {"replay " + trace_ + " --l1 1MiB --concurrency 2", "excludes"},
