@@ -183,7 +183,7 @@ TEST(BlockTraceTest, ABlockBehindDifferentBlocksIsCountedOnce) {
 TEST(LruCurveTest, TailsLeaveBeforeHeads) {
   // Of the three blocks the two first ones stay.
   const LruCurve lru = curve_of(trace_of({{1, 2, 3}, {1, 2, 3}}));
-  for (const std::uint64_t capacity : {0, 1, 2, 3, 4}) {
+  for (std::uint64_t capacity = 0; capacity < 5; ++capacity) {
     EXPECT_EQ(lru.hits(capacity), std::min<std::uint64_t>(capacity, 3)) << capacity;
   }
 }

@@ -127,7 +127,7 @@ TEST_F(FsConnectorTest, ModeIsThatOfFilesAndFolders) {
 }
 
 TEST_F(FsConnectorTest, FoldersAreTheOwnersAloneWhateverTheUmaskIs) {
-  for (const mode_t umask : {0, 077}) {
+  for (const mode_t umask : {mode_t{0}, mode_t{077}}) {
     const std::string made = "made" + std::to_string(umask);
     std::filesystem::create_directory(path(made));
     const mode_t before = ::umask(umask);
