@@ -213,6 +213,58 @@ TEST_F(EnginePurgeTest, WhatALockKeepsLeavesWithItAndIsStoredNowhere) {
   EXPECT_EQ(look_up("s", chain), 0U);
 }
 
+TEST_F(EnginePurgeTest, WhatALockHasKeptGoesWithItThoughItIsBeingRead) {
+  add_tier();
+  add_model();
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);
+  clear_all();
+  ASSERT_TRUE(begin_read(read_spec("r", 0, chain, {0, 2})));
+  end("r");
+
+  start_lookup("s", chain);
+  EXPECT_EQ(result("s"), 0U);
+}
+
+TEST_F(EnginePurgeTest, WhatIsWrittenBesideWhatALockKeepsStays) {
+  ScriptedTier& tier = add_tier();
+  add_model(1, {0, 1});
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);  // The window needs no cell of the first chunk.
+  clear_all();
+  give(all_keys(tier), true);
+  const auto write = begin_write(0, chain, {0, 1});
+  ASSERT_EQ(slots.size(), 1U);
+  EXPECT_TRUE(engine().end_write(*write, WriteEnd::kPublish));
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 1U);
+  end("r");
+  EXPECT_EQ(stats().resident_bytes, kGrain);
+}
+
+TEST_F(EnginePurgeTest, ACommitAfterTheLockHasGoneStays) {
+  ScriptedTier& tier = add_tier();
+  add_model(1, {0, 1});
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);
+  clear_all();
+  give(all_keys(tier), true);
+  const auto write = begin_write(0, chain, {0, 1});
+  end("r");
+  EXPECT_TRUE(engine().end_write(*write, WriteEnd::kPublish));
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 1U);
+  EXPECT_EQ(stats().resident_bytes, kGrain);
+}
+
 TEST_F(EnginePurgeTest, ALateCommitBringsNothingBack) {
   ScriptedTier& tier = add_tier();
   add_model();
