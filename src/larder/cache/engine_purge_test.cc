@@ -194,6 +194,28 @@ TEST_F(EnginePurgeTest, ALoadThatRunsArrivesForNobody) {
   EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
 }
 
+TEST_F(EnginePurgeTest, ALookupThatLosesItsLoadDoesNotLoadAgain) {
+  options.promote = Promote::kRetain;
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model();
+  const auto chain = chain_of(1, 2);
+  put(tier, chain);
+  start_lookup("r", chain);
+  start_lookup("s", chain);
+  ASSERT_EQ(tier.calls_of(Op::kGet), 1U);
+
+  purge(chain);
+  EXPECT_EQ(tier.calls_of(Op::kGet), 1U);
+  tier.holds = false;
+  tier.finish_all();
+  reap();
+
+  EXPECT_EQ(heard.purged.size(), 1U);
+  EXPECT_EQ(result("s"), 0U);
+  EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
+}
+
 TEST_F(EnginePurgeTest, WhatALockKeepsLeavesWithItAndIsStoredNowhere) {
   ScriptedTier& tier = add_tier();
   tier.is_down = true;
