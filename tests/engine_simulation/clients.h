@@ -90,6 +90,8 @@ class Clients {
   // ---- For readers.
   /// A request with a hit; null: there is none.
   Request* any_with_hit();
+  /// Some session may have a lock of the column, or take one.
+  bool may_lock(const CellId& column) const;
   bool holds(const Request& request, std::uint32_t rank, ChunkRange range) const;
   /// The session that the engine finds for this key (E6).
   Request* find(std::uint64_t connection, std::uint32_t id);
