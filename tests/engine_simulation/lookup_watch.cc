@@ -31,6 +31,7 @@ void LookupWatch::before_lookup(Request& request) {
   is_in_lookup_ = true;
   has_hole_ = false;
   request.is_queued = true;
+  request.had_kept = !world_.purges.kept().empty();
   for (std::uint32_t chunk = 0; chunk < request.chunks; ++chunk) {
     const bool is_there = room_.is_there({request.space, request.prompt, chunk, 0, 0});
     request.in_l1 |= (is_there ? 1U : 0U) << chunk;
@@ -83,7 +84,9 @@ void LookupWatch::on_cancel(const Request& request) {
 void LookupWatch::check_longest(const Request& request) {
   EngineStats stats;
   world_.engine->snapshot(stats);
-  const bool is_purged = world_.last_purge >= request.step || !world_.purges.running().empty();
+  // Columns that a lock keeps after a clear are there, and are not found.
+  const bool is_purged = world_.last_purge >= request.step || !world_.purges.running().empty() ||
+                         !world_.purges.kept().empty() || request.had_kept;
   const bool is_judged =
       !is_purged && request.was_alone && request.disturbances == world_.disturbances &&
       request.trimmed == stats.totals.lookups_trimmed &&

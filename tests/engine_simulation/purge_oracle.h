@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -31,7 +30,8 @@ struct PurgeScope {
 /// A version has a number that grows, and so has a purge: `bound`. Versions up to the bound are to
 /// go. What is seen of them while the purge runs counts when it ends with nothing skipped or
 /// failed; what is seen afterwards counts at once.
-/// Columns that a lock keeps during a clear without force may be seen until no session has one.
+/// Columns that a lock keeps during a clear without force may be seen until no session of that
+/// time has one.
 class PurgeOracle {
  public:
   struct Running {
@@ -45,9 +45,9 @@ class PurgeOracle {
   void begin(const Running& purge) { running_.push_back(purge); }
   /// Nothing: no such purge runs.
   std::optional<Running> end(std::uint64_t ticket, bool is_complete);
-  /// A lock keeps the column.
-  void keep(const CellId& column) { kept_.insert(column); }
-  std::set<CellId>& kept() noexcept { return kept_; }
+  /// A lock keeps the column, of a session with this serial number or an earlier one.
+  void keep(const CellId& column, std::uint64_t serial) { kept_[column] = serial; }
+  std::map<CellId, std::uint64_t>& kept() noexcept { return kept_; }
   const std::vector<Running>& running() const noexcept { return running_; }
 
   /// `since`: the number of the last version when what sees it began. Empty: it may be seen.
@@ -65,7 +65,7 @@ class PurgeOracle {
   std::uint64_t bound_of(const CellId& cell) const noexcept;
 
   std::vector<Running> running_;
-  std::set<CellId> kept_;  ///< Columns.
+  std::map<CellId, std::uint64_t> kept_;  ///< Columns, and the last session that may lock them.
   // Of purges that are complete.
   std::array<std::uint64_t, kSpaces> by_space_{};
   std::map<CellId, std::uint64_t> by_column_;

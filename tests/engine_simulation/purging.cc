@@ -35,11 +35,13 @@ Ticket Purging::begin(const PurgeScope& scope, std::uint64_t deadline_ns) {
 }
 
 void Purging::keep_locked(const PurgeScope& scope) {
+  const std::uint64_t serial = clients_.last_serial();
   for (std::uint32_t space = 0; space < kSalts; ++space) {
     for (std::uint32_t prompt = 0; prompt < world_.plan.prompts; ++prompt) {
       for (std::uint32_t chunk = 0; chunk < kChunksMax; ++chunk) {
         const CellId column{space, prompt, chunk, 0, 0};
-        if (scope.covers(column) && clients_.may_lock(column)) world_.purges.keep(column);
+        if (!scope.covers(column) || !clients_.may_lock(column, serial)) continue;
+        world_.purges.keep(column, serial);
       }
     }
   }
@@ -170,7 +172,7 @@ void Purging::check(const EngineStats& stats) {
   world_.expect(stats.purges == world_.purges.running().size(),
                 "E36: there are more or fewer purges than were begun");
   std::erase_if(world_.purges.kept(),
-                [&](const CellId& column) { return !clients_.may_lock(column); });
+                [&](const auto& kept) { return !clients_.may_lock(kept.first, kept.second); });
   const bool has_deletes =
       std::ranges::any_of(tiers_, [](const TierUnderTest& tier) { return tier.has_deletes(); });
   for (const PurgeOracle::Running& purge : world_.purges.running()) {

@@ -102,9 +102,9 @@ class Cells {
   void drop_cell(ColumnId column, Row row);
   /// Its resident cells, without those that are locked unless `force` (E36). Settles.
   ClearResult clear(ColumnId column, bool force);
-  /// Of a column that a clear has left for its locks: no tier gets its cells any more, loads into
-  /// it are given up, and each cell goes with its last lock. What is written to the column from now
-  /// on is a cell as any other. Settles.
+  /// Of a column that a clear has left for its locks: no tier gets its cells any more, no lookup
+  /// finds them, and each goes with its last lock. Loads into it are given up. What is written to
+  /// it from now on is a cell as any other. Settles.
   void leave_soon(ColumnId column);
   /// All of it, locks included. Claimed slots and those of L2 batches become orphans, and a
   /// reservation finds its slots without a cell. Settles.

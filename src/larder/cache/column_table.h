@@ -25,6 +25,9 @@ struct Cell {
   CellState state = CellState::kAbsent;
   std::uint8_t store_failures = 0;  ///< Since it became resident.
   bool is_leaving = false;          ///< E36: it goes with its last lock, and no tier gets it.
+
+  /// A lookup may count on it.
+  bool is_there() const noexcept { return state == CellState::kResident && !is_leaving; }
 };
 static_assert(sizeof(Cell) == 24);
 

@@ -235,6 +235,26 @@ TEST_F(EnginePurgeTest, WhatALockKeepsLeavesWithItAndIsStoredNowhere) {
   EXPECT_EQ(look_up("s", chain), 0U);
 }
 
+TEST_F(EnginePurgeTest, WhatALockKeepsIsFoundByNoLookup) {
+  ScriptedTier& tier = add_tier();
+  add_model();
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);
+  clear_all();
+  give(all_keys(tier), true);
+  put(tier, chain);  // Another engine has stored them anew.
+
+  start_lookup("s", chain);
+  reap();
+  EXPECT_EQ(result("s"), 0U);
+  end("r");
+  start_lookup("t", chain);
+  reap();
+  EXPECT_EQ(result("t"), 2U);
+}
+
 TEST_F(EnginePurgeTest, WhatALockHasKeptGoesWithItThoughItIsBeingRead) {
   add_tier();
   add_model();
