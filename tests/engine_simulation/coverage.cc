@@ -84,7 +84,7 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "purge_not_scanned",
     "page_too_late",
     "commit_after_remove",
-    "trimmed_when_idle",
+    "trimmed",
     "layout_changed",
     "other_layout_missed",
     "drain_with_loads",

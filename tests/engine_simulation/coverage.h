@@ -98,7 +98,7 @@ enum class Seen : std::uint8_t {
   kPurgeNotScanned,
   kPageTooLate,
   kCommitAfterRemove,
-  kTrimmedWhenIdle,
+  kTrimmed,
   kLayoutChanged,
   kOtherLayoutMissed,
   kDrainWithLoads,

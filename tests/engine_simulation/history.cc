@@ -62,6 +62,8 @@ class History final : private Listener {
   void drain();
   void check_drained(std::uint64_t deadline_ns);
   void check_watermarks();
+  std::uint64_t used() const;
+  std::uint64_t mark(double share) const;
 
   const std::uint64_t steps_;
   World world_;
@@ -177,22 +179,26 @@ void History::check_drained(std::uint64_t deadline_ns) {
   world_.expect(is_down, "E33: a drain ends before a tier has what it wants");
 }
 
+std::uint64_t History::used() const {
+  return world_.arena->capacity_bytes() - world_.arena->free_bytes();
+}
+
+std::uint64_t History::mark(double share) const {
+  return static_cast<std::uint64_t>(share * static_cast<double>(world_.arena->capacity_bytes()));
+}
+
 /// Nothing is pinned or wanted: what is above the high mark leaves, down to the low one (E19).
 void History::check_watermarks() {
   const EngineOptions& options = world_.plan.options;
-  const auto capacity = static_cast<double>(world_.arena->capacity_bytes());
-  const auto high = static_cast<std::uint64_t>(options.high_watermark * capacity);
-  const auto low = static_cast<std::uint64_t>(options.low_watermark * capacity);
-  const auto used = [this] { return world_.arena->capacity_bytes() - world_.arena->free_bytes(); };
-  const bool was_above = used() > high;
+  const bool was_above = used() > mark(options.high_watermark);
   for (int more = 0; more < kRoundsMax; ++more) {
     room_.before_turn();
     if (world_.engine->turn(world_.now_ns) > world_.now_ns) break;
   }
   // A guarantee may keep more, and "noop" evicts nothing that is kept.
   if (world_.plan.has_quotas || options.policy == "noop") return;
-  world_.expect(used() <= (was_above ? low : high), "E19: an idle engine stays above its mark");
-  if (was_above) world_.coverage.note(Seen::kTrimmedWhenIdle);
+  world_.expect(used() <= mark(was_above ? options.low_watermark : options.high_watermark),
+                "E19: an idle engine stays above its mark");
 }
 
 /// Whatever follows from what has ended, too.
@@ -259,7 +265,10 @@ void History::turn() {
   clients_.before_turn();
   for (TierUnderTest& tier : tiers_) tier.pass_time();
   room_.before_turn();
+  const EngineOptions& options = world_.plan.options;
+  const bool was_above = used() > mark(options.high_watermark);
   std::uint64_t next_ns = world_.engine->turn(world_.now_ns);
+  if (was_above && used() <= mark(options.low_watermark)) world_.coverage.note(Seen::kTrimmed);
   clients_.after_turn();
   world_.log({9, next_ns});
   if (next_ns <= world_.now_ns) world_.coverage.note(Seen::kEvictionOfSeveralTurns);
