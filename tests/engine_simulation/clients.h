@@ -47,6 +47,7 @@ struct Request {
   bool is_ending = false;
   bool was_alone = true;     ///< No other lookup of its prompt has run beside it.
   bool is_queued = false;    ///< It runs, and nothing was loaded for it yet.
+  bool had_kept = false;     ///< A clear had left columns for their locks when it was asked.
   bool began_quiet = false;  ///< Nothing was being loaded when it was asked.
   std::uint32_t hit = 0;
   std::vector<std::uint8_t> shares;  ///< By chunk of the hit and row.
@@ -90,6 +91,9 @@ class Clients {
   // ---- For readers.
   /// A request with a hit; null: there is none.
   Request* any_with_hit();
+  std::uint64_t last_serial() const noexcept { return serials_; }
+  /// A session up to this serial number may have a lock of the column, or take one.
+  bool may_lock(const CellId& column, std::uint64_t serial_max) const;
   bool holds(const Request& request, std::uint32_t rank, ChunkRange range) const;
   /// The session that the engine finds for this key (E6).
   Request* find(std::uint64_t connection, std::uint32_t id);

@@ -15,6 +15,19 @@ Request* Clients::any_with_hit() {
   return is_readable ? request : nullptr;
 }
 
+bool Clients::may_lock(const CellId& column, std::uint64_t serial_max) const {
+  const std::uint32_t rows = world_.ranks() * world_.groups();
+  return std::ranges::any_of(requests_, [&](const Request& request) {
+    if (request.space != column.space || request.prompt != column.prompt) return false;
+    if (request.chunks <= column.chunk || request.serial > serial_max) return false;
+    if (!request.is_known || request.is_unsure) return true;
+    if (request.layout_number != world_.layout_number) return true;
+    if (request.hit <= column.chunk) return false;
+    const auto first = request.shares.begin() + std::ptrdiff_t{column.chunk} * rows;
+    return std::any_of(first, first + rows, [](std::uint8_t shares) { return shares > 0; });
+  });
+}
+
 bool Clients::holds(const Request& request, std::uint32_t rank, ChunkRange range) const {
   if (request.is_unsure || request.layout_number != world_.layout_number) return false;
   const std::uint32_t rows = world_.ranks() * world_.groups();

@@ -39,6 +39,10 @@ std::size_t Names::write_key(const CellName& name,
   return sizeof cell;
 }
 
+std::string key_of(const CellId& cell) {
+  return {reinterpret_cast<const char*>(&cell), sizeof cell};
+}
+
 CellId cell_of_key(std::span<const std::byte> key) noexcept {
   CellId cell;
   if (key.size() == sizeof cell) std::memcpy(&cell, key.data(), sizeof cell);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "larder/cache/engine_options.h"
@@ -32,6 +33,8 @@ class Names final : public KeyNames {
   std::size_t write_key(const CellName& cell,
                         std::span<std::byte, kKeyBytesMax> out) const noexcept override;
 };
+/// The same as a text.
+std::string key_of(const CellId& cell);
 /// The cell whose name is `key`.
 CellId cell_of_key(std::span<const std::byte> key) noexcept;
 CellId cell_of(SpaceId space, const ChunkHash& chunk, std::uint32_t rank,

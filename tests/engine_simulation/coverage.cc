@@ -58,6 +58,10 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "store_done",
     "store_failed",
     "store_lost",
+    "store_over_limit",
+    "stores_paused",
+    "stores_paused_for_errors",
+    "commit_in_tier",
     "promoted",
     "filled",
     "log_stored",
@@ -70,6 +74,17 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "clear_during_load",
     "remove",
     "quota_set",
+    "account_set",
+    "clear_all",
+    "purge_named",
+    "purged",
+    "purge_incomplete",
+    "purge_late",
+    "purge_of_pages",
+    "purge_not_scanned",
+    "page_too_late",
+    "commit_after_remove",
+    "trimmed",
     "layout_changed",
     "other_layout_missed",
     "drain_with_loads",
@@ -98,6 +113,7 @@ void Coverage::note(const EngineTotals& totals) noexcept {
   note(Seen::kStoreDone, totals.l2_store_done);
   note(Seen::kStoreFailed, totals.l2_store_failed);
   note(Seen::kStoreLost, totals.l2_store_lost);
+  note(Seen::kStoreOverLimit, totals.l2_store_over_quota);
   note(Seen::kPromoted, totals.cells_promoted);
   note(Seen::kOtherLayoutMissed, totals.missed[static_cast<std::size_t>(Miss::kOtherLayout)]);
   for (std::size_t why = 0; why < kMisses; ++why) missed_[why] += totals.missed[why];

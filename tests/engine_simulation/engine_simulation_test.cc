@@ -55,6 +55,7 @@ TEST(EngineSimulationTest, SeedsThatOnceFoundADefectKeepTheRules) {
            75U,    // A lookup loaded cells of a layout that had been replaced meanwhile.
            895U,   // A buffer-only column stayed because a part of it was loaded.
            1462U,  // A drain stored on after its deadline.
+           5337U,  // A lookup that lost its load to a purge loaded the old copy again.
        }) {
     run(seed);
   }

@@ -1,5 +1,6 @@
 #include "tests/engine_simulation/history.h"
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "tests/engine_simulation/clients.h"
 #include "tests/engine_simulation/lookup_watch.h"
 #include "tests/engine_simulation/operations.h"
+#include "tests/engine_simulation/purging.h"
 #include "tests/engine_simulation/room_watch.h"
 #include "tests/engine_simulation/tier.h"
 #include "tests/engine_simulation/values.h"
@@ -39,6 +41,10 @@ class History final : private Listener {
     world_.log({3, static_cast<std::uint64_t>(event), cell.space, cell.prompt, cell.chunk});
     room_.on_column(event, cell);
   }
+  void on_page_wanted(const PageWanted& question) override { purging_.on_page_wanted(question); }
+  void on_purged(Ticket ticket, const PurgeResult& result) override {
+    purging_.on_purged(ticket, result);
+  }
 
   void trace_plan() const;
   void begin_life();
@@ -54,6 +60,10 @@ class History final : private Listener {
   void finish_all();
   void check();
   void drain();
+  void check_drained(std::uint64_t deadline_ns);
+  void check_watermarks();
+  std::uint64_t used() const;
+  std::uint64_t mark(double share) const;
 
   const std::uint64_t steps_;
   World world_;
@@ -63,6 +73,7 @@ class History final : private Listener {
   RoomWatch room_;
   LookupWatch lookups_;
   Values values_;
+  Purging purging_;
   Operations operations_;
 };
 
@@ -74,7 +85,8 @@ History::History(const HistoryOptions& options)
       room_(world_, clients_, workers_),
       lookups_(world_, clients_, room_, tiers_),
       values_(world_, room_),
-      operations_(world_, clients_, workers_, room_) {
+      purging_(world_, clients_, tiers_),
+      operations_(world_, clients_, workers_, room_, purging_, tiers_) {
   for (TierId tier = 0; tier < world_.plan.tiers.size(); ++tier) {
     tiers_.emplace_back(world_, tier).set_watch(&lookups_);
   }
@@ -114,7 +126,9 @@ void History::begin_life() {
   world_.value_layout_id = *world_.engine->add_layout(values);
   world_.spaces.push_back(world_.engine->space(world_.value_layout_id, SaltId{kSalts}));
   values_.register_owner();
-  for (int times = 0; plan.has_quotas && times < 2; ++times) operations_.set_quota();
+  const bool has_limits = plan.has_quotas || plan.has_tier_limits;
+  for (int times = 0; has_limits && times < 2; ++times) operations_.set_quota();
+  if (plan.has_tier_limits) operations_.set_accounts();
   world_.stats = {};
 }
 
@@ -144,7 +158,7 @@ void History::drain() {
   for (int round = 0; round < kRoundsToEnd && !world_.has_failed(); ++round) {
     const bool is_over = world_.now_ns >= deadline_ns;
     if (is_over && world_.stats.l2_batches > 0) world_.coverage.note(Seen::kDrainCancelled);
-    if (world_.engine->drain(deadline_ns)) return;
+    if (world_.engine->drain(deadline_ns)) return check_drained(deadline_ns);
     if (is_over) finish_all();
     for (TierUnderTest& tier : tiers_) {
       is_over ? tier.heal() : tier.event();
@@ -153,6 +167,38 @@ void History::drain() {
     check();
   }
   world_.fail("E37: an engine does not drain");
+}
+
+/// E33: only what a tier wants that is down stays unstored, or what has no time left.
+void History::check_drained(std::uint64_t deadline_ns) {
+  EngineStats stats;
+  world_.engine->snapshot(stats);
+  if (world_.now_ns >= deadline_ns || stats.cells_wanted == 0) return;
+  const bool is_down = std::ranges::any_of(
+      tiers_, [](const TierUnderTest& tier) { return tier.is_down_for_stores(); });
+  world_.expect(is_down, "E33: a drain ends before a tier has what it wants");
+}
+
+std::uint64_t History::used() const {
+  return world_.arena->capacity_bytes() - world_.arena->free_bytes();
+}
+
+std::uint64_t History::mark(double share) const {
+  return static_cast<std::uint64_t>(share * static_cast<double>(world_.arena->capacity_bytes()));
+}
+
+/// Nothing is pinned or wanted: what is above the high mark leaves, down to the low one (E19).
+void History::check_watermarks() {
+  const EngineOptions& options = world_.plan.options;
+  const bool was_above = used() > mark(options.high_watermark);
+  for (int more = 0; more < kRoundsMax; ++more) {
+    room_.before_turn();
+    if (world_.engine->turn(world_.now_ns) > world_.now_ns) break;
+  }
+  // A guarantee may keep more, and "noop" evicts nothing that is kept.
+  if (world_.plan.has_quotas || options.policy == "noop") return;
+  world_.expect(used() <= mark(was_above ? options.low_watermark : options.high_watermark),
+                "E19: an idle engine stays above its mark");
 }
 
 /// Whatever follows from what has ended, too.
@@ -166,11 +212,13 @@ void History::finish_all() {
 void History::end_history() {
   for (TierUnderTest& tier : tiers_) tier.heal();
   for (int round = 0; round < kRoundsMax && !world_.has_failed(); ++round) {
-    const bool is_idle = world_.stats.l2_batches == 0 && world_.stats.cells_wanted == 0;
+    const bool is_idle =
+        world_.stats.l2_batches == 0 && world_.stats.cells_wanted == 0 && world_.stats.purges == 0;
     if (round >= kRoundsToEnd && is_idle) break;
     world_.now_ns += 10 * kSecond;
     turn();
     finish_all();
+    purging_.answer_all();
     if (world_.plan.polls_eagerly) clients_.poll_all();
     check();
   }
@@ -179,13 +227,17 @@ void History::end_history() {
                 "E9: a session outlives its time");
   world_.expect(world_.stats.l2_batches == 0, "P4: a batch does not come back");
   world_.expect(world_.stats.cells_wanted == 0, "E33: a store is never tried");
+  world_.expect(world_.stats.purges == 0, "E36: a purge never ends");
   values_.end_all();
   workers_.end_all();
   check();
+  lookups_.check_commits();
+  if (world_.has_failed()) return;
+  check_watermarks();
   room_.check_kept();
   lookups_.check_fills();
   room_.pause(true);
-  operations_.clear(true);
+  operations_.clear(true, ClearScope::kL1);
   world_.engine->clear({.force = true});
   for (TierUnderTest& tier : tiers_) tier.finish_all();
   world_.engine->check_invariants();
@@ -213,7 +265,10 @@ void History::turn() {
   clients_.before_turn();
   for (TierUnderTest& tier : tiers_) tier.pass_time();
   room_.before_turn();
+  const EngineOptions& options = world_.plan.options;
+  const bool was_above = used() > mark(options.high_watermark);
   std::uint64_t next_ns = world_.engine->turn(world_.now_ns);
+  if (was_above && used() <= mark(options.low_watermark)) world_.coverage.note(Seen::kTrimmed);
   clients_.after_turn();
   world_.log({9, next_ns});
   if (next_ns <= world_.now_ns) world_.coverage.note(Seen::kEvictionOfSeveralTurns);
@@ -231,6 +286,7 @@ void History::write_beside_head() {
   EngineStats before;
   world_.engine->snapshot(before);
   if (before.lookups_waiting == 0 || plan.has_quotas || plan.has_open_sizes) return;
+  if (plan.has_watermarks) return;  // The turn may be for them.
   for (const GroupSpec& group : world_.layout.groups) {
     if (group.cell_bytes != plan.unit_bytes || plan.changes_layout) return;
   }
@@ -306,6 +362,7 @@ void History::step() {
   ++world_.steps;
   world_.one_in(world_.plan.quiet) ? pass_time() : act();
   hear_tiers();
+  purging_.go_on();
   if (world_.plan.polls_eagerly) clients_.poll_all();
   values_.check_answers();
   workers_.check_copies();
@@ -327,6 +384,7 @@ void History::check() {
   clients_.check(stats);
   room_.check(stats);
   lookups_.check(stats);
+  purging_.check(stats);
 }
 
 void History::trace_plan() const {

@@ -110,6 +110,7 @@ void LogTier::on_batch(Batch& batch) {
     // A load that failed takes its key out (C6).
     if (batch.op == Op::kGet && item.outcome == Outcome::kFailed)
       acknowledged_.erase(text_of(item));
+    if (batch.op == Op::kDelete) acknowledged_.erase(text_of(item));
     // It may have been evicted in this turn, whose events are still to be read.
     if (must_be_found(item, since)) missed_.push_back(text_of(item));
   }
@@ -144,6 +145,27 @@ void LogTier::check_found(const Item& item, std::uint64_t since) const {
 
 void LogTier::fail() const {
   failure_ = "the log does not find what it has acknowledged and not evicted";
+}
+
+void LogTier::start_scan(std::uint64_t number, ScanCursor from, std::size_t keys_max) {
+  Scan& scan = scans_.emplace_back();
+  scan.number = number;
+  scan.task.from = from;
+  scan.task.keys_max = keys_max;
+  scan.task.user_data = &scan.is_done;
+  scan.task.on_done = [](log_store::ScanTask& task) noexcept {
+    *static_cast<bool*>(task.user_data) = true;
+  };
+  store_.path().start_scan(scan.task);
+}
+
+std::optional<Result<ScanPage>> LogTier::take_scan(std::uint64_t number) {
+  const auto scan = std::ranges::find(scans_, number, &Scan::number);
+  LARDER_CHECK(scan != scans_.end());
+  if (!scan->is_done) return std::nullopt;
+  std::optional<Result<ScanPage>> page{std::move(scan->task.page)};
+  scans_.erase(scan);
+  return page;
 }
 
 bool LogTier::has(std::span<const std::byte> key) const {

@@ -2,8 +2,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +32,7 @@ class LogTier final : public Connector {
   bool probe(std::span<Item> items) const noexcept override;
   Capabilities capabilities() const noexcept override;
   Report report() const override { return {}; }
+  /// Scans take time: start_scan().
   Result<ScanPage> scan(ScanCursor, std::size_t) override {
     return Error{ErrorCode::kUnimplemented, "log tier", "no scan"};
   }
@@ -39,6 +42,11 @@ class LogTier final : public Connector {
   void pump(std::uint64_t now_ns);
   /// The owner closes the store and opens it again. Nothing is in flight.
   void reopen();
+
+  /// Lists a page of keys while time passes. No two have one number.
+  void start_scan(std::uint64_t number, ScanCursor from, std::size_t keys_max);
+  /// Nothing: it is not there yet.
+  std::optional<Result<ScanPage>> take_scan(std::uint64_t number);
 
   bool has(std::span<const std::byte> key) const;
   /// What the machine broke; empty: nothing.
@@ -61,6 +69,12 @@ class LogTier final : public Connector {
   std::map<std::string, std::uint64_t, std::less<>> acknowledged_;
   std::map<const Batch*, std::uint64_t> submitted_;  ///< When; what is in flight.
   EventCursor events_from_{};
+  struct Scan {
+    std::uint64_t number = 0;
+    bool is_done = false;
+    log_store::ScanTask task;
+  };
+  std::list<Scan> scans_;            ///< The store knows their places.
   std::vector<std::string> missed_;  ///< In this turn, of what was acknowledged.
   mutable std::string failure_;
   std::uint64_t stored_ = 0;

@@ -18,6 +18,7 @@ bool is_of(const CellId& cell, const Request& request) {
 
 void LookupWatch::on_restart() {
   order_.clear();
+  commits_.clear();
   last_order_.fill(0);
   unhit_.clear();
   fills_.clear();
@@ -30,6 +31,7 @@ void LookupWatch::before_lookup(Request& request) {
   is_in_lookup_ = true;
   has_hole_ = false;
   request.is_queued = true;
+  request.had_kept = !world_.purges.kept().empty();
   for (std::uint32_t chunk = 0; chunk < request.chunks; ++chunk) {
     const bool is_there = room_.is_there({request.space, request.prompt, chunk, 0, 0});
     request.in_l1 |= (is_there ? 1U : 0U) << chunk;
@@ -82,8 +84,11 @@ void LookupWatch::on_cancel(const Request& request) {
 void LookupWatch::check_longest(const Request& request) {
   EngineStats stats;
   world_.engine->snapshot(stats);
+  // Columns that a lock keeps after a clear are there, and are not found.
+  const bool is_purged = world_.last_purge >= request.step || !world_.purges.running().empty() ||
+                         !world_.purges.kept().empty() || request.had_kept;
   const bool is_judged =
-      request.was_alone && request.disturbances == world_.disturbances &&
+      !is_purged && request.was_alone && request.disturbances == world_.disturbances &&
       request.trimmed == stats.totals.lookups_trimmed &&
       request.evicted == stats.totals.cells_evicted && world_.plan.options.policy != "noop" &&
       world_.now_ns < request.deadline_ns && world_.plan.polls_eagerly && !world_.is_ending;
@@ -161,6 +166,7 @@ void LookupWatch::check_joined(TierId to, const CellId& cell) {
 /// E23: from the first tier that has it.
 void LookupWatch::check_first(TierId tier, const CellId& cell) {
   const std::uint64_t since = oldest_running();
+  if (world_.last_purge >= since || !world_.purges.running().empty()) return;
   for (TierId before = 0; before < tier; ++before) {
     if (tiers_[before].has_failed_load(cell, since)) world_.coverage.note(Seen::kNextTier);
     world_.expect(!submits_at_once(tier) || !tiers_[before].has_steadily(cell, since),
@@ -231,6 +237,18 @@ void LookupWatch::before_commit(const Writing& writing, bool publishes) {
   }
 }
 
+void LookupWatch::after_commit(const Writing& writing, bool is_stored) {
+  for (const CellSlot& slot : writing.slots) {
+    const CellId cell{writing.space, writing.prompt, writing.range.begin + slot.chunk, writing.rank,
+                      slot.group};
+    if (is_stored) {
+      commits_[cell] = world_.disturbances;
+    } else {
+      commits_.erase(cell);
+    }
+  }
+}
+
 void LookupWatch::on_resident(const CellId& cell) {
   for (TierUnderTest& tier : tiers_) tier.forget_failures(cell);
 }
@@ -276,6 +294,25 @@ void LookupWatch::check_fills() {
   for (const auto& [tier, cell] : fills_) {
     world_.coverage.note(Seen::kFilled);
     world_.expect(tiers_[tier].has(cell), "E32: a kept cell is not in a tier before its source");
+  }
+}
+
+/// E33, E36: nothing that was committed is lost without a count.
+void LookupWatch::check_commits() {
+  const EngineTotals& totals = world_.stats.totals;
+  if (totals.l2_store_lost > 0 || totals.l2_store_failed > 0) return;
+  if (totals.l2_store_over_quota > 0 || world_.plan.changes_layout) return;
+  for (const auto& [cell, disturbances] : commits_) {
+    if (disturbances != world_.disturbances) continue;
+    for (const TierUnderTest& tier : tiers_) {
+      const TierPlan& plan = tier.plan();
+      // A load that fails takes its key out, and a log evicts.
+      const bool is_judged = plan.options.store && plan.options.min_hits == 0 && !plan.is_log &&
+                             (!plan.has_faults || !plan.fails);
+      if (!is_judged) continue;
+      world_.coverage.note(Seen::kCommitInTier);
+      world_.expect(tier.has(cell), "E33, E36: what was committed is lost without a count");
+    }
   }
 }
 

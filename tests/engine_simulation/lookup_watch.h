@@ -31,6 +31,8 @@ class LookupWatch {
   void on_cancel(const Request& request);
   void before_commit(const Writing& writing, bool publishes);
 
+  void after_commit(const Writing& writing, bool is_stored);
+
   // ---- What tiers see.
   void on_probe(std::span<const Item> items);
   void on_load(TierId tier, const CellId& cell);
@@ -41,6 +43,8 @@ class LookupWatch {
   void check(const EngineStats& stats);
   /// Everything that was to be stored was stored.
   void check_fills();
+  /// What was committed, and not removed since, is in every tier.
+  void check_commits();
   void on_restart();
 
  private:
@@ -64,7 +68,8 @@ class LookupWatch {
   bool has_hole_ = false;
   std::uint64_t last_lookup_ = 0;  ///< Its serial.
   std::uint64_t orders_ = 0;
-  std::map<CellId, std::uint64_t> order_;  ///< Of the commits.
+  std::map<CellId, std::uint64_t> order_;    ///< Of the commits.
+  std::map<CellId, std::uint64_t> commits_;  ///< World::disturbances at that time.
   std::array<std::uint64_t, kTiersMax> last_order_{};
   std::set<CellId> hit_columns_;  ///< With rank and group 0.
   std::vector<CellId> unhit_;     ///< Stored in this step into a tier that wants hits first.

@@ -11,39 +11,64 @@ void Operations::event() {
 }
 
 void Operations::act() {
-  switch (world_.below(6)) {
+  switch (world_.below(8)) {
     case 0:
     case 1:
-      if (world_.plan.has_removals) clear(world_.one_in(3));
+      if (world_.plan.has_removals) clear(world_.one_in(3), ClearScope::kL1);
       return;
     case 2:
     case 3:
       if (world_.plan.has_removals) remove();
       return;
     case 4:
-      if (world_.plan.has_quotas) set_quota();
+      if (world_.plan.has_quotas || world_.plan.has_tier_limits) set_quota();
+      return;
+    case 5:
+      if (world_.plan.has_purges) clear(world_.one_in(2), ClearScope::kAll);
+      return;
+    case 6:
+      if (world_.plan.has_purges) purge();
       return;
     default:
+      if (world_.plan.has_tier_limits) set_accounts();
       if (world_.plan.changes_layout && world_.one_in(2)) change_layout();
       return;
   }
 }
 
-void Operations::clear(bool force) {
-  std::optional<std::uint32_t> space;
-  if (world_.one_in(3)) space = world_.below32(kSalts);
-  world_.trace("clear%s%s", force ? ", forced" : "", space ? ", of a space" : "");
-  world_.coverage.note(force ? Seen::kClearForced : Seen::kClear);
-  if (space) world_.coverage.note(Seen::kClearOfSpace);
-  if (world_.stats.loading_bytes > 0) world_.coverage.note(Seen::kClearDuringLoad);
+void Operations::disturb() {
   ++world_.disturbances;
   ++world_.load_disturbances;
   ++world_.overtakes;
+}
+
+std::uint64_t Operations::deadline_ns() {
+  return world_.one_in(2) ? kNever : world_.now_ns + 1 + world_.below(8 * kSecond);
+}
+
+void Operations::clear(bool force, ClearScope scope) {
+  std::optional<std::uint32_t> space;
+  if (world_.one_in(3)) space = world_.below32(scope == ClearScope::kAll ? kSpaces : kSalts);
+  const bool is_of_all = scope == ClearScope::kAll;
+  world_.trace("clear%s%s%s", force ? ", forced" : "", space ? ", of a space" : "",
+               is_of_all ? ", of all scopes" : "");
+  world_.coverage.note(force ? Seen::kClearForced : Seen::kClear);
+  if (space) world_.coverage.note(Seen::kClearOfSpace);
+  if (world_.stats.loading_bytes > 0) world_.coverage.note(Seen::kClearDuringLoad);
+  disturb();
   ClearSpec spec;
   spec.force = force;
+  spec.scope = scope;
   if (space) spec.space = world_.space(*space);
   workers_.on_clear(space);
   clients_.on_clear(space, force);
+  if (is_of_all) {
+    world_.coverage.note(Seen::kClearAll);
+    spec.deadline_ns = deadline_ns();
+    const PurgeScope of{.space = space};
+    spec.ticket = purging_.begin(of, spec.deadline_ns);
+    if (!force) purging_.keep_locked(of);
+  }
   const ClearResult result = world_.engine->clear(spec);
   world_.log({40, result.cells, result.bytes, result.cells_locked});
   check_cleared(space, force);
@@ -76,21 +101,61 @@ void Operations::remove() {
   const std::uint32_t chunk = world_.below32(kChunksMax);
   world_.trace("remove chunk %u of prompt %u, space %u", chunk, prompt, space);
   world_.coverage.note(Seen::kRemove);
-  ++world_.disturbances;
-  ++world_.load_disturbances;
-  ++world_.overtakes;
+  disturb();
   clients_.on_remove(space, prompt, chunk);
+  workers_.on_remove(space, prompt, 1U << chunk);
   world_.engine->remove(world_.space(space), std::span{chain}.subspan(chunk, 1));
   world_.expect(!world_.engine->find(world_.space(space), chain[chunk]),
                 "E36: a removed column is there");
+}
+
+void Operations::purge() {
+  const bool is_of_values = world_.plan.has_values && world_.one_in(4);
+  const std::uint32_t space = is_of_values ? kValueSpace : world_.below32(kSalts);
+  const std::uint32_t prompt = world_.below32(is_of_values ? 3 : world_.plan.prompts);
+  const std::uint32_t begin = world_.below32(kChunksMax);
+  const std::uint32_t count = 1 + world_.below32(kChunksMax - begin);
+  const auto chain = chain_of(prompt, kChunksMax);
+  const auto chunks = std::span{chain}.subspan(begin, count);
+  world_.trace("purge [%u, %u) of prompt %u, space %u", begin, begin + count, prompt, space);
+  world_.coverage.note(Seen::kPurgeNamed);
+  disturb();
+  PurgeScope scope{.space = space, .is_named = true, .prompt = prompt};
+  for (std::uint32_t chunk = begin; chunk < begin + count; ++chunk) {
+    scope.chunks |= 1U << chunk;
+    if (!is_of_values) clients_.on_remove(space, prompt, chunk);
+  }
+  workers_.on_remove(space, prompt, scope.chunks);
+  const std::uint64_t until_ns = deadline_ns();
+  const Ticket ticket = purging_.begin(scope, until_ns);
+  world_.engine->purge(ticket, world_.space(space), chunks, until_ns);
+  for (const ChunkHash& chunk : chunks) {
+    world_.expect(!world_.engine->find(world_.space(space), chunk),
+                  "E36: a purged column is there");
+  }
+}
+
+/// As the driver finds it in its tiers; only the scripted ones say.
+void Operations::set_accounts() {
+  for (TierId tier = 0; tier < tiers_.size(); ++tier) {
+    for (std::uint32_t salt = 0; salt < kSalts; ++salt) {
+      world_.engine->set_account(tier, SaltId{salt}, tiers_[tier].bytes_of_space(salt));
+    }
+  }
+  world_.coverage.note(Seen::kAccountSet);
 }
 
 void Operations::set_quota() {
   const std::uint32_t salt = world_.below32(kSalts);
   Quota quota;
   const std::uint64_t capacity = world_.arena->capacity_bytes();
-  quota.limit_bytes = world_.one_in(4) ? kNever : capacity / 8 + world_.below(capacity);
-  quota.guarantee_bytes = world_.one_in(2) ? 0 : world_.below(capacity / 2);
+  if (world_.plan.has_quotas) {
+    quota.limit_bytes = world_.one_in(4) ? kNever : capacity / 8 + world_.below(capacity);
+    quota.guarantee_bytes = world_.one_in(2) ? 0 : world_.below(capacity / 2);
+  }
+  if (world_.plan.has_tier_limits && !world_.one_in(4)) {
+    quota.tier_limit_bytes = world_.below(2 * capacity);
+  }
   quota.guarantee_bytes = std::min(quota.guarantee_bytes, quota.limit_bytes);
   world_.trace("quota of salt %u: %llu, %llu", salt,
                static_cast<unsigned long long>(quota.limit_bytes),

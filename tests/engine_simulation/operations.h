@@ -1,26 +1,42 @@
 #pragma once
 
+#include <cstdint>
+#include <deque>
+#include <optional>
+
 #include "tests/engine_simulation/clients.h"
+#include "tests/engine_simulation/purging.h"
 #include "tests/engine_simulation/room_watch.h"
 #include "tests/engine_simulation/workers.h"
 #include "tests/engine_simulation/world.h"
 
 namespace larder::cache::simulation {
 
-/// What operators do to a running engine: clear, removal, quotas, another layout (E4, E22, E36).
+/// What operators do to a running engine: clears, removals, purges, quotas, limits and accounts of
+/// tiers, another layout (E4, E22, E34, E36).
 class Operations {
  public:
-  Operations(World& world, Clients& clients, Workers& workers, RoomWatch& room)
-      : world_(world), clients_(clients), workers_(workers), room_(room) {}
+  Operations(World& world, Clients& clients, Workers& workers, RoomWatch& room, Purging& purging,
+             std::deque<TierUnderTest>& tiers)
+      : world_(world),
+        clients_(clients),
+        workers_(workers),
+        room_(room),
+        purging_(purging),
+        tiers_(tiers) {}
 
   /// One of them, as the plan allows.
   void event();
-  void clear(bool force);
+  void clear(bool force, ClearScope scope);
   void set_quota();
+  void set_accounts();
 
  private:
   void act();
+  void disturb();
+  std::uint64_t deadline_ns();
   void remove();
+  void purge();
   void change_layout();
   void check_cleared(std::optional<std::uint32_t> space, bool force);
 
@@ -28,6 +44,8 @@ class Operations {
   Clients& clients_;
   Workers& workers_;
   RoomWatch& room_;
+  Purging& purging_;
+  std::deque<TierUnderTest>& tiers_;
 };
 
 }  // namespace larder::cache::simulation

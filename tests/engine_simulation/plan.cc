@@ -113,6 +113,19 @@ void choose_queue(Random& random, Plan& plan) {
   plan.quiet = 6;
 }
 
+void choose_operations(Random& random, Plan& plan) {
+  const bool may_disturb = plan.manner != Manner::kCalm && plan.manner != Manner::kQueue;
+  plan.has_purges = plan.has_removals && !random.one_in(4);
+  plan.has_tier_limits = may_disturb && !plan.tiers.empty() && random.one_in(4);
+  plan.has_watermarks = may_disturb && random.one_in(4);
+  if (!plan.has_watermarks) return;
+  constexpr std::array<double, 4> kShares{0.3, 0.5, 0.7, 0.9};
+  const auto low = static_cast<std::size_t>(random.below(kShares.size()));
+  const auto high = low + static_cast<std::size_t>(random.below(kShares.size() - low));
+  plan.options.low_watermark = kShares[low];
+  plan.options.high_watermark = kShares[high];
+}
+
 void choose_manner(Random& random, Plan& plan) {
   constexpr std::array<Manner, 9> kManners{Manner::kAnything, Manner::kAnything, Manner::kAnything,
                                            Manner::kAnything, Manner::kCalm,     Manner::kNoTiers,
@@ -190,6 +203,7 @@ Plan make_plan(std::uint64_t seed) {
     plan.tiers.front().is_filled = false;
     plan.tiers.front().options.fill = Fill::kAlways;
   }
+  choose_operations(random, plan);
   return plan;
 }
 

@@ -61,6 +61,9 @@ struct Plan {
   bool has_values = false;
   bool has_quotas = false;
   bool has_removals = false;  ///< clear(), remove().
+  bool has_purges = false;    ///< With removals: clears of all scopes, and purges.
+  bool has_tier_limits = false;
+  bool has_watermarks = false;
   bool changes_layout = false;
   std::uint32_t quiet = 1;  ///< One step in so many passes time.
 

@@ -69,7 +69,7 @@ void RoomWatch::before_write(std::uint32_t space, std::uint32_t prompt, ChunkRan
 }
 
 void RoomWatch::after_write(std::uint32_t space, std::size_t cells, bool has_slots) {
-  may_evict_ += cells + world_.ranks() * world_.groups();
+  may_evict_ += cells + rows_max();
   writes_into_ = kSpaces;
   if (space >= kSalts || !has_slots || world_.layout_number > 0) return;
   const std::uint64_t used = resident_bytes(space) + workers_.open_bytes(space);
@@ -109,6 +109,13 @@ void RoomWatch::on_cancel(const Request& request) {
 
 // ---- Bytes.
 
+/// Of a column of either layout.
+std::uint64_t RoomWatch::rows_max() const {
+  const Plan& plan = world_.plan;
+  const std::size_t groups = std::max(plan.layout.groups.size(), plan.other_layout.groups.size());
+  return world_.ranks() * groups;
+}
+
 std::uint64_t RoomWatch::column_bytes() const {
   std::uint64_t bytes = 0;
   for (const GroupSpec& group : world_.layout.groups) {
@@ -133,7 +140,7 @@ void RoomWatch::before_turn() {
   world_.engine->snapshot(stats);
   evicted_before_turn_ = stats.totals.cells_evicted;
   // The last column of the turn may have more cells than the turn had left.
-  may_evict_ = world_.plan.options.evict_cells_max + world_.ranks() * world_.groups();
+  may_evict_ = world_.plan.options.evict_cells_max + rows_max();
 }
 
 void RoomWatch::check(const EngineStats& stats) {

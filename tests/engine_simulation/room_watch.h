@@ -52,6 +52,7 @@ class RoomWatch {
   Column& at(std::uint32_t space, std::uint32_t prompt, std::uint32_t chunk) {
     return columns_[(std::size_t{space} * world_.plan.prompts + prompt) * kChunksMax + chunk];
   }
+  std::uint64_t rows_max() const;
   std::uint64_t column_bytes() const;
   std::uint64_t resident_bytes(std::uint32_t space);
   void check_tail(const CellId& column);

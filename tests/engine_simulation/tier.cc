@@ -8,16 +8,6 @@
 #include "tests/engine_simulation/lookup_watch.h"
 
 namespace larder::cache::simulation {
-namespace {
-
-/// The third failure of a store ends it (E33).
-constexpr int kStoreFailuresMax = 3;
-
-std::string key_of(const CellId& cell) {
-  return {reinterpret_cast<const char*>(&cell), sizeof cell};
-}
-
-}  // namespace
 
 /// What an engine holds of a tier.
 class TierUnderTest::Shell final : public Connector {
@@ -100,12 +90,16 @@ Status TierUnderTest::submit(Batch& batch) noexcept {
   flight.load_disturbances = world_.load_disturbances;
   flight.overtakes = world_.overtakes;
   look_at(batch, flight);
+  if (world_.purges.running().empty() && batch.op == Op::kDelete) {
+    world_.fail("E36: something is deleted that nobody purges");
+  }
   flights_.push_back(flight);
   const Status submitted = inner_->submit(batch);
   world_.log(
       {20, number_, static_cast<std::uint64_t>(batch.op), batch.items.size(), submitted ? 1U : 0U});
   if (submitted) return submitted;
   world_.coverage.note(Seen::kTierRefused);
+  if (flight.is_store) paused_until_ns_ = down_until_ns_ = retry_ns();
   world_.memory.remove(flight.use);
   std::erase_if(flights_, [&](const Flight& other) { return other.batch == &batch; });
   return submitted;
@@ -140,135 +134,6 @@ bool TierUnderTest::probe(std::span<Item> items) noexcept {
   return true;
 }
 
-// ---- What it looks at.
-
-void TierUnderTest::look_at(const Batch& batch, Flight& flight) {
-  if (batch.op == Op::kExists) return;
-  flight.use = ++world_.last_use;
-  flight.is_store = batch.op == Op::kSet;
-  flight.is_load = !flight.is_store && cell_of_key(batch.items[0].key).space != kValueSpace;
-  for (const Item& item : batch.items) {
-    flight.bytes += larder::bytes_of(item.value);
-    if (flight.is_store) {
-      look_at_store(item, flight);
-    } else {
-      look_at_load(item, flight);
-    }
-  }
-  check_bounds(flight, batch.items.size());
-}
-
-void TierUnderTest::look_at_load(const Item& item, Flight& flight) {
-  const Slice& slice = item.value[0];
-  const std::byte* const base = world_.arena->base();
-  // A get may load straight to its caller.
-  const bool is_in_arena = slice.data >= base && slice.data < base + world_.arena->capacity_bytes();
-  if (!is_in_arena) return world_.expect(!flight.is_load, "a load goes beside the arena");
-  const SlotRef slot{static_cast<std::uint64_t>(slice.data - base), slice.bytes};
-  world_.use(flight.use, slot, Memory::Use::kWrite, "I2, P4: a load");
-  if (flight.is_load) watch_->on_load(number_, cell_of_key(item.key));
-}
-
-void TierUnderTest::look_at_store(const Item& item, Flight& flight) {
-  const Slice& slice = item.value[0];
-  const SlotRef slot{static_cast<std::uint64_t>(slice.data - world_.arena->base()), slice.bytes};
-  world_.use(flight.use, slot, Memory::Use::kRead, "I2: a store");
-  world_.check_bytes(slot, cell_of_key(item.key), "a store");
-  watch_->on_store(number_, cell_of_key(item.key));
-}
-
-void TierUnderTest::check_bounds(const Flight& flight, std::size_t items) {
-  world_.expect(flight.bytes <= world_.plan.options.batch_bytes_max || items == 1,
-                "E26: a batch is larger than batch_bytes_max");
-  if (!flight.is_load && !flight.is_store) return;
-  std::uint64_t bytes = flight.bytes;
-  bool is_alone = true;
-  for (const Flight& other : flights_) {
-    if (other.is_store != flight.is_store || other.is_load != flight.is_load) continue;
-    if (!other.is_store && !other.is_load) continue;
-    bytes += other.bytes;
-    is_alone = false;
-  }
-  const std::uint64_t bytes_max =
-      flight.is_load ? plan_.options.load_bytes_max : plan_.options.store_bytes_max;
-  world_.expect(is_alone || bytes <= bytes_max, flight.is_load
-                                                    ? "E26: more is loaded than load_bytes_max"
-                                                    : "E33: more is stored than store_bytes_max");
-}
-
-void TierUnderTest::on_ended(const Flight& flight) {
-  for (const Item& item : flight.batch->items) {
-    world_.log({21, static_cast<std::uint64_t>(item.outcome)});
-    if (flight.is_cancelled && item.outcome == Outcome::kHit) {
-      world_.coverage.note(Seen::kLateCompletion);
-    }
-    if (flight.is_load) on_load_ended(item);
-    if (flight.is_store) on_store_ended(item);
-  }
-}
-
-void TierUnderTest::on_load_ended(const Item& item) {
-  const CellId cell = cell_of_key(item.key);
-  if (item.outcome == Outcome::kHit) {
-    loaded_at_[cell] = world_.steps;
-    watch_->on_resident(cell);
-    return;
-  }
-  failed_at_[cell] = world_.steps;
-  if (scripted_ != nullptr && !scripted_->sizes.contains(key_of(cell))) had_since_.erase(cell);
-}
-
-void TierUnderTest::on_store_ended(const Item& item) {
-  const CellId cell = cell_of_key(item.key);
-  if (item.outcome != Outcome::kFailed) {
-    failures_.erase(cell);
-    had_since_.try_emplace(cell, world_.steps);
-    return;
-  }
-  if (item.error.is_retryable() || item.error.code() == ErrorCode::kCancelled) return;
-  ++hard_failures_;
-  const bool is_judged = cell.space != kValueSpace && plan_.options.min_hits == 0 &&
-                         plan_.options.fill == Fill::kNever;
-  world_.expect(++failures_[cell] <= kStoreFailuresMax || !is_judged,
-                "E33: a store is tried a fourth time");
-}
-
-bool TierUnderTest::has_steadily(const CellId& cell, std::uint64_t since) const {
-  if (scripted_ == nullptr || !plan_.has_probe || !plan_.options.load) return false;
-  if (scripted_->is_down || up_since_ >= since || has_failed_load(cell, since)) return false;
-  const auto had = had_since_.find(cell);
-  if (had == had_since_.end() || had->second >= since) return false;
-  const auto size = scripted_->sizes.find(key_of(cell));
-  return size != scripted_->sizes.end() &&
-         size->second == world_.layout.groups[cell.group].cell_bytes;
-}
-
-bool TierUnderTest::has_failed_load(const CellId& cell, std::uint64_t since) const {
-  const auto failed = failed_at_.find(cell);
-  return failed != failed_at_.end() && failed->second >= since;
-}
-
-bool TierUnderTest::has_loaded(const CellId& cell, std::uint64_t since) const {
-  const auto loaded = loaded_at_.find(cell);
-  return loaded != loaded_at_.end() && loaded->second >= since;
-}
-
-bool TierUnderTest::has_loads() const noexcept {
-  return std::ranges::any_of(flights_, [](const Flight& flight) { return flight.is_load; });
-}
-
-void TierUnderTest::note(Coverage& coverage) const {
-  if (log_ == nullptr) return;
-  coverage.note(Seen::kLogStored, log_->stored());
-  coverage.note(Seen::kLogHit, log_->hits());
-  coverage.note(Seen::kLogEvicted, log_->evicted());
-}
-
-bool TierUnderTest::has(const CellId& cell) const {
-  if (log_ != nullptr) return log_->has(std::as_bytes(std::span{&cell, 1}));
-  return !scripted_->is_down && scripted_->sizes.contains(key_of(cell));
-}
-
 // ---- What happens to it.
 
 /// Of each item of the batch by chance.
@@ -278,6 +143,7 @@ void TierUnderTest::fail_some_of(const Batch& batch) {
     const std::string key{reinterpret_cast<const char*>(item.key.data()), item.key.size()};
     if (batch.op == Op::kGet) scripted_->failing.insert(key);
     if (batch.op == Op::kSet) scripted_->failing_stores.insert(key);
+    if (batch.op == Op::kDelete) scripted_->failing_deletes.insert(key);
   }
 }
 
@@ -314,6 +180,7 @@ void TierUnderTest::event() {
   }
   if (world_.one_in(6)) tier.failing.clear();
   if (world_.one_in(20)) tier.failing_stores.clear();
+  if (world_.one_in(6)) tier.failing_deletes.clear();
   finish_some();
 }
 
@@ -348,6 +215,7 @@ void TierUnderTest::heal() {
   scripted_->refuses = ErrorCode::kNone;
   scripted_->failing.clear();
   scripted_->failing_stores.clear();
+  scripted_->failing_deletes.clear();
   scripted_->holds = false;
 }
 
@@ -362,6 +230,7 @@ void TierUnderTest::finish_all() {
 
 void TierUnderTest::restart() {
   world_.expect(flights_.empty(), "P4: an engine ends before its batches");
+  paused_until_ns_ = down_until_ns_ = 0;
   if (log_ == nullptr || !world_.one_in(2)) return;
   log_->reopen();
   world_.coverage.note(Seen::kLogReopened);

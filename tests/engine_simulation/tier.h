@@ -25,6 +25,7 @@ class TierUnderTest {
     std::uint64_t use = 0;  ///< In World::memory.
     bool is_load = false;   ///< For a lookup, not for a get.
     bool is_store = false;
+    bool is_delete = false;
     bool is_cancelled = false;
     std::uint64_t load_disturbances = 0;  ///< World::load_disturbances when it was submitted.
     std::uint64_t overtakes = 0;          ///< World::overtakes then.
@@ -50,6 +51,15 @@ class TierUnderTest {
   /// Its engine has ended: a log may be closed and opened again.
   void restart();
   bool has_loads() const noexcept;
+  bool has_deletes() const noexcept;
+
+  // ---- What it holds, where it is scripted.
+  std::vector<std::string> keys() const;
+  std::uint64_t version_of(const CellId& cell) const;
+  std::uint64_t bytes_of_space(std::uint32_t space) const;
+  LogTier* log() const noexcept { return log_.get(); }
+  /// It has answered a store lately that it can take none.
+  bool is_down_for_stores() const noexcept { return world_.now_ns < down_until_ns_; }
 
   /// Of a log: what it has seen.
   void note(Coverage& coverage) const;
@@ -82,6 +92,10 @@ class TierUnderTest {
   void look_at(const Batch& batch, Flight& flight);
   void look_at_load(const Item& item, Flight& flight);
   void look_at_store(const Item& item, Flight& flight);
+  void look_at_delete(const Item& item);
+  void check_account(const Batch& batch) const;
+  std::uint64_t retry_ns() const noexcept;
+  void note_trouble(const Batch& batch);
   void check_bounds(const Flight& flight, std::size_t items);
   void on_ended(const Flight& flight);
   void on_load_ended(const Item& item);
@@ -98,6 +112,8 @@ class TierUnderTest {
   std::vector<Flight> flights_;
   std::map<CellId, int> failures_;  ///< Of stores, since the cell became resident.
   std::uint64_t hard_failures_ = 0;
+  std::uint64_t paused_until_ns_ = 0;  ///< No store comes before (E33).
+  std::uint64_t down_until_ns_ = 0;
   LookupWatch* watch_ = nullptr;
   // By the step at which it was so last.
   std::map<CellId, std::uint64_t> had_since_;

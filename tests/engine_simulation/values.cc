@@ -91,6 +91,7 @@ void Values::get(std::uint32_t prompt) {
   const std::uint64_t ticket = ++tickets_;
   Getting& get = gets_[ticket];
   get.prompt = prompt;
+  get.since = world_.oracle.last_version();
   get.chain = chain_of(prompt, static_cast<std::uint32_t>(chunks()));
   const std::size_t count = get.chain.size();
   get.keys.resize(count);
@@ -156,12 +157,14 @@ void Values::check(Getting& get) {
     world_.coverage.note(outcome.tier == kNone ? Seen::kValueInL1 : Seen::kValueFromL2);
     if (outcome.slot.bytes != 0) {
       world_.expect(outcome.slot.bytes == get.memory[i].size(), "E35: a value has another size");
-      world_.check_bytes(outcome.slot, get.keys[i], "a value");
+      const std::uint64_t found = world_.check_bytes(outcome.slot, get.keys[i], "a value");
+      world_.see(get.keys[i], found, get.since, "a value");
       continue;
     }
     const std::uint64_t version = version_in(get.memory[i], get.keys[i]);
     world_.expect(version != 0 && world_.oracle.is_committed(get.keys[i], version),
                   "E35: a value that was loaded has other bytes");
+    world_.see(get.keys[i], version, get.since, "a value");
   }
 }
 

@@ -35,6 +35,7 @@ class Values {
     bool is_ordered = false;
     bool is_answered = false;
     std::uint64_t use = 0;
+    std::uint64_t since = 0;  ///< The last version when it began.
     std::vector<ChunkHash> chain;
     std::vector<CellId> keys;
     std::vector<std::vector<std::byte>> memory;

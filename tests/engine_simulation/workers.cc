@@ -95,6 +95,7 @@ void Workers::check_read(const Request& request, std::uint32_t rank, ChunkRange 
       return world_.fail("E4: a read has a cell of another layout");
     }
     const std::uint64_t version = world_.check_bytes(slot.slot, cell, "a read");
+    world_.see(cell, version, world_.oracle.last_version(), "a read");
     world_.log({6, version});
     reading.pieces.push_back({slot.slot, cell, version});
   }
@@ -200,7 +201,10 @@ void Workers::end_write() {
   if (!is_gone) fill(writing);  // A late writer fills its own slots once more.
   if (publishes && !is_gone && !writing.is_void && !is_other_layout) {
     for (const CellSlot& slot : writing.slots) {
-      world_.oracle.commit(cell_of(writing, slot), writing.version);
+      const CellId cell = cell_of(writing, slot);
+      const bool is_removed = (writing.void_chunks >> cell.chunk & 1U) != 0;
+      if (is_removed) world_.coverage.note(Seen::kCommitAfterRemove);
+      if (!is_removed) world_.oracle.commit(cell, writing.version);
     }
     world_.coverage.note(Seen::kWritePublished);
   }
@@ -226,6 +230,10 @@ void Workers::end_write() {
   }
   world_.expect(!is_gone || !is_done, "E15: a reservation of an ended owner is published");
   world_.expect(is_done || !publishes || is_gone || is_other_layout, "E14: a commit is refused");
+  if (is_published) {
+    const std::uint64_t stored = after.totals.cells_stored - before.totals.cells_stored;
+    lookups_->after_commit(writing, stored == writing.slots.size());
+  }
   if (!is_gone && publishes && !is_other_layout && !writing.is_void) {
     const std::uint64_t heard = after.totals.cells_stored + after.totals.cells_dropped -
                                 before.totals.cells_stored - before.totals.cells_dropped;
@@ -299,6 +307,14 @@ void Workers::on_clear(std::optional<std::uint32_t> space) {
   for (Worker& worker : workers_) {
     for (Writing& writing : worker.writes) {
       if (!space || writing.space == *space) writing.is_void = true;
+    }
+  }
+}
+
+void Workers::on_remove(std::uint32_t space, std::uint32_t prompt, std::uint32_t chunks) {
+  for (Worker& worker : workers_) {
+    for (Writing& writing : worker.writes) {
+      if (writing.space == space && writing.prompt == prompt) writing.void_chunks |= chunks;
     }
   }
 }

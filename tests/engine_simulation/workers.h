@@ -24,9 +24,10 @@ struct Writing {
   std::uint64_t began_ns = 0;
   std::uint64_t use = 0;  ///< In World::memory.
   std::uint64_t layout_number = 0;
-  std::uint64_t removals = 0;  ///< World::disturbances when it began.
-  bool is_expired = false;     ///< Others may write its cells.
-  bool is_void = false;        ///< Cleared since.
+  std::uint64_t removals = 0;     ///< World::disturbances when it began.
+  bool is_expired = false;        ///< Others may write its cells.
+  bool is_void = false;           ///< Cleared since.
+  std::uint32_t void_chunks = 0;  ///< Removed since, by their numbers in the prompt.
 };
 
 /// A copy from slots that takes time.
@@ -62,6 +63,7 @@ class Workers {
   // ---- What the world does.
   void before_turn();
   void on_clear(std::optional<std::uint32_t> space);
+  void on_remove(std::uint32_t space, std::uint32_t prompt, std::uint32_t chunks);
   /// Ends all of them: nobody uses anything any more.
   void end_all();
   void on_restart();

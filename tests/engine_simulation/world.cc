@@ -72,6 +72,11 @@ std::uint64_t World::check_bytes(const SlotRef& slot, const CellId& cell, const 
   return version;
 }
 
+void World::see(const CellId& cell, std::uint64_t version, std::uint64_t since, const char* what) {
+  std::string failed = purges.see(cell, version, since, what);
+  if (!failed.empty()) fail(std::move(failed));
+}
+
 void World::use(std::uint64_t owner, const SlotRef& slot, Memory::Use how, const char* what) {
   if (!memory.add(owner, slot, how)) fail(std::string{what} + ": the slot is still in use");
 }

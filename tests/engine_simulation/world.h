@@ -14,6 +14,7 @@
 #include "tests/engine_simulation/coverage.h"
 #include "tests/engine_simulation/memory.h"
 #include "tests/engine_simulation/plan.h"
+#include "tests/engine_simulation/purge_oracle.h"
 
 namespace larder::cache::simulation {
 
@@ -21,6 +22,7 @@ namespace larder::cache::simulation {
 class Oracle {
  public:
   std::uint64_t next_version() noexcept { return ++versions_; }
+  std::uint64_t last_version() const noexcept { return versions_; }
   void commit(const CellId& cell, std::uint64_t version);
   bool is_committed(const CellId& cell, std::uint64_t version) const;
   /// Nothing of a space that was written before now may appear again: L1 was emptied, and there is
@@ -64,6 +66,8 @@ struct World {
   std::uint32_t first_needed(std::uint32_t group, std::uint32_t chunks) const noexcept;
   /// The version there; a failure where it is none that was committed.
   std::uint64_t check_bytes(const SlotRef& slot, const CellId& cell, const char* what);
+  /// The version is one that a purge may have left.
+  void see(const CellId& cell, std::uint64_t version, std::uint64_t since, const char* what);
   /// The claim that `slot` is used so from now on.
   void use(std::uint64_t owner, const SlotRef& slot, Memory::Use use, const char* what);
 
@@ -73,6 +77,7 @@ struct World {
   Random random;
   Coverage coverage;
   Oracle oracle;
+  PurgeOracle purges;
   Memory memory;
   Names names;
   std::unique_ptr<Arena> arena;
@@ -93,8 +98,9 @@ struct World {
   /// Grows whenever a load may be given up, or be overtaken by a write.
   std::uint64_t load_disturbances = 0;
   std::uint64_t overtakes =
-      0;              ///< Grows whenever a cell that is loading may be published or cut off.
-  EngineStats stats;  ///< After the last step.
+      0;  ///< Grows whenever a cell that is loading may be published or cut off.
+  std::uint64_t last_purge = 0;  ///< The step in which one began or ended last.
+  EngineStats stats;             ///< After the last step.
   std::uint64_t digest = 0;
   std::string failure;
 };

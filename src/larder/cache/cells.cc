@@ -334,20 +334,33 @@ void Cells::drop_io(SlotId slot) {
   settle(id);
 }
 
+/// E36: what has lost the lock that kept it during a clear. Does not settle.
+void Cells::drop_leaving(Column& column) {
+  column.has_leaving = false;
+  for (Row row = 0; row < column.rows; ++row) {
+    if (!column.cells[row].is_leaving) continue;
+    if (column.cells[row].locks == 0) {
+      cut_off(column, row);
+    } else {
+      column.has_leaving = true;
+    }
+  }
+}
+
 void Cells::settle(ColumnId id, Removal why) {
   Column& column = columns_[id];
+  if (column.has_leaving) drop_leaving(column);
   if (column.resident == 0) {
     if (column.partition != kNone) room_.erase(id, why);
     column.is_kept = false;
     column.is_hidden = false;
     column.is_draining = false;
-    column.is_leaving = false;
+    column.has_leaving = false;
     ++openings_;
     if (column.pins == 0) columns_.erase(id);
     return;
   }
-  const bool should_leave = column.is_draining || column.is_leaving;
-  if (should_leave && column.wanted == 0 && column.pins == 0) return remove(id);
+  if (column.is_draining && column.wanted == 0 && column.pins == 0) return remove(id);
   const bool is_new = column.partition == kNone;
   // It enters its policy when it loses its first pin: what brought it has used it once then, and
   // columns that are given back from the last to the first enter in that order (E20).
@@ -480,8 +493,10 @@ void Cells::leave_soon(ColumnId id) {
   for (Row row = 0; row < column.rows; ++row) {
     set_wants(id, row, 0);
     end_loading(column, row, false);
+    if (column.cells[row].state != CellState::kResident) continue;
+    column.cells[row].is_leaving = true;
+    column.has_leaving = true;
   }
-  column.is_leaving = true;
   settle(id);
 }
 

@@ -102,8 +102,9 @@ class Cells {
   void drop_cell(ColumnId column, Row row);
   /// Its resident cells, without those that are locked unless `force` (E36). Settles.
   ClearResult clear(ColumnId column, bool force);
-  /// Of a column that a clear has left for its locks: no tier gets it any more, loads into it are
-  /// given up, and it leaves with its last pin. Settles.
+  /// Of a column that a clear has left for its locks: no tier gets its cells any more, no lookup
+  /// finds them, and each goes with its last lock. Loads into it are given up. What is written to
+  /// it from now on is a cell as any other. Settles.
   void leave_soon(ColumnId column);
   /// All of it, locks included. Claimed slots and those of L2 batches become orphans, and a
   /// reservation finds its slots without a cell. Settles.
@@ -143,6 +144,7 @@ class Cells {
   void settle(ColumnId column, Removal why);
   void leave_writing(SlotId slot) noexcept;
   void end_loading(Column& column, Row row, bool is_resident) noexcept;
+  void drop_leaving(Column& column);
   void void_locks(Column& column) noexcept;
   void check_column(ColumnId column) const;
 

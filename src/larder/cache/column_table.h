@@ -24,6 +24,10 @@ struct Cell {
   TierMask storing = 0;      ///< Of these, the ones that have it in a batch.
   CellState state = CellState::kAbsent;
   std::uint8_t store_failures = 0;  ///< Since it became resident.
+  bool is_leaving = false;          ///< E36: it goes with its last lock, and no tier gets it.
+
+  /// A lookup may count on it.
+  bool is_there() const noexcept { return state == CellState::kResident && !is_leaving; }
 };
 static_assert(sizeof(Cell) == 24);
 
@@ -45,7 +49,7 @@ struct Column {
   Row resident = 0;          ///< Resident cells.
   Row wanted = 0;            ///< Cells with wants.
   bool is_draining = false;  ///< `skip_l1`: its cells were given to L2.
-  bool is_leaving = false;   ///< E36: it leaves with its last pin, and no tier gets it.
+  bool has_leaving = false;  ///< Some of its cells are leaving (E36).
   bool is_kept = false;      ///< Written, or promoted: E20 does not cool it.
   bool is_hidden = false;    ///< In its policy.
 

@@ -57,6 +57,8 @@ class Engine::Core {
   void fire(const Timer& timer);
   void end_owner(std::uint32_t number);
   void end_session(SessionId id);
+  /// What follows is the caller's to go on with.
+  ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
 
   EngineState state;
   SlotTable slots;
@@ -291,17 +293,22 @@ ClearResult Engine::clear(const ClearSpec& spec) {
   return result;
 }
 
-ClearResult Engine::remove(SpaceId space, std::span<const ChunkHash> chunks) {
+ClearResult Engine::Core::remove(SpaceId space, std::span<const ChunkHash> chunks) {
   ClearResult result;
-  core_->writes.void_chunks(space, chunks);
+  writes.void_chunks(space, chunks);
   for (const ChunkHash& chunk : chunks) {
-    const ColumnId id = core_->columns.find(space, chunk);
+    const ColumnId id = columns.find(space, chunk);
     if (id == kNone) continue;
-    const ClearResult went = core_->cells.clear(id, true);
+    const ClearResult went = cells.clear(id, true);
     result.cells += went.cells;
     result.bytes += went.bytes;
   }
-  core_->state.totals.cells_cleared += result.cells;
+  state.totals.cells_cleared += result.cells;
+  return result;
+}
+
+ClearResult Engine::remove(SpaceId space, std::span<const ChunkHash> chunks) {
+  const ClearResult result = core_->remove(space, chunks);
   core_->go_on();
   return result;
 }
@@ -309,7 +316,8 @@ ClearResult Engine::remove(SpaceId space, std::span<const ChunkHash> chunks) {
 ClearResult Engine::purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
                           std::uint64_t deadline_ns) {
   LARDER_CHECK(core_->state.layouts.is_known(space));
-  const ClearResult result = remove(space, chunks);
+  // Nothing goes on in between: a lookup that has lost its load would load again.
+  const ClearResult result = core_->remove(space, chunks);
   core_->purges.start_columns(ticket, space, chunks, deadline_ns);
   core_->fetches.on_purge();
   core_->go_on();

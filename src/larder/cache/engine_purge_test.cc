@@ -194,6 +194,28 @@ TEST_F(EnginePurgeTest, ALoadThatRunsArrivesForNobody) {
   EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
 }
 
+TEST_F(EnginePurgeTest, ALookupThatLosesItsLoadDoesNotLoadAgain) {
+  options.promote = Promote::kRetain;
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model();
+  const auto chain = chain_of(1, 2);
+  put(tier, chain);
+  start_lookup("r", chain);
+  start_lookup("s", chain);
+  ASSERT_EQ(tier.calls_of(Op::kGet), 1U);
+
+  purge(chain);
+  EXPECT_EQ(tier.calls_of(Op::kGet), 1U);
+  tier.holds = false;
+  tier.finish_all();
+  reap();
+
+  EXPECT_EQ(heard.purged.size(), 1U);
+  EXPECT_EQ(result("s"), 0U);
+  EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
+}
+
 TEST_F(EnginePurgeTest, WhatALockKeepsLeavesWithItAndIsStoredNowhere) {
   ScriptedTier& tier = add_tier();
   tier.is_down = true;
@@ -211,6 +233,78 @@ TEST_F(EnginePurgeTest, WhatALockKeepsLeavesWithItAndIsStoredNowhere) {
 
   EXPECT_TRUE(tier.sizes.empty());
   EXPECT_EQ(look_up("s", chain), 0U);
+}
+
+TEST_F(EnginePurgeTest, WhatALockKeepsIsFoundByNoLookup) {
+  ScriptedTier& tier = add_tier();
+  add_model();
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);
+  clear_all();
+  give(all_keys(tier), true);
+  put(tier, chain);  // Another engine has stored them anew.
+
+  start_lookup("s", chain);
+  reap();
+  EXPECT_EQ(result("s"), 0U);
+  end("r");
+  start_lookup("t", chain);
+  reap();
+  EXPECT_EQ(result("t"), 2U);
+}
+
+TEST_F(EnginePurgeTest, WhatALockHasKeptGoesWithItThoughItIsBeingRead) {
+  add_tier();
+  add_model();
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);
+  clear_all();
+  ASSERT_TRUE(begin_read(read_spec("r", 0, chain, {0, 2})));
+  end("r");
+
+  start_lookup("s", chain);
+  EXPECT_EQ(result("s"), 0U);
+}
+
+TEST_F(EnginePurgeTest, WhatIsWrittenBesideWhatALockKeepsStays) {
+  ScriptedTier& tier = add_tier();
+  add_model(1, {0, 1});
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);  // The window needs no cell of the first chunk.
+  clear_all();
+  give(all_keys(tier), true);
+  const auto write = begin_write(0, chain, {0, 1});
+  ASSERT_EQ(slots.size(), 1U);
+  EXPECT_TRUE(engine().end_write(*write, WriteEnd::kPublish));
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 1U);
+  end("r");
+  EXPECT_EQ(stats().resident_bytes, kGrain);
+}
+
+TEST_F(EnginePurgeTest, ACommitAfterTheLockHasGoneStays) {
+  ScriptedTier& tier = add_tier();
+  add_model(1, {0, 1});
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  EXPECT_EQ(look_up("r", chain), 2U);
+  clear_all();
+  give(all_keys(tier), true);
+  const auto write = begin_write(0, chain, {0, 1});
+  end("r");
+  EXPECT_TRUE(engine().end_write(*write, WriteEnd::kPublish));
+  reap();
+
+  EXPECT_EQ(tier.sizes.size(), 1U);
+  EXPECT_EQ(stats().resident_bytes, kGrain);
 }
 
 TEST_F(EnginePurgeTest, ALateCommitBringsNothingBack) {

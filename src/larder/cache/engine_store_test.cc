@@ -382,8 +382,12 @@ TEST_F(EngineStoreTest, ATierThatIsDownKeepsItsWantsAndCatchesUp) {
   reap();
   EXPECT_EQ(stats().cells_wanted, 4U);
   EXPECT_EQ(tier.calls_of(Op::kSet), 1U);
-  advance_all(kSecond);
-  EXPECT_EQ(tier.calls_of(Op::kSet), 2U);
+  // More tries than a failure of the cell itself would get.
+  for (std::size_t tries = 2; tries <= 4; ++tries) {
+    advance_all(kSecond);
+    EXPECT_EQ(tier.calls_of(Op::kSet), tries);
+  }
+  EXPECT_EQ(stats().cells_wanted, 4U);
 
   tier.is_down = false;
   store(chain_of(2, 1));

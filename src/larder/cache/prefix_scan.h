@@ -30,16 +30,21 @@ class PrefixScan {
       columns_.push_back(id);
       const Column* const column = id == kNone ? nullptr : &cells.columns()[id];
       if (column != nullptr) resident_bytes_ += column->resident_bytes;
-      if (column != nullptr && column->is_complete()) {
+      if (column != nullptr && column->is_complete() && !column->has_leaving) {
         if (!in_l1_.is_over()) in_l1_.add_complete();
         anywhere_.add_complete();
         continue;
       }
-      const auto is_resident = [&](Row row) {
-        return column != nullptr && column->cells[row].state == CellState::kResident;
+      const auto is_there = [&](Row row) {
+        return column != nullptr && column->cells[row].is_there();
       };
-      if (!in_l1_.is_over()) in_l1_.add(is_resident);
-      anywhere_.add([&](Row row) { return is_resident(row) || elsewhere(chunk, row); });
+      if (!in_l1_.is_over()) in_l1_.add(is_there);
+      // The place of a cell that is leaving is taken until its lock ends.
+      anywhere_.add([&](Row row) {
+        if (is_there(row)) return true;
+        const bool is_leaving = column != nullptr && column->cells[row].is_leaving;
+        return !is_leaving && elsewhere(chunk, row);
+      });
     }
   }
   void run(const Cells& cells, SpaceId space, std::span<const ChunkHash> chunks,

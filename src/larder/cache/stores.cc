@@ -30,7 +30,7 @@ Stores::Stores(EngineState& state, Cells& cells, Tiers& tiers)
 
 void Stores::want(ColumnId id, Row row, TierMask tiers) {
   const Cell& cell = cells_.columns()[id].cells[row];
-  if (cell.state != CellState::kResident || cells_.columns()[id].is_leaving) return;
+  if (cell.state != CellState::kResident || cell.is_leaving) return;
   const auto added = static_cast<TierMask>(tiers & ~cell.wants);
   if (added == 0) return;
   cells_.set_wants(id, row, static_cast<TierMask>(cell.wants | added));
@@ -243,8 +243,7 @@ void Stores::check_invariants() const {
   for (ColumnId id = 0; id < cells_.columns().end(); ++id) {
     if (!cells_.columns().is_used(id)) continue;
     for (const Cell& cell : cells_.columns()[id].all()) {
-      const bool is_leaving = cells_.columns()[id].is_leaving;
-      LARDER_CHECK((cell.storing & ~cell.wants) == 0 || is_leaving);
+      LARDER_CHECK((cell.storing & ~cell.wants) == 0 || cell.is_leaving);
     }
   }
 }

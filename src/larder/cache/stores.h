@@ -53,8 +53,8 @@ class Stores final : public StoreWatch {
   struct Lane {
     std::deque<Place> wanted;
     std::uint64_t bytes = 0;  ///< Of `wanted`, what has gone meanwhile included.
-    bool is_paused = false;  ///< In trouble: until `retry`.
-    bool is_down = false;    ///< Paused, because it took nothing.
+    bool is_paused = false;   ///< In trouble: until `retry`.
+    bool is_down = false;     ///< Paused, because it took nothing.
     Timer retry;
   };
 
