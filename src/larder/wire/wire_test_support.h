@@ -7,10 +7,11 @@
 #include <string_view>
 #include <vector>
 
+#include "larder/wire/msgpack_writer.h"
+#include "larder/wire/tokens.h"
+
 /// What the tests of this folder share.
 namespace larder::wire {
-
-using Bytes = std::vector<std::byte>;
 
 inline std::string hex(std::span<const std::byte> bytes) {
   constexpr std::string_view kDigits = "0123456789abcdef";
@@ -43,6 +44,49 @@ inline Bytes pack(std::span<const std::uint32_t> tokens) {
     }
   }
   return packed;
+}
+
+/// A key as LMCache's clients write it: 0.5.6 with kIds, 0.5.7 with kBytes.
+struct KeySample {
+  std::string model = "golden/model-1";
+  std::uint64_t world_size = 1;
+  std::int64_t worker = 0;  ///< Below zero: nil.
+  TokenForm form = TokenForm::kIds;
+  std::vector<std::uint32_t> tokens;
+  std::uint64_t start = 0;
+  std::uint64_t end = 0;
+  std::string request_id = "request-1";
+  std::string salt;
+  Bytes configs{std::byte{0xC0}};  ///< MessagePack; nil.
+  std::uint64_t kv_readers = 1;
+};
+
+inline Bytes make_key(const KeySample& key) {
+  Bytes bytes;
+  MsgpackWriter writer{bytes};
+  writer.map(10);
+  writer.text("model_name"), writer.text(key.model);
+  writer.text("world_size"), writer.integer(key.world_size);
+  writer.text("worker_id");
+  if (key.worker < 0) {
+    writer.nil();
+  } else {
+    writer.integer(static_cast<std::uint64_t>(key.worker));
+  }
+  if (key.form == TokenForm::kBytes) {
+    writer.text("token_bytes"), writer.binary(pack(key.tokens));
+  } else {
+    writer.text("token_ids"), writer.array(key.tokens.size());
+    for (const std::uint32_t token : key.tokens) writer.integer(token);
+  }
+  writer.text("start"), writer.integer(key.start);
+  writer.text("end"), writer.integer(key.end);
+  writer.text("request_id"), writer.text(key.request_id);
+  writer.text("cache_salt"), writer.text(key.salt);
+  writer.text("request_configs");
+  bytes.insert(bytes.end(), key.configs.begin(), key.configs.end());
+  writer.text("num_kv_readers"), writer.integer(key.kv_readers);
+  return bytes;
 }
 
 }  // namespace larder::wire
