@@ -149,7 +149,6 @@ void HashMemo::evict(Node& node) noexcept {
   *link = node.next_in_bucket;
   Node& parent = *node.parent;
   if (parent.last_child == &node) parent.last_child = nullptr;
-  parent.used = std::max(parent.used, node.used);
   if (--parent.children == 0 && !parent.is_root()) leaves_.add(parent);
   bytes_ -= node.accounted_bytes();
   node.encoded.reset();

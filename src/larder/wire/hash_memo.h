@@ -112,8 +112,9 @@ class HashMemo {
     std::uint32_t slot = 0;
     std::uint32_t next_in_bucket = kNoSlot;
     std::uint64_t key = 0;  ///< bucket_key() of the chunk.
-    /// When the prefix that ends here, or one below it that is gone, was used last. (Chunks below
-    /// that are here have stamps of their own; they keep this one anyway.)
+    /// When the prefix that ends here was used last. Uses of longer ones do not count: as long as
+    /// they are here this is no leaf, and when the last of them goes, being the oldest leaf, this
+    /// one is as old.
     std::uint64_t used = 0;
     std::size_t place = 0;  ///< In leaves_.
     ChunkHash hash{};

@@ -295,7 +295,8 @@ TEST(RegistrationTest, RefusesWhatWouldGiveWrongLayouts) {
     EXPECT_NE(error(field, "ceffffffff").find("from 1"), std::string::npos) << field;
   }
   EXPECT_NE(error("use_mla", "01").find("true or false"), std::string::npos);
-  for (const std::string_view field : {"instance_id", "model_name", "world_size", "dtype_str"}) {
+  for (const std::string_view field : {"instance_id", "model_name", "world_size", "block_size",
+                                       "num_layers", "hidden_dim_size", "dtype_str", "use_mla"}) {
     EXPECT_NE(error(field, "").find("missing"), std::string::npos) << field;
   }
   EXPECT_FALSE(decode_engine_driven_registration(from_hex("90")));
