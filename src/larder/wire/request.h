@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "larder/wire/decode_error.h"
+#include "larder/wire/msgpack_reader.h"
+#include "larder/wire/operation.h"
+#include "larder/wire/registration.h"
+
+namespace larder::wire {
+
+using Frame = std::span<const std::byte>;
+
+/// The first frames of a message, behind the identity of the connection.
+struct Envelope {
+  Frame uid;              ///< Goes back as it is; never decoded, except for uid_number().
+  Frame operation_frame;  ///< Goes back as it is.
+  std::span<const Frame> arguments;
+};
+
+/// Why a message gets no answer.
+enum class Dropped : std::uint8_t {
+  kTooFewFrames,         ///< There is no uid or no operation to answer to.
+  kTooManyFrames,        ///< More than limits::kFrames, or a frame beyond limits::kFrameBytes.
+  kUidTooLong,           ///< Of more than limits::kUidBytes.
+  kStreamControl,        ///< An empty operation frame: belongs to a stream, which there is not.
+  kUnreadableOperation,  ///< The operation frame is no MessagePack.
+};
+
+Result<Envelope, Dropped> read_envelope(std::span<const Frame> frames) noexcept;
+
+/// The number that LMCache's clients count their requests with, from 0 for each new connection; or
+/// nothing when the uid is something else.
+std::optional<std::uint64_t> uid_number(Frame uid) noexcept;
+
+// The requests that larder decodes. A `key` is checked by KeyReader only, in pieces. Texts and
+// binaries are views into the frames. Instance ids are any integer of MessagePack.
+
+struct Lookup {
+  Frame key;
+};
+struct QueryPrefetchStatus {
+  std::string_view request_id;
+};
+struct WaitPrefetchStatus {
+  std::string_view request_id;
+  double seconds = 0;  ///< Any number, also below zero or infinite.
+};
+struct TokenRange {
+  std::uint64_t start = 0;
+  std::uint64_t end = 0;  ///< May lie below start: an empty range.
+};
+struct FreeLookupLocks {
+  Frame key;
+  std::vector<TokenRange> extra_ranges;
+};
+struct EndSession {
+  std::string_view request_id;
+};
+struct UnregisterEngineDriven {
+  Integer instance;
+};
+/// Of an instance of the other transfer mode.
+struct UnregisterKvCache {
+  Integer instance;
+};
+struct PrepareStore {
+  Frame key;
+  Integer instance;
+  std::vector<std::vector<std::uint32_t>> skipped_chunks;  ///< One list a group, or none at all.
+};
+struct CommitStore {
+  Frame key;
+  Integer instance;
+  Frame data;  ///< Empty where the client wrote into shared memory.
+};
+struct PrepareRetrieve {
+  Frame key;
+  Integer instance;
+};
+struct CommitRetrieve {
+  Frame key;
+  Integer instance;
+};
+struct Clear {
+  bool force = false;
+};
+struct GetChunkSize {};
+struct Ping {
+  std::optional<Integer> instance;  ///< Nothing from a scheduler.
+};
+struct ReportBlockAllocation {};  ///< Its arguments are not read.
+struct Noop {};
+struct GetExperimental {};
+struct NegotiateChunkSize {
+  std::uint32_t alignment = 0;
+};
+struct SubscribeKvEvents {
+  Integer instance;
+  std::string_view model;
+};
+/// A known operation that larder does not serve.
+struct NotServed {};
+
+using Arguments =
+    std::variant<NotServed, Lookup, QueryPrefetchStatus, WaitPrefetchStatus, FreeLookupLocks,
+                 EndSession, EngineDrivenRegistration, UnregisterEngineDriven, UnregisterKvCache,
+                 PrepareStore, CommitStore, PrepareRetrieve, CommitRetrieve, Clear, GetChunkSize,
+                 Ping, ReportBlockAllocation, Noop, GetExperimental, NegotiateChunkSize,
+                 SubscribeKvEvents>;
+
+/// Decodes the arguments of a request, of either client version. The number of frames is checked
+/// for every operation. Pure; allocates for lists only, within limits.h. Takes some time for lists
+/// only: up to a millisecond at their limits.
+DecodeResult<Arguments> decode_arguments(Operation operation, std::span<const Frame> arguments);
+
+}  // namespace larder::wire
