@@ -116,6 +116,7 @@ void History::begin_life() {
   room_.before_turn();
   world_.engine->turn(world_.now_ns);
   world_.quotas = {};
+  world_.groups_known = 0;
   for (std::uint32_t i = 0; i < plan.workers; ++i) workers_.add();
   world_.spaces.clear();
   for (std::uint32_t salt = 0; salt < kSalts; ++salt) {

@@ -121,6 +121,7 @@ void Operations::purge() {
   world_.coverage.note(Seen::kPurgeNamed);
   disturb();
   PurgeScope scope{.space = space, .is_named = true, .prompt = prompt};
+  scope.groups = is_of_values ? 1 : world_.groups_known;
   for (std::uint32_t chunk = begin; chunk < begin + count; ++chunk) {
     scope.chunks |= 1U << chunk;
     if (!is_of_values) clients_.on_remove(space, prompt, chunk);

@@ -29,16 +29,18 @@ std::optional<PurgeOracle::Running> PurgeOracle::end(std::uint64_t ticket, bool 
     by_space_[space] = std::max(by_space_[space], purge.bound);
   }
   for (std::uint32_t chunk = 0; scope.is_named && chunk < kChunksMax; ++chunk) {
-    const CellId column{*scope.space, scope.prompt, chunk, 0, 0};
-    if (!scope.covers(column)) continue;
-    by_column_[column] = std::max(by_column_[column], purge.bound);
+    for (std::uint32_t group = 0; group < scope.groups; ++group) {
+      const CellId cell{*scope.space, scope.prompt, chunk, 0, group};
+      if (!scope.covers(cell)) continue;
+      by_cell_[cell] = std::max(by_cell_[cell], purge.bound);
+    }
   }
   return purge;
 }
 
 std::uint64_t PurgeOracle::bound_of(const CellId& cell) const noexcept {
-  const auto found = by_column_.find(column_of(cell));
-  return std::max(by_space_[cell.space], found == by_column_.end() ? 0 : found->second);
+  const auto found = by_cell_.find({cell.space, cell.prompt, cell.chunk, 0, cell.group});
+  return std::max(by_space_[cell.space], found == by_cell_.end() ? 0 : found->second);
 }
 
 std::string PurgeOracle::see(const CellId& cell, std::uint64_t version, std::uint64_t since,

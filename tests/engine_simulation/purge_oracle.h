@@ -18,10 +18,15 @@ struct PurgeScope {
   bool is_named = false;
   std::uint32_t prompt = 0;  ///< Of a named one.
   std::uint32_t chunks = 0;  ///< Of a named one, one bit each.
+  /// Of a named one: groups of the layouts that the engine has seen since it began. Cells of others
+  /// it cannot name.
+  std::uint32_t groups = 0;
 
   bool covers(const CellId& cell) const noexcept {
     if (space && cell.space != *space) return false;
-    return !is_named || (cell.prompt == prompt && (chunks >> cell.chunk & 1U) != 0);
+    if (!is_named) return true;
+    const bool is_chunk = cell.prompt == prompt && (chunks >> cell.chunk & 1U) != 0;
+    return is_chunk && cell.group < groups;
   }
 };
 
@@ -68,7 +73,7 @@ class PurgeOracle {
   std::map<CellId, std::uint64_t> kept_;  ///< Columns, and the last session that may lock them.
   // Of purges that are complete.
   std::array<std::uint64_t, kSpaces> by_space_{};
-  std::map<CellId, std::uint64_t> by_column_;
+  std::map<CellId, std::uint64_t> by_cell_;
 };
 
 }  // namespace larder::cache::simulation

@@ -14,6 +14,8 @@ void Workers::add() {
   const auto layout = world_.engine->add_layout(world_.layout);
   if (!layout) return world_.fail("E4: a layout that lives is refused");
   world_.layout_id = *layout;
+  world_.groups_known =
+      std::max(world_.groups_known, static_cast<std::uint32_t>(world_.layout.groups.size()));
   Worker& worker = workers_.emplace_back();
   worker.owner = world_.engine->add_owner(*layout);
   worker.layout_number = world_.layout_number;

@@ -93,6 +93,7 @@ struct World {
   std::uint64_t steps = 0;
   bool is_ending = false;           ///< The engine is being drained.
   std::uint64_t last_use = 0;       ///< Owners in `memory`.
+  std::uint32_t groups_known = 0;   ///< Of the layouts that this engine has seen.
   std::uint64_t layout_number = 0;  ///< Grows when the layout changes.
   std::uint64_t disturbances = 0;   ///< Grows with each clear, removal and change of the layout.
   /// Grows whenever a load may be given up, or be overtaken by a write.

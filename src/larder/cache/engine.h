@@ -220,7 +220,8 @@ class Engine {
   /// Removes the columns from L1, locked ones, too. What is being written to them is discarded at
   /// its commit.
   ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
-  /// remove(), and deletes the columns' cells in every tier; on_purged() says what came of that.
+  /// remove(), and deletes the columns' cells in every tier; on_purged() says what came of that. Of
+  /// object groups that no layout of the model has had since the engine began, it cannot know.
   ClearResult purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
                     std::uint64_t deadline_ns);
   /// Answers on_page_wanted(), at any later time. Of a purge that has ended it is ignored.

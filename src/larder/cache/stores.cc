@@ -186,6 +186,7 @@ void Stores::on_ended(L2Operation& operation) {
   std::vector<Place> again;
   std::size_t stored = 0;
   std::size_t failed = 0;
+  bool was_refused = false;
   for (std::size_t i = 0; i < operation.size(); ++i) {
     const SlotId slot = operation.cells()[i].slot;
     const Item& item = operation.items()[i];
@@ -209,7 +210,7 @@ void Stores::on_ended(L2Operation& operation) {
     } else if ((item.error.is_retryable() || item.error.code() == ErrorCode::kCancelled) &&
                !is_broken(CacheRule::kDownKeepsWants)) {
       if (is_wanted_still) again.push_back(place_of(column, row));
-      lane.is_down = true;
+      lane.is_down = was_refused = true;
     } else if (++cell.store_failures >= kFailuresMax && !is_broken(CacheRule::kThreeFailures)) {
       ++state_.totals.l2_store_failed;
       end_want(column, row, tier);
@@ -221,10 +222,11 @@ void Stores::on_ended(L2Operation& operation) {
   // Where nothing was stored it may be the tier and not the cells: they must not lose their three
   // tries within a moment.
   const bool is_failing = failed > 0 && stored == 0 && !is_broken(CacheRule::kPauseAfterFailure);
-  lane.is_paused = lane.is_paused || lane.is_down || is_failing;
+  const bool is_in_trouble = is_failing || was_refused;
+  lane.is_paused = lane.is_paused || is_in_trouble;
   for (const Place& place : again) lane.bytes += place.bytes;
   lane.wanted.insert(lane.wanted.begin(), again.begin(), again.end());
-  if (lane.is_paused) {
+  if (is_in_trouble) {
     state_.timers.arm(lane.retry, state_.now_ns + state_.options.tier_retry_ns);
   }
 }
