@@ -103,8 +103,11 @@ void LogTier::on_batch(Batch& batch) {
   for (const Item& item : batch.items) {
     const bool is_stored = batch.op == Op::kSet && item.outcome == Outcome::kDone;
     if (is_stored) {
-      acknowledged_[text_of(item)] = ++moments_;
       ++stored_;
+      // An item may have been done, or have existed, long before its batch came back.
+      const auto removed = removed_.find(text_of(item));
+      const bool is_there = removed == removed_.end() || removed->second <= since;
+      if (is_there) acknowledged_[text_of(item)] = ++moments_;
     }
     if (batch.op == Op::kGet && item.outcome == Outcome::kHit) ++hits_;
     // A load that failed takes its key out (C6).
@@ -125,6 +128,7 @@ void LogTier::read_events() {
   for (const EventPage::Event& event : page.events) {
     if (event.kind != EventPage::Kind::kRemoved) continue;
     evicted_ += acknowledged_.erase(event.key);
+    removed_[event.key] = ++moments_;
   }
   for (const std::string& key : missed_) {
     if (acknowledged_.contains(key)) fail();

@@ -64,10 +64,11 @@ class LogTier final : public Connector {
 
   mutable ::larder::simulation::StoreUnderTest store_;  ///< A probe changes nothing in it.
   std::vector<Batch*> done_;
-  std::uint64_t moments_ = 0;  ///< Acknowledgements so far.
+  std::uint64_t moments_ = 0;  ///< Acknowledgements and removals so far.
   /// When it was acknowledged; what was evicted since is not in it.
   std::map<std::string, std::uint64_t, std::less<>> acknowledged_;
-  std::map<const Batch*, std::uint64_t> submitted_;  ///< When; what is in flight.
+  std::map<std::string, std::uint64_t, std::less<>> removed_;  ///< When the log last said so.
+  std::map<const Batch*, std::uint64_t> submitted_;            ///< When; what is in flight.
   EventCursor events_from_{};
   struct Scan {
     std::uint64_t number = 0;
