@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -79,12 +80,12 @@ class IntakeTest : public ::testing::Test, protected IntakeOwner {
     return value.value_or(0);
   }
 
-  void on_submitted(Op /*op*/) noexcept override { ++submitted_; }
+  void on_submitted(Op /*op*/) noexcept override { ++submitted_; }  // Any thread.
   void on_cancelled() noexcept override { ++cancelled_; }
 
   ManualClock clock_;
-  int submitted_ = 0;
-  int cancelled_ = 0;
+  std::atomic<int> submitted_ = 0;
+  std::atomic<int> cancelled_ = 0;
   std::unique_ptr<Intake> intake_;
 };
 

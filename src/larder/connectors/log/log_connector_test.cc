@@ -471,5 +471,22 @@ TEST_F(LogConnectorTest, FilesAreForTheirOwnerOnlyAlsoBelowNewDirectories) {
   }
 }
 
+TEST_F(LogConnectorTest, AScanListsWhatASegmentGotAfterAnEarlierScan) {
+  constexpr int kKeys = 60;  // Of 60 KiB: several segments.
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  for (int i = 0; i < 4; ++i) store->set(key_of(i), 60 << 10);
+  const auto first = store->scan({}, 2);  // It stops in the segment that is being written.
+  ASSERT_TRUE(first.has_value());
+  ASSERT_FALSE(first->done);
+  for (int i = 4; i < kKeys; ++i) store->set(key_of(i), 60 << 10);
+
+  const auto all = store->scan({}, 1000);
+
+  ASSERT_TRUE(all.has_value());
+  EXPECT_TRUE(all->done);
+  EXPECT_EQ(all->entries.size(), static_cast<std::size_t>(kKeys));
+}
+
 }  // namespace
 }  // namespace larder::log_store

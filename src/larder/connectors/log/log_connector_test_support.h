@@ -87,6 +87,9 @@ class Store {
   }
   BlockingClient& client() { return client_; }
   Report report() const { return connector_->report(); }
+  Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) {
+    return connector_->scan(from, keys_max);
+  }
   Capabilities capabilities() const { return connector_->capabilities(); }
   std::uint64_t counter(const std::string& name) const {
     const Report now = report();

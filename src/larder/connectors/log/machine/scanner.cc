@@ -31,11 +31,13 @@ bool Scanner::fetch_table(const ScanTask& task) noexcept {
     table_ = *table ? std::move(**table) : Table{};  // What cannot be read cannot be listed.
     return true;
   }
-  const bool is_fresh = table_of_ == segment && table_generation_ == generation &&
-                        state_.segments.at(segment).table == nullptr;
+  const bool is_fresh =
+      is_table_complete_ && table_of_ == segment && table_generation_ == generation;
   if (is_fresh) return true;
   table_of_ = segment;
   table_generation_ = generation;
+  // One in memory grows until the segment is sealed.
+  is_table_complete_ = state_.segments.at(segment).table == nullptr;
   is_reading_ = true;
   reader_.start(segment);
   return fetch_table(task);

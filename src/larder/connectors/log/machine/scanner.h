@@ -45,6 +45,7 @@ class Scanner {
   Table table_;  ///< Of the segment under the cursor.
   std::optional<std::uint32_t> table_of_;
   std::uint64_t table_generation_ = 0;
+  bool is_table_complete_ = false;  ///< table_ is that of a sealed segment.
   bool is_reading_ = false;
 };
 
