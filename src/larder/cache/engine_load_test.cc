@@ -196,6 +196,24 @@ TEST_F(EngineLoadTest, LoadsAreBatchesInPrefixOrderWithinTheBound) {
   EXPECT_EQ(tier.calls[0].urgency, Urgency::kDemand);
 }
 
+TEST_F(EngineLoadTest, ALoadThatWaitsForRoomIsDroppedWhenAWorkerHasStoredItsCells) {
+  options.batch_bytes_max = kGrain;
+  ScriptedTier& tier = add_tier({.store = false, .load_bytes_max = kGrain});
+  tier.holds = true;
+  add_model();
+  const auto chain = chain_of(1, 2);
+  put(tier, chain);
+  start_lookup("r", chain);
+  ASSERT_EQ(tier.calls_of(Op::kGet), 1U);
+
+  store_rank(0, chain, {1, 2});
+  tier.finish_all();
+  reap();
+
+  EXPECT_EQ(tier.calls_of(Op::kGet), 1U);
+  EXPECT_EQ(result("r"), 2U);
+}
+
 TEST_F(EngineLoadTest, ARefusedLoadIsTriedAgain) {
   ScriptedTier& tier = add_tier();
   add_model();

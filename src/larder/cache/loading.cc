@@ -71,12 +71,19 @@ void Loading::join(std::uint32_t fetch, std::uint32_t cell, SlotId slot) {
 
 void Loading::on_load_end(SlotId slot, bool is_resident) noexcept {
   if (slot >= by_slot_.size()) return;
-  std::uint32_t number = std::exchange(by_slot_[slot], OfSlot{}).first;
+  const OfSlot ended = std::exchange(by_slot_[slot], OfSlot{});
+  std::uint32_t number = ended.first;
   while (number != kNone) {
     const Waiter waiter = waiters_[number];
     waiters_.release(number);
     arrived_.push_back({waiter.fetch, waiter.cell, is_resident});
     number = waiter.next;
+  }
+  if (ended.operation == kNone) return;
+  // What a worker has stored, or a removal has taken, meanwhile is not loaded any more.
+  L2Operation& operation = tiers_.operation(ended.operation);
+  if (!operation.is_submitted && !operation.keeps && !has_waiters(operation)) {
+    tiers_.cancel(operation);
   }
 }
 
