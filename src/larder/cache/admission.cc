@@ -18,11 +18,6 @@ Admission::Admission(EngineState& state, Cells& cells, Sessions& sessions, Loadi
                      Slab<Fetch>& fetches)
     : state_(state), cells_(cells), sessions_(sessions), loading_(loading), fetches_(fetches) {}
 
-std::uint64_t Admission::share_of_l1(double share) const noexcept {
-  return static_cast<std::uint64_t>(share *
-                                    static_cast<double>(cells_.slots().arena().capacity_bytes()));
-}
-
 /// What is locked, and what will be when it has come.
 std::uint64_t Admission::promised_bytes() const noexcept {
   return cells_.locked_bytes() + cells_.slots().bytes_in(SlotState::kLoading);
@@ -102,8 +97,8 @@ std::uint32_t Admission::plan(Fetch& fetch, const Layout& layout) {
   const std::uint32_t found = scan_.anywhere().best();
   cost_.build(layout, found,
               [&](std::uint32_t chunk, Row row) { return cost_of(fetch, chunk, row); });
-  const std::uint64_t load_max = share_of_l1(state_.options.load_share);
-  const std::uint64_t lock_max = share_of_l1(state_.options.lock_share);
+  const std::uint64_t load_max = cells_.share_of_l1(state_.options.load_share);
+  const std::uint64_t lock_max = cells_.share_of_l1(state_.options.lock_share);
   std::uint32_t hit = found;
   while (hit > 0) {
     const Cost cost = cost_.of(hit);
@@ -117,7 +112,7 @@ std::uint32_t Admission::plan(Fetch& fetch, const Layout& layout) {
 
 std::uint32_t Admission::fit_locks(const PrefixScan& scan, const Layout& layout,
                                    std::uint32_t hit) {
-  const std::uint64_t lock_max = share_of_l1(state_.options.lock_share);
+  const std::uint64_t lock_max = cells_.share_of_l1(state_.options.lock_share);
   if (is_broken(CacheRule::kLockShare)) return hit;
   if (promised_bytes() + scan.resident_bytes() <= lock_max) return hit;
   cost_.build(layout, hit, [&](std::uint32_t chunk, Row row) -> Cost {
@@ -179,7 +174,7 @@ Admission::Tried Admission::take(Fetch& fetch, const Layout& layout, std::uint32
                                  bool is_head) {
   stuck_at_ = kNone;
   const Cost cost = cost_.of(hit);
-  const std::uint64_t lock_max = share_of_l1(state_.options.lock_share);
+  const std::uint64_t lock_max = cells_.share_of_l1(state_.options.lock_share);
   if (promised_bytes() + cost.lock_bytes > lock_max && !is_broken(CacheRule::kLockShare)) {
     return Tried::kWait;
   }

@@ -63,7 +63,6 @@ class Admission {
   void give_up(Fetch& fetch);
   Cost cost_of(const Fetch& fetch, std::uint32_t chunk, Row row) const;
   std::uint64_t promised_bytes() const noexcept;
-  std::uint64_t share_of_l1(double share) const noexcept;
 
   EngineState& state_;
   Cells& cells_;

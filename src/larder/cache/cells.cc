@@ -13,10 +13,6 @@ std::uint64_t ghost_of(SpaceId space, const ChunkHash& hash) noexcept {
   return hash.fingerprint() + index_of(space);
 }
 
-std::uint64_t share_of(double share, std::uint64_t bytes) noexcept {
-  return share >= 1 ? bytes : static_cast<std::uint64_t>(share * static_cast<double>(bytes));
-}
-
 }  // namespace
 
 Cells::Cells(EngineState& state, SlotTable& slots, ColumnTable& columns, Room& room)
@@ -25,9 +21,7 @@ Cells::Cells(EngineState& state, SlotTable& slots, ColumnTable& columns, Room& r
       columns_(columns),
       room_(room),
       evicted_(state.options.ghosts_max),
-      grain_bytes_(slots.arena().grain_bytes()),
-      high_bytes_(share_of(state.options.high_watermark, slots.arena().capacity_bytes())),
-      low_bytes_(share_of(state.options.low_watermark, slots.arena().capacity_bytes())) {}
+      grain_bytes_(slots.arena().grain_bytes()) {}
 
 ColumnId Cells::find(SpaceId space, const ChunkHash& hash) const noexcept {
   const ColumnId found = columns_.find(space, hash);
@@ -67,13 +61,15 @@ Reserved Cells::make_room(std::uint64_t bytes, const RoomWish& wish, bool may_us
   return Reserved::kYes;
 }
 
+std::uint64_t Cells::share_of_l1(double share) const noexcept {
+  return static_cast<std::uint64_t>(share * static_cast<double>(slots_.arena().capacity_bytes()));
+}
+
 bool Cells::trim() {
-  const auto used = [this] {
-    return slots_.arena().capacity_bytes() - slots_.arena().free_bytes();
-  };
   if (is_broken(CacheRule::kWatermarks)) return false;
-  if (used() > high_bytes_) is_trimming_ = true;
-  while (is_trimming_ && used() > low_bytes_) {
+  const std::uint64_t low_bytes = share_of_l1(state_.options.low_watermark);
+  if (slots_.arena().used_bytes() > share_of_l1(state_.options.high_watermark)) is_trimming_ = true;
+  while (is_trimming_ && slots_.arena().used_bytes() > low_bytes) {
     if (is_spent()) return true;
     const ColumnId victim =
         room_.victim(RoomWish{.salt = SaltId{kNone}, .layout = LayoutId{kNone}});

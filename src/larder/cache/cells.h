@@ -116,6 +116,8 @@ class Cells {
   std::uint64_t evictions_left() const noexcept { return cells_left_; }
   void set_evictions_left(std::uint64_t cells) noexcept { cells_left_ = cells; }
   bool is_spent() const noexcept { return cells_left_ == 0; }
+  /// Whole bytes of a share of the arena.
+  std::uint64_t share_of_l1(double share) const noexcept;
   std::uint64_t locked_bytes() const noexcept { return locked_bytes_; }
   std::uint64_t cells_wanted() const noexcept { return cells_wanted_; }
   std::uint64_t wanted_bytes() const noexcept { return wanted_bytes_; }
@@ -160,10 +162,8 @@ class Cells {
   std::uint64_t wanted_bytes_ = 0;
   std::uint64_t held_bytes_ = 0;
   std::uint64_t openings_ = 0;
-  std::uint64_t cells_left_ = 0;    ///< That this turn may still evict.
-  const std::uint64_t high_bytes_;  ///< The watermarks.
-  const std::uint64_t low_bytes_;
-  bool is_trimming_ = false;  ///< The high mark was passed, and the low one is not reached.
+  std::uint64_t cells_left_ = 0;  ///< That this turn may still evict.
+  bool is_trimming_ = false;      ///< The high mark was passed, and the low one is not reached.
 };
 
 }  // namespace larder::cache

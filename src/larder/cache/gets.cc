@@ -79,8 +79,7 @@ SlotId Gets::take_slot(const Get& get, std::uint32_t number, TierId tier) {
   }
   // What takes more than one load may (E25) would empty L1 for itself, or find no room at last.
   const std::uint64_t bytes = bytes_of(spec.items[number].value);
-  const auto capacity = static_cast<double>(cells_.slots().arena().capacity_bytes());
-  if (static_cast<double>(bytes) > state_.options.load_share * capacity) return kNone;
+  if (bytes > cells_.share_of_l1(state_.options.load_share)) return kNone;
   const ColumnId column = cells_.find_or_make(spec.space, spec.chunks[number]);
   const Cell& cell = cells_.columns()[column].cells[kRow];
   if (cell.state != CellState::kAbsent) return kNone;

@@ -18,14 +18,11 @@ std::uint32_t Purges::start(Ticket ticket, std::uint64_t deadline_ns) {
   purge.ticket = ticket;
   purge.deadline_ns = deadline_ns;
   purge.stores_before = tiers_.next_serial();
-  purge.is_named = false;
-  purge.space.reset();
-  purge.lanes.assign(tiers_.size(), Lane{});
-  purge.result = PurgeResult{};
-  purge.over = Error{};
+  purge.lanes.resize(tiers_.size());
   purge.timer.kind = TimerKind::kPurge;
   purge.timer.id = number;
   state_.timers.arm(purge.timer, deadline_ns);
+  tiers_.set_gate(this);
   return number;
 }
 
@@ -68,7 +65,7 @@ std::uint32_t Purges::find(Ticket ticket) const noexcept {
 // ---- The gate.
 
 bool Purges::hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept {
-  if (purges_.size() == 0 || is_broken(CacheRule::kPurgeHides)) return false;
+  if (is_broken(CacheRule::kPurgeHides)) return false;
   for (std::uint32_t number = 0; number < purges_.end(); ++number) {
     if (!purges_.is_used(number)) continue;
     const Purge& purge = purges_[number];
@@ -80,7 +77,7 @@ bool Purges::hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noe
 }
 
 bool Purges::holds_stores(TierId tier) const noexcept {
-  if (purges_.size() == 0 || is_broken(CacheRule::kPurgeHoldsStores)) return false;
+  if (is_broken(CacheRule::kPurgeHoldsStores)) return false;
   for (std::uint32_t number = 0; number < purges_.end(); ++number) {
     if (purges_.is_used(number) && purges_[number].lanes[tier].step != Step::kEnded) return true;
   }
@@ -244,11 +241,9 @@ void Purges::end_if_through(std::uint32_t number) {
   state_.timers.disarm(purge.timer);
   const Ticket ticket = purge.ticket;
   const PurgeResult result = purge.result;
-  purge.chunks.clear();
-  purge.names = {};
-  purge.bytes = {};
-  purge.lanes = {};
+  purge = Purge{};
   purges_.release(number);
+  if (purges_.size() == 0) tiers_.set_gate(nullptr);
   state_.listener.on_purged(ticket, result);
 }
 

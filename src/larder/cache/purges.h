@@ -29,7 +29,7 @@ namespace larder::cache {
 ///   for stores; O(purges) for a question of the gate.
 class Purges final : public PurgeGate {
  public:
-  Purges(EngineState& state, Tiers& tiers) : state_(state), tiers_(tiers) { tiers.set_gate(this); }
+  Purges(EngineState& state, Tiers& tiers) : state_(state), tiers_(tiers) {}
 
   /// Every cell of these columns, in every tier.
   void start_columns(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,

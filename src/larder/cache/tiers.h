@@ -50,6 +50,7 @@ class Tiers {
   TierAccounts& accounts() noexcept { return accounts_; }
   const TierAccounts& accounts() const noexcept { return accounts_; }
 
+  /// Null: nothing is purged, and nobody is asked.
   void set_gate(const PurgeGate* gate) noexcept { gate_ = gate; }
   bool hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept {
     return gate_ != nullptr && gate_->hides(tier, space, chunk);

@@ -39,9 +39,7 @@ std::optional<WriteId> Writes::begin(const WriteSpec& spec, std::vector<CellSlot
   out.clear();
   Owner* const owner = owners_.find_alive(spec.owner);
   if (!is_asked_well(spec, owner) || find(spec) != kNone) return std::nullopt;
-  const auto quarantine_max =
-      static_cast<std::uint64_t>(state_.options.quarantine_share *
-                                 static_cast<double>(cells_.slots().arena().capacity_bytes()));
+  const std::uint64_t quarantine_max = cells_.share_of_l1(state_.options.quarantine_share);
   if (owner->quarantined_bytes > quarantine_max && !is_broken(CacheRule::kQuarantineLimit)) {
     ++state_.totals.writes_refused;
     return std::nullopt;
