@@ -5,6 +5,7 @@
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/tools/l1_replay.h"
+#include "larder/tools/replay_json.h"
 #include "larder/tools/replay_text.h"
 
 namespace larder::tools {
@@ -106,13 +107,6 @@ std::string failures_text(const L1ReplayResult& result) {
   return text;
 }
 
-nlohmann::json hit_json(const HitCount& hit, const HitCount& total) {
-  return {{"blocks", hit.blocks},
-          {"tokens", hit.tokens},
-          {"rate_of_blocks", ratio(hit.blocks, total.blocks)},
-          {"rate_of_tokens", ratio(hit.tokens, total.tokens)}};
-}
-
 nlohmann::json failures_json(const Failures& failures) {
   nlohmann::json json = nlohmann::json::object();
   for (const auto& [code, failure] : failures) {
@@ -195,12 +189,7 @@ std::string to_json(const L1ReplayOptions& options, const L1ReplayResult& result
       {"misses_by_reason", std::move(misses)},
       {"lookup",
        {{"busy_seconds", seconds(result.lookup_busy_ns)},
-        {"latency_ns",
-         {{"requests", result.lookup_ns.count()},
-          {"p50", result.lookup_ns.quantile(0.5)},
-          {"p90", result.lookup_ns.quantile(0.9)},
-          {"p99", result.lookup_ns.quantile(0.99)},
-          {"max", result.lookup_ns.max()}}}}},
+        {"latency_ns", latency_json(result.lookup_ns)}}},
       {"mismatches", result.mismatches},
       {"first_mismatch", result.first_mismatch},
       {"assumed_tokens_per_second", options.tokens_per_second},

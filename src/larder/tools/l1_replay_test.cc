@@ -13,6 +13,7 @@
 #include "larder/cache/scripted_tier_test_support.h"
 #include "larder/connectors/builtin.h"
 #include "larder/tools/lru_model.h"
+#include "larder/tools/trace_test_support.h"
 #include "tests/support/temporary_directory.h"
 
 namespace larder::tools {
@@ -21,23 +22,8 @@ namespace {
 const std::atomic<bool> kNoStop = false;
 constexpr std::uint64_t kBlockBytes = 4096;  // A grain of the arena.
 
-/// Requests that share prefixes: conversations that grow turn by turn, and begin anew.
 std::vector<TraceRequest> make_trace(std::size_t requests, std::uint64_t seed) {
-  Random random{seed};
-  std::vector<std::vector<std::uint64_t>> conversations(12, {0});
-  std::uint64_t next_block = 1;
-  std::vector<TraceRequest> trace;
-  for (std::size_t i = 0; i < requests; ++i) {
-    auto& chain = conversations[random.below(conversations.size())];
-    if (chain.size() > 30) chain = {0};
-    for (std::uint64_t more = 1 + random.below(4); more > 0; --more) chain.push_back(next_block++);
-    TraceRequest request;
-    request.timestamp_ms = i;
-    request.input_tokens = chain.size() * kTokensPerBlock - random.below(kTokensPerBlock);
-    request.blocks = chain;
-    trace.push_back(std::move(request));
-  }
-  return trace;
+  return make_conversations(12, requests, seed);
 }
 
 L1ReplayOptions options_for(std::uint64_t columns) {
@@ -442,16 +428,8 @@ TEST(L1ReplayTest, OnTheConversationTraceEightRanksHitWhatOneHits) {
   EXPECT_EQ(replay_over(eight, trace).requests, replay_over(one, trace).requests);
 }
 
-/// The traces in the directory LARDER_TRACES, by default shared/data/traces of the sources.
 TEST(L1ReplayTest, LruIsExactOnTracesThatAreThere) {
-  const char* const named = std::getenv("LARDER_TRACES");
-  const std::filesystem::path directory =
-      named != nullptr ? named : LARDER_SOURCE_DIR "/shared/data/traces";
-  std::set<std::filesystem::path> paths;
-  std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator{directory, none}) {
-    if (entry.path().extension() == ".zst") paths.insert(entry.path());
-  }
+  const std::set<std::filesystem::path> paths = traces_that_are_there();
   if (paths.empty()) {
     GTEST_SKIP() << "SKIPPED (needs traces, *.zst, in the directory LARDER_TRACES)";
   }

@@ -7,6 +7,7 @@
 #include "larder/base/size_text.h"
 #include "larder/connector/metrics.h"
 #include "larder/tools/replay.h"
+#include "larder/tools/replay_json.h"
 #include "larder/tools/replay_text.h"
 
 namespace larder::tools {
@@ -75,13 +76,6 @@ std::string misses_text(const ReplayResult& result) {
   return reasons.empty() ? "" : fmt::format("  not found, by reason: {}\n", reasons);
 }
 
-nlohmann::json hit_json(const HitCount& hit, const HitCount& total) {
-  return {{"blocks", hit.blocks},
-          {"tokens", hit.tokens},
-          {"rate_of_blocks", ratio(hit.blocks, total.blocks)},
-          {"rate_of_tokens", ratio(hit.tokens, total.tokens)}};
-}
-
 nlohmann::json operation_json(const ReplayOperation& operation) {
   nlohmann::json failures = nlohmann::json::object();
   nlohmann::json first_failures = nlohmann::json::object();
@@ -89,18 +83,12 @@ nlohmann::json operation_json(const ReplayOperation& operation) {
     failures[std::string{error_code_name(code)}] = failure.count;
     first_failures[std::string{error_code_name(code)}] = failure.first;
   }
-  const LogLinearHistogram& latency = operation.latency_ns;
   return {{"bytes", operation.bytes},
           {"busy_seconds", seconds(operation.busy_ns)},
           {"gb_per_second", gb_per_second(operation)},
           {"failures", failures},
           {"first_failures", first_failures},
-          {"latency_ns",
-           {{"requests", latency.count()},
-            {"p50", latency.quantile(0.5)},
-            {"p90", latency.quantile(0.9)},
-            {"p99", latency.quantile(0.99)},
-            {"max", latency.max()}}}};
+          {"latency_ns", latency_json(operation.latency_ns)}};
 }
 
 }  // namespace

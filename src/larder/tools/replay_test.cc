@@ -12,6 +12,7 @@
 #include "larder/base/random.h"
 #include "larder/connectors/builtin.h"
 #include "larder/tools/lru_model.h"
+#include "larder/tools/trace_test_support.h"
 #include "larder/tools/value_pattern.h"
 #include "tests/support/temporary_directory.h"
 
@@ -20,23 +21,8 @@ namespace {
 
 const std::atomic<bool> kNoStop = false;
 
-/// Requests that share prefixes: a few conversations, each growing turn by turn.
 std::vector<TraceRequest> make_trace(std::size_t requests, std::uint64_t seed) {
-  Random random{seed};
-  std::vector<std::vector<std::uint64_t>> conversations(8, {0});
-  std::uint64_t next_block = 1;
-  std::vector<TraceRequest> trace;
-  for (std::size_t i = 0; i < requests; ++i) {
-    auto& chain = conversations[random.below(conversations.size())];
-    if (chain.size() > 30) chain = {0};
-    for (std::uint64_t more = 1 + random.below(4); more > 0; --more) chain.push_back(next_block++);
-    TraceRequest request;
-    request.timestamp_ms = i;
-    request.input_tokens = chain.size() * kTokensPerBlock - random.below(kTokensPerBlock);
-    request.blocks = chain;
-    trace.push_back(std::move(request));
-  }
-  return trace;
+  return make_conversations(8, requests, seed);
 }
 
 ReplayOptions small_options() {

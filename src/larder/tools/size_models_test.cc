@@ -20,6 +20,7 @@
 #include "larder/tools/lru_curve.h"
 #include "larder/tools/policy_simulation.h"
 #include "larder/tools/prefix_optimum.h"
+#include "larder/tools/trace_test_support.h"
 
 namespace larder::tools {
 namespace {
@@ -317,16 +318,8 @@ TEST(SizeModelsTest, TheConversationTraceHasTheFiguresOfAnIndependentSimulation)
   }
 }
 
-/// The traces in the directory LARDER_TRACES, by default shared/data/traces of the sources.
 TEST(SizeModelsTest, TheOptimumIsNeverBelowAnyPolicyOnTracesThatAreThere) {
-  const char* const named = std::getenv("LARDER_TRACES");
-  const std::filesystem::path directory =
-      named != nullptr ? named : LARDER_SOURCE_DIR "/shared/data/traces";
-  std::set<std::filesystem::path> paths;
-  std::error_code none;
-  for (const auto& entry : std::filesystem::directory_iterator{directory, none}) {
-    if (entry.path().extension() == ".zst") paths.insert(entry.path());
-  }
+  const std::set<std::filesystem::path> paths = traces_that_are_there();
   if (paths.empty()) {
     GTEST_SKIP() << "SKIPPED (needs traces, *.zst, in the directory LARDER_TRACES)";
   }
