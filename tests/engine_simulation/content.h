@@ -24,6 +24,11 @@ struct CellId {
   friend auto operator<=>(const CellId&, const CellId&) = default;
 };
 
+/// The first cell of its column, which stands for the column.
+inline CellId column_of(const CellId& cell) {
+  return {cell.space, cell.prompt, cell.chunk, 0, 0};
+}
+
 /// The first `count` chunks of a prompt. Prompts share nothing.
 std::vector<ChunkHash> chain_of(std::uint32_t prompt, std::uint32_t count);
 

@@ -7,6 +7,7 @@
 
 #include "larder/base/logging.h"
 #include "tests/engine_simulation/history.h"
+#include "tests/support/simulation_seeds.h"
 
 namespace larder::cache::simulation {
 namespace {
@@ -14,12 +15,6 @@ namespace {
 constexpr std::uint64_t kShards = 8;  ///< Tests of their own, so that ctest runs them side by side.
 /// With fewer seeds than this a shard may miss what is rare.
 constexpr std::uint64_t kSeedsToMeetEverything = 250;
-
-std::uint64_t seeds_per_shard() {
-  const char* const text = std::getenv("LARDER_SIM_SEEDS");
-  const std::uint64_t seeds = text == nullptr ? 2000 : std::strtoull(text, nullptr, 10);
-  return std::max<std::uint64_t>(1, seeds / kShards);
-}
 
 HistoryResult run(std::uint64_t seed) {
   set_log_level(LogLevel::kOff);
@@ -33,7 +28,7 @@ class EngineSimulationSeeds : public ::testing::TestWithParam<std::uint64_t> {};
 
 TEST_P(EngineSimulationSeeds, KeepTheRulesAndTogetherMeetEverything) {
   Coverage coverage;
-  const std::uint64_t count = seeds_per_shard();
+  const std::uint64_t count = testing::seeds_per_shard(kShards);
   const std::uint64_t first = GetParam() * count + 1;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     coverage.add(run(seed).coverage);

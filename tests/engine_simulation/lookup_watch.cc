@@ -5,10 +5,6 @@
 namespace larder::cache::simulation {
 namespace {
 
-CellId column_of(const CellId& cell) {
-  return {cell.space, cell.prompt, cell.chunk, 0, 0};
-}
-
 bool is_of(const CellId& cell, const Request& request) {
   return cell.space == request.space && cell.prompt == request.prompt &&
          cell.chunk < request.chunks;

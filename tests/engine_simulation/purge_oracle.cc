@@ -5,10 +5,6 @@
 namespace larder::cache::simulation {
 namespace {
 
-CellId column_of(const CellId& cell) {
-  return {cell.space, cell.prompt, cell.chunk, 0, 0};
-}
-
 std::string text_of(const char* what, const CellId& cell) {
   return std::string{"E36: "} + what + " has chunk " + std::to_string(cell.chunk) + " of prompt " +
          std::to_string(cell.prompt) + ", space " + std::to_string(cell.space) +

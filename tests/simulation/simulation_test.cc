@@ -7,6 +7,7 @@
 
 #include "larder/base/logging.h"
 #include "tests/simulation/history.h"
+#include "tests/support/simulation_seeds.h"
 
 namespace larder::simulation {
 namespace {
@@ -16,12 +17,6 @@ constexpr std::uint64_t kShards = 8;  ///< Tests of their own, so that ctest run
 constexpr std::uint64_t kSeedsCutEverywhere = 12;
 /// With fewer seeds than this a shard may miss what is rare.
 constexpr std::uint64_t kSeedsToMeetEverything = 250;
-
-std::uint64_t seeds_per_shard() {
-  const char* const text = std::getenv("LARDER_SIM_SEEDS");
-  const std::uint64_t seeds = text == nullptr ? 2000 : std::strtoull(text, nullptr, 10);
-  return std::max<std::uint64_t>(1, seeds / kShards);
-}
 
 HistoryResult run(std::uint64_t seed) {
   set_log_level(LogLevel::kOff);
@@ -41,7 +36,7 @@ class SimulationSeeds : public ::testing::TestWithParam<std::uint64_t> {};
 
 TEST_P(SimulationSeeds, KeepTheRulesAndTogetherMeetEverything) {
   Coverage coverage;
-  const std::uint64_t count = seeds_per_shard();
+  const std::uint64_t count = testing::seeds_per_shard(kShards);
   const std::uint64_t first = GetParam() * count + 1;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     coverage.add(run(seed).coverage);
@@ -57,8 +52,8 @@ TEST_P(SimulationSeeds, KeepTheRulesAndTogetherMeetEverything) {
 /// What replaced a durable record must be durable before the record's segment is overwritten: when
 /// the power is cut just then, nothing older than what was durable may be back.
 TEST_P(SimulationSeeds, SurviveAPowerCutWheneverASegmentIsAboutToBeOverwritten) {
-  const std::uint64_t count = std::min(seeds_per_shard(), kSeedsCutEverywhere);
-  const std::uint64_t first = GetParam() * seeds_per_shard() + 1;
+  const std::uint64_t count = std::min(testing::seeds_per_shard(kShards), kSeedsCutEverywhere);
+  const std::uint64_t first = GetParam() * testing::seeds_per_shard(kShards) + 1;
   for (std::uint64_t seed = first; seed < first + count; ++seed) {
     const std::uint64_t cuts = run(seed).segments_prepared;
     EXPECT_GT(cuts, 0U) << seed;
