@@ -12,6 +12,7 @@ packages=(
   g++ cmake ninja-build pkg-config ccache git
   libexpected-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
   liburing-dev libxxhash-dev libzstd-dev libssl-dev
+  libzmq3-dev libtomlplusplus-dev libcpp-httplib-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   fio util-linux zstd
 )

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "larder/base/result.h"
+#include "larder/server/options.h"
+#include "larder/server/status_board.h"
+
+namespace larder::server {
+
+/// The HTTP side (S28, S29), on threads of its own: `/`, `/healthcheck`, `/status`, `/config`, in
+/// the shapes that LMCache's own commands and SDK read. Everything else is 404 with a sentence.
+/// Reads the board and never the service. Loopback by default; a foreign Host or Origin is refused.
+class AdminHttp {
+ public:
+  /// Listens when it returns. `board` outlives it; `options` are copied.
+  static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
+                                                      const std::string& pool_name,
+                                                      StatusBoard& board);
+  /// Ends the threads; a request that runs is answered first.
+  ~AdminHttp();
+  AdminHttp(const AdminHttp&) = delete;
+  AdminHttp& operator=(const AdminHttp&) = delete;
+
+  std::uint16_t port() const noexcept;
+
+ private:
+  class Impl;
+  explicit AdminHttp(std::unique_ptr<Impl> impl) noexcept;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace larder::server

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "larder/base/result.h"
+#include "larder/cache/engine_options.h"
+#include "larder/connector/spec.h"
+
+namespace larder::server {
+
+/// One connector behind L1, as `--l2-adapter` names it: a URL or LMCache's JSON.
+struct L2Adapter {
+  std::string text;            ///< As given.
+  Spec spec;                   ///< What the registry opens: without the fields of `options`.
+  cache::TierOptions options;  ///< "store", "load", "min_hits", "fill".
+};
+
+/// Everything that can be set about a server, with its defaults. Names are those of `lmcache
+/// server`; options.cc has the table of which command line option, larder.toml key and LARDER_*
+/// variable sets which field. Sizes are in bytes, times in nanoseconds, unless the name says
+/// otherwise.
+struct ServerOptions {
+  // ---- Where it listens.
+  std::string host = "localhost";  ///< `--host`: an address or a name; loopback by default (S16).
+  std::uint16_t port = 5555;       ///< 0: any free one.
+  std::string ipc_path;            ///< `--ipc-path`: a unix socket beside it, mode 0600. "": none.
+  std::string http_host = "127.0.0.1";
+  std::uint16_t http_port = 8080;  ///< 0: any free one.
+  bool has_http = true;            ///< `--no-http`.
+  std::string instance_id;         ///< "": random.
+
+  // ---- Tokens.
+  std::uint32_t chunk_tokens = 256;                            ///< `--chunk-size`: a minimum (S7).
+  std::uint64_t hash_memory_bytes = std::uint64_t{256} << 20;  ///< S10; 0 turns it off.
+  std::int64_t null_block_id = 0;
+
+  // ---- L1.
+  std::uint64_t l1_bytes = 0;  ///< `--l1-size-gb`; required.
+  std::uint64_t l1_align_bytes = 4096;
+  /// S20: name of the pool in /dev/shm. Set by validate() from `--shm-name` and the port.
+  bool has_pool = true;  ///< No: `--shm-name ""`; then engine-driven workers cannot register.
+  std::string shm_name;  ///< "": `larder_<port>`. As LMCache: without "lmcache_l1_pool_".
+  cache::EngineOptions engine;
+
+  // ---- L2.
+  std::vector<L2Adapter> l2_adapters;  ///< In the order of the command line; at most 16.
+
+  // ---- Sessions and workers.
+  std::uint64_t worker_reap_ns = 120'000'000'000;    ///< S18; 0: never.
+  std::uint64_t worker_grace_ns = 3600'000'000'000;  ///< S18: of one that never pinged.
+  std::uint64_t transfer_start_ns = 30'000'000'000;  ///< S15.
+  std::uint64_t stall_max_ns = 5'000'000'000;        ///< S15: at most; half the shortest heartbeat.
+
+  // ---- The end.
+  std::uint64_t drain_ns = 10'000'000'000;  ///< `--drain-seconds` (S32).
+};
+
+/// Checks what can be checked without opening anything.
+SetupStatus validate(const ServerOptions& options);
+
+}  // namespace larder::server

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "larder/cache/arena/arena.h"
+#include "larder/cache/engine.h"
+#include "larder/server/message.h"
+#include "larder/server/options.h"
+#include "larder/server/status.h"
+
+namespace larder::server {
+
+/// The protocol of LMCache's server over the cache engine, without sockets and without a clock:
+/// messages, closed connections, finished L2 batches and time go in, replies come out (S1 to S11,
+/// S15, S17, S18). The same input gives the same output.
+///
+/// A message with a key may take several turns, because hashing is done in pieces; messages of one
+///   connection that need a key are worked off in their order, connections in turn. Everything else
+///   is answered at once.
+/// Ownership: the tiers are the service's; arena and sink outlive it. Drain it before it ends.
+/// Threads: one. No call blocks, reads a clock or throws.
+class Service {
+ public:
+  /// `options` are valid. `arena` is shared memory where engine-driven workers may register.
+  Service(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
+          ReplySink& sink);
+  ~Service();
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  /// Time goes on. Call it before the messages that were collected, with the time at which the
+  /// loop ran again: a gap beyond what the last turn() returned is a stall (S15).
+  void begin_turn(std::uint64_t now_ns);
+  void on_message(ConnectionId connection, std::unique_ptr<Message> message);
+  /// The sockets had nothing more: what comes from now on was not found waiting (S15).
+  void on_sockets_empty();
+  /// A hint (S14): a later message of the connection takes it back.
+  void on_closed(ConnectionId connection);
+  /// The event fd of the tier is readable.
+  void on_tier(std::size_t tier);
+  /// Bounded work: hashing, the engine, timers. Returns when to call begin_turn() again at the
+  /// latest; 0: at once.
+  std::uint64_t end_turn();
+
+  /// S32: from here on new work is refused. True when nothing is in flight any more; call it again
+  /// after every turn while it is false. After `deadline_ns` what is left is cancelled.
+  bool drain(std::uint64_t deadline_ns);
+
+  /// How things stand. O(instances).
+  void fill(ServerStatus& status) const;
+  /// For tests: see Engine::check_invariants().
+  void check_invariants() const;
+
+ private:
+  class Core;
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace larder::server

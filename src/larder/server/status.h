@@ -1,0 +1,68 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "larder/cache/engine_stats.h"
+#include "larder/connector/report.h"
+
+namespace larder::server {
+
+/// A registered worker.
+struct InstanceStatus {
+  std::string id;  ///< The client's number, in decimal.
+  std::string model;
+  std::uint32_t world_size = 0;
+  std::uint32_t num_layers = 0;
+  std::uint32_t block_tokens = 0;
+  std::string dtype;
+  std::uint64_t chunk_bytes = 0;  ///< Of all groups.
+  std::uint64_t silent_ns = 0;    ///< Since it was last heard of.
+  std::uint64_t connection = 0;
+  std::uint32_t groups = 0;
+  bool is_mla = false;
+};
+
+/// Totals of the protocol since the start. They only grow.
+struct ServiceTotals {
+  std::array<std::uint64_t, 128> requests{};  ///< By wire::Operation.
+  std::array<std::uint64_t, 128> failures{};  ///< Of these: answered as failed (S2).
+  std::uint64_t unknown_operations = 0;       ///< Answered with an error text.
+  std::uint64_t dropped = 0;                  ///< Messages that cannot be answered.
+  std::uint64_t instances_registered = 0;
+  std::uint64_t instances_reaped = 0;
+  std::uint64_t register_again = 0;    ///< PINGs that were answered false (S4).
+  std::uint64_t stalls = 0;            ///< S15.
+  std::uint64_t transfers_stale = 0;   ///< S15: refused because they had waited for too long.
+  std::uint64_t requests_refused = 0;  ///< S32: after the end had begun.
+};
+
+/// One connector behind L1.
+struct TierStatus {
+  std::string spec;  ///< As it may be shown: without secrets.
+  std::string type;
+  Report report;
+};
+
+/// How a server stands at one moment.
+struct ServerStatus {
+  std::uint64_t started_ns = 0;  ///< CLOCK_MONOTONIC.
+  std::uint64_t now_ns = 0;
+  std::uint32_t chunk_tokens = 0;
+  bool is_draining = false;
+  std::uint64_t connections = 0;
+  std::uint64_t keys_waiting = 0;  ///< Messages whose key is not hashed yet.
+  std::vector<InstanceStatus> instances;
+  std::vector<TierStatus> tiers;
+  ServiceTotals totals;
+  cache::EngineStats engine;
+  std::uint64_t hash_memory_bytes = 0;
+  std::uint64_t hash_chunks_found = 0;
+  std::uint64_t hash_chunks_absent = 0;
+  std::uint64_t replies_dropped = 0;
+  std::uint64_t connections_shut = 0;  ///< S13: they sent what never ended.
+};
+
+}  // namespace larder::server
