@@ -12,7 +12,7 @@ namespace larder::server {
 struct RouterOptions {
   std::string host = "localhost";
   std::uint16_t port = 5555;  ///< 0: any free one.
-  std::string ipc_path;       ///< "": none.
+  std::string ipc_path = {};  ///< "": none.
 };
 
 /// The ZeroMQ ROUTER socket (S5, S12 to S14, S16): messages of numbered connections in, replies
@@ -20,9 +20,13 @@ struct RouterOptions {
 ///
 /// Connections: a ROUTER names a peer by an identity, which changes when the peer reconnects; each
 ///   one gets a number here. `on_closed` of the handler is called when its socket was seen to
-///   close, and is a hint: it may be late, and never comes for a peer that simply went silent.
+///   close, which ends the number. It may be late, but comes for every connection at last: of a
+///   peer whose machine has gone without a word, TCP finds out after two minutes.
 /// Bounds: frames up to 64 MiB; a connection that sends a multipart message without an end is shut
-///   once libzmq holds 128 MiB of it (S13); a peer that does not read loses replies.
+///   once libzmq holds 128 MiB of it (S13; not so at `ipc_path`, where peers have the same user as
+///   the server). These are bytes as sent: for each frame libzmq takes 64 more, so one-byte frames
+///   come to 2.7 GiB before that. A peer that does not read loses replies. Of a message of too many
+///   frames the handler sees one more than limits::kFrames, and the rest is dropped.
 /// Threads: the loop's; beside it runs libzmq's one I/O thread. No call blocks or throws.
 class Router final : public ReplySink {
  public:
@@ -38,18 +42,18 @@ class Router final : public ReplySink {
   Router(const Router&) = delete;
   Router& operator=(const Router&) = delete;
 
-  /// Edge-triggered (ZMQ_FD): when it becomes readable, or after any send(), call receive() until
-  /// it says that nothing is left.
+  /// Edge-triggered (ZMQ_FD): when it becomes readable, call receive() until it says that nothing
+  /// is left. A send() may take the edge away: ask has_input() before waiting for the next one.
   int event_fd() const noexcept;
+  bool has_input() const noexcept;
   /// Readable when a connection opened or closed: call receive(), too.
   int monitor_fd() const noexcept;
 
-  /// Hands at most `messages_max` messages, and all closes, to the handler. False: nothing is left.
+  /// Hands at most `messages_max` messages to the handler, and the closes that were seen once
+  /// there are no messages before them. False: nothing is left.
   bool receive(Handler& handler, std::size_t messages_max) noexcept;
   /// S13, once a second, when receive() has just said that nothing is left.
   void look_after_unfinished() noexcept;
-  /// The owner needs the connection no more; a later message of it is that of a new connection.
-  void forget(ConnectionId connection) noexcept;
 
   void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept override;
@@ -57,7 +61,7 @@ class Router final : public ReplySink {
   std::uint16_t port() const noexcept;  ///< That was bound.
   std::uint64_t replies_dropped() const noexcept;
   std::uint64_t connections_shut() const noexcept;
-  std::uint64_t connections() const noexcept;
+  std::uint64_t connections() const noexcept;  ///< Open now, silent ones included.
 
  private:
   class Impl;

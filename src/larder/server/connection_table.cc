@@ -1,0 +1,102 @@
+#include "larder/server/connection_table.h"
+
+#include <utility>
+
+namespace larder::server {
+namespace {
+
+/// What a socket may receive that is of no message, between two messages.
+constexpr std::uint64_t kOtherBytes = std::uint64_t{1} << 20;
+
+/// Those that libzmq makes begin with a zero byte, and are never used again.
+bool is_chosen_by_peer(std::string_view identity) noexcept {
+  return identity.empty() || identity.front() != '\0';
+}
+
+}  // namespace
+
+void ConnectionTable::on_accepted(int fd) {
+  on_disconnected(fd);  // libzmq closes some sockets without saying so.
+  sockets_.try_emplace(fd);
+}
+
+void ConnectionTable::on_disconnected(int fd) {
+  const auto at = sockets_.find(fd);
+  if (at == sockets_.end()) return;
+  for (const ConnectionId connection : at->second.connections) close(connection);
+  sockets_.erase(at);
+}
+
+void ConnectionTable::close(ConnectionId connection) {
+  const auto at = connections_.find(connection);
+  if (at == connections_.end() || at->second.is_closed) return;
+  at->second.is_closed = true;
+  closed_.push_back(connection);
+}
+
+ConnectionId ConnectionTable::on_message(std::string_view identity, int fd,
+                                         std::uint64_t wire_bytes) {
+  const auto socket = sockets_.find(fd);
+  if (socket != sockets_.end()) {
+    socket->second.delivered_bytes += wire_bytes;
+    socket->second.has_delivered = true;
+  }
+  const auto known = by_identity_.find(identity);
+  if (known == by_identity_.end()) return add(identity, fd);
+  const Connection& connection = connections_.at(known->second);
+  const bool is_the_same =
+      connection.fd == fd && !(connection.is_closed && is_chosen_by_peer(identity));
+  if (is_the_same) return known->second;
+  // The peer has come back with the identity that it has chosen.
+  close(known->second);
+  return add(identity, fd);
+}
+
+ConnectionId ConnectionTable::add(std::string_view identity, int fd) {
+  const ConnectionId connection{++last_};
+  connections_.emplace(connection, Connection{.identity = std::string{identity}, .fd = fd});
+  by_identity_.insert_or_assign(std::string{identity}, connection);
+  if (const auto socket = sockets_.find(fd); socket != sockets_.end()) {
+    socket->second.connections.push_back(connection);
+  } else {
+    close(connection);
+  }
+  return connection;
+}
+
+const std::string* ConnectionTable::identity(ConnectionId connection) const noexcept {
+  const auto at = connections_.find(connection);
+  return at == connections_.end() || at->second.is_closed ? nullptr : &at->second.identity;
+}
+
+std::vector<ConnectionId> ConnectionTable::take_closed() {
+  for (const ConnectionId connection : closed_) {
+    const auto at = connections_.find(connection);
+    const auto named = by_identity_.find(at->second.identity);
+    if (named != by_identity_.end() && named->second == connection) by_identity_.erase(named);
+    connections_.erase(at);
+  }
+  return std::exchange(closed_, {});
+}
+
+bool ConnectionTable::has_unfinished(int fd, std::uint64_t received,
+                                     std::uint64_t bytes_max) noexcept {
+  const auto at = sockets_.find(fd);
+  if (at == sockets_.end()) return false;
+  Socket& socket = at->second;
+  const std::uint64_t known = socket.delivered_bytes + socket.other_bytes;
+  const std::uint64_t unknown = received > known ? received - known : 0;
+  // A message that was delivered ended what came before it. So little is not worth to be told apart
+  // from heartbeats, which would add up.
+  if (std::exchange(socket.has_delivered, false) && unknown <= kOtherBytes) {
+    socket.other_bytes += unknown;
+    return false;
+  }
+  return unknown > bytes_max;
+}
+
+void ConnectionTable::for_each_socket(const std::function<void(int fd)>& visit) const {
+  for (const auto& [fd, socket] : sockets_) visit(fd);
+}
+
+}  // namespace larder::server
