@@ -1,7 +1,9 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
+#include "larder/base/fork_guard.h"
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 
@@ -10,28 +12,32 @@ namespace larder::server {
 /// A helper process that unlinks the pool's name when the server dies in any way (S20), also by
 /// SIGKILL or the OOM killer.
 ///
-/// It waits on a pipe whose other end only this process has; when that end closes it unlinks the
-/// name, if it still is the same file (device and inode), and ends. It ignores the terminal's and a
-/// service manager's signals, holds no other descriptor, and shows as "larder-pool".
-/// Start it before any other thread or lock exists. Threads: one.
+/// It waits on a socket whose other end only this process has; when that end closes it unlinks the
+/// name, if it still is the same file (device and inode), and ends. It is in a session of its own,
+/// ignores the signals by which a terminal or a service manager ends a process, holds no other
+/// descriptor, and shows as "larder-pool". Until it has unlinked the name it has the file's lock,
+/// as everything that unlinks it must (see cache::SegmentFile).
+/// Start it before any other thread exists. Threads: one.
 class PoolGuard {
  public:
   static SetupResult<PoolGuard> start();
-  /// Closes the pipe, and waits until the helper has gone.
+  /// Closes its end, and waits until the helper has gone. What still has its name loses it.
   ~PoolGuard();
   PoolGuard(PoolGuard&& other) noexcept;
   PoolGuard& operator=(PoolGuard&&) = delete;
   PoolGuard(const PoolGuard&) = delete;
   PoolGuard& operator=(const PoolGuard&) = delete;
 
-  /// From now on the file at `path` goes with this process.
+  /// From now on the file at `path` goes with this process. Of several calls the last one counts.
   Status watch(const std::string& path) noexcept;
 
  private:
-  PoolGuard(UniqueFd pipe, int pid) noexcept : pipe_(std::move(pipe)), pid_(pid) {}
+  PoolGuard(UniqueFd socket, int pid)
+      : socket_(std::move(socket)), fork_guard_(socket_.get()), pid_(pid) {}
 
-  UniqueFd pipe_;
-  int pid_ = 0;  ///< 0: moved from.
+  UniqueFd socket_;
+  ForkGuard fork_guard_;  ///< A child of the server would keep the helper waiting.
+  int pid_ = 0;           ///< 0: moved from.
 };
 
 }  // namespace larder::server
