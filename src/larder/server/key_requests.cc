@@ -106,9 +106,11 @@ void Service::Core::lookup(const Request& request, const wire::KeyReader& reader
     return reply(request);
   }
   const auto count = static_cast<std::uint32_t>(reader.hashes().size());
-  engine_.lookup(
-      session,
-      {.space = *space, .chunks = chunks_of(reader, {0, count}), .readers = key.kv_readers});
+  const std::uint64_t begin = std::min<std::uint64_t>(key.start / chunk_tokens(), count);
+  engine_.lookup(session, {.space = *space,
+                           .chunks = chunks_of(reader, {0, count}),
+                           .begin = static_cast<std::uint32_t>(begin),
+                           .readers = key.kv_readers});
   reply(request);
 }
 

@@ -196,6 +196,33 @@ TEST_F(KeyRequestsTest, ALookupIsFlooredAndClamped) {
   }
 }
 
+TEST_F(KeyRequestsTest, ALookupBeginsBehindWhatTheEngineHas) {  // Capture 62 of 0.5.7.
+  register_worker();
+  store(key("0", 1, 0, 48));
+  EXPECT_EQ(lookup(key("a", 1, 16, 64)), 3U);
+  EXPECT_EQ(status().engine.locked_bytes, 2 * 4096U);
+  ask(Operation::kFreeLookupLocks, {make_key(key("a", 1, 0, 20, -1)), number(1)});
+  EXPECT_EQ(status().engine.locked_bytes, 2 * 4096U);
+  prepare_retrieve(key("a", 1, 16, 48));
+  commit_retrieve(key("a", 1, 16, 48));
+  EXPECT_EQ(status().engine.locked_bytes, 0U);
+  EXPECT_EQ(lookup(key("b", 1, 64, 64)), 4U);
+  EXPECT_EQ(lookup(key("c", 1, 48, 64)), 3U);
+  EXPECT_EQ(lookup(key("f", 1, 20, 64)), 3U);
+  EXPECT_EQ(status().engine.locked_bytes, 2 * 4096U);
+}
+
+TEST_F(KeyRequestsTest, ALaterLookupOfTheRequestEndsTheFirst) {
+  register_worker();
+  store(key("0", 1, 0, 48));
+  EXPECT_EQ(lookup(key("d", 1, 32, 64)), 3U);
+  EXPECT_EQ(lookup(key("d", 1, 0, 64)), 3U);
+  // What 0.5.7's scheduler frees of the first must not free the second.
+  const wire::Bytes ranges = wire::from_hex("91922030");
+  ask(Operation::kFreeLookupLocks, {make_key(key("d", 1, 0, 0, -1)), number(1), ranges});
+  EXPECT_EQ(status().engine.locked_bytes, 3 * 4096U);
+}
+
 TEST_F(KeyRequestsTest, SaltsDoNotShare) {
   register_worker();
   wire::KeySample sample = key("a", 1, 0, 32);
