@@ -299,6 +299,8 @@ void Router::send(ConnectionId connection, wire::Frame uid, wire::Frame operatio
                   const wire::Bytes* payload) noexcept {
   impl_->send(connection, uid, operation, payload);
 }
+/// The close of its socket has ended the number already.
+void Router::forget(ConnectionId /*connection*/) noexcept {}
 std::uint16_t Router::port() const noexcept {
   return impl_->port();
 }

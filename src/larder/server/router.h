@@ -57,6 +57,7 @@ class Router final : public ReplySink {
 
   void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept override;
+  void forget(ConnectionId connection) noexcept override;
 
   std::uint16_t port() const noexcept;  ///< That was bound.
   std::uint64_t replies_dropped() const noexcept;
