@@ -10,16 +10,21 @@
 
 namespace larder::server {
 
-/// The HTTP side (S28, S29), on threads of its own: `/`, `/healthcheck`, `/status`, `/config`, in
-/// the shapes that LMCache's own commands and SDK read. Everything else is 404 with a sentence.
-/// Reads the board and never the service. Loopback by default; a foreign Host or Origin is refused.
+/// The HTTP side (S28, S29), on threads of its own: `/`, `/healthcheck`, `/live`, `/status`,
+/// `/config` and versions, in the shapes that LMCache's own commands and SDK read. Everything else
+/// is 404 with a sentence. Reads the board and never the service.
+///
+/// Loopback by default; a foreign Host or Origin is refused.
+/// Bounds: four requests at a time and 64 that wait; further ones wait in the system's queue. A
+///   connection has one request, a body of at most 64 KiB, and two seconds for each of its pieces.
 class AdminHttp {
  public:
   /// Listens when it returns. `board` outlives it; `options` are copied.
   static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
                                                       const std::string& pool_name,
                                                       StatusBoard& board);
-  /// Ends the threads; a request that runs is answered first.
+  /// Ends the threads; requests that have come are answered first. Close the board before, or they
+  /// may wait for the loop for a second.
   ~AdminHttp();
   AdminHttp(const AdminHttp&) = delete;
   AdminHttp& operator=(const AdminHttp&) = delete;

@@ -76,7 +76,8 @@ std::string TcpEndpoint::to_url() const {
   return "tcp://" + host + ":" + (port == 0 ? "*" : std::to_string(port));
 }
 
-SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t port) {
+SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t port,
+                                          std::string_view option) {
   host = without_brackets(host);
   if (host == "*") return TcpEndpoint{"0.0.0.0", port};
   ::addrinfo hints{};
@@ -88,8 +89,8 @@ SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t p
       host.empty() ? EAI_NONAME : ::getaddrinfo(std::string{host}.c_str(), nullptr, &hints, &found);
   const std::unique_ptr<::addrinfo, FreeAddresses> list{found};
   if (code != 0) {
-    return invalid("--host '" + printable(host) + "' is no address and no known name (" +
-                   ::gai_strerror(code) +
+    return invalid(std::string{option} + " '" + printable(host) +
+                   "' is no address and no known name (" + ::gai_strerror(code) +
                    "); give an address of this machine, localhost, or 0.0.0.0 for all of them");
   }
   const ::addrinfo* best = found;
@@ -99,7 +100,8 @@ SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t p
   std::array<char, NI_MAXHOST> text{};
   if (::getnameinfo(best->ai_addr, best->ai_addrlen, text.data(), text.size(), nullptr, 0,
                     NI_NUMERICHOST) != 0) {
-    return invalid("--host '" + printable(host) + "' has no address that can be listened at");
+    return invalid(std::string{option} + " '" + printable(host) +
+                   "' has no address that can be listened at");
   }
   return TcpEndpoint{text.data(), port};
 }

@@ -23,7 +23,9 @@ struct TcpEndpoint {
 
 /// `host`: an address (IPv6 with or without brackets), a name, or "*" for all of IPv4. A name is
 /// looked up, which may block; of its addresses the first of IPv4 is taken if there is one.
-SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t port);
+/// `option` is what sets the host.
+SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t port,
+                                          std::string_view option);
 
 /// A unix socket that listens under a name. Mode 0600 from its first moment.
 ///

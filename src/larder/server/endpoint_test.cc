@@ -15,7 +15,7 @@ namespace {
 using larder::testing::TemporaryDirectory;
 
 std::string url_of(std::string_view host, std::uint16_t port) {
-  const auto endpoint = resolve_endpoint(host, port);
+  const auto endpoint = resolve_endpoint(host, port, "--host");
   return endpoint ? endpoint->to_url() : endpoint.error().text;
 }
 
@@ -31,7 +31,7 @@ TEST(EndpointTest, TakesAddressesAndNames) {
 
 TEST(EndpointTest, NamesAHostThatItDoesNotKnow) {
   for (const std::string_view host : {"", "no such host", "host\n.invalid"}) {
-    const auto endpoint = resolve_endpoint(host, 5555);
+    const auto endpoint = resolve_endpoint(host, 5555, "--host");
     ASSERT_FALSE(endpoint) << host;
     EXPECT_EQ(endpoint.error().code, ErrorCode::kInvalidArgument);
     EXPECT_TRUE(endpoint.error().text.starts_with("--host '")) << endpoint.error().text;

@@ -125,7 +125,7 @@ SetupStatus Router::Impl::watch() {
 }
 
 SetupStatus Router::Impl::bind(const RouterOptions& options) {
-  LARDER_ASSIGN(const TcpEndpoint endpoint, resolve_endpoint(options.host, options.port));
+  LARDER_ASSIGN(const TcpEndpoint endpoint, resolve_endpoint(options.host, options.port, "--host"));
   if (endpoint.is_ipv6() && !router_.set(ZMQ_IPV6, 1)) return zmq_error("cannot use IPv6");
   if (::zmq_bind(router_.get(), endpoint.to_url().c_str()) != 0) {
     return listen_error(endpoint, "--port", ::zmq_errno());
@@ -199,7 +199,7 @@ bool Router::Impl::receive_frame(bool& finished) {
     ZmqPart identity;
     if (!router_.receive(identity.get())) return false;
     identity_ = as_text(identity.bytes());
-    fd_ = ::zmq_msg_get(&identity.get(), ZMQ_SRCFD);
+    fd_ = -1;
     wire_bytes_ = 0;
     message_ = std::make_unique<ZmqMessage>();
     is_begun_ = identity.has_more();
@@ -210,6 +210,8 @@ bool Router::Impl::receive_frame(bool& finished) {
   const bool is_kept = !message_->is_full();
   ZmqPart& part = is_kept ? message_->next() : dropped;
   if (!router_.receive(part.get())) return false;
+  // The identity itself is of no socket where libzmq made it while it was asked for events.
+  if (wire_bytes_ == 0) fd_ = ::zmq_msg_get(&part.get(), ZMQ_SRCFD);
   wire_bytes_ += wire_bytes_of(part.bytes().size());
   is_begun_ = part.has_more();
   finished = !is_begun_;

@@ -7,6 +7,7 @@
 
 #include "larder/server/router_test_support.h"
 #include "larder/wire/limits.h"
+#include "tests/support/eventually.h"
 #include "tests/support/temporary_directory.h"
 
 namespace larder::server::testing {
@@ -22,6 +23,16 @@ TEST(RouterTest, EchoesUidAndOperationByteForByte) {
   EXPECT_EQ(*reply, (Frames{uid, std::string{"\x93\0", 2}, "x"}));
   ASSERT_EQ(host.received.size(), 1U);
   EXPECT_EQ(host.received[0].frames, (Frames{uid, std::string{"\x93\0", 2}, "argument"}));
+}
+
+TEST(RouterTest, AnswersWhatWasThereWhenItWasAskedForInput) {
+  RouterHost host;
+  Dealer client{host.router().port()};
+  client.send({"uid", "operation"});
+  ASSERT_TRUE(larder::testing::eventually([&] { return host.router().has_input(); }));
+  std::optional<Frames> reply;
+  ASSERT_TRUE(host.run_until([&] { return (reply = client.receive()).has_value(); }));
+  EXPECT_EQ(*reply, (Frames{"uid", "operation", "x"}));
 }
 
 TEST(RouterTest, LeavesTheThirdFrameOut) {

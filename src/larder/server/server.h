@@ -27,8 +27,12 @@ struct DrainReport {
 
 /// Runs a server in the calling thread until `stop` becomes true (S12, S32): opens the pool, the
 /// connectors and the sockets, says through `on_listening` where it listens, and drains at the end.
-/// `stop` is looked at at least four times a second, and whenever `wake_fd` (-1: none) is readable.
-/// Call it before other threads exist: it starts a helper process.
+///
+/// `options` are valid (validate()). `stop` is looked at whenever `wake_fd` is readable, which is
+/// then read; without one (-1) four times a second.
+/// Call it before other threads exist: it starts a helper process. Raises the soft limit of
+/// descriptors. A connector that does not stop in time is never destroyed, and neither is the
+/// memory that its device or peer may write to: the process is to end then.
 SetupResult<DrainReport> run_server(const ServerOptions& options, const Registry& registry,
                                     const std::atomic<bool>& stop, int wake_fd,
                                     const std::function<void(const ServerAddress&)>& on_listening);

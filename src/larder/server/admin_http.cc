@@ -1,0 +1,290 @@
+#include "larder/server/admin_http.h"
+
+#include <httplib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <deque>
+#include <functional>
+#include <latch>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "larder/base/clock.h"
+#include "larder/base/key_text.h"
+#include "larder/base/mutex.h"
+#include "larder/base/thread.h"
+#include "larder/base/version.h"
+#include "larder/server/config_json.h"
+#include "larder/server/endpoint.h"
+#include "larder/server/http_guard.h"
+#include "larder/server/status_json.h"
+
+namespace larder::server {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::uint64_t kLoopAnswersNs = 1'000'000'000;
+constexpr time_t kPieceSeconds = 2;
+constexpr std::size_t kBodyBytesMax = 64 << 10;
+constexpr const char* kJson = "application/json";
+
+/// A few threads that run what is put in, with a bounded queue.
+/// Threads: any put(); the rest from one.
+class Tasks {
+ public:
+  Tasks() = default;
+  ~Tasks() { end(); }
+  Tasks(const Tasks&) = delete;
+  Tasks& operator=(const Tasks&) = delete;
+
+  Status start() {
+    constexpr std::size_t kThreads = 4;
+    for (std::size_t i = 0; i < kThreads; ++i) {
+      LARDER_ASSIGN(Thread thread, Thread::start("larder-http", [this] { run(); }));
+      threads_.push_back(std::move(thread));
+    }
+    return {};
+  }
+  /// Waits while the queue is full.
+  void put(std::function<void()> task) LARDER_EXCLUDES(mutex_) {
+    constexpr std::size_t kWaitingMax = 64;
+    const MutexLock lock{mutex_};
+    while (waiting_.size() >= kWaitingMax) changed_.wait(mutex_);
+    waiting_.push_back(std::move(task));
+    changed_.notify_all();
+  }
+  /// Runs what is queued, and ends the threads.
+  void end() LARDER_EXCLUDES(mutex_) {
+    {
+      const MutexLock lock{mutex_};
+      is_ending_ = true;
+      changed_.notify_all();
+    }
+    threads_.clear();
+  }
+
+ private:
+  void run() LARDER_EXCLUDES(mutex_) {
+    for (;;) {
+      std::function<void()> task;
+      {
+        const MutexLock lock{mutex_};
+        while (waiting_.empty() && !is_ending_) changed_.wait(mutex_);
+        if (waiting_.empty()) return;
+        task = std::move(waiting_.front());
+        waiting_.pop_front();
+        changed_.notify_all();
+      }
+      task();
+    }
+  }
+
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<std::function<void()>> waiting_ LARDER_GUARDED_BY(mutex_);
+  bool is_ending_ LARDER_GUARDED_BY(mutex_) = false;
+  std::vector<Thread> threads_;
+};
+
+class TaskQueue final : public httplib::TaskQueue {
+ public:
+  explicit TaskQueue(Tasks& tasks) : tasks_(tasks) {}
+  void enqueue(std::function<void()> task) override { tasks_.put(std::move(task)); }
+  void shutdown() override { tasks_.end(); }
+
+ private:
+  Tasks& tasks_;
+};
+
+std::string text_of(const json& value, int indent = -1) {
+  return value.dump(indent, ' ', false, json::error_handler_t::replace);
+}
+
+void refuse(httplib::Response& response, int code, const std::string& detail) {
+  response.status = code;
+  response.set_content(text_of(json{{"detail", detail}}), kJson);
+}
+
+std::string machine_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
+}
+
+}  // namespace
+
+class AdminHttp::Impl {
+ public:
+  Impl(const ServerOptions& options, const std::string& pool_name, StatusBoard& board)
+      : options_(options), pool_name_(pool_name), machine_(machine_name()), board_(board) {}
+  ~Impl() {
+    if (!thread_.joinable()) return;
+    running_.wait();  // Before, stop() does nothing.
+    server_.stop();
+    thread_.join();
+  }
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+
+  SetupStatus open();
+  std::uint16_t port() const noexcept { return port_; }
+
+ private:
+  using Request = httplib::Request;
+  using Response = httplib::Response;
+
+  SetupStatus bind();
+  void set_limits();
+  void set_routes();
+  /// False: it was refused.
+  bool is_own(const Request& request, Response& response) const;
+  void healthcheck(Response& response);
+  void status(Response& response);
+
+  const ServerOptions options_;
+  const std::string pool_name_;
+  const std::string machine_;
+  StatusBoard& board_;
+  std::uint16_t port_ = 0;
+  httplib::Server server_;
+  Tasks tasks_;
+  std::latch running_{1};
+  Thread thread_;  ///< Accepts.
+};
+
+// --- Opening ------------------------------------------------------------------------------------
+
+SetupStatus AdminHttp::Impl::open() {
+  set_limits();
+  set_routes();
+  LARDER_TRY(bind());
+  if (const Status started = tasks_.start(); !started) {
+    return SetupError{started.error().code(), started.error().to_string()};
+  }
+  server_.new_task_queue = [this]() -> httplib::TaskQueue* {
+    running_.count_down();
+    return new TaskQueue{tasks_};  // NOLINT: the server's.
+  };
+  auto thread = Thread::start("larder-accept", [this] { server_.listen_after_bind(); });
+  if (!thread) return SetupError{thread.error().code(), thread.error().to_string()};
+  thread_ = *std::move(thread);
+  return {};
+}
+
+SetupStatus AdminHttp::Impl::bind() {
+  auto endpoint = resolve_endpoint(options_.http_host, options_.http_port, "--http-host");
+  if (!endpoint) return endpoint.error();
+  // The library's own choice lets two servers share a port.
+  server_.set_socket_options([](socket_t socket) {
+    const int yes = 1;
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
+  errno = 0;
+  int port = endpoint->port;
+  if (port == 0) {
+    port = server_.bind_to_any_port(endpoint->address);
+  } else if (!server_.bind_to_port(endpoint->address, port)) {
+    port = -1;
+  }
+  if (port < 0) return listen_error(*endpoint, "--http-port (or --no-http)", errno);
+  port_ = static_cast<std::uint16_t>(port);
+  return {};
+}
+
+void AdminHttp::Impl::set_limits() {
+  server_.set_keep_alive_max_count(1);  // An idle connection would keep a thread.
+  server_.set_keep_alive_timeout(kPieceSeconds);
+  server_.set_read_timeout(kPieceSeconds);
+  server_.set_write_timeout(kPieceSeconds);
+  server_.set_payload_max_length(kBodyBytesMax);
+}
+
+// --- Answering ----------------------------------------------------------------------------------
+
+void AdminHttp::Impl::set_routes() {
+  using Handled = httplib::Server::HandlerResponse;
+  server_.set_pre_routing_handler([this](const Request& request, Response& response) {
+    return is_own(request, response) ? Handled::Unhandled : Handled::Handled;
+  });
+  const auto fixed = [this](const char* path, const json& value, int indent = -1) {
+    server_.Get(path, [text = text_of(value, indent)](const Request&, Response& response) {
+      response.set_content(text, kJson);
+    });
+  };
+  const std::string own_version = "larder-" + std::string{version()};
+  fixed("/", {{"status", "ok"}, {"service", "larder HTTP API"}});
+  fixed("/live", {{"status", "alive"}});
+  fixed("/config", config_json(options_, pool_name_), 2);
+  fixed("/version", own_version);
+  fixed("/lmc_version", own_version);  // What speaks here; it is no version of LMCache.
+  fixed("/commit_id", "");
+  server_.Get("/healthcheck",
+              [this](const Request&, Response& response) { healthcheck(response); });
+  server_.Get("/status", [this](const Request&, Response& response) { status(response); });
+  server_.set_error_handler([](const Request& request, Response& response) {
+    if (response.status != 404 || !response.body.empty()) return;
+    refuse(response, 404,
+           "larder has no " + printable(request.method) + " " + printable(request.path) +
+               "; it has GET /, /healthcheck, /live, /status, /config, /version");
+  });
+}
+
+bool AdminHttp::Impl::is_own(const Request& request, Response& response) const {
+  const std::string host = request.get_header_value("Host");
+  const std::string origin = request.get_header_value("Origin");
+  if (request.has_header("Host") && !is_own_host(host, options_.http_host, machine_)) {
+    refuse(response, 403,
+           "the Host header names '" + printable(host) +
+               "', which is not this server; ask it by its address or by the name of --http-host");
+    return false;
+  }
+  if (request.has_header("Origin") && !is_own_origin(origin, options_.http_host, machine_)) {
+    refuse(response, 403, "pages of '" + printable(origin) + "' may not ask this server");
+    return false;
+  }
+  return true;
+}
+
+void AdminHttp::Impl::healthcheck(Response& response) {
+  if (board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs).is_fresh) {
+    response.set_content(R"({"status":"healthy"})", kJson);
+    return;
+  }
+  response.status = 503;
+  response.set_content(
+      text_of({{"status", "unhealthy"},
+               {"reason", "the thread that answers clients did not run for a second"}}),
+      kJson);
+}
+
+void AdminHttp::Impl::status(Response& response) {
+  const StatusBoard::Reading reading = board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs);
+  if (reading.status == nullptr) {
+    return refuse(response, 503, "the server is starting; ask again in a moment");
+  }
+  response.set_content(text_of(status_json(*reading.status, options_, reading.is_fresh)), kJson);
+}
+
+// --- The class itself ---------------------------------------------------------------------------
+
+AdminHttp::AdminHttp(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
+AdminHttp::~AdminHttp() = default;
+
+SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& options,
+                                                        const std::string& pool_name,
+                                                        StatusBoard& board) {
+  auto impl = std::make_unique<Impl>(options, pool_name, board);
+  LARDER_TRY(impl->open());
+  return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};
+}
+
+std::uint16_t AdminHttp::port() const noexcept {
+  return impl_->port();
+}
+
+}  // namespace larder::server

@@ -1,0 +1,162 @@
+#include "larder/server/admin_http.h"
+
+#include <gtest/gtest.h>
+#include <httplib.h>
+
+#include <nlohmann/json.hpp>
+
+#include "larder/base/event_fd.h"
+#include "larder/base/thread.h"
+#include "larder/server/router_test_support.h"
+
+namespace larder::server {
+namespace {
+
+using nlohmann::json;
+using testing::RawPeer;
+
+/// The HTTP side of a loop that answers, or does not.
+class AdminHttpTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto board = StatusBoard::create();
+    auto stop = EventFd::create();
+    ASSERT_TRUE(board && stop);
+    board_ = *std::move(board);
+    stop_ = std::make_unique<EventFd>(*std::move(stop));
+    options_.http_port = 0;
+    options_.chunk_tokens = 16;
+    auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", *board_);
+    ASSERT_TRUE(http) << http.error().text;
+    http_ = *std::move(http);
+  }
+  void TearDown() override {
+    board_->close();
+    http_.reset();
+    stop_->signal();
+  }
+  void run_loop() {
+    auto thread = Thread::start("test-loop", [this] {
+      while (!stop_->drain()) {
+        wait_readable(board_->event_fd(), stop_->get(), kNever);
+        auto status = std::make_shared<ServerStatus>();
+        status->chunk_tokens = 16;
+        if (board_->is_asked()) board_->publish(std::move(status));
+      }
+    });
+    ASSERT_TRUE(thread);
+    loop_ = *std::move(thread);
+  }
+
+  httplib::Result get(const std::string& path, const httplib::Headers& headers = {}) {
+    httplib::Client client{"127.0.0.1", http_->port()};
+    return client.Get(path, headers);
+  }
+
+  ServerOptions options_;
+  std::unique_ptr<StatusBoard> board_;
+  std::unique_ptr<EventFd> stop_;
+  Thread loop_;
+  std::unique_ptr<AdminHttp> http_;
+};
+
+TEST_F(AdminHttpTest, AnswersWhatLmcachesCommandsAsk) {
+  run_loop();
+  EXPECT_EQ(get("/")->status, 200);
+  EXPECT_EQ(json::parse(get("/")->body)["status"], "ok");
+  const auto health = get("/healthcheck");
+  EXPECT_EQ(health->status, 200);
+  EXPECT_EQ(health->get_header_value("Content-Type"), "application/json");
+  EXPECT_EQ(health->body, R"({"status":"healthy"})");
+  const auto status = get("/status");
+  EXPECT_EQ(status->status, 200);
+  EXPECT_EQ(json::parse(status->body)["chunk_size"], 16);
+  EXPECT_EQ(json::parse(status->body)["is_healthy"], true);
+  const json config = json::parse(get("/config")->body);
+  EXPECT_EQ(config["mp"]["chunk_size"], 16);
+  EXPECT_EQ(config["mp"]["separate_object_groups"], false);
+  for (const char* path : {"/version", "/lmc_version"}) {
+    EXPECT_TRUE(json::parse(get(path)->body).get<std::string>().starts_with("larder-")) << path;
+  }
+  EXPECT_EQ(get("/live")->status, 200);
+}
+
+TEST_F(AdminHttpTest, AnswersHead) {
+  run_loop();
+  httplib::Client client{"127.0.0.1", http_->port()};
+  const auto head = client.Head("/healthcheck");
+  ASSERT_TRUE(head);
+  EXPECT_EQ(head->status, 200);
+  EXPECT_EQ(head->body, "");
+}
+
+TEST_F(AdminHttpTest, IsUnhealthyWhileTheLoopDoesNotRun) {
+  EXPECT_EQ(get("/status")->status, 503);  // It never ran.
+  const auto health = get("/healthcheck");
+  EXPECT_EQ(health->status, 503);
+  EXPECT_EQ(json::parse(health->body)["status"], "unhealthy");
+  EXPECT_EQ(get("/live")->status, 200);
+  board_->publish(std::make_shared<ServerStatus>());
+  const auto status = get("/status");  // The last one that there was.
+  EXPECT_EQ(status->status, 200);
+  EXPECT_EQ(json::parse(status->body)["is_healthy"], false);
+  run_loop();
+  EXPECT_EQ(get("/healthcheck")->status, 200);
+}
+
+TEST_F(AdminHttpTest, SaysThatAPathIsNotThere) {
+  for (const char* path :
+       {"/run_script", "/env", "/threads", "/nope", "/status/", "/cache/clear"}) {
+    const auto reply = get(path);
+    EXPECT_EQ(reply->status, 404) << path;
+    EXPECT_NE(json::parse(reply->body)["detail"].get<std::string>().find(path), std::string::npos);
+  }
+  httplib::Client client{"127.0.0.1", http_->port()};
+  EXPECT_EQ(client.Post("/status", "{}", "application/json")->status, 404);
+  EXPECT_EQ(client.Post("/run_script", std::string(1 << 20, 'x'), "text/plain")->status, 413);
+}
+
+TEST_F(AdminHttpTest, RefusesForeignHostsAndOrigins) {
+  for (const httplib::Headers& headers : {httplib::Headers{{"Host", "evil.example"}},
+                                          httplib::Headers{{"Origin", "http://evil.example"}},
+                                          httplib::Headers{{"Origin", "null"}}}) {
+    const auto reply = get("/config", headers);
+    EXPECT_EQ(reply->status, 403);
+    EXPECT_EQ(reply->body.find("chunk_size"), std::string::npos);
+  }
+  EXPECT_EQ(get("/config", {{"Host", "localhost"}, {"Origin", "http://localhost:1"}})->status, 200);
+}
+
+TEST_F(AdminHttpTest, OutlivesGarbageAndWhoSaysNothing) {
+  run_loop();
+  RawPeer silent{http_->port()};
+  for (const std::string& text :
+       {std::string{"\0\xFF\0\0", 4}, std::string{"GET\r\n\r\n"}, std::string(100'000, 'G'),
+        "GET /" + std::string(20'000, 'p') + " HTTP/1.1\r\n\r\n"}) {
+    RawPeer peer{http_->port()};
+    peer.write(text);
+  }
+  EXPECT_EQ(get("/healthcheck")->status, 200);
+}
+
+TEST_F(AdminHttpTest, NamesAPortInUse) {
+  ServerOptions options = options_;
+  options.http_port = http_->port();
+  const auto second = AdminHttp::open(options, "", *board_);
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().text.find("is in use"), std::string::npos) << second.error().text;
+  EXPECT_NE(second.error().text.find("--http-port"), std::string::npos);
+}
+
+TEST_F(AdminHttpTest, AnswersMoreThanItHasThreads) {
+  run_loop();
+  std::vector<std::unique_ptr<RawPeer>> peers;
+  for (int i = 0; i < 100; ++i) {
+    peers.push_back(std::make_unique<RawPeer>(http_->port()));
+    ASSERT_TRUE(peers.back()->write("GET /healthcheck HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  }
+  for (const auto& peer : peers) EXPECT_EQ(peer->read(15), "HTTP/1.1 200 OK");
+}
+
+}  // namespace
+}  // namespace larder::server

@@ -1,0 +1,80 @@
+#include "larder/server/l2_connectors.h"
+
+#include <utility>
+
+#include "larder/base/clock.h"
+#include "larder/base/logging.h"
+#include "larder/connector/report_line.h"
+#include "larder/connector/shown_spec.h"
+
+namespace larder::server {
+namespace {
+
+/// For connectors that nothing was asked of.
+constexpr std::uint64_t kStopUnusedNs = 10'000'000'000;
+
+std::uint64_t now_ns() noexcept {
+  return RealClock::instance().now_ns();
+}
+
+}  // namespace
+
+SetupResult<std::unique_ptr<L2Connectors>> L2Connectors::open(const ServerOptions& options,
+                                                              const Registry& registry) {
+  std::unique_ptr<L2Connectors> connectors{new L2Connectors};
+  for (const L2Adapter& adapter : options.l2_adapters) {
+    LARDER_TRY(connectors->open_one(adapter, registry));
+  }
+  return connectors;
+}
+
+SetupStatus L2Connectors::open_one(const L2Adapter& adapter, const Registry& registry) {
+  std::string shown = shown_spec(adapter.spec.to_url(), registry);
+  const std::uint64_t begin_ns = now_ns();
+  auto connector = registry.open(adapter.spec);
+  if (!connector) {
+    return SetupError{connector.error().code,
+                      "--l2-adapter " + shown + ": " + connector.error().text};
+  }
+  const Report report = (*connector)->report();
+  announce(report.type, opened_line(report, now_ns() - begin_ns));
+  all_.push_back({.spec = std::move(shown), .connector = connector->get()});
+  tiers_.push_back({.connector = *std::move(connector), .options = adapter.options});
+  return {};
+}
+
+L2Connectors::~L2Connectors() {
+  if (tiers_.empty() || stop(now_ns() + kStopUnusedNs)) return;
+  for (cache::Tier& tier : tiers_) (void)tier.connector.release();  // NOLINT: see stop().
+}
+
+std::vector<TierStatus> L2Connectors::status() const {
+  std::vector<TierStatus> tiers;
+  for (const One& one : all_) {
+    Report report = one.connector->report();
+    std::string type = report.type;
+    tiers.push_back({.spec = one.spec, .type = std::move(type), .report = std::move(report)});
+  }
+  return tiers;
+}
+
+std::vector<cache::Tier> L2Connectors::take_tiers() {
+  return std::exchange(tiers_, {});
+}
+
+bool L2Connectors::stop(std::uint64_t deadline_ns) {
+  bool is_clean = true;
+  for (const One& one : all_) {
+    const Status status = one.connector->stop(deadline_ns);
+    const Report report = one.connector->report();
+    announce(report.type, closed_line(report));
+    if (status) continue;
+    is_clean = false;
+    log(LogLevel::kError, "server",
+        one.spec + " did not stop (" + status.error().to_string() +
+            "): its device or peer still has what was asked of it, and is left to it");
+  }
+  return is_clean;
+}
+
+}  // namespace larder::server

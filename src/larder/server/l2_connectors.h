@@ -1,0 +1,54 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "larder/base/result.h"
+#include "larder/cache/engine_options.h"
+#include "larder/connector/registry.h"
+#include "larder/server/options.h"
+#include "larder/server/status.h"
+
+namespace larder::server {
+
+/// The connectors behind L1, from their opening to their end.
+///
+/// Ownership: its own until take_tiers(), then the taker's, who keeps them until stop() was called.
+/// Threads: one.
+class L2Connectors {
+ public:
+  /// Opens them in their order, and says so in the log. May block. Where one cannot be opened,
+  /// those before it are stopped, and the error says which one it was.
+  static SetupResult<std::unique_ptr<L2Connectors>> open(const ServerOptions& options,
+                                                         const Registry& registry);
+  /// Stops those that were not taken.
+  ~L2Connectors();
+  L2Connectors(const L2Connectors&) = delete;
+  L2Connectors& operator=(const L2Connectors&) = delete;
+
+  std::size_t size() const noexcept { return all_.size(); }
+  Connector& operator[](std::size_t tier) noexcept { return *all_[tier].connector; }
+  /// How they stand.
+  std::vector<TierStatus> status() const;
+
+  std::vector<cache::Tier> take_tiers();
+  /// Stops all, and says so in the log. False: one of them has something with the kernel or a peer
+  /// still, and may not be destroyed.
+  bool stop(std::uint64_t deadline_ns);
+
+ private:
+  struct One {
+    std::string spec;  ///< As it may be shown.
+    Connector* connector = nullptr;
+  };
+
+  L2Connectors() = default;
+  SetupStatus open_one(const L2Adapter& adapter, const Registry& registry);
+
+  std::vector<One> all_;
+  std::vector<cache::Tier> tiers_;  ///< Until they are taken.
+};
+
+}  // namespace larder::server

@@ -1,0 +1,66 @@
+#include "larder/server/pool.h"
+
+#include <sys/statvfs.h>
+
+#include <string_view>
+
+#include "larder/base/logging.h"
+#include "larder/base/size_text.h"
+
+namespace larder::server {
+namespace {
+
+constexpr std::uint64_t kMarkBytes = 4096;  ///< Behind the pool; see cache::SegmentFile.
+
+/// A tmpfs that cannot hold the pool gives no error before it is full.
+SetupStatus check_room(std::uint64_t bytes) {
+  struct ::statvfs system{};
+  if (::statvfs(kPoolDirectory, &system) != 0) return {};  // Opening the pool will say why.
+  const std::uint64_t total = std::uint64_t{system.f_blocks} * system.f_frsize;
+  const std::uint64_t free = std::uint64_t{system.f_bavail} * system.f_frsize;
+  const std::string directory = kPoolDirectory;
+  if (total < bytes + kMarkBytes) {
+    return SetupError{
+        ErrorCode::kResourceExhausted,
+        "L1 of " + format_bytes_exact(bytes) + " does not fit into " + directory +
+            ", which holds " + format_bytes(total) +
+            ": make it larger (docker run --shm-size, in Kubernetes an emptyDir of medium Memory "
+            "at " +
+            directory +
+            ", else mount -o remount,size=), lower --l1-size-gb, or use --shm-name \"\", with "
+            "which "
+            "workers cannot share memory with the server"};
+  }
+  if (free < bytes) {
+    log(LogLevel::kWarning, "server",
+        directory + " has " + format_bytes(free) + " free, less than L1 of " +
+            format_bytes_exact(bytes) +
+            ": until others leave it, L1 holds less than was asked for");
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string pool_name(const ServerOptions& options) {
+  std::string_view name = options.shm_name;
+  if (name.starts_with('/')) name.remove_prefix(1);
+  if (name.starts_with(kPoolPrefix)) return std::string{name};
+  const std::string own =
+      name.empty() ? "larder_" + std::to_string(options.port) : std::string{name};
+  return kPoolPrefix + own;
+}
+
+SetupResult<std::unique_ptr<cache::Arena>> open_l1(const ServerOptions& options) {
+  cache::ArenaOptions arena;
+  arena.capacity_bytes = options.l1_bytes;
+  arena.grain_bytes = options.l1_align_bytes;
+  if (!options.has_pool) return cache::Arena::open(arena);
+  LARDER_TRY(check_room(options.l1_bytes));
+  arena.kind = cache::ArenaKind::kShared;
+  arena.directory = kPoolDirectory;
+  arena.name = pool_name(options);
+  return cache::Arena::open(arena);
+}
+
+}  // namespace larder::server

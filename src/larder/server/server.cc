@@ -1,0 +1,180 @@
+#include "larder/server/server.h"
+
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <optional>
+#include <utility>
+
+#include "larder/base/clock.h"
+#include "larder/base/logging.h"
+#include "larder/base/size_text.h"
+#include "larder/server/admin_http.h"
+#include "larder/server/l2_connectors.h"
+#include "larder/server/pool.h"
+#include "larder/server/pool_guard.h"
+#include "larder/server/router.h"
+#include "larder/server/server_loop.h"
+#include "larder/server/service.h"
+#include "larder/server/status_board.h"
+
+namespace larder::server {
+namespace {
+
+constexpr std::uint64_t kCancelledNs = 5'000'000'000;  ///< For what was cancelled to come back.
+constexpr std::uint64_t kStopNs = 10'000'000'000;      ///< For connectors.
+constexpr rlim_t kDescriptorsWanted = rlim_t{1} << 20;
+
+std::uint64_t now_ns() noexcept {
+  return RealClock::instance().now_ns();
+}
+
+/// Every connection is a descriptor, and at 1,024 of them libzmq would turn clients away.
+void raise_descriptor_limit() noexcept {
+  ::rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const rlim_t wanted = std::min(limit.rlim_max, kDescriptorsWanted);
+  if (limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = wanted;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/// What each run of a server has of its own.
+SetupResult<ServerOptions> with_drawn_values(ServerOptions options) {
+  std::array<std::uint64_t, 3> drawn{};
+  if (::getrandom(drawn.data(), sizeof drawn, 0) != ::ssize_t{sizeof drawn}) {
+    return SetupError{ErrorCode::kUnavailable, "the kernel gives no random numbers (getrandom)"};
+  }
+  options.hash_seed = drawn[0];
+  if (options.instance_id.empty()) {
+    std::array<char, 33> text{};
+    std::snprintf(text.data(), text.size(), "%016lx%016lx", drawn[1], drawn[2]);
+    options.instance_id = text.data();
+  }
+  // The port is not known before the pool is; two such servers must not have one name.
+  if (options.port == 0 && options.shm_name.empty()) {
+    options.shm_name = "larder_pid_" + std::to_string(::getpid());
+  }
+  return options;
+}
+
+/// The parts of a server, in the order in which they are opened.
+class Server {
+ public:
+  explicit Server(ServerOptions options) : options_(std::move(options)) {}
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  SetupStatus open(const Registry& registry, int wake_fd);
+  ServerAddress address() const;
+  void run(const std::atomic<bool>& stop) { loop_->run(stop); }
+  DrainReport end();
+
+ private:
+  SetupStatus open_memory();
+  SetupStatus open_sockets();
+  void leave_memory() noexcept;
+
+  const ServerOptions options_;
+  std::optional<PoolGuard> guard_;
+  std::unique_ptr<cache::Arena> arena_;
+  std::unique_ptr<L2Connectors> connectors_;
+  std::unique_ptr<Router> router_;
+  std::unique_ptr<StatusBoard> board_;
+  std::unique_ptr<AdminHttp> http_;
+  std::unique_ptr<Service> service_;
+  std::unique_ptr<ServerLoop> loop_;
+};
+
+SetupStatus Server::open(const Registry& registry, int wake_fd) {
+  LARDER_TRY(open_memory());
+  LARDER_ASSIGN(connectors_, L2Connectors::open(options_, registry));
+  LARDER_TRY(open_sockets());
+  service_ = std::make_unique<Service>(options_, *arena_, connectors_->take_tiers(), *router_);
+  auto loop = ServerLoop::create(
+      {.router = *router_, .service = *service_, .board = *board_, .connectors = *connectors_},
+      wake_fd);
+  if (!loop) {
+    if (!connectors_->stop(now_ns() + kStopNs)) leave_memory();
+    return loop.error();
+  }
+  loop_ = *std::move(loop);
+  return {};
+}
+
+SetupStatus Server::open_memory() {
+  if (options_.has_pool) {
+    LARDER_ASSIGN(PoolGuard guard, PoolGuard::start());
+    guard_.emplace(std::move(guard));
+  }
+  raise_descriptor_limit();
+  LARDER_ASSIGN(arena_, open_l1(options_));
+  if (arena_->report().has_replaced_stale) {
+    log(LogLevel::kInfo, "server", "replaced the pool of a server that has ended");
+  }
+  if (!guard_) return {};
+  const Status watched = guard_->watch(std::string{kPoolDirectory} + "/" + arena_->name());
+  if (!watched) return SetupError{watched.error().code(), watched.error().to_string()};
+  return {};
+}
+
+/// HTTP first: a server that cannot start is never heard of by its clients.
+SetupStatus Server::open_sockets() {
+  auto board = StatusBoard::create();
+  if (!board) return SetupError{board.error().code(), board.error().to_string()};
+  board_ = *std::move(board);
+  if (options_.has_http) {
+    LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_));
+  }
+  LARDER_ASSIGN(
+      router_,
+      Router::open({.host = options_.host, .port = options_.port, .ipc_path = options_.ipc_path}));
+  return {};
+}
+
+ServerAddress Server::address() const {
+  return {.port = router_->port(),
+          .http_port = http_ == nullptr ? std::uint16_t{0} : http_->port(),
+          .pool = arena_->name()};
+}
+
+DrainReport Server::end() {
+  const std::uint64_t deadline_ns = now_ns() + options_.drain_ns;
+  bool is_empty = loop_->drain(deadline_ns, deadline_ns + kCancelledNs);
+  const cache::EngineStats left = loop_->status().engine;
+  const bool is_stopped = connectors_->stop(now_ns() + kStopNs);
+  // What a stopped connector had is back, and only to be taken.
+  if (is_stopped && !is_empty) is_empty = loop_->drain(0, now_ns() + kCancelledNs);
+  if (!is_stopped || !is_empty) leave_memory();
+  return {.cells_lost = left.cells_wanted, .bytes_lost = left.wanted_bytes};
+}
+
+/// To a device or peer that may still write to it.
+void Server::leave_memory() noexcept {
+  (void)service_.release();  // NOLINT(bugprone-unused-return-value): the connectors, too.
+  (void)arena_.release();    // NOLINT(bugprone-unused-return-value)
+}
+
+Server::~Server() {
+  if (board_ != nullptr) board_->close();
+}
+
+}  // namespace
+
+SetupResult<DrainReport> run_server(const ServerOptions& options, const Registry& registry,
+                                    const std::atomic<bool>& stop, int wake_fd,
+                                    const std::function<void(const ServerAddress&)>& on_listening) {
+  LARDER_ASSIGN(ServerOptions drawn, with_drawn_values(options));
+  Server server{std::move(drawn)};
+  LARDER_TRY(server.open(registry, wake_fd));
+  on_listening(server.address());
+  server.run(stop);
+  return server.end();
+}
+
+}  // namespace larder::server

@@ -1,0 +1,162 @@
+#include "larder/server/server_loop.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <utility>
+
+#include "larder/base/clock.h"
+
+namespace larder::server {
+namespace {
+
+constexpr std::size_t kMessagesMax = 64;
+constexpr std::size_t kMessagesAtOnce = 8;  ///< Between two looks at the clock.
+constexpr std::uint64_t kReceiveNs = 500'000;
+constexpr std::uint64_t kLookNs = 1'000'000'000;
+constexpr std::uint64_t kStopFlagNs = 250'000'000;
+constexpr std::uint64_t kDrainNs = 50'000'000;  ///< Between two looks at what is in flight.
+
+// What an event of epoll is about.
+constexpr std::uint64_t kSockets = 0;
+constexpr std::uint64_t kBoard = 1;
+constexpr std::uint64_t kWake = 2;
+constexpr std::uint64_t kTiers = 3;  ///< And up.
+
+std::uint64_t now_ns() noexcept {
+  return RealClock::instance().now_ns();
+}
+
+/// As epoll takes it: rounded up, or it would spin for what is left.
+int milliseconds_until(std::uint64_t until_ns) noexcept {
+  constexpr std::uint64_t kMillisecond = 1'000'000;
+  constexpr std::uint64_t kLongest = 3'600'000;
+  if (until_ns == kNever) return -1;
+  const std::uint64_t now = now_ns();
+  if (until_ns <= now) return 0;
+  return static_cast<int>(std::min((until_ns - now + kMillisecond - 1) / kMillisecond, kLongest));
+}
+
+}  // namespace
+
+SetupResult<std::unique_ptr<ServerLoop>> ServerLoop::create(const Parts& parts, int wake_fd) {
+  UniqueFd epoll{::epoll_create1(EPOLL_CLOEXEC)};
+  std::unique_ptr<ServerLoop> loop{new ServerLoop{parts, std::move(epoll), wake_fd}};
+  LARDER_TRY(loop->watch(parts.router.event_fd(), kSockets));
+  LARDER_TRY(loop->watch(parts.router.monitor_fd(), kSockets));
+  LARDER_TRY(loop->watch(parts.board.event_fd(), kBoard));
+  if (wake_fd >= 0) LARDER_TRY(loop->watch(wake_fd, kWake));
+  for (std::size_t tier = 0; tier < parts.connectors.size(); ++tier) {
+    LARDER_TRY(loop->watch(parts.connectors[tier].event_fd(), kTiers + tier));
+  }
+  loop->turn(0);
+  loop->publish();
+  return loop;
+}
+
+ServerLoop::ServerLoop(const Parts& parts, UniqueFd epoll, int wake_fd) noexcept
+    : parts_(parts), epoll_(std::move(epoll)), wake_fd_(wake_fd), started_ns_(now_ns()) {}
+
+SetupStatus ServerLoop::watch(int fd, std::uint64_t what) {
+  ::epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = what;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0) return {};
+  return SetupError{Error::from_errno(errno, "", "").code(),
+                    "the server's loop cannot watch a descriptor: " + errno_text(errno)};
+}
+
+// --- A turn -------------------------------------------------------------------------------------
+
+void ServerLoop::turn(std::uint64_t until_ns) {
+  // A reply that was sent may have taken the edge with it.
+  const bool has_input = has_input_ || parts_.router.has_input();
+  wait(has_input ? 0 : std::min(until_ns, due_ns_));
+  const std::uint64_t now = now_ns();
+  parts_.service.begin_turn(now);
+  receive();
+  for (const std::size_t tier : ready_tiers_) parts_.service.on_tier(tier);
+  due_ns_ = parts_.service.end_turn();
+  if (std::exchange(is_status_wanted_, false) && parts_.board.is_asked()) publish();
+  if (has_input_ || parts_.router.connections() == 0 || now < next_look_ns_) return;
+  parts_.router.look_after_unfinished();
+  next_look_ns_ = now + kLookNs;
+}
+
+void ServerLoop::wait(std::uint64_t until_ns) {
+  if (parts_.router.connections() != 0) until_ns = std::min(until_ns, next_look_ns_);
+  ready_tiers_.clear();
+  std::array<::epoll_event, 32> events{};
+  const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                                 milliseconds_until(until_ns));
+  for (int i = 0; i < count; ++i) {
+    const std::uint64_t what = events[static_cast<std::size_t>(i)].data.u64;
+    if (what >= kTiers) ready_tiers_.push_back(what - kTiers);
+    if (what == kBoard) is_status_wanted_ = true;
+    if (what == kWake) drain_wake_fd();
+  }
+}
+
+void ServerLoop::receive() {
+  const std::uint64_t until_ns = now_ns() + kReceiveNs;
+  std::size_t messages = 0;
+  do {
+    has_input_ = parts_.router.receive(*this, kMessagesAtOnce);
+    messages += kMessagesAtOnce;
+  } while (has_input_ && messages < kMessagesMax && now_ns() < until_ns);
+  if (!has_input_) parts_.service.on_sockets_empty();
+}
+
+void ServerLoop::on_message(ConnectionId connection, std::unique_ptr<Message> message) {
+  parts_.service.on_message(connection, std::move(message));
+}
+
+void ServerLoop::on_closed(ConnectionId connection) {
+  parts_.service.on_closed(connection);
+}
+
+void ServerLoop::drain_wake_fd() {
+  std::array<char, 64> bytes{};
+  const ::ssize_t got = ::read(wake_fd_, bytes.data(), bytes.size());
+  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
+  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, wake_fd_, nullptr);
+  wake_fd_ = -1;
+}
+
+// --- What others see ----------------------------------------------------------------------------
+
+ServerStatus ServerLoop::status() const {
+  ServerStatus status;
+  parts_.service.fill(status);
+  status.started_ns = started_ns_;
+  status.connections = parts_.router.connections();
+  status.replies_dropped = parts_.router.replies_dropped();
+  status.connections_shut = parts_.router.connections_shut();
+  status.tiers = parts_.connectors.status();
+  return status;
+}
+
+void ServerLoop::publish() {
+  parts_.board.publish(std::make_shared<const ServerStatus>(status()));
+}
+
+// --- Begin and end ------------------------------------------------------------------------------
+
+void ServerLoop::run(const std::atomic<bool>& stop) {
+  while (!stop.load()) turn(wake_fd_ >= 0 ? kNever : now_ns() + kStopFlagNs);
+}
+
+bool ServerLoop::drain(std::uint64_t deadline_ns, std::uint64_t give_up_ns) {
+  turn(0);
+  while (!parts_.service.drain(deadline_ns)) {
+    const std::uint64_t now = now_ns();
+    if (now >= give_up_ns) return false;
+    turn(now + kDrainNs);
+  }
+  return true;
+}
+
+}  // namespace larder::server

@@ -1,0 +1,357 @@
+#include "larder/server/server.h"
+
+#include <gtest/gtest.h>
+#include <httplib.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "larder/connectors/builtin.h"
+#include "larder/server/pool.h"
+#include "larder/server/router_test_support.h"
+#include "larder/server/server_test_support.h"
+#include "tests/support/eventually.h"
+#include "tests/support/temporary_directory.h"
+
+namespace larder::server {
+namespace {
+
+using larder::testing::eventually;
+using larder::testing::TemporaryDirectory;
+using nlohmann::json;
+using testing::Dealer;
+using testing::Frames;
+
+std::atomic<bool> stop_asked = false;
+int wake_fd = -1;
+
+extern "C" void ask_to_stop(int /*number*/) {
+  stop_asked.store(true);
+  const std::uint64_t one = 1;
+  if (::write(wake_fd, &one, sizeof one) < 0) return;
+}
+
+L2Adapter adapter_of(const std::string& url) {
+  return {.text = url, .spec = Spec::parse(url).value(), .options = {}};
+}
+
+/// A server in a process of its own, on free ports.
+class ServerProcess {
+ public:
+  explicit ServerProcess(const ServerOptions& options, bool has_wake_fd = true) {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) ADD_FAILURE();
+    words_.reset(ends[0]);
+    UniqueFd said{ends[1]};
+    pid_ = ::fork();
+    if (pid_ == 0) ::_exit(run(options, has_wake_fd, said.get()));
+    said.reset();
+    std::istringstream first{read_line()};
+    first >> port >> http_port >> pool;
+    if (port == 0) error = first.str();
+  }
+  ~ServerProcess() {
+    if (pid_ > 0) kill();
+  }
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
+
+  ::pid_t pid() const noexcept { return pid_; }
+  bool has_pool() const {
+    struct ::stat found{};
+    return ::lstat(("/dev/shm/" + pool).c_str(), &found) == 0;
+  }
+  /// By SIGTERM: "<exit code> <cells lost> <bytes lost>".
+  std::string terminate() {
+    ::kill(pid_, SIGTERM);
+    const std::string last = read_line();
+    int status = 0;
+    ::waitpid(std::exchange(pid_, -1), &status, 0);
+    return std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1) + " " + last;
+  }
+  void kill() {
+    ::kill(pid_, SIGKILL);
+    ::waitpid(std::exchange(pid_, -1), nullptr, 0);
+  }
+
+  std::uint16_t port = 0;
+  std::uint16_t http_port = 0;
+  std::string pool;
+  std::string error;
+
+ private:
+  static int run(const ServerOptions& options, bool has_wake_fd, int said) {
+    const auto say = [said](const std::string& line) {
+      if (::write(said, (line + "\n").c_str(), line.size() + 1) < 0) ::_exit(3);
+    };
+    wake_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    ::signal(SIGTERM, ask_to_stop);
+    const auto report = run_server(options, builtin_registry(), stop_asked,
+                                   has_wake_fd ? wake_fd : -1, [&](const ServerAddress& address) {
+                                     say(std::to_string(address.port) + " " +
+                                         std::to_string(address.http_port) + " " + address.pool);
+                                   });
+    if (!report) {
+      say("error " + report.error().text);
+      return 2;
+    }
+    say(std::to_string(report->cells_lost) + " " + std::to_string(report->bytes_lost));
+    return 0;
+  }
+  std::string read_line() {
+    std::string line;
+    for (char c = 0; ::read(words_.get(), &c, 1) == 1 && c != '\n';) line += c;
+    return line;
+  }
+
+  UniqueFd words_;
+  ::pid_t pid_ = -1;
+};
+
+/// A client that waits for its replies.
+class Client {
+ public:
+  explicit Client(std::uint16_t port) : dealer_(port) {}
+
+  /// The payload in hex, "none", or "timeout".
+  std::string ask(wire::Operation operation, std::vector<wire::Bytes> arguments) {
+    Frames frames{text_of(number(next_uid_++)),
+                  text_of(number(static_cast<std::uint64_t>(operation)))};
+    for (const wire::Bytes& argument : arguments) frames.push_back(text_of(argument));
+    dealer_.send(frames);
+    std::optional<Frames> reply;
+    if (!eventually([&] { return (reply = dealer_.receive()).has_value(); })) return "timeout";
+    return reply->size() < 3 ? "none" : wire::hex(bytes_of(reply->back()));
+  }
+  std::string ping() { return ask(wire::Operation::kPing, {nil()}); }
+  /// LOOKUP, and QUERY until it is known.
+  std::string lookup(wire::KeySample sample) {
+    sample.worker = -1;
+    ask(wire::Operation::kLookup, {make_key(sample), number(1)});
+    std::string hit;
+    const bool is_known = eventually([&] {
+      hit = ask(wire::Operation::kQueryPrefetchStatus, {text(sample.request_id)});
+      return hit != "none";
+    });
+    return is_known ? hit : "timeout";
+  }
+  void register_worker() { ask(wire::Operation::kRegisterEngineDriven, {make_registration({})}); }
+  std::string store(const wire::KeySample& sample) {
+    register_worker();
+    ask(wire::Operation::kPrepareStore, {make_key(sample), number(7)});
+    return ask(wire::Operation::kCommitStore, {make_key(sample), number(7), binary("")});
+  }
+
+ private:
+  static std::string text_of(const wire::Bytes& bytes) { return std::string{as_text(bytes)}; }
+  static wire::Bytes bytes_of(const std::string& text) {
+    const auto bytes = std::as_bytes(std::span{text});
+    return {bytes.begin(), bytes.end()};
+  }
+
+  Dealer dealer_;
+  std::uint64_t next_uid_ = 0;
+};
+
+wire::KeySample key_of(std::uint32_t prompt, std::uint32_t tokens) {
+  wire::KeySample sample;
+  sample.request_id = "request-" + std::to_string(prompt);
+  sample.tokens = tokens_of(prompt, tokens);
+  sample.start = 0;
+  sample.end = tokens;
+  sample.worker = 0;
+  return sample;
+}
+
+ServerOptions small_options() {
+  ServerOptions options;
+  options.host = "127.0.0.1";
+  options.port = 0;
+  options.http_port = 0;
+  options.chunk_tokens = 16;
+  options.l1_bytes = std::uint64_t{8} << 20;
+  options.hash_memory_bytes = 1 << 20;
+  return options;
+}
+
+constexpr const char* kTrue = "c3";
+
+/// Orphaned helpers become children of the test, so that their end can be waited for.
+class ServerTest : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0); }
+  void TearDown() override {
+    while (::waitpid(-1, nullptr, 0) > 0) {
+    }
+    ::prctl(PR_SET_CHILD_SUBREAPER, 0);
+  }
+};
+
+TEST_F(ServerTest, AnswersByZmqAndByHttp) {
+  ServerProcess server{small_options()};
+  ASSERT_EQ(server.error, "");
+  Client client{server.port};
+  EXPECT_EQ(client.ping(), kTrue);
+  EXPECT_EQ(client.ask(wire::Operation::kGetChunkSize, {}), "10");
+  httplib::Client http{"127.0.0.1", server.http_port};
+  EXPECT_EQ(http.Get("/healthcheck")->status, 200);
+  const json status = json::parse(http.Get("/status")->body);
+  EXPECT_EQ(status["is_healthy"], true);
+  EXPECT_EQ(status["chunk_size"], 16);
+  EXPECT_EQ(status["larder"]["connections"], 1);
+  EXPECT_EQ(status["storage_manager"]["l1_manager"]["memory_total_bytes"], 8 << 20);
+  EXPECT_EQ(server.terminate(), "0 0 0");
+}
+
+TEST_F(ServerTest, OffersAPoolThatGoesWithIt) {
+  for (const bool is_killed : {false, true}) {
+    ServerProcess server{small_options()};
+    ASSERT_EQ(server.error, "");
+    EXPECT_TRUE(server.pool.starts_with("lmcache_l1_pool_larder_")) << server.pool;
+    EXPECT_TRUE(server.has_pool());
+    if (is_killed) {
+      server.kill();
+    } else {
+      EXPECT_EQ(server.terminate(), "0 0 0");
+    }
+    while (::waitpid(-1, nullptr, 0) > 0) {  // The helper.
+    }
+    EXPECT_FALSE(server.has_pool());
+  }
+}
+
+TEST_F(ServerTest, DoesWithoutAPoolAndWithoutHttp) {
+  ServerOptions options = small_options();
+  options.has_pool = false;
+  options.has_http = false;
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  EXPECT_EQ(server.pool, "");
+  EXPECT_EQ(server.http_port, 0);
+  EXPECT_EQ(Client{server.port}.ping(), kTrue);
+  EXPECT_EQ(server.terminate(), "0 0 0");
+}
+
+TEST_F(ServerTest, StopsWithoutAWakeFd) {
+  ServerProcess server{small_options(), false};
+  ASSERT_EQ(server.error, "");
+  EXPECT_EQ(Client{server.port}.ping(), kTrue);
+  EXPECT_EQ(server.terminate(), "0 0 0");
+}
+
+TEST_F(ServerTest, StoresWhatIsWantedBeforeItEnds) {
+  const TemporaryDirectory directory;
+  ServerOptions options = small_options();
+  options.l2_adapters.push_back(adapter_of("fs:" + directory.path()));
+  const wire::KeySample sample = key_of(1, 64);
+  {
+    ServerProcess server{options};
+    ASSERT_EQ(server.error, "");
+    Client client{server.port};
+    ASSERT_EQ(client.store(sample), kTrue);
+    EXPECT_EQ(client.lookup(sample), "04");
+    EXPECT_EQ(server.terminate(), "0 0 0");
+  }
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  Client client{server.port};
+  client.register_worker();
+  EXPECT_EQ(client.lookup(sample), "04");
+  httplib::Client http{"127.0.0.1", server.http_port};
+  const json status = json::parse(http.Get("/status")->body);
+  EXPECT_EQ(status["storage_manager"]["l2_adapters"][0]["type"], "fs");
+  EXPECT_EQ(status["larder"]["chunks"]["hit_l2"], 4);
+  EXPECT_EQ(server.terminate(), "0 0 0");
+}
+
+TEST_F(ServerTest, SaysWhatItCouldNotStore) {
+  ServerOptions options = small_options();
+  options.l2_adapters.push_back(
+      adapter_of("fault:?inner=memory%3A%3Fcapacity%3D1MiB&stall_rate=1"));
+  options.drain_ns = 100'000'000;
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  ASSERT_EQ(Client{server.port}.store(key_of(1, 64)), kTrue);
+  EXPECT_EQ(server.terminate(), "0 4 4096");
+}
+
+TEST_F(ServerTest, NamesAPortInUse) {
+  const ServerProcess first{small_options()};
+  ServerOptions options = small_options();
+  options.port = first.port;
+  const ServerProcess second{options};
+  EXPECT_NE(second.error.find("port " + std::to_string(first.port) + " is in use"),
+            std::string::npos)
+      << second.error;
+}
+
+TEST_F(ServerTest, NamesTheConnectorThatCannotBeOpened) {
+  const TemporaryDirectory directory;
+  ServerOptions options = small_options();
+  options.l2_adapters.push_back(adapter_of("fs:" + directory.path()));
+  options.l2_adapters.push_back(adapter_of("lgo:/data"));
+  const ServerProcess server{options};
+  EXPECT_NE(server.error.find("--l2-adapter lgo:"), std::string::npos) << server.error;
+  EXPECT_NE(server.error.find("log"), std::string::npos) << server.error;
+}
+
+TEST_F(ServerTest, NamesSharedMemoryThatIsTooSmall) {
+  struct ::statvfs system{};
+  ASSERT_EQ(::statvfs(kPoolDirectory, &system), 0);
+  ServerOptions options = small_options();
+  options.l1_bytes = std::uint64_t{system.f_blocks} * system.f_frsize;
+  const ServerProcess server{options};
+  EXPECT_NE(server.error.find("--shm-size"), std::string::npos) << server.error;
+}
+
+TEST_F(ServerTest, RefusesThePoolOfALiveServerAndReplacesThatOfADeadOne) {
+  ServerOptions options = small_options();
+  options.shm_name = "larder_server_test_" + std::to_string(::getpid());
+  const ServerProcess first{options};
+  ASSERT_EQ(first.error, "");
+  EXPECT_EQ(first.pool, "lmcache_l1_pool_" + options.shm_name);
+  const ServerProcess second{options};
+  EXPECT_NE(second.error.find("in use by process " + std::to_string(first.pid())),
+            std::string::npos)
+      << second.error;
+  EXPECT_TRUE(first.has_pool());
+}
+
+TEST_F(ServerTest, TakesMoreConnectionsThanTheSoftLimit) {
+  ServerOptions options = small_options();
+  ::rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const ::rlimit low{.rlim_cur = 64, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &low), 0);
+  ServerProcess server{options};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_EQ(server.error, "");
+  std::vector<std::unique_ptr<testing::RawPeer>> peers;
+  for (int i = 0; i < 200; ++i) {
+    peers.push_back(std::make_unique<testing::RawPeer>(server.port));
+    ASSERT_TRUE(peers.back()->shake_hands());
+  }
+  EXPECT_EQ(Client{server.port}.ping(), kTrue);
+}
+
+TEST(PoolTest, HasNamesAsInLmcache) {
+  ServerOptions options;
+  options.port = 5555;
+  EXPECT_EQ(pool_name(options), "lmcache_l1_pool_larder_5555");
+  options.shm_name = "golden";
+  EXPECT_EQ(pool_name(options), "lmcache_l1_pool_golden");
+  options.shm_name = "/golden";
+  EXPECT_EQ(pool_name(options), "lmcache_l1_pool_golden");
+  options.shm_name = "lmcache_l1_pool_golden";
+  EXPECT_EQ(pool_name(options), "lmcache_l1_pool_golden");
+}
+
+}  // namespace
+}  // namespace larder::server

@@ -1,0 +1,205 @@
+#include "larder/server/status_json.h"
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "larder/base/version.h"
+
+namespace larder::server {
+namespace {
+
+using nlohmann::json;
+
+double seconds(std::uint64_t ns) {
+  return static_cast<double>(ns) / 1e9;
+}
+
+json l1_manager(const ServerStatus& status, bool is_healthy) {
+  const cache::EngineStats& engine = status.engine;
+  const std::uint64_t used = engine.capacity_bytes - engine.free_bytes;
+  const double ratio = engine.capacity_bytes == 0
+                           ? 0.0
+                           : static_cast<double>(used) / static_cast<double>(engine.capacity_bytes);
+  return {{"is_healthy", is_healthy},
+          {"total_object_count", engine.columns},
+          {"write_locked_count", engine.writes_open},
+          {"read_locked_count", engine.reads_open},
+          {"memory_used_bytes", used},
+          {"memory_total_bytes", engine.capacity_bytes},
+          {"memory_configured_bytes", engine.capacity_bytes},
+          {"capacity_bytes_by_backend", {{"dram", engine.capacity_bytes}}},
+          {"memory_usage_ratio", ratio}};
+}
+
+json eviction_controller(const ServerOptions& options, bool is_healthy) {
+  return {{"is_healthy", is_healthy},
+          {"thread_alive", is_healthy},
+          {"eviction_policy", options.engine.policy},
+          {"trigger_watermark", options.engine.high_watermark},
+          {"eviction_ratio", options.engine.high_watermark - options.engine.low_watermark}};
+}
+
+json store_controller(const ServerStatus& status, bool is_healthy) {
+  return {{"is_healthy", is_healthy},
+          {"thread_alive", is_healthy},
+          {"pending_keys_count", status.engine.cells_wanted},
+          {"in_flight_task_count", status.engine.l2_batches},
+          {"num_l2_adapters", status.tiers.size()},
+          {"num_active_adapters", status.tiers.size()},
+          {"num_draining_adapters", 0}};
+}
+
+json prefetch_controller(const ServerStatus& status, bool is_healthy) {
+  return {{"is_healthy", is_healthy},
+          {"thread_alive", is_healthy},
+          {"pending_queue_size", status.engine.lookups_waiting},
+          {"in_flight_request_count", status.engine.lookups_running},
+          {"num_l2_adapters", status.tiers.size()},
+          {"num_active_adapters", status.tiers.size()},
+          {"num_draining_adapters", 0}};
+}
+
+json l2_adapter(const TierStatus& tier) {
+  const Report& report = tier.report;
+  return {{"is_healthy", report.health != Health::kDown},
+          {"type", tier.type},
+          {"backend", report.type},
+          {"base_path", report.where},
+          {"spec", tier.spec},
+          {"health", name_of(report.health)},
+          {"reasons", report.reasons},
+          {"stored_object_count", report.keys},
+          {"max_capacity_bytes", report.capacity_bytes},
+          {"current_size_bytes", report.bytes_used}};
+}
+
+json storage_manager(const ServerStatus& status, const ServerOptions& options, bool is_healthy) {
+  const json l1 = l1_manager(status, is_healthy);
+  const json store = store_controller(status, is_healthy);
+  const json eviction = eviction_controller(options, is_healthy);
+  json adapters = json::array();
+  for (const TierStatus& tier : status.tiers) adapters.push_back(l2_adapter(tier));
+  return {{"is_healthy", is_healthy},
+          {"l1_managers", {{"_default", l1}}},
+          {"l1_manager", l1},
+          {"store_controllers", {{"_default", store}}},
+          {"store_controller", store},
+          {"l1_eviction_controllers", {{"_default", eviction}}},
+          {"l1_eviction_controller", eviction},
+          {"prefetch_controller", prefetch_controller(status, is_healthy)},
+          {"l2_adapters", adapters},
+          {"num_l2_adapters", status.tiers.size()},
+          {"l1_usage", {l1["memory_used_bytes"], l1["memory_total_bytes"]}},
+          {"l1_capacity_bytes_by_backend", l1["capacity_bytes_by_backend"]}};
+}
+
+json kv_cache_layout(const InstanceStatus& instance, std::uint32_t chunk_tokens) {
+  const json group = {{"kernel_group_idx", 0},
+                      {"engine_group_idx", 0},
+                      {"object_group_idx", 0},
+                      {"num_layers", instance.num_layers},
+                      {"tokens_per_block", instance.block_tokens},
+                      {"slots_per_block", instance.block_tokens},
+                      {"dtype", instance.dtype},
+                      {"is_mla", instance.is_mla}};
+  const std::uint64_t token_bytes = chunk_tokens == 0 ? 0 : instance.chunk_bytes / chunk_tokens;
+  return {{"num_layers", instance.num_layers},
+          {"cache_size_per_token", token_bytes},
+          {"kernel_groups", json::array({group})}};
+}
+
+void put_instances(json& out, const ServerStatus& status) {
+  json contexts = json::object();
+  json engine_driven = json::object();
+  json ids = json::array();
+  for (const InstanceStatus& instance : status.instances) {
+    contexts[instance.id] = {{"model_name", instance.model},
+                             {"world_size", instance.world_size},
+                             {"kv_cache_layout", kv_cache_layout(instance, status.chunk_tokens)}};
+    engine_driven[instance.id] = {{"model_name", instance.model},
+                                  {"world_size", instance.world_size},
+                                  {"block_size", instance.block_tokens},
+                                  {"use_mla", instance.is_mla},
+                                  {"silent_seconds", seconds(instance.silent_ns)}};
+    // A number, as in LMCache; as text where JSON's readers could not hold it.
+    const json number = json::parse(instance.id, nullptr, false);
+    ids.push_back(number.is_number_integer() ? number : json(instance.id));
+  }
+  out["registered_gpu_ids"] = json::array();
+  out["cache_context_meta"] = std::move(contexts);
+  out["registered_non_cuda_instance_ids"] = std::move(ids);
+  out["non_cuda_context_meta"] = std::move(engine_driven);
+}
+
+json misses(const cache::EngineTotals& totals) {
+  json out = json::object();
+  for (std::size_t i = 0; i < cache::kMisses; ++i) out[cache::kMissNames[i]] = totals.missed[i];
+  return out;
+}
+
+json own(const ServerStatus& status) {
+  const cache::EngineStats& engine = status.engine;
+  const ServiceTotals& totals = status.totals;
+  return {{"version", version()},
+          {"uptime_seconds", seconds(status.now_ns - status.started_ns)},
+          {"is_draining", status.is_draining},
+          {"connections", status.connections},
+          {"connections_shut", status.connections_shut},
+          {"replies_dropped", status.replies_dropped},
+          {"keys_waiting", status.keys_waiting},
+          {"messages_dropped", totals.dropped},
+          {"unknown_operations", totals.unknown_operations},
+          {"instances_registered", totals.instances_registered},
+          {"instances_reaped", totals.instances_reaped},
+          {"register_again", totals.register_again},
+          {"stalls", totals.stalls},
+          {"transfers_stale", totals.transfers_stale},
+          {"requests_refused", totals.requests_refused},
+          {"chunks",
+           {{"asked", engine.totals.asked},
+            {"hit_l1", engine.totals.hit_l1},
+            {"hit_l2", engine.totals.hit_l2},
+            {"missed", misses(engine.totals)}}},
+          {"l1_bytes",
+           {{"free", engine.free_bytes},
+            {"writing", engine.writing_bytes},
+            {"loading", engine.loading_bytes},
+            {"resident", engine.resident_bytes},
+            {"locked", engine.locked_bytes},
+            {"orphan", engine.orphan_bytes},
+            {"quarantine", engine.quarantine_bytes},
+            {"wanted", engine.wanted_bytes}}},
+          {"l2_stores",
+           {{"done", engine.totals.l2_store_done},
+            {"failed", engine.totals.l2_store_failed},
+            {"lost", engine.totals.l2_store_lost}}},
+          {"hash_memory",
+           {{"bytes", status.hash_memory_bytes},
+            {"chunks_found", status.hash_chunks_found},
+            {"chunks_absent", status.hash_chunks_absent}}}};
+}
+
+}  // namespace
+
+json status_json(const ServerStatus& status, const ServerOptions& options, bool is_healthy) {
+  json out = {
+      {"is_healthy", is_healthy},
+      {"engine_type", "MPCacheServer"},
+      {"chunk_size", status.chunk_tokens},
+      {"hash_algorithm", "blake3"},
+      {"active_sessions", status.engine.sessions},
+      {"storage_manager", storage_manager(status, options, is_healthy)},
+      {"active_prefetch_jobs", status.engine.lookups_running + status.engine.lookups_waiting},
+      {"active_p2p_lookup_jobs", 0},
+      {"p2p_enabled", false},
+      {"worker_liveness",
+       {{"enabled", options.worker_reap_ns != 0},
+        {"reap_timeout_seconds", seconds(options.worker_reap_ns)},
+        {"registration_grace_seconds", seconds(options.worker_grace_ns)},
+        {"tracked_instances", status.instances.size()}}},
+      {"larder", own(status)}};
+  put_instances(out, status);
+  return out;
+}
+
+}  // namespace larder::server

@@ -1,0 +1,105 @@
+#include "larder/server/status_json.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace larder::server {
+namespace {
+
+using nlohmann::json;
+
+ServerStatus some_status() {
+  ServerStatus status;
+  status.started_ns = 1'000'000'000;
+  status.now_ns = 3'500'000'000;
+  status.chunk_tokens = 16;
+  status.engine.capacity_bytes = 1000;
+  status.engine.free_bytes = 750;
+  status.engine.columns = 4;
+  status.engine.sessions = 3;
+  status.engine.lookups_running = 2;
+  InstanceStatus instance;
+  instance.id = "1001";
+  instance.model = "golden/model-1";
+  instance.world_size = 2;
+  instance.num_layers = 32;
+  instance.block_tokens = 4;
+  instance.dtype = "torch.float16";
+  instance.chunk_bytes = 1024;
+  status.instances.push_back(instance);
+  instance.id = "-18446744073709551616";
+  status.instances.push_back(instance);
+  TierStatus tier{.spec = "log:/data/kv", .type = "log", .report = {}};
+  tier.report.type = "log";
+  tier.report.where = "/data/kv";
+  tier.report.keys = 12;
+  tier.report.bytes_used = 100;
+  tier.report.capacity_bytes = 400;
+  status.tiers.push_back(tier);
+  return status;
+}
+
+TEST(StatusJsonTest, HasWhatLmcacheDescribeReads) {
+  const json out = status_json(some_status(), {}, true);
+  EXPECT_EQ(out["is_healthy"], true);
+  EXPECT_EQ(out["engine_type"], "MPCacheServer");
+  EXPECT_EQ(out["chunk_size"], 16);
+  EXPECT_EQ(out["active_sessions"], 3);
+  EXPECT_EQ(out["active_prefetch_jobs"], 2);
+  const json& storage = out["storage_manager"];
+  EXPECT_EQ(storage["l1_manager"]["memory_used_bytes"], 250);
+  EXPECT_EQ(storage["l1_manager"]["memory_total_bytes"], 1000);
+  EXPECT_EQ(storage["l1_manager"]["memory_usage_ratio"], 0.25);
+  EXPECT_EQ(storage["l1_manager"]["total_object_count"], 4);
+  EXPECT_EQ(storage["l1_managers"]["_default"], storage["l1_manager"]);
+  EXPECT_EQ(storage["l1_usage"], (json{250, 1000}));
+  EXPECT_EQ(storage["l1_eviction_controller"]["eviction_policy"], "lru");
+  ASSERT_EQ(storage["l2_adapters"].size(), 1U);
+  const json& adapter = storage["l2_adapters"][0];
+  EXPECT_EQ(adapter["type"], "log");
+  EXPECT_EQ(adapter["is_healthy"], true);
+  EXPECT_EQ(adapter["base_path"], "/data/kv");
+  EXPECT_EQ(adapter["stored_object_count"], 12);
+  EXPECT_EQ(adapter["current_size_bytes"], 100);
+  EXPECT_EQ(adapter["max_capacity_bytes"], 400);
+}
+
+TEST(StatusJsonTest, HasWhatTheSdkReads) {
+  const json out = status_json(some_status(), {}, true);
+  const json& context = out["cache_context_meta"]["1001"];
+  EXPECT_EQ(context["model_name"], "golden/model-1");
+  EXPECT_EQ(context["world_size"], 2);
+  EXPECT_EQ(context["kv_cache_layout"]["num_layers"], 32);
+  EXPECT_EQ(context["kv_cache_layout"]["cache_size_per_token"], 64);
+  const json& group = context["kv_cache_layout"]["kernel_groups"][0];
+  EXPECT_EQ(group["dtype"], "torch.float16");
+  EXPECT_EQ(group["tokens_per_block"], 4);
+  EXPECT_EQ(out["non_cuda_context_meta"]["1001"]["block_size"], 4);
+  EXPECT_EQ(out["registered_non_cuda_instance_ids"], (json{1001, "-18446744073709551616"}));
+}
+
+TEST(StatusJsonTest, HasItsListsWithoutAnything) {
+  const json out = status_json({}, {}, false);
+  EXPECT_EQ(out["is_healthy"], false);
+  EXPECT_EQ(out["registered_gpu_ids"], json::array());
+  EXPECT_EQ(out["registered_non_cuda_instance_ids"], json::array());
+  EXPECT_EQ(out["cache_context_meta"], json::object());
+  EXPECT_EQ(out["storage_manager"]["l2_adapters"], json::array());
+  EXPECT_EQ(out["storage_manager"]["l1_manager"]["memory_usage_ratio"], 0.0);
+  EXPECT_EQ(out["larder"]["chunks"]["missed"].size(), cache::kMisses);
+}
+
+TEST(StatusJsonTest, SaysWhatIsWrongWithATier) {
+  ServerStatus status = some_status();
+  status.tiers[0].report.health = Health::kDown;
+  status.tiers[0].report.reasons = {"the disk is gone"};
+  const json out = status_json(status, {}, true);
+  const json& adapter = out["storage_manager"]["l2_adapters"][0];
+  EXPECT_EQ(adapter["is_healthy"], false);
+  EXPECT_EQ(adapter["reasons"], json{"the disk is gone"});
+  EXPECT_EQ(out["larder"]["uptime_seconds"], 2.5);
+}
+
+}  // namespace
+}  // namespace larder::server
