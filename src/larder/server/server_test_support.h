@@ -146,6 +146,11 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
     return *scripted.back();
   }
 
+  cache::Arena& arena() {
+    service();
+    return *arena_;
+  }
+
   // ---- Time.
   void turn(std::uint64_t by_ns = 1'000'000) {
     now_ns += by_ns;
@@ -169,9 +174,9 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
   void send(wire::Operation operation, std::vector<wire::Bytes> arguments,
             std::uint64_t connection = 1) {
     const bool has_id = operation <= wire::Operation::kCbProtocolHandshake;
-    std::vector<wire::Bytes> frames{number(uids_[connection]++),
-                                    has_id ? number(static_cast<std::uint64_t>(operation))
-                                           : text(wire::info(operation).name)};
+    std::vector<wire::Bytes> frames{
+        number(uids_[connection]++),
+        has_id ? number(static_cast<std::uint64_t>(operation)) : text(wire::info(operation).name)};
     for (wire::Bytes& argument : arguments) frames.push_back(std::move(argument));
     service().on_message(ConnectionId{connection},
                          std::make_unique<OwnedMessage>(std::move(frames)));
