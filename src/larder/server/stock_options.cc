@@ -95,8 +95,11 @@ constexpr auto kRows = std::to_array<OptionRow>({
     // ---- Code of others.
     refused_as(OptionShape::kList, "runtime-plugin-locations", "PATH", kNoCode),
     refused("runtime-plugin-config", "JSON", "{}", kNoCode),
-    not_needed("script-allowed-imports", "MODULE",
-               "There is no /run_script that would import anything."),
+    {.name = "script-allowed-imports",
+     .use = OptionUse::kNotNeeded,
+     .shape = OptionShape::kList,
+     .value = "MODULE",
+     .help = "There is no /run_script that would import anything."},
     refused_as(OptionShape::kSwitch, "run-script-api-enabled", {}, kNoCode),
     refused_as(OptionShape::kList, "enable", "MODULE",
                "larder has none of LMCache's experimental modules; leave it out."),
