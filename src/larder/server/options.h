@@ -47,6 +47,7 @@ struct ServerOptions {
   // ---- Tokens.
   std::uint32_t chunk_tokens = 256;                            ///< `--chunk-size`: a minimum (S7).
   std::uint64_t hash_memory_bytes = std::uint64_t{256} << 20;  ///< S10; 0 turns it off.
+  std::uint64_t hash_seed = 0;  ///< Of tables that clients must not foresee; run_server() draws it.
   std::int64_t null_block_id = 0;
 
   // ---- L1.
