@@ -38,6 +38,14 @@ install_once() { # name, pip arguments...
   echo "$wanted" >"$stamp"
 }
 
+# The release of LMCache that the environment does not have, unpacked beside it: PYTHONPATH chooses
+# it.
+unpack_lmcache() {
+  local unpacked=build/venv/lmcache/0.5.7rc2
+  [[ -d $unpacked ]] || "$python" -m pip install -q --disable-pip-version-check --no-deps \
+    --target "$unpacked" lmcache==0.5.7rc2 >"$log" 2>&1
+}
+
 install_once build 'scikit-build-core>=0.10' 'nanobind>=2.4' ninja
 case $kind in
   test)
@@ -48,6 +56,7 @@ case $kind in
     install_once torch torch==2.13.0
     install_once lmcache-requirements -r tests/interop/requirements.txt
     install_once lmcache --no-deps lmcache==0.5.6
+    unpack_lmcache
     ;;
   engine)
     install_once torch torch==2.13.0
@@ -57,6 +66,7 @@ case $kind in
     install_once lmcache-requirements aiofile aiofiles awscrt httptools sortedcontainers redis \
       opentelemetry-exporter-prometheus pytest
     install_once lmcache --no-deps lmcache==0.5.6
+    unpack_lmcache
     ;;
 esac
 

@@ -27,7 +27,7 @@
 namespace larder::server {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kLoopAnswersNs = 1'000'000'000;
 constexpr time_t kPieceSeconds = 2;
@@ -132,7 +132,7 @@ class AdminHttp::Impl {
   Impl& operator=(const Impl&) = delete;
 
   SetupStatus open();
-  std::uint16_t port() const noexcept { return port_; }
+  std::uint16_t port() const noexcept { return options_.http_port; }
 
  private:
   using Request = httplib::Request;
@@ -146,11 +146,10 @@ class AdminHttp::Impl {
   void healthcheck(Response& response);
   void status(Response& response);
 
-  const ServerOptions options_;
+  ServerOptions options_;  ///< With the port that was bound.
   const std::string pool_name_;
   const std::string machine_;
   StatusBoard& board_;
-  std::uint16_t port_ = 0;
   httplib::Server server_;
   Tasks tasks_;
   std::latch running_{1};
@@ -161,8 +160,8 @@ class AdminHttp::Impl {
 
 SetupStatus AdminHttp::Impl::open() {
   set_limits();
-  set_routes();
   LARDER_TRY(bind());
+  set_routes();
   if (const Status started = tasks_.start(); !started) {
     return SetupError{started.error().code(), started.error().to_string()};
   }
@@ -192,7 +191,7 @@ SetupStatus AdminHttp::Impl::bind() {
     port = -1;
   }
   if (port < 0) return listen_error(*endpoint, "--http-port (or --no-http)", errno);
-  port_ = static_cast<std::uint16_t>(port);
+  options_.http_port = static_cast<std::uint16_t>(port);
   return {};
 }
 

@@ -7,7 +7,13 @@
 
 namespace larder::server {
 
-/// The body of /config: what LMCache's SDK reads there, under its names. Pure.
-nlohmann::json config_json(const ServerOptions& options, const std::string& pool_name);
+/// The configuration in the shape of LMCache's GET /config, of which its SDK reads `mp.chunk_size`,
+/// `mp.shm_name` and `mp.separate_object_groups`; larder's own settings stand under "larder". What
+/// is a tuning of something that larder does not have is left out. Specs are shown without their
+/// secrets. `pool`: the name in /dev/shm (pool_name()); empty: none.
+nlohmann::ordered_json config_json(const ServerOptions& options, const std::string& pool);
+
+/// How L1 evicts, in LMCache's words: `eviction_policy`, `trigger_watermark`, `eviction_ratio`.
+nlohmann::ordered_json eviction_json(const cache::EngineOptions& engine);
 
 }  // namespace larder::server

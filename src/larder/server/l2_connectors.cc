@@ -5,7 +5,6 @@
 #include "larder/base/clock.h"
 #include "larder/base/logging.h"
 #include "larder/connector/report_line.h"
-#include "larder/connector/shown_spec.h"
 
 namespace larder::server {
 namespace {
@@ -29,16 +28,15 @@ SetupResult<std::unique_ptr<L2Connectors>> L2Connectors::open(const ServerOption
 }
 
 SetupStatus L2Connectors::open_one(const L2Adapter& adapter, const Registry& registry) {
-  std::string shown = shown_spec(adapter.spec.to_url(), registry);
   const std::uint64_t begin_ns = now_ns();
   auto connector = registry.open(adapter.spec);
   if (!connector) {
     return SetupError{connector.error().code,
-                      "--l2-adapter " + shown + ": " + connector.error().text};
+                      "--l2-adapter " + adapter.shown + ": " + connector.error().text};
   }
   const Report report = (*connector)->report();
   announce(report.type, opened_line(report, now_ns() - begin_ns));
-  all_.push_back({.spec = std::move(shown), .connector = connector->get()});
+  all_.push_back({.spec = adapter.shown, .connector = connector->get()});
   tiers_.push_back({.connector = *std::move(connector), .options = adapter.options});
   return {};
 }

@@ -2,7 +2,7 @@
 
 #include <sys/statvfs.h>
 
-#include <string_view>
+#include <string>
 
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
@@ -42,15 +42,6 @@ SetupStatus check_room(std::uint64_t bytes) {
 
 }  // namespace
 
-std::string pool_name(const ServerOptions& options) {
-  std::string_view name = options.shm_name;
-  if (name.starts_with('/')) name.remove_prefix(1);
-  if (name.starts_with(kPoolPrefix)) return std::string{name};
-  const std::string own =
-      name.empty() ? "larder_" + std::to_string(options.port) : std::string{name};
-  return kPoolPrefix + own;
-}
-
 SetupResult<std::unique_ptr<cache::Arena>> open_l1(const ServerOptions& options) {
   cache::ArenaOptions arena;
   arena.capacity_bytes = options.l1_bytes;
@@ -59,7 +50,7 @@ SetupResult<std::unique_ptr<cache::Arena>> open_l1(const ServerOptions& options)
   LARDER_TRY(check_room(options.l1_bytes));
   arena.kind = cache::ArenaKind::kShared;
   arena.directory = kPoolDirectory;
-  arena.name = pool_name(options);
+  arena.name = pool_name(options, options.port);
   return cache::Arena::open(arena);
 }
 

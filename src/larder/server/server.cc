@@ -80,7 +80,7 @@ class Server {
   SetupStatus open_sockets();
   void leave_memory() noexcept;
 
-  const ServerOptions options_;
+  ServerOptions options_;  ///< With the port that was bound.
   std::optional<PoolGuard> guard_;
   std::unique_ptr<cache::Arena> arena_;
   std::unique_ptr<L2Connectors> connectors_;
@@ -123,17 +123,16 @@ SetupStatus Server::open_memory() {
   return {};
 }
 
-/// HTTP first: a server that cannot start is never heard of by its clients.
 SetupStatus Server::open_sockets() {
   auto board = StatusBoard::create();
   if (!board) return SetupError{board.error().code(), board.error().to_string()};
   board_ = *std::move(board);
-  if (options_.has_http) {
-    LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_));
-  }
   LARDER_ASSIGN(
       router_,
       Router::open({.host = options_.host, .port = options_.port, .ipc_path = options_.ipc_path}));
+  options_.port = router_->port();
+  if (!options_.has_http) return {};
+  LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_));
   return {};
 }
 

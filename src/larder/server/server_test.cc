@@ -39,7 +39,7 @@ extern "C" void ask_to_stop(int /*number*/) {
 }
 
 L2Adapter adapter_of(const std::string& url) {
-  return {.text = url, .spec = Spec::parse(url).value(), .options = {}};
+  return {.text = url, .shown = url, .spec = Spec::parse(url).value(), .options = {}};
 }
 
 /// A server in a process of its own, on free ports.
@@ -202,6 +202,7 @@ TEST_F(ServerTest, AnswersByZmqAndByHttp) {
   EXPECT_EQ(client.ask(wire::Operation::kGetChunkSize, {}), "10");
   httplib::Client http{"127.0.0.1", server.http_port};
   EXPECT_EQ(http.Get("/healthcheck")->status, 200);
+  EXPECT_EQ(json::parse(http.Get("/config")->body)["mp"]["port"], server.port);
   const json status = json::parse(http.Get("/status")->body);
   EXPECT_EQ(status["is_healthy"], true);
   EXPECT_EQ(status["chunk_size"], 16);
@@ -339,18 +340,6 @@ TEST_F(ServerTest, TakesMoreConnectionsThanTheSoftLimit) {
     ASSERT_TRUE(peers.back()->shake_hands());
   }
   EXPECT_EQ(Client{server.port}.ping(), kTrue);
-}
-
-TEST(PoolTest, HasNamesAsInLmcache) {
-  ServerOptions options;
-  options.port = 5555;
-  EXPECT_EQ(pool_name(options), "lmcache_l1_pool_larder_5555");
-  options.shm_name = "golden";
-  EXPECT_EQ(pool_name(options), "lmcache_l1_pool_golden");
-  options.shm_name = "/golden";
-  EXPECT_EQ(pool_name(options), "lmcache_l1_pool_golden");
-  options.shm_name = "lmcache_l1_pool_golden";
-  EXPECT_EQ(pool_name(options), "lmcache_l1_pool_golden");
 }
 
 }  // namespace

@@ -146,6 +146,11 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
     return *scripted.back();
   }
 
+  cache::Arena& arena() {
+    service();
+    return *arena_;
+  }
+
   // ---- Time.
   void turn(std::uint64_t by_ns = 1'000'000) {
     now_ns += by_ns;

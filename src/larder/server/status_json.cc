@@ -4,11 +4,12 @@
 #include <string>
 
 #include "larder/base/version.h"
+#include "larder/server/config_json.h"
 
 namespace larder::server {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 double seconds(std::uint64_t ns) {
   return static_cast<double>(ns) / 1e9;
@@ -32,11 +33,9 @@ json l1_manager(const ServerStatus& status, bool is_healthy) {
 }
 
 json eviction_controller(const ServerOptions& options, bool is_healthy) {
-  return {{"is_healthy", is_healthy},
-          {"thread_alive", is_healthy},
-          {"eviction_policy", options.engine.policy},
-          {"trigger_watermark", options.engine.high_watermark},
-          {"eviction_ratio", options.engine.high_watermark - options.engine.low_watermark}};
+  json out = {{"is_healthy", is_healthy}, {"thread_alive", is_healthy}};
+  out.update(eviction_json(options.engine));
+  return out;
 }
 
 json store_controller(const ServerStatus& status, bool is_healthy) {

@@ -12,7 +12,7 @@ namespace larder::server {
 ///
 /// An engine-driven worker stands under `cache_context_meta`, too, where LMCache's server has only
 /// those of its other transfer mode: the SDK looks for a model's layout there.
-nlohmann::json status_json(const ServerStatus& status, const ServerOptions& options,
-                           bool is_healthy);
+nlohmann::ordered_json status_json(const ServerStatus& status, const ServerOptions& options,
+                                   bool is_healthy);
 
 }  // namespace larder::server

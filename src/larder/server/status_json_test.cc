@@ -54,7 +54,7 @@ TEST(StatusJsonTest, HasWhatLmcacheDescribeReads) {
   EXPECT_EQ(storage["l1_manager"]["total_object_count"], 4);
   EXPECT_EQ(storage["l1_managers"]["_default"], storage["l1_manager"]);
   EXPECT_EQ(storage["l1_usage"], (json{250, 1000}));
-  EXPECT_EQ(storage["l1_eviction_controller"]["eviction_policy"], "lru");
+  EXPECT_EQ(storage["l1_eviction_controller"]["eviction_policy"], "LRU");
   ASSERT_EQ(storage["l2_adapters"].size(), 1U);
   const json& adapter = storage["l2_adapters"][0];
   EXPECT_EQ(adapter["type"], "log");
