@@ -2,8 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "larder/cache/policies/policy.h"
-
 namespace larder::server {
 namespace {
 
@@ -21,14 +19,8 @@ std::string shm_name(const std::string& pool) {
   return pool.starts_with(kPoolPrefix) ? pool.substr(kPoolPrefix.size()) : pool;
 }
 
-/// In LMCache's spelling.
-std::string policy_of(const cache::EngineOptions& engine) {
-  const auto kind = cache::find_policy(engine.policy);
-  return kind ? std::string{(*kind)->name} : engine.policy;
-}
-
 Json eviction(const cache::EngineOptions& engine) {
-  return {{"eviction_policy", policy_of(engine)},
+  return {{"eviction_policy", engine.policy},
           {"trigger_watermark", engine.high_watermark},
           {"eviction_ratio", 1 - engine.low_watermark / engine.high_watermark}};
 }
