@@ -35,8 +35,12 @@ class Command {
   virtual void add_to(CLI::App& app) = 0;
   /// After parsing. Returns the exit code.
   virtual int run() = 0;
+  /// A signal is how it is told to end, and not an interruption: the exit code is that of run(),
+  /// and nothing is said of the signal.
+  virtual bool ends_by_signal() const { return false; }
 };
 
+std::unique_ptr<Command> make_server_command();
 std::unique_ptr<Command> make_replay_command();
 std::unique_ptr<Command> make_size_command();
 std::unique_ptr<Command> make_bench_command();

@@ -85,7 +85,8 @@ int unknown_command(const std::vector<std::string>& names, const std::string& wo
 }
 
 /// What came of a command, and of what happened to it meanwhile.
-int exit_code_of(int code) {
+int exit_code_of(int code, const Command& command) {
+  if (command.ends_by_signal()) return code;
   if (is_output_closed) return kSignalExit + SIGPIPE;
   const int signal_number = stop_signal.load();
   if (signal_number == 0 || code == kUsage) return code;
@@ -110,11 +111,11 @@ int run(int argc, char** argv) {
                        "larder " + std::string{version()} + " (" + tools::build_commit() + ")");
   app.footer(
       "`larder help COMMAND` shows a command's options, with examples; `larder man` the manual.");
-  const std::array commands = {make_replay_command(),     make_size_command(),
-                               make_bench_command(),      make_inspect_command(),
-                               make_stats_command(),      make_doctor_command(),
-                               make_format_command(),     make_connectors_command(),
-                               make_completion_command(), make_man_command()};
+  const std::array commands = {
+      make_server_command(),     make_replay_command(),  make_size_command(),
+      make_bench_command(),      make_inspect_command(), make_stats_command(),
+      make_doctor_command(),     make_format_command(),  make_connectors_command(),
+      make_completion_command(), make_man_command()};
   for (const auto& command : commands) command->add_to(app);
   std::vector<std::string> names;  // In the same order as the commands.
   for (const CLI::App* const command : app.get_subcommands({})) {
@@ -137,7 +138,7 @@ int run(int argc, char** argv) {
                                                             " (--help shows the usage)"});
   }
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (app.got_subcommand(names[i])) return exit_code_of(commands[i]->run());
+    if (app.got_subcommand(names[i])) return exit_code_of(commands[i]->run(), *commands[i]);
   }
   std::fputs(app.help().c_str(), stderr);
   return kUsage;

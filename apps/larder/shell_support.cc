@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -25,9 +26,13 @@ std::vector<const CLI::App*> commands_of(const CLI::App& app) {
   return app.get_subcommands([](const CLI::App* one) { return !one->get_name().empty(); });
 }
 
-std::vector<OptionText> options_of(const CLI::App& app) {
+/// An option in no group is one that the help does not show.
+enum class Hidden : std::uint8_t { kLeftOut, kIncluded };
+
+std::vector<OptionText> options_of(const CLI::App& app, Hidden hidden = Hidden::kLeftOut) {
   std::vector<OptionText> options;
   for (const CLI::Option* const option : app.get_options()) {
+    if (option->get_group().empty() && hidden == Hidden::kLeftOut) continue;
     OptionText text;
     for (const std::string& name : option->get_snames()) text.names.push_back("-" + name);
     for (const std::string& name : option->get_lnames()) text.names.push_back("--" + name);
@@ -274,7 +279,7 @@ std::string unknown_option(const CLI::App& app, const std::vector<std::string>& 
     }
     const std::string name = word.substr(0, word.find('='));
     std::vector<std::string> names;
-    for (const OptionText& option : options_of(*owner)) {
+    for (const OptionText& option : options_of(*owner, Hidden::kIncluded)) {
       names.insert(names.end(), option.names.begin(), option.names.end());
     }
     if (!name.starts_with("--") || std::ranges::find(names, name) != names.end()) continue;

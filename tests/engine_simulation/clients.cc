@@ -77,6 +77,8 @@ void Clients::look_up() {
   request.space = world_.below32(kSalts);
   request.prompt = world_.below32(world_.plan.prompts);
   request.chunks = 1 + world_.below32(kChunksMax);
+  // A serving engine may have all that it names.
+  if (world_.one_in(4)) request.begin = world_.below32(request.chunks + 2);
   request.readers = world_.one_in(3) ? world_.below32(4) : world_.ranks();
   request.deadline_ns = world_.one_in(4) ? 1 + world_.below(8 * kSecond) : 0;
   if (world_.plan.manner == Manner::kQueue) request.deadline_ns = 0;
@@ -105,6 +107,8 @@ void Clients::start(Request request) {
   LookupSpec spec;
   spec.space = world_.space(request.space);
   spec.chunks = chain;
+  spec.begin = request.begin;
+  request.begin = std::min(request.begin, request.chunks);
   spec.readers = request.readers;
   spec.lock = request.keeps_locks;
   if (relative_ns != 0) spec.deadline_ns = world_.now_ns + relative_ns;
@@ -121,9 +125,9 @@ void Clients::start(Request request) {
     if (other.is_known || other.is_ending || other.space != request.space) continue;
     if (other.prompt == request.prompt) other.was_alone = request.was_alone = false;
   }
-  world_.trace("lookup %llu/r%u: %u chunks of prompt %u, space %u",
-               static_cast<unsigned long long>(request.connection), request.id, request.chunks,
-               request.prompt, request.space);
+  world_.trace("lookup %llu/r%u: [%u, %u) of prompt %u, space %u",
+               static_cast<unsigned long long>(request.connection), request.id, request.begin,
+               request.chunks, request.prompt, request.space);
   heard_[request.connection] = world_.now_ns;
   const std::uint64_t connection = request.connection;
   const std::string id = text_of(request.id);
@@ -151,8 +155,10 @@ void Clients::learn(Request& request, std::uint32_t hit) {
   world_.trace("hit of %llu/r%u: %u", static_cast<unsigned long long>(request.connection),
                request.id, hit);
   world_.expect(hit <= request.chunks, "E23: a hit is longer than its request");
+  world_.expect(hit >= request.begin, "E23: a hit is shorter than what the serving engine has");
   request.is_known = true;
   request.hit = std::min(hit, request.chunks);
+  if (0 < request.begin && request.begin < hit) world_.coverage.note(Seen::kHitBehindBegin);
   request.is_queued = false;
   watch_->on_hit(request);
   if (hit > 0 && world_.life > 0) world_.coverage.note(Seen::kHitAfterRestart);
@@ -161,9 +167,10 @@ void Clients::learn(Request& request, std::uint32_t hit) {
   const std::uint32_t rows = world_.ranks() * groups;
   if (request.is_unsure && request.layout_number != world_.layout_number) return;
   request.shares.assign(std::size_t{request.hit} * rows, 0);
-  if (!request.keeps_locks) return;
+  if (!request.keeps_locks || request.hit < request.begin) return;
   for (std::uint32_t row = 0; row < rows; ++row) {
-    const std::uint32_t first = world_.first_needed(row % groups, request.hit);
+    const std::uint32_t first =
+        request.begin + world_.first_needed(row % groups, request.hit - request.begin);
     for (std::uint32_t chunk = first; chunk < request.hit; ++chunk) {
       request.shares[std::size_t{chunk} * rows + row] = static_cast<std::uint8_t>(request.readers);
     }

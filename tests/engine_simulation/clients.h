@@ -27,6 +27,7 @@ struct Request {
   std::uint32_t space = 0;
   std::uint32_t prompt = 0;
   std::uint32_t chunks = 0;
+  std::uint32_t begin = 0;  ///< Chunks before it are the serving engine's.
   std::uint32_t readers = 1;
   bool keeps_locks = true;
   std::uint64_t asked_ns = 0;
@@ -53,6 +54,9 @@ struct Request {
   std::vector<std::uint8_t> shares;  ///< By chunk of the hit and row.
   std::vector<Reader> seen;
   std::vector<ChunkRange> freed_early;
+
+  /// It asked for this chunk of its prompt.
+  bool asks_for(std::uint32_t chunk) const noexcept { return begin <= chunk && chunk < chunks; }
 };
 
 /// The schedulers: lookups, QUERY, WAIT, FREE, END and connections, and a model of all sessions

@@ -19,7 +19,7 @@ bool Clients::may_lock(const CellId& column, std::uint64_t serial_max) const {
   const std::uint32_t rows = world_.ranks() * world_.groups();
   return std::ranges::any_of(requests_, [&](const Request& request) {
     if (request.space != column.space || request.prompt != column.prompt) return false;
-    if (request.chunks <= column.chunk || request.serial > serial_max) return false;
+    if (!request.asks_for(column.chunk) || request.serial > serial_max) return false;
     if (!request.is_known || request.is_unsure) return true;
     if (request.layout_number != world_.layout_number) return true;
     if (request.hit <= column.chunk) return false;

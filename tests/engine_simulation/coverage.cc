@@ -6,6 +6,7 @@ namespace {
 constexpr std::array<std::string_view, kSeenCount> kNames = {
     "hit_read",
     "hit_from_l2",
+    "hit_behind_begin",
     "wait_answered",
     "wait_timed_out",
     "answered_at_deadline",

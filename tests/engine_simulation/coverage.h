@@ -15,6 +15,7 @@ enum class Seen : std::uint8_t {
   // Requests.
   kHitRead = 0,  ///< An answered hit whose locks were all there was read.
   kHitFromL2,
+  kHitBehindBegin,  ///< A hit beyond what the serving engine has itself.
   kWaitAnswered,
   kWaitTimedOut,
   kAnsweredAtDeadline,

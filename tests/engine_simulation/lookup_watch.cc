@@ -7,7 +7,7 @@ namespace {
 
 bool is_of(const CellId& cell, const Request& request) {
   return cell.space == request.space && cell.prompt == request.prompt &&
-         cell.chunk < request.chunks;
+         request.asks_for(cell.chunk);
 }
 
 }  // namespace
@@ -25,6 +25,7 @@ void LookupWatch::on_restart() {
 
 void LookupWatch::before_lookup(Request& request) {
   is_in_lookup_ = true;
+  asks_from_ = request.begin;
   has_hole_ = false;
   request.is_queued = true;
   request.had_kept = !world_.purges.kept().empty();
@@ -60,7 +61,7 @@ bool LookupWatch::has_anywhere(const Request& request, const CellId& cell) const
 void LookupWatch::on_hit(const Request& request) {
   if (request.layout_number != world_.layout_number) return;
   room_.on_hit(request);
-  for (std::uint32_t chunk = 0; chunk < request.hit; ++chunk) {
+  for (std::uint32_t chunk = request.begin; chunk < request.hit; ++chunk) {
     hit_columns_.insert({request.space, request.prompt, chunk, 0, 0});
   }
   check_longest(request);
@@ -70,7 +71,7 @@ void LookupWatch::on_hit(const Request& request) {
 /// It may have had its hit just before.
 void LookupWatch::on_cancel(const Request& request) {
   room_.on_cancel(request);
-  for (std::uint32_t chunk = 0; chunk < request.chunks; ++chunk) {
+  for (std::uint32_t chunk = request.begin; chunk < request.chunks; ++chunk) {
     hit_columns_.insert({request.space, request.prompt, chunk, 0, 0});
   }
 }
@@ -101,8 +102,8 @@ void LookupWatch::check_longest(const Request& request) {
     bool is_there = true;
     for (std::uint32_t row = 0; is_there && row < world_.ranks() * world_.groups(); ++row) {
       const std::uint32_t group = row % world_.groups();
-      for (std::uint32_t chunk = world_.first_needed(group, longer); is_there && chunk < longer;
-           ++chunk) {
+      std::uint32_t chunk = request.begin + world_.first_needed(group, longer - request.begin);
+      for (; is_there && chunk < longer; ++chunk) {
         const CellId cell{request.space, request.prompt, chunk, row / world_.groups(), group};
         const bool was_asked = (request.in_l1 >> chunk & 1U) == 0;
         is_there = was_asked ? has_anywhere(request, cell) : !has_left && room_.is_there(cell);
@@ -116,9 +117,14 @@ void LookupWatch::check_longest(const Request& request) {
 
 /// E23, where one tier alone is asked.
 void LookupWatch::on_probe(std::span<const Item> items) {
+  if (!is_in_lookup_) return;
+  for (const Item& item : items) {
+    world_.expect(cell_of_key(item.key).chunk >= asks_from_,
+                  "E23: a tier is asked for what the serving engine has");
+  }
   const auto loads = std::ranges::count_if(
       tiers_, [](const TierUnderTest& tier) { return tier.plan().options.load; });
-  if (!is_in_lookup_ || loads != 1) return;
+  if (loads != 1) return;
   world_.expect(!has_hole_, "E23: the question goes on behind a hole");
   for (const Item& item : items) {
     const CellId cell = cell_of_key(item.key);
@@ -132,6 +138,10 @@ void LookupWatch::on_probe(std::span<const Item> items) {
 void LookupWatch::on_load(TierId tier, const CellId& cell) {
   check_joined(tier, cell);
   check_first(tier, cell);
+  const bool is_asked = std::ranges::any_of(clients_.requests(), [&](const Request& request) {
+    return !request.is_known && is_of(cell, request);
+  });
+  world_.expect(is_asked || !submits_at_once(tier), "E23: a cell is loaded that no lookup needs");
   for (Request& request : clients_.requests()) {
     if (!request.is_queued || request.is_known || !is_of(cell, request)) continue;
     if (request.was_alone && request.layout_number == world_.layout_number) check_passed(request);
@@ -270,7 +280,7 @@ void LookupWatch::expect_fills(const Request& request) {
   if (plan.has_removals || plan.changes_layout || !plan.polls_eagerly) return;
   // What arrives from a load that was given up is nobody's.
   if (request.load_disturbances != world_.load_disturbances || !request.began_quiet) return;
-  for (std::uint32_t chunk = 0; chunk < request.hit; ++chunk) {
+  for (std::uint32_t chunk = request.begin; chunk < request.hit; ++chunk) {
     const CellId cell{request.space, request.prompt, chunk, 0, 0};
     TierId source = kNone;
     for (TierId tier = 0; tier < tiers_.size(); ++tier) {

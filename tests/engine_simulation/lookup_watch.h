@@ -66,6 +66,7 @@ class LookupWatch {
   std::deque<TierUnderTest>& tiers_;
   bool is_in_lookup_ = false;
   bool has_hole_ = false;
+  std::uint32_t asks_from_ = 0;    ///< The begin of the lookup that runs.
   std::uint64_t last_lookup_ = 0;  ///< Its serial.
   std::uint64_t orders_ = 0;
   std::map<CellId, std::uint64_t> order_;    ///< Of the commits.

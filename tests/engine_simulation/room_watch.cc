@@ -96,13 +96,13 @@ void RoomWatch::on_hit(const Request& request) {
   for (std::uint32_t chunk = 0; chunk < request.hit; ++chunk) {
     Column& column = at(request.space, request.prompt, chunk);
     column.used = calls_;
-    column.was_hit = true;
+    column.was_hit = column.was_hit || request.asks_for(chunk);
   }
 }
 
 void RoomWatch::on_cancel(const Request& request) {
   if (world_.plan.options.promote != Promote::kRetain) return;
-  for (std::uint32_t chunk = 0; chunk < request.chunks; ++chunk) {
+  for (std::uint32_t chunk = request.begin; chunk < request.chunks; ++chunk) {
     at(request.space, request.prompt, chunk).was_hit = true;
   }
 }

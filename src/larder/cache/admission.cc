@@ -206,7 +206,7 @@ void Admission::give_up(Fetch& fetch) {
     if (!taken.is_joined) cells_.discard_loading(taken.slot);
   }
   taken_.clear();
-  sessions_.release(fetch.session, {0, UINT32_MAX});
+  sessions_.release_all(fetch.session);
   sessions_.set_columns(fetch.session, {}, fetch.layout);
 }
 

@@ -55,11 +55,13 @@ enum class CacheRule : std::uint32_t {
   kWatermarks,
   // E20 Order of touches; what is not kept is cold.
   kTailsFirst,
+  kTouchBeforeBegin,
   kCoolUnkept,
   // E22 Quotas.
   kQuotaLimit,
   kQuotaGuarantee,
   // E23 to E29 Lookups over tiers.
+  kAskFromBegin,
   kAskInPieces,
   kFirstTierFirst,
   kAllOrNothing,

@@ -396,6 +396,14 @@ void Cells::touch(ColumnId id) {
   room_.touch(id);
 }
 
+void Cells::touch(SpaceId space, std::span<const ChunkHash> chunks) {
+  if (is_broken(CacheRule::kTouchBeforeBegin)) return;
+  for (auto chunk = chunks.rbegin(); chunk != chunks.rend(); ++chunk) {
+    const ColumnId id = find(space, *chunk);
+    if (id != kNone) touch(id);
+  }
+}
+
 void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
   Column& column = columns_[id];
   Cell& cell = column.cells[row];

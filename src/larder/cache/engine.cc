@@ -187,7 +187,10 @@ void Engine::release(SessionKey key, ChunkRange range) {
     core_->sessions[session].freed_early.push_back(range);  // E11
     return;
   }
-  if (core_->sessions.release(session, range) == 0) ++core_->state.totals.second_releases;
+  const bool has_locked = range.end > core_->sessions[session].begin;
+  if (core_->sessions.release(session, range) == 0 && has_locked) {
+    ++core_->state.totals.second_releases;
+  }
   core_->go_on();
 }
 

@@ -38,9 +38,13 @@ struct SkipMask {
 struct LookupSpec {
   SpaceId space{};
   std::span<const ChunkHash> chunks;  ///< From the request's first chunk on.
-  std::uint32_t readers = 1;          ///< Shares of each lock (E7); 0 is the world size.
-  std::uint64_t deadline_ns = 0;      ///< 0: EngineOptions::load_timeout_ns from now.
-  bool lock = true;                   ///< No: warm-up.
+  /// The serving engine has the chunks before this one itself. They are used in L1, as by a hit;
+  /// they are not asked of the tiers, loaded, locked or counted. The hit is at least `begin`, or
+  /// all chunks where it is above their number.
+  std::uint32_t begin = 0;
+  std::uint32_t readers = 1;      ///< Shares of each lock (E7); 0 is the world size.
+  std::uint64_t deadline_ns = 0;  ///< 0: EngineOptions::load_timeout_ns from now.
+  bool lock = true;               ///< No: warm-up.
 };
 
 struct ReadSpec {
@@ -188,7 +192,7 @@ class Engine {
   std::optional<std::uint32_t> take_result(SessionKey key);
   /// WAIT: on_result() comes with the hit, from inside this call where it is known.
   void wait_result(Ticket ticket, SessionKey key, std::uint64_t deadline_ns);
-  /// FREE: gives back all that is left of the session's locks in the range (E7).
+  /// FREE: gives back all that is left of the session's locks in the range of the request (E7).
   void release(SessionKey key, ChunkRange range);
   void end(SessionKey key);
   void on_connection(std::uint64_t connection, ConnectionEvent event);

@@ -25,6 +25,14 @@ SetupResult<Promote> find_promote(std::string_view name) {
                     "promote \"" + printable(name) + "\": expected none, retain or second_hit"};
 }
 
+SetupResult<Fill> find_fill(std::string_view name) {
+  if (name == "never") return Fill::kNever;
+  if (name == "second_hit") return Fill::kSecondHit;
+  if (name == "always") return Fill::kAlways;
+  return SetupError{ErrorCode::kInvalidArgument,
+                    "fill \"" + printable(name) + "\": expected never, second_hit or always"};
+}
+
 SetupStatus EngineOptions::validate() const {
   if (SetupResult<const PolicyKind*> kind = find_policy(policy); !kind) return kind.error();
   LARDER_TRY(check_share(lock_share, "lock_share"));

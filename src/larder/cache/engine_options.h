@@ -24,6 +24,9 @@ SetupResult<Promote> find_promote(std::string_view name);
 /// Whether a kept cell is also stored into the connectors before its source (E32).
 enum class Fill : std::uint8_t { kNever = 0, kSecondHit, kAlways };
 
+/// By its name: "never", "second_hit" or "always".
+SetupResult<Fill> find_fill(std::string_view name);
+
 /// One connector behind L1. The order of the tiers is the order in which cells are loaded.
 struct TierOptions {
   bool load = true;

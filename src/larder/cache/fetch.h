@@ -50,7 +50,8 @@ struct Fetch {
   FetchPhase phase = FetchPhase::kAsking;
   std::uint64_t deadline_ns = 0;
   std::uint64_t waits_since_ns = 0;
-  std::vector<ChunkHash> chunks;
+  std::vector<ChunkHash> before;  ///< LookupSpec::begin: they are only used in L1.
+  std::vector<ChunkHash> chunks;  ///< Asked for; a chunk or a hit is counted from their first.
   Row rows = 0;
   std::vector<FetchCell> cells;  ///< By chunk and row.
 

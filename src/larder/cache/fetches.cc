@@ -19,7 +19,8 @@ Fetches::Fetches(EngineState& state, Cells& cells, Sessions& sessions, Tiers& ti
       loading_(state, cells, sessions, tiers, fetches_),
       admission_(state, cells, sessions, loading_, fetches_) {}
 
-void Fetches::start(SessionId session, const LookupSpec& spec, std::uint32_t readers) {
+void Fetches::start(SessionId session, const LookupSpec& spec, std::span<const ChunkHash> before,
+                    std::uint32_t readers) {
   const std::uint32_t id = fetches_.acquire();
   Fetch& fetch = fetches_[id];
   fetch.session = session;
@@ -34,6 +35,7 @@ void Fetches::start(SessionId session, const LookupSpec& spec, std::uint32_t rea
   fetch.phase = FetchPhase::kAsking;
   fetch.deadline_ns =
       spec.deadline_ns != 0 ? spec.deadline_ns : state_.now_ns + state_.options.load_timeout_ns;
+  fetch.before.assign(before.begin(), before.end());
   fetch.chunks.assign(spec.chunks.begin(), spec.chunks.end());
   fetch.rows = state_.layouts[fetch.layout].rows();
   fetch.cells.assign(fetch.chunks.size() * fetch.rows, {});
@@ -95,7 +97,7 @@ void Fetches::cancel(std::uint32_t id) {
   if (!is_broken(CacheRule::kEndCancels)) {
     loading_.abandon(id, state_.options.promote == Promote::kRetain && !fetch.was_cleared);
   }
-  sessions_.release(fetch.session, {0, UINT32_MAX});
+  sessions_.release_all(fetch.session);
   forget(id);
 }
 
@@ -185,6 +187,7 @@ void Fetches::use(const Fetch& fetch, std::uint32_t hit) {
     cells_.touch(ref.id);
     stores_.on_hit(ref.id);
   }
+  cells_.touch(fetch.space, fetch.before);
 }
 
 Miss Fetches::reason(const Fetch& fetch, std::uint32_t hit) const {
@@ -224,7 +227,7 @@ void Fetches::finish(std::uint32_t id) {
   promote(fetch, hit);
   if (fetch.keeps_locks) sessions_.lock_hit(session, hit, fetch.readers);
   use(fetch, hit);
-  if (!fetch.keeps_locks) sessions_.release(session, {0, UINT32_MAX});
+  if (!fetch.keeps_locks) sessions_.release_all(session);
   sessions_.trim(session, hit);
   forget(id);
   sessions_.set_result(session, hit);

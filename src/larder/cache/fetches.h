@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 
 #include "larder/cache/admission.h"
 #include "larder/cache/asking.h"
@@ -27,7 +28,9 @@ class Fetches {
   Fetches(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Stores& stores,
           Promotion& promotion);
 
-  void start(SessionId session, const LookupSpec& spec, std::uint32_t readers);
+  /// `spec.chunks` are all asked for; those `before` them are only used in L1.
+  void start(SessionId session, const LookupSpec& spec, std::span<const ChunkHash> before,
+             std::uint32_t readers);
   /// An Exists or load batch has ended.
   void on_ended(L2Operation& operation);
   void on_timer(std::uint32_t fetch);

@@ -55,11 +55,11 @@ void Layouts::drop(LayoutId layout) noexcept {
 SpaceId Layouts::add_space(LayoutId layout, SaltId salt) {
   LARDER_CHECK(is_known(layout));
   const std::uint32_t model = model_of(layouts_[index_of(layout)].spec);
-  const auto found = std::ranges::find_if(
-      spaces_, [&](const Space& space) { return space.model == model && space.salt == salt; });
-  if (found != spaces_.end()) return SpaceId{static_cast<std::uint32_t>(found - spaces_.begin())};
-  spaces_.push_back({model, salt});
-  return SpaceId{static_cast<std::uint32_t>(spaces_.size() - 1)};
+  const std::uint64_t both = std::uint64_t{model} << 32U | index_of(salt);
+  const SpaceId next{static_cast<std::uint32_t>(spaces_.size())};
+  const auto [place, is_new] = by_model_and_salt_.try_emplace(both, next);
+  if (is_new) spaces_.push_back({model, salt});
+  return place->second;
 }
 
 bool Layouts::is_same_model(SpaceId space, LayoutId layout) const noexcept {

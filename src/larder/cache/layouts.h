@@ -4,6 +4,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "larder/base/result.h"
@@ -95,6 +96,8 @@ class Layouts {
   std::vector<Layout> layouts_;
   std::vector<Model> models_;
   std::vector<Space> spaces_;
+  /// By model and salt. Only looked up in, never walked.
+  std::unordered_map<std::uint64_t, SpaceId> by_model_and_salt_;
 };
 
 }  // namespace larder::cache

@@ -15,15 +15,23 @@ void Lookups::start(SessionId session, const LookupSpec& spec) {
   const Layout& layout = state_.layouts[state_.layouts.current(spec.space)];
   const std::uint32_t readers = std::clamp<std::uint32_t>(
       spec.readers == 0 ? layout.spec.world_size : spec.readers, 1, kReadersMax);
-  scan_.run(cells_, spec.space, spec.chunks, layout);
+  const auto begin = static_cast<std::uint32_t>(
+      is_broken(CacheRule::kAskFromBegin) ? 0
+                                          : std::min<std::size_t>(spec.begin, spec.chunks.size()));
+  sessions_[session].begin = begin;
+  const auto before = spec.chunks.first(begin);
+  LookupSpec asked = spec;
+  asked.chunks = spec.chunks.subspan(begin);
+  scan_.run(cells_, asked.space, asked.chunks, layout);
   const bool may_load = may_load_ && tiers_.loads() != 0;
-  if (may_load && scan_.in_l1().best() < spec.chunks.size()) {
-    return fetches_.start(session, spec, readers);
+  if (may_load && scan_.in_l1().best() < asked.chunks.size()) {
+    return fetches_.start(session, asked, before, readers);
   }
-  answer(session, spec, readers);
+  answer(session, asked, before, readers);
 }
 
-void Lookups::answer(SessionId session, const LookupSpec& spec, std::uint32_t readers) {
+void Lookups::answer(SessionId session, const LookupSpec& spec, std::span<const ChunkHash> before,
+                     std::uint32_t readers) {
   const LayoutId layout = state_.layouts.current(spec.space);
   const std::uint32_t found = scan_.in_l1().best();
   const std::uint32_t hit =
@@ -38,6 +46,7 @@ void Lookups::answer(SessionId session, const LookupSpec& spec, std::uint32_t re
     cells_.touch(column);
     stores_.on_hit(column);
   }
+  cells_.touch(spec.space, before);
   count(spec, hit, found);
   sessions_.set_result(session, hit);
 }

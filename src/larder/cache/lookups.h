@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "larder/cache/cells.h"
 #include "larder/cache/engine_state.h"
@@ -15,6 +16,8 @@ namespace larder::cache {
 /// Lookups: those that L1 alone decides are answered here (E10, E12, E23, E29); the others become
 /// fetches.
 ///
+/// start() cuts off the chunks below LookupSpec::begin. Behind it a lookup's chunks are those from
+/// there on, and the ones before are only used in L1 when it is answered.
 /// Threads: the engine's. Cost: one look at the index and one at the column for each chunk of the
 /// hit; no allocation once the scratch has grown.
 class Lookups {
@@ -34,7 +37,8 @@ class Lookups {
   void stop_loading() noexcept { may_load_ = false; }
 
  private:
-  void answer(SessionId session, const LookupSpec& spec, std::uint32_t readers);
+  void answer(SessionId session, const LookupSpec& spec, std::span<const ChunkHash> before,
+              std::uint32_t readers);
   void count(const LookupSpec& spec, std::uint32_t hit, std::uint32_t found);
 
   EngineState& state_;

@@ -46,6 +46,7 @@ SessionId Sessions::make(const SessionKey& key, SpaceId space) {
   session.connection = key.connection;
   session.space = space;
   session.layout = state_.layouts.current(space);
+  session.begin = 0;
   session.is_running = true;
   session.is_taken = false;
   session.hit = 0;
@@ -188,7 +189,7 @@ void Sessions::put_column(SessionId id, std::uint32_t chunk, ColumnId column) {
 
 void Sessions::trim(SessionId id, std::uint32_t hit) {
   Session& session = sessions_[id];
-  release(id, {hit, UINT32_MAX});
+  release_columns(session, {hit, static_cast<std::uint32_t>(session.columns.size())});
   session.columns.resize(std::min<std::size_t>(session.columns.size(), hit));
   session.shares.resize(session.columns.size() * session.rows);
 }
@@ -205,14 +206,20 @@ void Sessions::give_back(Session& session, std::uint32_t chunk, Row row,
   }
 }
 
-std::uint64_t Sessions::release(SessionId id, ChunkRange range) {
+std::uint64_t Sessions::release_all(SessionId id) {
   Session& session = sessions_[id];
+  return release_columns(session, {0, static_cast<std::uint32_t>(session.columns.size())});
+}
+
+std::uint64_t Sessions::release(SessionId id, ChunkRange range) {
+  return release_columns(sessions_[id], sessions_[id].columns_of(range));
+}
+
+std::uint64_t Sessions::release_columns(Session& session, ChunkRange columns) {
   const std::uint64_t before = session.shares_left;
-  const auto end =
-      std::min<std::uint32_t>(range.end, static_cast<std::uint32_t>(session.columns.size()));
   // From the last chunk to the first: what is not pinned any more goes cold, or enters its policy,
   // in this order (E20).
-  for (std::uint32_t chunk = end; chunk-- > range.begin && session.shares_left > 0;) {
+  for (std::uint32_t chunk = columns.end; chunk-- > columns.begin && session.shares_left > 0;) {
     bool has_given = false;
     for (Row row = 0; row < session.rows; ++row) {
       const std::uint8_t left = session.shares[std::size_t{chunk} * session.rows + row];
@@ -228,9 +235,8 @@ std::uint64_t Sessions::release(SessionId id, ChunkRange range) {
 
 void Sessions::release_read(SessionId id, OwnerId owner, std::uint32_t rank, ChunkRange range) {
   Session& session = sessions_[id];
-  const auto end =
-      std::min<std::uint32_t>(range.end, static_cast<std::uint32_t>(session.columns.size()));
-  if (range.begin >= end) return;
+  const ChunkRange columns = session.columns_of(range);
+  if (columns.size() == 0) return;
   auto reader = std::ranges::find_if(session.readers, [&](const Session::Reader& known) {
     return known.owner == owner && known.rank == rank;
   });
@@ -243,7 +249,7 @@ void Sessions::release_read(SessionId id, OwnerId owner, std::uint32_t rank, Chu
   const Row from = static_cast<Row>(rank * groups);
   if (from + groups > session.rows) return;
   bool is_second = false;
-  for (std::uint32_t chunk = end; chunk-- > range.begin;) {
+  for (std::uint32_t chunk = columns.end; chunk-- > columns.begin;) {
     std::uint64_t& word = reader->chunks[chunk / 64];
     const std::uint64_t bit = std::uint64_t{1} << chunk % 64;
     if ((word & bit) != 0 && !is_broken(CacheRule::kReadReleasesOnce)) {
@@ -270,13 +276,13 @@ void Sessions::set_result(SessionId id, std::uint32_t hit) {
   LARDER_CHECK(session.is_running);
   session.is_running = false;
   session.job = kNone;
-  session.hit = hit;
+  session.hit = session.begin + hit;
   for (const ChunkRange& range : session.freed_early) release(id, range);
   session.freed_early.clear();
   arm(session);
   if (session.first_wait == kNone) return;
   session.is_taken = true;
-  answer_all(session, hit);
+  answer_all(session, session.hit);
 }
 
 std::optional<std::uint32_t> Sessions::take_result(SessionId id) {
@@ -374,14 +380,14 @@ bool Sessions::on_timer(SessionId id) {
                        later(session.closed_ns, options.session_grace_ns) <= state_.now_ns;
   if (session.shares_left > 0) ++state_.totals.locks_expired;
   if (is_over) return true;
-  release(id, {0, UINT32_MAX});
+  release_all(id);
   arm(session);
   return false;
 }
 
 void Sessions::end(SessionId id) {
   Session& session = sessions_[id];
-  release(id, {0, UINT32_MAX});
+  release_all(id);
   answer_all(session, 0);
   state_.timers.disarm(session.timer);
   unlink(id);

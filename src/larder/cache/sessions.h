@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -18,6 +19,10 @@
 namespace larder::cache {
 
 /// One lookup of one request: the columns that it hit and the locks that it holds.
+///
+/// Two counts of chunks: a request's are counted from its first one (ranges, the result), a
+/// session's from `begin` on (columns, shares, what the lookup finds). columns_of() and
+/// Sessions::set_result() are the only places that turn one into the other.
 struct Session {
   /// What an instance has read already, so that it gives back its shares once (E7).
   struct Reader {
@@ -30,11 +35,12 @@ struct Session {
   std::uint64_t connection = 0;
   SpaceId space{};
   LayoutId layout{};
+  std::uint32_t begin = 0;  ///< Chunks of the request before the session's first column.
 
   // The result.
   bool is_running = false;    ///< The lookup has no result yet.
   bool is_taken = false;      ///< Its result was given (E29).
-  std::uint32_t hit = 0;      ///< Chunks.
+  std::uint32_t hit = 0;      ///< Chunks of the request.
   std::uint32_t job = kNone;  ///< Of Lookups, while it runs.
   std::uint32_t first_wait = kNone;
   std::uint32_t last_wait = kNone;
@@ -56,6 +62,15 @@ struct Session {
   SessionId next_of_request = kNone;  ///< Other sessions with this request id.
   SessionId next_of_connection = kNone;
   SessionId previous_of_connection = kNone;
+
+  /// The columns of these chunks of the request. Empty for chunks that the session does not hold.
+  ChunkRange columns_of(ChunkRange range) const noexcept {
+    const auto column_of = [this](std::uint32_t chunk) {
+      const auto end = static_cast<std::uint32_t>(columns.size());
+      return chunk <= begin ? 0 : std::min(chunk - begin, end);
+    };
+    return {column_of(range.begin), column_of(range.end)};
+  }
 };
 
 /// Someone who waits for a session's result (E29).
@@ -80,7 +95,8 @@ class Sessions {
 
   /// E6. kNone: there is none, or several have the request id and none the connection.
   SessionId find(const SessionKey& key);
-  /// A new session. The caller has ended the one that had the key.
+  /// A new session that begins with the request's first chunk. The caller has ended the one that
+  /// had the key.
   SessionId make(const SessionKey& key, SpaceId space);
   /// The session with exactly this key.
   SessionId find_exactly(const SessionKey& key) const noexcept;
@@ -88,7 +104,7 @@ class Sessions {
   const Session& operator[](SessionId id) const noexcept { return sessions_[id]; }
   std::uint32_t size() const noexcept { return sessions_.size(); }
 
-  // ---- Locks.
+  // ---- Locks. A chunk or a hit is counted from the session's begin on.
   /// The session holds `columns` from here on, with no shares. It holds nothing yet.
   void set_columns(SessionId id, std::span<const ColumnId> columns, LayoutId layout);
   /// Makes the locks exactly those that a hit of `hit` chunks needs (E10): locks what is missing,
@@ -102,12 +118,16 @@ class Sessions {
   void trim(SessionId id, std::uint32_t hit);
   /// Locks one cell. It is resident.
   void lock_cell(SessionId id, std::uint32_t chunk, Row row, std::uint32_t readers);
-  /// Gives back all that is left in the range. Returns how many shares that were.
+  /// Gives back all that is left. Returns how many shares that were.
+  std::uint64_t release_all(SessionId id);
+  /// The same for a range of the request.
   std::uint64_t release(SessionId id, ChunkRange range);
-  /// Gives back one share of each cell of a rank, once for each instance and chunk (E7).
+  /// Gives back one share of each cell of a rank in a range of the request, once for each instance
+  /// and chunk (E7).
   void release_read(SessionId id, OwnerId owner, std::uint32_t rank, ChunkRange range);
 
   // ---- Results.
+  /// `hit` is counted from the session's begin on; the result is the request's.
   void set_result(SessionId id, std::uint32_t hit);
   std::optional<std::uint32_t> take_result(SessionId id);
   void wait(SessionId id, Ticket ticket, std::uint64_t deadline_ns);
@@ -137,6 +157,7 @@ class Sessions {
     SessionId first = kNone;
   };
 
+  std::uint64_t release_columns(Session& session, ChunkRange columns);
   void lock_needed(SessionId id, std::uint32_t hit, std::uint32_t readers, bool may_lack);
   void give_back(Session& session, std::uint32_t chunk, Row row, std::uint32_t shares) noexcept;
   std::uint64_t due_ns(const Session& session, const Connection& connection) const noexcept;

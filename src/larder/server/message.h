@@ -29,7 +29,7 @@ class Message {
   std::vector<wire::Frame> frames_;
 };
 
-/// What takes the replies. Never blocks: a peer that is gone or does not read loses its reply, and
+/// Takes the replies. Never blocks: a peer that is gone or does not read loses its reply, and
 /// the sink counts it (S5). Threads: the loop's.
 class ReplySink {
  public:
@@ -37,6 +37,8 @@ class ReplySink {
   /// The frames of one reply, copied. `payload` null: there is no third frame.
   virtual void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
                     const wire::Bytes* payload) noexcept = 0;
+  /// Nothing is known of the connection any more; a later message of its peer is that of a new one.
+  virtual void forget(ConnectionId connection) noexcept = 0;
 };
 
 }  // namespace larder::server

@@ -12,13 +12,26 @@ namespace larder::server {
 
 /// One connector behind L1, as `--l2-adapter` names it: a URL or LMCache's JSON.
 struct L2Adapter {
-  std::string text;            ///< As given.
+  std::string text;            ///< As given. It may hold a password: show `shown`.
+  std::string shown;           ///< As people may see it (shown_spec()).
   Spec spec;                   ///< What the registry opens: without the fields of `options`.
   cache::TierOptions options;  ///< "store", "load", "min_hits", "fill".
 };
 
+inline constexpr std::size_t kL2AdaptersMax = 16;
+
+/// Which transfers workers may use. Servers of LMCache have a third mode, lmcache_driven alone.
+enum class TransferMode : std::uint8_t { kAuto = 0, kEngineDriven };
+
+/// S21: what becomes of kernel groups with different windows when a worker registers.
+enum class ObjectGroups : std::uint8_t {
+  kAuto = 0,  ///< Apart where windows differ.
+  kTogether,
+  kApart,
+};
+
 /// Everything that can be set about a server, with its defaults. Names are those of `lmcache
-/// server`; options.cc has the table of which command line option, larder.toml key and LARDER_*
+/// server`; option_table.h has the table of which command line option, larder.toml key and LARDER_*
 /// variable sets which field. Sizes are in bytes, times in nanoseconds, unless the name says
 /// otherwise.
 struct ServerOptions {
@@ -34,20 +47,22 @@ struct ServerOptions {
   // ---- Tokens.
   std::uint32_t chunk_tokens = 256;                            ///< `--chunk-size`: a minimum (S7).
   std::uint64_t hash_memory_bytes = std::uint64_t{256} << 20;  ///< S10; 0 turns it off.
+  std::uint64_t hash_seed = 0;  ///< Of tables that clients must not foresee; run_server() draws it.
   std::int64_t null_block_id = 0;
 
   // ---- L1.
   std::uint64_t l1_bytes = 0;  ///< `--l1-size-gb`; required.
   std::uint64_t l1_align_bytes = 4096;
-  /// S20: name of the pool in /dev/shm. Set by validate() from `--shm-name` and the port.
   bool has_pool = true;  ///< No: `--shm-name ""`; then engine-driven workers cannot register.
-  std::string shm_name;  ///< "": `larder_<port>`. As LMCache: without "lmcache_l1_pool_".
+  std::string shm_name;  ///< "": `larder_<port>`. As in LMCache, without "lmcache_l1_pool_" (S20).
   cache::EngineOptions engine;
 
   // ---- L2.
-  std::vector<L2Adapter> l2_adapters;  ///< In the order of the command line; at most 16.
+  std::vector<L2Adapter> l2_adapters;  ///< In the order of the command line.
 
   // ---- Sessions and workers.
+  TransferMode transfer_mode = TransferMode::kAuto;
+  ObjectGroups object_groups = ObjectGroups::kAuto;
   std::uint64_t worker_reap_ns = 120'000'000'000;    ///< S18; 0: never.
   std::uint64_t worker_grace_ns = 3600'000'000'000;  ///< S18: of one that never pinged.
   std::uint64_t transfer_start_ns = 30'000'000'000;  ///< S15.
@@ -57,7 +72,10 @@ struct ServerOptions {
   std::uint64_t drain_ns = 10'000'000'000;  ///< `--drain-seconds` (S32).
 };
 
-/// Checks what can be checked without opening anything.
+/// Checks what can be checked without opening anything. Errors name the command line's option.
 SetupStatus validate(const ServerOptions& options);
+
+/// The pool's name in /dev/shm of a server that is bound to `port`; empty: it has none.
+std::string pool_name(const ServerOptions& options, std::uint16_t port);
 
 }  // namespace larder::server

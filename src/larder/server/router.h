@@ -48,11 +48,10 @@ class Router final : public ReplySink {
   bool receive(Handler& handler, std::size_t messages_max) noexcept;
   /// S13, once a second, when receive() has just said that nothing is left.
   void look_after_unfinished() noexcept;
-  /// The owner needs the connection no more; a later message of it is that of a new connection.
-  void forget(ConnectionId connection) noexcept;
 
   void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept override;
+  void forget(ConnectionId connection) noexcept override;
 
   std::uint16_t port() const noexcept;  ///< That was bound.
   std::uint64_t replies_dropped() const noexcept;

@@ -38,7 +38,7 @@ struct Slot {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
   const SlotLayout* layout = nullptr;  ///< Never null.
-  std::uint32_t chunk = 0;             ///< Counted from the request's start.
+  std::uint32_t chunk = 0;             ///< Counted from the key's start.
   std::uint32_t group = 0;
 };
 

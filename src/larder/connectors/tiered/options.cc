@@ -44,10 +44,8 @@ SetupResult<std::vector<T>> read_list(std::string_view name, std::string_view te
 }
 
 std::optional<cache::Fill> fill_of(std::string_view text) {
-  if (text == "never") return cache::Fill::kNever;
-  if (text == "second_hit") return cache::Fill::kSecondHit;
-  if (text == "always") return cache::Fill::kAlways;
-  return std::nullopt;
+  const auto fill = cache::find_fill(text);
+  return fill ? std::optional{*fill} : std::nullopt;
 }
 
 }  // namespace

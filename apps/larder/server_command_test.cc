@@ -1,0 +1,115 @@
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "apps/larder/cli_test_support.h"
+
+namespace larder::cli {
+namespace {
+
+class ServerCommandTest : public LarderTest {
+ protected:
+  /// What the server would start with.
+  nlohmann::json checked(const std::string& arguments, const std::string& before = "") const {
+    const Ended ended = run("server --check " + arguments, before);
+    EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+    auto json = nlohmann::json::parse(ended.output, nullptr, false);
+    EXPECT_TRUE(json.is_object()) << ended.output;
+    return json;
+  }
+};
+
+TEST_F(ServerCommandTest, TheConfigurationIsPrintedAndNothingIsStarted) {
+  const auto json = checked(
+      "--l1-size-gb 2 --chunk-size=16 --shm-name golden --null-block-id -1 --no-http "
+      "--l2-adapter 'redis://u:geheim@h:1/' --l2-adapter memory:");
+  EXPECT_EQ(json["mp"]["chunk_size"], 16);
+  EXPECT_EQ(json["mp"]["shm_name"], "golden");
+  EXPECT_EQ(json["mp"]["null_block_id"], -1);
+  EXPECT_TRUE(json["http"].is_null());
+  const auto& adapters = json["storage_manager"]["l2_adapter_config"]["adapters"];
+  ASSERT_EQ(adapters.size(), 2U);
+  EXPECT_FALSE(has(adapters[0]["spec"], "geheim"));
+  EXPECT_EQ(adapters[1]["spec"], "memory:");
+}
+
+TEST_F(ServerCommandTest, TheLastOfAnOptionCountsAndAnEmptyNameIsOne) {
+  const auto json = checked("--l1-size-gb 2 --l1-size-gb 1 --shm-name ''");
+  EXPECT_EQ(json["storage_manager"]["l1_manager_config"]["memory_config"]["size_in_bytes"],
+            1 << 30);
+  EXPECT_EQ(json["larder"]["pool"], "");
+}
+
+TEST_F(ServerCommandTest, SwitchesHaveTwoNames) {
+  EXPECT_EQ(checked("--l1-size-gb 1 --separate-object-groups")["larder"]["object_groups"], "apart");
+  EXPECT_EQ(checked("--l1-size-gb 1 --no-separate-object-groups")["larder"]["object_groups"],
+            "together");
+  EXPECT_EQ(checked("--l1-size-gb 1")["larder"]["object_groups"], "auto");
+}
+
+TEST_F(ServerCommandTest, FileEnvironmentAndCommandLineComeTogether) {
+  const std::string path = directory_ + "/larder.toml";
+  std::ofstream{path} << "l1_size_gb = 1\nport = 1001\nhttp_port = 1003\n";
+  const auto json = checked("--port 1002 --config '" + path + "'", "LARDER_HTTP_PORT=1004 ");
+  EXPECT_EQ(json["mp"]["port"], 1002);
+  EXPECT_EQ(json["http"]["http_port"], 1004);
+  EXPECT_EQ(json["larder"]["pool"], "lmcache_l1_pool_larder_1002");
+}
+
+TEST_F(ServerCommandTest, AFileThatWasNotNamedIsNotRead) {
+  std::ofstream{directory_ + "/larder.toml"} << "l1_size_gb = 1\n";
+  const Ended ended = run("server --check", "cd '" + directory_ + "' && ");
+  EXPECT_EQ(ended.exit_code, 2);
+  EXPECT_TRUE(has(ended.errors, "--l1-size-gb is missing")) << ended.errors;
+}
+
+TEST_F(ServerCommandTest, WhatLmcachesServerTakesIsAccepted) {
+  const Ended ended =
+      run("server --check --l1-size-gb 1 --eviction-policy LRU --max-workers 4 --no-l1-use-lazy "
+          "--l1-init-size-gb 1 --enable-gc-monitor --transport zmq --hash-algorithm blake3 "
+          "--runtime-plugin-locations --script-allowed-imports numpy pandas -q");
+  EXPECT_EQ(ended.exit_code, 0) << ended.errors;
+  EXPECT_TRUE(has(ended.errors, "--max-workers: accepted, sets nothing.")) << ended.errors;
+  EXPECT_TRUE(has(ended.errors, "--l1-use-lazy: accepted, sets nothing.")) << ended.errors;
+  EXPECT_FALSE(has(ended.errors, "--transport")) << ended.errors;
+}
+
+TEST_F(ServerCommandTest, WrongUsageExitsWith2AndSaysWhatToDo) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"", "--l1-size-gb is missing"},
+      {"--l1-size-gb much", "--l1-size-gb: \"much\": expected GiB"},
+      {"--l1-size-gb 1 --eviction-polcy LRU", "did you mean \"--eviction-policy\"?"},
+      {"--l1-size-gb 1 --eviction-policy LUR", "did you mean 'LRU'?"},
+      {"--l1-size-gb 1 --transport grpc", "--transport grpc: larder speaks ZeroMQ only"},
+      {"--l1-size-gb 1 --run-script-api-enabled", "leave it out"},
+      {"--l1-size-gb 1 --l2-adapter memory: --l2-adapter mmory:",
+       "--l2-adapter (number 2): unknown connector type 'mmory'"},
+      {"--l1-size-gb 1 --config /none", "--config /none: No such file"},
+      {"--l1-size-gb 1 word", "word"},
+  };
+  for (const auto& [arguments, expected] : cases) {
+    const Ended ended = run(std::string{"server --check "} + arguments);
+    EXPECT_EQ(ended.exit_code, 2) << arguments;
+    EXPECT_TRUE(has(ended.errors, expected)) << arguments << "\n" << ended.errors;
+    EXPECT_EQ(ended.output, "") << arguments;
+  }
+}
+
+TEST_F(ServerCommandTest, TheHelpHasWhatIsHonouredAndTheShellsHaveNoMore) {
+  const std::string help = run("server --help").output;
+  for (const char* const part : {"--l1-size-gb GIB", "--l2-adapter SPEC",
+                                 "Memory (L1):", "vllm serve MODEL --kv-transfer-config"}) {
+    EXPECT_TRUE(has(help, part)) << part;
+  }
+  EXPECT_FALSE(has(help, "--gds-l1-path"));
+  EXPECT_FALSE(has(help, "--max-workers"));
+  EXPECT_FALSE(has(run("completion bash").output, "--gds-l1-path"));
+  EXPECT_FALSE(has(run("man").output, "gds"));
+}
+
+}  // namespace
+}  // namespace larder::cli

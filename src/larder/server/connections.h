@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "larder/server/message.h"
+#include "larder/wire/request.h"
+
+namespace larder::server {
+
+/// A request that is to be answered later. Its views point into the message.
+struct Request {
+  ConnectionId connection{};
+  std::unique_ptr<Message> message;
+  wire::Frame uid;
+  wire::Frame operation_frame;
+  wire::Operation operation{};
+  wire::Arguments arguments;
+  std::uint64_t received_ns = 0;
+  bool was_waiting = false;  ///< It was found waiting after a stall (S15).
+
+  std::size_t bytes() const noexcept;
+};
+
+/// One client's connection.
+struct Connection {
+  ConnectionId id{};
+  bool is_closed = false;  ///< It was seen to close, and nothing came since (S14).
+  std::uint64_t closed_ns = 0;
+  bool owes_false = false;  ///< S4: its next PING is to be answered false.
+  std::uint64_t pinged_ns = 0;
+  /// Requests that need a key, or that must not overtake one that does, in their order.
+  std::deque<Request> requests;
+  std::uint32_t lookups = 0;  ///< Of these.
+  std::uint32_t waits = 0;    ///< WAITs that the engine has.
+};
+
+/// The connections that have sent something, and their requests in turn (S11): each connection's in
+/// their order, one piece of work for each connection at a time.
+///
+/// Bounded: kRequestsMax a connection, kBytesMax in all.
+/// Threads: the service's. Cost: O(1); look_after() is O(connections).
+class Connections {
+ public:
+  static constexpr std::size_t kRequestsMax = 1024;
+  static constexpr std::size_t kBytesMax = std::size_t{256} << 20;
+  /// How long a closed connection is remembered, so that a late message takes the hint back.
+  static constexpr std::uint64_t kForgetNs = 15'000'000'000;
+
+  /// The connection, which has just been heard. `is_new`: for the first time.
+  Connection& heard(ConnectionId id, bool& is_new);
+  Connection* find(ConnectionId id) noexcept;
+  void note_closed(Connection& connection, std::uint64_t now_ns) noexcept;
+
+  /// False: there is no room for it; it is untouched.
+  bool push(Connection& connection, Request& request);
+  void pop(Connection& connection);
+  /// The connection whose turn it is, and the next one's turn after it; null: no requests wait.
+  Connection* take_turn() noexcept;
+  bool has_requests() const noexcept { return !turns_.empty(); }
+  std::uint64_t requests() const noexcept { return requests_; }
+
+  /// Connections that can be forgotten, removed here.
+  void take_forgotten(std::uint64_t now_ns, std::vector<ConnectionId>& out);
+  std::size_t size() const noexcept { return by_id_.size(); }
+
+ private:
+  std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> by_id_;
+  std::deque<Connection*> turns_;  ///< Connections with requests, each once.
+  std::uint64_t requests_ = 0;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace larder::server

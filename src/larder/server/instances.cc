@@ -1,0 +1,239 @@
+#include "larder/server/instances.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "larder/base/check.h"
+#include "larder/base/key_text.h"
+#include "larder/base/size_text.h"
+#include "larder/wire/dtype.h"
+
+namespace larder::server {
+namespace {
+
+std::string text_of(const wire::Integer& id) {
+  return id.is_negative ? std::to_string(static_cast<std::int64_t>(id.bits))
+                        : std::to_string(id.bits);
+}
+
+/// Of one group, as its slots are described to the worker.
+struct Group {
+  std::uint32_t layers = 0;
+  std::uint32_t hidden = 0;
+  std::string_view dtype;
+  std::uint32_t planes = 0;
+  std::uint32_t tokens = 0;
+  std::uint32_t window_chunks = 0;
+};
+
+/// Nothing: more than a value may have.
+std::optional<std::uint64_t> bytes_of(const Group& group) {
+  const auto element = wire::dtype_bytes(group.dtype);
+  LARDER_CHECK(element.has_value());  // The decoder has checked it.
+  std::uint64_t bytes = *element;
+  for (const std::uint64_t factor : {group.planes, group.layers, group.tokens, group.hidden}) {
+    if (bytes > kValueBytesMax / factor) return std::nullopt;
+    bytes *= factor;
+  }
+  return bytes;
+}
+
+std::vector<Group> groups_of(const wire::EngineDrivenRegistration& registration,
+                             std::uint32_t chunk_tokens) {
+  const std::uint32_t tokens = registration.num_physical_slots.value_or(chunk_tokens);
+  const std::uint32_t planes = registration.use_mla ? 1 : 2;
+  std::vector<Group> groups;
+  for (const wire::GroupLayout& each : registration.groups) {
+    groups.push_back({.layers = each.num_layers,
+                      .hidden = each.hidden_dim_size,
+                      .dtype = each.dtype,
+                      .planes = each.planes == 0 ? planes : each.planes,
+                      .tokens = each.window_tokens == 0 ? tokens : each.window_tokens,
+                      .window_chunks = each.window_chunks});
+  }
+  if (groups.empty()) {
+    groups.push_back({.layers = registration.num_layers,
+                      .hidden = registration.hidden_dim_size,
+                      .dtype = registration.dtype,
+                      .planes = planes,
+                      .tokens = tokens,
+                      .window_chunks = 0});
+  }
+  return groups;
+}
+
+}  // namespace
+
+std::uint32_t Instances::dtype_number(std::string_view dtype) {
+  const auto found = std::ranges::find(dtypes_, dtype);
+  if (found != dtypes_.end()) return static_cast<std::uint32_t>(found - dtypes_.begin());
+  dtypes_.emplace_back(dtype);
+  return static_cast<std::uint32_t>(dtypes_.size() - 1);
+}
+
+/// The instance as it would be; nothing of it is in the engine yet.
+Result<std::unique_ptr<Instance>, std::string> Instances::describe(
+    const wire::EngineDrivenRegistration& registration, std::uint32_t chunk_tokens) {
+  auto made = std::make_unique<Instance>();
+  made->id = registration.instance;
+  made->model = registration.model;
+  made->world_size = registration.world_size;
+  made->block_tokens = registration.block_size;
+  made->num_layers = registration.num_layers;
+  made->dtype = registration.dtype;
+  made->is_mla = registration.use_mla;
+  made->layout_spec = {.model = made->model, .world_size = made->world_size, .groups = {}};
+  const std::vector<Group> groups = groups_of(registration, chunk_tokens);
+  made->has_groups = groups.size() > 1;
+  for (const Group& group : groups) {
+    const auto bytes = bytes_of(group);
+    if (!bytes) {
+      return "a chunk of model \"" + printable(registration.model) + "\" takes more than " +
+             format_bytes(kValueBytesMax) + " on one rank; start the server with a smaller " +
+             "--chunk-size than " + std::to_string(chunk_tokens);
+    }
+    std::vector<std::uint64_t>& shape = made->shapes.emplace_back();
+    if (group.planes > 1) shape.push_back(group.planes);
+    shape.insert(shape.end(), {group.layers, group.tokens, group.hidden});
+    made->dtypes.emplace_back(group.dtype);
+    made->layout_spec.groups.push_back({.cell_bytes = *bytes,
+                                        .window_chunks = group.window_chunks,
+                                        .planes = group.planes,
+                                        .dtype = dtype_number(group.dtype)});
+  }
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    made->slots.push_back({.shape = made->shapes[i], .dtype = made->dtypes[i]});
+  }
+  return made;
+}
+
+Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistration& registration,
+                                              std::uint32_t chunk_tokens, ConnectionId connection,
+                                              std::uint64_t now_ns) {
+  const Instance* const before = find(registration.instance);
+  if (before != nullptr && before->connection != connection && before->closed_ns == kNever &&
+      now_ns - before->heard_ns < kActiveNs) {
+    return "instance id " + text_of(registration.instance) +
+           " is in use by another worker that is connected (model \"" + printable(before->model) +
+           "\"); give each worker an id of its own, or end the other one";
+  }
+  LARDER_ASSIGN(std::unique_ptr<Instance> made, describe(registration, chunk_tokens));
+  // The old registration counts no more, so that it may be the one whose layout is replaced.
+  if (before != nullptr) engine_.drop_layout(before->layout);
+  const auto layout = engine_.add_layout(made->layout_spec);
+  if (!layout) {
+    if (before != nullptr) {
+      const auto again = engine_.add_layout(before->layout_spec);
+      LARDER_CHECK(again.has_value() && *again == before->layout);
+    }
+    return "model \"" + printable(registration.model) + "\" with world size " +
+           std::to_string(registration.world_size) +
+           " is registered with another KV layout by a worker that lives (" +
+           std::string{layout.error().what()} +
+           "); end that worker, or give this model another name";
+  }
+  if (before != nullptr) {
+    engine_.drop_owner(before->owner, cache::OwnerEnd::kUnregistered);
+    spaces_.drop_registration(before->model, before->world_size);
+  }
+  made->layout = *layout;
+  made->owner = engine_.add_owner(*layout);
+  made->connection = connection;
+  made->heard_ns = now_ns;
+  spaces_.add_registration(made->model, made->world_size, *layout);
+  owed_.erase(made->id);
+  std::unique_ptr<Instance>& place = by_id_[made->id];
+  place = std::move(made);
+  return place.get();
+}
+
+void Instances::release(const Instance& instance, cache::OwnerEnd why) {
+  engine_.drop_owner(instance.owner, why);
+  engine_.drop_layout(instance.layout);
+  spaces_.drop_registration(instance.model, instance.world_size);
+}
+
+bool Instances::drop(const wire::Integer& id, cache::OwnerEnd why) {
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end()) return false;
+  release(*found->second, why);
+  by_id_.erase(found);
+  return true;
+}
+
+Instance* Instances::find(const wire::Integer& id) noexcept {
+  const auto found = by_id_.find(id);
+  return found == by_id_.end() ? nullptr : found->second.get();
+}
+
+void Instances::note_heard(Instance& instance, ConnectionId connection,
+                           std::uint64_t now_ns) noexcept {
+  instance.connection = connection;
+  instance.heard_ns = now_ns;
+  instance.closed_ns = kNever;
+}
+
+void Instances::on_closed(ConnectionId connection, std::uint64_t now_ns) noexcept {
+  for (const auto& [id, instance] : by_id_) {
+    if (instance->connection == connection) instance->closed_ns = now_ns;
+  }
+}
+
+void Instances::excuse_silence(std::uint64_t now_ns) noexcept {
+  for (const auto& [id, instance] : by_id_) instance->heard_ns = now_ns;
+}
+
+void Instances::owe_false(const wire::Integer& id) {
+  if (!owed_.insert(id).second) return;
+  owed_order_.push_back(id);
+  while (owed_order_.size() > kOwedMax) {
+    owed_.erase(owed_order_.front());
+    owed_order_.pop_front();
+  }
+}
+
+bool Instances::take_owed(const wire::Integer& id) {
+  return owed_.erase(id) != 0;
+}
+
+bool Instances::is_gone(const Instance& instance, std::uint64_t now_ns) const noexcept {
+  if (instance.closed_ns != kNever && now_ns - instance.closed_ns >= kClosedGraceNs) return true;
+  const std::uint64_t silent_ns = now_ns - instance.heard_ns;
+  if (!instance.has_pinged) return silent_ns > options_.worker_grace_ns;
+  return options_.worker_reap_ns != 0 && silent_ns > options_.worker_reap_ns;
+}
+
+std::uint64_t Instances::look_after(std::uint64_t now_ns) {
+  std::vector<wire::Integer> gone;
+  for (const auto& [id, instance] : by_id_) {
+    if (is_gone(*instance, now_ns)) gone.push_back(id);
+  }
+  for (const wire::Integer& id : gone) {
+    drop(id, cache::OwnerEnd::kReaped);
+    owe_false(id);
+  }
+  return gone.size();
+}
+
+void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) const {
+  out.clear();
+  for (const auto& [id, instance] : by_id_) {
+    InstanceStatus& status = out.emplace_back();
+    status.id = text_of(id);
+    status.model = instance->model;
+    status.world_size = instance->world_size;
+    status.num_layers = instance->num_layers;
+    status.block_tokens = instance->block_tokens;
+    status.dtype = instance->dtype;
+    for (const cache::GroupSpec& group : instance->layout_spec.groups) {
+      status.chunk_bytes += group.cell_bytes;
+    }
+    status.silent_ns = now_ns - instance->heard_ns;
+    status.connection = static_cast<std::uint64_t>(instance->connection);
+    status.groups = static_cast<std::uint32_t>(instance->slots.size());
+    status.is_mla = instance->is_mla;
+  }
+  std::ranges::sort(out, {}, &InstanceStatus::id);
+}
+
+}  // namespace larder::server

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <unordered_set>
+#include <vector>
+
+#include "larder/cache/engine.h"
+#include "larder/server/message.h"
+#include "larder/server/options.h"
+#include "larder/server/spaces.h"
+#include "larder/server/status.h"
+#include "larder/wire/registration.h"
+#include "larder/wire/reply.h"
+
+namespace larder::server {
+
+/// A read that a worker has begun and not committed.
+struct OpenRead {
+  std::uint32_t begin = 0;  ///< Chunks.
+  std::uint32_t end = 0;
+  cache::ChunkHash last;
+  cache::SpaceId space{};
+  std::uint32_t rank = 0;
+  cache::ReadId read{};
+};
+
+/// A registered worker of the engine-driven mode.
+struct Instance {
+  wire::Integer id;
+  std::string model;
+  std::uint32_t world_size = 0;
+  std::uint32_t block_tokens = 0;
+  std::uint32_t num_layers = 0;
+  std::string dtype;
+  bool is_mla = false;
+  cache::LayoutSpec layout_spec;
+  cache::LayoutId layout{};
+  cache::OwnerId owner{};
+  bool has_groups = false;  ///< It registered several.
+  /// By group: what its slots look like. The shapes and names that these point to are in `texts`.
+  std::vector<wire::SlotLayout> slots;
+  std::vector<std::vector<std::uint64_t>> shapes;
+  std::vector<std::string> dtypes;
+
+  ConnectionId connection{};  ///< From which it was last heard.
+  std::uint64_t heard_ns = 0;
+  std::uint64_t closed_ns = kNever;  ///< When that connection was seen to close.
+  bool has_pinged = false;
+  std::vector<OpenRead> reads;
+};
+
+/// The registered workers (S4, S17, S18): who they are, what they own in the engine, and when they
+/// are taken for gone.
+///
+/// A registration always begins anew: what the instance had open before is ended, because a client
+///   registers again only after it has failed its open transfers.
+/// Threads: the service's. Cost: O(1) to find; look_after() is O(instances).
+class Instances {
+ public:
+  Instances(const ServerOptions& options, cache::Engine& engine, Spaces& spaces)
+      : options_(options), engine_(engine), spaces_(spaces) {}
+
+  /// Registers it, for chunks of so many tokens. An error says what, where and the remedy: another
+  /// layout of the model lives (E4), the id is in use on another live connection (S17), or a chunk
+  /// would be too large.
+  Result<Instance*, std::string> add(const wire::EngineDrivenRegistration& registration,
+                                     std::uint32_t chunk_tokens, ConnectionId connection,
+                                     std::uint64_t now_ns);
+  /// False: there is none.
+  bool drop(const wire::Integer& id, cache::OwnerEnd why);
+
+  /// Null: it is not registered.
+  Instance* find(const wire::Integer& id) noexcept;
+  /// A message named it: it lives, on this connection.
+  void note_heard(Instance& instance, ConnectionId connection, std::uint64_t now_ns) noexcept;
+  void on_closed(ConnectionId connection, std::uint64_t now_ns) noexcept;
+
+  /// The server itself was silent: nobody is gone because of that.
+  void excuse_silence(std::uint64_t now_ns) noexcept;
+
+  /// The next PING of this id is to be answered false (S4): it was asked for a transfer, and is not
+  /// registered. At most kOwedMax are remembered; the oldest are forgotten.
+  void owe_false(const wire::Integer& id);
+  /// Whether that is so; once.
+  bool take_owed(const wire::Integer& id);
+
+  /// Reaps (S18). Returns how many.
+  std::uint64_t look_after(std::uint64_t now_ns);
+  std::size_t size() const noexcept { return by_id_.size(); }
+  void fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) const;
+
+ private:
+  static constexpr std::size_t kOwedMax = 4096;
+  /// S18: how long an instance outlives its connection.
+  static constexpr std::uint64_t kClosedGraceNs = 10'000'000'000;
+  /// S17: an instance that was heard of so lately, on a connection that is open, is in use.
+  static constexpr std::uint64_t kActiveNs = 60'000'000'000;
+
+  struct IntegerHash {
+    std::size_t operator()(const wire::Integer& value) const noexcept {
+      return std::hash<std::uint64_t>{}(value.bits ^ (value.is_negative ? ~std::uint64_t{0} : 0));
+    }
+  };
+
+  bool is_gone(const Instance& instance, std::uint64_t now_ns) const noexcept;
+  Result<std::unique_ptr<Instance>, std::string> describe(
+      const wire::EngineDrivenRegistration& registration, std::uint32_t chunk_tokens);
+  std::uint32_t dtype_number(std::string_view dtype);
+  void release(const Instance& instance, cache::OwnerEnd why);
+
+  const ServerOptions& options_;
+  cache::Engine& engine_;
+  Spaces& spaces_;
+  std::unordered_map<wire::Integer, std::unique_ptr<Instance>, IntegerHash> by_id_;
+  std::unordered_set<wire::Integer, IntegerHash> owed_;
+  std::deque<wire::Integer> owed_order_;
+  std::vector<std::string> dtypes_;
+};
+
+}  // namespace larder::server

@@ -1,0 +1,304 @@
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "larder/base/key_text.h"
+#include "larder/base/logging.h"
+#include "larder/server/service_core.h"
+
+namespace larder::server {
+namespace {
+
+/// S11: about half a millisecond of hashing.
+constexpr std::size_t kPieceTokens = 80'000;
+/// Open reads of one worker: far more than any has, and a bound for one that never commits.
+constexpr std::size_t kReadsMax = 4096;
+
+wire::Frame key_frame(const wire::Arguments& arguments) {
+  return std::visit(
+      [](const auto& of_operation) -> wire::Frame {
+        if constexpr (requires { of_operation.key; }) return of_operation.key;
+        return {};
+      },
+      arguments);
+}
+
+}  // namespace
+
+// ---- Turns.
+
+std::unique_ptr<wire::KeyReader> Service::Core::take_reader() {
+  if (readers_.empty()) {
+    return std::make_unique<wire::KeyReader>(hashing().memo, hashing().hasher);
+  }
+  std::unique_ptr<wire::KeyReader> reader = std::move(readers_.back());
+  readers_.pop_back();
+  return reader;
+}
+
+bool Service::Core::work_on(Connection& connection) {
+  Request& request = connection.requests.front();
+  if (const auto* const end = std::get_if<wire::EndSession>(&request.arguments)) {
+    engine_.end(session_key(request, end->request_id));  // Its reply has gone before.
+  } else if (const auto* const waits = std::get_if<wire::WaitPrefetchStatus>(&request.arguments)) {
+    wait(connection, request, *waits);
+  } else {
+    std::unique_ptr<wire::KeyReader>& reader = in_work_[static_cast<std::uint64_t>(connection.id)];
+    if (reader == nullptr) {
+      reader = take_reader();
+      reader->start(key_frame(request.arguments));
+    }
+    if (reader->advance(kPieceTokens) == wire::KeyReader::State::kMore) return false;
+    answer_with_key(request, *reader);
+    readers_.push_back(std::move(reader));
+    in_work_.erase(static_cast<std::uint64_t>(connection.id));
+  }
+  connections_.pop(connection);
+  return true;
+}
+
+void Service::Core::answer_with_key(const Request& request, const wire::KeyReader& reader) {
+  if (reader.state() == wire::KeyReader::State::kFailed) {
+    return fail(request, reader.error().to_string());
+  }
+  if (is_refused_at_end(request.operation)) {
+    ++totals_.requests_refused;
+    engine_.end(session_key(request, reader.key().request_id));
+    return fail(request, "the server is ending; connect again when it has been restarted");
+  }
+  switch (request.operation) {
+    case wire::Operation::kLookup:
+      return lookup(request, reader);
+    case wire::Operation::kFreeLookupLocks:
+      return free_locks(request, reader);
+    case wire::Operation::kPrepareStore:
+      return prepare_store(request, reader, std::get<wire::PrepareStore>(request.arguments));
+    case wire::Operation::kCommitStore:
+      return commit_store(request, reader, std::get<wire::CommitStore>(request.arguments));
+    case wire::Operation::kPrepareRetrieve:
+      return prepare_retrieve(request, reader, std::get<wire::PrepareRetrieve>(request.arguments));
+    case wire::Operation::kCommitRetrieve:
+      return commit_retrieve(request, reader, std::get<wire::CommitRetrieve>(request.arguments));
+    default:
+      break;
+  }
+}
+
+// ---- The scheduler's requests.
+
+/// The engine's form of the hashes of a range.
+std::span<const cache::ChunkHash> Service::Core::chunks_of(const wire::KeyReader& reader,
+                                                           cache::ChunkRange range) {
+  const auto hashes = reader.hashes().subspan(range.begin, range.size());
+  chunks_.resize(hashes.size());
+  for (std::size_t i = 0; i < hashes.size(); ++i) chunks_[i].bytes = hashes[i];
+  return chunks_;
+}
+
+void Service::Core::lookup(const Request& request, const wire::KeyReader& reader) {
+  const wire::Key& key = reader.key();
+  const cache::SessionKey session = session_key(request, key.request_id);
+  const auto space = spaces_.find(engine_, key.model, key.world_size, key.salt);
+  if (!space || key.skip_load) {
+    engine_.end(session);  // So QUERY answers 0.
+    return reply(request);
+  }
+  const auto count = static_cast<std::uint32_t>(reader.hashes().size());
+  const std::uint64_t begin = std::min<std::uint64_t>(key.start / chunk_tokens(), count);
+  engine_.lookup(session, {.space = *space,
+                           .chunks = chunks_of(reader, {0, count}),
+                           .begin = static_cast<std::uint32_t>(begin),
+                           .readers = key.kv_readers});
+  reply(request);
+}
+
+/// Ranges of a lookup that the client has given up (`extra_ranges`) need nothing: a later lookup of
+/// the request has ended it (E7).
+void Service::Core::free_locks(const Request& request, const wire::KeyReader& reader) {
+  const wire::Key& key = reader.key();
+  const std::uint64_t chunk = chunk_tokens();
+  constexpr std::uint64_t kMost = 0xFFFF'FFFF;
+  const cache::ChunkRange range{
+      .begin = static_cast<std::uint32_t>(std::min(key.start / chunk, kMost)),
+      .end = static_cast<std::uint32_t>(std::min(key.end / chunk, kMost))};
+  if (range.size() != 0) engine_.release(session_key(request, key.request_id), range);
+  reply(request);
+}
+
+// ---- The workers' requests.
+
+/// S15.
+bool Service::Core::is_stale(const Request& request) const noexcept {
+  return request.was_waiting || request.received_ns < stalled_ns_ ||
+         now_ns_ - request.received_ns > options_.transfer_start_ns;
+}
+
+std::optional<Service::Core::Transfer> Service::Core::read_transfer(const Request& request,
+                                                                    const wire::KeyReader& reader,
+                                                                    const wire::Integer& id) {
+  const wire::Key& key = reader.key();
+  Instance* const instance = instances_.find(id);
+  if (instance == nullptr) {
+    instances_.owe_false(id);
+    fail(request, "the instance is not registered; it is told to register again", false);
+    return std::nullopt;
+  }
+  instances_.note_heard(*instance, request.connection, now_ns_);
+  if (const auto checked = wire::check_transfer_key(key, chunk_tokens()); !checked) {
+    fail(request, checked.error().to_string());
+    return std::nullopt;
+  }
+  if (key.model != instance->model || key.world_size != instance->world_size) {
+    fail(request, "the key is of model \"" + printable(key.model) + "\" with world size " +
+                      std::to_string(key.world_size) + "; the instance is registered with \"" +
+                      printable(instance->model) + "\" and " +
+                      std::to_string(instance->world_size));
+    return std::nullopt;
+  }
+  const auto space = spaces_.find(engine_, key.model, key.world_size, key.salt);
+  if (!space) {
+    fail(request, "model name and salt are too long together, or there are too many salts");
+    return std::nullopt;
+  }
+  const std::uint64_t chunk = chunk_tokens();
+  return Transfer{.instance = instance,
+                  .space = *space,
+                  .rank = *key.worker,
+                  .range = {.begin = static_cast<std::uint32_t>(key.start / chunk),
+                            .end = static_cast<std::uint32_t>(key.end / chunk)}};
+}
+
+/// E17: chunks of which the worker has nothing to give. False: the lists do not fit the instance.
+bool Service::Core::mark_skipped(const Transfer& transfer, const wire::PrepareStore& arguments) {
+  const std::size_t groups = transfer.instance->slots.size();
+  skipped_.assign((std::size_t{transfer.range.size()} * groups + 63) / 64, 0);
+  if (arguments.skipped_chunks.empty()) return true;
+  if (arguments.skipped_chunks.size() != groups || !transfer.instance->has_groups) return false;
+  for (std::size_t group = 0; group < groups; ++group) {
+    for (const std::uint32_t chunk : arguments.skipped_chunks[group]) {
+      if (chunk >= transfer.range.size()) return false;
+      const std::size_t bit = std::size_t{chunk} * groups + group;
+      skipped_[bit / 64] |= std::uint64_t{1} << (bit % 64);
+    }
+  }
+  return true;
+}
+
+void Service::Core::prepare_store(const Request& request, const wire::KeyReader& reader,
+                                  const wire::PrepareStore& arguments) {
+  const auto transfer = read_transfer(request, reader, arguments.instance);
+  if (!transfer) return;
+  if (is_stale(request)) {
+    ++totals_.transfers_stale;
+    return fail(request, "it waited for too long to be begun");
+  }
+  if (!mark_skipped(*transfer, arguments)) {
+    return fail(request,
+                "skipped_chunks has to be empty, or one list for each registered group "
+                "with chunks of the range");
+  }
+  const cache::SkipMask skip{.words = skipped_};
+  static_cast<void>(engine_.begin_write({.owner = transfer->instance->owner,
+                                         .space = transfer->space,
+                                         .rank = transfer->rank,
+                                         .range = transfer->range,
+                                         .chunks = chunks_of(reader, transfer->range),
+                                         .skip = &skip},
+                                        cells_));
+  describe_slots(*transfer->instance);
+  reply(request, wire::encode_store_slots(slots_, transfer->instance->has_groups));
+}
+
+/// Fills slots_ from cells_, group by group.
+void Service::Core::describe_slots(const Instance& instance) {
+  std::ranges::stable_sort(cells_, {}, &cache::CellSlot::group);
+  slots_.clear();
+  for (const cache::CellSlot& cell : cells_) {
+    slots_.push_back({.offset = cell.slot.offset,
+                      .bytes = cell.slot.bytes,
+                      .layout = &instance.slots[cell.group],
+                      .chunk = cell.chunk,
+                      .group = cell.group});
+  }
+}
+
+void Service::Core::commit_store(const Request& request, const wire::KeyReader& reader,
+                                 const wire::CommitStore& arguments) {
+  const auto transfer = read_transfer(request, reader, arguments.instance);
+  if (!transfer) return;
+  const auto write = engine_.open_write({.owner = transfer->instance->owner,
+                                         .space = transfer->space,
+                                         .rank = transfer->rank,
+                                         .range = transfer->range,
+                                         .chunks = chunks_of(reader, transfer->range)});
+  if (!arguments.data.empty()) {
+    if (write) engine_.end_write(*write, cache::WriteEnd::kDiscard);
+    constexpr std::string_view kWhy =
+        "the worker sent its KV inline, because it cannot open the shared memory of this server; "
+        "run both as the same user and with the same /dev/shm";
+    log(LogLevel::kWarning, "server", kWhy);
+    return fail(request, kWhy);
+  }
+  if (!write || !engine_.end_write(*write, cache::WriteEnd::kPublish)) {
+    return fail(request, "no store of this range is open");
+  }
+  reply(request, wire::encode_boolean(true));
+}
+
+void Service::Core::prepare_retrieve(const Request& request, const wire::KeyReader& reader,
+                                     const wire::PrepareRetrieve& arguments) {
+  const auto transfer = read_transfer(request, reader, arguments.instance);
+  if (!transfer) return;
+  if (is_stale(request)) {
+    ++totals_.transfers_stale;
+    return fail(request, "it waited for too long to be begun");
+  }
+  Instance& instance = *transfer->instance;
+  if (instance.reads.size() == kReadsMax) {
+    return fail(request, "too many retrieves of this worker are open; it does not commit them");
+  }
+  const auto chunks = chunks_of(reader, transfer->range);
+  const auto read = engine_.begin_read({.owner = instance.owner,
+                                        .session = session_key(request, reader.key().request_id),
+                                        .space = transfer->space,
+                                        .rank = transfer->rank,
+                                        .range = transfer->range,
+                                        .chunks = chunks},
+                                       cells_);
+  if (!read) return fail(request, "not every chunk of the range is there");
+  const bool is_known =
+      std::ranges::find(instance.reads, *read, &OpenRead::read) != instance.reads.end();
+  if (!is_known) {
+    instance.reads.push_back({.begin = transfer->range.begin,
+                              .end = transfer->range.end,
+                              .last = chunks.back(),
+                              .space = transfer->space,
+                              .rank = transfer->rank,
+                              .read = *read});
+  }
+  describe_slots(instance);
+  reply(request, wire::encode_retrieve_slots(slots_, instance.has_groups));
+}
+
+/// True also where nothing is open, as in LMCache: the client has what it wanted.
+void Service::Core::commit_retrieve(const Request& request, const wire::KeyReader& reader,
+                                    const wire::CommitRetrieve& arguments) {
+  const auto transfer = read_transfer(request, reader, arguments.instance);
+  if (!transfer) return;
+  const auto chunks = chunks_of(reader, transfer->range);
+  std::vector<OpenRead>& reads = transfer->instance->reads;  // None is of an empty range.
+  const auto found = std::ranges::find_if(reads, [&](const OpenRead& read) {
+    return read.begin == transfer->range.begin && read.end == transfer->range.end &&
+           read.space == transfer->space && read.rank == transfer->rank &&
+           read.last == chunks.back();
+  });
+  if (found != reads.end()) {
+    engine_.end_read(found->read);
+    reads.erase(found);
+  }
+  reply(request, wire::encode_boolean(true));
+}
+
+}  // namespace larder::server

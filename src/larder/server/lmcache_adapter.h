@@ -1,0 +1,35 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "larder/base/result.h"
+#include "larder/connector/registry.h"
+#include "larder/connector/spec.h"
+
+namespace larder::server {
+
+/// An adapter's JSON, taken apart.
+struct LmcacheAdapter {
+  Spec spec;
+  /// It names a class of Python already in the registry's own form; it is not to be resolved.
+  bool is_python = false;
+  std::map<std::string, std::string, std::less<>> tier;  ///< "load", "store", "min_hits", "fill".
+  bool has_eviction = false;  ///< An "eviction" block that larder's own eviction can stand for.
+  std::vector<std::string> notices;
+};
+
+/// Reads the JSON of LMCache's `--l2-adapter`, which is also that of larder's specs; see
+/// read_l2_adapter(). Errors have no "--l2-adapter" before them.
+SetupResult<LmcacheAdapter> parse_lmcache_adapter(std::string_view text, const Registry& registry);
+
+/// What `tier` has and `type` does not take for itself, out of `spec`.
+void take_tier_parameters(Spec& spec, const ConnectorType* type,
+                          std::map<std::string, std::string, std::less<>>& tier);
+
+/// What to use in place of a type of LMCache that larder does not have; empty: it is none.
+std::string_view instead_of(std::string_view type) noexcept;
+
+}  // namespace larder::server

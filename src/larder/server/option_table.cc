@@ -1,0 +1,390 @@
+#include "larder/server/option_table.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <type_traits>
+
+#include "larder/base/size_text.h"
+#include "larder/cache/policies/policy.h"
+#include "larder/server/option_values.h"
+#include "larder/wire/limits.h"
+
+namespace larder::server {
+namespace {
+
+constexpr std::string_view kAddresses = "Where it listens";
+constexpr std::string_view kMemory = "Memory (L1)";
+constexpr std::string_view kStorage = "Storage behind it (L2)";
+constexpr std::string_view kTokens = "Tokens";
+constexpr std::string_view kWorkers = "Requests and workers";
+constexpr std::string_view kConfiguration = "Configuration";
+
+constexpr std::array<std::string_view, 3> kTransferModes{"auto", "engine_driven", "lmcache_driven"};
+constexpr std::array<std::string_view, 2> kStorePolicies{"default", "skip_l1"};
+constexpr std::array<std::string_view, 3> kPrefetchPolicies{"default", "retain", "second_hit"};
+
+template <class Owner>
+Owner& part(OptionDraft& draft) {
+  if constexpr (std::is_same_v<Owner, cache::EngineOptions>) {
+    return draft.options.engine;
+  } else {
+    return draft.options;
+  }
+}
+
+template <class Owner, class Value>
+Value& field(OptionDraft& draft, Value Owner::* member) {
+  return part<Owner>(draft).*member;
+}
+
+template <auto kMember>
+SetupStatus set_text(OptionDraft& draft, std::string_view text) {
+  field(draft, kMember) = std::string{text};
+  return {};
+}
+
+template <auto kMember>
+SetupStatus set_seconds(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(field(draft, kMember), parse_seconds(text));
+  return {};
+}
+
+template <auto kMember>
+SetupStatus set_port(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const std::int64_t port,
+                parse_whole(text, 0, std::numeric_limits<std::uint16_t>::max()));
+  field(draft, kMember) = static_cast<std::uint16_t>(port);
+  return {};
+}
+
+SetupStatus set_no_http(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const bool is_set, parse_bool(text));
+  draft.options.has_http = !is_set;
+  return {};
+}
+
+SetupStatus set_transfer_mode(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const std::size_t mode, parse_choice(text, kTransferModes));
+  if (mode == 2) {
+    return SetupError{
+        ErrorCode::kInvalidArgument,
+        "lmcache_driven alone: this version of larder serves engine-driven transfers only; leave "
+        "the option out, or give auto, and set the workers' lmcache.mp.mp_transfer_mode to "
+        "engine_driven"};
+  }
+  draft.options.transfer_mode = mode == 0 ? TransferMode::kAuto : TransferMode::kEngineDriven;
+  return {};
+}
+
+SetupStatus set_object_groups(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const bool are_apart, parse_bool(text));
+  draft.options.object_groups = are_apart ? ObjectGroups::kApart : ObjectGroups::kTogether;
+  return {};
+}
+
+SetupStatus set_chunk_size(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const std::int64_t tokens, parse_whole(text, 1, wire::limits::kChunkTokens));
+  draft.options.chunk_tokens = static_cast<std::uint32_t>(tokens);
+  return {};
+}
+
+SetupStatus set_hash_memory(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.hash_memory_bytes, parse_bytes(text));
+  return {};
+}
+
+SetupStatus set_null_block_id(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.null_block_id, parse_integer(text));
+  return {};
+}
+
+SetupStatus set_l1_size(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.l1_bytes, parse_gib(text));
+  if (draft.options.l1_bytes > 0) return {};
+  return SetupError{ErrorCode::kInvalidArgument,
+                    "an L1 of 0 bytes: the engines' data passes through it; give at least what a "
+                    "few requests take, as in 8"};
+}
+
+SetupStatus set_l1_align(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.l1_align_bytes, parse_bytes(text));
+  return {};
+}
+
+SetupStatus set_shm_name(OptionDraft& draft, std::string_view text) {
+  draft.options.shm_name = std::string{text};
+  draft.options.has_pool = !text.empty();
+  return {};
+}
+
+SetupStatus set_eviction_policy(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const cache::PolicyKind* const kind, cache::find_policy(text));
+  draft.options.engine.policy = std::string{kind->name};
+  return {};
+}
+
+SetupStatus set_eviction_trigger(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.eviction_trigger, parse_share(text));
+  return {};
+}
+
+SetupStatus set_eviction_ratio(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.eviction_ratio, parse_share(text));
+  return {};
+}
+
+SetupStatus set_quota_default(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.engine.default_quota.limit_bytes, parse_gib(text));
+  return {};
+}
+
+SetupStatus set_store_policy(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const std::size_t policy, parse_choice(text, kStorePolicies));
+  draft.options.engine.skip_l1 = policy == 1;
+  return {};
+}
+
+SetupStatus set_prefetch_policy(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const std::size_t policy, parse_choice(text, kPrefetchPolicies));
+  const std::string_view name = policy == 0 ? "none" : kPrefetchPolicies.at(policy);
+  LARDER_ASSIGN(draft.options.engine.promote, cache::find_promote(name));
+  return {};
+}
+
+constexpr auto kHonoured = std::to_array<OptionRow>({
+    {.name = "config",
+     .value = "FILE",
+     .group = kConfiguration,
+     .help =
+         "Read what is not given here, nor in the environment, from a TOML file: the same names "
+         "with underscores, as in l1_size_gb = 8. No file is read unless it is named."},
+
+    {.name = "host",
+     .value = "HOST",
+     .group = kAddresses,
+     .default_text = "localhost",
+     .help = "Where engines connect: a name or an address. 0.0.0.0 is every interface; whoever "
+             "reaches the port may read and write the cache.",
+     .set = set_text<&ServerOptions::host>},
+    {.name = "port",
+     .value = "PORT",
+     .group = kAddresses,
+     .default_text = "5555",
+     .help = "Its port; 0 takes a free one.",
+     .set = set_port<&ServerOptions::port>},
+    {.name = "ipc-path",
+     .value = "PATH",
+     .group = kAddresses,
+     .help = "A unix socket beside it, for engines of the same user (0600).",
+     .set = set_text<&ServerOptions::ipc_path>},
+    {.name = "http-host",
+     .value = "HOST",
+     .group = kAddresses,
+     .default_text = "127.0.0.1",
+     .help = "Where /healthcheck, /status and /config are served.",
+     .set = set_text<&ServerOptions::http_host>},
+    {.name = "http-port",
+     .value = "PORT",
+     .group = kAddresses,
+     .default_text = "8080",
+     .help = "Its port; 0 takes a free one.",
+     .set = set_port<&ServerOptions::http_port>},
+    {.name = "no-http",
+     .shape = OptionShape::kFlag,
+     .group = kAddresses,
+     .help = "Serve no HTTP.",
+     .set = set_no_http},
+    {.name = "instance-id",
+     .value = "NAME",
+     .group = kAddresses,
+     .help = "What this server is called in /config and in metrics; random unless given.",
+     .set = set_text<&ServerOptions::instance_id>},
+
+    {.name = "l1-size-gb",
+     .value = "GIB",
+     .group = kMemory,
+     .help = "Memory for the cache, as in 8, 0.5 or 32GiB. Required. It lies in /dev/shm, from "
+             "where workers read it.",
+     .set = set_l1_size},
+    {.name = "l1-align-bytes",
+     .value = "BYTES",
+     .group = kMemory,
+     .default_text = "4096",
+     .help = "Alignment of what is in it. 4096 lets every disk read and write it without a copy.",
+     .set = set_l1_align},
+    {.name = "shm-name",
+     .value = "NAME",
+     .group = kMemory,
+     .help = "The pool is /dev/shm/lmcache_l1_pool_NAME; without the option NAME is larder_ and "
+             "the port. \"\": no pool, so that engine-driven workers cannot register.",
+     .set = set_shm_name},
+    {.name = "eviction-policy",
+     .value = "POLICY",
+     .group = kMemory,
+     .default_text = "LRU",
+     .help = "What leaves when it is full: LRU, ARC, S3-FIFO, IsolatedLRU (LRU within each "
+             "cache_salt), or noop: nothing, and a full L1 takes no more.",
+     .set = set_eviction_policy},
+    {.name = "eviction-trigger-watermark",
+     .value = "SHARE",
+     .group = kMemory,
+     .help = "Evict ahead of need when more than this share is in use. Without it, and without "
+             "--eviction-ratio, only what needs room makes it, at once; LMCache needs 0.8 because "
+             "its eviction runs once a second.",
+     .set = set_eviction_trigger},
+    {.name = "eviction-ratio",
+     .value = "SHARE",
+     .group = kMemory,
+     .help = "With the watermark: evict this share of what is in use. 0.2 when only the watermark "
+             "is given; alone it has a watermark of 0.8.",
+     .set = set_eviction_ratio},
+    {.name = "quota-default-gb",
+     .value = "GIB",
+     .group = kMemory,
+     .help = "What a cache_salt without a quota of its own may take of L1; no limit unless given.",
+     .set = set_quota_default},
+    {.name = "l1-read-ttl-seconds",
+     .value = "SECONDS",
+     .group = kMemory,
+     .default_text = "300",
+     .help = "How long a request's chunks stay locked for its engine, when that is not heard of.",
+     .set = set_seconds<&cache::EngineOptions::read_ttl_ns>},
+    {.name = "l1-write-ttl-seconds",
+     .value = "SECONDS",
+     .group = kMemory,
+     .default_text = "600",
+     .help = "After which time a chunk that a worker began to write may be written by another.",
+     .set = set_seconds<&cache::EngineOptions::write_ttl_ns>},
+    {.name = "l1-manager",
+     .shape = OptionShape::kRepeated,
+     .value = "JSON",
+     .group = kMemory,
+     .help = "LMCache's other spelling of these options, as one object of type DRAM. larder has "
+             "one L1."},
+
+    {.name = "l2-adapter",
+     .shape = OptionShape::kRepeated,
+     .value = "SPEC",
+     .group = kStorage,
+     .help = "A store behind L1, as a URL or as LMCache's JSON. Give it again for further ones: a "
+             "chunk is stored to all, and loaded from the first one that has it. Each may have "
+             "load=yes|no, store=yes|no, min_hits=N and fill=never|second_hit|always."},
+    {.name = "l2-store-policy",
+     .value = "POLICY",
+     .group = kStorage,
+     .default_text = "default",
+     .help = "default: what is stored stays in L1 as well. skip_l1: it leaves L1 when the stores "
+             "have it.",
+     .set = set_store_policy},
+    {.name = "l2-prefetch-policy",
+     .value = "POLICY",
+     .group = kStorage,
+     .default_text = "default",
+     .help = "What stays in L1 of what was loaded for a request. default: nothing, it goes first; "
+             "retain: all; second_hit: what was loaded before not long ago.",
+     .set = set_prefetch_policy},
+    {.name = "l2-load-timeout-seconds",
+     .value = "SECONDS",
+     .group = kStorage,
+     .default_text = "30",
+     .help = "A lookup is answered after so long with the prefix that is there by then.",
+     .set = set_seconds<&cache::EngineOptions::load_timeout_ns>},
+    {.name = "drain-seconds",
+     .value = "SECONDS",
+     .group = kStorage,
+     .default_text = "10",
+     .help = "At SIGTERM: how long the stores may take to get what they do not have yet.",
+     .set = set_seconds<&ServerOptions::drain_ns>},
+
+    {.name = "chunk-size",
+     .value = "TOKENS",
+     .group = kTokens,
+     .default_text = "256",
+     .help = "Tokens of a chunk, the unit of the cache. Stores that servers share need the same.",
+     .set = set_chunk_size},
+    {.name = "null-block-id",
+     .value = "ID",
+     .group = kTokens,
+     .default_text = "0",
+     .help = "The engine's block id that stands for no data.",
+     .set = set_null_block_id},
+    {.name = "hash-memory",
+     .value = "BYTES",
+     .group = kTokens,
+     .default_text = "256MiB",
+     .help = "Memory that saves hashing prompts that were seen before; 0 turns it off.",
+     .set = set_hash_memory},
+
+    {.name = "supported-transfer-mode",
+     .value = "MODE",
+     .group = kWorkers,
+     .default_text = "auto",
+     .help = "auto or engine_driven: workers copy between their memory and the pool.",
+     .set = set_transfer_mode},
+    {.name = "separate-object-groups",
+     .shape = OptionShape::kSwitch,
+     .group = kWorkers,
+     .help = "Layers with different attention windows become objects of their own; without either "
+             "where a model has windows. It concerns transfers that the server drives.",
+     .set = set_object_groups},
+    {.name = "session-ttl-seconds",
+     .value = "SECONDS",
+     .group = kWorkers,
+     .default_text = "3600",
+     .help = "How long a request may wait in its engine without losing what it locked (LMCache: "
+             "600).",
+     .set = set_seconds<&cache::EngineOptions::session_ttl_ns>},
+    {.name = "worker-reap-timeout-seconds",
+     .value = "SECONDS",
+     .group = kWorkers,
+     .default_text = "120",
+     .help = "A worker that is silent for so long is forgotten, until it is heard of again; 0: "
+             "never, else at least 30.",
+     .set = set_seconds<&ServerOptions::worker_reap_ns>},
+    {.name = "worker-registration-grace-seconds",
+     .value = "SECONDS",
+     .group = kWorkers,
+     .default_text = "3600",
+     .help = "The same for a worker that has not sent a heartbeat yet; not below the other.",
+     .set = set_seconds<&ServerOptions::worker_grace_ns>},
+});
+
+std::vector<OptionRow> make_rows() {
+  std::vector<OptionRow> rows{kHonoured.begin(), kHonoured.end()};
+  rows.insert(rows.end(), stock_rows().begin(), stock_rows().end());
+  return rows;
+}
+
+std::string with_underscores(std::string_view name) {
+  std::string text{name};
+  std::ranges::replace(text, '-', '_');
+  return text;
+}
+
+}  // namespace
+
+std::span<const OptionRow> option_rows() {
+  static const std::vector<OptionRow> rows = make_rows();
+  return rows;
+}
+
+const OptionRow* find_option(std::string_view name) noexcept {
+  const auto rows = option_rows();
+  const auto found = std::ranges::find(rows, name, &OptionRow::name);
+  return found == rows.end() ? nullptr : &*found;
+}
+
+std::string key_of(const OptionRow& row) {
+  return with_underscores(row.name);
+}
+
+std::string variable_of(const OptionRow& row) {
+  std::string name = "LARDER_" + with_underscores(row.name);
+  std::ranges::transform(name, name.begin(), [](char c) {
+    return c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  });
+  return name;
+}
+
+}  // namespace larder::server

@@ -1,0 +1,525 @@
+#include "larder/server/options.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstdio>
+#include <map>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "larder/connectors/builtin.h"
+#include "larder/server/option_values.h"
+#include "larder/server/read_options.h"
+
+namespace larder::server {
+namespace {
+
+constexpr std::uint64_t kGib = std::uint64_t{1} << 30;
+constexpr std::uint64_t kSecond = 1'000'000'000;
+
+using Environment = std::map<std::string, std::string>;
+
+Setting given(std::string_view name, std::vector<std::string> values) {
+  const OptionRow* const row = find_option(name);
+  EXPECT_NE(row, nullptr) << name;
+  return {.row = row,
+          .values = std::move(values),
+          .source = SettingSource::kCommandLine,
+          .where = "--" + std::string{name}};
+}
+
+SetupResult<ServerSetup> read(std::vector<Setting> settings, const Environment& environment = {}) {
+  return read_options(std::move(settings), environment, {.registry = &builtin_registry()});
+}
+
+/// With what a server cannot do without.
+SetupResult<ServerSetup> read_with(std::string_view name, std::string value) {
+  std::vector<Setting> settings;
+  if (name != "l1-size-gb") settings.push_back(given("l1-size-gb", {"1"}));
+  settings.push_back(given(name, {std::move(value)}));
+  return read(std::move(settings));
+}
+
+std::string error_of(const SetupResult<ServerSetup>& setup) {
+  return setup ? "no error" : setup.error().text;
+}
+
+bool has(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+TEST(OptionsTest, TheDefaultsAreValidOnceL1HasASize) {
+  const auto nothing = read({});
+  ASSERT_FALSE(nothing.has_value());
+  EXPECT_TRUE(has(nothing.error().text, "--l1-size-gb is missing")) << nothing.error().text;
+  const auto setup = read({given("l1-size-gb", {"0.5"})});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  EXPECT_EQ(setup->options.l1_bytes, kGib / 2);
+  EXPECT_TRUE(setup->notices.empty());
+}
+
+TEST(OptionsTest, EveryDefaultTextIsTheDefault) {
+  // What the help shows is what holds without the option: setting it changes nothing.
+  const ServerOptions fresh;
+  for (const OptionRow& row : option_rows()) {
+    if (row.default_text.empty()) continue;
+    OptionDraft draft;
+    ASSERT_NE(row.set, nullptr) << row.name;
+    ASSERT_TRUE(row.set(draft, row.default_text).has_value()) << row.name;
+    const ServerOptions& set = draft.options;
+    EXPECT_EQ(set.host, fresh.host);
+    EXPECT_EQ(set.port, fresh.port);
+    EXPECT_EQ(set.http_host, fresh.http_host);
+    EXPECT_EQ(set.http_port, fresh.http_port);
+    EXPECT_EQ(set.chunk_tokens, fresh.chunk_tokens);
+    EXPECT_EQ(set.hash_memory_bytes, fresh.hash_memory_bytes);
+    EXPECT_EQ(set.null_block_id, fresh.null_block_id);
+    EXPECT_EQ(set.l1_align_bytes, fresh.l1_align_bytes);
+    EXPECT_EQ(set.transfer_mode, fresh.transfer_mode);
+    EXPECT_EQ(set.worker_reap_ns, fresh.worker_reap_ns);
+    EXPECT_EQ(set.worker_grace_ns, fresh.worker_grace_ns);
+    EXPECT_EQ(set.drain_ns, fresh.drain_ns);
+    EXPECT_EQ(set.engine.read_ttl_ns, fresh.engine.read_ttl_ns);
+    EXPECT_EQ(set.engine.write_ttl_ns, fresh.engine.write_ttl_ns);
+    EXPECT_EQ(set.engine.session_ttl_ns, fresh.engine.session_ttl_ns);
+    EXPECT_EQ(set.engine.load_timeout_ns, fresh.engine.load_timeout_ns);
+    EXPECT_EQ(set.engine.skip_l1, fresh.engine.skip_l1);
+    EXPECT_EQ(set.engine.promote, fresh.engine.promote);
+    EXPECT_EQ(cache::find_promote("none").value(), fresh.engine.promote);
+  }
+}
+
+TEST(OptionsTest, TheTableIsWellFormed) {
+  std::set<std::string> names;
+  for (const OptionRow& row : option_rows()) {
+    const std::string name{row.name};
+    EXPECT_TRUE(names.insert(name).second) << name << " stands twice";
+    EXPECT_TRUE(row.help.ends_with('.')) << name << ": the help must be a sentence";
+    const bool is_flag = row.shape == OptionShape::kFlag || row.shape == OptionShape::kSwitch;
+    EXPECT_EQ(is_flag, row.value.empty()) << name;
+    EXPECT_EQ(row.use == OptionUse::kHonoured, !row.group.empty()) << name;
+    EXPECT_TRUE(row.use == OptionUse::kHonoured || row.set == nullptr) << name;
+    EXPECT_EQ(find_option(name)->help, row.help) << name;
+  }
+  EXPECT_EQ(key_of(*find_option("l1-size-gb")), "l1_size_gb");
+  EXPECT_EQ(variable_of(*find_option("l1-size-gb")), "LARDER_L1_SIZE_GB");
+}
+
+TEST(OptionsTest, EveryOptionOfLmcacheIsKnown) {
+  // From the usage of `lmcache server` 0.5.6, and what 0.5.7 adds to it.
+  for (const std::string_view name : {"instance-id",
+                                      "transport",
+                                      "host",
+                                      "port",
+                                      "chunk-size",
+                                      "null-block-id",
+                                      "max-workers",
+                                      "max-gpu-workers",
+                                      "max-cpu-workers",
+                                      "grpc-server-workers",
+                                      "hash-algorithm",
+                                      "engine-type",
+                                      "supported-transfer-mode",
+                                      "isolated-ipc",
+                                      "runtime-plugin-locations",
+                                      "runtime-plugin-config",
+                                      "shm-name",
+                                      "script-allowed-imports",
+                                      "run-script-api-enabled",
+                                      "separate-object-groups",
+                                      "worker-reap-timeout-seconds",
+                                      "session-ttl-seconds",
+                                      "worker-registration-grace-seconds",
+                                      "enable-segmented-prefix",
+                                      "enable-dedup-content",
+                                      "enable-blend-reorder",
+                                      "enable",
+                                      "kv-event-log-size",
+                                      "server-module",
+                                      "p2p-advertise-url",
+                                      "p2p-listen-url",
+                                      "p2p-lookup-timeout",
+                                      "p2p-load-timeout",
+                                      "p2p-transfer-engine",
+                                      "l1-manager",
+                                      "l1-size-gb",
+                                      "l1-use-lazy",
+                                      "l1-init-size-gb",
+                                      "l1-align-bytes",
+                                      "l1-use-hugepages",
+                                      "l1-devdax-path",
+                                      "gds-l1-path",
+                                      "gds-l1-use-direct-io",
+                                      "gds-l1-backend",
+                                      "l1-write-ttl-seconds",
+                                      "l1-read-ttl-seconds",
+                                      "eviction-policy",
+                                      "eviction-trigger-watermark",
+                                      "eviction-ratio",
+                                      "l2-store-policy",
+                                      "l2-prefetch-policy",
+                                      "l2-prefetch-max-in-flight",
+                                      "periodic-notifier-interval-ms",
+                                      "l2-adapter",
+                                      "http-host",
+                                      "http-port",
+                                      "disable-observability",
+                                      "disable-metrics",
+                                      "disable-grpc-metrics",
+                                      "disable-logging",
+                                      "enable-tracing",
+                                      "otlp-endpoint",
+                                      "event-bus-queue-size",
+                                      "prometheus-port",
+                                      "metrics-sample-rate",
+                                      "lookup-hash-log-dir",
+                                      "lookup-hash-log-rotation-interval",
+                                      "lookup-hash-log-rotation-max-size",
+                                      "lookup-hash-log-max-files",
+                                      "enable-gc-monitor",
+                                      "gc-monitor-min-pause-ms",
+                                      "gc-monitor-top-objects",
+                                      "enable-extra-logging",
+                                      "extra-logging-interval",
+                                      "trace-level",
+                                      "trace-output",
+                                      "coordinator-url",
+                                      "coordinator-advertise-ip",
+                                      "coordinator-heartbeat-interval",
+                                      "coordinator-event-reporting",
+                                      "coordinator-event-flush-interval",
+                                      "coordinator-event-transport",
+                                      "coordinator-kafka-bootstrap-servers",
+                                      "coordinator-kafka-topic",
+                                      "coordinator-kafka-delivery-timeout",
+                                      "coordinator-blend-timeout",
+                                      "coordinator-blend-match-concurrency",
+                                      "format",
+                                      "output",
+                                      "quiet",
+                                      "api-key-file",
+                                      "http-api-key-file",
+                                      "grpc-server-mode",
+                                      "kv-load-policy",
+                                      "l2-prefetch-inflight-watermark",
+                                      "enable-token-trace",
+                                      "l1-devdax-offset-gb",
+                                      "l1-mlock"}) {
+    EXPECT_NE(find_option(name), nullptr) << name;
+  }
+}
+
+TEST(OptionsTest, ValuesBecomeFields) {
+  const auto setup =
+      read({given("l1-size-gb", {"32GiB"}), given("host", {"0.0.0.0"}), given("port", {"0"}),
+            given("no-http", {"true"}), given("chunk-size", {"16"}), given("null-block-id", {"-1"}),
+            given("hash-memory", {"0"}), given("shm-name", {"golden"}),
+            given("eviction-policy", {"s3fifo"}), given("l2-store-policy", {"skip_l1"}),
+            given("l2-prefetch-policy", {"second_hit"}), given("l1-read-ttl-seconds", {"1.5"}),
+            given("session-ttl-seconds", {"10m"}), given("worker-reap-timeout-seconds", {"30"}),
+            given("quota-default-gb", {"2"}), given("separate-object-groups", {"false"}),
+            given("supported-transfer-mode", {"engine_driven"}), given("drain-seconds", {"0"})});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  const ServerOptions& options = setup->options;
+  EXPECT_EQ(options.l1_bytes, 32 * kGib);
+  EXPECT_EQ(options.host, "0.0.0.0");
+  EXPECT_EQ(options.port, 0);
+  EXPECT_FALSE(options.has_http);
+  EXPECT_EQ(options.chunk_tokens, 16U);
+  EXPECT_EQ(options.null_block_id, -1);
+  EXPECT_EQ(options.hash_memory_bytes, 0U);
+  EXPECT_EQ(pool_name(options, 7), "lmcache_l1_pool_golden");
+  EXPECT_EQ(options.engine.policy, "S3-FIFO");
+  EXPECT_TRUE(options.engine.skip_l1);
+  EXPECT_EQ(options.engine.promote, cache::Promote::kSecondHit);
+  EXPECT_EQ(options.engine.read_ttl_ns, 3 * kSecond / 2);
+  EXPECT_EQ(options.engine.session_ttl_ns, 600 * kSecond);
+  EXPECT_EQ(options.worker_reap_ns, 30 * kSecond);
+  EXPECT_EQ(options.engine.default_quota.limit_bytes, 2 * kGib);
+  EXPECT_EQ(options.object_groups, ObjectGroups::kTogether);
+  EXPECT_EQ(options.transfer_mode, TransferMode::kEngineDriven);
+  EXPECT_EQ(options.drain_ns, 0U);
+}
+
+TEST(OptionsTest, ThePoolIsCalledByThePortUnlessItHasAName) {
+  ServerOptions options;
+  EXPECT_EQ(pool_name(options, 5555), "lmcache_l1_pool_larder_5555");
+  const auto none = read_with("shm-name", "");
+  ASSERT_TRUE(none.has_value()) << none.error().text;
+  EXPECT_EQ(pool_name(none->options, 5555), "");
+}
+
+TEST(OptionsTest, WatermarksAreLmcaches) {
+  const auto none = read_with("l1-size-gb", "1");
+  ASSERT_TRUE(none.has_value());
+  EXPECT_EQ(none->options.engine.high_watermark, 1.0);
+  EXPECT_EQ(none->options.engine.low_watermark, 1.0);
+  const auto trigger = read_with("eviction-trigger-watermark", "0.5");
+  ASSERT_TRUE(trigger.has_value());
+  EXPECT_DOUBLE_EQ(trigger->options.engine.high_watermark, 0.5);
+  EXPECT_DOUBLE_EQ(trigger->options.engine.low_watermark, 0.4);
+  const auto ratio = read_with("eviction-ratio", "25%");
+  ASSERT_TRUE(ratio.has_value());
+  EXPECT_DOUBLE_EQ(ratio->options.engine.high_watermark, 0.8);
+  EXPECT_DOUBLE_EQ(ratio->options.engine.low_watermark, 0.6);
+  const auto all = read_with("eviction-ratio", "1.0");
+  ASSERT_TRUE(all.has_value()) << all.error().text;
+}
+
+TEST(OptionsTest, AWrongValueIsAnErrorThatNamesOptionValueAndRemedy) {
+  const std::vector<std::array<std::string, 3>> cases = {
+      {"l1-size-gb", "much", R"(--l1-size-gb: "much": expected GiB, as in 8)"},
+      {"l1-size-gb", "-1", "expected GiB"},
+      {"l1-size-gb", "nan", "expected GiB"},
+      {"l1-size-gb", "0", "an L1 of 0 bytes"},
+      {"l1-align-bytes", "100", "power of two"},
+      {"shm-name", "a/b", "without a slash"},
+      {"port", "99999", R"("99999": expected a whole number from 0 to 65535)"},
+      {"port", "8080", "--port and --http-port are both 8080"},
+      {"host", "", "--host is empty"},
+      {"ipc-path", std::string(200, 'x'), "choose a shorter one"},
+      {"chunk-size", "0", "from 1 to 65536"},
+      {"eviction-policy", "LUR", "did you mean 'LRU'?"},
+      {"eviction-trigger-watermark", "80", "a share from 0.0 to 1.0"},
+      {"l2-store-policy", "skip-l1", "did you mean skip_l1?"},
+      {"l2-prefetch-policy", "keep", "one of default, retain, second_hit"},
+      {"worker-reap-timeout-seconds", "10", "0 (never) or at least 30"},
+      {"worker-registration-grace-seconds", "60", "below --worker-reap-timeout-seconds"},
+      {"l1-read-ttl-seconds", "soon", "expected seconds, as in 30, 0.5 or 2m"},
+      {"supported-transfer-mode", "lmcache_driven", "give auto"},
+      {"separate-object-groups", "perhaps", "--separate-object-groups"},
+  };
+  for (const auto& [name, value, expected] : cases) {
+    const auto setup = read_with(name, value);
+    ASSERT_FALSE(setup.has_value()) << name << "=" << value;
+    EXPECT_EQ(setup.error().code, ErrorCode::kInvalidArgument) << name;
+    EXPECT_TRUE(has(setup.error().text, expected)) << setup.error().text;
+  }
+}
+
+TEST(OptionsTest, WhatCannotBeHonouredStopsTheStartUnlessItAsksForNothing) {
+  const std::vector<std::array<std::string, 3>> cases = {
+      {"transport", "grpc", "ZeroMQ only"},
+      {"hash-algorithm", "sha256_cbor", "blake3"},
+      {"engine-type", "blend", "CacheBlend"},
+      {"l1-devdax-path", "/dev/dax0.0", "--l2-adapter log:"},
+      {"gds-l1-path", "/mnt/nvme", "--l2-adapter log:"},
+      {"p2p-advertise-url", "h:1", "--l2-adapter fs:"},
+      {"coordinator-url", "http://c:9300", "joins no coordinator"},
+      {"otlp-endpoint", "http://c:4317", "/status"},
+      {"run-script-api-enabled", "true", "leave it out"},
+      {"isolated-ipc", "true", "--ipc=host"},
+      {"server-module", "{}", "leave it out"},
+      {"api-key-file", "/etc/key", "--http-host on loopback"},
+      {"l1-use-hugepages", "true", "leave it out"},
+      {"trace-level", "storage", "larder replay"},
+  };
+  for (const auto& [name, value, expected] : cases) {
+    const auto setup = read_with(name, value);
+    EXPECT_TRUE(error_of(setup).starts_with("--" + name)) << error_of(setup);
+    EXPECT_TRUE(has(error_of(setup), expected)) << error_of(setup);
+  }
+  for (const auto& [name, value] :
+       std::vector<std::pair<std::string, std::string>>{{"transport", "zmq"},
+                                                        {"hash-algorithm", "blake3"},
+                                                        {"engine-type", "default"},
+                                                        {"isolated-ipc", "false"},
+                                                        {"run-script-api-enabled", "false"},
+                                                        {"coordinator-url", ""},
+                                                        {"runtime-plugin-config", "{}"}}) {
+    const auto setup = read_with(name, value);
+    ASSERT_TRUE(setup.has_value()) << setup.error().text;
+    EXPECT_TRUE(setup->notices.empty()) << name;
+  }
+}
+
+TEST(OptionsTest, WhatNeedsNothingHereIsOneLineOfLog) {
+  const auto setup = read_with("max-workers", "4");
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  ASSERT_EQ(setup->notices.size(), 1U);
+  EXPECT_TRUE(setup->notices[0].starts_with("--max-workers: accepted, sets nothing. "))
+      << setup->notices[0];
+}
+
+// ---- Sources ------------------------------------------------------------------------------------
+
+class ConfigTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = testing::TempDir() + "larder_options_" +
+            testing::UnitTest::GetInstance()->current_test_info()->name() + ".toml";
+  }
+  void TearDown() override { std::remove(path_.c_str()); }
+
+  std::string write(const std::string& text) const {
+    std::FILE* const file = std::fopen(path_.c_str(), "w");
+    EXPECT_NE(file, nullptr);
+    if (file == nullptr) return path_;
+    std::fputs(text.c_str(), file);
+    std::fclose(file);
+    return path_;
+  }
+
+  std::string path_;
+};
+
+TEST_F(ConfigTest, TheCommandLineWinsOverTheEnvironmentAndThatOverTheFile) {
+  write("l1_size_gb = 1\nport = 1001\nchunk-size = 16\nl2_adapter = [\"memory:\", \"memory:\"]\n");
+  const auto setup =
+      read({given("l1-size-gb", {"3"}), given("config", {path_})},
+           {{"LARDER_L1_SIZE_GB", "2"}, {"LARDER_PORT", "1002"}, {"LARDER_L2_ADAPTER", "memory:"}});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  EXPECT_EQ(setup->options.l1_bytes, 3 * kGib);
+  EXPECT_EQ(setup->options.port, 1002);
+  EXPECT_EQ(setup->options.chunk_tokens, 16U);
+  EXPECT_EQ(setup->options.l2_adapters.size(), 1U);  // Those of one source, not of both.
+}
+
+TEST_F(ConfigTest, TheEnvironmentMayNameTheFile) {
+  write("l1_size_gb = 0.25\n");
+  const auto setup = read({}, {{"LARDER_CONFIG", path_}});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  EXPECT_EQ(setup->options.l1_bytes, kGib / 4);
+}
+
+TEST_F(ConfigTest, ValuesMayBeNumbersTextsFlagsListsAndTables) {
+  write(R"(l1_size_gb = "8GiB"
+no_http = true
+eviction_trigger_watermark = 0.9
+l1_use_lazy = false
+l2_adapter = [
+  "memory:?capacity=64MiB&store=no",
+  { type = "mock", max_size_gb = 0.5, mock_bandwidth_gb = 1, min_hits = 2 },
+]
+)");
+  const auto setup = read({given("config", {path_})});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  const ServerOptions& options = setup->options;
+  EXPECT_EQ(options.l1_bytes, 8 * kGib);
+  EXPECT_FALSE(options.has_http);
+  EXPECT_DOUBLE_EQ(options.engine.high_watermark, 0.9);
+  ASSERT_EQ(options.l2_adapters.size(), 2U);
+  EXPECT_FALSE(options.l2_adapters[0].options.store);
+  EXPECT_EQ(options.l2_adapters[1].spec.type(), "mock");
+  EXPECT_EQ(options.l2_adapters[1].options.min_hits, 2U);
+  ASSERT_EQ(setup->notices.size(), 1U);
+  EXPECT_TRUE(has(setup->notices[0], "line 4: l1_use_lazy")) << setup->notices[0];
+}
+
+TEST_F(ConfigTest, AdaptersMayStandInTablesOfTheirOwn) {
+  write(
+      "l1_size_gb = 1\n[[l2_adapter]]\ntype = \"memory\"\n[[l2_adapter]]\ntype = \"memory\"\n"
+      "load = false\n");
+  const auto setup = read({given("config", {path_})});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  ASSERT_EQ(setup->options.l2_adapters.size(), 2U);
+  EXPECT_FALSE(setup->options.l2_adapters[1].options.load);
+}
+
+TEST_F(ConfigTest, ErrorsNameTheFileAndTheLine) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"\nl1_sizegb = 8\n",
+       "line 2: l1_sizegb: there is no such setting, did you mean l1_size_gb?"},
+      {"xyzzy = 8\n", "there is no such setting; `larder server --help`"},
+      {"l1_size_gb = \n", "line 1: no valid TOML"},
+      {"l1_size_gb = [1, 2]\n", "line 1: l1_size_gb: is a list; expected one value"},
+      {"l1_size_gb = 1979-05-27\n", "expected a text, a number"},
+      {"l1_size_gb = 8\nport = \"x\"\n", "line 2: port: \"x\": expected a whole number"},
+      {"l1_size_gb = 8\nl1-size-gb = 9\n", "sets the same; leave one out"},
+      {"transport = \"grpc\"\nl1_size_gb = 8\n", "line 1: transport grpc: larder speaks ZeroMQ"},
+      {"config = \"x\"\n", "a file cannot name another one"},
+      {"l2_adapter = \"mmory:\"\nl1_size_gb = 1\n", "line 1: l2_adapter: unknown"},
+  };
+  for (const auto& [text, expected] : cases) {
+    write(text);
+    const auto setup = read({given("config", {path_})});
+    EXPECT_TRUE(has(error_of(setup), path_)) << error_of(setup);
+    EXPECT_TRUE(has(error_of(setup), expected)) << text << error_of(setup);
+  }
+  const auto missing = read({given("config", {"/none/larder.toml"})});
+  EXPECT_EQ(error_of(missing), "--config /none/larder.toml: No such file or directory");
+  const auto directory = read({given("config", {"/tmp"})});
+  EXPECT_TRUE(has(error_of(directory), "--config /tmp: ")) << error_of(directory);
+}
+
+TEST(EnvironmentTest, AnEmptyVariableIsNotSetAndOthersAreLeftAlone) {
+  const auto setup = read({given("l1-size-gb", {"1"})}, {{"LARDER_PORT", ""},
+                                                         {"LARDER_LOG", "info"},
+                                                         {"LARDER_RESP_HOST", "h"},
+                                                         {"LARDER_SERVICE_HOST", "10.0.0.1"},
+                                                         {"LARDER_PORT_5555_TCP", "tcp://h:1"},
+                                                         {"LARDER_ENTIRELY_DIFFERENT", "1"},
+                                                         {"L1_SIZE_GB", "9"}});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  EXPECT_EQ(setup->options.port, 5555);
+  EXPECT_TRUE(setup->notices.empty()) << setup->notices[0];
+}
+
+TEST(EnvironmentTest, AMisspelledVariableIsALineOfLog) {
+  const auto setup = read({given("l1-size-gb", {"1"})}, {{"LARDER_EVICTION_POLCY", "ARC"}});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  ASSERT_EQ(setup->notices.size(), 1U);
+  EXPECT_TRUE(has(setup->notices[0], "did you mean LARDER_EVICTION_POLICY?"));
+}
+
+TEST(EnvironmentTest, WhatKubernetesSaysOfAServiceIsNoPort) {
+  const auto setup = read({given("l1-size-gb", {"1"})}, {{"LARDER_PORT", "tcp://10.0.0.1:5555"}});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  EXPECT_EQ(setup->options.port, 5555);
+  EXPECT_EQ(setup->notices.size(), 1U);
+}
+
+TEST(EnvironmentTest, AdaptersStandOneALine) {
+  const auto setup =
+      read({}, {{"LARDER_L1_SIZE_GB", "1"}, {"LARDER_L2_ADAPTER", "memory:\nmemory:?store=no\n"}});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  EXPECT_EQ(setup->options.l2_adapters.size(), 2U);
+}
+
+TEST(EnvironmentTest, LmcachesOwnVariablesForWhatIsNotThereStopTheStart) {
+  for (const std::string name : {"LMCACHE_COORDINATOR_URL", "LMCACHE_API_KEY"}) {
+    const auto setup = read({given("l1-size-gb", {"1"})}, {{name, "x"}});
+    EXPECT_TRUE(error_of(setup).starts_with(name + " is set: ")) << error_of(setup);
+    EXPECT_TRUE(read({given("l1-size-gb", {"1"})}, {{name, ""}}).has_value());
+  }
+}
+
+// ---- --l1-manager -------------------------------------------------------------------------------
+
+TEST(L1ManagerTest, OneOfMemoryIsTheSameAsTheOptions) {
+  const auto setup = read({given("l1-manager", {R"({"type": "DRAM", "tag": "a", "size_gb": 2,
+      "shm_name": "golden", "read_ttl_seconds": 10, "use_lazy": true,
+      "eviction": {"eviction_policy": "ARC", "trigger_watermark": 0.5}})"})});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  EXPECT_EQ(setup->options.l1_bytes, 2 * kGib);
+  EXPECT_EQ(setup->options.shm_name, "golden");
+  EXPECT_EQ(setup->options.engine.policy, "ARC");
+  EXPECT_DOUBLE_EQ(setup->options.engine.high_watermark, 0.5);
+  EXPECT_EQ(setup->options.engine.read_ttl_ns, 10 * kSecond);
+  EXPECT_EQ(setup->notices.size(), 1U);  // use_lazy
+}
+
+TEST(L1ManagerTest, WhatIsNotOneL1OfMemoryIsAnError) {
+  const std::string memory = R"({"type": "DRAM", "size_gb": 1})";
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{memory, memory}, "is given 2 times; larder has one L1"},
+      {{R"({"type": "GDS", "size_gb": 1})"}, "--l2-adapter log:"},
+      {{"DRAM"}, "expected a JSON object"},
+      {{R"({"type": "DRAM", "sizegb": 1})"}, "\"sizegb\" is not known"},
+      {{R"({"type": "DRAM", "size_gb": "x"})"}, "--l1-manager: size_gb: \"x\": expected GiB"},
+      {{R"({"type": "DRAM", "size_gb": [1]})"}, "\"size_gb\": expected a text, a number"},
+      {{R"({"type": "DRAM", "size_gb": 1, "eviction": 5})"}, "\"\" is not known"},
+  };
+  for (const auto& [values, expected] : cases) {
+    const auto setup = read({given("l1-manager", values)});
+    EXPECT_TRUE(has(error_of(setup), expected)) << error_of(setup);
+  }
+  const auto both = read({given("l1-manager", {memory}), given("l1-size-gb", {"1"})});
+  EXPECT_TRUE(has(error_of(both), "sets the same; leave one out")) << error_of(both);
+}
+
+}  // namespace
+}  // namespace larder::server

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "larder/base/result.h"
+#include "larder/server/l2_adapters.h"
+#include "larder/server/option_sources.h"
+#include "larder/server/options.h"
+
+namespace larder::server {
+
+/// Everything that a server starts with.
+struct ServerSetup {
+  ServerOptions options;             ///< Valid.
+  std::vector<std::string> notices;  ///< For the log: what was accepted and sets nothing.
+};
+
+/// Puts the sources together: the command line wins over the environment, that over the file which
+/// `--config` or LARDER_CONFIG names, that over the defaults. Of an option, all values come from
+/// the strongest source that has it. Reads the file, and opens nothing else.
+///
+/// An error names the place where the setting stands, its value (but for specs, which may have a
+/// password), and the remedy. An option that larder cannot honour is an error, unless its value
+/// asks for nothing.
+SetupResult<ServerSetup> read_options(std::vector<Setting> command_line,
+                                      const std::map<std::string, std::string>& environment,
+                                      const ConnectorSource& source);
+
+/// LMCache's `--l1-manager` as the options that it stands for.
+SetupResult<std::vector<Setting>> expand_l1_manager(const Setting& setting);
+
+}  // namespace larder::server

@@ -1,0 +1,424 @@
+#include "larder/server/service.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include "larder/base/check.h"
+#include "larder/base/key_text.h"
+#include "larder/base/logging.h"
+#include "larder/server/service_core.h"
+#include "larder/wire/limits.h"
+
+namespace larder::server {
+namespace {
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+/// How often the service wants to run while workers are registered, so that a stall can be noticed.
+constexpr std::uint64_t kTickNs = 250'000'000;
+constexpr std::uint64_t kLookNs = kSecondNs;
+/// LMCache's default; the shortest that is believed is a second.
+constexpr std::uint64_t kHeartbeatNs = 10 * kSecondNs;
+constexpr std::uint64_t kHeartbeatMinNs = kSecondNs;
+/// After a stall libzmq's own thread has to read the sockets first.
+constexpr std::uint64_t kAfterStallNs = 100'000'000;
+constexpr std::uint32_t kWaitsMax = 1024;
+/// How long the end waits for workers that write.
+constexpr std::uint64_t kOpenWritesNs = kSecondNs;
+
+bool has_key(wire::Operation operation) noexcept {
+  switch (operation) {
+    case wire::Operation::kLookup:
+    case wire::Operation::kFreeLookupLocks:
+    case wire::Operation::kPrepareStore:
+    case wire::Operation::kCommitStore:
+    case wire::Operation::kPrepareRetrieve:
+    case wire::Operation::kCommitRetrieve:
+      return true;
+    default:
+      return false;
+  }
+}
+
+std::size_t number_of(wire::Operation operation) noexcept {
+  return static_cast<std::size_t>(operation);
+}
+
+}  // namespace
+
+// ---- The class.
+
+Service::Service(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
+                 ReplySink& sink)
+    : core_(std::make_unique<Core>(options, arena, std::move(tiers), sink)) {}
+Service::~Service() = default;
+void Service::begin_turn(std::uint64_t now_ns) {
+  core_->begin_turn(now_ns);
+}
+void Service::on_message(ConnectionId connection, std::unique_ptr<Message> message) {
+  core_->on_message(connection, std::move(message));
+}
+void Service::on_sockets_empty() {
+  core_->on_sockets_empty();
+}
+void Service::on_closed(ConnectionId connection) {
+  core_->on_closed(connection);
+}
+void Service::on_tier(std::size_t tier) {
+  core_->on_tier(tier);
+}
+std::uint64_t Service::end_turn() {
+  return core_->end_turn();
+}
+bool Service::drain(std::uint64_t deadline_ns) {
+  return core_->drain(deadline_ns);
+}
+void Service::fill(ServerStatus& status) const {
+  core_->fill(status);
+}
+void Service::check_invariants() const {
+  core_->check_invariants();
+}
+
+Service::Core::Core(const ServerOptions& options, cache::Arena& arena,
+                    std::vector<cache::Tier> tiers, ReplySink& sink)
+    : options_(options),
+      arena_(arena),
+      sink_(sink),
+      engine_(options.engine, arena, spaces_, std::move(tiers), *this),
+      instances_(options_, engine_, spaces_),
+      heartbeat_ns_(kHeartbeatNs) {}
+
+// ---- Time.
+
+void Service::Core::begin_turn(std::uint64_t now_ns) {
+  const std::uint64_t patience_ns = std::min(options_.stall_max_ns, heartbeat_ns_ / 2);
+  if (instances_.size() != 0 && now_ns > due_ns_ && now_ns - due_ns_ > patience_ns) {
+    ++totals_.stalls;
+    stalled_ns_ = now_ns;
+    is_after_stall_ = true;
+    instances_.excuse_silence(now_ns);
+    log(LogLevel::kWarning, "server",
+        "the server did not run for " + std::to_string((now_ns - due_ns_) / 1'000'000) +
+            " ms; transfers that waited are refused, because their workers may have given the "
+            "blocks to other requests");
+  }
+  now_ns_ = now_ns;
+  engine_.turn(now_ns);
+}
+
+void Service::Core::on_sockets_empty() {
+  if (is_after_stall_ && now_ns_ - stalled_ns_ >= kAfterStallNs) is_after_stall_ = false;
+}
+
+std::uint64_t Service::Core::end_turn() {
+  if (Connection* const connection = connections_.take_turn()) work_on(*connection);
+  if (now_ns_ >= next_look_ns_) {
+    if (!is_after_stall_) totals_.instances_reaped += instances_.look_after(now_ns_);
+    forgotten_.clear();
+    connections_.take_forgotten(now_ns_, forgotten_);
+    for (const ConnectionId connection : forgotten_) sink_.forget(connection);
+    next_look_ns_ = now_ns_ + kLookNs;
+  }
+  due_ns_ = std::min(engine_.turn(now_ns_), connections_.size() == 0 ? kNever : next_look_ns_);
+  if (instances_.size() != 0) due_ns_ = std::min(due_ns_, now_ns_ + kTickNs);
+  if (connections_.has_requests()) due_ns_ = now_ns_;
+  return connections_.has_requests() ? 0 : due_ns_;
+}
+
+void Service::Core::on_closed(ConnectionId id) {
+  engine_.on_connection(static_cast<std::uint64_t>(id), cache::ConnectionEvent::kClosed);
+  instances_.on_closed(id, now_ns_);
+  if (Connection* const connection = connections_.find(id)) {
+    connections_.note_closed(*connection, now_ns_);
+  } else {
+    sink_.forget(id);
+  }
+}
+
+// ---- Messages.
+
+void Service::Core::on_message(ConnectionId id, std::unique_ptr<Message> message) {
+  const auto envelope = wire::read_envelope(message->frames());
+  if (!envelope) {
+    ++totals_.dropped;
+    return;
+  }
+  bool is_new = false;
+  Connection& connection = connections_.heard(id, is_new);
+  // A client counts from 0: this one has talked to a server before, which may have had what it
+  // relies on (S4).
+  if (is_new) connection.owes_false = wire::uid_number(envelope->uid).value_or(0) > 0;
+  engine_.on_connection(static_cast<std::uint64_t>(id), cache::ConnectionEvent::kHeard);
+
+  const auto operation = wire::decode_operation(envelope->operation_frame);
+  if (!operation) {
+    ++totals_.dropped;
+    return;
+  }
+  if (!*operation) {
+    ++totals_.unknown_operations;
+    const wire::FailureReply failure = wire::encode_unknown_operation(operation->error());
+    sink_.send(id, envelope->uid, failure.operation,
+               failure.has_payload ? &failure.payload : nullptr);
+    return;
+  }
+  Request request{.connection = id,
+                  .message = nullptr,
+                  .uid = envelope->uid,
+                  .operation_frame = envelope->operation_frame,
+                  .operation = **operation,
+                  .arguments = {},
+                  .received_ns = now_ns_,
+                  .was_waiting = is_after_stall_};
+  ++totals_.requests[number_of(request.operation)];
+  auto arguments = wire::decode_arguments(request.operation, envelope->arguments);
+  if (!arguments) return fail(request, arguments.error().to_string());
+  request.arguments = std::move(*arguments);
+  request.message = std::move(message);
+  start(connection, request);
+}
+
+/// Answers it, or lets it wait for its turn.
+void Service::Core::start(Connection& connection, Request& request) {
+  const bool is_end = request.operation == wire::Operation::kEndSession;
+  const bool waits = request.operation == wire::Operation::kWaitPrefetchStatus;
+  // Neither may overtake a lookup of its request.
+  const bool is_behind_others = (is_end || waits) && !connection.requests.empty();
+  if (!has_key(request.operation) && !is_behind_others) return answer(connection, request);
+  if (is_end) reply(request);
+  const bool is_first = connection.requests.empty();
+  if (!connections_.push(connection, request)) {
+    if (is_end) {
+      return engine_.end(
+          session_key(request, std::get<wire::EndSession>(request.arguments).request_id));
+    }
+    return fail(request, "the server is busy: too many requests of this connection wait");
+  }
+  if (is_first) work_on(connection);
+}
+
+bool Service::Core::is_refused_at_end(wire::Operation operation) const noexcept {
+  if (!is_draining_) return false;
+  return operation == wire::Operation::kLookup ||
+         operation == wire::Operation::kRegisterEngineDriven ||
+         operation == wire::Operation::kPrepareStore ||
+         operation == wire::Operation::kPrepareRetrieve;
+}
+
+void Service::Core::answer(Connection& connection, Request& request) {
+  if (is_refused_at_end(request.operation)) {
+    ++totals_.requests_refused;
+    return fail(request, "the server is ending; connect again when it has been restarted");
+  }
+  const wire::Arguments& arguments = request.arguments;
+  switch (request.operation) {
+    case wire::Operation::kPing:
+      return ping(connection, request, std::get<wire::Ping>(arguments));
+    case wire::Operation::kQueryPrefetchStatus:
+      return query(connection, request, std::get<wire::QueryPrefetchStatus>(arguments));
+    case wire::Operation::kWaitPrefetchStatus:
+      return wait(connection, request, std::get<wire::WaitPrefetchStatus>(arguments));
+    case wire::Operation::kEndSession:
+      engine_.end(session_key(request, std::get<wire::EndSession>(arguments).request_id));
+      return reply(request);
+    case wire::Operation::kRegisterEngineDriven:
+      return register_worker(request, std::get<wire::EngineDrivenRegistration>(arguments));
+    case wire::Operation::kUnregisterEngineDriven:
+      instances_.drop(std::get<wire::UnregisterEngineDriven>(arguments).instance,
+                      cache::OwnerEnd::kUnregistered);
+      return reply(request);
+    case wire::Operation::kClear:
+      engine_.clear({.force = std::get<wire::Clear>(arguments).force});
+      return reply(request);
+    case wire::Operation::kGetChunkSize:
+      return reply(request, wire::encode_number(chunk_tokens()));
+    case wire::Operation::kNegotiateChunkSize:
+      return negotiate(request, std::get<wire::NegotiateChunkSize>(arguments).alignment);
+    case wire::Operation::kNoop:
+      return reply(request, wire::encode_ok());
+    case wire::Operation::kGetExperimental:
+      return reply(request, wire::encode_names({}));
+    case wire::Operation::kSubscribeKvEvents:
+      reply(request, wire::encode_no_events());
+      return reply(request);                       // The stream's end.
+    case wire::Operation::kUnregisterKvCache:      // No instance of that mode is registered.
+    case wire::Operation::kReportBlockAllocation:  // Counted.
+      return reply(request);
+    default:
+      return fail(request,
+                  std::string{wire::info(request.operation).name} +
+                      " is not served here; let the worker use engine-driven transfers",
+                  false);
+  }
+}
+
+// ---- Replies.
+
+void Service::Core::reply(const Request& request) {
+  sink_.send(request.connection, request.uid, request.operation_frame, nullptr);
+}
+
+void Service::Core::reply(const Request& request, const wire::Bytes& payload) {
+  sink_.send(request.connection, request.uid, request.operation_frame, &payload);
+}
+
+void Service::Core::fail(const Request& request, std::string_view text, bool is_registered) {
+  ++totals_.failures[number_of(request.operation)];
+  if (is_logged(LogLevel::kInfo)) {
+    log(LogLevel::kInfo, "server",
+        std::string{wire::info(request.operation).name} + " failed: " + std::string{text});
+  }
+  const wire::FailureReply failure = wire::encode_failure(request.operation, text, is_registered);
+  sink_.send(request.connection, request.uid,
+             failure.operation.empty() ? request.operation_frame : wire::Frame{failure.operation},
+             failure.has_payload ? &failure.payload : nullptr);
+}
+
+// ---- What needs no key.
+
+/// S4.
+void Service::Core::ping(Connection& connection, const Request& request,
+                         const wire::Ping& arguments) {
+  note_heartbeat(connection);
+  bool is_good = !std::exchange(connection.owes_false, false);
+  if (arguments.instance) {
+    if (instances_.take_owed(*arguments.instance)) is_good = false;
+    if (Instance* const instance = instances_.find(*arguments.instance)) {
+      instances_.note_heard(*instance, connection.id, now_ns_);
+      instance->has_pinged = true;
+    }
+  }
+  if (!is_good) ++totals_.register_again;
+  reply(request, wire::encode_boolean(is_good));
+}
+
+void Service::Core::note_heartbeat(Connection& connection) {
+  if (connection.pinged_ns != 0 && !is_after_stall_) {
+    const std::uint64_t interval_ns = now_ns_ - connection.pinged_ns;
+    heartbeat_ns_ = std::min(heartbeat_ns_, std::max(interval_ns, kHeartbeatMinNs));
+  }
+  connection.pinged_ns = now_ns_;
+}
+
+void Service::Core::register_worker(const Request& request,
+                                    const wire::EngineDrivenRegistration& arguments) {
+  if (arena_.name().empty()) {
+    return fail(request,
+                "this server has no shared memory for workers; start it without --shm-name \"\"");
+  }
+  const auto instance = instances_.add(arguments, chunk_tokens(), request.connection, now_ns_);
+  if (!instance) {
+    log(LogLevel::kWarning, "server", "a worker was not registered: " + instance.error());
+    return fail(request, instance.error());
+  }
+  ++totals_.instances_registered;
+  reply(request,
+        wire::encode_registered(arena_.name(), arena_.capacity_bytes(), options_.null_block_id));
+}
+
+void Service::Core::query(Connection& connection, const Request& request,
+                          const wire::QueryPrefetchStatus& arguments) {
+  // A lookup that is not hashed yet may be the one that is asked about.
+  if (connection.lookups != 0) return reply(request);
+  const auto hit = engine_.take_result(session_key(request, arguments.request_id));
+  if (!hit) return reply(request);
+  reply(request, wire::encode_number(*hit));
+}
+
+void Service::Core::wait(Connection& connection, const Request& request,
+                         const wire::WaitPrefetchStatus& arguments) {
+  if (connection.waits == kWaitsMax) {
+    return fail(request, "too many requests of this connection wait for their prefetch");
+  }
+  std::uint64_t deadline_ns = now_ns_;
+  if (arguments.seconds > 0) {
+    const double left_ns = arguments.seconds * static_cast<double>(kSecondNs);
+    deadline_ns = left_ns < 1e18 ? now_ns_ + static_cast<std::uint64_t>(left_ns) : kNever;
+  }
+  const std::uint64_t ticket = ++tickets_;
+  ++connection.waits;
+  // Before the engine has it: the answer may come from inside the call.
+  waiters_.emplace(ticket, Waiter{.connection = request.connection,
+                                  .uid = {request.uid.begin(), request.uid.end()},
+                                  .operation_frame = {request.operation_frame.begin(),
+                                                      request.operation_frame.end()}});
+  engine_.wait_result(cache::Ticket{ticket}, session_key(request, arguments.request_id),
+                      deadline_ns);
+}
+
+void Service::Core::on_result(cache::Ticket ticket, std::optional<std::uint32_t> hit_chunks) {
+  const auto found = waiters_.find(static_cast<std::uint64_t>(ticket));
+  LARDER_CHECK(found != waiters_.end());
+  const Waiter waiter = std::move(found->second);
+  waiters_.erase(found);
+  if (Connection* const connection = connections_.find(waiter.connection)) --connection->waits;
+  if (!hit_chunks)
+    return sink_.send(waiter.connection, waiter.uid, waiter.operation_frame, nullptr);
+  const wire::Bytes payload = wire::encode_number(*hit_chunks);
+  sink_.send(waiter.connection, waiter.uid, waiter.operation_frame, &payload);
+}
+
+Service::Core::Hashing& Service::Core::hashing() {
+  if (hashing_ == nullptr) {
+    hashing_ =
+        std::make_unique<Hashing>(wire::HashMemo::Options{.bytes_max = options_.hash_memory_bytes,
+                                                          .chunk_tokens = options_.chunk_tokens,
+                                                          .seed = options_.hash_seed});
+  }
+  return *hashing_;
+}
+
+/// The first client settles the size of a chunk. A later one gets that size, and finds by itself
+/// whether it can use it.
+void Service::Core::negotiate(const Request& request, std::uint32_t alignment) {
+  if (hashing_ == nullptr) {
+    const std::uint64_t aligned =
+        (std::uint64_t{options_.chunk_tokens} + alignment - 1) / alignment * alignment;
+    if (aligned > wire::limits::kChunkTokens) {
+      return fail(request, "an alignment of " + std::to_string(alignment) + " makes chunks of " +
+                               std::to_string(aligned) + " tokens; at most " +
+                               std::to_string(wire::limits::kChunkTokens) + " are possible");
+    }
+    hashing_ = std::make_unique<Hashing>(
+        wire::HashMemo::Options{.bytes_max = options_.hash_memory_bytes,
+                                .chunk_tokens = static_cast<std::uint32_t>(aligned),
+                                .seed = options_.hash_seed});
+  }
+  reply(request, wire::encode_number(chunk_tokens()));
+}
+
+// ---- The end, and reports.
+
+bool Service::Core::drain(std::uint64_t deadline_ns) {
+  if (!is_draining_) drain_began_ns_ = now_ns_;
+  is_draining_ = true;
+  const bool is_quiet = engine_.drain(deadline_ns);
+  cache::EngineStats stats;
+  engine_.snapshot(stats);
+  const bool is_late = now_ns_ >= deadline_ns;
+  // A worker that is writing may commit; one that has died never will.
+  if (stats.writes_open != 0 && !is_late && now_ns_ - drain_began_ns_ < kOpenWritesNs) return false;
+  // For a tier that is down the engine does not wait: it may be back before the deadline.
+  return is_quiet && (is_late || stats.cells_wanted == 0);
+}
+
+void Service::Core::fill(ServerStatus& status) const {
+  status.now_ns = now_ns_;
+  status.chunk_tokens =
+      hashing_ == nullptr ? options_.chunk_tokens : hashing_->hasher.chunk_tokens();
+  status.is_draining = is_draining_;
+  status.keys_waiting = connections_.requests();
+  instances_.fill(status.instances, now_ns_);
+  status.totals = totals_;
+  engine_.snapshot(status.engine);
+  if (hashing_ == nullptr) return;
+  const wire::HashMemo::Statistics memo = hashing_->memo.statistics();
+  status.hash_memory_bytes = memo.bytes;
+  status.hash_chunks_found = memo.found_total;
+  status.hash_chunks_absent = memo.absent_total;
+}
+
+}  // namespace larder::server

@@ -1,0 +1,150 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "larder/cache/engine.h"
+#include "larder/server/connections.h"
+#include "larder/server/instances.h"
+#include "larder/server/service.h"
+#include "larder/server/spaces.h"
+#include "larder/wire/chunk_hash.h"
+#include "larder/wire/hash_memo.h"
+#include "larder/wire/key.h"
+#include "larder/wire/reply.h"
+
+namespace larder::server {
+
+/// The service's parts. service.cc has what is answered at once, and time; key_requests.cc what
+/// needs a key.
+class Service::Core final : private cache::Listener {
+ public:
+  Core(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
+       ReplySink& sink);
+  ~Core() override = default;
+
+  void begin_turn(std::uint64_t now_ns);
+  void on_message(ConnectionId connection, std::unique_ptr<Message> message);
+  void on_sockets_empty();
+  void on_closed(ConnectionId connection);
+  void on_tier(std::size_t tier) { engine_.on_tier(tier); }
+  std::uint64_t end_turn();
+  bool drain(std::uint64_t deadline_ns);
+  void fill(ServerStatus& status) const;
+  void check_invariants() const { engine_.check_invariants(); }
+
+ private:
+  /// How tokens become chunks; made when the size of a chunk is settled.
+  struct Hashing {
+    explicit Hashing(const wire::HashMemo::Options& options)
+        : memo(options), hasher(options.chunk_tokens) {}
+
+    wire::HashMemo memo;
+    wire::ChunkHasher hasher;
+  };
+  /// A WAIT that the engine has.
+  struct Waiter {
+    ConnectionId connection{};
+    std::vector<std::byte> uid;
+    std::vector<std::byte> operation_frame;
+  };
+
+  // ---- Listener.
+  void on_result(cache::Ticket ticket, std::optional<std::uint32_t> hit_chunks) override;
+  void on_get(cache::Ticket /*ticket*/, std::span<const cache::GetOutcome> /*found*/) override {}
+  void on_column(cache::ColumnEvent /*event*/, cache::SpaceId /*space*/,
+                 const cache::ChunkHash& /*chunk*/) override {}
+
+  // ---- Replies.
+  void reply(const Request& request);  ///< "None".
+  void reply(const Request& request, const wire::Bytes& payload);
+  /// S2. `is_registered` as for wire::encode_failure().
+  void fail(const Request& request, std::string_view text, bool is_registered = true);
+
+  // ---- Requests: in service.cc.
+  void start(Connection& connection, Request& request);
+  void answer(Connection& connection, Request& request);
+  bool is_refused_at_end(wire::Operation operation) const noexcept;
+  void ping(Connection& connection, const Request& request, const wire::Ping& arguments);
+  void note_heartbeat(Connection& connection);
+  void register_worker(const Request& request, const wire::EngineDrivenRegistration& arguments);
+  void query(Connection& connection, const Request& request,
+             const wire::QueryPrefetchStatus& arguments);
+  void wait(Connection& connection, const Request& request,
+            const wire::WaitPrefetchStatus& arguments);
+  void negotiate(const Request& request, std::uint32_t alignment);
+  /// Settles the size of a chunk, where it is not.
+  Hashing& hashing();
+  std::uint32_t chunk_tokens() { return hashing().hasher.chunk_tokens(); }
+  cache::SessionKey session_key(const Request& request, std::string_view id) const noexcept {
+    return {.connection = static_cast<std::uint64_t>(request.connection), .request = id};
+  }
+
+  // ---- Requests with a key: in key_requests.cc.
+  /// Works on the first request of the connection for a piece of time. True: it is answered.
+  bool work_on(Connection& connection);
+  std::unique_ptr<wire::KeyReader> take_reader();
+  void answer_with_key(const Request& request, const wire::KeyReader& reader);
+  void lookup(const Request& request, const wire::KeyReader& reader);
+  void free_locks(const Request& request, const wire::KeyReader& reader);
+  void prepare_store(const Request& request, const wire::KeyReader& reader,
+                     const wire::PrepareStore& arguments);
+  void commit_store(const Request& request, const wire::KeyReader& reader,
+                    const wire::CommitStore& arguments);
+  void prepare_retrieve(const Request& request, const wire::KeyReader& reader,
+                        const wire::PrepareRetrieve& arguments);
+  void commit_retrieve(const Request& request, const wire::KeyReader& reader,
+                       const wire::CommitRetrieve& arguments);
+  /// What a worker's request is about. Nothing: it was answered, as failed.
+  struct Transfer {
+    Instance* instance = nullptr;
+    cache::SpaceId space{};
+    std::uint32_t rank = 0;
+    cache::ChunkRange range;
+  };
+  std::optional<Transfer> read_transfer(const Request& request, const wire::KeyReader& reader,
+                                        const wire::Integer& instance);
+  bool is_stale(const Request& request) const noexcept;
+  std::span<const cache::ChunkHash> chunks_of(const wire::KeyReader& reader,
+                                              cache::ChunkRange range);
+  void describe_slots(const Instance& instance);
+  bool mark_skipped(const Transfer& transfer, const wire::PrepareStore& arguments);
+
+  const ServerOptions& options_;
+  cache::Arena& arena_;
+  ReplySink& sink_;
+  Spaces spaces_;
+  cache::Engine engine_;
+  Instances instances_;
+  Connections connections_;
+  std::unique_ptr<Hashing> hashing_;
+  std::vector<std::unique_ptr<wire::KeyReader>> readers_;  ///< Not in use.
+  /// Of the connections whose first request has been begun.
+  std::unordered_map<std::uint64_t, std::unique_ptr<wire::KeyReader>> in_work_;
+  std::unordered_map<std::uint64_t, Waiter> waiters_;  ///< By ticket.
+  std::uint64_t tickets_ = 0;
+  ServiceTotals totals_;
+
+  std::uint64_t now_ns_ = 0;
+  std::uint64_t due_ns_ = kNever;  ///< By when the loop was to be back.
+  std::uint64_t next_look_ns_ = 0;  ///< For instances and connections.
+  std::uint64_t heartbeat_ns_;      ///< The shortest that was seen.
+  std::uint64_t stalled_ns_ = 0;    ///< When the last stall was noticed; 0: never.
+  bool is_after_stall_ = false;     ///< What comes now was waiting then.
+  bool is_draining_ = false;
+  std::uint64_t drain_began_ns_ = 0;
+
+  // Scratch.
+  std::vector<cache::ChunkHash> chunks_;
+  std::vector<cache::CellSlot> cells_;
+  std::vector<wire::Slot> slots_;
+  std::vector<std::uint64_t> skipped_;
+  std::vector<ConnectionId> forgotten_;
+};
+
+}  // namespace larder::server

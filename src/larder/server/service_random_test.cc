@@ -1,0 +1,267 @@
+// Random requests of several clients, good and broken ones, against what each answer has to be:
+// every request gets one reply, and every slot that a retrieve gives holds the bytes of its chunk.
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "larder/base/random.h"
+#include "larder/server/server_test_support.h"
+
+namespace larder::server {
+namespace {
+
+using wire::Operation;
+
+struct SlotSeen {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
+/// What a reply to prepare_store or prepare_retrieve holds. Fails the test where it is none.
+struct SlotsSeen {
+  bool success = true;
+  std::vector<SlotSeen> slots;
+  std::vector<std::uint64_t> chunks;
+};
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+SlotSeen read_slot(wire::MsgpackReader& reader) {
+  SlotSeen slot;
+  const std::uint32_t fields = reader.next()->count;
+  for (std::uint32_t i = 0; i < fields; ++i) {
+    const std::string_view name = as_text(reader.next()->bytes);
+    std::size_t values = 100;
+    if (name == "offset") {
+      slot.offset = reader.next()->integer.bits;
+    } else if (name == "length") {
+      slot.bytes = reader.next()->integer.bits;
+    } else {
+      EXPECT_TRUE(reader.skip(values));
+    }
+  }
+  return slot;
+}
+
+void read_context(wire::MsgpackReader& reader, SlotsSeen& seen) {
+  const std::uint32_t fields = reader.next()->count;
+  for (std::uint32_t i = 0; i < fields; ++i) {
+    const bool has_slots = as_text(reader.next()->bytes) == "slots";
+    const std::uint32_t count = reader.next()->count;
+    for (std::uint32_t j = 0; j < count; ++j) {
+      if (has_slots) {
+        seen.slots.push_back(read_slot(reader));
+      } else {
+        seen.chunks.push_back(reader.next()->integer.bits);
+      }
+    }
+  }
+}
+
+SlotsSeen read_slots(const wire::Bytes& payload) {
+  SlotsSeen seen;
+  wire::MsgpackReader reader{payload};
+  const std::uint32_t fields = reader.next()->count;
+  for (std::uint32_t i = 0; i < fields; ++i) {
+    const std::string_view name = as_text(reader.next()->bytes);
+    if (name == "context") {
+      read_context(reader, seen);
+    } else if (name == "success") {
+      seen.success = reader.next()->boolean;
+    } else {
+      reader.next();
+    }
+  }
+  EXPECT_TRUE(reader.at_end());
+  return seen;
+}
+
+class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInterface<int> {
+ protected:
+  static constexpr int kRequests = 600;
+  static constexpr std::uint32_t kChunksMax = 6;
+
+  std::uint64_t below(std::uint64_t limit) { return random_.below(limit); }
+  bool chance(std::uint64_t percent) { return below(100) < percent; }
+
+  void run() {
+    for (std::uint64_t each = 7; each < 10; ++each) {
+      ++sent_;
+      ServiceFixture::send(Operation::kRegisterEngineDriven,
+                           {make_registration({.instance = each})}, each - 6);
+    }
+    for (int i = 0; i < kRequests && !HasFailure(); ++i) {
+      step();
+      if (chance(20)) settle();
+    }
+    settle();
+  }
+
+  // ---- What is sent.
+  void step() {
+    switch (below(16)) {
+      case 0:
+        return send_one(Operation::kRegisterEngineDriven, {make_registration(registration())});
+      case 1:
+        if (!chance(20)) return;
+        return send_one(Operation::kUnregisterEngineDriven, {number(instance())});
+      case 2:
+      case 3:
+        return send_one(Operation::kLookup, {make_key(sample(-1)), number(1)});
+      case 4:
+        return send_one(Operation::kQueryPrefetchStatus, {text(request())});
+      case 5:
+        return send_one(Operation::kWaitPrefetchStatus, {text(request()), number(below(3))});
+      case 6:
+        return send_one(Operation::kFreeLookupLocks, {make_key(sample(-1)), number(1)});
+      case 7:
+        return send_one(Operation::kEndSession, {text(request())});
+      case 8:
+      case 9:
+      case 10:
+        return store();
+      case 11:
+      case 12:
+      case 13:
+        return retrieve();
+      case 14:
+        if (chance(10)) send_one(Operation::kClear, {number(below(2))});
+        return;
+      default:
+        return send_one(Operation::kPing, {chance(50) ? nil() : number(instance())});
+    }
+  }
+  std::uint64_t instance() { return 7 + below(3); }
+  std::uint64_t connection() { return 1 + below(3); }
+  std::string request() { return "r" + std::to_string(below(4)); }
+  RegistrationSample registration() {
+    RegistrationSample sample;
+    sample.instance = instance();
+    if (chance(3)) sample.num_layers = 3;
+    return sample;
+  }
+  wire::KeySample sample(std::int64_t worker) {
+    wire::KeySample sample;
+    sample.request_id = request();
+    // Prompts share their beginnings.
+    const auto prompt = static_cast<std::uint32_t>(below(3));
+    const auto shared = static_cast<std::uint32_t>(below(2)) * 2 * kChunk;
+    sample.tokens = tokens_of(0, shared);
+    const auto rest = tokens_of(prompt, kChunksMax * kChunk - shared);
+    sample.tokens.insert(sample.tokens.end(), rest.begin(), rest.end());
+    const std::uint64_t begin = below(kChunksMax);
+    sample.start = begin * kChunk;
+    sample.end = (begin + 1 + below(kChunksMax - begin)) * kChunk;
+    if (chance(10)) sample.end += below(kChunk);
+    sample.worker = worker;
+    sample.form = chance(50) ? wire::TokenForm::kIds : wire::TokenForm::kBytes;
+    if (chance(20)) sample.salt = "tenant";
+    sample.kv_readers = below(3);
+    return sample;
+  }
+  /// Sends, perhaps with a broken argument.
+  void send_one(Operation operation, std::vector<wire::Bytes> arguments) {
+    if (chance(6)) {
+      wire::Bytes& broken = arguments[below(arguments.size())];
+      if (!broken.empty()) broken[below(broken.size())] = static_cast<std::byte>(below(256));
+    } else if (chance(3)) {
+      arguments.pop_back();
+    }
+    ++sent_;
+    ServiceFixture::send(operation, std::move(arguments), connection());
+  }
+
+  // ---- Workers, which do their part at once or leave it.
+  std::uint64_t stamp_of(const wire::KeySample& sample, std::uint64_t chunk) const {
+    std::string name = sample.salt + "/";
+    for (std::uint64_t i = 0; i < (chunk + 1) * kChunk; ++i) {
+      name += std::to_string(sample.tokens[i]) + ",";
+    }
+    return std::hash<std::string>{}(name);
+  }
+  std::byte* memory(const SlotSeen& slot) { return arena().base() + slot.offset; }
+
+  void store() {
+    const wire::KeySample stored = sample(0);
+    const std::uint64_t by = instance();
+    const std::uint64_t over = connection();
+    const Reply reply = ask_now(Operation::kPrepareStore, {make_key(stored), number(by)}, over);
+    const SlotsSeen seen = read_slots(*reply.payload);
+    ASSERT_EQ(seen.slots.size(), seen.chunks.size());
+    for (std::size_t i = 0; i < seen.slots.size(); ++i) {
+      const std::uint64_t stamp = stamp_of(stored, stored.start / kChunk + seen.chunks[i]);
+      for (std::uint64_t at = 0; at < seen.slots[i].bytes; at += sizeof stamp) {
+        std::memcpy(memory(seen.slots[i]) + at, &stamp, sizeof stamp);
+      }
+    }
+    if (chance(15)) return;  // It dies, or comes back later.
+    ask_now(Operation::kCommitStore, {make_key(stored), number(by), binary("")}, over);
+    stored_.push_back(stored);
+  }
+  void retrieve() {
+    wire::KeySample wanted = sample(0);
+    if (!stored_.empty() && chance(70)) {
+      wanted = stored_[below(stored_.size())];
+      wanted.request_id = request();
+    }
+    const std::uint64_t by = instance();
+    const std::uint64_t over = connection();
+    const Reply reply = ask_now(Operation::kPrepareRetrieve, {make_key(wanted), number(by)}, over);
+    const SlotsSeen seen = read_slots(*reply.payload);
+    if (seen.success) {
+      ++retrieved_;
+      ASSERT_EQ(seen.slots.size(), (wanted.end - wanted.start) / kChunk);
+      for (std::size_t i = 0; i < seen.slots.size(); ++i) {
+        const std::uint64_t stamp = stamp_of(wanted, wanted.start / kChunk + i);
+        for (std::uint64_t at = 0; at < seen.slots[i].bytes; at += sizeof stamp) {
+          ASSERT_EQ(std::memcmp(memory(seen.slots[i]) + at, &stamp, sizeof stamp), 0);
+        }
+      }
+    }
+    if (chance(15)) return;
+    ask_now(Operation::kCommitRetrieve, {make_key(wanted), number(by)}, over);
+  }
+  /// One reply, behind whatever else was sent.
+  Reply ask_now(Operation operation, std::vector<wire::Bytes> arguments, std::uint64_t over) {
+    ++sent_;
+    const std::size_t before = replies.size();
+    ServiceFixture::send(operation, std::move(arguments), over);
+    if (replies.size() == before) turn();
+    EXPECT_GT(replies.size(), before);
+    return replies.back();
+  }
+
+  /// Time passes until nothing is left to answer; then every request has one reply.
+  void settle() {
+    turn(chance(3) ? 6 * kSecond : 3'000'000);
+    if (chance(3)) pass(11 * kSecond);
+    if (chance(5)) service().on_closed(ConnectionId{connection()});
+    for (int i = 0; i < 20 && replies.size() < sent_; ++i) turn(200'000'000);
+    EXPECT_EQ(replies.size(), sent_);
+    service().check_invariants();
+  }
+
+  Random random_{static_cast<std::uint64_t>(GetParam())};
+  std::size_t sent_ = 0;
+  std::size_t retrieved_ = 0;
+  std::vector<wire::KeySample> stored_;
+};
+
+TEST_P(ServiceRandomTest, EveryRequestIsAnsweredAndEveryByteIsRight) {
+  capacity_bytes = 20 * 4096;
+  options.engine.write_ttl_ns = 10 * kSecond;
+  if (chance(50)) add_tier().copies = true;
+  run();
+  EXPECT_GT(retrieved_, 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, ServiceRandomTest, ::testing::Range(1, 41));
+
+}  // namespace
+}  // namespace larder::server

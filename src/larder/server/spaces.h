@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "larder/cache/engine.h"
+#include "larder/cache/engine_options.h"
+
+namespace larder::server {
+
+/// The texts behind the engine's numbers: which model, world size and salt a space is of, and what
+/// a cell is called in L2.
+///
+/// Names: `<model>@<kv_rank as 8 hex digits>@<group, hex>@<chunk hash, 64 hex digits>[@<salt>]`,
+///   kv_rank = world size << 24 | rank << 16 | world size << 8 | rank: what LMCache's servers call
+///   them, so that L2 is shared with these. No salt contains '@', and a model's part ends where 75
+///   characters of fixed form begin, so no two cells have one name (P10).
+/// A space and a salt stay for ever, as in the engine; there are at most kSpacesMax.
+/// Threads: the service's. Cost: two look-ups by hash; no allocation for a space that is known.
+class Spaces final : public cache::KeyNames {
+ public:
+  static constexpr std::size_t kSpacesMax = std::size_t{1} << 20;
+  /// What model and salt of a key may have together, in bytes.
+  static constexpr std::size_t kTextBytesMax = kKeyBytesMax - 80;
+
+  /// A worker has registered with this layout. Registrations are counted.
+  void add_registration(std::string_view model, std::uint32_t world_size, cache::LayoutId layout);
+  void drop_registration(std::string_view model, std::uint32_t world_size);
+
+  /// The space of a model that is registered now. Nothing: it is not, or its cells cannot be named
+  /// (kTextBytesMax), or there are too many.
+  std::optional<cache::SpaceId> find(cache::Engine& engine, std::string_view model,
+                                     std::uint32_t world_size, std::string_view salt);
+
+  std::size_t write_key(const cache::CellName& cell,
+                        std::span<std::byte, kKeyBytesMax> out) const noexcept override;
+
+ private:
+  struct Model {
+    std::string name;
+    std::uint32_t world_size = 0;
+    cache::LayoutId layout{};         ///< The latest.
+    std::uint32_t registrations = 0;  ///< 0: no worker has it now.
+  };
+  struct Space {
+    std::uint32_t model = 0;
+    std::string salt;
+  };
+
+  std::string& model_text(std::string_view model, std::uint32_t world_size);
+  Model* find_model(std::string_view model, std::uint32_t world_size);
+  cache::SaltId salt_of(std::string_view salt);
+
+  std::vector<Model> models_;
+  std::unordered_map<std::string, std::uint32_t> by_model_;
+  std::vector<Space> spaces_;  ///< By SpaceId.
+  std::unordered_map<std::string, cache::SpaceId> by_text_;
+  std::unordered_map<std::string, cache::SaltId> salts_;
+  std::string scratch_;
+};
+
+}  // namespace larder::server
