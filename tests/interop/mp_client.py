@@ -204,8 +204,8 @@ def sdk(job, seed, chunks):
 
 
 def run(engine, seconds):
-    """Load until then: one thread stores, as a worker, one looks up, as a scheduler. Gives what each
-    operation began, how long it took and what came of it."""
+    """Load for so long: one thread stores, as a worker, one looks up, as a scheduler. Gives when
+    each operation began, how long it took and what came of it."""
     events, stop = [], time.monotonic() + seconds
 
     def loop(name, step):
@@ -215,7 +215,7 @@ def run(engine, seconds):
             begin = time.time()
             try:
                 result = step(number)
-            except Exception as error:  # noqa: BLE001 - it is what the test wants to see
+            except Exception as error:  # The test wants to see it.
                 result = f"{type(error).__name__}: {error}"
             events.append((name, begin, time.time() - begin, result))
             time.sleep(0.002)

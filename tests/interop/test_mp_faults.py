@@ -72,15 +72,17 @@ class Cache:
         return hit, seconds
 
     def left(self):
-        """Locks, reservations, sessions and bytes."""
+        """What a request could leave behind."""
         status = self.server.status()
-        l1 = status["storage_manager"]["l1_manager"]
+        kinds = ("writing", "loading", "locked", "orphan", "quarantine")
         return {
-            "locks": l1["read_locked_count"],
-            "reservations": l1["write_locked_count"] + l1["staging_object_count"],
+            **{kind: status["larder"]["l1_bytes"][kind] for kind in kinds},
             "lookups": status["active_prefetch_jobs"],
             "sessions": status["active_sessions"],
         }
+
+    def used_bytes(self):
+        return self.server.status()["storage_manager"]["l1_manager"]["memory_used_bytes"]
 
     def close(self):
         self.client.close()
@@ -98,8 +100,7 @@ def cache_over(tmp_path, *adapters, timeout):
                 lambda: not any(cache.left().values()), f"nothing left ({cache.left()})", seconds=10
             )
             cache.client.ask("clear", True)
-            used = server.status()["storage_manager"]["l1_manager"]["memory_used_bytes"]
-            assert used == 0, "every slot came back"
+            wait_for(lambda: cache.used_bytes() == 0, "every slot came back", seconds=5)
         finally:
             cache.close()
 
