@@ -22,6 +22,10 @@ if [[ -x $larder ]]; then
     echo "docs/connectors.md is not what '$larder connectors --markdown' prints: write it anew"
     status=1
   fi
+  if ! diff -u docs/server_options.md <("$larder" server --markdown); then
+    echo "docs/server_options.md is not what '$larder server --markdown' prints: write it anew"
+    status=1
+  fi
   if ! diff -u docs/metrics.md <("$larder" stats --list --markdown); then
     echo "docs/metrics.md is not what '$larder stats --list --markdown' prints: write it anew"
     status=1

@@ -12,6 +12,7 @@
 #include "larder/base/size_text.h"
 #include "larder/connectors/builtin.h"
 #include "larder/server/config_json.h"
+#include "larder/server/options_markdown.h"
 #include "larder/server/read_options.h"
 #include "larder/server/server.h"
 
@@ -29,17 +30,15 @@ constexpr const char* kHiddenGroup = "";
 constexpr const char* kFooter =
     "Examples:\n"
     "  larder server --l1-size-gb 8 --l2-adapter 'log:/data/kv?capacity=200GiB'\n"
-    "  larder server --l1-size-gb 32 --l2-adapter 'log:/nvme/kv?capacity=2TiB' \\\n"
-    "      --l2-adapter 'fs:/mnt/shared/kv?store=no'   # a second store, which is only read\n"
     "  larder server --l1-size-gb 8 --l2-adapter '{\"type\": \"fs_native\", \"base_path\": "
     "\"/mnt/kv\"}'\n"
+    "  larder server --l1-size-gb 32 --l2-adapter 'log:/data/kv?capacity=2TiB' --l2-adapter "
+    "'fs:/mnt/shared/kv?store=no'   # what is not on the disk is read from the shared one\n"
     "  larder server --config /etc/larder.toml --check   # what it would start with\n"
-    "  LARDER_L1_SIZE_GB=8 LARDER_L2_ADAPTER='log:/data/kv' larder server\n\n"
+    "  LARDER_L1_SIZE_GB=8 LARDER_L2_ADAPTER='log:/data/kv?capacity=200GiB' larder server\n\n"
     "It takes the place of `lmcache server` for unmodified clients of LMCache: the same port,\n"
-    "options and stored names. Then start the engine:\n"
-    "  vllm serve MODEL --kv-transfer-config '{\"kv_connector\": \"LMCacheMPConnector\",\n"
-    "      \"kv_role\": \"kv_both\", \"kv_connector_extra_config\":\n"
-    "      {\"lmcache.mp.host\": \"tcp://localhost\", \"lmcache.mp.port\": 5555}}'\n\n"
+    "options and stored names. When it listens it says what to put into vLLM's\n"
+    "--kv-transfer-config.\n"
     "Every option may also stand in the file of --config, as l1_size_gb = 8, or in the\n"
     "environment, as LARDER_L1_SIZE_GB=8; what is given here wins, then the environment.\n"
     "The other options of `lmcache server` are known too: those that need nothing here are\n"
@@ -154,6 +153,8 @@ class ServerCommand final : public Command {
       given.row = &row;
       add_option(command, given);
     }
+    command.add_flag("--markdown", is_markdown_, "Print docs/server_options.md, and end")
+        ->group(std::string{server::find_option("config")->group});
     command.add_flag("--check", is_check_, "Print the configuration as JSON, and end")
         ->group(std::string{server::find_option("config")->group});
     command.add_flag("--json", is_json_, "Print JSON lines, for programs")
@@ -161,6 +162,7 @@ class ServerCommand final : public Command {
   }
 
   int run() override {
+    if (is_markdown_) return print(server::options_markdown(), kGood);
     const server::ConnectorSource source{.registry = &builtin_registry()};
     const auto setup =
         server::read_options(command_line(), server::environment_of_process(), source);
@@ -202,6 +204,7 @@ class ServerCommand final : public Command {
 
   std::deque<Given> given_;  ///< CLI11 keeps references into it.
   bool is_check_ = false;
+  bool is_markdown_ = false;
   bool is_json_ = false;
 };
 

@@ -60,6 +60,19 @@ TEST_F(ServerCommandTest, FileEnvironmentAndCommandLineComeTogether) {
   EXPECT_EQ(json["larder"]["pool"], "lmcache_l1_pool_larder_1002");
 }
 
+TEST_F(ServerCommandTest, TheExampleOfAFileIsRead) {
+  const auto json = checked("--config " LARDER_SOURCES "/examples/larder.toml");
+  const auto& adapters = json["storage_manager"]["l2_adapter_config"]["adapters"];
+  EXPECT_EQ(adapters.size(), 2U);
+}
+
+TEST_F(ServerCommandTest, ThePageOfOptionsIsWhatTheTableSays) {
+  std::ifstream file{LARDER_SOURCES "/docs/server_options.md"};
+  const std::string page{std::istreambuf_iterator<char>{file}, {}};
+  EXPECT_EQ(page, run("server --markdown").output)
+      << "larder server --markdown > docs/server_options.md";
+}
+
 TEST_F(ServerCommandTest, AFileThatWasNotNamedIsNotRead) {
   std::ofstream{directory_ + "/larder.toml"} << "l1_size_gb = 1\n";
   const Ended ended = run("server --check", "cd '" + directory_ + "' && ");
@@ -101,8 +114,8 @@ TEST_F(ServerCommandTest, WrongUsageExitsWith2AndSaysWhatToDo) {
 
 TEST_F(ServerCommandTest, TheHelpHasWhatIsHonouredAndTheShellsHaveNoMore) {
   const std::string help = run("server --help").output;
-  for (const char* const part : {"--l1-size-gb GIB", "--l2-adapter SPEC",
-                                 "Memory (L1):", "vllm serve MODEL --kv-transfer-config"}) {
+  for (const char* const part :
+       {"--l1-size-gb GIB", "--l2-adapter SPEC", "Memory (L1):", "--kv-transfer-config"}) {
     EXPECT_TRUE(has(help, part)) << part;
   }
   EXPECT_FALSE(has(help, "--gds-l1-path"));

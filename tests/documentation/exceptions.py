@@ -17,6 +17,7 @@ PATHS = [
     (r"(?<=log:)DIR(?=\?)", "{data}/DIR"),
     (r"(?<= )DIR\b", "{data}/kv"),
     (r"/run/secrets/", "{home}/secrets/"),
+    (r"/etc/larder\.toml", "{home}/larder.toml"),
     (r"/usr/local/bin", "{bin}"),
     (r"127\.0\.0\.1:6379", "127.0.0.1:{port}"),
     (r"/run/larder\.sock", "{home}/larder.sock"),
@@ -42,6 +43,12 @@ SHORTER = [
     ),
     (r"larder replay (?!.*--requests)", r"\Z", " --requests 5", "12,031 requests"),
     (r"--prefill", r"\b\d+GiB", "512MiB", "every segment is written"),
+    (
+        r"larder server(?!.*--(check|help|markdown))",
+        r"\Z",
+        " --check",
+        "it serves until it is told to end",
+    ),
     (r"^larder stats .*--every", r" --every \d+", "", "it goes on until it is interrupted"),
 ]
 
@@ -50,6 +57,7 @@ BEFORE = [
     (r"^larder stats (?!--list)", "serve_metrics"),
     (r"larder inspect /fast/kv", "larder format /fast/kv --capacity 512MiB"),
     (r"larder inspect|rm -r /data/kv", "make_store"),
+    (r"larder server .*/etc/larder\.toml", "cp examples/larder.toml /etc/larder.toml"),
     (r"sqlite:/data/kv\.db|^python -m pytest tests$", "install_example"),
     (r"^cp -a /data/kv /fast/kv", "larder format /data/kv --capacity 512MiB && mkdir /fast"),
     (r"^larder replay trace\.jsonl log:/data/kv$", "larder format /data/kv --capacity 512MiB"),

@@ -65,6 +65,7 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "commit_in_tier",
     "promoted",
     "filled",
+    "touched",
     "log_stored",
     "log_hit",
     "log_evicted",

@@ -78,6 +78,7 @@ enum class Seen : std::uint8_t {
   kCommitInTier,
   kPromoted,
   kFilled,
+  kTouched,
   kLogStored,
   kLogHit,
   kLogEvicted,

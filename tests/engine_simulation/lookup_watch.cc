@@ -19,6 +19,7 @@ void LookupWatch::on_restart() {
   unhit_.clear();
   fills_.clear();
   passed_.clear();
+  told_.clear();
 }
 
 // ---- Lookups.
@@ -131,6 +132,28 @@ void LookupWatch::on_probe(std::span<const Item> items) {
     const bool is_full = world_.layout.groups[cell.group].window_chunks == 0;
     has_hole_ = has_hole_ || (is_full && item.outcome == Outcome::kMiss);
   }
+}
+
+// ---- Touches.
+
+/// E40: a bounded batch, one at a time, and of each cell once in an interval, also where its column
+/// has left L1 and come back meanwhile.
+void LookupWatch::on_touch(TierId tier, std::span<const Item> items) {
+  const TierOptions& options = tiers_[tier].plan().options;
+  world_.coverage.note(Seen::kTouched);
+  world_.expect(options.load && options.touch, "E40: a tier hears that is not to hear");
+  const bool is_busy =
+      std::ranges::any_of(tiers_[tier].flights(), &TierUnderTest::Flight::is_touch);
+  world_.expect(!is_busy, "E40: a tier hears more while it has touches");
+  const std::uint64_t interval = world_.now_ns / world_.plan.options.touch_interval_ns;
+  for (const Item& item : items) {
+    const auto [last, is_new] = told_.try_emplace({tier, cell_of_key(item.key)}, interval);
+    world_.expect(is_new || last->second != interval, "E40: a tier hears twice in an interval");
+    last->second = interval;
+  }
+  const std::size_t rows = std::size_t{world_.ranks()} * world_.groups();
+  world_.expect(items.size() <= std::max<std::size_t>(world_.plan.options.exists_keys_max, rows),
+                "E40: a batch of touches is too large");
 }
 
 // ---- Loads.

@@ -35,6 +35,8 @@ class LookupWatch {
 
   // ---- What tiers see.
   void on_probe(std::span<const Item> items);
+  /// The engine tells the tier of a use.
+  void on_touch(TierId tier, std::span<const Item> items);
   void on_load(TierId tier, const CellId& cell);
   void on_store(TierId tier, const CellId& cell);
   /// The cell is in L1 anew, and its stores may fail three times again.
@@ -75,6 +77,7 @@ class LookupWatch {
   std::set<CellId> hit_columns_;  ///< With rank and group 0.
   std::vector<CellId> unhit_;     ///< Stored in this step into a tier that wants hits first.
   std::vector<std::pair<TierId, CellId>> fills_;
+  std::map<std::pair<TierId, CellId>, std::uint64_t> told_;  ///< The interval, by cell.
   std::vector<std::uint64_t> passed_;  ///< Serials of heads that others may have passed.
 };
 

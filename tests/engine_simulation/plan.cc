@@ -38,6 +38,7 @@ void choose_times(Random& random, EngineOptions& options) {
   options.session_ttl_ns = 90 * kSecond;
   options.write_ttl_ns = 30 * kSecond;
   options.load_timeout_ns = 5 * kSecond;
+  options.touch_interval_ns = one_of<2>(random, {5 * kSecond, 60 * kSecond});
   options.pass_over_ns = one_of<2>(random, {kSecond / 2, 2 * kSecond});
 }
 
@@ -73,6 +74,7 @@ TierPlan make_tier(Random& random, const Plan& plan) {
   tier.options.store_bytes_max = plan.unit_bytes * (1 + random.below(12));
   tier.options.min_hits = random.one_in(4) ? 1 : 0;
   tier.options.fill = static_cast<Fill>(random.below(3));
+  tier.options.touch = !random.one_in(4);
   return tier;
 }
 

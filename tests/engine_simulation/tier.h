@@ -25,6 +25,7 @@ class TierUnderTest {
     std::uint64_t use = 0;  ///< In World::memory.
     bool is_load = false;   ///< For a lookup, not for a get.
     bool is_store = false;
+    bool is_touch = false;
     bool is_delete = false;
     bool is_cancelled = false;
     std::uint64_t load_disturbances = 0;  ///< World::load_disturbances when it was submitted.

@@ -17,7 +17,9 @@ constexpr int kStoreFailuresMax = 3;
 // ---- What it looks at.
 
 void TierUnderTest::look_at(const Batch& batch, Flight& flight) {
-  if (batch.op == Op::kExists) return;
+  flight.is_touch = batch.op == Op::kTouch;
+  if (flight.is_touch) watch_->on_touch(number_, batch.items);
+  if (batch.op == Op::kExists || flight.is_touch) return;
   flight.use = ++world_.last_use;
   flight.is_delete = batch.op == Op::kDelete;
   if (flight.is_delete) {

@@ -86,6 +86,9 @@ enum class CacheRule : std::uint32_t {
   kMinHits,
   kSkipL1,
   kTierQuota,
+  // E40 Tiers hear of what L1 serves.
+  kTouchOnce,
+  kTouchOneBatch,
   // E36 Clear.
   kClearKeepsLocked,
   kClearVoidsWrites,

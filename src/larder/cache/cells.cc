@@ -262,6 +262,7 @@ void Cells::make_resident(ColumnId id, Row row, SlotId slot) {
   cell.grains = static_cast<std::uint32_t>(slots_[slot].taken / grain_bytes_);
   ++column.resident;
   column.resident_bytes += slots_[slot].taken;
+  column.told = state_.touch_interval;
   if (column.is_complete()) {
     evicted_.erase(ghost_of(column.space, column.hash));
     state_.listener.on_column(ColumnEvent::kStored, column.space, column.hash);
@@ -394,14 +395,6 @@ void Cells::touch(ColumnId id) {
   // What is not kept stays at the cold end (I9); with a pin it will be cooled when that ends.
   if (column.partition == kNone || (!column.is_kept && column.pins == 0)) return;
   room_.touch(id);
-}
-
-void Cells::touch(SpaceId space, std::span<const ChunkHash> chunks) {
-  if (is_broken(CacheRule::kTouchBeforeBegin)) return;
-  for (auto chunk = chunks.rbegin(); chunk != chunks.rend(); ++chunk) {
-    const ColumnId id = find(space, *chunk);
-    if (id != kNone) touch(id);
-  }
 }
 
 void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 #include "larder/cache/column_table.h"
 #include "larder/cache/engine_state.h"
@@ -90,8 +89,6 @@ class Cells {
 
   // ---- Use.
   void touch(ColumnId column);
-  /// The columns of these chunks that are there, from the last one to the first (E20).
-  void touch(SpaceId space, std::span<const ChunkHash> chunks);
   /// E20 does not cool it any more. The column has a pin.
   void keep(ColumnId column) noexcept { columns_[column].is_kept = true; }
   void set_wants(ColumnId column, Row row, TierMask wants) noexcept;  ///< Does not settle.

@@ -19,6 +19,7 @@
 #include "larder/cache/slot_table.h"
 #include "larder/cache/stores.h"
 #include "larder/cache/tiers.h"
+#include "larder/cache/uses.h"
 #include "larder/cache/writes.h"
 
 namespace larder::cache {
@@ -43,10 +44,11 @@ class Engine::Core {
         tiers(state, std::move(of_tiers), names, arena),
         purges(state, tiers),
         stores(state, cells, tiers),
+        uses(state, cells, tiers, stores),
         promotion(state, tiers),
-        fetches(state, cells, sessions, tiers, stores, promotion),
-        gets(state, cells, tiers, stores, promotion),
-        lookups(state, cells, sessions, tiers, stores, fetches),
+        fetches(state, cells, sessions, tiers, stores, uses, promotion),
+        gets(state, cells, tiers, stores, uses, promotion),
+        lookups(state, cells, sessions, tiers, uses, fetches),
         reads(state, cells, owners, sessions),
         writes(state, cells, owners) {
     writes.set_watch(&stores);
@@ -70,6 +72,7 @@ class Engine::Core {
   Tiers tiers;
   Purges purges;
   Stores stores;
+  Uses uses;
   Promotion promotion;
   Fetches fetches;
   Gets gets;
@@ -99,12 +102,16 @@ void Engine::Core::go_on() {
         case L2Kind::kDelete:
           purges.on_ended(*operation);
           break;
+        case L2Kind::kTouch:
+          uses.on_ended();
+          break;
       }
       tiers.release(*operation);
     }
     fetches.go_on();
     purges.go_on();
     stores.submit();
+    uses.submit();
   } while (tiers.has_ended());
 }
 
@@ -257,9 +264,7 @@ void Engine::cancel_get(Ticket ticket) {
 void Engine::touch(SpaceId space, const ChunkHash& chunk) {
   const ColumnId column = core_->cells.find(space, chunk);
   if (column == kNone) return;
-  ++core_->columns[column].hits;
-  core_->cells.touch(column);
-  core_->stores.on_hit(column);
+  core_->uses.hit(column);
   core_->go_on();
 }
 
@@ -379,6 +384,8 @@ void Engine::Core::fire(const Timer& timer) {
 std::uint64_t Engine::turn(std::uint64_t now_ns) {
   Core& core = *core_;
   core.state.now_ns = std::max(core.state.now_ns, now_ns);
+  core.state.touch_interval =
+      1 + static_cast<std::uint32_t>(core.state.now_ns / core.state.options.touch_interval_ns);
   core.cells.begin_turn();
   core.fetches.begin_turn();
   for (std::size_t i = 0; i < kTimersATurn; ++i) {
@@ -395,6 +402,7 @@ bool Engine::drain(std::uint64_t deadline_ns) {
   core_->lookups.stop_loading();
   core_->gets.stop_loading();
   core_->purges.stop();
+  core_->uses.stop();
   core_->stores.submit();
   if (core_->state.now_ns >= deadline_ns) core_->tiers.close();
   core_->go_on();

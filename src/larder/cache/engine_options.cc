@@ -8,6 +8,8 @@
 namespace larder::cache {
 namespace {
 
+constexpr std::uint64_t kTouchIntervalMaxNs = std::uint64_t{86'400} * 1'000'000'000;
+
 SetupStatus check_share(double share, const char* name) {
   if (share > 0 && share <= 1) return {};
   return SetupError{ErrorCode::kInvalidArgument,
@@ -51,6 +53,12 @@ SetupStatus EngineOptions::validate() const {
         ErrorCode::kInvalidArgument,
         "evict_cells_max, exists_keys_max, exists_ahead and batch_bytes_max bound how "
         "much is done at once; each must be at least 1."};
+  }
+  if (touch_interval_ns == 0 || touch_interval_ns > kTouchIntervalMaxNs) {
+    return SetupError{ErrorCode::kInvalidArgument,
+                      "touch_interval_ns is " + std::to_string(touch_interval_ns) +
+                          "; give a time above 0 and up to a day, or set TierOptions::touch to "
+                          "false."};
   }
   return {};
 }

@@ -33,6 +33,7 @@ struct TierOptions {
   bool store = true;
   std::uint32_t min_hits = 0;        ///< Store a column only after so many lookups hit it (E34).
   Fill fill = Fill::kNever;          ///< What this tier gets of what later ones have.
+  bool touch = true;                 ///< It hears what L1 serves, if it is loaded from (E40).
   std::uint64_t load_bytes_max = 0;  ///< In flight (E26). 0: 1 GiB or a quarter of L1, the smaller.
   std::uint64_t store_bytes_max = std::uint64_t{512} << 20;  ///< In flight (E33).
 };
@@ -83,7 +84,8 @@ struct EngineOptions {
   /// A cell that some tier still wants stays, and what then has no room is refused: for a driver
   /// that has told its callers that the cell is stored. No: E33, such a cell may be evicted.
   bool keeps_wanted = false;
-  std::uint64_t tier_retry_ns = 1'000'000'000;  ///< E33: a tier in trouble is asked again.
+  std::uint64_t touch_interval_ns = 60'000'000'000;  ///< E40: a tier hears once of a column.
+  std::uint64_t tier_retry_ns = 1'000'000'000;       ///< E33: a tier in trouble is asked again.
 
   SetupStatus validate() const;
 };

@@ -17,8 +17,9 @@ struct EngineState {
 
   const EngineOptions options;
   Listener& listener;
-  std::uint64_t now_ns = 0;   ///< Of the last turn().
-  std::uint64_t touches = 0;  ///< The sequence in which columns are used (E20).
+  std::uint64_t now_ns = 0;          ///< Of the last turn().
+  std::uint64_t touches = 0;         ///< The sequence in which columns are used (E20).
+  std::uint32_t touch_interval = 1;  ///< The number of the one that now_ns is in (E40).
   EngineTotals totals;
   std::vector<std::uint32_t> first_needed;  ///< Scratch: by row.
   Layouts layouts;

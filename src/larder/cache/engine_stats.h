@@ -67,9 +67,11 @@ struct EngineTotals {
   std::uint64_t cells_load_failed = 0;  ///< One try on one connector.
   std::uint64_t cells_load_joined = 0;  ///< E5: waited for another lookup's load.
   std::uint64_t cells_promoted = 0;
-  std::uint64_t lookups_queued = 0;      ///< E24.
-  std::uint64_t lookups_late = 0;        ///< E28.
-  std::uint64_t l2_store_submitted = 0;  ///< Cells.
+  std::uint64_t lookups_queued = 0;       ///< E24.
+  std::uint64_t lookups_late = 0;         ///< E28.
+  std::uint64_t l2_touches = 0;           ///< E40: cells, once for each tier that heard.
+  std::uint64_t columns_not_touched = 0;  ///< E40: dropped, as no batch had room for them.
+  std::uint64_t l2_store_submitted = 0;   ///< Cells.
   std::uint64_t l2_store_done = 0;
   std::uint64_t l2_store_failed = 0;      ///< E33: given up after three failures.
   std::uint64_t l2_store_lost = 0;        ///< E33: evicted while wanted.

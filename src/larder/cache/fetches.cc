@@ -8,12 +8,13 @@
 namespace larder::cache {
 
 Fetches::Fetches(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Stores& stores,
-                 Promotion& promotion)
+                 Uses& uses, Promotion& promotion)
     : state_(state),
       cells_(cells),
       sessions_(sessions),
       tiers_(tiers),
       stores_(stores),
+      uses_(uses),
       promotion_(promotion),
       asking_(state, cells, tiers),
       loading_(state, cells, sessions, tiers, fetches_),
@@ -182,12 +183,9 @@ void Fetches::use(const Fetch& fetch, std::uint32_t hit) {
   for (std::uint32_t i = hit; i-- > 0;) {
     const std::uint32_t chunk = is_broken(CacheRule::kTailsFirst) ? hit - 1 - i : i;
     const ColumnRef ref = session.columns[chunk];
-    if (!cells_.columns().is_current(ref)) continue;
-    ++cells_.columns()[ref.id].hits;
-    cells_.touch(ref.id);
-    stores_.on_hit(ref.id);
+    if (cells_.columns().is_current(ref)) uses_.hit(ref.id);
   }
-  cells_.touch(fetch.space, fetch.before);
+  uses_.use(fetch.space, fetch.before);
 }
 
 Miss Fetches::reason(const Fetch& fetch, std::uint32_t hit) const {

@@ -15,6 +15,7 @@
 #include "larder/cache/slab.h"
 #include "larder/cache/stores.h"
 #include "larder/cache/tiers.h"
+#include "larder/cache/uses.h"
 
 namespace larder::cache {
 
@@ -26,7 +27,7 @@ namespace larder::cache {
 class Fetches {
  public:
   Fetches(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Stores& stores,
-          Promotion& promotion);
+          Uses& uses, Promotion& promotion);
 
   /// `spec.chunks` are all asked for; those `before` them are only used in L1.
   void start(SessionId session, const LookupSpec& spec, std::span<const ChunkHash> before,
@@ -65,6 +66,7 @@ class Fetches {
   Sessions& sessions_;
   Tiers& tiers_;
   Stores& stores_;
+  Uses& uses_;
   Promotion& promotion_;
   Slab<Fetch> fetches_;
   Asking asking_;

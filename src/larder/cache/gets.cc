@@ -174,10 +174,7 @@ void Gets::promote(const Get& get, std::uint32_t number) {
   const ChunkHash& chunk = get.spec.chunks[number];
   const ColumnId column = cells_.find(get.spec.space, chunk);
   if (part.source == 0xFF) {
-    if (column == kNone) return;
-    ++cells_.columns()[column].hits;
-    cells_.touch(column);
-    stores_.on_hit(column);
+    if (column != kNone) uses_.hit(column);
     return;
   }
   const auto decision = promotion_.decide(get.spec.space, chunk, bit_of(part.source));

@@ -11,6 +11,7 @@
 #include "larder/cache/slab.h"
 #include "larder/cache/stores.h"
 #include "larder/cache/tiers.h"
+#include "larder/cache/uses.h"
 
 namespace larder::cache {
 
@@ -25,8 +26,14 @@ namespace larder::cache {
 /// Threads: the engine's. Cost: O(items), with the item's key and slices as they are.
 class Gets {
  public:
-  Gets(EngineState& state, Cells& cells, Tiers& tiers, Stores& stores, Promotion& promotion)
-      : state_(state), cells_(cells), tiers_(tiers), stores_(stores), promotion_(promotion) {}
+  Gets(EngineState& state, Cells& cells, Tiers& tiers, Stores& stores, Uses& uses,
+       Promotion& promotion)
+      : state_(state),
+        cells_(cells),
+        tiers_(tiers),
+        stores_(stores),
+        uses_(uses),
+        promotion_(promotion) {}
 
   void start(Ticket ticket, const GetSpec& spec);
   void end(Ticket ticket);
@@ -72,6 +79,7 @@ class Gets {
   Cells& cells_;
   Tiers& tiers_;
   Stores& stores_;
+  Uses& uses_;
   Promotion& promotion_;
   Slab<Get> gets_;
   /// Only looked up in, never walked.

@@ -11,8 +11,8 @@
 
 namespace larder::cache {
 
-enum class L2Kind : std::uint8_t { kExists = 0, kLoad, kStore, kGet, kDelete };
-inline constexpr std::size_t kL2Kinds = 5;
+enum class L2Kind : std::uint8_t { kExists = 0, kLoad, kStore, kGet, kDelete, kTouch };
+inline constexpr std::size_t kL2Kinds = 6;
 
 /// A cell of an operation.
 struct L2Cell {

@@ -41,12 +41,9 @@ void Lookups::answer(SessionId session, const LookupSpec& spec, std::span<const 
   for (std::uint32_t i = hit; i-- > 0;) {  // E20
     const std::uint32_t chunk = is_broken(CacheRule::kTailsFirst) ? hit - 1 - i : i;
     const ColumnId column = scan_.columns()[chunk];
-    if (column == kNone) continue;
-    ++cells_.columns()[column].hits;
-    cells_.touch(column);
-    stores_.on_hit(column);
+    if (column != kNone) uses_.hit(column);
   }
-  cells_.touch(spec.space, before);
+  uses_.use(spec.space, before);
   count(spec, hit, found);
   sessions_.set_result(session, hit);
 }

@@ -8,8 +8,8 @@
 #include "larder/cache/fetches.h"
 #include "larder/cache/prefix_scan.h"
 #include "larder/cache/sessions.h"
-#include "larder/cache/stores.h"
 #include "larder/cache/tiers.h"
+#include "larder/cache/uses.h"
 
 namespace larder::cache {
 
@@ -22,13 +22,13 @@ namespace larder::cache {
 /// hit; no allocation once the scratch has grown.
 class Lookups {
  public:
-  Lookups(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Stores& stores,
+  Lookups(EngineState& state, Cells& cells, Sessions& sessions, Tiers& tiers, Uses& uses,
           Fetches& fetches)
       : state_(state),
         cells_(cells),
         sessions_(sessions),
         tiers_(tiers),
-        stores_(stores),
+        uses_(uses),
         fetches_(fetches) {}
 
   /// Sets the session's result, now or later.
@@ -45,7 +45,7 @@ class Lookups {
   Cells& cells_;
   Sessions& sessions_;
   Tiers& tiers_;
-  Stores& stores_;
+  Uses& uses_;
   Fetches& fetches_;
   PrefixScan scan_;
   bool may_load_ = true;

@@ -147,8 +147,8 @@ class ScriptedTier final : public Connector {
         return set(key, item);
       case Op::kDelete:
         return remove(key, item);
-      default:
-        return fail(item, ErrorCode::kUnimplemented);
+      case Op::kTouch:
+        return touch(key, item);
     }
   }
   void get(const std::string& key, Item& item) {
@@ -179,6 +179,10 @@ class ScriptedTier final : public Connector {
     if (failing_deletes.contains(key)) return fail(item, ErrorCode::kIo);
     values.erase(key);
     item.outcome = sizes.erase(key) > 0 ? Outcome::kDone : Outcome::kMiss;
+  }
+  void touch(const std::string& key, Item& item) const {
+    if (is_down) return fail(item, ErrorCode::kUnavailable);
+    item.outcome = sizes.contains(key) ? Outcome::kDone : Outcome::kMiss;
   }
   void end(Batch& batch, const Error& error) {
     if (std::ranges::find(held, &batch) == held.end()) return;

@@ -14,6 +14,11 @@ std::size_t index_of(L2Kind kind) noexcept {
   return static_cast<std::size_t>(kind);
 }
 
+/// Where there is no room for it now it ends: its source keeps what it still wants.
+bool is_never_queued(L2Kind kind) noexcept {
+  return kind == L2Kind::kStore || kind == L2Kind::kTouch;
+}
+
 void prepare(L2Operation& operation) noexcept {
   Batch& batch = operation.batch;
   batch.waits_for_room = false;
@@ -33,6 +38,9 @@ void prepare(L2Operation& operation) noexcept {
       return;
     case L2Kind::kDelete:
       batch.op = Op::kDelete;
+      return;
+    case L2Kind::kTouch:
+      batch.op = Op::kTouch;
       return;
   }
 }
@@ -118,7 +126,7 @@ bool Tiers::submit(L2Operation& operation) {
   Lane& lane = lanes_[operation.tier];
   const Status submitted = tiers_[operation.tier].connector->submit(operation.batch);
   if (!submitted && submitted.error().code() == ErrorCode::kResourceExhausted &&
-      operation.kind != L2Kind::kStore) {
+      !is_never_queued(operation.kind)) {
     return false;
   }
   if (!submitted) {
@@ -139,8 +147,9 @@ void Tiers::send(L2Operation& operation) {
     ended_.push_back(operation.id);
     return;
   }
-  // Behind a load that waits it would pin its cells, and be no part of what is in flight.
-  if (operation.kind == L2Kind::kStore) {
+  // A store that waits behind a load would pin its cells, and be no part of what is in flight; a
+  // touch that waits for room would hold up loads.
+  if (is_never_queued(operation.kind)) {
     submit(operation);
     return;
   }

@@ -30,7 +30,8 @@ class PurgeGate {
 ///
 /// Bounds: loads wait here, first in, first out, above a tier's `load_bytes_max` (E26); so does
 /// what
-///   a connector refuses for want of room. Stores are not queued: their source keeps them.
+///   a connector refuses for want of room. Stores and touches are not queued: a source keeps its
+///   stores, and a touch that is refused has ended.
 /// Ends: an operation comes out of take_ended() exactly once, with an outcome for every item:
 ///   finished, refused, or cancelled while it was queued.
 /// Ownership: the connectors, and every operation from make() to release().

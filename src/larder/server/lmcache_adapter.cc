@@ -285,6 +285,10 @@ SetupStatus read_plugin(Json json, const std::string& type, const Registry& regi
 
 }  // namespace
 
+std::span<const std::pair<std::string_view, std::string_view>> absent_types() noexcept {
+  return kInstead;
+}
+
 std::string_view instead_of(std::string_view type) noexcept {
   const auto found = std::ranges::find(kInstead, type, &decltype(kInstead)::value_type::first);
   return found == kInstead.end() ? std::string_view{} : found->second;

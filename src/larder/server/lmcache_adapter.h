@@ -1,8 +1,10 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "larder/base/result.h"
@@ -29,7 +31,9 @@ SetupResult<LmcacheAdapter> parse_lmcache_adapter(std::string_view text, const R
 void take_tier_parameters(Spec& spec, const ConnectorType* type,
                           std::map<std::string, std::string, std::less<>>& tier);
 
-/// What to use in place of a type of LMCache that larder does not have; empty: it is none.
+/// The types of LMCache that larder does not have, each with what to use instead.
+std::span<const std::pair<std::string_view, std::string_view>> absent_types() noexcept;
+/// What to use in place of such a type; empty: it is none.
 std::string_view instead_of(std::string_view type) noexcept;
 
 }  // namespace larder::server

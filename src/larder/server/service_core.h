@@ -131,7 +131,7 @@ class Service::Core final : private cache::Listener {
   ServiceTotals totals_;
 
   std::uint64_t now_ns_ = 0;
-  std::uint64_t due_ns_ = kNever;  ///< By when the loop was to be back.
+  std::uint64_t due_ns_ = kNever;   ///< By when the loop was to be back.
   std::uint64_t next_look_ns_ = 0;  ///< For instances and connections.
   std::uint64_t heartbeat_ns_;      ///< The shortest that was seen.
   std::uint64_t stalled_ns_ = 0;    ///< When the last stall was noticed; 0: never.
