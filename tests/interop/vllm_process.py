@@ -1,14 +1,19 @@
 """One life of a real vLLM engine on CPUs, for test_vllm.py.
 
     vllm_process.py model DIRECTORY           makes a tiny random Llama with its tokenizer
-    vllm_process.py serve DIRECTORY PORT      serves one prompt through LMCache's server at PORT
+    vllm_process.py serve DIRECTORY PORT [TEXT [MODULE]]
+                                              serves one prompt through LMCache's server at PORT
 
-`serve` prints one line of JSON: {"tokens": [...], "cached": N}. PORT 0 serves without LMCache.
+`serve` prints one line of JSON: {"tokens": [...], "cached": N, "first_token_s": S}. PORT 0 serves
+without LMCache. The prompt is that of the file TEXT, cut to PROMPT_TOKENS, or made up where TEXT is
+"-". MODULE has the connector; vLLM's own one without it.
 """
 
 import json
+import pathlib
 import random
 import sys
+import time
 
 PROMPT_TOKENS = 1500
 
@@ -50,7 +55,14 @@ def make_model(directory):
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(directory)
 
 
-def serve(directory, port):
+def prompt_of(engine, text):
+    if text == "-":
+        chooser = random.Random(7)
+        return [chooser.randrange(3, 500) for _ in range(PROMPT_TOKENS)]
+    return engine.get_tokenizer().encode(pathlib.Path(text).read_text())[:PROMPT_TOKENS]
+
+
+def serve(directory, port, text="-", module=None):
     from vllm import LLM, SamplingParams
     from vllm.config import KVTransferConfig
 
@@ -59,6 +71,7 @@ def serve(directory, port):
         transfer = KVTransferConfig(
             kv_connector="LMCacheMPConnector",
             kv_role="kv_both",
+            kv_connector_module_path=module,
             kv_connector_extra_config={
                 "lmcache.mp.host": "tcp://localhost",
                 "lmcache.mp.port": port,
@@ -67,22 +80,30 @@ def serve(directory, port):
     engine = LLM(
         model=directory, enforce_eager=True, max_model_len=4096, kv_transfer_config=transfer
     )
-    chooser = random.Random(7)
-    prompt = [chooser.randrange(3, 500) for _ in range(PROMPT_TOKENS)]
-    (answer,) = engine.generate(
-        {"prompt_token_ids": prompt},
-        SamplingParams(temperature=0, max_tokens=24, ignore_eos=True),
-    )
-    print(
-        json.dumps(
-            {"tokens": list(answer.outputs[0].token_ids), "cached": answer.num_cached_tokens}
-        ),
-        flush=True,
-    )
+    prompt = prompt_of(engine, text)
+    # Whatever happens once only, happens now; nothing of it is long enough to be stored.
+    engine.generate({"prompt_token_ids": prompt[-64:]}, SamplingParams(max_tokens=2))
+
+    def generate(count):
+        (answer,) = engine.generate(
+            {"prompt_token_ids": prompt},
+            SamplingParams(temperature=0, max_tokens=count, ignore_eos=True),
+        )
+        return answer
+
+    begin = time.monotonic()
+    first = generate(1)
+    seconds = time.monotonic() - begin
+    line = {
+        "tokens": list(generate(24).outputs[0].token_ids),
+        "cached": first.num_cached_tokens,
+        "first_token_s": round(seconds, 3),
+    }
+    print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "model":
         make_model(sys.argv[2])
     else:
-        serve(sys.argv[2], int(sys.argv[3]))
+        serve(sys.argv[2], int(sys.argv[3]), *sys.argv[4:])

@@ -53,7 +53,7 @@ struct Quota {
 
 /// Times are in nanoseconds; shares are of the arena's capacity.
 struct EngineOptions {
-  std::string policy = "lru";
+  std::string policy = "LRU";
   std::uint64_t seed = 0;  ///< Of policies that draw lots.
   Quota default_quota;     ///< Of salts without one of their own.
   std::size_t columns_expected = 1 << 16;

@@ -2,8 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "larder/cache/policies/policy.h"
-
 namespace larder::server {
 namespace {
 

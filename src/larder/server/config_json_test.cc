@@ -45,6 +45,7 @@ TEST(ConfigJsonTest, MemoryAndPoliciesHaveLmcachesNames) {
                                             {"eviction-trigger-watermark", "0.8"},
                                             {"eviction-ratio", "0.25"},
                                             {"l2-store-policy", "skip_l1"},
+                                            {"l2-adapter", "memory:"},
                                             {"l2-prefetch-policy", "retain"},
                                             {"separate-object-groups", "true"}}),
                                 "x");

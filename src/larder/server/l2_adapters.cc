@@ -90,7 +90,7 @@ SetupResult<std::string> stand_for_eviction(const Spec& spec, const ConnectorTyp
 SetupError no_interpreter(const Spec& spec) {
   return wrong(spec.type() +
                ": the command larder has no Python interpreter; start the server from the Python "
-               "package: python -m larder.server");
+               "package");
 }
 
 SetupResult<LmcacheAdapter> parse(std::string_view text, const ConnectorSource& source) {

@@ -102,6 +102,25 @@ TEST(L2AdapterTest, LmcachesOwnTypesAreRead) {
   }
 }
 
+TEST(L2AdapterTest, LmcachesValkeyIsOneServerOfLarders) {
+  const auto adapter = read(R"({"type": "valkey", "startup_nodes": "h:6380,other:1",
+      "cluster_mode": false, "key_prefix": "team", "num_workers": 4, "tls_enable": true,
+      "database_id": 2, "request_timeout": 5.0, "ttl_seconds": null, "username": ""})");
+  ASSERT_TRUE(adapter.has_value()) << adapter.error().text;
+  EXPECT_EQ(parameter(*adapter, "host"), "h");
+  EXPECT_EQ(parameter(*adapter, "port"), "6380");
+  EXPECT_EQ(parameter(*adapter, "prefix"), "team@");
+  EXPECT_EQ(parameter(*adapter, "tls"), "true");
+  EXPECT_EQ(parameter(*adapter, "database"), "2");
+  EXPECT_EQ(parameter(*adapter, "timeout"), "5.0s");
+  EXPECT_EQ(parameter(*adapter, "ttl"), "(none)");
+  EXPECT_EQ(adapter->notices.size(), 1U);
+  EXPECT_TRUE(has(error_of(read(R"({"type": "valkey", "startup_nodes": "h:1",
+      "cluster_mode": true})")),
+                  "not to a cluster"));
+  EXPECT_TRUE(has(error_of(read(R"({"type": "valkey", "startup_nodes": "h"})")), "HOST:PORT"));
+}
+
 TEST(L2AdapterTest, AnEvictionBlockIsTheCapacitysOwnOrAnError) {
   const std::string block = R"("eviction": {"eviction_policy": "LRU", "trigger_watermark": 0.9}})";
   const auto bounded =

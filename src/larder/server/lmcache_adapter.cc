@@ -8,6 +8,7 @@
 
 #include "larder/base/key_text.h"
 #include "larder/base/nearest_name.h"
+#include "larder/server/valkey_adapter.h"
 
 namespace larder::server {
 namespace {
@@ -255,7 +256,7 @@ SetupResult<Spec> spec_of_python(const PluginClass& named, const Registry& regis
   if (registry.find(kPython) == nullptr) {
     return wrong(in_quotes(named.module + ":" + named.name) +
                  " is a class of Python, and the command larder has no interpreter; start the "
-                 "server from the Python package: python -m larder.server");
+                 "server from the Python package");
   }
   if (named.parameters.contains("type")) {
     return wrong("\"adapter_params\": no argument of a class can be called \"type\" here");
@@ -329,6 +330,7 @@ SetupResult<LmcacheAdapter> parse_lmcache_adapter(std::string_view text, const R
     return adapter;
   }
   LARDER_TRY(take_tier(json, registry.find(type), adapter));
+  LARDER_TRY(translate_valkey(json, adapter.notices));
   LARDER_ASSIGN(adapter.spec, Spec::parse(json.dump()));
   return adapter;
 }

@@ -14,6 +14,7 @@
 
 #include "larder/base/key_text.h"
 #include "larder/base/nearest_name.h"
+#include "larder/connector/parameters.h"
 
 namespace larder::server {
 namespace {
@@ -177,7 +178,10 @@ SetupResult<Settings> parse_toml(std::string_view text, const std::string& name)
 }
 
 SetupResult<Settings> read_toml(const std::string& path) {
-  std::ifstream file{path};
+  const auto whole = expand_home(path);
+  if (!whole) return wrong("--config " + printable(path) + ": " + whole.error().text);
+  errno = 0;
+  std::ifstream file{*whole};
   std::ostringstream text;
   text << file.rdbuf();
   if (!file || !text) {

@@ -7,6 +7,7 @@
 
 #include "larder/base/size_text.h"
 #include "larder/cache/policies/policy.h"
+#include "larder/connector/parameters.h"
 #include "larder/server/option_values.h"
 #include "larder/wire/limits.h"
 
@@ -41,6 +42,12 @@ Value& field(OptionDraft& draft, Value Owner::* member) {
 template <auto kMember>
 SetupStatus set_text(OptionDraft& draft, std::string_view text) {
   field(draft, kMember) = std::string{text};
+  return {};
+}
+
+template <auto kMember>
+SetupStatus set_path(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(field(draft, kMember), expand_home(text));
   return {};
 }
 
@@ -177,7 +184,7 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .value = "PATH",
      .group = kAddresses,
      .help = "A unix socket beside it, for engines of the same user (0600).",
-     .set = set_text<&ServerOptions::ipc_path>},
+     .set = set_path<&ServerOptions::ipc_path>},
     {.name = "http-host",
      .value = "HOST",
      .group = kAddresses,

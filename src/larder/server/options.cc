@@ -1,5 +1,7 @@
 #include "larder/server/options.h"
 
+#include <algorithm>
+
 #include "larder/base/size_text.h"
 #include "larder/cache/arena/arena.h"
 #include "larder/wire/limits.h"
@@ -74,6 +76,26 @@ SetupStatus check_workers(const ServerOptions& options) {
   return {};
 }
 
+SetupStatus check_adapters(const ServerOptions& options) {
+  const auto& adapters = options.l2_adapters;
+  if (adapters.size() > kL2AdaptersMax) {
+    return wrong("--l2-adapter is given " + std::to_string(adapters.size()) +
+                 " times; a server has at most " + std::to_string(kL2AdaptersMax));
+  }
+  if (!options.engine.skip_l1) return {};
+  if (std::ranges::none_of(adapters, [](const auto& one) { return one.options.store; })) {
+    return wrong(
+        "--l2-store-policy skip_l1 drops from L1 what an L2 has got, and there is none that is "
+        "stored to; add an --l2-adapter, without store=no");
+  }
+  if (std::ranges::any_of(adapters, [](const auto& one) { return one.options.min_hits > 0; })) {
+    return wrong(
+        "--l2-store-policy skip_l1 and an --l2-adapter with min_hits exclude each other: nothing "
+        "stays in L1 to be hit there; leave one out");
+  }
+  return {};
+}
+
 }  // namespace
 
 SetupStatus validate(const ServerOptions& options) {
@@ -81,10 +103,7 @@ SetupStatus validate(const ServerOptions& options) {
   LARDER_TRY(check_tokens(options));
   LARDER_TRY(check_memory(options));
   LARDER_TRY(check_workers(options));
-  if (options.l2_adapters.size() > kL2AdaptersMax) {
-    return wrong("--l2-adapter is given " + std::to_string(options.l2_adapters.size()) +
-                 " times; a server has at most " + std::to_string(kL2AdaptersMax));
-  }
+  LARDER_TRY(check_adapters(options));
   return options.engine.validate();
 }
 

@@ -1,0 +1,109 @@
+"""LMCache's own clients of both versions against `larder server`, unmodified: the adapters of
+vLLM's connector, the SDK, and the commands of `lmcache`."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from mp_server import STOCK, TESTED, Client, MpServer, environment_of, require
+
+VERSIONS = list(STOCK)
+
+
+def lmcache(version, *arguments, seconds=300):
+    require(version)
+    program = os.path.join(os.path.dirname(sys.executable), "lmcache")
+    return subprocess.run(
+        [program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env=environment_of(version),
+    )
+
+
+@pytest.fixture
+def server(tmp_path):
+    with MpServer(TESTED, tmp_path / "server.log") as server:
+        yield server
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_adapters_store_and_load(tmp_path, server, version, world):
+    with Client(version, server, tmp_path / "client.log", world=world) as client:
+        for seed in (2, 3):
+            assert client.ask("load", seed, 6) == 0
+            assert client.ask("store", seed, 4) is True
+            assert client.ask("load", seed, 6) == 4
+            assert client.ask("store", seed, 6) is True
+            assert client.ask("load", seed, 6) == 6
+            assert client.ask("load", seed, 2) == 2
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_both_versions_share_what_is_cached(tmp_path, server, world):
+    old, new = VERSIONS
+    with (
+        Client(old, server, tmp_path / "old.log", world=world) as first,
+        Client(new, server, tmp_path / "new.log", world=world) as second,
+    ):
+        assert first.chunk == second.chunk == 16
+        assert first.ask("store", 2, 5) is True
+        assert second.ask("load", 2, 6) == 5
+        assert second.ask("store", 3, 5) is True
+        assert first.ask("load", 3, 6) == 5
+        # At the same time.
+        first.begin("run", 3.0)
+        second.begin("run", 3.0)
+        for client in (first, second):
+            events = client.answer()
+            assert len(events) > 50
+            wrong = [event for event in events if event[3] not in (True, 0, 64)]
+            assert wrong == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_sdk_loads_and_stores(tmp_path, server, version):
+    with Client(version, server, tmp_path / "client.log") as client:
+        assert client.ask("store", 2, 5) is True
+        assert client.ask("sdk", 2, 5) == {
+            "found": 5,
+            "equal": True,
+            "stored": True,
+            "again": True,
+        }
+
+
+@pytest.mark.parametrize("more", [(), ("--tp-size", "2")], ids=["tp1", "tp2"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_lmcaches_bench_finds_its_bytes(server, version, more):
+    ended = lmcache(
+        version,
+        *("bench", "server", "--mode", "cpu"),
+        *("--rpc-url", f"tcp://localhost:{server.port}"),
+        *("--url", f"http://127.0.0.1:{server.http_port}"),
+        *("--kvcache-shape-spec", "(2,256,16,2,16):float16:4", "--num-blocks", "256"),
+        *("--num-tokens", "600", "--end", "4", "--interval", "0"),
+        *more,
+    )
+    assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-3000:]
+    assert re.search(r"Checksum OK: +4\n", ended.stdout), ended.stdout[-2000:]
+    assert "37/37 chunks hit" in ended.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_lmcaches_commands_understand_the_server(server, version):
+    url = f"http://127.0.0.1:{server.http_port}"
+    ended = lmcache(version, "ping", "kvcache", "--url", url)
+    assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
+    ended = lmcache(version, "describe", "kvcache", "--url", url, "--format", "json")
+    assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
+    begin = ended.stdout.index("{")
+    described = json.JSONDecoder().raw_decode(ended.stdout[begin:])[0]["metrics"]
+    assert (described["health"], described["chunk_size"]) == ("OK", 16)
+    assert described["l1_capacity_gb"] == 0.06

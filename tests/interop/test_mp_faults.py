@@ -1,0 +1,185 @@
+"""Lookups of `larder server` over stores that are slow, silent or failing: each is answered by its
+deadline, what it names can be read, and nothing is left behind."""
+
+import contextlib
+import mmap
+import time
+
+import pytest
+from mp_player import CHUNK, chunk_bytes
+from mp_server import MpServer, l2_option, wait_for
+from mp_wire import RawClient, key, registration
+
+WORKER, MODEL, CHUNKS = 7, "faulty", 6
+LATE_SECONDS = 0.1
+
+
+def fault(**parameters):
+    """A memory behind faults."""
+    return {"type": "fault", "inner": {"type": "memory", "capacity": "256MiB"}, **parameters}
+
+
+def tokens_of(number):
+    return [(number * 7_919 + 31 * i) % 151_000 for i in range(CHUNKS * CHUNK)]
+
+
+class Cache:
+    """A server with what a worker and a scheduler do to it."""
+
+    def __init__(self, server):
+        self.server = server
+        self.client = RawClient(server.port)
+        self.client.ask("register", registration(WORKER, model=MODEL))
+        with open(server.pool(), "r+b") as pool:
+            self.pool = mmap.mmap(pool.fileno(), 0)
+
+    def store(self, number):
+        tokens = tokens_of(number)
+        asked = key(tokens, f"s-{number}", worker=0, model=MODEL)
+        context = self.client.ask("prepare_store", asked, WORKER)["context"]
+        for slot, chunk in zip(context["slots"], context["chunk_indices"], strict=True):
+            begin = slot["offset"]
+            self.pool[begin : begin + slot["length"]] = chunk_bytes(tokens, chunk, "", MODEL, 0)
+        assert self.client.ask("commit_store", asked, WORKER, b"")
+
+    def forget(self):
+        """L1, once L2 has it all."""
+        wait_for(lambda: self.stores_pending() == 0, "the stores to L2", seconds=30)
+        self.client.ask("clear", True)
+
+    def stores_pending(self):
+        controller = self.server.status()["storage_manager"]["store_controller"]
+        return controller["pending_keys_count"] + controller["in_flight_task_count"]
+
+    def look_up(self, number):
+        """(chunks, seconds). What is said to be there is read and compared."""
+        request, tokens = f"l-{number}-{time.monotonic_ns()}", tokens_of(number)
+        begin = time.monotonic()
+        self.client.ask("lookup", key(tokens, request, model=MODEL), 1)
+        while (hit := self.client.ask("query", request)) is None:
+            time.sleep(0.002)
+        seconds = time.monotonic() - begin
+        if hit:
+            asked = key(tokens, request, worker=0, end=hit * CHUNK, model=MODEL)
+            answer = self.client.ask("prepare_retrieve", asked, WORKER)
+            assert answer["success"], "what was named can be read"
+            for chunk, slot in enumerate(answer["context"]["slots"]):
+                begin = slot["offset"]
+                got = self.pool[begin : begin + slot["length"]]
+                assert got == chunk_bytes(tokens, chunk, "", MODEL, 0), "other bytes"
+            self.client.ask("commit_retrieve", asked, WORKER)
+        self.client.ask("end_session", request)
+        return hit, seconds
+
+    def left(self):
+        """What a request could leave behind."""
+        status = self.server.status()
+        kinds = ("writing", "loading", "locked", "orphan", "quarantine")
+        return {
+            **{kind: status["larder"]["l1_bytes"][kind] for kind in kinds},
+            "lookups": status["active_prefetch_jobs"],
+            "sessions": status["active_sessions"],
+        }
+
+    def used_bytes(self):
+        return self.server.status()["storage_manager"]["l1_manager"]["memory_used_bytes"]
+
+    def close(self):
+        self.client.close()
+        self.pool.close()
+
+
+@contextlib.contextmanager
+def cache_over(tmp_path, *adapters, timeout):
+    options = [*l2_option(*adapters), "--l2-load-timeout-seconds", str(timeout)]
+    with MpServer("larder", tmp_path / "log", options=options) as server:
+        cache = Cache(server)
+        try:
+            yield cache
+            wait_for(
+                lambda: not any(cache.left().values()), f"nothing left ({cache.left()})", seconds=10
+            )
+            cache.client.ask("clear", True)
+            wait_for(lambda: cache.used_bytes() == 0, "every slot came back", seconds=5)
+        finally:
+            cache.close()
+
+
+def lookups(cache, count, timeout):
+    """All hits of `count` prompts, each in time."""
+    hits = []
+    for number in range(count):
+        hit, seconds = cache.look_up(number)
+        assert seconds < timeout + LATE_SECONDS, f"{seconds:.2f} s of {timeout}"
+        hits.append(hit)
+    return hits
+
+
+def stored(cache, count):
+    for number in range(count):
+        cache.store(number)
+    cache.forget()
+
+
+def test_a_slow_store_is_waited_for(tmp_path):
+    tier = fault(delay_rate=1, delay="300ms", pattern="get:*")
+    with cache_over(tmp_path, tier, timeout=5) as cache:
+        stored(cache, 4)
+        assert lookups(cache, 4, 5) == [CHUNKS] * 4
+
+
+@pytest.mark.parametrize("pattern", ["get:*", "exists:*"])
+@pytest.mark.parametrize(
+    "fault_of",
+    [{"delay_rate": 1, "delay": "3s"}, {"stall_rate": 1, "stall": "1h"}],
+    ids=["too_slow", "never"],
+)
+def test_a_store_that_does_not_answer_is_a_miss_in_time(tmp_path, fault_of, pattern):
+    with cache_over(tmp_path, fault(pattern=pattern, **fault_of), timeout=1) as cache:
+        stored(cache, 4)
+        assert lookups(cache, 4, 1) == [0] * 4
+
+
+def test_a_store_that_fails_half_the_time_gives_prefixes(tmp_path):
+    with cache_over(tmp_path, fault(rate=0.5, seed=3), timeout=2) as cache:
+        stored(cache, 20)
+        first = lookups(cache, 20, 2)
+        assert 0 < sum(first) < 20 * CHUNKS / 2 * 1.5
+        assert len(set(first)) > 2, "prefixes of several lengths"
+
+
+def test_the_second_store_serves_what_the_first_cannot(tmp_path):
+    second = {"type": "memory", "capacity": "256MiB"}
+    with cache_over(tmp_path, fault(rate=0.5, seed=3), second, timeout=5) as cache:
+        stored(cache, 20)
+        assert lookups(cache, 20, 5) == [CHUNKS] * 20
+
+
+def test_a_store_that_was_down_serves_again(tmp_path):
+    tier = fault(error_rate=1, pattern=f"get:1-{4 * CHUNKS}")
+    with cache_over(tmp_path, tier, timeout=2) as cache:
+        stored(cache, 8)
+        assert 0 in lookups(cache, 4, 2)
+        wait_for(lambda: lookups(cache, 8, 2) == [CHUNKS] * 8, "hits again", seconds=60, every=0.5)
+
+
+def test_many_at_once_are_all_answered_in_time(tmp_path):
+    """A store that stalls every other load, and lookups that do not wait for each other."""
+    tier = fault(stall_rate=0.5, stall="1h", pattern="get:*")
+    with cache_over(tmp_path, tier, timeout=1) as cache:
+        stored(cache, 32)
+        begin = time.monotonic()
+        for number in range(32):
+            asked = key(tokens_of(number), f"m-{number}", model=MODEL)
+            cache.client.ask("lookup", asked, 1)
+        waiting, hits = set(range(32)), []
+        while waiting:
+            for number in list(waiting):
+                if (hit := cache.client.ask("query", f"m-{number}")) is not None:
+                    waiting.remove(number)
+                    hits.append(hit)
+            time.sleep(0.005)
+        assert time.monotonic() - begin < 1 + 2 * LATE_SECONDS
+        assert 0 in hits and CHUNKS in hits
+        for number in range(32):
+            cache.client.ask("end_session", f"m-{number}")
