@@ -31,6 +31,7 @@ using json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kLoopAnswersNs = 1'000'000'000;
 constexpr time_t kPieceSeconds = 2;
+constexpr int kBacklog = 128;
 constexpr std::size_t kBodyBytesMax = 64 << 10;
 constexpr const char* kJson = "application/json";
 
@@ -179,9 +180,11 @@ SetupStatus AdminHttp::Impl::bind() {
   auto endpoint = resolve_endpoint(options_.http_host, options_.http_port, "--http-host");
   if (!endpoint) return endpoint.error();
   // The library's own choice lets two servers share a port.
-  server_.set_socket_options([](socket_t socket) {
+  int listener = -1;
+  server_.set_socket_options([&listener](socket_t socket) {
     const int yes = 1;
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    listener = socket;
   });
   errno = 0;
   int port = endpoint->port;
@@ -192,6 +195,9 @@ SetupStatus AdminHttp::Impl::bind() {
   }
   if (port < 0) return listen_error(*endpoint, "--http-port (or --no-http)", errno);
   options_.http_port = static_cast<std::uint16_t>(port);
+  // Its five connections that may wait are less than some pages open at once.
+  ::listen(listener, kBacklog);
+  server_.set_socket_options([](socket_t) {});
   return {};
 }
 
