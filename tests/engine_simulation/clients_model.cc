@@ -83,16 +83,18 @@ std::uint64_t Clients::locked_bytes() {
   return bytes;
 }
 
-/// What the largest hit of a request locked at first: alone, it may have all of L1.
+/// What the largest hit of a request may have locked: alone, it may have all of L1.
 std::uint64_t Clients::largest_hit_bytes() const {
-  const std::uint32_t groups = world_.groups();
+  std::uint64_t chunk_bytes = 0;
+  for (const GroupSpec& group : world_.layout.groups) {
+    chunk_bytes += world_.arena->taken_for(group.cell_bytes);
+  }
   std::uint64_t largest = 0;
   for (const Request& request : requests_) {
-    std::uint64_t bytes = 0;
-    for (std::size_t i = 0; i < request.shares.size(); ++i) {
-      bytes += world_.arena->taken_for(world_.layout.groups[i % groups].cell_bytes);
+    const std::uint32_t end = request.is_known ? request.hit : request.chunks;
+    if (end > request.begin) {
+      largest = std::max(largest, (end - request.begin) * world_.ranks() * chunk_bytes);
     }
-    largest = std::max(largest, bytes);
   }
   return largest;
 }
