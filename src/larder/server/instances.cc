@@ -133,7 +133,8 @@ Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistrati
            "); end that worker, or give this model another name";
   }
   if (before != nullptr) {
-    engine_.drop_owner(before->owner, cache::OwnerEnd::kUnregistered);
+    // Its process lives, and may still be in the transfers that this ends.
+    engine_.drop_owner(before->owner, cache::OwnerEnd::kReaped);
     spaces_.drop_registration(before->model, before->world_size);
   }
   made->layout = *layout;
@@ -230,7 +231,16 @@ void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) con
     }
     status.silent_ns = now_ns - instance->heard_ns;
     status.connection = static_cast<std::uint64_t>(instance->connection);
-    status.groups = static_cast<std::uint32_t>(instance->slots.size());
+    for (std::size_t i = 0; i < instance->slots.size(); ++i) {
+      const std::vector<std::uint64_t>& shape =
+          instance->shapes[i];  // Ends: layers, tokens, hidden.
+      const cache::GroupSpec& group = instance->layout_spec.groups[i];
+      status.groups.push_back({.num_layers = static_cast<std::uint32_t>(shape[shape.size() - 3]),
+                               .hidden = static_cast<std::uint32_t>(shape.back()),
+                               .planes = group.planes,
+                               .window_chunks = group.window_chunks,
+                               .dtype = instance->dtypes[i]});
+    }
     status.is_mla = instance->is_mla;
   }
   std::ranges::sort(out, {}, &InstanceStatus::id);
