@@ -213,7 +213,9 @@ void Service::Core::prepare_store(const Request& request, const wire::KeyReader&
 
 /// Fills slots_ from cells_, group by group.
 void Service::Core::describe_slots(const Instance& instance) {
-  std::ranges::stable_sort(cells_, {}, &cache::CellSlot::group);
+  // Not stable_sort(): clang 19 refuses what libstdc++ 12 has in it, and it allocates.
+  std::ranges::sort(cells_, {},
+                    [](const cache::CellSlot& cell) { return std::pair{cell.group, cell.chunk}; });
   slots_.clear();
   for (const cache::CellSlot& cell : cells_) {
     slots_.push_back({.offset = cell.slot.offset,
