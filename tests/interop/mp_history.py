@@ -235,7 +235,10 @@ class Maker:
             self._add(worker, "commit_retrieve", worker.instance, key=op.key)
 
     def _register_again(self) -> None:
-        self._register(self.random.choice(self._live_workers()))
+        """With the same contents, which ends at larder what the worker has open."""
+        worker = self.random.choice(self._live_workers())
+        if self.is_wild or not any(writer is worker for writer, *_ in self.open_writes):
+            self._register(worker)
 
     def _ping(self) -> None:
         worker = self.random.choice(self._live_workers())

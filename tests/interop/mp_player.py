@@ -60,6 +60,9 @@ class Oracle:
             case "clear":
                 self.clear()
                 return None
+            case "register":
+                self.drop(op.arguments[0]["instance_id"])
+                return NotImplemented
             case "unregister":
                 self.drop(instance)
                 return None
@@ -173,7 +176,13 @@ class Player:
         slots = answer["context"]["slots"]
         return [self.pool[slot["offset"] : slot["offset"] + slot["length"]] for slot in slots]
 
-    def close(self) -> None:
+    def end_history(self) -> None:
+        """The next one finds an empty cache, and comes over connections of its own."""
+        self.client("scheduler").ask("clear", True)
         for client in self.clients.values():
             client.close()
+        self.clients.clear()
+
+    def close(self) -> None:
+        self.end_history()
         self.pool.close()

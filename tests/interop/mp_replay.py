@@ -182,11 +182,11 @@ class Replay:
         if entry := self.differences.get(request.number):
             return entry["larder"]
         operation = operation_of(request.record.frames)
+        answered = request.captured or []
         for rule in self.rules:
-            wanted = OPERATIONS.get(rule["operation"], rule["operation"])
-            if operation == wanted and request.captured is not None:
-                if len(request.captured) > 2 and decode(request.captured[2]) == rule["stock"]:
-                    return {"value": rule["larder"]}
+            names = (rule["operation"], OPERATIONS.get(rule["operation"]))
+            if operation in names and len(answered) > 2 and decode(answered[2]) == rule["stock"]:
+                return {"value": rule["larder"]}
         return request.captured or "dropped"
 
     def _judge(self, request: Request) -> str | None:

@@ -63,10 +63,10 @@ def run_histories(version, kinds, tmp_path, is_wild):
             if trouble := first_trouble(ops, players, count):
                 found.append(f"seed {seed} {trouble}")
             for player in players.values():
-                player.client("scheduler").ask("clear", True)
+                player.end_history()
     print(count)
     assert found == []
-    assert count["hits"] > HISTORIES and count["reads of all"] > HISTORIES
+    assert count["hits"] > HISTORIES and count["reads of all"] > HISTORIES / 2
 
 
 @pytest.mark.parametrize("version", ["0.5.6", "0.5.7rc2"])

@@ -6,10 +6,20 @@ import contextlib
 import socket
 import time
 
+import msgspec
 import pytest
 from mp_replay import STAND_IN, Segments, register_workers, requests_of, show
 from mp_server import MpServer, full_only, ping_seconds, wait_for
-from mp_wire import OPERATIONS, RawClient, encode, key, operation_of, read_captures, registration
+from mp_wire import (
+    OPERATIONS,
+    RawClient,
+    decode,
+    encode,
+    key,
+    operation_of,
+    read_captures,
+    registration,
+)
 
 PROBE_CAPTURES = ("30", "31", "32", "33", "34", "35", "45", "48")
 ANSWER_SECONDS, PING_SECONDS = 1.0, 0.050
@@ -17,8 +27,11 @@ MIB = 1 << 20
 
 
 def is_answerable(frames: list[bytes]) -> bool:
-    """S1: a uid of at most 64 bytes, and an operation that is a number or a text."""
-    return len(frames) >= 2 and len(frames[0]) <= 64 and operation_of(frames) is not None
+    """S1: a uid of at most 64 bytes, and an operation that is some whole value."""
+    try:
+        return len(frames) >= 2 and len(frames[0]) <= 64 and (decode(frames[1]), True)[1]
+    except msgspec.DecodeError:
+        return False
 
 
 def built_probes() -> list[list[bytes]]:
