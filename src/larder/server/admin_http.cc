@@ -146,6 +146,7 @@ class AdminHttp::Impl {
   bool is_own(const Request& request, Response& response) const;
   void healthcheck(Response& response);
   void status(Response& response);
+  void degraded(Response& response);
 
   ServerOptions options_;  ///< With the port that was bound.
   const std::string pool_name_;
@@ -230,12 +231,13 @@ void AdminHttp::Impl::set_routes() {
   fixed("/commit_id", "");
   server_.Get("/healthcheck",
               [this](const Request&, Response& response) { healthcheck(response); });
+  server_.Get("/degraded", [this](const Request&, Response& response) { degraded(response); });
   server_.Get("/status", [this](const Request&, Response& response) { status(response); });
   server_.set_error_handler([](const Request& request, Response& response) {
     if (response.status != 404 || !response.body.empty()) return;
     refuse(response, 404,
            "larder has no " + printable(request.method) + " " + printable(request.path) +
-               "; it has GET /, /healthcheck, /live, /status, /config, /version");
+               "; it has GET /, /healthcheck, /live, /degraded, /status, /config, /version");
   });
 }
 
@@ -273,6 +275,14 @@ void AdminHttp::Impl::status(Response& response) {
     return refuse(response, 503, "the server is starting; ask again in a moment");
   }
   response.set_content(text_of(status_json(*reading.status, options_, reading.is_fresh)), kJson);
+}
+
+void AdminHttp::Impl::degraded(Response& response) {
+  const StatusBoard::Reading reading = board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs);
+  if (reading.status == nullptr) {
+    return refuse(response, 503, "the server is starting; ask again in a moment");
+  }
+  response.set_content(text_of(degraded_json(*reading.status, reading.is_fresh)), kJson);
 }
 
 // --- The class itself ---------------------------------------------------------------------------

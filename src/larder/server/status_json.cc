@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "larder/base/size_text.h"
 #include "larder/base/version.h"
 #include "larder/server/config_json.h"
 
@@ -153,6 +154,14 @@ json misses(const cache::EngineTotals& totals) {
   return out;
 }
 
+void put_tier_reasons(json& reasons, const TierStatus& tier) {
+  if (tier.report.health == Health::kHealthy) return;
+  const std::string what =
+      tier.spec + (tier.report.health == Health::kDown ? " is down" : " is degraded");
+  if (tier.report.reasons.empty()) reasons.push_back(what);
+  for (const std::string& reason : tier.report.reasons) reasons.push_back(what + ": " + reason);
+}
+
 json own(const ServerStatus& status) {
   const cache::EngineStats& engine = status.engine;
   const ServiceTotals& totals = status.totals;
@@ -216,6 +225,27 @@ json status_json(const ServerStatus& status, const ServerOptions& options, bool 
       {"larder", own(status)}};
   put_instances(out, status);
   return out;
+}
+
+json degraded_json(const ServerStatus& status, bool is_healthy) {
+  json reasons = json::array();
+  if (!is_healthy) reasons.push_back("the thread that answers clients did not run for a second");
+  if (status.is_draining) reasons.push_back("the server is ending");
+  for (const TierStatus& tier : status.tiers) put_tier_reasons(reasons, tier);
+  const cache::EngineStats& engine = status.engine;
+  if (engine.totals.l2_store_failed != 0) {
+    reasons.push_back(format_count(engine.totals.l2_store_failed, "object") +
+                      " could not be stored in L2 and will be computed again");
+  }
+  if (engine.totals.l2_store_lost != 0) {
+    reasons.push_back(format_count(engine.totals.l2_store_lost, "object") +
+                      " left L1 before L2 had them: L2 is slower than what is stored");
+  }
+  if (status.replies_dropped != 0) {
+    reasons.push_back(format_count(status.replies_dropped, "reply", "replies") +
+                      " could not be sent: their clients had gone or do not read");
+  }
+  return {{"degraded", !reasons.empty()}, {"reasons", std::move(reasons)}};
 }
 
 }  // namespace larder::server

@@ -83,6 +83,26 @@ TEST(StatusJsonTest, HasWhatTheSdkReads) {
   EXPECT_EQ(out["registered_non_cuda_instance_ids"], (json{1001, "-18446744073709551616"}));
 }
 
+TEST(StatusJsonTest, NothingIsDegradedWhereAllIsWell) {
+  const json out = degraded_json(some_status(), true);
+  EXPECT_EQ(out, (json{{"degraded", false}, {"reasons", json::array()}}));
+}
+
+TEST(StatusJsonTest, EachReasonIsASentenceOfItsOwn) {
+  ServerStatus status = some_status();
+  status.tiers[0].report.health = Health::kDown;
+  status.tiers[0].report.reasons = {"the device does not answer"};
+  status.engine.totals.l2_store_failed = 3;
+  status.engine.totals.l2_store_lost = 1;
+  status.replies_dropped = 2;
+  status.is_draining = true;
+  const json out = degraded_json(status, false);
+  EXPECT_EQ(out["degraded"], true);
+  ASSERT_EQ(out["reasons"].size(), 6U);
+  EXPECT_EQ(out["reasons"][2], "log:/data/kv is down: the device does not answer");
+  EXPECT_EQ(out["reasons"][3], "3 objects could not be stored in L2 and will be computed again");
+}
+
 TEST(StatusJsonTest, HasItsListsWithoutAnything) {
   const json out = status_json({}, {}, false);
   EXPECT_EQ(out["is_healthy"], false);
