@@ -141,7 +141,7 @@ Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistrati
   made->connection = connection;
   made->heard_ns = now_ns;
   spaces_.add_registration(made->model, made->world_size, *layout);
-  owed_.erase(made->id);
+  take_owed(made->id);  // It does what the PING would have told it to.
   std::unique_ptr<Instance>& place = by_id_[made->id];
   place = std::move(made);
   return place.get();
@@ -193,7 +193,9 @@ void Instances::owe_false(const wire::Integer& id) {
 }
 
 bool Instances::take_owed(const wire::Integer& id) {
-  return owed_.erase(id) != 0;
+  if (owed_.erase(id) == 0) return false;
+  std::erase(owed_order_, id);  // An old entry would end a later debt of the id.
+  return true;
 }
 
 bool Instances::is_gone(const Instance& instance, std::uint64_t now_ns) const noexcept {

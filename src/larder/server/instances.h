@@ -119,7 +119,7 @@ class Instances {
   Spaces& spaces_;
   std::unordered_map<wire::Integer, std::unique_ptr<Instance>, IntegerHash> by_id_;
   std::unordered_set<wire::Integer, IntegerHash> owed_;
-  std::deque<wire::Integer> owed_order_;
+  std::deque<wire::Integer> owed_order_;  ///< The same ids, the oldest first.
   std::vector<std::string> dtypes_;
 };
 

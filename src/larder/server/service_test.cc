@@ -124,6 +124,13 @@ TEST_F(ServiceTest, ARegistrationPaysWhatAPingOwed) {
   EXPECT_TRUE(ping(2, 7));
 }
 
+TEST_F(ServiceTest, AWorkerIsToldSoHoweverOftenItWasBefore) {
+  for (int i = 0; i < 10'000; ++i) {
+    prepare_store(key("r", 1, 0, 32));
+    ASSERT_FALSE(ping(2, 7)) << i;
+  }
+}
+
 TEST_F(ServiceTest, AWorkerThatIsSilentIsReapedAndToldSo) {
   options.worker_reap_ns = 30 * kSecond;
   register_worker();
