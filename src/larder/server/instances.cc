@@ -59,6 +59,8 @@ std::vector<Group> groups_of(const wire::EngineDrivenRegistration& registration,
                       .tokens = tokens,
                       .window_chunks = 0});
   }
+  // A worker of one group wants a slot for every chunk.
+  if (groups.size() == 1) groups.front().window_chunks = 0;
   return groups;
 }
 
@@ -85,6 +87,12 @@ Result<std::unique_ptr<Instance>, std::string> Instances::describe(
   made->layout_spec = {.model = made->model, .world_size = made->world_size, .groups = {}};
   const std::vector<Group> groups = groups_of(registration, chunk_tokens);
   made->has_groups = groups.size() > 1;
+  if (groups.size() > cache::kRowsMax / made->world_size) {
+    return "model \"" + printable(registration.model) + "\" has a world size of " +
+           std::to_string(made->world_size) + " and " + std::to_string(groups.size()) +
+           " KV groups; together they may have at most " + std::to_string(cache::kRowsMax) +
+           " parts of a chunk: split it into fewer ranks";
+  }
   for (const Group& group : groups) {
     const auto bytes = bytes_of(group);
     if (!bytes) {

@@ -226,6 +226,13 @@ TEST_F(ServiceTest, AChunkLargerThanAValueMayBeIsRefused) {
             std::string::npos);
 }
 
+TEST_F(ServiceTest, ALayoutOfTooManyCellsIsRefusedWithTheReason) {
+  const std::string error =
+      register_worker({.world_size = 255, .groups = std::vector<GroupSample>(17)}).error();
+  EXPECT_NE(error.find("4096"), std::string::npos) << error;
+  EXPECT_EQ(error.find("another KV layout"), std::string::npos) << error;
+}
+
 TEST_F(ServiceTest, UnregisterIsAnsweredForAnyId) {
   register_worker();
   EXPECT_EQ(ask(Operation::kUnregisterEngineDriven, {number(7)}, 2).hex(), "none");
