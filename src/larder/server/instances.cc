@@ -209,7 +209,7 @@ bool Instances::take_owed(const wire::Integer& id) {
 bool Instances::is_gone(const Instance& instance, std::uint64_t now_ns) const noexcept {
   if (instance.closed_ns != kNever && now_ns - instance.closed_ns >= kClosedGraceNs) return true;
   const std::uint64_t silent_ns = now_ns - instance.heard_ns;
-  if (!instance.has_pinged) return silent_ns > options_.worker_grace_ns;
+  if (instance.pinged_ns == 0) return silent_ns > options_.worker_grace_ns;
   return options_.worker_reap_ns != 0 && silent_ns > options_.worker_reap_ns;
 }
 

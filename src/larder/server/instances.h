@@ -51,7 +51,7 @@ struct Instance {
   ConnectionId connection{};  ///< From which it was last heard.
   std::uint64_t heard_ns = 0;
   std::uint64_t closed_ns = kNever;  ///< When that connection was seen to close.
-  bool has_pinged = false;
+  std::uint64_t pinged_ns = 0;       ///< 0: never.
   std::vector<OpenRead> reads;
 };
 

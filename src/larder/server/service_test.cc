@@ -341,6 +341,35 @@ TEST_F(ServiceTest, AShorterHeartbeatMakesTheGuardQuicker) {
   EXPECT_EQ(status().totals.stalls, 1U);
 }
 
+TEST_F(ServiceTest, WorkersOnOneConnectionHaveHeartbeatsOfTheirOwn) {
+  register_worker({.instance = 7});
+  register_worker({.instance = 8});
+  for (int i = 0; i < 3; ++i) {
+    ping(2, 7);
+    pass(kSecond);
+    ping(2, 8);
+    pass(9 * kSecond);
+  }
+  turn();
+  service().begin_turn(now_ns += 2 * kSecond);
+  EXPECT_EQ(status().totals.stalls, 0U);
+}
+
+TEST_F(ServiceTest, AStallEndsThoughTheSocketsNeverRunDry) {
+  register_worker();
+  turn();
+  service().begin_turn(now_ns += 6 * kSecond);
+  for (int i = 0; i < 60; ++i) {
+    service().end_turn();
+    service().begin_turn(now_ns += kSecond / 10);
+  }
+  EXPECT_EQ(status().totals.stalls, 1U);
+  replies.clear();
+  send(Operation::kPrepareStore, {make_key(key("s", 2, 0, 32)), number(7)}, 2);
+  ASSERT_EQ(replies.size(), 1U);
+  EXPECT_NE(replies[0].hex(), kNoContext);
+}
+
 // ---- Connections.
 
 TEST_F(ServiceTest, AClosedConnectionIsForgottenUnlessItIsHeardAgain) {
