@@ -355,6 +355,15 @@ TEST_F(KeyRequestsTest, AClearLeavesLockedChunksUnlessItIsForced) {
   EXPECT_EQ(lookup(key("d", 1, 0, 32)), 0U);
 }
 
+TEST_F(KeyRequestsTest, AWorkerOfOneGroupGetsASlotForEveryChunk) {
+  register_worker({.groups = {{.window_chunks = 1}}});
+  store(key("a", 1, 0, 48));
+  ASSERT_EQ(lookup(key("b", 1, 0, 48)), 3U);
+  // LMCache's client of one group counts them.
+  const std::string reply = prepare_retrieve(key("b", 1, 0, 48)).hex();
+  EXPECT_NE(reply.find(wire::hex(text("slots")) + "93"), std::string::npos) << reply;
+}
+
 // ---- Keys that take more than one turn (S11).
 
 TEST_F(KeyRequestsTest, AShortRequestIsAnsweredBetweenThePiecesOfALongOne) {
