@@ -92,7 +92,10 @@ Reserved Cells::reserve(ColumnId id, Row row, std::uint64_t bytes, SlotState as,
   std::uint64_t freed = 0;
   Reserved result = Reserved::kNoRoom;
   std::optional<SlotId> taken;
-  for (;;) {
+  // Where it does not fit alone, no eviction helps.
+  const std::uint64_t most =
+      std::min(slots_.arena().capacity_bytes(), room_.quota(salt).limit_bytes);
+  while (wish.taken <= most) {
     ColumnId victim = kNone;
     if (!room_.is_within_limit(salt, wish.taken)) {
       victim = is_spent() ? kNone : room_.own_victim(wish);

@@ -410,6 +410,7 @@ bool Engine::drain(std::uint64_t deadline_ns) {
   core_->gets.stop_loading();
   core_->purges.stop();
   core_->uses.stop();
+  core_->fetches.stop_waiting();
   core_->stores.submit();
   if (core_->state.now_ns >= deadline_ns) core_->tiers.close();
   core_->go_on();

@@ -290,5 +290,29 @@ TEST_F(EngineLookupTest, ALoadThatAnotherHasJoinedIsNotCancelled) {
   EXPECT_EQ(locked_cells(), 4U);
 }
 
+// ---- The end.
+
+TEST_F(EngineLookupTest, TheEndAnswersLookupsThatWaitForRoom) {
+  capacity_cells = 20;
+  ScriptedTier& tier = add_tier({.store = false});
+  tier.holds = true;
+  add_model();
+  const auto waits = chain_of(2, 9);
+  for (std::uint64_t i = 1; i <= 2; ++i) put(tier, chain_of(i, 9));
+  store(std::span{waits}.first(2));
+  start_lookup("loads", chain_of(1, 9));
+  start_lookup("waits", waits);
+  engine().wait_result(Ticket{5}, {1, "waits"}, kNever);
+  ASSERT_EQ(stats().lookups_waiting, 1U);
+
+  EXPECT_FALSE(engine().drain(now_ns + kSecond));
+  ASSERT_EQ(heard.results.size(), 1U);
+  EXPECT_EQ(heard.results[0].hit, 2U);
+  tier.finish_all();
+  reap();
+  EXPECT_TRUE(engine().drain(now_ns + kSecond));
+  EXPECT_EQ(result("loads"), 9U);
+}
+
 }  // namespace
 }  // namespace larder::cache

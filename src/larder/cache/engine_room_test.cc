@@ -34,6 +34,25 @@ TEST_F(EngineRoomTest, TailsLeaveBeforeHeads) {
   EXPECT_EQ(look_up("r", chain), 4U);
 }
 
+TEST_F(EngineRoomTest, ACellThatNeverFitsEvictsNothing) {
+  add_model();
+  engine().set_quota(SaltId{1}, {.limit_bytes = 8 * kGrain});
+  store(chain_of(1, 40));
+  store(chain_of(2, 8), salt(1));
+  LayoutSpec large{.model = "large", .world_size = 1, .groups = {{.cell_bytes = 65 * kGrain}}};
+  const LayoutId beyond_l1 = *engine().add_layout(large);
+  large = {.model = "less large", .world_size = 1, .groups = {{.cell_bytes = 9 * kGrain}}};
+  const LayoutId beyond_quota = *engine().add_layout(large);
+
+  owner_ = engine().add_owner(beyond_l1);
+  EXPECT_FALSE(begin_write(0, chain_of(3, 1), {0, 1}, engine().space(beyond_l1, SaltId{0})));
+  owner_ = engine().add_owner(beyond_quota);
+  EXPECT_FALSE(begin_write(0, chain_of(3, 1), {0, 1}, engine().space(beyond_quota, SaltId{1})));
+
+  EXPECT_EQ(stats().resident_bytes, 48 * kGrain);
+  EXPECT_EQ(stats().totals.allocations_failed, 2U);
+}
+
 TEST_F(EngineRoomTest, ALookupUsesItsColumns) {
   capacity_cells = 8;
   add_model();

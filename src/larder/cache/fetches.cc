@@ -92,6 +92,12 @@ void Fetches::on_timer(std::uint32_t id) {
   finish(id);
 }
 
+void Fetches::stop_waiting() {
+  for (std::uint32_t id = 0; id < fetches_.end(); ++id) {
+    if (fetches_.is_used(id) && fetches_[id].phase == FetchPhase::kWaiting) on_timer(id);
+  }
+}
+
 void Fetches::cancel(std::uint32_t id) {
   Fetch& fetch = fetches_[id];
   admission_.remove(id);

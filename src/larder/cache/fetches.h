@@ -35,11 +35,13 @@ class Fetches {
   /// An Exists or load batch has ended.
   void on_ended(L2Operation& operation);
   void on_timer(std::uint32_t fetch);
+  /// The end has come: those that wait for room are answered as at their deadline.
+  void stop_waiting();
   /// The session ends (E11).
   void cancel(std::uint32_t fetch);
-  /// What runs is not kept (E36).
   /// What is being deleted in a tier is not loaded from it any more.
   void on_purge();
+  /// What runs is not kept (E36).
   void on_clear(std::optional<SpaceId> space);
   /// Finishes what can be finished and lets in who may come in. Call it when something has changed.
   void go_on();

@@ -24,7 +24,7 @@ class StoreWatch {
 ///   its slots wait in quarantine, and its commit still publishes what is absent; ended with its
 ///   owner: its slots wait until the owner cannot write any more, and its commit publishes nothing.
 /// Invariant: each of its slots is kWriting while it is open, else kQuarantine and counted in its
-///   owner's quarantined bytes. An owner has one reservation for a range.
+///   owner's quarantined bytes. An owner has one open reservation for a range.
 /// Threads: the engine's. Cost: O(cells of the range); open() looks through the owner's
 ///   reservations, of which a worker has few.
 class Writes {

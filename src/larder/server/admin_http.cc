@@ -23,6 +23,7 @@
 #include "larder/server/endpoint.h"
 #include "larder/server/http_guard.h"
 #include "larder/server/status_json.h"
+#include "larder/server/tcp_socket.h"
 
 namespace larder::server {
 namespace {
@@ -127,6 +128,8 @@ class AdminHttp::Impl {
     if (!thread_.joinable()) return;
     running_.wait();  // Before, stop() does nothing.
     server_.stop();
+    // A client that sends its request a byte at a time would keep a thread as long as it likes.
+    end_input_at(options_.http_port);
     thread_.join();
   }
   Impl(const Impl&) = delete;

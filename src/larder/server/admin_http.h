@@ -23,8 +23,8 @@ class AdminHttp {
   static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
                                                       const std::string& pool_name,
                                                       StatusBoard& board);
-  /// Ends the threads; requests that have come are answered first. Close the board before, or they
-  /// may wait for the loop for a second.
+  /// Ends the threads; requests that have come whole are answered first. Close the board before, or
+  /// they may wait for the loop for a second.
   ~AdminHttp();
   AdminHttp(const AdminHttp&) = delete;
   AdminHttp& operator=(const AdminHttp&) = delete;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <httplib.h>
+#include <poll.h>
 
 #include <nlohmann/json.hpp>
 
@@ -156,6 +157,23 @@ TEST_F(AdminHttpTest, AnswersMoreThanItHasThreads) {
     ASSERT_TRUE(peers.back()->write("GET /healthcheck HTTP/1.1\r\nHost: localhost\r\n\r\n"));
   }
   for (const auto& peer : peers) EXPECT_EQ(peer->read(15), "HTTP/1.1 200 OK");
+}
+
+TEST_F(AdminHttpTest, AClientThatSendsByteByByteDoesNotHoldUpTheEnd) {
+  RawPeer peer{http_->port()};
+  ASSERT_TRUE(peer.write("GET /live HTTP/1.1\r\nX: "));
+  ASSERT_EQ(get("/live")->status, 200);  // So the other one was accepted, too.
+  bool was_ended = false;
+  auto client = Thread::start("test-client", [&] {
+    for (int i = 0; i < 400 && !was_ended; ++i) {
+      ::pollfd of_peer{.fd = peer.fd(), .events = POLLIN, .revents = 0};
+      was_ended = !peer.write("x") || ::poll(&of_peer, 1, 25) != 0;
+    }
+  });
+  ASSERT_TRUE(client);
+  http_.reset();
+  client->join();
+  EXPECT_TRUE(was_ended);
 }
 
 }  // namespace

@@ -53,6 +53,7 @@ struct Instance {
   std::uint64_t closed_ns = kNever;  ///< When that connection was seen to close.
   std::uint64_t pinged_ns = 0;       ///< 0: never.
   std::vector<OpenRead> reads;
+  bool has_sent_inline = false;  ///< The log has it.
 };
 
 /// The registered workers (S4, S17, S18): who they are, what they own in the engine, and when they

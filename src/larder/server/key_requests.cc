@@ -257,16 +257,20 @@ void Service::Core::commit_store(const Request& request, const wire::KeyReader& 
                                          .rank = transfer->rank,
                                          .range = transfer->range,
                                          .chunks = chunks_of(reader, transfer->range)});
+  // Inline data needs no reason of its own here: a worker whose PREPARE was refused sends it, too.
+  if (!write) return fail(request, "no store of this range is open");
   if (!arguments.data.empty()) {
-    if (write) engine_.end_write(*write, cache::WriteEnd::kDiscard);
+    engine_.end_write(*write, cache::WriteEnd::kDiscard);
     constexpr std::string_view kWhy =
         "the worker sent its KV inline, because it cannot open the shared memory of this server; "
         "run both as the same user and with the same /dev/shm";
-    log(LogLevel::kWarning, "server", kWhy);
+    if (!std::exchange(transfer->instance->has_sent_inline, true)) {
+      log(LogLevel::kWarning, "server", kWhy);
+    }
     return fail(request, kWhy);
   }
-  if (!write || !engine_.end_write(*write, cache::WriteEnd::kPublish)) {
-    return fail(request, "no store of this range is open");
+  if (!engine_.end_write(*write, cache::WriteEnd::kPublish)) {
+    return fail(request, "the store of this range was given up");
   }
   reply(request, wire::encode_boolean(true));
 }

@@ -51,7 +51,13 @@ SetupResult<std::unique_ptr<cache::Arena>> open_l1(const ServerOptions& options)
   arena.kind = cache::ArenaKind::kShared;
   arena.directory = kPoolDirectory;
   arena.name = pool_name(options, options.port);
-  return cache::Arena::open(arena);
+  auto opened = cache::Arena::open(arena);
+  if (opened) return opened;
+  const std::string from = options.shm_name.empty()
+                               ? " (the name is that of --port " + std::to_string(options.port) +
+                                     "; --shm-name sets another)"
+                               : " (the name is that of --shm-name)";
+  return SetupError{opened.error().code, opened.error().text + from};
 }
 
 }  // namespace larder::server

@@ -322,6 +322,7 @@ TEST_F(ServerTest, RefusesThePoolOfALiveServerAndReplacesThatOfADeadOne) {
   EXPECT_NE(second.error.find("in use by process " + std::to_string(first.pid())),
             std::string::npos)
       << second.error;
+  EXPECT_NE(second.error.find("--shm-name"), std::string::npos) << second.error;
   EXPECT_TRUE(first.has_pool());
 }
 

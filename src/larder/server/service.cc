@@ -9,6 +9,7 @@
 #include "larder/base/check.h"
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
+#include "larder/base/size_text.h"
 #include "larder/server/service_core.h"
 #include "larder/wire/limits.h"
 
@@ -316,6 +317,14 @@ void Service::Core::register_worker(const Request& request,
     return fail(request, instance.error());
   }
   ++totals_.instances_registered;
+  for (const cache::GroupSpec& group : (*instance)->layout_spec.groups) {
+    if (group.cell_bytes <= arena_.capacity_bytes()) continue;
+    log(LogLevel::kWarning, "server",
+        "a chunk of model \"" + printable(arguments.model) + "\" takes " +
+            format_bytes(group.cell_bytes) + " on one rank, more than L1 has: nothing of it is " +
+            "stored; raise --l1-size-gb, or lower --chunk-size");
+    break;
+  }
   reply(request,
         wire::encode_registered(arena_.name(), arena_.capacity_bytes(), options_.null_block_id));
 }

@@ -26,6 +26,7 @@ struct SlotsSeen {
   bool success = true;
   std::vector<SlotSeen> slots;
   std::vector<std::uint64_t> chunks;
+  std::vector<std::uint64_t> groups;  ///< Of the slots; all 0 where the reply has none.
 };
 
 std::string_view as_text(std::span<const std::byte> bytes) {
@@ -52,16 +53,18 @@ SlotSeen read_slot(wire::MsgpackReader& reader) {
 void read_context(wire::MsgpackReader& reader, SlotsSeen& seen) {
   const std::uint32_t fields = reader.next()->count;
   for (std::uint32_t i = 0; i < fields; ++i) {
-    const bool has_slots = as_text(reader.next()->bytes) == "slots";
+    const std::string_view name = as_text(reader.next()->bytes);
     const std::uint32_t count = reader.next()->count;
     for (std::uint32_t j = 0; j < count; ++j) {
-      if (has_slots) {
+      if (name == "slots") {
         seen.slots.push_back(read_slot(reader));
       } else {
-        seen.chunks.push_back(reader.next()->integer.bits);
+        std::vector<std::uint64_t>& list = name == "group_ids" ? seen.groups : seen.chunks;
+        list.push_back(reader.next()->integer.bits);
       }
     }
   }
+  seen.groups.resize(seen.slots.size());
 }
 
 SlotsSeen read_slots(const wire::Bytes& payload) {
@@ -94,7 +97,7 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
     for (std::uint64_t each = 7; each < 10; ++each) {
       ++sent_;
       ServiceFixture::send(Operation::kRegisterEngineDriven,
-                           {make_registration({.instance = each})}, each - 6);
+                           {make_registration(registration(each))}, each - 6);
     }
     for (int i = 0; i < kRequests && !HasFailure(); ++i) {
       step();
@@ -107,7 +110,8 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
   void step() {
     switch (below(16)) {
       case 0:
-        return send_one(Operation::kRegisterEngineDriven, {make_registration(registration())});
+        return send_one(Operation::kRegisterEngineDriven,
+                        {make_registration(registration(instance()))});
       case 1:
         if (!chance(20)) return;
         return send_one(Operation::kUnregisterEngineDriven, {number(instance())});
@@ -140,10 +144,14 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
   std::uint64_t instance() { return 7 + below(3); }
   std::uint64_t connection() { return 1 + below(3); }
   std::string request() { return "r" + std::to_string(below(4)); }
-  RegistrationSample registration() {
+  /// Perhaps of another layout.
+  RegistrationSample registration(std::uint64_t id) {
     RegistrationSample sample;
-    sample.instance = instance();
+    sample.instance = id;
+    sample.world_size = ranks_;
     if (chance(3)) sample.num_layers = 3;
+    for (const std::uint64_t window : windows_) sample.groups.push_back({.window_chunks = window});
+    if (!windows_.empty() && chance(3)) sample.groups.pop_back();
     return sample;
   }
   wire::KeySample sample(std::int64_t worker) {
@@ -159,7 +167,12 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
     sample.start = begin * kChunk;
     sample.end = (begin + 1 + below(kChunksMax - begin)) * kChunk;
     if (chance(10)) sample.end += below(kChunk);
-    sample.worker = worker;
+    if (chance(2)) {  // So long that it takes several turns.
+      const auto more = tokens_of(9, 100'000);
+      sample.tokens.insert(sample.tokens.end(), more.begin(), more.end());
+    }
+    sample.world_size = ranks_;
+    sample.worker = worker < 0 ? worker : static_cast<std::int64_t>(below(ranks_));
     sample.form = chance(50) ? wire::TokenForm::kIds : wire::TokenForm::kBytes;
     if (chance(20)) sample.salt = "tenant";
     sample.kv_readers = below(3);
@@ -178,8 +191,10 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
   }
 
   // ---- Workers, which do their part at once or leave it.
-  std::uint64_t stamp_of(const wire::KeySample& sample, std::uint64_t chunk) const {
-    std::string name = sample.salt + "/";
+  std::uint64_t stamp_of(const wire::KeySample& sample, std::uint64_t chunk,
+                         std::uint64_t group) const {
+    std::string name =
+        sample.salt + "/" + std::to_string(sample.worker) + "/" + std::to_string(group) + "/";
     for (std::uint64_t i = 0; i < (chunk + 1) * kChunk; ++i) {
       name += std::to_string(sample.tokens[i]) + ",";
     }
@@ -195,7 +210,8 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
     const SlotsSeen seen = read_slots(*reply.payload);
     ASSERT_EQ(seen.slots.size(), seen.chunks.size());
     for (std::size_t i = 0; i < seen.slots.size(); ++i) {
-      const std::uint64_t stamp = stamp_of(stored, stored.start / kChunk + seen.chunks[i]);
+      const std::uint64_t stamp =
+          stamp_of(stored, stored.start / kChunk + seen.chunks[i], seen.groups[i]);
       for (std::uint64_t at = 0; at < seen.slots[i].bytes; at += sizeof stamp) {
         std::memcpy(memory(seen.slots[i]) + at, &stamp, sizeof stamp);
       }
@@ -216,9 +232,14 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
     const SlotsSeen seen = read_slots(*reply.payload);
     if (seen.success) {
       ++retrieved_;
-      ASSERT_EQ(seen.slots.size(), (wanted.end - wanted.start) / kChunk);
+      const auto expected = slots_expected((wanted.end - wanted.start) / kChunk, seen);
+      ASSERT_EQ(seen.slots.size(), expected.size());
       for (std::size_t i = 0; i < seen.slots.size(); ++i) {
-        const std::uint64_t stamp = stamp_of(wanted, wanted.start / kChunk + i);
+        const auto [group, chunk] = expected[i];
+        if (!windows_.empty()) {
+          ASSERT_EQ(std::pair(seen.groups[i], seen.chunks[i]), expected[i]);
+        }
+        const std::uint64_t stamp = stamp_of(wanted, wanted.start / kChunk + chunk, group);
         for (std::uint64_t at = 0; at < seen.slots[i].bytes; at += sizeof stamp) {
           ASSERT_EQ(std::memcmp(memory(seen.slots[i]) + at, &stamp, sizeof stamp), 0);
         }
@@ -226,6 +247,20 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
     }
     if (chance(15)) return;
     ask_now(Operation::kCommitRetrieve, {make_key(wanted), number(by)}, over);
+  }
+  /// Group and chunk of each slot of a retrieve, as LMCache's client checks them.
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> slots_expected(std::uint64_t chunks,
+                                                                      const SlotsSeen& seen) {
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> expected;
+    const std::uint64_t groups = seen.groups.empty() ? 1 : seen.groups.back() + 1;
+    for (std::uint64_t group = 0; group < groups; ++group) {
+      const std::uint64_t window = windows_.empty() ? 0 : windows_[group];
+      const std::uint64_t first = window == 0 || window > chunks ? 0 : chunks - window;
+      for (std::uint64_t chunk = first; chunk < chunks; ++chunk) {
+        expected.emplace_back(group, chunk);
+      }
+    }
+    return expected;
   }
   /// One reply, behind whatever else was sent.
   Reply ask_now(Operation operation, std::vector<wire::Bytes> arguments, std::uint64_t over) {
@@ -237,16 +272,47 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
     return replies.back();
   }
 
+  void finish_tiers() {
+    for (cache::ScriptedTier* const tier : scripted) {
+      tier->holds = false;
+      tier->finish_all();
+    }
+  }
+
   /// Time passes until nothing is left to answer; then every request has one reply.
   void settle() {
+    for (cache::ScriptedTier* const tier : scripted) tier->holds = chance(30);
     turn(chance(3) ? 6 * kSecond : 3'000'000);
     if (chance(3)) pass(11 * kSecond);
     if (chance(5)) service().on_closed(ConnectionId{connection()});
-    for (int i = 0; i < 20 && replies.size() < sent_; ++i) turn(200'000'000);
+    if (chance(70)) finish_tiers();
+    for (int i = 0; i < 20 && replies.size() < sent_; ++i) {
+      finish_tiers();
+      turn(200'000'000);
+    }
     EXPECT_EQ(replies.size(), sent_);
     service().check_invariants();
   }
+  /// The server ends, and so do its clients.
+  void end() {
+    service().drain(now_ns + kSecond);
+    finish_tiers();
+    for (int i = 0; i < 20 && !service().drain(now_ns + kSecond); ++i) turn(100'000'000);
+    EXPECT_EQ(status().engine.lookups_running, 0U);
+    EXPECT_EQ(status().engine.l2_batches, 0U);
+    for (std::uint64_t each = 1; each < 4; ++each) {
+      ServiceFixture::send(Operation::kUnregisterEngineDriven, {number(each + 6)}, each);
+      service().on_closed(ConnectionId{each});
+    }
+    pass(30 * kSecond);
+    const cache::EngineStats left = status().engine;
+    EXPECT_EQ(left.sessions + left.owners + left.reads_open + left.writes_open, 0U);
+    EXPECT_EQ(left.locked_bytes + left.quarantine_bytes + left.orphan_bytes, 0U);
+    EXPECT_EQ(left.writing_bytes + left.loading_bytes, 0U);
+  }
 
+  std::uint64_t ranks_ = 1;
+  std::vector<std::uint64_t> windows_;  ///< By group; empty: one group, as LMCache 0.5.6 has it.
   Random random_{static_cast<std::uint64_t>(GetParam())};
   std::size_t sent_ = 0;
   std::size_t retrieved_ = 0;
@@ -259,6 +325,23 @@ TEST_P(ServiceRandomTest, EveryRequestIsAnsweredAndEveryByteIsRight) {
   if (chance(50)) add_tier().copies = true;
   run();
   EXPECT_GT(retrieved_, 0U);
+  end();
+}
+
+TEST_P(ServiceRandomTest, SoItIsForSeveralRanksGroupsAndTiers) {
+  capacity_bytes = (20 + below(100)) * 4096;
+  options.engine.write_ttl_ns = 10 * kSecond;
+  ranks_ = 2;
+  windows_ = {0, 1, 2};
+  for (std::uint64_t tiers = below(3); tiers-- > 0;) {
+    cache::ScriptedTier& tier = add_tier();
+    tier.copies = true;
+    tier.has_probe = chance(50);
+    if (chance(30)) tier.locality = Locality::kMemory;
+  }
+  if (chance(50)) options.engine.promote = cache::Promote::kRetain;
+  run();
+  end();
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, ServiceRandomTest, ::testing::Range(1, 41));
