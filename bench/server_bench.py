@@ -244,7 +244,8 @@ def measure_cycles(benches, rounds, count, clients, seconds=2.0):
             bench.store(tokens, f"cycle-{number}")
     for _ in range(rounds):
         for bench in random.sample(benches, len(benches)):
-            counts = multiprocessing.Array("d", clients)
+            spawning = multiprocessing.get_context("spawn")
+            counts = spawning.Array("d", clients)
             workers = []
             for number in range(clients):
                 frames = [
@@ -257,7 +258,7 @@ def measure_cycles(benches, rounds, count, clients, seconds=2.0):
                     for i, tokens in enumerate(prompts)
                 ]
                 arguments = (bench.server.port, frames, seconds, counts, number)
-                workers.append(multiprocessing.get_context("spawn").Process(target=cycles, args=arguments))
+                workers.append(spawning.Process(target=cycles, args=arguments))
             for worker in workers:
                 worker.start()
             for worker in workers:

@@ -84,9 +84,13 @@ void add_option(CLI::App& command, Given& given) {
   given.option->group(group_of(row));
 }
 
+/// As a URL has it.
+std::string host_of(const std::string& host) {
+  return host.find(':') == std::string::npos ? host : "[" + host + "]";
+}
+
 std::string address_of(const std::string& host, std::uint16_t port) {
-  const bool is_v6 = host.find(':') != std::string::npos;
-  return (is_v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+  return host_of(host) + ":" + std::to_string(port);
 }
 
 /// What is said when clients may come, and what to tell them.
@@ -109,7 +113,7 @@ std::string listening_text(const ServerOptions& options, const server::ServerAdd
   text +=
       "  vLLM: --kv-transfer-config '{\"kv_connector\": \"LMCacheMPConnector\", \"kv_role\": "
       "\"kv_both\", \"kv_connector_extra_config\": {\"lmcache.mp.host\": \"tcp://" +
-      (options.host == "0.0.0.0" || options.host == "::" ? "THIS_HOST" : options.host) +
+      (options.host == "0.0.0.0" || options.host == "::" ? "THIS_HOST" : host_of(options.host)) +
       "\", \"lmcache.mp.port\": " + port + "}}'\n";
   return text;
 }

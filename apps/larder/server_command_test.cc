@@ -1,6 +1,14 @@
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <array>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -122,6 +130,76 @@ TEST_F(ServerCommandTest, TheHelpHasWhatIsHonouredAndTheShellsHaveNoMore) {
   EXPECT_FALSE(has(help, "--max-workers"));
   EXPECT_FALSE(has(run("completion bash").output, "--gds-l1-path"));
   EXPECT_FALSE(has(run("man").output, "gds"));
+}
+
+/// A server of its own, on free ports. It is killed if the test ends before it does.
+class RunningServer {
+ public:
+  explicit RunningServer(const std::string& errors) {
+    std::array<int, 2> ends{};
+    EXPECT_EQ(::pipe(ends.data()), 0);
+    child_ = ::fork();
+    if (child_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+      if (::dup2(ends[1], STDOUT_FILENO) < 0 ||
+          std::freopen(errors.c_str(), "w", stderr) == nullptr) {
+        ::_exit(99);
+      }
+      ::close(ends[0]);
+      ::close(ends[1]);
+      ::execl(LARDER_BINARY, "larder", "server", "--json", "--port", "0", "--http-port", "0",
+              "--l1-size-gb", "8MiB", "--l2-adapter", "memory:", static_cast<char*>(nullptr));
+      ::_exit(99);
+    }
+    ::close(ends[1]);
+    output_ = ::fdopen(ends[0], "r");
+  }
+  ~RunningServer() {
+    if (child_ > 0) ::kill(child_, SIGKILL);
+    if (child_ > 0) ::waitpid(child_, nullptr, 0);
+    std::fclose(output_);
+  }
+  RunningServer(const RunningServer&) = delete;
+  RunningServer& operator=(const RunningServer&) = delete;
+
+  /// The next line that it prints, as JSON; discarded at its end.
+  nlohmann::json line() {
+    std::array<char, 4096> text{};
+    const char* const read = std::fgets(text.data(), text.size(), output_);
+    return nlohmann::json::parse(read == nullptr ? "" : read, nullptr, false);
+  }
+  /// Its exit code after the signal.
+  int end_with(int signal_number) {
+    ::kill(child_, signal_number);
+    int status = 0;
+    EXPECT_EQ(::waitpid(child_, &status, 0), child_);
+    child_ = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+
+ private:
+  ::pid_t child_ = 0;
+  std::FILE* output_ = nullptr;
+};
+
+TEST_F(ServerCommandTest, ASignalIsHowItIsToldToEnd) {
+  for (const int signal_number : {SIGTERM, SIGINT}) {
+    RunningServer server{directory_ + "/said"};
+    const nlohmann::json listening = server.line();
+    ASSERT_TRUE(listening.is_object());
+    EXPECT_EQ(listening["event"], "listening");
+    EXPECT_GT(listening["port"], 0);
+    EXPECT_GT(listening["http_port"], 0);
+    EXPECT_EQ(listening["l2"], nlohmann::json::array({"memory:"}));
+    const std::string pool = "/dev/shm/" + listening["pool"].get<std::string>();
+    EXPECT_TRUE(std::filesystem::exists(pool)) << pool;
+    EXPECT_EQ(server.end_with(signal_number), 0);
+    EXPECT_EQ(server.line()["objects_lost"], 0);
+    EXPECT_FALSE(std::filesystem::exists(pool)) << pool;
+    std::ifstream said{directory_ + "/said"};
+    const std::string text{std::istreambuf_iterator<char>{said}, {}};
+    EXPECT_FALSE(has(text, "interrupted")) << text;
+  }
 }
 
 }  // namespace

@@ -132,6 +132,7 @@ class Clients {
   void end(Request& request);
   void erase_ending();
   std::uint64_t locked_bytes();
+  std::uint64_t largest_hit_bytes() const;
 
   World& world_;
   LookupWatch* watch_ = nullptr;

@@ -8,7 +8,7 @@ namespace larder::cache::simulation {
 
 bool Workers::is_open(const Worker& worker, const Writing& writing) const {
   return std::ranges::any_of(worker.writes, [&](const Writing& other) {
-    return other.space == writing.space && other.prompt == writing.prompt &&
+    return !other.is_expired && other.space == writing.space && other.prompt == writing.prompt &&
            other.rank == writing.rank && other.range.begin == writing.range.begin &&
            other.range.end == writing.range.end;
   });

@@ -114,15 +114,18 @@ std::uint32_t Admission::fit_locks(const PrefixScan& scan, const Layout& layout,
                                    std::uint32_t hit) {
   const std::uint64_t lock_max = cells_.share_of_l1(state_.options.lock_share);
   if (is_broken(CacheRule::kLockShare)) return hit;
-  if (promised_bytes() + scan.resident_bytes() <= lock_max) return hit;
+  // A hit that is alone may have all of L1: nothing else waits for room that it could give.
+  const std::uint64_t promised = promised_bytes();
+  if (promised == 0 || promised + scan.resident_bytes() <= lock_max) return hit;
   cost_.build(layout, hit, [&](std::uint32_t chunk, Row row) -> Cost {
     const ColumnId id = scan.columns()[chunk];
     if (id == kNone) return {};
     const Cell& cell = cells_.columns()[id].cells[row];
     return {0, cell.locks == 0 ? cells_.bytes_of(cell) : 0};
   });
-  while (hit > 0 && promised_bytes() + cost_.of(hit).lock_bytes > lock_max) {
-    hit = scan.in_l1().best_at_most(hit - 1);
+  for (; hit > 0; hit = scan.in_l1().best_at_most(hit - 1)) {
+    const std::uint64_t bytes = cost_.of(hit).lock_bytes;
+    if (bytes == 0 || promised + bytes <= lock_max) break;
   }
   return hit;
 }
@@ -175,9 +178,8 @@ Admission::Tried Admission::take(Fetch& fetch, const Layout& layout, std::uint32
   stuck_at_ = kNone;
   const Cost cost = cost_.of(hit);
   const std::uint64_t lock_max = cells_.share_of_l1(state_.options.lock_share);
-  if (promised_bytes() + cost.lock_bytes > lock_max && !is_broken(CacheRule::kLockShare)) {
-    return Tried::kWait;
-  }
+  const bool fits = cost.lock_bytes == 0 || promised_bytes() + cost.lock_bytes <= lock_max;
+  if (!fits && !is_broken(CacheRule::kLockShare)) return Tried::kWait;
   // Who passes the head takes what is free and evicts nothing before it.
   const std::uint64_t free = cells_.slots().arena().free_bytes();
   if (!is_head && free < cells_.held_bytes() + cost.load_bytes) return Tried::kWait;

@@ -208,6 +208,13 @@ void Engine::end(SessionKey key) {
   core_->go_on();
 }
 
+void Engine::end_exactly(SessionKey key) {
+  const SessionId session = core_->sessions.find_exactly(key);
+  if (session == kNone) return;
+  core_->end_session(session);
+  core_->go_on();
+}
+
 void Engine::Core::end_session(SessionId id) {
   if (sessions[id].job != kNone) fetches.cancel(sessions[id].job);
   sessions.end(id);

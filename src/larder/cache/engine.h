@@ -37,7 +37,9 @@ struct SkipMask {
 
 struct LookupSpec {
   SpaceId space{};
-  std::span<const ChunkHash> chunks;  ///< From the request's first chunk on.
+  /// From the request's first chunk on. Behind 2^20 cells, counted from `begin`, nothing is asked
+  /// for.
+  std::span<const ChunkHash> chunks;
   /// The serving engine has the chunks before this one itself. They are used in L1, as by a hit;
   /// they are not asked of the tiers, loaded, locked or counted. The hit is at least `begin`, or
   /// all chunks where it is above their number.
@@ -195,6 +197,8 @@ class Engine {
   /// FREE: gives back all that is left of the session's locks in the range of the request (E7).
   void release(SessionKey key, ChunkRange range);
   void end(SessionKey key);
+  /// The same for a session of this connection only (E6).
+  void end_exactly(SessionKey key);
   void on_connection(std::uint64_t connection, ConnectionEvent event);
 
   // ---- Workers.

@@ -96,6 +96,14 @@ TEST_F(EngineLookupTest, WithoutAProbeItAsksInPiecesTwoAhead) {
   EXPECT_EQ(tier.calls_of(Op::kExists), 5U);
 }
 
+TEST_F(EngineLookupTest, ALookupOfManyRanksAsksForNoMoreCellsThanItsBound) {
+  add_tier();
+  add_model(256);
+  start_lookup("r", chain_of(1, 5000));
+  EXPECT_EQ(result("r"), 0U);
+  EXPECT_EQ(stats().totals.asked, (1U << 20U) / 256);
+}
+
 TEST_F(EngineLookupTest, AHoleEndsTheQuestion) {
   options.exists_keys_max = 4;
   ScriptedTier& tier = add_tier();

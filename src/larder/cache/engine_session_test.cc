@@ -440,14 +440,28 @@ TEST_F(EngineSessionTest, LocksLeaveRoomForStores) {
 }
 
 TEST_F(EngineSessionTest, ATrimmedHitOfAWindowIsOneThatCanBeServed) {
-  capacity_cells = 10;
+  capacity_cells = 12;
   options.lock_share = 0.5;
   add_model(1, {0, 4});
   const auto chain = chain_of(1, 5);
+  const auto other = chain_of(2, 1);
+  store(other);
   store(chain);
 
+  EXPECT_EQ(look_up("q", other), 1U);
   EXPECT_EQ(look_up("r", chain), 2U);
-  EXPECT_EQ(locked_cells(), 4U);
+  EXPECT_EQ(locked_cells(), 6U);
+}
+
+TEST_F(EngineSessionTest, AHitThatIsAloneMayLockAllOfL1) {
+  capacity_cells = 8;
+  add_model();
+  const auto chain = chain_of(1, 8);
+  store(chain);
+
+  EXPECT_EQ(look_up("a", chain), 8U);
+  EXPECT_EQ(look_up("b", chain), 8U);  // Locked already: nothing new.
+  EXPECT_EQ(locked_cells(), 8U);
 }
 
 }  // namespace

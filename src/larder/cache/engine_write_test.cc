@@ -132,6 +132,23 @@ TEST_F(EngineWriteTest, AskingAgainForAnOpenRangeGivesNoSlots) {
   EXPECT_FALSE(engine().open_write(write_spec(0, chain, {1, 4})));
 }
 
+TEST_F(EngineWriteTest, AfterTheTimeOutItsOwnerMayAskAgain) {
+  add_model();
+  const auto chain = chain_of(1, 2);
+  const auto first = begin_write(0, chain, {0, 2});
+  advance(options.write_ttl_ns + kSecond);
+
+  const auto second = begin_write(0, chain, {0, 2});
+  ASSERT_TRUE(second);
+  EXPECT_EQ(slots.size(), 2U);
+  EXPECT_FALSE(begin_write(0, chain, {0, 2}));
+  EXPECT_EQ(engine().open_write(write_spec(0, chain, {0, 2})), second);
+  EXPECT_TRUE(engine().end_write(*second, WriteEnd::kPublish));
+  EXPECT_EQ(engine().open_write(write_spec(0, chain, {0, 2})), first);
+  EXPECT_TRUE(engine().end_write(*first, WriteEnd::kPublish));
+  EXPECT_EQ(stats().totals.cells_dropped, 2U);
+}
+
 TEST_F(EngineWriteTest, ALongRangeGetsTheLeadingRunThatFits) {
   capacity_cells = 8;
   add_model();
@@ -143,7 +160,7 @@ TEST_F(EngineWriteTest, ALongRangeGetsTheLeadingRunThatFits) {
   EXPECT_EQ(slots.size(), 8U);
   EXPECT_EQ(slots.back().chunk, 7U);
   EXPECT_TRUE(engine().end_write(*write, WriteEnd::kPublish));
-  EXPECT_EQ(look_up("r", chain), 6U);  // E12.
+  EXPECT_EQ(look_up("r", chain), 8U);
   EXPECT_EQ(stats().totals.writes_cut, 1U);
 }
 

@@ -22,6 +22,9 @@ struct GroupSpec {
   friend bool operator==(const GroupSpec&, const GroupSpec&) = default;
 };
 
+/// Cells of one chunk, ranks times object groups, that a layout may have.
+inline constexpr std::uint32_t kRowsMax = 4096;
+
 /// What a worker registers: how the chunks of its model are cut into cells.
 struct LayoutSpec {
   std::string model;
@@ -64,8 +67,6 @@ struct Space {
 /// Threads: the engine's.
 class Layouts {
  public:
-  static constexpr std::uint32_t kRowsMax = 4096;
-
   Result<LayoutId> add(const LayoutSpec& spec);
   void drop(LayoutId layout) noexcept;
   SpaceId add_space(LayoutId layout, SaltId salt);

@@ -8,6 +8,9 @@ namespace larder::cache {
 namespace {
 
 constexpr std::uint32_t kReadersMax = 128;
+/// Of one lookup: a prompt of a million tokens on 256 ranks. It bounds the time and the memory that
+/// a lookup takes (about 20 bytes a cell); what lies behind is not asked for.
+constexpr std::size_t kCellsMax = std::size_t{1} << 20;
 
 }  // namespace
 
@@ -22,6 +25,7 @@ void Lookups::start(SessionId session, const LookupSpec& spec) {
   const auto before = spec.chunks.first(begin);
   LookupSpec asked = spec;
   asked.chunks = spec.chunks.subspan(begin);
+  asked.chunks = asked.chunks.first(std::min(asked.chunks.size(), kCellsMax / layout.rows()));
   scan_.run(cells_, asked.space, asked.chunks, layout);
   const bool may_load = may_load_ && tiers_.loads() != 0;
   if (may_load && scan_.in_l1().best() < asked.chunks.size()) {

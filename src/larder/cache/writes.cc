@@ -19,14 +19,17 @@ bool Writes::is_asked_well(const WriteSpec& spec, const Owner* owner) const noex
 std::uint32_t Writes::find(const WriteSpec& spec) const {
   const Owner* const owner = owners_.find(spec.owner);
   if (owner == nullptr || spec.chunks.empty()) return kNone;
+  std::uint32_t found = kNone;
   for (const std::uint32_t number : owner->writes) {
     const Write& write = writes_[number];
-    if (write.space == spec.space && write.rank == spec.rank &&
-        write.range.begin == spec.range.begin && write.chunks.back() == spec.chunks.back()) {
-      return number;
+    if (write.space != spec.space || write.rank != spec.rank ||
+        write.range.begin != spec.range.begin || write.chunks.back() != spec.chunks.back()) {
+      continue;
     }
+    found = number;
+    if (!write.is_quarantined) break;
   }
-  return kNone;
+  return found;
 }
 
 std::optional<WriteId> Writes::open(const WriteSpec& spec) const {
@@ -38,7 +41,10 @@ std::optional<WriteId> Writes::open(const WriteSpec& spec) const {
 std::optional<WriteId> Writes::begin(const WriteSpec& spec, std::vector<CellSlot>& out) {
   out.clear();
   Owner* const owner = owners_.find_alive(spec.owner);
-  if (!is_asked_well(spec, owner) || find(spec) != kNone) return std::nullopt;
+  if (!is_asked_well(spec, owner)) return std::nullopt;
+  const std::uint32_t before = find(spec);
+  // One that has timed out is given up; it keeps its slots, and others are to be had (E16).
+  if (before != kNone && !writes_[before].is_quarantined) return std::nullopt;
   const std::uint64_t quarantine_max = cells_.share_of_l1(state_.options.quarantine_share);
   if (owner->quarantined_bytes > quarantine_max && !is_broken(CacheRule::kQuarantineLimit)) {
     ++state_.totals.writes_refused;

@@ -31,6 +31,7 @@ using json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kLoopAnswersNs = 1'000'000'000;
 constexpr time_t kPieceSeconds = 2;
+constexpr int kBacklog = 128;
 constexpr std::size_t kBodyBytesMax = 64 << 10;
 constexpr const char* kJson = "application/json";
 
@@ -145,6 +146,7 @@ class AdminHttp::Impl {
   bool is_own(const Request& request, Response& response) const;
   void healthcheck(Response& response);
   void status(Response& response);
+  void degraded(Response& response);
 
   ServerOptions options_;  ///< With the port that was bound.
   const std::string pool_name_;
@@ -179,9 +181,11 @@ SetupStatus AdminHttp::Impl::bind() {
   auto endpoint = resolve_endpoint(options_.http_host, options_.http_port, "--http-host");
   if (!endpoint) return endpoint.error();
   // The library's own choice lets two servers share a port.
-  server_.set_socket_options([](socket_t socket) {
+  int listener = -1;
+  server_.set_socket_options([&listener](socket_t socket) {
     const int yes = 1;
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    listener = socket;
   });
   errno = 0;
   int port = endpoint->port;
@@ -192,6 +196,9 @@ SetupStatus AdminHttp::Impl::bind() {
   }
   if (port < 0) return listen_error(*endpoint, "--http-port (or --no-http)", errno);
   options_.http_port = static_cast<std::uint16_t>(port);
+  // Its five connections that may wait are less than some pages open at once.
+  ::listen(listener, kBacklog);
+  server_.set_socket_options([](socket_t) {});
   return {};
 }
 
@@ -224,12 +231,13 @@ void AdminHttp::Impl::set_routes() {
   fixed("/commit_id", "");
   server_.Get("/healthcheck",
               [this](const Request&, Response& response) { healthcheck(response); });
+  server_.Get("/degraded", [this](const Request&, Response& response) { degraded(response); });
   server_.Get("/status", [this](const Request&, Response& response) { status(response); });
   server_.set_error_handler([](const Request& request, Response& response) {
     if (response.status != 404 || !response.body.empty()) return;
     refuse(response, 404,
            "larder has no " + printable(request.method) + " " + printable(request.path) +
-               "; it has GET /, /healthcheck, /live, /status, /config, /version");
+               "; it has GET /, /healthcheck, /live, /degraded, /status, /config, /version");
   });
 }
 
@@ -267,6 +275,14 @@ void AdminHttp::Impl::status(Response& response) {
     return refuse(response, 503, "the server is starting; ask again in a moment");
   }
   response.set_content(text_of(status_json(*reading.status, options_, reading.is_fresh)), kJson);
+}
+
+void AdminHttp::Impl::degraded(Response& response) {
+  const StatusBoard::Reading reading = board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs);
+  if (reading.status == nullptr) {
+    return refuse(response, 503, "the server is starting; ask again in a moment");
+  }
+  response.set_content(text_of(degraded_json(*reading.status, reading.is_fresh)), kJson);
 }
 
 // --- The class itself ---------------------------------------------------------------------------

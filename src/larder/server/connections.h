@@ -30,8 +30,8 @@ struct Connection {
   ConnectionId id{};
   bool is_closed = false;  ///< It was seen to close, and nothing came since (S14).
   std::uint64_t closed_ns = 0;
-  bool owes_false = false;  ///< S4: its next PING is to be answered false.
-  std::uint64_t pinged_ns = 0;
+  bool owes_false = false;      ///< S4: its next PING is to be answered false.
+  std::uint64_t pinged_ns = 0;  ///< By the scheduler; 0: never.
   /// Requests that need a key, or that must not overtake one that does, in their order.
   std::deque<Request> requests;
   std::uint32_t lookups = 0;  ///< Of these.

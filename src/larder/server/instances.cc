@@ -59,6 +59,8 @@ std::vector<Group> groups_of(const wire::EngineDrivenRegistration& registration,
                       .tokens = tokens,
                       .window_chunks = 0});
   }
+  // A worker of one group wants a slot for every chunk.
+  if (groups.size() == 1) groups.front().window_chunks = 0;
   return groups;
 }
 
@@ -85,6 +87,12 @@ Result<std::unique_ptr<Instance>, std::string> Instances::describe(
   made->layout_spec = {.model = made->model, .world_size = made->world_size, .groups = {}};
   const std::vector<Group> groups = groups_of(registration, chunk_tokens);
   made->has_groups = groups.size() > 1;
+  if (groups.size() > cache::kRowsMax / made->world_size) {
+    return "model \"" + printable(registration.model) + "\" has a world size of " +
+           std::to_string(made->world_size) + " and " + std::to_string(groups.size()) +
+           " KV groups; together they may have at most " + std::to_string(cache::kRowsMax) +
+           " parts of a chunk: split it into fewer ranks";
+  }
   for (const Group& group : groups) {
     const auto bytes = bytes_of(group);
     if (!bytes) {
@@ -133,7 +141,8 @@ Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistrati
            "); end that worker, or give this model another name";
   }
   if (before != nullptr) {
-    engine_.drop_owner(before->owner, cache::OwnerEnd::kUnregistered);
+    // Its process lives, and may still be in the transfers that this ends.
+    engine_.drop_owner(before->owner, cache::OwnerEnd::kReaped);
     spaces_.drop_registration(before->model, before->world_size);
   }
   made->layout = *layout;
@@ -141,7 +150,7 @@ Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistrati
   made->connection = connection;
   made->heard_ns = now_ns;
   spaces_.add_registration(made->model, made->world_size, *layout);
-  owed_.erase(made->id);
+  take_owed(made->id);  // It does what the PING would have told it to.
   std::unique_ptr<Instance>& place = by_id_[made->id];
   place = std::move(made);
   return place.get();
@@ -193,13 +202,15 @@ void Instances::owe_false(const wire::Integer& id) {
 }
 
 bool Instances::take_owed(const wire::Integer& id) {
-  return owed_.erase(id) != 0;
+  if (owed_.erase(id) == 0) return false;
+  std::erase(owed_order_, id);  // An old entry would end a later debt of the id.
+  return true;
 }
 
 bool Instances::is_gone(const Instance& instance, std::uint64_t now_ns) const noexcept {
   if (instance.closed_ns != kNever && now_ns - instance.closed_ns >= kClosedGraceNs) return true;
   const std::uint64_t silent_ns = now_ns - instance.heard_ns;
-  if (!instance.has_pinged) return silent_ns > options_.worker_grace_ns;
+  if (instance.pinged_ns == 0) return silent_ns > options_.worker_grace_ns;
   return options_.worker_reap_ns != 0 && silent_ns > options_.worker_reap_ns;
 }
 
@@ -230,7 +241,16 @@ void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) con
     }
     status.silent_ns = now_ns - instance->heard_ns;
     status.connection = static_cast<std::uint64_t>(instance->connection);
-    status.groups = static_cast<std::uint32_t>(instance->slots.size());
+    for (std::size_t i = 0; i < instance->slots.size(); ++i) {
+      const std::vector<std::uint64_t>& shape =
+          instance->shapes[i];  // Ends: layers, tokens, hidden.
+      const cache::GroupSpec& group = instance->layout_spec.groups[i];
+      status.groups.push_back({.num_layers = static_cast<std::uint32_t>(shape[shape.size() - 3]),
+                               .hidden = static_cast<std::uint32_t>(shape.back()),
+                               .planes = group.planes,
+                               .window_chunks = group.window_chunks,
+                               .dtype = instance->dtypes[i]});
+    }
     status.is_mla = instance->is_mla;
   }
   std::ranges::sort(out, {}, &InstanceStatus::id);

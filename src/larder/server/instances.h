@@ -51,7 +51,7 @@ struct Instance {
   ConnectionId connection{};  ///< From which it was last heard.
   std::uint64_t heard_ns = 0;
   std::uint64_t closed_ns = kNever;  ///< When that connection was seen to close.
-  bool has_pinged = false;
+  std::uint64_t pinged_ns = 0;       ///< 0: never.
   std::vector<OpenRead> reads;
 };
 
@@ -119,7 +119,7 @@ class Instances {
   Spaces& spaces_;
   std::unordered_map<wire::Integer, std::unique_ptr<Instance>, IntegerHash> by_id_;
   std::unordered_set<wire::Integer, IntegerHash> owed_;
-  std::deque<wire::Integer> owed_order_;
+  std::deque<wire::Integer> owed_order_;  ///< The same ids, the oldest first.
   std::vector<std::string> dtypes_;
 };
 

@@ -27,6 +27,20 @@ wire::Frame key_frame(const wire::Arguments& arguments) {
 
 }  // namespace
 
+bool Service::Core::has_key(wire::Operation operation) noexcept {
+  switch (operation) {
+    case wire::Operation::kLookup:
+    case wire::Operation::kFreeLookupLocks:
+    case wire::Operation::kPrepareStore:
+    case wire::Operation::kCommitStore:
+    case wire::Operation::kPrepareRetrieve:
+    case wire::Operation::kCommitRetrieve:
+      return true;
+    default:
+      return false;
+  }
+}
+
 // ---- Turns.
 
 std::unique_ptr<wire::KeyReader> Service::Core::take_reader() {
@@ -42,8 +56,8 @@ bool Service::Core::work_on(Connection& connection) {
   Request& request = connection.requests.front();
   if (const auto* const end = std::get_if<wire::EndSession>(&request.arguments)) {
     engine_.end(session_key(request, end->request_id));  // Its reply has gone before.
-  } else if (const auto* const waits = std::get_if<wire::WaitPrefetchStatus>(&request.arguments)) {
-    wait(connection, request, *waits);
+  } else if (!has_key(request.operation)) {
+    answer(connection, request);
   } else {
     std::unique_ptr<wire::KeyReader>& reader = in_work_[static_cast<std::uint64_t>(connection.id)];
     if (reader == nullptr) {
@@ -56,6 +70,8 @@ bool Service::Core::work_on(Connection& connection) {
     in_work_.erase(static_cast<std::uint64_t>(connection.id));
   }
   connections_.pop(connection);
+  // The close came before what this has begun.
+  if (connection.is_closed) note_closed(connection.id);
   return true;
 }
 
@@ -65,7 +81,9 @@ void Service::Core::answer_with_key(const Request& request, const wire::KeyReade
   }
   if (is_refused_at_end(request.operation)) {
     ++totals_.requests_refused;
-    engine_.end(session_key(request, reader.key().request_id));
+    if (request.operation == wire::Operation::kLookup) {
+      engine_.end_exactly(session_key(request, reader.key().request_id));
+    }
     return fail(request, "the server is ending; connect again when it has been restarted");
   }
   switch (request.operation) {
@@ -101,11 +119,11 @@ void Service::Core::lookup(const Request& request, const wire::KeyReader& reader
   const wire::Key& key = reader.key();
   const cache::SessionKey session = session_key(request, key.request_id);
   const auto space = spaces_.find(engine_, key.model, key.world_size, key.salt);
-  if (!space || key.skip_load) {
-    engine_.end(session);  // So QUERY answers 0.
+  if (!space) {
+    engine_.end_exactly(session);  // So QUERY answers 0.
     return reply(request);
   }
-  const auto count = static_cast<std::uint32_t>(reader.hashes().size());
+  const auto count = key.skip_load ? 0 : static_cast<std::uint32_t>(reader.hashes().size());
   const std::uint64_t begin = std::min<std::uint64_t>(key.start / chunk_tokens(), count);
   engine_.lookup(session, {.space = *space,
                            .chunks = chunks_of(reader, {0, count}),
@@ -145,7 +163,11 @@ std::optional<Service::Core::Transfer> Service::Core::read_transfer(const Reques
     fail(request, "the instance is not registered; it is told to register again", false);
     return std::nullopt;
   }
-  instances_.note_heard(*instance, request.connection, now_ns_);
+  // What a connection asked for before it closed says nothing of where the worker is now.
+  const Connection* const connection = connections_.find(request.connection);
+  if (connection == nullptr || !connection->is_closed) {
+    instances_.note_heard(*instance, request.connection, now_ns_);
+  }
   if (const auto checked = wire::check_transfer_key(key, chunk_tokens()); !checked) {
     fail(request, checked.error().to_string());
     return std::nullopt;
@@ -213,7 +235,9 @@ void Service::Core::prepare_store(const Request& request, const wire::KeyReader&
 
 /// Fills slots_ from cells_, group by group.
 void Service::Core::describe_slots(const Instance& instance) {
-  std::ranges::stable_sort(cells_, {}, &cache::CellSlot::group);
+  // Not stable_sort(): clang 19 refuses what libstdc++ 12 has in it, and it allocates.
+  std::ranges::sort(cells_, {},
+                    [](const cache::CellSlot& cell) { return std::pair{cell.group, cell.chunk}; });
   slots_.clear();
   for (const cache::CellSlot& cell : cells_) {
     slots_.push_back({.offset = cell.slot.offset,

@@ -156,13 +156,45 @@ TEST_F(KeyRequestsTest, ARetrieveWithoutALookupSucceedsWhileEverythingIsThere) {
   EXPECT_TRUE(prepare_retrieve(key("b", 1, 0, 48)).hex().starts_with("83a773756363657373c2"));
 }
 
+TEST_F(KeyRequestsTest, ARetrieveThatWaitedLongerThanItsLockStillSucceeds) {  // F9
+  options.engine.read_ttl_ns = 300 * kSecond;
+  options.worker_reap_ns = 0;
+  register_worker();
+  store(key("a", 1, 0, 32));
+  EXPECT_EQ(lookup(key("b", 1, 0, 32)), 2U);
+  pass(400 * kSecond);
+  EXPECT_EQ(status().engine.locked_bytes, 0U);
+  EXPECT_TRUE(prepare_retrieve(key("b", 1, 0, 32)).hex().starts_with("83a773756363657373c3"));
+}
+
+TEST_F(KeyRequestsTest, TenTimesL1InMixedSizesAllGetSlots) {  // F10
+  register_worker({.instance = 7}, 2);
+  // Fifty layers: 25 KiB a chunk, seven grains instead of one.
+  register_worker({.instance = 8, .model = "large", .num_layers = 50}, 3);
+  for (std::uint32_t i = 0; i < 160; ++i) {
+    const bool is_large = i % 2 == 1;
+    wire::KeySample sample = key("r", 10 + i, 0, 16);
+    if (is_large) sample.model = "large";
+    const std::uint64_t instance = is_large ? 8 : 7;
+    EXPECT_NE(prepare_store(sample, instance, instance - 5).hex(), kNoSlots) << i;
+    EXPECT_EQ(commit_store(sample, instance, instance - 5).hex(), kTrue) << i;
+  }
+  const cache::EngineStats stats = status().engine;
+  EXPECT_EQ(stats.totals.cells_stored, 160U);
+  EXPECT_GE(static_cast<double>(stats.resident_bytes),
+            0.95 * static_cast<double>(stats.capacity_bytes) - 7 * 4096);
+}
+
 TEST_F(KeyRequestsTest, AWorkersReadsEndWithItsRegistration) {
+  options.engine.write_ttl_ns = 20 * kSecond;
   register_worker();
   store(key("a", 1, 0, 32));
   prepare_retrieve(key("b", 1, 0, 32));
   EXPECT_EQ(status().engine.reads_open, 1U);
-  register_worker();  // As after an outage.
+  register_worker();  // As after an outage; the worker may still be copying.
   pass(11 * kSecond);
+  EXPECT_EQ(status().engine.reads_open, 1U);
+  pass(10 * kSecond);
   EXPECT_EQ(status().engine.reads_open, 0U);
 }
 
@@ -321,6 +353,15 @@ TEST_F(KeyRequestsTest, AClearLeavesLockedChunksUnlessItIsForced) {
   EXPECT_EQ(lookup(key("c", 1, 0, 32)), 2U);
   ask(Operation::kClear, {encoded([](wire::MsgpackWriter& writer) { writer.boolean(true); })});
   EXPECT_EQ(lookup(key("d", 1, 0, 32)), 0U);
+}
+
+TEST_F(KeyRequestsTest, AWorkerOfOneGroupGetsASlotForEveryChunk) {
+  register_worker({.groups = {{.window_chunks = 1}}});
+  store(key("a", 1, 0, 48));
+  ASSERT_EQ(lookup(key("b", 1, 0, 48)), 3U);
+  // LMCache's client of one group counts them.
+  const std::string reply = prepare_retrieve(key("b", 1, 0, 48)).hex();
+  EXPECT_NE(reply.find(wire::hex(text("slots")) + "93"), std::string::npos) << reply;
 }
 
 // ---- Keys that take more than one turn (S11).

@@ -74,7 +74,7 @@ SetupResult<std::vector<Setting>> expand_l1_manager(const Setting& setting) {
   }
   json.erase("type");
   json.erase("tag");  // There is one.
-  Json eviction = json.value("eviction", Json::object());
+  const Json eviction = json.value("eviction", Json::object());
   json.erase("eviction");
   std::vector<Setting> expanded;
   LARDER_TRY(expand(setting, json, kKeys, expanded));

@@ -181,7 +181,7 @@ SetupResult<Settings> read_toml(const std::string& path) {
   const auto whole = expand_home(path);
   if (!whole) return wrong("--config " + printable(path) + ": " + whole.error().text);
   errno = 0;
-  std::ifstream file{*whole};
+  const std::ifstream file{*whole};
   std::ostringstream text;
   text << file.rdbuf();
   if (!file || !text) {

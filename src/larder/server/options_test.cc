@@ -211,7 +211,7 @@ TEST(OptionsTest, ValuesBecomeFields) {
 }
 
 TEST(OptionsTest, ThePoolIsCalledByThePortUnlessItHasAName) {
-  ServerOptions options;
+  const ServerOptions options;
   EXPECT_EQ(pool_name(options, 5555), "lmcache_l1_pool_larder_5555");
   const auto none = read_with("shm-name", "");
   ASSERT_TRUE(none.has_value()) << none.error().text;

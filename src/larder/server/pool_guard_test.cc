@@ -65,7 +65,7 @@ TEST_F(PoolGuardTest, RemovesTheNameWhenTheServerIsKilled) {
 }
 
 TEST_F(PoolGuardTest, RemovesAnArenasName) {
-  ForkedChild server{[this](int) -> std::string {
+  ForkedChild server{[](int) -> std::string {
     auto guard = PoolGuard::start();
     cache::ArenaOptions options;
     options.kind = cache::ArenaKind::kShared;

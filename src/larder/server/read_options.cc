@@ -102,16 +102,21 @@ class Reader {
   }
 
   SetupStatus read_adapters(const Setting& setting) {
-    const bool may_load_code = setting.source != SettingSource::kEnvironment;
     for (std::size_t i = 0; i < setting.values.size(); ++i) {
-      const std::string where =
-          setting.where +
-          (setting.values.size() > 1 ? " (number " + std::to_string(i + 1) + ")" : "");
-      auto read = read_l2_adapter(setting.values[i], may_load_code, source_);
-      if (!read) return SetupError{read.error().code, where + ": " + read.error().text};
-      draft_.options.l2_adapters.push_back(std::move(read->adapter));
-      for (const std::string& notice : read->notices) note(where + ": " + notice);
+      std::string where = setting.where;
+      if (setting.values.size() > 1) where.append(" (number ").append(std::to_string(i + 1) + ")");
+      LARDER_TRY(read_adapter(setting, where, setting.values[i]));
     }
+    return {};
+  }
+
+  SetupStatus read_adapter(const Setting& setting, const std::string& where,
+                           const std::string& text) {
+    const bool may_load_code = setting.source != SettingSource::kEnvironment;
+    auto read = read_l2_adapter(text, may_load_code, source_);
+    if (!read) return SetupError{read.error().code, where + ": " + read.error().text};
+    draft_.options.l2_adapters.push_back(std::move(read->adapter));
+    for (std::string& notice : read->notices) note(notice.insert(0, where + ": "));
     return {};
   }
 

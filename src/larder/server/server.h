@@ -21,7 +21,7 @@ struct ServerAddress {
 /// What was left at the end.
 struct DrainReport {
   std::uint64_t cells_lost = 0;  ///< Wanted by some connector, and not stored.
-  std::uint64_t bytes_lost = 0;
+  std::uint64_t bytes_lost = 0;  ///< Of L1, in whole grains.
   bool is_clean() const noexcept { return cells_lost == 0; }
 };
 

@@ -14,7 +14,6 @@ namespace larder::server {
 namespace {
 
 constexpr std::size_t kMessagesMax = 64;
-constexpr std::size_t kMessagesAtOnce = 8;  ///< Between two looks at the clock.
 constexpr std::uint64_t kReceiveNs = 500'000;
 constexpr std::uint64_t kLookNs = 1'000'000'000;
 constexpr std::uint64_t kStopFlagNs = 250'000'000;
@@ -104,8 +103,8 @@ void ServerLoop::receive() {
   const std::uint64_t until_ns = now_ns() + kReceiveNs;
   std::size_t messages = 0;
   do {
-    has_input_ = parts_.router.receive(*this, kMessagesAtOnce);
-    messages += kMessagesAtOnce;
+    has_input_ = parts_.router.receive(*this, 1);  // A message may take half a millisecond.
+    ++messages;
   } while (has_input_ && messages < kMessagesMax && now_ns() < until_ns);
   if (!has_input_) parts_.service.on_sockets_empty();
 }

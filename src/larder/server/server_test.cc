@@ -280,7 +280,7 @@ TEST_F(ServerTest, SaysWhatItCouldNotStore) {
   ServerProcess server{options};
   ASSERT_EQ(server.error, "");
   ASSERT_EQ(Client{server.port}.store(key_of(1, 64)), kTrue);
-  EXPECT_EQ(server.terminate(), "0 4 4096");
+  EXPECT_EQ(server.terminate(), "0 4 16384");
 }
 
 TEST_F(ServerTest, NamesAPortInUse) {

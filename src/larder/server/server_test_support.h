@@ -76,6 +76,11 @@ struct Reply {
   }
 };
 
+/// One element of `group_layouts`: one layer of 8 values for each token.
+struct GroupSample {
+  std::uint64_t window_chunks = 0;
+};
+
 /// What LMCache's workers register as a rule: two layers, keys and values, float16.
 struct RegistrationSample {
   std::uint64_t instance = 7;
@@ -85,11 +90,12 @@ struct RegistrationSample {
   std::uint64_t hidden = 8;
   std::string dtype = "float16";
   bool mla = false;
+  std::vector<GroupSample> groups = {};
 };
 
 inline wire::Bytes make_registration(const RegistrationSample& sample) {
   return encoded([&](wire::MsgpackWriter& writer) {
-    writer.map(9);
+    writer.map(10);
     writer.text("instance_id"), writer.integer(sample.instance);
     writer.text("model_name"), writer.text(sample.model);
     writer.text("world_size"), writer.integer(sample.world_size);
@@ -99,6 +105,15 @@ inline wire::Bytes make_registration(const RegistrationSample& sample) {
     writer.text("dtype_str"), writer.text(sample.dtype);
     writer.text("use_mla"), writer.boolean(sample.mla);
     writer.text("num_physical_slots"), writer.nil();
+    writer.text("group_layouts"), writer.array(sample.groups.size());
+    for (const GroupSample& group : sample.groups) {
+      writer.map(5);
+      writer.text("num_layers"), writer.integer(1);
+      writer.text("hidden_dim_size"), writer.integer(8);
+      writer.text("dtype_str"), writer.text("float16");
+      writer.text("tokens_per_block"), writer.integer(4);
+      writer.text("window_chunks"), writer.integer(group.window_chunks);
+    }
   });
 }
 

@@ -24,22 +24,19 @@ constexpr std::uint64_t kHeartbeatNs = 10 * kSecondNs;
 constexpr std::uint64_t kHeartbeatMinNs = kSecondNs;
 /// After a stall libzmq's own thread has to read the sockets first.
 constexpr std::uint64_t kAfterStallNs = 100'000'000;
+/// Sockets that never run dry: by then what waited has been read, and what comes is new.
+constexpr std::uint64_t kAfterStallMaxNs = 5 * kSecondNs;
 constexpr std::uint32_t kWaitsMax = 1024;
 /// How long the end waits for workers that write.
 constexpr std::uint64_t kOpenWritesNs = kSecondNs;
 
-bool has_key(wire::Operation operation) noexcept {
-  switch (operation) {
-    case wire::Operation::kLookup:
-    case wire::Operation::kFreeLookupLocks:
-    case wire::Operation::kPrepareStore:
-    case wire::Operation::kCommitStore:
-    case wire::Operation::kPrepareRetrieve:
-    case wire::Operation::kCommitRetrieve:
-      return true;
-    default:
-      return false;
-  }
+/// Whether it must not overtake what its connection asked for before: a lookup of its request, or
+/// the worker's transfers.
+bool keeps_order(wire::Operation operation) noexcept {
+  return operation == wire::Operation::kEndSession ||
+         operation == wire::Operation::kWaitPrefetchStatus ||
+         operation == wire::Operation::kRegisterEngineDriven ||
+         operation == wire::Operation::kUnregisterEngineDriven;
 }
 
 std::size_t number_of(wire::Operation operation) noexcept {
@@ -105,6 +102,7 @@ void Service::Core::begin_turn(std::uint64_t now_ns) {
             " ms; transfers that waited are refused, because their workers may have given the "
             "blocks to other requests");
   }
+  if (now_ns - stalled_ns_ > kAfterStallMaxNs) is_after_stall_ = false;
   now_ns_ = now_ns;
   engine_.turn(now_ns);
 }
@@ -129,13 +127,18 @@ std::uint64_t Service::Core::end_turn() {
 }
 
 void Service::Core::on_closed(ConnectionId id) {
-  engine_.on_connection(static_cast<std::uint64_t>(id), cache::ConnectionEvent::kClosed);
-  instances_.on_closed(id, now_ns_);
+  note_closed(id);
   if (Connection* const connection = connections_.find(id)) {
     connections_.note_closed(*connection, now_ns_);
   } else {
     sink_.forget(id);
   }
+}
+
+/// Sessions and instances of the connection end soon (E9, S18).
+void Service::Core::note_closed(ConnectionId id) {
+  engine_.on_connection(static_cast<std::uint64_t>(id), cache::ConnectionEvent::kClosed);
+  instances_.on_closed(id, now_ns_);
 }
 
 // ---- Messages.
@@ -183,11 +186,9 @@ void Service::Core::on_message(ConnectionId id, std::unique_ptr<Message> message
 
 /// Answers it, or lets it wait for its turn.
 void Service::Core::start(Connection& connection, Request& request) {
-  const bool is_end = request.operation == wire::Operation::kEndSession;
-  const bool waits = request.operation == wire::Operation::kWaitPrefetchStatus;
-  // Neither may overtake a lookup of its request.
-  const bool is_behind_others = (is_end || waits) && !connection.requests.empty();
+  const bool is_behind_others = keeps_order(request.operation) && !connection.requests.empty();
   if (!has_key(request.operation) && !is_behind_others) return answer(connection, request);
+  const bool is_end = request.operation == wire::Operation::kEndSession;
   if (is_end) reply(request);
   const bool is_first = connection.requests.empty();
   if (!connections_.push(connection, request)) {
@@ -282,25 +283,25 @@ void Service::Core::fail(const Request& request, std::string_view text, bool is_
 /// S4.
 void Service::Core::ping(Connection& connection, const Request& request,
                          const wire::Ping& arguments) {
-  note_heartbeat(connection);
   bool is_good = !std::exchange(connection.owes_false, false);
-  if (arguments.instance) {
+  if (!arguments.instance) {
+    note_heartbeat(connection.pinged_ns);
+  } else {
     if (instances_.take_owed(*arguments.instance)) is_good = false;
     if (Instance* const instance = instances_.find(*arguments.instance)) {
       instances_.note_heard(*instance, connection.id, now_ns_);
-      instance->has_pinged = true;
+      note_heartbeat(instance->pinged_ns);
     }
   }
   if (!is_good) ++totals_.register_again;
   reply(request, wire::encode_boolean(is_good));
 }
 
-void Service::Core::note_heartbeat(Connection& connection) {
-  if (connection.pinged_ns != 0 && !is_after_stall_) {
-    const std::uint64_t interval_ns = now_ns_ - connection.pinged_ns;
-    heartbeat_ns_ = std::min(heartbeat_ns_, std::max(interval_ns, kHeartbeatMinNs));
+void Service::Core::note_heartbeat(std::uint64_t& pinged_ns) noexcept {
+  if (pinged_ns != 0 && !is_after_stall_) {
+    heartbeat_ns_ = std::min(heartbeat_ns_, std::max(now_ns_ - pinged_ns, kHeartbeatMinNs));
   }
-  connection.pinged_ns = now_ns_;
+  pinged_ns = now_ns_;
 }
 
 void Service::Core::register_worker(const Request& request,

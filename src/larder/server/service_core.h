@@ -67,11 +67,13 @@ class Service::Core final : private cache::Listener {
   void fail(const Request& request, std::string_view text, bool is_registered = true);
 
   // ---- Requests: in service.cc.
+  void note_closed(ConnectionId id);
   void start(Connection& connection, Request& request);
   void answer(Connection& connection, Request& request);
   bool is_refused_at_end(wire::Operation operation) const noexcept;
   void ping(Connection& connection, const Request& request, const wire::Ping& arguments);
-  void note_heartbeat(Connection& connection);
+  /// A PING of the one whose last PING was at `pinged_ns`; 0: never.
+  void note_heartbeat(std::uint64_t& pinged_ns) noexcept;
   void register_worker(const Request& request, const wire::EngineDrivenRegistration& arguments);
   void query(Connection& connection, const Request& request,
              const wire::QueryPrefetchStatus& arguments);
@@ -86,6 +88,7 @@ class Service::Core final : private cache::Listener {
   }
 
   // ---- Requests with a key: in key_requests.cc.
+  static bool has_key(wire::Operation operation) noexcept;
   /// Works on the first request of the connection for a piece of time. True: it is answered.
   bool work_on(Connection& connection);
   std::unique_ptr<wire::KeyReader> take_reader();

@@ -124,6 +124,13 @@ TEST_F(ServiceTest, ARegistrationPaysWhatAPingOwed) {
   EXPECT_TRUE(ping(2, 7));
 }
 
+TEST_F(ServiceTest, AWorkerIsToldSoHoweverOftenItWasBefore) {
+  for (int i = 0; i < 10'000; ++i) {
+    prepare_store(key("r", 1, 0, 32));
+    ASSERT_FALSE(ping(2, 7)) << i;
+  }
+}
+
 TEST_F(ServiceTest, AWorkerThatIsSilentIsReapedAndToldSo) {
   options.worker_reap_ns = 30 * kSecond;
   register_worker();
@@ -219,6 +226,13 @@ TEST_F(ServiceTest, AChunkLargerThanAValueMayBeIsRefused) {
             std::string::npos);
 }
 
+TEST_F(ServiceTest, ALayoutOfTooManyCellsIsRefusedWithTheReason) {
+  const std::string error =
+      register_worker({.world_size = 255, .groups = std::vector<GroupSample>(17)}).error();
+  EXPECT_NE(error.find("4096"), std::string::npos) << error;
+  EXPECT_EQ(error.find("another KV layout"), std::string::npos) << error;
+}
+
 TEST_F(ServiceTest, UnregisterIsAnsweredForAnyId) {
   register_worker();
   EXPECT_EQ(ask(Operation::kUnregisterEngineDriven, {number(7)}, 2).hex(), "none");
@@ -270,6 +284,8 @@ TEST_F(ServiceTest, WaitsOfOneConnectionAreBounded) {
   replies.clear();
   for (int i = 0; i < 1024; ++i) send(Operation::kWaitPrefetchStatus, {text("s"), number(9)});
   EXPECT_TRUE(replies.empty());
+  EXPECT_TRUE(ping(1));  // F12: nothing waits behind them.
+  replies.clear();
   send(Operation::kWaitPrefetchStatus, {text("s"), number(9)});
   ASSERT_EQ(replies.size(), 1U);
   EXPECT_EQ(replies[0].hex(), "00");
@@ -325,6 +341,35 @@ TEST_F(ServiceTest, AShorterHeartbeatMakesTheGuardQuicker) {
   turn();
   service().begin_turn(now_ns += kSecond);
   EXPECT_EQ(status().totals.stalls, 1U);
+}
+
+TEST_F(ServiceTest, WorkersOnOneConnectionHaveHeartbeatsOfTheirOwn) {
+  register_worker({.instance = 7});
+  register_worker({.instance = 8});
+  for (int i = 0; i < 3; ++i) {
+    ping(2, 7);
+    pass(kSecond);
+    ping(2, 8);
+    pass(9 * kSecond);
+  }
+  turn();
+  service().begin_turn(now_ns += 2 * kSecond);
+  EXPECT_EQ(status().totals.stalls, 0U);
+}
+
+TEST_F(ServiceTest, AStallEndsThoughTheSocketsNeverRunDry) {
+  register_worker();
+  turn();
+  service().begin_turn(now_ns += 6 * kSecond);
+  for (int i = 0; i < 60; ++i) {
+    service().end_turn();
+    service().begin_turn(now_ns += kSecond / 10);
+  }
+  EXPECT_EQ(status().totals.stalls, 1U);
+  replies.clear();
+  send(Operation::kPrepareStore, {make_key(key("s", 2, 0, 32)), number(7)}, 2);
+  ASSERT_EQ(replies.size(), 1U);
+  EXPECT_NE(replies[0].hex(), kNoContext);
 }
 
 // ---- Connections.

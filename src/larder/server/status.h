@@ -10,6 +10,15 @@
 
 namespace larder::server {
 
+/// What one KV group of a worker's cells looks like.
+struct GroupStatus {
+  std::uint32_t num_layers = 0;
+  std::uint32_t hidden = 0;         ///< Elements of a token in one layer and plane.
+  std::uint32_t planes = 0;         ///< 2: keys and values.
+  std::uint32_t window_chunks = 0;  ///< 0: full attention.
+  std::string dtype;
+};
+
 /// A registered worker.
 struct InstanceStatus {
   std::string id;  ///< The client's number, in decimal.
@@ -21,7 +30,7 @@ struct InstanceStatus {
   std::uint64_t chunk_bytes = 0;  ///< Of all groups.
   std::uint64_t silent_ns = 0;    ///< Since it was last heard of.
   std::uint64_t connection = 0;
-  std::uint32_t groups = 0;
+  std::vector<GroupStatus> groups;
   bool is_mla = false;
 };
 

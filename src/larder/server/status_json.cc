@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "larder/base/size_text.h"
 #include "larder/base/version.h"
 #include "larder/server/config_json.h"
 
@@ -92,19 +93,36 @@ json storage_manager(const ServerStatus& status, const ServerOptions& options, b
           {"l1_capacity_bytes_by_backend", l1["capacity_bytes_by_backend"]}};
 }
 
+/// What LMCache's SDK makes its own buffers by: blocks of keys and values, or of one latent.
+json kernel_group(const InstanceStatus& instance, std::size_t number) {
+  const GroupStatus& group = instance.groups[number];
+  const std::string block = std::to_string(instance.block_tokens);
+  const std::string hidden = std::to_string(group.hidden);
+  const bool has_values = group.planes == 2;
+  return {
+      {"kernel_group_idx", number},
+      {"engine_group_idx", number},
+      {"object_group_idx", number},
+      {"num_layers", group.num_layers},
+      {"tokens_per_block", instance.block_tokens},
+      {"slots_per_block", instance.block_tokens},
+      {"dtype", group.dtype},
+      {"is_mla", !has_values},
+      {"engine_kv_format", has_values ? "NL_X_TWO_NB_BS_NH_HS" : "NL_X_NB_BS_HS"},
+      {"engine_kv_concrete_shape", std::to_string(group.num_layers) +
+                                       (has_values ? " x [2, 1, " + block + ", 1, " + hidden + "]"
+                                                   : " x [1, " + block + ", " + hidden + "]")}};
+}
+
 json kv_cache_layout(const InstanceStatus& instance, std::uint32_t chunk_tokens) {
-  const json group = {{"kernel_group_idx", 0},
-                      {"engine_group_idx", 0},
-                      {"object_group_idx", 0},
-                      {"num_layers", instance.num_layers},
-                      {"tokens_per_block", instance.block_tokens},
-                      {"slots_per_block", instance.block_tokens},
-                      {"dtype", instance.dtype},
-                      {"is_mla", instance.is_mla}};
+  json groups = json::array();
+  for (std::size_t i = 0; i < instance.groups.size(); ++i) {
+    groups.push_back(kernel_group(instance, i));
+  }
   const std::uint64_t token_bytes = chunk_tokens == 0 ? 0 : instance.chunk_bytes / chunk_tokens;
   return {{"num_layers", instance.num_layers},
           {"cache_size_per_token", token_bytes},
-          {"kernel_groups", json::array({group})}};
+          {"kernel_groups", std::move(groups)}};
 }
 
 void put_instances(json& out, const ServerStatus& status) {
@@ -134,6 +152,14 @@ json misses(const cache::EngineTotals& totals) {
   json out = json::object();
   for (std::size_t i = 0; i < cache::kMisses; ++i) out[cache::kMissNames[i]] = totals.missed[i];
   return out;
+}
+
+void put_tier_reasons(json& reasons, const TierStatus& tier) {
+  if (tier.report.health == Health::kHealthy) return;
+  const std::string what =
+      tier.spec + (tier.report.health == Health::kDown ? " is down" : " is degraded");
+  if (tier.report.reasons.empty()) reasons.push_back(what);
+  for (const std::string& reason : tier.report.reasons) reasons.push_back(what + ": " + reason);
 }
 
 json own(const ServerStatus& status) {
@@ -199,6 +225,27 @@ json status_json(const ServerStatus& status, const ServerOptions& options, bool 
       {"larder", own(status)}};
   put_instances(out, status);
   return out;
+}
+
+json degraded_json(const ServerStatus& status, bool is_healthy) {
+  json reasons = json::array();
+  if (!is_healthy) reasons.push_back("the thread that answers clients did not run for a second");
+  if (status.is_draining) reasons.push_back("the server is ending");
+  for (const TierStatus& tier : status.tiers) put_tier_reasons(reasons, tier);
+  const cache::EngineStats& engine = status.engine;
+  if (engine.totals.l2_store_failed != 0) {
+    reasons.push_back(format_count(engine.totals.l2_store_failed, "object") +
+                      " could not be stored in L2 and will be computed again");
+  }
+  if (engine.totals.l2_store_lost != 0) {
+    reasons.push_back(format_count(engine.totals.l2_store_lost, "object") +
+                      " left L1 before L2 had them: L2 is slower than what is stored");
+  }
+  if (status.replies_dropped != 0) {
+    reasons.push_back(format_count(status.replies_dropped, "reply", "replies") +
+                      " could not be sent: their clients had gone or do not read");
+  }
+  return {{"degraded", !reasons.empty()}, {"reasons", std::move(reasons)}};
 }
 
 }  // namespace larder::server

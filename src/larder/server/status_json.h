@@ -15,4 +15,8 @@ namespace larder::server {
 nlohmann::ordered_json status_json(const ServerStatus& status, const ServerOptions& options,
                                    bool is_healthy);
 
+/// The body of /degraded: whether something is not as it should be, and each reason in a sentence.
+/// Pure.
+nlohmann::ordered_json degraded_json(const ServerStatus& status, bool is_healthy);
+
 }  // namespace larder::server

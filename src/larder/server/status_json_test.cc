@@ -27,6 +27,8 @@ ServerStatus some_status() {
   instance.block_tokens = 4;
   instance.dtype = "torch.float16";
   instance.chunk_bytes = 1024;
+  instance.groups.push_back(
+      {.num_layers = 32, .hidden = 8, .planes = 2, .window_chunks = 0, .dtype = "float16"});
   status.instances.push_back(instance);
   instance.id = "-18446744073709551616";
   status.instances.push_back(instance);
@@ -73,10 +75,32 @@ TEST(StatusJsonTest, HasWhatTheSdkReads) {
   EXPECT_EQ(context["kv_cache_layout"]["num_layers"], 32);
   EXPECT_EQ(context["kv_cache_layout"]["cache_size_per_token"], 64);
   const json& group = context["kv_cache_layout"]["kernel_groups"][0];
-  EXPECT_EQ(group["dtype"], "torch.float16");
+  EXPECT_EQ(group["dtype"], "float16");
+  EXPECT_EQ(group["engine_kv_format"], "NL_X_TWO_NB_BS_NH_HS");
+  EXPECT_EQ(group["engine_kv_concrete_shape"], "32 x [2, 1, 4, 1, 8]");
   EXPECT_EQ(group["tokens_per_block"], 4);
   EXPECT_EQ(out["non_cuda_context_meta"]["1001"]["block_size"], 4);
   EXPECT_EQ(out["registered_non_cuda_instance_ids"], (json{1001, "-18446744073709551616"}));
+}
+
+TEST(StatusJsonTest, NothingIsDegradedWhereAllIsWell) {
+  const json out = degraded_json(some_status(), true);
+  EXPECT_EQ(out, (json{{"degraded", false}, {"reasons", json::array()}}));
+}
+
+TEST(StatusJsonTest, EachReasonIsASentenceOfItsOwn) {
+  ServerStatus status = some_status();
+  status.tiers[0].report.health = Health::kDown;
+  status.tiers[0].report.reasons = {"the device does not answer"};
+  status.engine.totals.l2_store_failed = 3;
+  status.engine.totals.l2_store_lost = 1;
+  status.replies_dropped = 2;
+  status.is_draining = true;
+  const json out = degraded_json(status, false);
+  EXPECT_EQ(out["degraded"], true);
+  ASSERT_EQ(out["reasons"].size(), 6U);
+  EXPECT_EQ(out["reasons"][2], "log:/data/kv is down: the device does not answer");
+  EXPECT_EQ(out["reasons"][3], "3 objects could not be stored in L2 and will be computed again");
 }
 
 TEST(StatusJsonTest, HasItsListsWithoutAnything) {
