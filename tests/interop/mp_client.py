@@ -204,11 +204,12 @@ def sdk(job, seed, chunks):
 
 
 def run(engine, seconds):
-    """Load for so long: one thread stores, as a worker, one looks up, as a scheduler. Gives when
-    each operation began, how long it took and what came of it."""
+    """Load for so long: the first worker stores without a pause, the last one, where there are
+    several, every quarter of a second, and the scheduler looks up. Gives when each operation began,
+    how long it took and what came of it."""
     events, stop = [], time.monotonic() + seconds
 
-    def loop(name, step):
+    def loop(name, pause, step):
         number = 0
         while time.monotonic() < stop:
             number += 1
@@ -218,11 +219,14 @@ def run(engine, seconds):
             except Exception as error:  # The test wants to see it.
                 result = f"{type(error).__name__}: {error}"
             events.append((name, begin, time.time() - begin, result))
-            time.sleep(0.002)
+            time.sleep(pause)
 
-    def store(number):
-        tokens = tokens_of(1_000_000 + number, 2 * engine.chunk)
-        return engine.workers[0].store(f"s-{number}", tokens, 0, 2 * engine.chunk)
+    def storing(worker):
+        def store(number):
+            tokens = tokens_of(1_000_000 + number, 2 * engine.chunk)
+            return worker.store(f"s-{worker.rank}-{number}", tokens, 0, 2 * engine.chunk)
+
+        return store
 
     def look_up(number):
         request = f"l-{number}"
@@ -230,10 +234,10 @@ def run(engine, seconds):
         engine.scheduler.end_session(request)
         return found
 
-    threads = [
-        threading.Thread(target=loop, args=arguments)
-        for arguments in (("store", store), ("look_up", look_up))
-    ]
+    loops = [("store", 0.002, storing(engine.workers[0])), ("look_up", 0.002, look_up)]
+    if len(engine.workers) > 1:
+        loops.append(("calm store", 0.25, storing(engine.workers[-1])))
+    threads = [threading.Thread(target=loop, args=arguments) for arguments in loops]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -34,29 +34,19 @@ class Restartable:
 
 
 def log_url(tmp_path, **more):
-    given = {"capacity": "256MiB", "max_value": "1MiB", "min_free": "0", **more}
+    given = {"capacity": "512MiB", "max_value": "1MiB", "min_free": "0", **more}
     return f"log:{tmp_path}/kv?" + "&".join(f"{name}={value}" for name, value in given.items())
 
 
-def longest(events, begin, end):
-    """Of the operations that began in between, in seconds."""
-    return max((took for _, began, took, _ in events if begin <= began < end), default=0.0)
-
-
-@pytest.mark.parametrize("version", list(STOCK))
-def test_adapters_store_again_after_a_crash(tmp_path, version):
+def killed_and_restarted(tmp_path, version):
+    """(moment of the kill, moment of the restart, what the adapters did)"""
+    job = {"world": 2, "heartbeat": HEARTBEAT, "mq_timeout": MQ_TIMEOUT}
     with (
         Restartable(tmp_path) as servers,
-        Client(
-            version,
-            servers.server,
-            tmp_path / "client.log",
-            heartbeat=HEARTBEAT,
-            mq_timeout=MQ_TIMEOUT,
-        ) as client,
+        Client(version, servers.server, tmp_path / "client.log", **job) as client,
     ):
         assert client.ask("store", 1, 4) is True
-        client.begin("run", 14.0)
+        client.begin("run", 12.0)
         time.sleep(2.5)
         killed = time.time()
         servers.server.kill()
@@ -67,26 +57,48 @@ def test_adapters_store_again_after_a_crash(tmp_path, version):
         events = client.answer()
         assert client.ask("store", 5, 4) is True
         assert client.ask("load", 5, 4) == 4
+    return killed, restarted, events
 
-    stores = [event for event in events if event[0] == "store"]
-    assert any(result is True for _, began, _, result in stores if began < killed)
-    stored_again = min(
-        began + took for _, began, took, result in stores if began > restarted and result is True
+
+def seconds_until_good(events, name, moment):
+    """From then until the first such operation that began later had succeeded."""
+    return min(
+        began + took - moment
+        for which, began, took, result in events
+        if which == name and began > moment and result is True
     )
-    print(f"stored again {stored_again - restarted:.2f} s after the restart")
-    # What the server had taken and not answered is lost, and the adapters wait for it on their own
-    # (the worker without looking at its heartbeat): those are counted, not bounded by the server.
-    caught = [event for event in events if event[1] <= killed < event[1] + event[2]]
-    print(f"operations under way at the kill: {[(name, took) for name, _, took, _ in caught]}")
-    lost = [event for event in caught if event[0] == "store" and event[2] > HEARTBEAT + 1]
-    if not lost:
-        assert stored_again - restarted < 2 * HEARTBEAT + 1
-    lookups = [event for event in events if event[0] == "look_up"]
-    assert longest(lookups, 0, time.time()) < HEARTBEAT + 1, "a lookup was stuck"
-    assert longest(events, killed, time.time()) < HEARTBEAT + 1, "an operation was stuck"
+
+
+@pytest.mark.parametrize("version", list(STOCK))
+def test_adapters_store_again_after_a_crash(tmp_path, version):
+    # A store or retrieve that the killed server had taken is lost, and LMCache's worker waits for
+    # it without looking at its heartbeat, for `mq_timeout` seconds. No server can end that; the
+    # worker that stores without a pause is nearly always caught in one, the calm one hardly ever.
+    for attempt in range(3):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        killed, restarted, events = killed_and_restarted(folder, version)
+        lost = [
+            (name, took, result)
+            for name, began, took, result in events
+            if began < killed + 0.1 and took > HEARTBEAT + 1
+        ]
+        print(f"lost with the server: {lost}")
+        if all(name == "store" for name, *_ in lost):
+            break
     assert len(lost) <= 1, "no more than the one that the thread was in"
-    late = [result for _, began, _, result in stores if began > stored_again + HEARTBEAT]
-    assert late and all(result is True for result in late), "it stays healthy"
+    stuck = [event for event in events if event[2] > HEARTBEAT + 1]
+    assert len(stuck) == len(lost), f"nothing else was stuck: {stuck}"
+    again = seconds_until_good(events, "calm store", restarted)
+    print(f"stored again {again:.2f} s after the restart")
+    assert again < 2 * HEARTBEAT + 1
+    late = [
+        result
+        for name, began, _, result in events
+        if name == "calm store" and began > restarted + again
+    ]
+    assert len(late) > 10 and all(result is True for result in late), "it stays healthy"
+    assert seconds_until_good(events, "store", restarted) < MQ_TIMEOUT + HEARTBEAT + 1
 
 
 def test_the_pool_goes_with_its_server(tmp_path):
@@ -116,29 +128,43 @@ def test_the_next_server_serves_the_prefix_from_disk_after_a_crash(tmp_path, ver
                 assert client.ask("load", seed, 9) == 8, "and every byte was compared"
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_what_was_just_stored_survives_a_stop(tmp_path, world):
-    options = l2_option(log_url(tmp_path))
-    version = next(iter(STOCK))
-    seeds = range(2, 32)
-    with Restartable(tmp_path, options=options) as servers:
-        with Client(version, servers.server, tmp_path / "client.log", world=world) as client:
+def after_a_stop(tmp_path, world, before, after):
+    """(objects that the next server lacks, objects that the report names), of 30 prompts that were
+    stored right before SIGTERM."""
+    version, seeds = next(iter(STOCK)), range(2, 32)
+    with Restartable(tmp_path, options=before) as servers:
+        # It unregisters in vain, and need not wait for long.
+        job = {"world": world, "mq_timeout": 2.0}
+        with Client(version, servers.server, tmp_path / "client.log", **job) as client:
             for seed in seeds:
                 assert client.ask("store", seed, 6) is True
             assert servers.server.stop() == 0
         text = servers.server.text()
+        servers.arguments["options"] = after
         servers.start().wait_ready()
         with Client(version, servers.server, tmp_path / "client.log", world=world) as client:
             found = [client.ask("load", seed, 6) for seed in seeds]
-    lost = lost_cells(text)
-    missing = sum(6 - chunks for chunks in found) * world
-    print(f"{missing} of {len(seeds) * 6 * world} cells missing, {lost} reported")
-    assert missing <= lost * 6, "what is missing follows from what was reported"
-    if lost == 0:
-        assert missing == 0
+    lost = re.search(r"ended; ([\d,]+) objects? \(.*\) did not reach L2", text)
+    assert lost or "nothing was left to store" in text, text
+    return sum(6 - chunks for chunks in found) * world, int(lost.group(1)) if lost else 0
 
 
-def lost_cells(text: str) -> int:
-    """Of the drain report. A prefix ends at its first missing chunk."""
-    found = re.search(r"(\d+) (?:cells|chunks|objects)[^\n]*(?:not stored|lost)", text)
-    return int(found.group(1)) if found else 0
+@pytest.mark.parametrize("world", [1, 2])
+def test_what_was_just_stored_survives_a_stop(tmp_path, world):
+    options = l2_option(log_url(tmp_path))
+    assert after_a_stop(tmp_path, world, options, options) == (0, 0)
+
+
+def test_a_stop_reports_what_it_could_not_store(tmp_path):
+    """The store is slower than the end may last."""
+    log = log_url(tmp_path)
+    inner = {"type": "log", "path": str(tmp_path / "kv")} | dict(
+        pair.split("=") for pair in log.partition("?")[2].split("&")
+    )
+    slow = {"type": "fault", "inner": inner, "delay_rate": 0.5, "delay": "30s", "pattern": "set:*"}
+    before = [*l2_option(slow), "--drain-seconds", "1"]
+    missing, lost = after_a_stop(tmp_path, 1, before, l2_option(log))
+    print(f"{missing} objects missing, {lost} reported")
+    assert lost > 0
+    # A prefix ends at its first missing chunk.
+    assert missing <= lost * 6
