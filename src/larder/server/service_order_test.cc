@@ -56,6 +56,7 @@ TEST_F(SlowRequestTest, ATransferOfAClosedConnectionDoesNotMoveTheInstanceBack) 
 }
 
 TEST_F(SlowRequestTest, ARegistrationDoesNotOvertakeTheWorkersTransfers) {
+  options.engine.write_ttl_ns = 10 * kSecond;
   register_worker();
   store(key("r", 1, 0, 32));
   replies.clear();
