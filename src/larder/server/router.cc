@@ -27,6 +27,7 @@ constexpr int kMessagesQueuedMax = 64;  ///< A connection; then TCP pushes back.
 constexpr int kRepliesQueuedMax = 1000;
 constexpr int kBacklog = 4096;
 constexpr std::uint64_t kUnfinishedBytesMax = std::uint64_t{128} << 20;
+constexpr int kTrims = 10;  ///< Looks, one a second.
 /// Of one receive(): a message of a million frames takes its time, but not all at once.
 constexpr std::size_t kFramesAtOnce = 4096;
 /// While the socket does not run dry, closes wait for messages that came before them, but no more.
@@ -94,7 +95,7 @@ class Router::Impl {
 
   std::uint64_t replies_dropped_ = 0;
   std::uint64_t connections_shut_ = 0;
-  bool has_shut_ = false;  ///< Since the last look_after_unfinished().
+  int trims_left_ = 0;  ///< Of look_after_unfinished(), after a connection was shut.
 };
 
 // --- Opening ------------------------------------------------------------------------------------
@@ -249,8 +250,12 @@ void Router::Impl::send(ConnectionId connection, wire::Frame uid, wire::Frame op
 // --- Messages that do not end -------------------------------------------------------------------
 
 void Router::Impl::look_after_unfinished() {
-  // libzmq has given the memory of what was shut then back to malloc() by now, which keeps it.
-  if (std::exchange(has_shut_, false)) ::malloc_trim(0);
+  // libzmq gives the memory of what was shut back to malloc(), which keeps it. Millions of short
+  // frames take libzmq some seconds.
+  if (trims_left_ > 0) {
+    --trims_left_;
+    ::malloc_trim(0);
+  }
   read_monitor();
   table_.for_each_socket([this](int fd) { shut_if_unfinished(fd); });
 }
@@ -266,7 +271,7 @@ void Router::Impl::shut_if_unfinished(int fd) {
                      table_.has_unfinished(fd, *received, kUnfinishedBytesMax);
   if (!is_it || ::shutdown(socket.get(), SHUT_RDWR) != 0) return;
   ++connections_shut_;
-  has_shut_ = true;
+  trims_left_ = kTrims;
   log(LogLevel::kWarning, "server",
       "a connection was shut: it has sent more than 128 MiB of a message without an end");
 }
