@@ -27,6 +27,7 @@ constexpr int kMessagesQueuedMax = 64;  ///< A connection; then TCP pushes back.
 constexpr int kRepliesQueuedMax = 1000;
 constexpr int kBacklog = 4096;
 constexpr std::uint64_t kUnfinishedBytesMax = std::uint64_t{128} << 20;
+constexpr int kTrims = 10;  ///< Looks, one a second.
 /// Of one receive(): a message of a million frames takes its time, but not all at once.
 constexpr std::size_t kFramesAtOnce = 4096;
 /// While the socket does not run dry, closes wait for messages that came before them, but no more.
@@ -95,7 +96,7 @@ class Router::Impl {
 
   std::uint64_t replies_dropped_ = 0;
   std::uint64_t connections_shut_ = 0;
-  int trims_left_ = 0;  ///< Looks that give memory back, after one that shut a connection.
+  int trims_left_ = 0;  ///< Of look_after_unfinished(), after a connection was shut.
 };
 
 // --- Opening ------------------------------------------------------------------------------------
@@ -250,8 +251,8 @@ void Router::Impl::send(ConnectionId connection, wire::Frame uid, wire::Frame op
 // --- Messages that do not end -------------------------------------------------------------------
 
 void Router::Impl::look_after_unfinished() {
-  // libzmq gives the memory of what was shut back to malloc(), in its own time, and malloc() keeps
-  // it.
+  // libzmq gives the memory of what was shut back to malloc(), which keeps it. Millions of short
+  // frames take libzmq some seconds.
   if (trims_left_ > 0) {
     --trims_left_;
     ::malloc_trim(0);

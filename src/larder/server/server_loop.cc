@@ -80,13 +80,14 @@ void ServerLoop::turn(std::uint64_t until_ns) {
   for (const std::size_t tier : ready_tiers_) parts_.service.on_tier(tier);
   due_ns_ = parts_.service.end_turn();
   if (std::exchange(is_status_wanted_, false) && parts_.board.is_asked()) publish();
-  if (has_input_ || parts_.router.connections() == 0 || now < next_look_ns_) return;
+  if (has_input_ || now < next_look_ns_) return;
   parts_.router.look_after_unfinished();
   next_look_ns_ = now + kLookNs;
 }
 
 void ServerLoop::wait(std::uint64_t until_ns) {
-  if (parts_.router.connections() != 0) until_ns = std::min(until_ns, next_look_ns_);
+  // Without connections, too: the memory of the last one may be to be given back.
+  until_ns = std::min(until_ns, next_look_ns_);
   ready_tiers_.clear();
   std::array<::epoll_event, 32> events{};
   const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
