@@ -16,7 +16,7 @@ DIFFERENCES = json.loads((pathlib.Path(__file__).parent / "differences.json").re
 # A reply is awaited this long where one must come, and not at all where the capture has none.
 REPLY_SECONDS = 30
 # LMCache answers STORE before others can find what was stored.
-LMCACHE_PUBLISH_SECONDS = 0.3
+LMCACHE_PUBLISH_SECONDS = 1.0
 # Requests of the worker that a capture supposes to be registered, and of the one that stands in.
 WORKER, LMCACHE_DRIVEN_WORKER, STAND_IN = 1, 2, 9_000_001
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 from mp_player import CHUNK, chunk_bytes
-from mp_server import MpServer, l2_option, wait_for
-from mp_wire import RawClient, key, registration
+from mp_server import MpServer, l2_option, ping_seconds, wait_for
+from mp_wire import RawClient, decode, encode, key, registration
 from redis_server import RedisServer
 
 WORKER, MODEL, CHUNKS = 7, "faulty", 6
@@ -183,6 +183,30 @@ def test_a_store_that_was_down_serves_again(tmp_path):
             wait_for(lambda: cache.look_up(2)[0] == CHUNKS, "hits again", seconds=60, every=0.2)
             cache.forget()
             assert lookups(cache, 9, 2) == [CHUNKS] * 9
+
+
+def test_parked_waits_hold_up_nothing(tmp_path):
+    """LMCache's server answers no PING while it waits for a load."""
+    files = {"type": "fs", "base_path": str(tmp_path / "files")}
+    tier = fault(files, stall_rate=1, stall="1h", pattern="exists:*")
+    with cache_over(tmp_path, tier, timeout=4) as cache, contextlib.ExitStack() as stack:
+        stored(cache, 1)
+        begin = time.monotonic()
+        waiters = [stack.enter_context(RawClient(cache.server.port)) for _ in range(10)]
+        for number in range(1000):
+            waiter, request = waiters[number % 10], f"w-{number}"
+            asked = key(tokens_of(0), request, model=MODEL)
+            waiter.ask("lookup", asked, 1)
+            waiter.send([encode(f"w-{number}"), b"\x0a", encode(request), encode(30.0)])
+        slowest = max(ping_seconds(cache.server.port, tries=1) for _ in range(100))
+        assert time.monotonic() - begin < 4, "the lookups still wait"
+        assert slowest < 0.050
+        for _ in range(100):
+            for waiter in waiters:
+                assert decode(waiter.receive(10)[2]) == 0
+        assert time.monotonic() - begin < 4 + 10 * LATE_SECONDS
+        for number in range(1000):
+            waiters[number % 10].ask("end_session", f"w-{number}")
 
 
 def test_many_at_once_are_all_answered_in_time(tmp_path):
