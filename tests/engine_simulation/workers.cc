@@ -189,6 +189,9 @@ void Workers::begin_write() {
   check_slots(writing, skip);
   fill(writing);
   const std::uint32_t space = writing.space;
+  for (Writing& other : worker.writes) {
+    other.is_given_up = other.is_given_up || is_same_range(other, writing);
+  }
   worker.writes.push_back(std::move(writing));
   watch_->after_write(space, cells, true);
 }
@@ -199,7 +202,7 @@ void Workers::end_write() {
   const auto at = static_cast<std::size_t>(world_.below(worker.writes.size()));
   Writing writing = std::move(worker.writes[at]);
   worker.writes.erase(worker.writes.begin() + static_cast<std::ptrdiff_t>(at));
-  const bool is_gone = worker.is_gone();
+  const bool is_gone = worker.is_gone() || writing.is_given_up;
   const bool publishes = !world_.one_in(8);
   const bool is_other_layout = writing.layout_number != world_.layout_number;
   if (!is_gone) fill(writing);  // A late writer fills its own slots once more.

@@ -27,6 +27,7 @@ struct Writing {
   std::uint64_t removals = 0;     ///< World::disturbances when it began.
   bool is_expired = false;        ///< Others may write its cells.
   bool is_void = false;           ///< Cleared since.
+  bool is_given_up = false;       ///< Its owner began another one of the range since.
   std::uint32_t void_chunks = 0;  ///< Removed since, by their numbers in the prompt.
 };
 
@@ -98,6 +99,7 @@ class Workers {
   bool is_being_written(const CellId& cell) const;
   std::uint64_t slot_bytes(const Writing& writing) const;
   std::uint64_t quarantined_bytes(const Worker& worker) const;
+  static bool is_same_range(const Writing& a, const Writing& b) noexcept;
   bool is_open(const Worker& worker, const Writing& writing) const;
   void keep_read(Worker& worker, ReadId id, const Request& request, std::uint32_t rank,
                  ChunkRange range, const std::vector<CellSlot>& slots);

@@ -6,11 +6,14 @@
 
 namespace larder::cache::simulation {
 
+bool Workers::is_same_range(const Writing& a, const Writing& b) noexcept {
+  return a.space == b.space && a.prompt == b.prompt && a.rank == b.rank &&
+         a.range.begin == b.range.begin && a.range.end == b.range.end;
+}
+
 bool Workers::is_open(const Worker& worker, const Writing& writing) const {
   return std::ranges::any_of(worker.writes, [&](const Writing& other) {
-    return !other.is_expired && other.space == writing.space && other.prompt == writing.prompt &&
-           other.rank == writing.rank && other.range.begin == writing.range.begin &&
-           other.range.end == writing.range.end;
+    return !other.is_expired && is_same_range(other, writing);
   });
 }
 

@@ -144,9 +144,11 @@ TEST_F(EngineWriteTest, AfterTheTimeOutItsOwnerMayAskAgain) {
   EXPECT_FALSE(begin_write(0, chain, {0, 2}));
   EXPECT_EQ(engine().open_write(write_spec(0, chain, {0, 2})), second);
   EXPECT_TRUE(engine().end_write(*second, WriteEnd::kPublish));
+  // The first was given up: it is never published, whoever commits.
   EXPECT_EQ(engine().open_write(write_spec(0, chain, {0, 2})), first);
-  EXPECT_TRUE(engine().end_write(*first, WriteEnd::kPublish));
-  EXPECT_EQ(stats().totals.cells_dropped, 2U);
+  EXPECT_FALSE(engine().end_write(*first, WriteEnd::kPublish));
+  EXPECT_EQ(look_up("r", chain), 2U);
+  EXPECT_EQ(stats().quarantine_bytes, 0U);
 }
 
 TEST_F(EngineWriteTest, ALongRangeGetsTheLeadingRunThatFits) {

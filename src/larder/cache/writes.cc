@@ -43,7 +43,7 @@ std::optional<WriteId> Writes::begin(const WriteSpec& spec, std::vector<CellSlot
   Owner* const owner = owners_.find_alive(spec.owner);
   if (!is_asked_well(spec, owner)) return std::nullopt;
   const std::uint32_t before = find(spec);
-  // One that has timed out is given up; it keeps its slots, and others are to be had (E16).
+  // After its time-out others are to be had (E16).
   if (before != kNone && !writes_[before].is_quarantined) return std::nullopt;
   const std::uint64_t quarantine_max = cells_.share_of_l1(state_.options.quarantine_share);
   if (owner->quarantined_bytes > quarantine_max && !is_broken(CacheRule::kQuarantineLimit)) {
@@ -70,6 +70,9 @@ std::optional<WriteId> Writes::begin(const WriteSpec& spec, std::vector<CellSlot
   }
   if (reserved != Reserved::kYes) ++state_.totals.writes_cut;
 
+  // A commit cannot say which of two it means: the later one. The first keeps its slots, and is
+  // never published.
+  if (before != kNone) writes_[before].is_ended = true;
   ++state_.totals.writes;
   write.chunks.assign(spec.chunks.begin(), spec.chunks.end());
   owner->writes.push_back(number);

@@ -66,7 +66,7 @@ class Writes {
     std::vector<ChunkHash> chunks;
     std::vector<Piece> pieces;  ///< In prefix order.
     bool is_quarantined = false;
-    bool is_ended = false;  ///< With its owner.
+    bool is_ended = false;  ///< With its owner, or given up for a later one of its range.
     bool is_void = false;   ///< Cleared.
     Timer timer;
   };

@@ -32,7 +32,6 @@ constexpr int kTrims = 10;  ///< Looks, one a second.
 constexpr std::size_t kFramesAtOnce = 4096;
 /// While the socket does not run dry, closes wait for messages that came before them, but no more.
 constexpr std::size_t kClosesWaitingMax = 64;
-constexpr int kTrims = 4;
 constexpr const char* kMonitorAddress = "inproc://monitor";
 
 /// Of ZMTP 3: flags and a length of one byte or of eight.
