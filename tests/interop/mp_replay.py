@@ -158,8 +158,8 @@ class Replay:
             reply = client.receive(deadline - time.monotonic())
             if reply is None:
                 return
-            self._take(client, reply)
-            is_store = operation_of(request.record.frames) == OPERATIONS["store"]
+            taken = self._take(client, reply)
+            is_store = operation_of(taken.record.frames) == OPERATIONS["store"]
             if is_store and self.server.kind != "larder":
                 time.sleep(LMCACHE_PUBLISH_SECONDS)
 
