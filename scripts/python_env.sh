@@ -49,7 +49,8 @@ unpack_lmcache() {
 install_once build 'scikit-build-core>=0.10' 'nanobind>=2.4' ninja
 case $kind in
   test)
-    install_once tests pytest hypothesis numpy mypy prometheus_client
+    # msgspec and pyzmq: a raw client of the server (tests/interop/mp_wire.py).
+    install_once tests pytest hypothesis numpy mypy prometheus_client msgspec pyzmq
     ;;
   interop)
     # A torch that is named here: pip never chooses one with gigabytes of CUDA.

@@ -28,4 +28,5 @@ assert "torch" not in sys.modules
 assert os.path.exists(os.path.join(os.path.dirname(larder.__file__), "py.typed"))
 PYTHON
 env -i "$root/build/venv/clean/bin/larder" --version
+env -i "$root/build/venv/clean/bin/python" -m larder server --check --l1-size-gb 1 >/dev/null
 echo "$(basename "$root"/build/wheelhouse/larder-*.whl) works by itself"

@@ -13,6 +13,10 @@ namespace CLI {
 class App;
 }
 
+namespace larder::server {
+struct ConnectorSource;
+}
+
 /// What the commands of the program share. Each is one file, `command_NAME.cc`, which only reads
 /// the command line and prints: what it does is library code in larder/tools.
 namespace larder::cli {
@@ -40,7 +44,8 @@ class Command {
   virtual bool ends_by_signal() const { return false; }
 };
 
-std::unique_ptr<Command> make_server_command();
+/// Its connectors are those of `source`, whose registry outlives the command.
+std::unique_ptr<Command> make_server_command(server::ConnectorSource source);
 std::unique_ptr<Command> make_replay_command();
 std::unique_ptr<Command> make_size_command();
 std::unique_ptr<Command> make_bench_command();

@@ -10,7 +10,6 @@
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
-#include "larder/connectors/builtin.h"
 #include "larder/server/config_json.h"
 #include "larder/server/options_markdown.h"
 #include "larder/server/read_options.h"
@@ -146,8 +145,17 @@ std::string drained_json(const server::DrainReport& report) {
   return json.dump() + "\n";
 }
 
+/// A server on any free port draws the name of its pool when it starts.
+std::string checked_pool(const ServerOptions& options) {
+  ServerOptions named = options;
+  if (options.port == 0 && options.shm_name.empty()) named.shm_name = "larder_pid_PID";
+  return server::pool_name(named, named.port);
+}
+
 class ServerCommand final : public Command {
  public:
+  explicit ServerCommand(server::ConnectorSource source) : source_(std::move(source)) {}
+
   void add_to(CLI::App& app) override {
     CLI::App& command = *app.add_subcommand(
         "server", "Serve a KV cache to LMCache's clients, in place of `lmcache server`");
@@ -167,18 +175,17 @@ class ServerCommand final : public Command {
 
   int run() override {
     if (is_markdown_) return print(server::options_markdown(), kGood);
-    const server::ConnectorSource source{.registry = &builtin_registry()};
     const auto setup =
-        server::read_options(command_line(), server::environment_of_process(), source);
+        server::read_options(command_line(), server::environment_of_process(), source_);
     if (!setup) return fail(setup.error());
     for (const std::string& notice : setup->notices) announce("server", notice);
     const ServerOptions& options = setup->options;
     if (is_check_) {
-      const auto json = server::config_json(options, server::pool_name(options, options.port));
+      const auto json = server::config_json(options, checked_pool(options));
       return print(json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n", kGood);
     }
     const auto ended = server::run_server(
-        options, builtin_registry(), stop_requested(), -1,
+        options, *source_.registry, stop_requested(), -1,
         [&](const server::ServerAddress& address) {
           say(is_json_ ? listening_json(options, address) : listening_text(options, address));
         });
@@ -206,6 +213,7 @@ class ServerCommand final : public Command {
     return settings;
   }
 
+  server::ConnectorSource source_;
   std::deque<Given> given_;  ///< CLI11 keeps references into it.
   bool is_check_ = false;
   bool is_markdown_ = false;
@@ -214,8 +222,8 @@ class ServerCommand final : public Command {
 
 }  // namespace
 
-std::unique_ptr<Command> make_server_command() {
-  return std::make_unique<ServerCommand>();
+std::unique_ptr<Command> make_server_command(server::ConnectorSource source) {
+  return std::make_unique<ServerCommand>(std::move(source));
 }
 
 }  // namespace larder::cli

@@ -52,6 +52,13 @@ TEST_F(ServerCommandTest, TheLastOfAnOptionCountsAndAnEmptyNameIsOne) {
   EXPECT_EQ(json["larder"]["pool"], "");
 }
 
+TEST_F(ServerCommandTest, OnAnyPortThePoolsNameIsDrawnAtTheStart) {
+  const std::string memory = "--l1-size-gb 1 --port 0 ";
+  EXPECT_EQ(checked(memory)["larder"]["pool"], "lmcache_l1_pool_larder_pid_PID");
+  EXPECT_EQ(checked(memory + "--shm-name mine")["larder"]["pool"], "lmcache_l1_pool_mine");
+  EXPECT_EQ(checked(memory + "--shm-name ''")["larder"]["pool"], "");
+}
+
 TEST_F(ServerCommandTest, SwitchesHaveTwoNames) {
   EXPECT_EQ(checked("--l1-size-gb 1 --separate-object-groups")["larder"]["object_groups"], "apart");
   EXPECT_EQ(checked("--l1-size-gb 1 --no-separate-object-groups")["larder"]["object_groups"],

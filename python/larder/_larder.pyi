@@ -32,6 +32,9 @@ metrics_text: Callable[[], str]
 """Of every store that is open in this process, in Prometheus' text format."""
 shown_spec: Callable[[str], str]
 """A spec as a person may see it, without its secrets."""
+run_server: Callable[[list[str]], int]
+"""The command `larder server`, given the words behind the program's name; its exit code, with which
+the process is to end. For `python -m larder` alone: it takes over the process's signals."""
 
 class Client:
     def __init__(self, spec: str) -> None: ...

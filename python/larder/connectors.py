@@ -111,6 +111,12 @@ class PythonConnector:
 
 Factory = Callable[..., Any]
 
+_NO_L2_ADAPTER = (
+    "this class implements LMCache's L2AdapterInterface, which only LMCache's own server can drive. "
+    "Name a class with the four methods of larder.connectors.PythonConnector, or one with LMCache's "
+    "native contract (submit_batch_get and the others), as its native_plugin takes"
+)
+
 _lock = threading.RLock()
 _registered: dict[str, Factory] = {}
 _entry_points: dict[str, list[importlib.metadata.EntryPoint]] | None = None
@@ -228,6 +234,8 @@ def _make(name: str, factory: str, arguments: str) -> Any:
         made = _import_factory(factory) if factory else _factory_of(name)
     except Exception as error:
         raise ValueError(f"{shown}: {_text_of(error)}") from error
+    if hasattr(made, "submit_lookup_and_lock_task"):
+        raise ValueError(f"{shown}: {_NO_L2_ADAPTER}")
     try:
         return made(**given)
     except Exception as error:

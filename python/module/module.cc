@@ -6,6 +6,7 @@
 #include "module/completions.h"
 #include "module/nanobind.h"
 #include "module/python_registry.h"
+#include "module/server_command.h"
 
 namespace nb = nanobind;
 using larder::python::AsyncClient;
@@ -156,6 +157,7 @@ NB_MODULE(_larder, module) {
   module.def("parse_spec", &parse_spec, nb::arg("spec").none());
   module.def("metrics_text", &larder::python::metrics_text);
   module.def("shown_spec", &shown_spec, nb::arg("spec").none());
+  module.def("run_server", &larder::python::run_server, nb::arg("argv"));
 
   nb::list types;
   for (const larder::ConnectorType* type : larder::python::python_registry().types()) {

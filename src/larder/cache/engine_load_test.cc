@@ -463,6 +463,24 @@ TEST_F(EngineLoadTest, AForcedClearDuringALoadShortensTheHit) {
 
 // ---- E4.
 
+TEST_F(EngineLoadTest, ASizeThatTheTierDoesNotTellIsComparedByTheLoad) {
+  ScriptedTier& tier = add_tier();
+  tier.tells_sizes = false;
+  add_model();
+  const auto chain = chain_of(1, 4);
+  put(tier, chain);
+  tier.sizes[key_of(chain[2], 0)] = 2 * kGrain;
+  for (const bool has_probe : {true, false}) {
+    tier.has_probe = has_probe;
+    start_lookup("r", chain);
+    reap();
+    EXPECT_EQ(result("r"), 2U);
+    end("r");
+    engine().clear({.force = true});
+  }
+  EXPECT_EQ(stats().totals.missed[static_cast<std::size_t>(Miss::kOtherLayout)], 4U);
+}
+
 TEST_F(EngineLoadTest, ALookupWhoseLayoutWasReplacedHasNoHit) {
   ScriptedTier& tier = add_tier();
   tier.has_probe = false;

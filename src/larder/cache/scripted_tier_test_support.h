@@ -38,6 +38,7 @@ class ScriptedTier final : public Connector {
   bool holds = false;
   bool holds_loads_only = false;
   bool has_probe = true;
+  bool tells_sizes = true;               ///< Of what is there, without a load.
   bool is_down = false;                  ///< Misses and kUnavailable.
   bool is_full = false;                  ///< It stores nothing that it does not have.
   ErrorCode refuses = ErrorCode::kNone;  ///< What submit() says.
@@ -130,7 +131,7 @@ class ScriptedTier final : public Connector {
     const auto found = sizes.find(text_of(item));
     item.outcome = found == sizes.end() || is_down ? Outcome::kMiss : Outcome::kHit;
     item.miss_reason = is_down ? MissReason::kDown : MissReason::kAbsent;
-    if (item.outcome == Outcome::kHit) item.value_bytes = found->second;
+    if (item.outcome == Outcome::kHit) item.value_bytes = tells_sizes ? found->second : 0;
   }
   void fail(Item& item, ErrorCode code) const {
     item.outcome = Outcome::kFailed;
@@ -158,6 +159,7 @@ class ScriptedTier final : public Connector {
       sizes.erase(key);  // C6.
       return fail(item, ErrorCode::kIo);
     }
+    item.value_bytes = sizes.at(key);
     if (bytes_of(item.value) != item.value_bytes) return fail(item, ErrorCode::kSizeMismatch);
     if (copies) copy_to_slices(std::as_bytes(std::span{values.at(key)}), item.value);
   }

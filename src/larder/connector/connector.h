@@ -36,7 +36,7 @@ struct Item {
   std::span<const std::byte> key;  ///< 1..kKeyBytesMax bytes, any bytes.
   std::span<const Slice>
       value;  ///< Their concatenation is the value. Empty for Exists, Delete, Touch.
-  std::uint64_t value_bytes = 0;  ///< Out: stored size (Get hit or kSizeMismatch, Exists hit).
+  std::uint64_t value_bytes = 0;  ///< Out: size (Get hit, kSizeMismatch, Exists hit or 0: unknown).
   Error error;                    ///< Out, iff kFailed.
   Outcome outcome = Outcome::kPending;  ///< Out.
   bool existed = false;  ///< Out, Set kIfAbsent: the key was there, nothing was written.

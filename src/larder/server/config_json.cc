@@ -79,13 +79,18 @@ std::string_view name_of(ObjectGroups groups) {
 }
 
 Json adapter(const L2Adapter& one) {
-  return {
-      {"type", one.spec.type()},          {"spec", one.shown},
-      {"load", one.options.load},         {"store", one.options.store},
-      {"min_hits", one.options.min_hits}, {"fill", name_of(one.options.fill)},
-      {"affinity_tag", "_default"},       {"shared", false},
-      {"eviction_config", nullptr},       {"persist_config", "PersistConfig(persist_enabled=True)"},
-      {"serde_config", nullptr}};
+  return {{"type", one.spec.type()},
+          {"spec", one.shown},
+          {"load", one.options.load},
+          {"store", one.options.store},
+          {"min_hits", one.options.min_hits},
+          {"fill", name_of(one.options.fill)},
+          {"touch", one.options.touch},
+          {"affinity_tag", "_default"},
+          {"shared", false},
+          {"eviction_config", nullptr},
+          {"persist_config", "PersistConfig(persist_enabled=True)"},
+          {"serde_config", nullptr}};
 }
 
 Json mp(const ServerOptions& options, const std::string& pool) {

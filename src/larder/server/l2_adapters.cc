@@ -32,6 +32,7 @@ SetupResult<cache::TierOptions> read_tier(const TierTexts& texts) {
   cache::TierOptions options;
   LARDER_TRY(read_flag(texts, "load", options.load));
   LARDER_TRY(read_flag(texts, "store", options.store));
+  LARDER_TRY(read_flag(texts, "touch", options.touch));
   if (const auto found = texts.find("min_hits"); found != texts.end()) {
     const auto hits = parse_integer(found->second);
     if (!hits || *hits < 0 || *hits > std::numeric_limits<std::uint32_t>::max()) {
@@ -88,9 +89,8 @@ SetupResult<std::string> stand_for_eviction(const Spec& spec, const ConnectorTyp
 }
 
 SetupError no_interpreter(const Spec& spec) {
-  return wrong(spec.type() +
-               ": the command larder has no Python interpreter; start the server from the Python "
-               "package");
+  return wrong(spec.type() + ": the command larder has no Python interpreter; " +
+               std::string{kStartFromPython});
 }
 
 SetupResult<LmcacheAdapter> parse(std::string_view text, const ConnectorSource& source) {

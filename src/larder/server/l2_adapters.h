@@ -15,7 +15,8 @@ namespace larder::server {
 struct ConnectorSource {
   const Registry* registry = nullptr;
   /// Where the process has a Python interpreter: reads a spec that may name a connector in Python
-  /// (python_registry.h). Empty: Spec::parse(), and such a spec is an error that says so.
+  /// (python_registry.h), and takes the GIL for it. Empty: Spec::parse(), and such a spec is an
+  /// error that says so.
   std::function<SetupResult<Spec>(std::string_view text)> resolve = {};
 };
 
@@ -26,7 +27,8 @@ struct ReadAdapter {
 
 /// Reads one value of `--l2-adapter`: a URL, or JSON in larder's spelling or in LMCache's.
 ///
-/// "load", "store", "min_hits" and "fill" are the server's (TierOptions), unless the connector's
+/// "load", "store", "min_hits", "fill" and "touch" are the server's (TierOptions), unless the
+/// connector's
 ///   type has a parameter of that name itself, as `tiered` does.
 /// LMCache's common keys: "eviction" needs a connector with a capacity, which then evicts at it by
 ///   itself; "persist_enabled" and "shared" say nothing new; "affinity_tag" must be "_default";

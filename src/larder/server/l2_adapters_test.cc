@@ -58,20 +58,24 @@ std::string parameter(const ReadAdapter& read, std::string_view name) {
 }
 
 TEST(L2AdapterTest, AUrlAndJsonAreTheSame) {
-  const auto url = read("log:/data/kv?capacity=200GiB&store=no&min_hits=2&fill=second_hit");
+  const auto url =
+      read("log:/data/kv?capacity=200GiB&store=no&min_hits=2&fill=second_hit&touch=no");
   ASSERT_TRUE(url.has_value()) << url.error().text;
   EXPECT_FALSE(url->adapter.options.store);
   EXPECT_TRUE(url->adapter.options.load);
+  EXPECT_FALSE(url->adapter.options.touch);
   EXPECT_EQ(url->adapter.options.min_hits, 2U);
   EXPECT_EQ(url->adapter.options.fill, cache::Fill::kSecondHit);
   EXPECT_EQ(parameter(*url, "store"), "(none)");
   EXPECT_EQ(parameter(*url, "capacity"), "200GiB");
   const auto json = read(R"( {"type": "log", "": "/data/kv", "capacity": "200GiB",
-      "store": false, "min_hits": 2, "fill": "second_hit"})");
+      "store": false, "min_hits": 2, "fill": "second_hit", "touch": false})");
   ASSERT_TRUE(json.has_value()) << json.error().text;
   EXPECT_EQ(json->adapter.spec, url->adapter.spec);
   EXPECT_EQ(json->adapter.options.min_hits, 2U);
   EXPECT_FALSE(json->adapter.options.store);
+  EXPECT_FALSE(json->adapter.options.touch);
+  EXPECT_TRUE(read("memory:")->adapter.options.touch);
 }
 
 TEST(L2AdapterTest, AParameterThatTheConnectorHasItselfIsTheConnectors) {
@@ -165,6 +169,7 @@ TEST(L2AdapterTest, WhatLarderDoesNotHaveSaysWhatToUse) {
       {R"({"type": "memory", "capacty": 1})", "did you mean 'capacity'?"},
       {"memory:?min_hits=-1", "min_hits: expected"},
       {"memory:?load=maybe", "load: "},
+      {"memory:?touch=maybe", "touch: "},
       {"memory:?load=no&store=no", "leave the adapter out"},
       {R"({"type": "memory", "fill": "sometimes"})", "never, second_hit or always"},
       {R"({"type": "memory", "load": [1]})", "expected a text"},
@@ -174,7 +179,8 @@ TEST(L2AdapterTest, WhatLarderDoesNotHaveSaysWhatToUse) {
       {R"({"type": "memory")", "not valid JSON"},
       {"{\"type\": \"memory\", \"x\": " + std::string(20, '[') + std::string(20, ']') + "}",
        "deep"},
-      {"python:module:Class", "no Python interpreter; start the server from the Python package"},
+      {"python:module:Class",
+       "no Python interpreter; start it from the Python package instead: python -m larder"},
   };
   for (const auto& [text, expected] : cases) {
     const auto adapter = read(text);
@@ -235,7 +241,7 @@ TEST(PluginTest, WhatCannotBeReadIsAnError) {
       {plugin(R"(, "config_class_name": "C")"), "keyword arguments"},
       {R"({"type": "plugin", "module_path": "m"})", "must name a class of Python"},
       {R"({"type": "plugin", "module_path": "m", "class_name": "C"})",
-       "start the server from the Python package"},
+       "python -m larder server, with the same options"},
   };
   for (const auto& [text, expected] : cases) {
     const auto adapter = read(text);

@@ -18,7 +18,7 @@ using Json = nlohmann::ordered_json;
 constexpr std::size_t kTextBytesMax = std::size_t{64} << 10;  ///< As a spec's.
 constexpr int kDepthMax = 16;
 constexpr std::string_view kPython = "python";
-constexpr std::array<std::string_view, 4> kTierKeys{"load", "store", "min_hits", "fill"};
+constexpr std::array<std::string_view, 5> kTierKeys{"load", "store", "min_hits", "fill", "touch"};
 
 constexpr std::string_view kObjectStore =
     "larder has no connector for it; use redis://HOST:PORT, or fs:PATH on a file system that the "
@@ -255,8 +255,8 @@ SetupResult<Spec> spec_of_larders(Json parameters, LmcacheAdapter& adapter) {
 SetupResult<Spec> spec_of_python(const PluginClass& named, const Registry& registry) {
   if (registry.find(kPython) == nullptr) {
     return wrong(in_quotes(named.module + ":" + named.name) +
-                 " is a class of Python, and the command larder has no interpreter; start the "
-                 "server from the Python package");
+                 " is a class of Python, and the command larder has no interpreter; " +
+                 std::string{kStartFromPython});
   }
   if (named.parameters.contains("type")) {
     return wrong("\"adapter_params\": no argument of a class can be called \"type\" here");

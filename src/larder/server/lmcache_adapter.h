@@ -18,10 +18,14 @@ struct LmcacheAdapter {
   Spec spec;
   /// It names a class of Python already in the registry's own form; it is not to be resolved.
   bool is_python = false;
-  std::map<std::string, std::string, std::less<>> tier;  ///< "load", "store", "min_hits", "fill".
+  std::map<std::string, std::string, std::less<>> tier;  ///< Of the server itself (TierOptions).
   bool has_eviction = false;  ///< An "eviction" block that larder's own eviction can stand for.
   std::vector<std::string> notices;
 };
+
+/// The remedy where a class of Python is named and the process has no interpreter.
+inline constexpr std::string_view kStartFromPython =
+    "start it from the Python package instead: python -m larder server, with the same options";
 
 /// Reads the JSON of LMCache's `--l2-adapter`, which is also that of larder's specs; see
 /// read_l2_adapter(). Errors have no "--l2-adapter" before them.

@@ -274,9 +274,10 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .shape = OptionShape::kRepeated,
      .value = "SPEC",
      .group = kStorage,
-     .help = "A store behind L1, as a URL or as LMCache's JSON. Give it again for further ones: a "
-             "chunk is stored to all, and loaded from the first one that has it. Each may have "
-             "load=yes|no, store=yes|no, min_hits=N and fill=never|second_hit|always."},
+     .help =
+         "A store behind L1, as a URL or as LMCache's JSON. Give it again for further ones: a "
+         "chunk is stored to all, and loaded from the first one that has it. Each may have "
+         "load=yes|no, store=yes|no, min_hits=N, fill=never|second_hit|always and touch=yes|no."},
     {.name = "l2-store-policy",
      .value = "POLICY",
      .group = kStorage,

@@ -15,7 +15,7 @@ struct L2Adapter {
   std::string text;            ///< As given. It may hold a password: show `shown`.
   std::string shown;           ///< As people may see it (shown_spec()).
   Spec spec;                   ///< What the registry opens: without the fields of `options`.
-  cache::TierOptions options;  ///< "store", "load", "min_hits", "fill".
+  cache::TierOptions options;  ///< "store", "load", "min_hits", "fill", "touch".
 };
 
 inline constexpr std::size_t kL2AdaptersMax = 16;

@@ -69,7 +69,7 @@ Of LMCache's environment variables, `LMCACHE_COORDINATOR_URL` and `LMCACHE_API_K
 
 ## `--l2-adapter`
 A store is a [spec](specs.md), as a URL or as JSON, with what its type takes ([connectors.md](connectors.md)). LMCache's JSON for `fs`,
-`fs_native`, `resp`, `mock` and `fault_inject` works as it is. Four parameters are the server's:
+`fs_native`, `resp`, `mock` and `fault_inject` works as it is. Five parameters are the server's:
 
 | parameter | default | what it does |
 |---|---|---|
@@ -77,8 +77,9 @@ A store is a [spec](specs.md), as a URL or as JSON, with what its type takes ([c
 | `store` | yes | no: nothing is stored there |
 | `min_hits` | 0 | store a chunk only after so many lookups found it in L1 |
 | `fill` | never | second_hit or always: a chunk that was found in a later store and stays in L1 is stored here too |
+| `touch` | yes | no: it is not told which of its chunks L1 serves, so that its own eviction does not count them as used |
 
-`tiered:` has parameters of these names itself; they are its own there.
+`tiered:` has parameters of these names itself (but for `touch`); they are its own there.
 
 LMCache's common keys:
 
@@ -90,9 +91,9 @@ LMCache's common keys:
 | `affinity_tag` | `_default` only |
 
 `plugin` and `native_plugin` that name `larder.lmcache` (`Connector` or `L2Adapter`) open the store of their `adapter_params` directly, so a
-configuration of `lmcache server` with larder in it works unchanged. Other classes are written in Python, which a server needs that was started from
-the Python package; [python.md](python.md#connectors-in-python) says what they must have. Such a spec runs code: it is accepted on the command line and
-in the file, and not from the environment.
+configuration of `lmcache server` with larder in it works unchanged. Other classes are connectors in Python: they need a server that was started with
+`python -m larder server` ([server.md](server.md#connectors-in-python)). Such a spec runs code: it is accepted on the command line and in the file, and
+not from the environment.
 
 Types of LMCache that larder does not have stop the start:
 

@@ -116,6 +116,11 @@ PoolGuard::~PoolGuard() {
   }
 }
 
+void PoolGuard::leave() noexcept {
+  (void)socket_.release();  // Its end is the process's end.
+  pid_ = 0;
+}
+
 PoolGuard::PoolGuard(PoolGuard&& other) noexcept
     : socket_(std::move(other.socket_)),
       fork_guard_(std::move(other.fork_guard_)),

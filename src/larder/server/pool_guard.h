@@ -28,6 +28,10 @@ class PoolGuard {
   PoolGuard(const PoolGuard&) = delete;
   PoolGuard& operator=(const PoolGuard&) = delete;
 
+  /// For a server that cannot give back its memory, and with it the file's lock: the helper is not
+  /// waited for, and removes the name when this process has ended.
+  void leave() noexcept;
+
   /// From now on the file at `path` goes with this process. Of several calls the last one counts.
   Status watch(const std::string& path) noexcept;
 

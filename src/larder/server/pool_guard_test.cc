@@ -86,6 +86,28 @@ TEST_F(PoolGuardTest, RemovesAnArenasName) {
   EXPECT_FALSE(is_there(path));
 }
 
+TEST_F(PoolGuardTest, OneThatIsLeftWaitsForTheEndOfTheProcess) {
+  ForkedChild server{[](int) -> std::string {
+    auto guard = PoolGuard::start();
+    cache::ArenaOptions options;
+    options.kind = cache::ArenaKind::kShared;
+    options.name = "larder_pool_guard_test_" + std::to_string(::getpid());
+    options.capacity_bytes = std::uint64_t{4} << 20;
+    auto arena = cache::Arena::open(options);
+    if (!guard || !arena) return "";
+    std::string path = "/dev/shm/" + (*arena)->name();
+    if (!guard->watch(path)) return "";
+    (void)arena->release();  // NOLINT: with the file's lock, which the helper needs.
+    guard->leave();
+    return path;
+  }};
+  const std::string path = server.said();  // The guard has been destroyed.
+  EXPECT_TRUE(is_there(path)) << path;
+  server.kill();
+  wait_for_orphans();
+  EXPECT_FALSE(is_there(path));
+}
+
 TEST_F(PoolGuardTest, EndsWithItsServer) {
   make(path_);
   {

@@ -157,6 +157,7 @@ DrainReport Server::end() {
 void Server::leave_memory() noexcept {
   (void)service_.release();  // NOLINT(bugprone-unused-return-value): the connectors, too.
   (void)arena_.release();    // NOLINT(bugprone-unused-return-value)
+  if (guard_) guard_->leave();
 }
 
 Server::~Server() {

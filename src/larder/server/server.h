@@ -30,9 +30,10 @@ struct DrainReport {
 ///
 /// `options` are valid (validate()). `stop` is looked at whenever `wake_fd` is readable, which is
 /// then read; without one (-1) four times a second.
-/// Call it before other threads exist: it starts a helper process. Raises the soft limit of
-/// descriptors. A connector that does not stop in time is never destroyed, and neither is the
-/// memory that its device or peer may write to: the process is to end then.
+/// Call it before other threads exist: it starts a helper process. Connectors are opened after
+/// that, so the code that they load may start threads. Raises the soft limit of descriptors. A
+/// connector that does not stop in time is never destroyed, and neither is the memory that its
+/// device or peer may write to: the process is to end then.
 SetupResult<DrainReport> run_server(const ServerOptions& options, const Registry& registry,
                                     const std::atomic<bool>& stop, int wake_fd,
                                     const std::function<void(const ServerAddress&)>& on_listening);

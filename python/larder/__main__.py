@@ -1,0 +1,16 @@
+"""`python -m larder server`: the command `larder server`, with connectors written in Python.
+
+docs/server.md ("Connectors in Python") tells what they must have.
+"""
+
+import signal
+import sys
+
+# Until the server has its handlers, and when the interpreter ends, ^C is no traceback.
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from larder import _larder  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(_larder.run_server(sys.argv[1:]))
