@@ -287,6 +287,7 @@ def measure_transfers(benches, rounds, mib):
     for bench in benches:
         with open(bench.server.pool(), "r+b") as pool:
             pools[bench.kind] = numpy.frombuffer(mmap.mmap(pool.fileno(), 0), dtype=numpy.uint8)
+            pools[bench.kind].max()  # Its pages are mapped from here on, as a worker's are soon.
     number = 0
     for _ in range(rounds):
         ceiling.append(timed(lambda: copy(target.ctypes.data, source.ctypes.data, source.nbytes)))

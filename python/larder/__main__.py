@@ -3,6 +3,8 @@
 docs/server.md ("Connectors in Python") tells what they must have.
 """
 
+import atexit
+import os
 import signal
 import sys
 
@@ -13,4 +15,10 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
 from larder import _larder  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(_larder.run_server(sys.argv[1:]))
+    code = _larder.run_server(sys.argv[1:])
+    # Everything has been stopped. A method that never returned was left alone, with a thread that
+    # must not find an interpreter that is being taken down.
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -92,6 +92,7 @@ NOT_RUN = [
     (r"^larder (bench|format|replay|inspect|server|stats)$", "names the command within a sentence"),
     (r"^larder (stats ADDRESS|inspect --verify|evicts by itself|connectors TYPE|help COMMAND)$", "names a form"),
     (r"^source ~/", "what activating does, within a sentence"),
+    (r"^curl -s http://localhost:8000/", "needs vLLM; tests/interop/test_mp_vllm.py does the same"),
 ]
 
 # What a spec may end with whose spelling is right: what it names has to be there.
