@@ -148,6 +148,10 @@ class AdminHttp::Impl {
   /// False: it was refused.
   bool is_own(const Request& request, Response& response) const;
   void healthcheck(Response& response);
+  StatusBoard::Reading ask();
+  /// What the loop says of itself, as JSON.
+  template <class ToJson>
+  void show(Response& response, ToJson to_json);
   void status(Response& response);
   void degraded(Response& response);
 
@@ -261,7 +265,7 @@ bool AdminHttp::Impl::is_own(const Request& request, Response& response) const {
 }
 
 void AdminHttp::Impl::healthcheck(Response& response) {
-  if (board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs).is_fresh) {
+  if (ask().is_fresh) {
     response.set_content(R"({"status":"healthy"})", kJson);
     return;
   }
@@ -272,20 +276,27 @@ void AdminHttp::Impl::healthcheck(Response& response) {
       kJson);
 }
 
-void AdminHttp::Impl::status(Response& response) {
-  const StatusBoard::Reading reading = board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs);
+StatusBoard::Reading AdminHttp::Impl::ask() {
+  return board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs);
+}
+
+template <class ToJson>
+void AdminHttp::Impl::show(Response& response, ToJson to_json) {
+  const StatusBoard::Reading reading = ask();
   if (reading.status == nullptr) {
     return refuse(response, 503, "the server is starting; ask again in a moment");
   }
-  response.set_content(text_of(status_json(*reading.status, options_, reading.is_fresh)), kJson);
+  response.set_content(text_of(to_json(*reading.status, reading.is_fresh)), kJson);
+}
+
+void AdminHttp::Impl::status(Response& response) {
+  show(response, [this](const ServerStatus& status, bool is_fresh) {
+    return status_json(status, options_, is_fresh);
+  });
 }
 
 void AdminHttp::Impl::degraded(Response& response) {
-  const StatusBoard::Reading reading = board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs);
-  if (reading.status == nullptr) {
-    return refuse(response, 503, "the server is starting; ask again in a moment");
-  }
-  response.set_content(text_of(degraded_json(*reading.status, reading.is_fresh)), kJson);
+  show(response, degraded_json);
 }
 
 // --- The class itself ---------------------------------------------------------------------------

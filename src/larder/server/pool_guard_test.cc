@@ -54,6 +54,14 @@ class PoolGuardTest : public ::testing::Test {
   const std::string path_ = directory_.path() + "/pool";
 };
 
+SetupResult<std::unique_ptr<cache::Arena>> open_arena() {
+  cache::ArenaOptions options;
+  options.kind = cache::ArenaKind::kShared;
+  options.name = "larder_pool_guard_test_" + std::to_string(::getpid());
+  options.capacity_bytes = std::uint64_t{4} << 20;
+  return cache::Arena::open(options);
+}
+
 TEST_F(PoolGuardTest, RemovesTheNameWhenTheServerIsKilled) {
   make(path_);
   ForkedChild server{[this](int) { return watch(); }};
@@ -67,11 +75,7 @@ TEST_F(PoolGuardTest, RemovesTheNameWhenTheServerIsKilled) {
 TEST_F(PoolGuardTest, RemovesAnArenasName) {
   ForkedChild server{[](int) -> std::string {
     auto guard = PoolGuard::start();
-    cache::ArenaOptions options;
-    options.kind = cache::ArenaKind::kShared;
-    options.name = "larder_pool_guard_test_" + std::to_string(::getpid());
-    options.capacity_bytes = std::uint64_t{4} << 20;
-    auto arena = cache::Arena::open(options);
+    auto arena = open_arena();
     if (!guard || !arena) return "";
     std::string path = "/dev/shm/" + (*arena)->name();
     if (!guard->watch(path)) return "";
@@ -89,11 +93,7 @@ TEST_F(PoolGuardTest, RemovesAnArenasName) {
 TEST_F(PoolGuardTest, OneThatIsLeftWaitsForTheEndOfTheProcess) {
   ForkedChild server{[](int) -> std::string {
     auto guard = PoolGuard::start();
-    cache::ArenaOptions options;
-    options.kind = cache::ArenaKind::kShared;
-    options.name = "larder_pool_guard_test_" + std::to_string(::getpid());
-    options.capacity_bytes = std::uint64_t{4} << 20;
-    auto arena = cache::Arena::open(options);
+    auto arena = open_arena();
     if (!guard || !arena) return "";
     std::string path = "/dev/shm/" + (*arena)->name();
     if (!guard->watch(path)) return "";

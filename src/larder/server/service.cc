@@ -371,11 +371,11 @@ void Service::Core::on_result(cache::Ticket ticket, std::optional<std::uint32_t>
   sink_.send(waiter.connection, waiter.uid, waiter.operation_frame, &payload);
 }
 
-Service::Core::Hashing& Service::Core::hashing() {
+Service::Core::Hashing& Service::Core::settle_chunk(std::uint32_t chunk_tokens) {
   if (hashing_ == nullptr) {
     hashing_ =
         std::make_unique<Hashing>(wire::HashMemo::Options{.bytes_max = options_.hash_memory_bytes,
-                                                          .chunk_tokens = options_.chunk_tokens,
+                                                          .chunk_tokens = chunk_tokens,
                                                           .seed = options_.hash_seed});
   }
   return *hashing_;
@@ -392,10 +392,7 @@ void Service::Core::negotiate(const Request& request, std::uint32_t alignment) {
                                std::to_string(aligned) + " tokens; at most " +
                                std::to_string(wire::limits::kChunkTokens) + " are possible");
     }
-    hashing_ = std::make_unique<Hashing>(
-        wire::HashMemo::Options{.bytes_max = options_.hash_memory_bytes,
-                                .chunk_tokens = static_cast<std::uint32_t>(aligned),
-                                .seed = options_.hash_seed});
+    settle_chunk(static_cast<std::uint32_t>(aligned));
   }
   reply(request, wire::encode_number(chunk_tokens()));
 }

@@ -81,7 +81,9 @@ class Service::Core final : private cache::Listener {
             const wire::WaitPrefetchStatus& arguments);
   void negotiate(const Request& request, std::uint32_t alignment);
   /// Settles the size of a chunk, where it is not.
-  Hashing& hashing();
+  Hashing& hashing() { return settle_chunk(options_.chunk_tokens); }
+  /// The same with another size.
+  Hashing& settle_chunk(std::uint32_t chunk_tokens);
   std::uint32_t chunk_tokens() { return hashing().hasher.chunk_tokens(); }
   cache::SessionKey session_key(const Request& request, std::string_view id) const noexcept {
     return {.connection = static_cast<std::uint64_t>(request.connection), .request = id};
