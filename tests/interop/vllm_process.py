@@ -10,7 +10,7 @@ vLLM's own one without it.
 
 PORT 0 serves without LMCache, and prints {"tokens_behind": {N: [...]}} too: the output where the
 first N tokens of the prompt were in vLLM's own cache. A prompt that is computed in two parts is
-rounded otherwise than in one, which may turn the choice between two tokens that are as likely.
+rounded otherwise than in one, and where two tokens are as likely the other one may win.
 """
 
 import json
@@ -114,6 +114,7 @@ def serve(directory, port, text="-", module=None):
             if cached:
                 beginning = {"prompt_token_ids": prompt[:cached]}
                 engine.generate(beginning, SamplingParams(max_tokens=1))
+            generate(1)  # As above.
             line["tokens_behind"][cached] = tokens()
     print(json.dumps(line), flush=True)
 
