@@ -17,8 +17,9 @@ namespace larder::server {
 
 inline constexpr std::uint32_t kTestChunkTokens = 16;
 
-/// Waits for jobs, each of which must come back once.
-inline void reap_all(CopyBackend& backend, std::vector<CopyJob*> jobs) {
+/// Waits for jobs, each of which must come back once, and no other. `order` is how they came.
+inline void reap_all(CopyBackend& backend, std::vector<CopyJob*> jobs,
+                     std::vector<CopyJob*>* order = nullptr) {
   while (!jobs.empty()) {
     ::pollfd ready{.fd = backend.event_fd(), .events = POLLIN, .revents = 0};
     ASSERT_EQ(::poll(&ready, 1, 60'000), 1) << jobs.size() << " jobs never came back";
@@ -28,6 +29,7 @@ inline void reap_all(CopyBackend& backend, std::vector<CopyJob*> jobs) {
       const auto found = std::ranges::find(jobs, done[i]);
       ASSERT_NE(found, jobs.end());
       jobs.erase(found);
+      if (order != nullptr) order->push_back(done[i]);
     }
   }
 }

@@ -205,6 +205,7 @@ Status CpuCopyBackend::stop(std::uint64_t deadline_ns) noexcept {
 
 void CpuCopyBackend::copy_cells() noexcept {
   for (Taken taken = take_cell(); taken.job != nullptr; taken = take_cell()) {
+    options_.before_cell();
     end_cell(taken, copy(taken));
   }
 }

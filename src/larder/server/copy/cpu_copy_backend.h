@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +22,8 @@ struct CpuCopyOptions {
   std::uint32_t threads = 2;
   std::uint32_t jobs_max = 4096;  ///< In flight.
   std::string shared_memory = "/dev/shm";
+  /// For tests: in the thread that copies, before each cell.
+  std::function<void()> before_cell = [] {};
 
   SetupStatus validate() const;
 };

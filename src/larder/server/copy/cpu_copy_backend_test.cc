@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <semaphore>
+
 #include "larder/base/random.h"
 #include "larder/server/copy/backend_test_support.h"
 
@@ -27,8 +30,12 @@ KvCacheSample page_sample(std::uint64_t blocks) {
 class CpuCopyBackendTest : public ::testing::Test {
  protected:
   explicit CpuCopyBackendTest(std::uint32_t jobs_max = 64) {
-    auto made = CpuCopyBackend::create(
-        {.threads = 2, .jobs_max = jobs_max, .shared_memory = "/dev/shm"}, clock_);
+    CpuCopyOptions options{.threads = 2, .jobs_max = jobs_max};
+    options.before_cell = [this] {
+      in_hand_.release();
+      if (is_shut_) go_.acquire();
+    };
+    auto made = CpuCopyBackend::create(options, clock_);
     EXPECT_TRUE(made) << made.error().text;
     backend_ = std::move(*made);
     EXPECT_TRUE(backend_->prepare_arena(arena_));
@@ -39,6 +46,9 @@ class CpuCopyBackendTest : public ::testing::Test {
     return status ? ErrorCode::kNone : status.error().code();
   }
 
+  std::atomic<bool> is_shut_ = false;
+  std::counting_semaphore<> in_hand_{0};
+  std::counting_semaphore<> go_{0};
   ManualClock clock_;
   std::vector<std::byte> arena_ = std::vector<std::byte>(std::size_t{1} << 20);
   std::unique_ptr<CpuCopyBackend> backend_;
@@ -147,19 +157,28 @@ TEST_F(CpuCopyBackendTest, AWorkerThatTruncatesItsMemoryFailsItsOwnTransfersOnly
   EXPECT_EQ(backend_->statistics().failed, 6U);
 }
 
-/// Its threads have their hands full: of a job with very many cells.
+/// Its two threads have their hands full: of a job with four cells, two of which are in hand.
 class BusyCopyBackendTest : public CpuCopyBackendTest {
  protected:
-  BusyCopyBackendTest() : CpuCopyBackendTest(4) {}
+  static constexpr std::ptrdiff_t kFree = 1 << 20;
 
-  /// Until it is cancelled, as far as a test can tell.
+  BusyCopyBackendTest() : CpuCopyBackendTest(4) {}
+  void TearDown() override { let_all_go(); }
+
   void occupy(MappedWorker& worker) {
-    many_.assign(std::size_t{1} << 22, JobCell{});
-    long_ = transfer(CopyOp::kStore, worker.view(), many_, blocks_);
+    is_shut_ = true;
+    long_ = transfer(CopyOp::kStore, worker.view(), four_cells_, blocks_);
     ASSERT_TRUE(backend_->submit(long_));
+    for (int i = 0; i < 2; ++i) in_hand_.acquire();
+  }
+  /// Lets one thread end its cell, and take another if there is one.
+  void let_one_go() { go_.release(); }
+  void let_all_go() {
+    is_shut_ = false;
+    go_.release(kFree);
   }
 
-  std::vector<JobCell> many_;
+  const std::vector<JobCell> four_cells_ = std::vector<JobCell>(4);
   CopyJob long_;
 };
 
@@ -172,10 +191,14 @@ TEST_F(BusyCopyBackendTest, CancelsWhatHasNotBegun) {
   reap_all(*backend_, {&queued});
   EXPECT_EQ(queued.outcome, CopyOutcome::kFailed);
   EXPECT_EQ(queued.error.code(), ErrorCode::kCancelled);
+  backend_->cancel(long_);  // Of its cells two never begin.
   backend_->cancel(long_);
+  EXPECT_EQ(long_.outcome, CopyOutcome::kPending);
+  let_all_go();
   reap_all(*backend_, {&long_});
   EXPECT_EQ(long_.error.code(), ErrorCode::kCancelled);
   EXPECT_EQ(backend_->statistics().cancelled, 2U);
+  EXPECT_EQ(backend_->statistics().bytes_stored, 2048U);
 }
 
 TEST_F(BusyCopyBackendTest, FailsWhatDoesNotBeginInTime) {
@@ -188,13 +211,17 @@ TEST_F(BusyCopyBackendTest, FailsWhatDoesNotBeginInTime) {
   ASSERT_TRUE(backend_->submit(late));
   ASSERT_TRUE(backend_->submit(later));
   clock_.advance_ns(20);
+  let_one_go();
   reap_all(*backend_, {&later});
   EXPECT_EQ(later.error.code(), ErrorCode::kDeadlineExceeded);
   clock_.advance_ns(10);
+  let_one_go();
   reap_all(*backend_, {&late});
   EXPECT_EQ(late.error.code(), ErrorCode::kDeadlineExceeded);
-  backend_->cancel(long_);
+  let_all_go();
   reap_all(*backend_, {&long_});
+  EXPECT_EQ(long_.outcome, CopyOutcome::kDone);
+  EXPECT_EQ(backend_->statistics().expired, 2U);
 }
 
 TEST_F(BusyCopyBackendTest, RefusesMoreThanItsLimit) {
@@ -203,7 +230,7 @@ TEST_F(BusyCopyBackendTest, RefusesMoreThanItsLimit) {
   std::vector<CopyJob> jobs(4, transfer(CopyOp::kStore, worker.view(), cells_, blocks_));
   for (std::size_t i = 0; i < 3; ++i) ASSERT_TRUE(backend_->submit(jobs[i]));
   EXPECT_EQ(submit_error(jobs[3]), ErrorCode::kResourceExhausted);
-  backend_->cancel(long_);
+  let_all_go();
   reap_all(*backend_, {&long_, &jobs[0], &jobs[1], &jobs[2]});
   EXPECT_EQ(run(*backend_, jobs[3]), CopyOutcome::kDone);
 }
@@ -212,11 +239,11 @@ TEST_F(BusyCopyBackendTest, UnmapsBehindTheTransfersThatRun) {
   MappedWorker worker{*backend_, "/dev/shm", small_sample()};
   MappedWorker other{*backend_, "/dev/shm", small_sample()};
   occupy(worker);
-  while (backend_->statistics().bytes_stored == 0) {
-  }
   CopyJob queued = transfer(CopyOp::kStore, worker.view(), cells_, blocks_);
+  CopyJob others = transfer(CopyOp::kStore, other.view(), cells_, blocks_);
   CopyJob unmap{.op = CopyOp::kUnmap, .view = worker.view()};
   ASSERT_TRUE(backend_->submit(queued));
+  ASSERT_TRUE(backend_->submit(others));
   ASSERT_TRUE(backend_->submit(unmap));
   reap_all(*backend_, {&queued});
   EXPECT_EQ(queued.error.code(), ErrorCode::kCancelled);
@@ -224,29 +251,34 @@ TEST_F(BusyCopyBackendTest, UnmapsBehindTheTransfersThatRun) {
   EXPECT_EQ(submit_error(refused), ErrorCode::kUnavailable);
   CopyJob twice{.op = CopyOp::kUnmap, .view = worker.view()};
   EXPECT_EQ(submit_error(twice), ErrorCode::kUnavailable);
-  // It waits for the one that runs, which comes back first.
-  backend_->cancel(long_);
-  reap_all(*backend_, {&long_});
-  reap_all(*backend_, {&unmap});
+  EXPECT_EQ(backend_->segments().mapped(), 4U);
+  let_all_go();
+  std::vector<CopyJob*> order;
+  reap_all(*backend_, {&long_, &others, &unmap}, &order);
+  EXPECT_LT(std::ranges::find(order, &long_), std::ranges::find(order, &unmap));
+  EXPECT_EQ(long_.outcome, CopyOutcome::kDone);
+  EXPECT_EQ(others.outcome, CopyOutcome::kDone);
   EXPECT_EQ(unmap.outcome, CopyOutcome::kDone);
   EXPECT_EQ(backend_->statistics().views, 1U);
   EXPECT_EQ(backend_->segments().mapped(), 2U);
-  CopyJob again = transfer(CopyOp::kStore, other.view(), cells_, blocks_);
-  EXPECT_EQ(run(*backend_, again), CopyOutcome::kDone);
   worker.forget();
 }
 
-TEST_F(BusyCopyBackendTest, StopEndsEverything) {
+TEST_F(BusyCopyBackendTest, StopEndsEverythingButWaitsForWhatRuns) {
   MappedWorker worker{*backend_, "/dev/shm", small_sample()};
   occupy(worker);
   CopyJob queued = transfer(CopyOp::kRetrieve, worker.view(), cells_, blocks_);
   ASSERT_TRUE(backend_->submit(queued));
-  ASSERT_TRUE(backend_->stop(kNever));
-  EXPECT_TRUE(backend_->stop(0));
+  const Status early = backend_->stop(0);
+  ASSERT_FALSE(early);
+  EXPECT_EQ(early.error().code(), ErrorCode::kUnavailable);
   CopyJob refused = transfer(CopyOp::kStore, worker.view(), cells_, blocks_);
   EXPECT_EQ(submit_error(refused), ErrorCode::kUnavailable);
+  let_all_go();
+  EXPECT_TRUE(backend_->stop(kNever));
   reap_all(*backend_, {&queued, &long_});
   EXPECT_EQ(queued.error.code(), ErrorCode::kCancelled);
+  EXPECT_EQ(long_.error.code(), ErrorCode::kCancelled);
   worker.forget();
 }
 
