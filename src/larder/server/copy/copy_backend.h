@@ -8,6 +8,7 @@
 
 #include "larder/base/clock.h"
 #include "larder/base/result.h"
+#include "larder/server/copy/block_checksums.h"
 #include "larder/server/copy/copy_loop.h"
 #include "larder/server/copy/copy_plan.h"
 
@@ -21,6 +22,7 @@ enum class CopyOp : std::uint8_t {
   kUnmap,     ///< Ends the view.
   kStore,     ///< From the view's blocks into cells.
   kRetrieve,  ///< From cells into the view's blocks.
+  kChecksum,  ///< Of the view's blocks, into `checksums`.
 };
 
 enum class CopyOutcome : std::uint8_t { kPending = 0, kDone, kFailed };
@@ -42,7 +44,8 @@ struct CopyJob {
   std::uint64_t skip_tokens = 0;           ///< kRetrieve: as CellCopy::skip_tokens.
   /// What the worker wants to be waited for, as it sent it. On CPU there is nothing to wait for.
   std::span<const std::byte> event{};
-  std::uint64_t deadline_ns = kNever;  ///< Of a transfer: it begins before it, or fails.
+  std::uint64_t deadline_ns = kNever;    ///< Of a transfer: it begins before it, or fails.
+  ChecksumRequest* checksums = nullptr;  ///< kChecksum: in and out.
   void* user_data = nullptr;
 
   CopyOutcome outcome = CopyOutcome::kPending;  ///< Out.
@@ -84,11 +87,11 @@ struct CopyStatistics {
 ///     kResourceExhausted what is too much at once.
 /// K3  A transfer is done or failed as a whole. The cells of a failed store, and the blocks of a
 ///     failed retrieve, have unspecified contents: a failed store must not be published.
-/// K4  Transfers of one view may run side by side and in any order. kMap and kUnmap have threads of
-///     their own: a slow mapping delays no transfer.
+/// K4  Transfers of one view may run side by side and in any order. kMap, kUnmap and kChecksum have
+///     threads of their own: a slow mapping delays no transfer.
 /// K5  kUnmap: transfers of the view that have not begun come back as kCancelled, those that run
-///     end first, then the memory is unmapped, and then the job comes back, behind all others of
-///     its view.
+///     and checksums end first, then the memory is unmapped, and then the job comes back, behind
+///     all others of its view.
 /// K6  At its deadline a transfer that has not begun fails with kDeadlineExceeded; cancel() does
 ///     the same at once with kCancelled, also with the cells of a running one that have not begun.
 ///     A backend may notice a deadline late by as long as one cell takes.

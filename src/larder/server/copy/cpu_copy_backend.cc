@@ -109,6 +109,9 @@ Status CpuCopyBackend::submit(CopyJob& job) noexcept {
     case CopyOp::kRetrieve:
       LARDER_TRY(admit_transfer(job));
       break;
+    case CopyOp::kChecksum:
+      LARDER_TRY(admit_checksum(job));
+      break;
   }
   ++statistics_.jobs_in_flight;
   return {};
@@ -137,12 +140,10 @@ Status CpuCopyBackend::check(const CopyJob& job, const View& view) const noexcep
 }
 
 Status CpuCopyBackend::admit_transfer(CopyJob& job) noexcept {
-  View* const view = find(job.view);
-  if (view == nullptr) return error_of(ErrorCode::kInvalidArgument, "there is no such view");
-  if (view->unmap != nullptr) return error_of(ErrorCode::kUnavailable, "the view is ending");
+  LARDER_ASSIGN(View* const view, find_open(job.view));
   LARDER_TRY(check(job, *view));
   reset(job);
-  ++view->transfers;
+  ++view->uses;
   enqueue(transfers_, job);
   deadlines_.add(job);
   if (job.cells.size() == 1) {
@@ -154,9 +155,7 @@ Status CpuCopyBackend::admit_transfer(CopyJob& job) noexcept {
 }
 
 Status CpuCopyBackend::admit_unmap(CopyJob& job) noexcept {
-  View* const view = find(job.view);
-  if (view == nullptr) return error_of(ErrorCode::kInvalidArgument, "there is no such view");
-  if (view->unmap != nullptr) return error_of(ErrorCode::kUnavailable, "the view is ending");
+  LARDER_ASSIGN(View* const view, find_open(job.view));
   reset(job);
   view->unmap = &job;
   for (CopyJob* each = transfers_.head; each != nullptr;) {
@@ -167,10 +166,22 @@ Status CpuCopyBackend::admit_unmap(CopyJob& job) noexcept {
     }
     each = next;
   }
-  if (view->transfers == 0 && !job.backend_is_queued) {
+  if (view->uses == 0 && !job.backend_is_queued) {
     enqueue(mappings_, job);
     mapping_wanted_.notify_one();
   }
+  return {};
+}
+
+Status CpuCopyBackend::admit_checksum(CopyJob& job) noexcept {
+  LARDER_ASSIGN(View* const view, find_open(job.view));
+  if (job.checksums == nullptr) {
+    return error_of(ErrorCode::kInvalidArgument, "there is no place for the checksums");
+  }
+  reset(job);
+  ++view->uses;
+  enqueue(mappings_, job);
+  mapping_wanted_.notify_one();
   return {};
 }
 
@@ -274,8 +285,10 @@ void CpuCopyBackend::map_views() noexcept {
     }
     if (job->op == CopyOp::kMap) {
       map(*job);
-    } else {
+    } else if (job->op == CopyOp::kUnmap) {
       unmap(*job);
+    } else {
+      checksum(*job);
     }
   }
 }
@@ -316,11 +329,30 @@ void CpuCopyBackend::unmap(CopyJob& job) noexcept {
   complete(job);
 }
 
+void CpuCopyBackend::checksum(CopyJob& job) noexcept {
+  const View* view = nullptr;
+  {
+    const MutexLock lock{mutex_};
+    view = find(job.view);
+  }
+  const Status status = checksum_blocks(*view->plan, view->guarded, *job.checksums);
+  const MutexLock lock{mutex_};
+  if (!status) job.error = status.error();
+  end_use(job);
+}
+
 // ---- With the lock held.
 
 CpuCopyBackend::View* CpuCopyBackend::find(ViewId view) noexcept {
   const auto found = views_.find(static_cast<std::uint64_t>(view));
   return found == views_.end() ? nullptr : found->second.get();
+}
+
+Result<CpuCopyBackend::View*> CpuCopyBackend::find_open(ViewId id) noexcept {
+  View* const view = find(id);
+  if (view == nullptr) return error_of(ErrorCode::kInvalidArgument, "there is no such view");
+  if (view->unmap != nullptr) return error_of(ErrorCode::kUnavailable, "the view is ending");
+  return view;
 }
 
 void CpuCopyBackend::expire() noexcept {
@@ -342,11 +374,14 @@ void CpuCopyBackend::withdraw(CopyJob& job, const Error& error) noexcept {
 }
 
 void CpuCopyBackend::end_if_over(CopyJob& job) noexcept {
-  if (job.backend_left != 0) return;
+  if (job.backend_left == 0) end_use(job);
+}
+
+void CpuCopyBackend::end_use(CopyJob& job) noexcept {
   View* const view = find(job.view);
-  LARDER_CHECK(view != nullptr && view->transfers > 0);
+  LARDER_CHECK(view != nullptr && view->uses > 0);
   complete(job);
-  if (--view->transfers == 0 && view->unmap != nullptr) {
+  if (--view->uses == 0 && view->unmap != nullptr) {
     enqueue(mappings_, *view->unmap);
     mapping_wanted_.notify_one();
   }

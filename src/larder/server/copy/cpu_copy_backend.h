@@ -29,7 +29,7 @@ struct CpuCopyOptions {
 };
 
 /// The CopyBackend contract (K1 to K8) on CPUs: threads that take the cells of transfers, the first
-/// transfer's first, so several work on one transfer; and a thread that maps and unmaps.
+/// transfer's first, so several work on one transfer; and a thread that maps, unmaps and sums.
 ///
 /// Invariants: a transfer is in the queue exactly while some of its cells have not been taken, and
 ///   in the heap of deadlines exactly while none has. A view is there until its kUnmap has come
@@ -60,7 +60,7 @@ class CpuCopyBackend final : public CopyBackend {
     std::vector<std::shared_ptr<const Segment>> segments;
     std::vector<std::byte*> memories;           ///< As CopyPlan::memories.
     std::vector<std::span<std::byte>> guarded;  ///< The same, for FaultGuard.
-    std::uint64_t transfers = 0;                ///< In flight.
+    std::uint64_t uses = 0;                     ///< Transfers and checksums in flight.
     CopyJob* unmap = nullptr;                   ///< Not null: it ends.
   };
   struct DeadlineOrder {
@@ -92,14 +92,20 @@ class CpuCopyBackend final : public CopyBackend {
   void end_cell(const Taken& taken, bool is_good) noexcept LARDER_EXCLUDES(mutex_);
   void map(CopyJob& job) noexcept LARDER_EXCLUDES(mutex_);
   void unmap(CopyJob& job) noexcept LARDER_EXCLUDES(mutex_);
+  void checksum(CopyJob& job) noexcept LARDER_EXCLUDES(mutex_);
 
   Status check(const CopyJob& job, const View& view) const noexcept;
   Status admit_transfer(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
   Status admit_unmap(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
+  Status admit_checksum(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
+  /// Not ending. An error: there is none.
+  Result<View*> find_open(ViewId view) noexcept LARDER_REQUIRES(mutex_);
   View* find(ViewId view) noexcept LARDER_REQUIRES(mutex_);
   void expire() noexcept LARDER_REQUIRES(mutex_);
   /// The cells that have not begun never will; the job ends with the others.
   void withdraw(CopyJob& job, const Error& error) noexcept LARDER_REQUIRES(mutex_);
+  /// A transfer or checksum is over: the last one lets the view end.
+  void end_use(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
   /// When its last cell has ended.
   void end_if_over(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
   void complete(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);

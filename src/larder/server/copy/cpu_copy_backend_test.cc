@@ -124,6 +124,24 @@ TEST_F(CpuCopyBackendTest, RefusesWhatCanNeverBeDone) {
   EXPECT_EQ(backend_->statistics().jobs_in_flight, 0U);
 }
 
+TEST_F(CpuCopyBackendTest, SumsBlocks) {
+  MappedWorker worker{*backend_, "/dev/shm", small_sample()};
+  ChecksumRequest request{
+      .blocks = {1, 2, 3}, .blocks_per_chunk = 2, .is_by_layer = true, .checksums = {}};
+  CopyJob job{.op = CopyOp::kChecksum, .view = worker.view(), .checksums = &request};
+  EXPECT_EQ(run(*backend_, job), CopyOutcome::kDone);
+  ASSERT_EQ(request.checksums.size(), 4U);
+  EXPECT_EQ(request.checksums[0], request.checksums[2]);  // All memory is zeros.
+  worker.segments()[0].memory()[64] = std::byte{1};
+  EXPECT_EQ(run(*backend_, job), CopyOutcome::kDone);
+  EXPECT_NE(request.checksums[0], request.checksums[2]);
+  request.blocks = {64};
+  EXPECT_EQ(run(*backend_, job), CopyOutcome::kFailed);
+  EXPECT_EQ(job.error.code(), ErrorCode::kInvalidArgument);
+  job.checksums = nullptr;
+  EXPECT_EQ(submit_error(job), ErrorCode::kInvalidArgument);
+}
+
 TEST_F(CpuCopyBackendTest, SaysWhyAWorkersMemoryCannotBeMapped) {
   const auto plan = std::make_shared<CopyPlan>();
   plan->memories = {{.name = "/lmcache_kv_1_999999", .bytes = 8192}};
