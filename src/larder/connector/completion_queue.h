@@ -37,6 +37,7 @@ class Completions {
  public:
   /// Throws as CompletionSignal does.
   Completions() = default;
+  ~Completions() = default;
   Completions(const Completions&) = delete;
   Completions& operator=(const Completions&) = delete;
 

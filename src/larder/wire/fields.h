@@ -46,7 +46,7 @@ DecodeStatus expect_end(const MsgpackReader& reader, std::string_view field);
 template <class Read>
 auto read_frame(std::span<const std::byte> frame, std::string_view field, Read read)
     -> decltype(read(std::declval<MsgpackReader&>(), field)) {
-  MsgpackReader reader{frame};
+  MsgpackReader reader{frame};  // NOLINT(misc-const-correctness): read() changes it.
   auto value = read(reader, field);
   if (value) LARDER_TRY(expect_end(reader, field));
   return value;

@@ -160,16 +160,20 @@ DecodeResult<KvCacheRegistration> decode_kv_cache_registration(
   KvCacheRegistration out;
   LARDER_ASSIGN(out.instance, read_frame(frames[0], "instance_id", read_integer));
   LARDER_TRY(read_tensors(frames[1], out.tensors));
-  LARDER_ASSIGN(out.model, read_frame(frames[2], "model_name", [](auto& reader, auto field) {
-                  return read_text(reader, field, limits::kModelBytes);
-                }));
-  LARDER_ASSIGN(const auto ranks, read_frame(frames[3], "world_size", [](auto& reader, auto field) {
-                  return read_number(reader, field, 1, limits::kWorldSize);
-                }));
+  LARDER_ASSIGN(out.model, read_frame(frames[2], "model_name",
+                                      [](MsgpackReader& reader, std::string_view field) {
+                                        return read_text(reader, field, limits::kModelBytes);
+                                      }));
+  LARDER_ASSIGN(
+      const auto ranks,
+      read_frame(frames[3], "world_size", [](MsgpackReader& reader, std::string_view field) {
+        return read_number(reader, field, 1, limits::kWorldSize);
+      }));
   out.world_size = static_cast<std::uint32_t>(ranks);
-  LARDER_ASSIGN(out.engine, read_frame(frames[4], "engine_type", [](auto& reader, auto field) {
-                  return read_name_of(reader, field, kEngines);
-                }));
+  LARDER_ASSIGN(out.engine, read_frame(frames[4], "engine_type",
+                                       [](MsgpackReader& reader, std::string_view field) {
+                                         return read_name_of(reader, field, kEngines);
+                                       }));
   LARDER_TRY(read_hints(frames[5], out.hints));
   if (frames.size() > 6) LARDER_TRY(read_groups(frames[6], out.groups));
   return out;

@@ -178,10 +178,11 @@ DecodeResult<Arguments> retrieve(std::span<const Frame> frames) {
   LARDER_ASSIGN(request.instance, instance(frames[1]));
   LARDER_ASSIGN(request.blocks, read_frame(frames[2], "gpu_block_ids", block_ids));
   LARDER_ASSIGN(request.event, event_handle(frames[3]));
-  LARDER_ASSIGN(request.skip_tokens,
-                read_frame(frames[4], "skip_first_n_tokens", [](auto& reader, auto field) {
-                  return read_number(reader, field, 0, ~std::uint64_t{0} >> 1);
-                }));
+  LARDER_ASSIGN(request.skip_tokens, read_frame(frames[4], "skip_first_n_tokens",
+                                                [](MsgpackReader& reader, std::string_view field) {
+                                                  return read_number(reader, field, 0,
+                                                                     ~std::uint64_t{0} >> 1);
+                                                }));
   return request;
 }
 

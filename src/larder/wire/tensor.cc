@@ -238,7 +238,7 @@ DecodeStatus read_body(MsgpackReader& reader, const std::string& what, Draft& ou
 
 /// Of values that are each within their limits, but may not fit together.
 DecodeStatus check_body(Draft& draft, const std::string& what) {
-  MemoryHandle& memory = draft.tensor.memory;
+  const MemoryHandle& memory = draft.tensor.memory;
   const auto bytes = span_of(draft.tensor.view);
   if (!bytes || *bytes > memory.bytes) {
     return DecodeError{

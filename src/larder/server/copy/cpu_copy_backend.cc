@@ -140,7 +140,8 @@ Status CpuCopyBackend::check(const CopyJob& job, const View& view) const noexcep
 }
 
 Status CpuCopyBackend::admit_transfer(CopyJob& job) noexcept {
-  LARDER_ASSIGN(View* const view, find_open(job.view));
+  View* view = nullptr;
+  LARDER_TRY(find_open(job.view, view));
   LARDER_TRY(check(job, *view));
   reset(job);
   ++view->uses;
@@ -155,7 +156,8 @@ Status CpuCopyBackend::admit_transfer(CopyJob& job) noexcept {
 }
 
 Status CpuCopyBackend::admit_unmap(CopyJob& job) noexcept {
-  LARDER_ASSIGN(View* const view, find_open(job.view));
+  View* view = nullptr;
+  LARDER_TRY(find_open(job.view, view));
   reset(job);
   view->unmap = &job;
   for (CopyJob* each = transfers_.head; each != nullptr;) {
@@ -174,7 +176,8 @@ Status CpuCopyBackend::admit_unmap(CopyJob& job) noexcept {
 }
 
 Status CpuCopyBackend::admit_checksum(CopyJob& job) noexcept {
-  LARDER_ASSIGN(View* const view, find_open(job.view));
+  View* view = nullptr;
+  LARDER_TRY(find_open(job.view, view));
   if (job.checksums == nullptr) {
     return error_of(ErrorCode::kInvalidArgument, "there is no place for the checksums");
   }
@@ -299,8 +302,8 @@ void CpuCopyBackend::map(CopyJob& job) noexcept {
   for (const PlanMemory& memory : job.plan->memories) {
     auto segment = segments_.map(memory.name, memory.bytes);
     if (!segment) {
-      job.reason = std::move(segment).error().text;
       job.error = error_of(segment.error().code, "the worker's shared memory cannot be mapped");
+      job.reason = std::move(segment).error().text;
       break;
     }
     view->memories.push_back((*segment)->memory().data());
@@ -348,11 +351,11 @@ CpuCopyBackend::View* CpuCopyBackend::find(ViewId view) noexcept {
   return found == views_.end() ? nullptr : found->second.get();
 }
 
-Result<CpuCopyBackend::View*> CpuCopyBackend::find_open(ViewId id) noexcept {
-  View* const view = find(id);
+Status CpuCopyBackend::find_open(ViewId id, View*& view) noexcept {
+  view = find(id);
   if (view == nullptr) return error_of(ErrorCode::kInvalidArgument, "there is no such view");
   if (view->unmap != nullptr) return error_of(ErrorCode::kUnavailable, "the view is ending");
-  return view;
+  return {};
 }
 
 void CpuCopyBackend::expire() noexcept {

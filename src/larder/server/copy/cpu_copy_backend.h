@@ -43,6 +43,8 @@ class CpuCopyBackend final : public CopyBackend {
       const CpuCopyOptions& options, const Clock& clock = RealClock::instance());
   /// Waits for what runs: see stop().
   ~CpuCopyBackend() override;
+  CpuCopyBackend(const CpuCopyBackend&) = delete;
+  CpuCopyBackend& operator=(const CpuCopyBackend&) = delete;
 
   Status prepare_arena(std::span<std::byte> arena) noexcept override;
   Status submit(CopyJob& job) noexcept override LARDER_EXCLUDES(mutex_);
@@ -98,8 +100,8 @@ class CpuCopyBackend final : public CopyBackend {
   Status admit_transfer(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
   Status admit_unmap(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
   Status admit_checksum(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
-  /// Not ending. An error: there is none.
-  Result<View*> find_open(ViewId view) noexcept LARDER_REQUIRES(mutex_);
+  /// One that does not end.
+  Status find_open(ViewId id, View*& view) noexcept LARDER_REQUIRES(mutex_);
   View* find(ViewId view) noexcept LARDER_REQUIRES(mutex_);
   void expire() noexcept LARDER_REQUIRES(mutex_);
   /// The cells that have not begun never will; the job ends with the others.

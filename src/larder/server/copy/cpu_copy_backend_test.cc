@@ -196,7 +196,8 @@ class BusyCopyBackendTest : public CpuCopyBackendTest {
     go_.release(kFree);
   }
 
-  const std::vector<JobCell> four_cells_ = std::vector<JobCell>(4);
+  const std::vector<JobCell> four_cells_{
+      {.offset = 8192}, {.offset = 9216}, {.offset = 10240}, {.offset = 11264}};
   CopyJob long_;
 };
 

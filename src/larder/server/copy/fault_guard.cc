@@ -1,5 +1,8 @@
 #include "larder/server/copy/fault_guard.h"
 
+#include <pthread.h>
+#include <ucontext.h>
+
 #include <cerrno>
 #include <csetjmp>
 #include <csignal>
@@ -45,14 +48,15 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
     return pass_on(signal, info, context);
   }
   armed = nullptr;
+  // The handler never returns, so what was blocked for it stays so unless this ends it.
+  ::pthread_sigmask(SIG_SETMASK, &static_cast<const ::ucontext_t*>(context)->uc_sigmask, nullptr);
   ::siglongjmp(guard->jump, 1);
 }
 
 Status take_signal() noexcept {
   struct ::sigaction action{};
   action.sa_sigaction = on_fault;
-  // The handler may be left by siglongjmp, which then need not restore the mask of signals.
-  action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   ::sigemptyset(&action.sa_mask);
   if (::sigaction(SIGBUS, &action, &before) == 0) return {};
   return Error::from_errno(errno, "copy", "taking SIGBUS");

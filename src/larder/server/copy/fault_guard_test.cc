@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
-#include <csignal>
 #include <cstring>
 
 #include "larder/base/thread.h"
@@ -39,11 +38,11 @@ TEST(FaultGuardTest, EachThreadHasItsOwn) {
   const std::span<std::byte> memory = segment.memory();
   std::vector<Thread> threads;
   std::atomic<int> faults = 0;
-  for (int i = 0; i < 4; ++i) {
-    auto thread = Thread::start("guarded", [&] {
+  for (std::size_t i = 0; i < 4; ++i) {
+    auto thread = Thread::start("guarded", [&, i] {
       for (int round = 0; round < 100; ++round) {
         const bool is_good =
-            FaultGuard::run({&memory, 1}, [&]() noexcept { memory[kPage + 1] = std::byte{1}; });
+            FaultGuard::run({&memory, 1}, [&]() noexcept { memory[kPage + i] = std::byte{1}; });
         if (!is_good) ++faults;
       }
     });
@@ -67,7 +66,7 @@ void fault_elsewhere() {
 
 TEST(FaultGuardDeathTest, LeavesOtherFaultsAsTheyWere) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  EXPECT_EXIT(fault_elsewhere(), ::testing::KilledBySignal(SIGBUS), "");
+  EXPECT_DEATH(fault_elsewhere(), "");  // Sanitizers report it, and end the process themselves.
 }
 
 }  // namespace

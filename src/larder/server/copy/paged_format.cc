@@ -37,7 +37,7 @@ struct FormatInfo {
 
 const FormatInfo& info_of(PagedFormat format) {
   using enum Axis;
-  static const std::array<FormatInfo, 13> kInfos = {{
+  static const std::array<FormatInfo, 13> infos = {{
       {"[2, blocks, tokens, heads, size]", {kPlanes, kBlocks, kTokens, kHeads, kSize}},
       {"[2, blocks, heads, tokens, size]", {kPlanes, kBlocks, kHeads, kTokens, kSize}},
       {"[2, blocks, heads, 1, tokens, size]", {kPlanes, kBlocks, kHeads, kOne, kTokens, kSize}},
@@ -53,7 +53,7 @@ const FormatInfo& info_of(PagedFormat format) {
       {"[blocks, layers, 2, heads, tokens, size]",
        {kBlocks, kLayers, kPlanes, kHeads, kTokens, kSize}},
   }};
-  return kInfos.at(static_cast<std::size_t>(format));
+  return infos.at(static_cast<std::size_t>(format));
 }
 
 /// A tensor with its dimensions in the order of their strides, in bytes.

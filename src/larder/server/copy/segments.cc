@@ -102,7 +102,7 @@ SetupResult<std::shared_ptr<const Segment>> Segments::map(const std::string& nam
     return error_of(name, ErrorCode::kResourceExhausted, "cannot be mapped: " + errno_text(errno));
   }
   // From here on no allocation of our own fails without the mapping's owner.
-  const std::shared_ptr<const Segment> segment{
+  std::shared_ptr<const Segment> segment{
       new Segment{std::span{static_cast<std::byte*>(memory), bytes}}};
   mapped_[id] = segment;
   return segment;
