@@ -62,9 +62,10 @@ void run_kernel(Sample& sample, std::vector<std::byte>& cell, std::uint32_t chun
   const KernelGroupPlan& kernel = sample.group.kernels[0];
   std::vector<std::byte*> bases;
   for (const PlaneBase& base : kernel.bases) bases.push_back(sample.memory.data() + base.offset);
-  const auto ids = sample.blocks.group(0)
-                       .subspan(chunk * kernel.blocks_per_chunk, kernel.blocks_per_chunk)
-                       .last(kernel.shape.blocks_kept);
+  const auto ids =
+      sample.blocks.group(0)
+          .subspan(std::size_t{chunk} * kernel.blocks_per_chunk, kernel.blocks_per_chunk)
+          .last(kernel.shape.blocks_kept);
   const KernelCell one{.cell = cell.data(), .blocks = ids.data(), .blocks_skipped = skipped};
   const KernelArguments arguments{
       .shape = kernel.shape, .bases = bases.data(), .cells = &one, .is_store = is_store};

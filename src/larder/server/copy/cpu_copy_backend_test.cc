@@ -89,7 +89,7 @@ TEST_F(CpuCopyBackendTest, StoresAndRetrieves) {
 }
 
 TEST_F(CpuCopyBackendTest, AJobCanBeUsedAgain) {
-  MappedWorker worker{*backend_, "/dev/shm", small_sample()};
+  const MappedWorker worker{*backend_, "/dev/shm", small_sample()};
   CopyJob job = transfer(CopyOp::kStore, worker.view(), cells_, blocks_);
   job.deadline_ns = clock_.now_ns();
   EXPECT_EQ(run(*backend_, job), CopyOutcome::kFailed);
@@ -154,15 +154,16 @@ TEST_F(CpuCopyBackendTest, SaysWhyAWorkersMemoryCannotBeMapped) {
 
 TEST_F(CpuCopyBackendTest, AWorkerThatTruncatesItsMemoryFailsItsOwnTransfersOnly) {
   MappedWorker bad{*backend_, "/dev/shm", page_sample(16)};
-  MappedWorker good{*backend_, "/dev/shm", page_sample(16)};
+  const MappedWorker good{*backend_, "/dev/shm", page_sample(16)};
   // Keys of blocks 0 to 7 stay.
   bad.segments()[0].truncate(8 * kPage);
   const wire::BlockIds blocks = make_blocks({{0, 1, 2, 3, 12, 13, 14, 15}});
   const std::vector<JobCell> cells{{.offset = 0, .chunk = 0}, {.offset = 65536, .chunk = 1}};
+  const std::vector<JobCell> others{{.offset = 131072, .chunk = 0}, {.offset = 196608, .chunk = 1}};
   for (int round = 0; round < 3; ++round) {
     for (const CopyOp op : {CopyOp::kStore, CopyOp::kRetrieve}) {
       CopyJob lost = transfer(op, bad.view(), cells, blocks);
-      CopyJob kept = transfer(op, good.view(), cells, blocks);
+      CopyJob kept = transfer(op, good.view(), others, blocks);
       ASSERT_TRUE(backend_->submit(lost));
       ASSERT_TRUE(backend_->submit(kept));
       reap_all(*backend_, {&lost, &kept});
@@ -256,7 +257,7 @@ TEST_F(BusyCopyBackendTest, RefusesMoreThanItsLimit) {
 
 TEST_F(BusyCopyBackendTest, UnmapsBehindTheTransfersThatRun) {
   MappedWorker worker{*backend_, "/dev/shm", small_sample()};
-  MappedWorker other{*backend_, "/dev/shm", small_sample()};
+  const MappedWorker other{*backend_, "/dev/shm", small_sample()};
   occupy(worker);
   CopyJob queued = transfer(CopyOp::kStore, worker.view(), cells_, blocks_);
   CopyJob others = transfer(CopyOp::kStore, other.view(), cells_, blocks_);
@@ -303,7 +304,7 @@ TEST_F(BusyCopyBackendTest, StopEndsEverythingButWaitsForWhatRuns) {
 
 TEST_F(CpuCopyBackendTest, ReregistrationsLeaveNothingMapped) {
   for (int round = 0; round < 50; ++round) {
-    MappedWorker worker{*backend_, "/dev/shm", small_sample()};
+    const MappedWorker worker{*backend_, "/dev/shm", small_sample()};
     EXPECT_EQ(backend_->segments().mapped(), 2U);
   }
   EXPECT_EQ(backend_->segments().mapped(), 0U);

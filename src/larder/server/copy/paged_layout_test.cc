@@ -36,6 +36,7 @@ struct LayoutCase {
   std::uint64_t element_bytes = 2;
 };
 
+// NOLINTNEXTLINE(readability-identifier-naming): GoogleTest looks for this name.
 void PrintTo(const LayoutCase& layout, std::ostream* out) {
   *out << layout.name;
 }
