@@ -60,6 +60,9 @@ std::unique_ptr<Command> make_man_command();
 /// Set by SIGINT, SIGTERM and SIGHUP: long work ends with what it has. That it did, and 128 and the
 /// signal's number as the exit code, is said for every command in one place.
 const std::atomic<bool>& stop_requested();
+/// Becomes readable with stop_requested(), for a command that sleeps. -1: the system has given
+/// none.
+int stop_fd();
 
 /// Says what went wrong, with --json on standard output too; kUsage when the caller can never
 /// succeed as asked, else kBad.

@@ -1,5 +1,7 @@
 #include "apps/larder/command_line.h"
 
+#include <sys/eventfd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
@@ -34,6 +36,10 @@ static_assert(std::atomic<int>::is_always_lock_free);
 std::atomic<std::uint64_t> stop_requested_ns = 0;
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
+/// An eventfd for those who sleep. It lives as long as the process.
+std::atomic<int> stop_event_fd = -1;
+static_assert(std::atomic<int>::is_always_lock_free);
+
 /// Whoever read standard output is gone: nothing more is said.
 bool is_output_closed = false;
 /// Errors go to standard output, too, as JSON.
@@ -47,6 +53,9 @@ extern "C" void request_stop(int signal_number) {
   if (stop_requested_ns.compare_exchange_strong(first, now)) {
     stop_signal.store(signal_number);
     is_stop_requested.store(true);
+    const int error = errno;
+    static_cast<void>(::eventfd_write(stop_event_fd.load(), 1));  // Of -1 it fails.
+    errno = error;
   } else if (now - first > kOneAnswerNs) {
     std::signal(signal_number, SIG_DFL);
     std::raise(signal_number);
@@ -58,6 +67,7 @@ extern "C" void request_stop(int signal_number) {
 /// same request twice.) What whoever started the program ignores (nohup, &) stays ignored.
 void install_signal_handlers() {
   (void)RealClock::instance();  // Made here and not first in a handler.
+  stop_event_fd.store(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   for (const int signal_number : {SIGINT, SIGTERM, SIGHUP}) {
     struct sigaction action{};
     if (sigaction(signal_number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) continue;
@@ -138,6 +148,10 @@ int run(const Program& program, const std::vector<std::string>& words) {
 
 const std::atomic<bool>& stop_requested() {
   return is_stop_requested;
+}
+
+int stop_fd() {
+  return stop_event_fd.load();
 }
 
 int fail(const SetupError& error) {

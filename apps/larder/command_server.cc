@@ -185,7 +185,7 @@ class ServerCommand final : public Command {
       return print(json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n", kGood);
     }
     const auto ended = server::run_server(
-        options, *source_.registry, stop_requested(), -1,
+        options, *source_.registry, stop_requested(), stop_fd(),
         [&](const server::ServerAddress& address) {
           say(is_json_ ? listening_json(options, address) : listening_text(options, address));
         });

@@ -35,7 +35,7 @@ Request* Clients::find_exactly(std::uint64_t connection, std::uint32_t id) {
   return nullptr;
 }
 
-Request* Clients::find(std::uint64_t connection, std::uint32_t id) {
+Request* Clients::find_for_read(std::uint64_t connection, std::uint32_t id) {
   if (Request* const exact = find_exactly(connection, id)) return exact;
   Request* found = nullptr;
   for (Request& request : requests_) {
@@ -47,6 +47,14 @@ Request* Clients::find(std::uint64_t connection, std::uint32_t id) {
     found = &request;
   }
   return found;
+}
+
+Request* Clients::find(std::uint64_t connection, std::uint32_t id) {
+  Request* const found = find_for_read(connection, id);
+  if (found == nullptr || found->connection == connection) return found;
+  const bool is_closed = closed_.contains(found->connection);
+  world_.coverage.note(is_closed ? Seen::kSessionOfClosedConnection : Seen::kOtherConnection);
+  return is_closed ? found : nullptr;
 }
 
 Request* Clients::with_serial(std::uint64_t serial) {
@@ -129,6 +137,7 @@ void Clients::start(Request request) {
                static_cast<unsigned long long>(request.connection), request.id, request.begin,
                request.chunks, request.prompt, request.space);
   heard_[request.connection] = world_.now_ns;
+  closed_.erase(request.connection);
   const std::uint64_t connection = request.connection;
   const std::string id = text_of(request.id);
   request.step = world_.steps;
@@ -329,8 +338,10 @@ void Clients::connection_event() {
                                closes ? ConnectionEvent::kClosed : ConnectionEvent::kHeard);
   if (!closes) {
     heard_[connection] = world_.now_ns;
+    closed_.erase(connection);
     return;
   }
+  closed_.insert(connection);
   world_.trace("connection %llu closes", static_cast<unsigned long long>(connection));
   world_.coverage.note(Seen::kConnectionClosed);
   for (Request& request : requests_) {

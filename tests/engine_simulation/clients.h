@@ -4,6 +4,7 @@
 #include <list>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -99,8 +100,10 @@ class Clients {
   /// A session up to this serial number may have a lock of the column, or take one.
   bool may_lock(const CellId& column, std::uint64_t serial_max) const;
   bool holds(const Request& request, std::uint32_t rank, ChunkRange range) const;
-  /// The session that the engine finds for this key (E6).
+  /// The session that the engine finds for this key (E6): for the scheduler's calls.
   Request* find(std::uint64_t connection, std::uint32_t id);
+  /// The same for a worker's read.
+  Request* find_for_read(std::uint64_t connection, std::uint32_t id);
   /// A read by a worker has named the session and given its shares back.
   void on_read(std::uint64_t connection, std::uint32_t id, OwnerId owner, std::uint32_t rank,
                ChunkRange range);
@@ -139,6 +142,7 @@ class Clients {
   std::list<Request> requests_;
   std::map<std::uint64_t, Wait> waits_;           ///< By ticket.
   std::map<std::uint64_t, std::uint64_t> heard_;  ///< By connection.
+  std::set<std::uint64_t> closed_;                ///< Connections, since they were last heard.
   std::uint64_t serials_ = 0;
   std::uint64_t tickets_ = 0;
   std::vector<std::uint8_t> is_locked_;  ///< Scratch: by cell.

@@ -44,7 +44,7 @@ bool Clients::holds(const Request& request, std::uint32_t rank, ChunkRange range
 
 void Clients::on_read(std::uint64_t connection, std::uint32_t id, OwnerId owner, std::uint32_t rank,
                       ChunkRange range) {
-  Request* const request = find(connection, id);
+  Request* const request = find_for_read(connection, id);
   if (request == nullptr) return;
   note_named(*request, connection);
   if (!request->is_known || request->layout_number != world_.layout_number) return;

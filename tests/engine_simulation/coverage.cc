@@ -11,6 +11,8 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "wait_timed_out",
     "answered_at_deadline",
     "ambiguous_request",
+    "session_of_closed_connection",
+    "other_connection",
     "free_during_lookup",
     "end_during_lookup",
     "second_free",

@@ -20,6 +20,8 @@ enum class Seen : std::uint8_t {
   kWaitTimedOut,
   kAnsweredAtDeadline,
   kAmbiguousRequest,
+  kSessionOfClosedConnection,
+  kOtherConnection,
   kFreeDuringLookup,
   kEndDuringLookup,
   kSecondFree,

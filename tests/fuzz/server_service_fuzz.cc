@@ -30,13 +30,13 @@ class OwnedMessage final : public server::Message {
 
 class CountingSink final : public server::ReplySink {
  public:
+  void expect(server::ConnectionId /*connection*/, std::uint64_t /*bytes*/) noexcept override {}
   void send(server::ConnectionId /*connection*/, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept override {
     LARDER_CHECK(uid.size() <= wire::limits::kUidBytes && !operation.empty());
     LARDER_CHECK(payload == nullptr || !payload->empty());
     ++replies;
   }
-  void forget(server::ConnectionId /*connection*/) noexcept override {}
 
   std::uint64_t replies = 0;
 };

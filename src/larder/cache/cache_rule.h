@@ -20,6 +20,7 @@ enum class CacheRule : std::uint32_t {
   kJoinLoad,
   // E6 Sessions are found by connection and request id.
   kAmbiguousIsNone,
+  kOtherConnection,
   kNewLookupEndsOld,
   // E7 Locks belong to their session.
   kReleaseOnce,

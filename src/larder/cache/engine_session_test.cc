@@ -114,12 +114,28 @@ TEST_F(EngineSessionTest, ARequestIdOfTwoConnectionsIsFoundByItsConnectionOnly) 
   EXPECT_EQ(locked_cells(), 2U);
 }
 
-TEST_F(EngineSessionTest, ARequestIdThatOneSessionHasIsFoundFromAnyConnection) {
+TEST_F(EngineSessionTest, ASchedulerDoesNotReachTheSessionOfAnotherOpenConnection) {
   add_model();
   const auto chain = chain_of(1, 4);
   store(chain);
-  look_up("r", chain, 1, 1);
+  start_lookup("r", chain);
 
+  EXPECT_EQ(engine().take_result({99, "r"}), 0U);
+  release("r", {0, 4}, 99);
+  end("r", 99);
+
+  EXPECT_EQ(locked_cells(), 4U);
+  EXPECT_EQ(engine().take_result({1, "r"}), 4U);
+}
+
+TEST_F(EngineSessionTest, ASchedulerThatReconnectsReachesItsSession) {
+  add_model();
+  const auto chain = chain_of(1, 4);
+  store(chain);
+  start_lookup("r", chain);
+  engine().on_connection(1, ConnectionEvent::kClosed);
+
+  EXPECT_EQ(engine().take_result({99, "r"}), 4U);
   release("r", {0, 4}, 99);
 
   EXPECT_EQ(locked_cells(), 0U);

@@ -89,7 +89,7 @@ std::optional<ReadId> Reads::begin(const ReadSpec& spec, std::vector<CellSlot>& 
     }
   }
   // After the claim, so that the cells have a pin all the time.
-  const SessionId session = sessions_.find(spec.session);
+  const SessionId session = sessions_.find_for_read(spec.session);
   if (session != kNone) {
     sessions_.note_named(session, spec.session);
     if (number != kNone || !is_broken(CacheRule::kFailedReadReleases)) {

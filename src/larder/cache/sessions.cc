@@ -27,16 +27,26 @@ SessionId Sessions::find_exactly(const SessionKey& key) const noexcept {
   return kNone;
 }
 
-SessionId Sessions::find(const SessionKey& key) {
-  const auto found = by_request_.find(key.request);
+/// The only session with the request id.
+SessionId Sessions::find_by_request(std::string_view request) {
+  const auto found = by_request_.find(request);
   if (found == by_request_.end()) return kNone;
-  for (SessionId id = found->second; id != kNone; id = sessions_[id].next_of_request) {
-    if (sessions_[id].connection == key.connection) return id;
-  }
-  // Workers speak on connections of their own, so one session with the request id is the one.
   if (sessions_[found->second].next_of_request == kNone) return found->second;
   ++state_.totals.ambiguous_requests;
   return is_broken(CacheRule::kAmbiguousIsNone) ? found->second : kNone;
+}
+
+SessionId Sessions::find(const SessionKey& key) {
+  if (const SessionId own = find_exactly(key); own != kNone) return own;
+  const SessionId other = find_by_request(key.request);
+  if (other == kNone || is_broken(CacheRule::kOtherConnection)) return other;
+  // Counted request ids are the same in every engine: an open connection has a client of its own.
+  return connections_.at(sessions_[other].connection).is_closed ? other : kNone;
+}
+
+SessionId Sessions::find_for_read(const SessionKey& key) {
+  const SessionId own = find_exactly(key);
+  return own != kNone ? own : find_by_request(key.request);
 }
 
 SessionId Sessions::make(const SessionKey& key, SpaceId space) {

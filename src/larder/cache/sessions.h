@@ -93,8 +93,12 @@ class Sessions {
  public:
   Sessions(EngineState& state, Cells& cells) : state_(state), cells_(cells) {}
 
-  /// E6. kNone: there is none, or several have the request id and none the connection.
+  /// E6, for the scheduler's calls: the session with this key; or the only one with the request id
+  /// if its connection was seen to close, because a scheduler that reconnects has a new connection.
+  /// kNone: there is none, or several have the request id.
   SessionId find(const SessionKey& key);
+  /// E6, for a worker's read: the session with this key, or the only one with the request id.
+  SessionId find_for_read(const SessionKey& key);
   /// A new session that begins with the request's first chunk. The caller has ended the one that
   /// had the key.
   SessionId make(const SessionKey& key, SpaceId space);
@@ -167,6 +171,7 @@ class Sessions {
   void answer(Wait& wait, std::optional<std::uint32_t> hit);
   void answer_all(Session& session, std::uint32_t hit);
   void unlink_wait(std::uint32_t wait);
+  SessionId find_by_request(std::string_view request);
 
   EngineState& state_;
   Cells& cells_;

@@ -1,5 +1,6 @@
 #include "larder/server/connection_table.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace larder::server {
@@ -79,20 +80,39 @@ std::vector<ConnectionId> ConnectionTable::take_closed() {
   return std::exchange(closed_, {});
 }
 
-bool ConnectionTable::has_unfinished(int fd, std::uint64_t received,
-                                     std::uint64_t bytes_max) noexcept {
+std::uint64_t ConnectionTable::unfinished_bytes(int fd, std::uint64_t received,
+                                                bool is_drained) noexcept {
   const auto at = sockets_.find(fd);
-  if (at == sockets_.end()) return false;
+  if (at == sockets_.end() || at->second.is_shut) return 0;
   Socket& socket = at->second;
   const std::uint64_t known = socket.delivered_bytes + socket.other_bytes;
   const std::uint64_t unknown = received > known ? received - known : 0;
+  const bool has_delivered = std::exchange(socket.has_delivered, false);
+  if (!is_drained && has_delivered) return 0;
   // A message that was delivered ended what came before it. So little is not worth to be told apart
   // from heartbeats, which would add up.
-  if (std::exchange(socket.has_delivered, false) && unknown <= kOtherBytes) {
+  if (is_drained && has_delivered && unknown <= kOtherBytes) {
     socket.other_bytes += unknown;
-    return false;
+    return 0;
   }
-  return unknown > bytes_max;
+  return unknown;
+}
+
+void ConnectionTable::expect(ConnectionId connection, std::uint64_t bytes) noexcept {
+  const auto known = connections_.find(connection);
+  if (known == connections_.end()) return;
+  const auto socket = sockets_.find(known->second.fd);
+  if (socket == sockets_.end()) return;
+  socket->second.expected_bytes = std::max(socket->second.expected_bytes, bytes);
+}
+
+std::uint64_t ConnectionTable::expected_bytes(int fd) const noexcept {
+  const auto at = sockets_.find(fd);
+  return at == sockets_.end() ? 0 : at->second.expected_bytes;
+}
+
+void ConnectionTable::note_shut(int fd) noexcept {
+  if (const auto at = sockets_.find(fd); at != sockets_.end()) at->second.is_shut = true;
 }
 
 void ConnectionTable::for_each_socket(const std::function<void(int fd)>& visit) const {

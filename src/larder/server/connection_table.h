@@ -39,9 +39,15 @@ class ConnectionTable {
   std::size_t closed() const noexcept { return closed_.size(); }
 
   // ---- Messages that do not end (S13).
-  /// Whether more than `bytes_max` of what the socket `received` belong to a message that has not
-  /// ended. Ask when everything that is complete was delivered.
-  bool has_unfinished(int fd, std::uint64_t received, std::uint64_t bytes_max) noexcept;
+  /// How much of what the socket has `received` in all belongs to a message that has not ended.
+  /// `is_drained`: every message that has ended was delivered. Otherwise 0 for a socket that has
+  /// delivered one since the last call, because more may wait.
+  std::uint64_t unfinished_bytes(int fd, std::uint64_t received, bool is_drained) noexcept;
+  /// A message of so many bytes may come.
+  void expect(ConnectionId connection, std::uint64_t bytes) noexcept;
+  std::uint64_t expected_bytes(int fd) const noexcept;
+  /// What the socket holds counts no more; it is about to close.
+  void note_shut(int fd) noexcept;
   void for_each_socket(const std::function<void(int fd)>& visit) const;
 
   std::size_t sockets() const noexcept { return sockets_.size(); }
@@ -51,7 +57,9 @@ class ConnectionTable {
     std::vector<ConnectionId> connections;  ///< One; more where some message was read late.
     std::uint64_t delivered_bytes = 0;
     std::uint64_t other_bytes = 0;  ///< Received and of no message: handshake, heartbeats.
-    bool has_delivered = false;     ///< Since the last has_unfinished().
+    std::uint64_t expected_bytes = 0;
+    bool has_delivered = false;  ///< Since the last unfinished_bytes().
+    bool is_shut = false;
   };
   struct Connection {
     std::string identity;

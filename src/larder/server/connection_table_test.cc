@@ -5,7 +5,7 @@
 namespace larder::server {
 namespace {
 
-constexpr std::uint64_t kMax = 1000 << 20;
+constexpr std::uint64_t kMuch = 1000 << 20;
 
 const std::string kMade{"\0made", 5};  // As libzmq makes them.
 const std::string kMadeLater{"\0late", 5};
@@ -96,13 +96,41 @@ TEST(ConnectionTableTest, KeepsNothingOfMessagesThatAreReadLate) {
 TEST(ConnectionTableTest, SeesAMessageThatDoesNotEnd) {
   ConnectionTable table;
   table.on_accepted(7);
-  EXPECT_FALSE(table.has_unfinished(7, kMax, kMax));
-  EXPECT_TRUE(table.has_unfinished(7, kMax + 1, kMax));  // Of a peer that delivered nothing ever.
-  EXPECT_FALSE(table.has_unfinished(8, kMax + 1, kMax));
+  EXPECT_EQ(table.unfinished_bytes(7, kMuch, true), kMuch);  // Nothing was ever delivered.
+  EXPECT_EQ(table.unfinished_bytes(8, kMuch, true), 0U);
 
-  table.on_message(kMade, 7, kMax);
-  EXPECT_FALSE(table.has_unfinished(7, 2 * kMax, kMax));
-  EXPECT_TRUE(table.has_unfinished(7, 2 * kMax + 1, kMax));
+  table.on_message(kMade, 7, kMuch);
+  EXPECT_EQ(table.unfinished_bytes(7, 3 * kMuch, true), 2 * kMuch);
+}
+
+TEST(ConnectionTableTest, DoesNotTakeWaitingMessagesForUnfinishedOnes) {
+  ConnectionTable table;
+  table.on_accepted(7);
+  table.on_message(kMade, 7, 10);
+  EXPECT_EQ(table.unfinished_bytes(7, kMuch, false), 0U);
+  // A connection whose messages had ended would have delivered one since.
+  EXPECT_EQ(table.unfinished_bytes(7, kMuch, false), kMuch - 10);
+}
+
+TEST(ConnectionTableTest, ExpectsTheLargestMessageOfAllThatWereAnnounced) {
+  ConnectionTable table;
+  table.on_accepted(7);
+  const ConnectionId connection = table.on_message(kMade, 7, 10);
+  EXPECT_EQ(table.expected_bytes(7), 0U);
+  table.expect(connection, kMuch);
+  table.expect(connection, 5);
+  EXPECT_EQ(table.expected_bytes(7), kMuch);
+  table.on_disconnected(7);
+  table.expect(connection, kMuch);
+  table.on_accepted(7);
+  EXPECT_EQ(table.expected_bytes(7), 0U);
+}
+
+TEST(ConnectionTableTest, CountsNothingMoreOfASocketThatWasShut) {
+  ConnectionTable table;
+  table.on_accepted(7);
+  table.note_shut(7);
+  EXPECT_EQ(table.unfinished_bytes(7, kMuch, true), 0U);
 }
 
 TEST(ConnectionTableTest, DoesNotAddUpWhatIsOfNoMessage) {
@@ -112,15 +140,13 @@ TEST(ConnectionTableTest, DoesNotAddUpWhatIsOfNoMessage) {
   for (int i = 0; i < 5000; ++i) {
     received += 10 + (1 << 20);
     table.on_message(kMade, 7, 10);
-    ASSERT_FALSE(table.has_unfinished(7, received, kMax));
+    ASSERT_EQ(table.unfinished_bytes(7, received, true), 0U);
   }
   // A message that has begun is not of that kind: nothing is delivered meanwhile.
-  bool is_seen = false;
-  for (int i = 0; i < 1100 && !is_seen; ++i) {
-    received += 1 << 20;
-    is_seen = table.has_unfinished(7, received, kMax);
-  }
-  EXPECT_TRUE(is_seen);
+  received += 1 << 20;
+  EXPECT_EQ(table.unfinished_bytes(7, received, true), 1U << 20);
+  received += 1 << 20;
+  EXPECT_EQ(table.unfinished_bytes(7, received, true), 2U << 20);
 }
 
 }  // namespace

@@ -28,7 +28,6 @@ Connection& Connections::heard(ConnectionId id, bool& is_new) {
     place = std::make_unique<Connection>();
     place->id = id;
   }
-  place->is_closed = false;
   return *place;
 }
 
@@ -37,9 +36,19 @@ Connection* Connections::find(ConnectionId id) noexcept {
   return found == by_id_.end() ? nullptr : found->second.get();
 }
 
-void Connections::note_closed(Connection& connection, std::uint64_t now_ns) noexcept {
+void Connections::note_closed(Connection& connection) {
   connection.is_closed = true;
-  connection.closed_ns = now_ns;
+  forget_if_done(connection);
+}
+
+void Connections::forget_if_done(const Connection& connection) {
+  const bool is_done = connection.is_closed && connection.requests.empty() && connection.waits == 0;
+  if (is_done) by_id_.erase(static_cast<std::uint64_t>(connection.id));
+}
+
+void Connections::end_wait(Connection& connection) {
+  --connection.waits;
+  forget_if_done(connection);
 }
 
 bool Connections::push(Connection& connection, Request& request) {
@@ -60,7 +69,17 @@ void Connections::pop(Connection& connection) {
   --requests_;
   if (is_lookup(request)) --connection.lookups;
   connection.requests.pop_front();
-  if (connection.requests.empty()) std::erase(turns_, &connection);
+  if (!connection.requests.empty()) return;
+  std::erase(turns_, &connection);
+  forget_if_done(connection);
+}
+
+std::uint64_t Connections::shortest_heartbeat_ns() const noexcept {
+  std::uint64_t shortest_ns = kNever;
+  for (const auto& [id, connection] : by_id_) {
+    shortest_ns = std::min(shortest_ns, connection->heartbeat.period_ns);
+  }
+  return shortest_ns;
 }
 
 Connection* Connections::take_turn() noexcept {
@@ -69,18 +88,6 @@ Connection* Connections::take_turn() noexcept {
   turns_.pop_front();
   turns_.push_back(first);
   return first;
-}
-
-void Connections::take_forgotten(std::uint64_t now_ns, std::vector<ConnectionId>& out) {
-  std::erase_if(by_id_, [&](const auto& entry) {
-    const Connection& connection = *entry.second;
-    if (!connection.is_closed || !connection.requests.empty() || connection.waits != 0 ||
-        now_ns - connection.closed_ns < kForgetNs) {
-      return false;
-    }
-    out.push_back(connection.id);
-    return true;
-  });
 }
 
 }  // namespace larder::server

@@ -28,10 +28,9 @@ struct Request {
 /// One client's connection.
 struct Connection {
   ConnectionId id{};
-  bool is_closed = false;  ///< It was seen to close, and nothing came since (S14).
-  std::uint64_t closed_ns = 0;
-  bool owes_false = false;      ///< S4: its next PING is to be answered false.
-  std::uint64_t pinged_ns = 0;  ///< By the scheduler; 0: never.
+  bool is_closed = false;   ///< Only its requests are left.
+  bool owes_false = false;  ///< S4: its next PING is to be answered false.
+  Heartbeat heartbeat;      ///< Of the scheduler.
   /// Requests that need a key, or that must not overtake one that does, in their order.
   std::deque<Request> requests;
   std::uint32_t lookups = 0;  ///< Of these.
@@ -41,33 +40,37 @@ struct Connection {
 /// The connections that have sent something, and their requests in turn (S11): each connection's in
 /// their order, one piece of work for each connection at a time.
 ///
-/// Bounded: kRequestsMax a connection, kBytesMax in all.
-/// Threads: the service's. Cost: O(1); look_after() is O(connections).
+/// A connection is forgotten when it has closed, its requests are answered and its WAITs have
+/// ended. Bounded: kRequestsMax a connection, kBytesMax in all. Threads: the service's. Cost: O(1);
+/// pop() of the last one is O(connections with requests).
 class Connections {
  public:
   static constexpr std::size_t kRequestsMax = 1024;
   static constexpr std::size_t kBytesMax = std::size_t{256} << 20;
-  /// How long a closed connection is remembered, so that a late message takes the hint back.
-  static constexpr std::uint64_t kForgetNs = 15'000'000'000;
 
   /// The connection, which has just been heard. `is_new`: for the first time.
   Connection& heard(ConnectionId id, bool& is_new);
   Connection* find(ConnectionId id) noexcept;
-  void note_closed(Connection& connection, std::uint64_t now_ns) noexcept;
+  /// It sends nothing more.
+  void note_closed(Connection& connection);
 
   /// False: there is no room for it; it is untouched.
   bool push(Connection& connection, Request& request);
+  /// The first request is answered. A closed connection may end with it.
   void pop(Connection& connection);
+  /// The same for a WAIT.
+  void end_wait(Connection& connection);
   /// The connection whose turn it is, and the next one's turn after it; null: no requests wait.
   Connection* take_turn() noexcept;
   bool has_requests() const noexcept { return !turns_.empty(); }
   std::uint64_t requests() const noexcept { return requests_; }
 
-  /// Connections that can be forgotten, removed here.
-  void take_forgotten(std::uint64_t now_ns, std::vector<ConnectionId>& out);
-  std::size_t size() const noexcept { return by_id_.size(); }
+  /// kNever: none has sent two PINGs. O(connections).
+  std::uint64_t shortest_heartbeat_ns() const noexcept;
 
  private:
+  void forget_if_done(const Connection& connection);
+
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> by_id_;
   std::deque<Connection*> turns_;  ///< Connections with requests, each once.
   std::uint64_t requests_ = 0;

@@ -210,7 +210,7 @@ bool Instances::take_owed(const wire::Integer& id) {
 bool Instances::is_gone(const Instance& instance, std::uint64_t now_ns) const noexcept {
   if (instance.closed_ns != kNever && now_ns - instance.closed_ns >= kClosedGraceNs) return true;
   const std::uint64_t silent_ns = now_ns - instance.heard_ns;
-  if (instance.pinged_ns == 0) return silent_ns > options_.worker_grace_ns;
+  if (instance.heartbeat.pinged_ns == 0) return silent_ns > options_.worker_grace_ns;
   return options_.worker_reap_ns != 0 && silent_ns > options_.worker_reap_ns;
 }
 
@@ -224,6 +224,14 @@ std::uint64_t Instances::look_after(std::uint64_t now_ns) {
     owe_false(id);
   }
   return gone.size();
+}
+
+std::uint64_t Instances::shortest_heartbeat_ns() const noexcept {
+  std::uint64_t shortest_ns = kNever;
+  for (const auto& [id, instance] : by_id_) {
+    shortest_ns = std::min(shortest_ns, instance->heartbeat.period_ns);
+  }
+  return shortest_ns;
 }
 
 void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) const {

@@ -51,7 +51,7 @@ struct Instance {
   ConnectionId connection{};  ///< From which it was last heard.
   std::uint64_t heard_ns = 0;
   std::uint64_t closed_ns = kNever;  ///< When that connection was seen to close.
-  std::uint64_t pinged_ns = 0;       ///< 0: never.
+  Heartbeat heartbeat;
   std::vector<OpenRead> reads;
   bool has_sent_inline = false;  ///< The log has it.
 };
@@ -94,6 +94,8 @@ class Instances {
   /// Reaps (S18). Returns how many.
   std::uint64_t look_after(std::uint64_t now_ns);
   std::size_t size() const noexcept { return by_id_.size(); }
+  /// As Connections::shortest_heartbeat_ns().
+  std::uint64_t shortest_heartbeat_ns() const noexcept;
   void fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) const;
 
  private:

@@ -68,9 +68,9 @@ bool Service::Core::work_on(Connection& connection) {
     readers_.push_back(std::move(reader));
     in_work_.erase(static_cast<std::uint64_t>(connection.id));
   }
-  connections_.pop(connection);
   // The close came before what this has begun.
   if (connection.is_closed) note_closed(connection.id);
+  connections_.pop(connection);
   return true;
 }
 
@@ -207,6 +207,16 @@ bool Service::Core::mark_skipped(const Transfer& transfer, const wire::PrepareSt
   return true;
 }
 
+/// A worker that cannot open the pool sends the whole range, as a pickle.
+void Service::Core::expect_inline_data(const Request& request, const Transfer& transfer) {
+  std::uint64_t chunk_bytes = 0;
+  for (const cache::GroupSpec& group : transfer.instance->layout_spec.groups) {
+    chunk_bytes += group.cell_bytes;
+  }
+  const std::uint64_t bytes = chunk_bytes * transfer.range.size();
+  sink_.expect(request.connection, bytes + bytes / 8);
+}
+
 void Service::Core::prepare_store(const Request& request, const wire::KeyReader& reader,
                                   const wire::PrepareStore& arguments) {
   const auto transfer = read_transfer(request, reader, arguments.instance);
@@ -220,6 +230,7 @@ void Service::Core::prepare_store(const Request& request, const wire::KeyReader&
                 "skipped_chunks has to be empty, or one list for each registered group "
                 "with chunks of the range");
   }
+  expect_inline_data(request, *transfer);
   const cache::SkipMask skip{.words = skipped_};
   static_cast<void>(engine_.begin_write({.owner = transfer->instance->owner,
                                          .space = transfer->space,
@@ -258,7 +269,7 @@ void Service::Core::commit_store(const Request& request, const wire::KeyReader& 
                                          .chunks = chunks_of(reader, transfer->range)});
   // Inline data needs no reason of its own here: a worker whose PREPARE was refused sends it, too.
   if (!write) return fail(request, "no store of this range is open");
-  if (!arguments.data.empty()) {
+  if (arguments.has_data) {
     engine_.end_write(*write, cache::WriteEnd::kDiscard);
     constexpr std::string_view kWhy =
         "the worker sent its KV inline, because it cannot open the shared memory of this server; "

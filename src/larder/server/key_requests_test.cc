@@ -66,6 +66,7 @@ TEST_F(KeyRequestsTest, OfTwoWorkersOneStoresAChunk) {
 TEST_F(KeyRequestsTest, InlineDataIsRefusedAndPublishesNothing) {
   register_worker();
   prepare_store(key("a", 1, 0, 32));
+  EXPECT_EQ(expected_bytes[2], 2U * 1024 * 9 / 8);  // S13: what the worker may send now.
   EXPECT_EQ(commit_store(key("a", 1, 0, 32), 7, 2, "\x80\x04\x95 a pickle").hex(), kFalse);
   EXPECT_EQ(lookup(key("b", 1, 0, 32)), 0U);
   store(key("a", 1, 0, 32));  // The range is free again.

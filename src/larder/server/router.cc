@@ -1,9 +1,5 @@
 #include "larder/server/router.h"
 
-#include <fcntl.h>
-#include <malloc.h>
-#include <sys/socket.h>
-
 #include <array>
 #include <cstring>
 #include <optional>
@@ -12,22 +8,19 @@
 #include <utility>
 
 #include "larder/base/key_text.h"
-#include "larder/base/logging.h"
-#include "larder/base/unique_fd.h"
 #include "larder/server/connection_table.h"
 #include "larder/server/endpoint.h"
-#include "larder/server/tcp_socket.h"
+#include "larder/server/flood_guard.h"
 #include "larder/server/zmq_socket.h"
 
 namespace larder::server {
 namespace {
 
-constexpr std::int64_t kFrameBytesMax = std::int64_t{wire::limits::kFrameBytes};
+/// Values that a worker sends inline (wire::CommitStore); what else is too long is answered so.
+constexpr std::int64_t kFrameBytesMax = std::int64_t{4} << 30;
 constexpr int kMessagesQueuedMax = 64;  ///< A connection; then TCP pushes back.
 constexpr int kRepliesQueuedMax = 1000;
 constexpr int kBacklog = 4096;
-constexpr std::uint64_t kUnfinishedBytesMax = std::uint64_t{128} << 20;
-constexpr int kTrims = 10;  ///< Looks, one a second.
 /// Of one receive(): a message of a million frames takes its time, but not all at once.
 constexpr std::size_t kFramesAtOnce = 4096;
 /// While the socket does not run dry, closes wait for messages that came before them, but no more.
@@ -61,13 +54,14 @@ class Router::Impl {
     return events >= 0 && (events & ZMQ_POLLIN) != 0;
   }
   bool receive(Handler& handler, std::size_t messages_max);
-  void look_after_unfinished();
+  bool look_for_floods(bool is_drained) noexcept;
+  void expect(ConnectionId connection, std::uint64_t bytes) noexcept;
   void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept;
 
   std::uint16_t port() const noexcept { return port_; }
   std::uint64_t replies_dropped() const noexcept { return replies_dropped_; }
-  std::uint64_t connections_shut() const noexcept { return connections_shut_; }
+  std::uint64_t connections_shut() const noexcept { return guard_.connections_shut(); }
   std::uint64_t connections() const noexcept { return table_.sockets(); }
 
  private:
@@ -77,7 +71,6 @@ class Router::Impl {
   /// False: nothing is there. True, and `finished`: it was the last frame of a message.
   bool receive_frame(bool& finished);
   ConnectionId connection_of_message();
-  void shut_if_unfinished(int fd);
 
   ZmqContext context_;
   ZmqSocket router_{context_, ZMQ_ROUTER};
@@ -85,6 +78,7 @@ class Router::Impl {
   std::optional<UnixListener> ipc_;
   std::uint16_t port_ = 0;
   ConnectionTable table_;
+  FloodGuard guard_{table_};
 
   // The message that is being received.
   bool is_begun_ = false;
@@ -94,8 +88,6 @@ class Router::Impl {
   std::unique_ptr<ZmqMessage> message_;
 
   std::uint64_t replies_dropped_ = 0;
-  std::uint64_t connections_shut_ = 0;
-  int trims_left_ = 0;  ///< Of look_after_unfinished(), after a connection was shut.
 };
 
 // --- Opening ------------------------------------------------------------------------------------
@@ -247,33 +239,13 @@ void Router::Impl::send(ConnectionId connection, wire::Frame uid, wire::Frame op
   if (payload != nullptr) router_.send(parts[3].get(), false);
 }
 
-// --- Messages that do not end -------------------------------------------------------------------
-
-void Router::Impl::look_after_unfinished() {
-  // libzmq gives the memory of what was shut back to malloc(), which keeps it. Millions of short
-  // frames take libzmq some seconds.
-  if (trims_left_ > 0) {
-    --trims_left_;
-    ::malloc_trim(0);
-  }
-  read_monitor();
-  table_.for_each_socket([this](int fd) { shut_if_unfinished(fd); });
+void Router::Impl::expect(ConnectionId connection, std::uint64_t bytes) noexcept {
+  table_.expect(connection, bytes);
 }
 
-void Router::Impl::shut_if_unfinished(int fd) {
-  const std::optional<std::uint64_t> seen = tcp_bytes_received(fd);
-  if (!seen || !table_.has_unfinished(fd, *seen, kUnfinishedBytesMax)) return;
-  // libzmq may close the socket at any time, and the number may be another's then. A copy of the
-  // descriptor cannot change; whether it is the right one, it says itself.
-  const UniqueFd socket{::fcntl(fd, F_DUPFD_CLOEXEC, 0)};
-  const std::optional<std::uint64_t> received = tcp_bytes_received(socket.get());
-  const bool is_it = received && local_port_of(socket.get()) == port_ &&
-                     table_.has_unfinished(fd, *received, kUnfinishedBytesMax);
-  if (!is_it || ::shutdown(socket.get(), SHUT_RDWR) != 0) return;
-  ++connections_shut_;
-  trims_left_ = kTrims;
-  log(LogLevel::kWarning, "server",
-      "a connection was shut: it has sent more than 128 MiB of a message without an end");
+bool Router::Impl::look_for_floods(bool is_drained) noexcept {
+  read_monitor();
+  return guard_.look(port_, is_drained);
 }
 
 // --- The class itself ---------------------------------------------------------------------------
@@ -299,15 +271,16 @@ bool Router::has_input() const noexcept {
 bool Router::receive(Handler& handler, std::size_t messages_max) noexcept {
   return impl_->receive(handler, messages_max);
 }
-void Router::look_after_unfinished() noexcept {
-  impl_->look_after_unfinished();
+bool Router::look_for_floods(bool is_drained) noexcept {
+  return impl_->look_for_floods(is_drained);
+}
+void Router::expect(ConnectionId connection, std::uint64_t bytes) noexcept {
+  impl_->expect(connection, bytes);
 }
 void Router::send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
                   const wire::Bytes* payload) noexcept {
   impl_->send(connection, uid, operation, payload);
 }
-/// The close of its socket has ended the number already.
-void Router::forget(ConnectionId /*connection*/) noexcept {}
 std::uint16_t Router::port() const noexcept {
   return impl_->port();
 }

@@ -22,11 +22,10 @@ struct RouterOptions {
 ///   one gets a number here. `on_closed` of the handler is called when its socket was seen to
 ///   close, which ends the number. It may be late, but comes for every connection at last: of a
 ///   peer whose machine has gone without a word, TCP finds out after two minutes.
-/// Bounds: frames up to 64 MiB; a connection that sends a multipart message without an end is shut
-///   once libzmq holds 128 MiB of it (S13; not so at `ipc_path`, where peers have the same user as
-///   the server). These are bytes as sent: for each frame libzmq takes 64 more, so one-byte frames
-///   come to 2.7 GiB before that. A peer that does not read loses replies. Of a message of too many
-///   frames the handler sees one more than limits::kFrames, and the rest is dropped.
+/// Bounds: frames up to 4 GiB, because a worker may send values inline. What libzmq holds of
+///   messages that do not end is bounded by FloodGuard (S13; not so at `ipc_path`, where peers have
+///   the same user as the server). A peer that does not read loses replies. Of a message of too
+///   many frames the handler sees one more than limits::kFrames, and the rest is dropped.
 /// Threads: the loop's; beside it runs libzmq's one I/O thread. No call blocks or throws.
 class Router final : public ReplySink {
  public:
@@ -52,12 +51,13 @@ class Router final : public ReplySink {
   /// Hands at most `messages_max` messages to the handler, and the closes that were seen once
   /// there are no messages before them. False: nothing is left.
   bool receive(Handler& handler, std::size_t messages_max) noexcept;
-  /// S13, once a second, when receive() has just said that nothing is left.
-  void look_after_unfinished() noexcept;
+  /// S13, several times a second: see FloodGuard::look(). `is_drained`: receive() has just said
+  /// that nothing is left. False: there is nothing to look at until a connection opens.
+  bool look_for_floods(bool is_drained) noexcept;
 
+  void expect(ConnectionId connection, std::uint64_t bytes) noexcept override;
   void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept override;
-  void forget(ConnectionId connection) noexcept override;
 
   std::uint16_t port() const noexcept;  ///< That was bound.
   std::uint64_t replies_dropped() const noexcept;

@@ -195,7 +195,7 @@ TEST(RouterTest, ListensAtAUnixSocketOfItsUserOnly) {
     ASSERT_TRUE(is_answered(host, *client));
     Dealer by_tcp{host.router().port()};
     ASSERT_TRUE(is_answered(host, by_tcp));
-    host.router().look_after_unfinished();
+    host.router().look_for_floods(true);
     client.reset();
     EXPECT_TRUE(host.run_until([&] { return host.router().connections() == 1; }));
   }

@@ -15,7 +15,9 @@ namespace {
 
 constexpr std::size_t kMessagesMax = 64;
 constexpr std::uint64_t kReceiveNs = 500'000;
-constexpr std::uint64_t kLookNs = 1'000'000'000;
+constexpr std::uint64_t kLookNs = 250'000'000;
+/// While the socket does not run dry, connections that deliver nothing are found after this.
+constexpr std::uint64_t kLookAnywayNs = 1'000'000'000;
 constexpr std::uint64_t kStopFlagNs = 250'000'000;
 constexpr std::uint64_t kDrainNs = 50'000'000;  ///< Between two looks at what is in flight.
 
@@ -80,13 +82,17 @@ void ServerLoop::turn(std::uint64_t until_ns) {
   for (const std::size_t tier : ready_tiers_) parts_.service.on_tier(tier);
   due_ns_ = parts_.service.end_turn();
   if (std::exchange(is_status_wanted_, false) && parts_.board.is_asked()) publish();
-  if (has_input_ || now < next_look_ns_) return;
-  parts_.router.look_after_unfinished();
-  next_look_ns_ = now + kLookNs;
+  look_for_floods(now);
+}
+
+void ServerLoop::look_for_floods(std::uint64_t now_ns) {
+  if (next_look_ns_ == kNever && parts_.router.connections() != 0) next_look_ns_ = now_ns + kLookNs;
+  if (next_look_ns_ == kNever) return;
+  if (now_ns < next_look_ns_ + (has_input_ ? kLookAnywayNs : 0)) return;
+  next_look_ns_ = parts_.router.look_for_floods(!has_input_) ? now_ns + kLookNs : kNever;
 }
 
 void ServerLoop::wait(std::uint64_t until_ns) {
-  // Without connections, too: the memory of the last one may be to be given back.
   until_ns = std::min(until_ns, next_look_ns_);
   ready_tiers_.clear();
   std::array<::epoll_event, 32> events{};

@@ -52,6 +52,7 @@ class ServerLoop final : private Router::Handler {
   void turn(std::uint64_t until_ns);
   void wait(std::uint64_t until_ns);
   void receive();
+  void look_for_floods(std::uint64_t now_ns);
   void drain_wake_fd();
   void publish();
 
@@ -63,7 +64,7 @@ class ServerLoop final : private Router::Handler {
   int wake_fd_;  ///< -1: none, or its other end has gone.
   std::uint64_t started_ns_ = 0;
   std::uint64_t due_ns_ = 0;        ///< The service is to run again.
-  std::uint64_t next_look_ns_ = 0;  ///< For messages that do not end (S13).
+  std::uint64_t next_look_ns_ = 0;  ///< For floods (S13).
   bool has_input_ = false;          ///< Messages were left.
 
   // What the last wait() found.

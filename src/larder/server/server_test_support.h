@@ -275,10 +275,14 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
 
   std::uint64_t now_ns = 1000 * kSecond;
   std::vector<Reply> replies;
-  std::vector<std::uint64_t> forgotten;
   std::vector<cache::ScriptedTier*> scripted;
 
+  std::map<std::uint64_t, std::uint64_t> expected_bytes;  ///< By connection.
+
  private:
+  void expect(ConnectionId connection, std::uint64_t bytes) noexcept override {
+    expected_bytes[static_cast<std::uint64_t>(connection)] = bytes;
+  }
   void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept override {
     Reply& reply = replies.emplace_back();
@@ -286,9 +290,6 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
     reply.uid.assign(uid.begin(), uid.end());
     reply.operation.assign(operation.begin(), operation.end());
     if (payload != nullptr) reply.payload = *payload;
-  }
-  void forget(ConnectionId connection) noexcept override {
-    forgotten.push_back(static_cast<std::uint64_t>(connection));
   }
 
   void TearDown() override {

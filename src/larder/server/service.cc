@@ -116,12 +116,12 @@ std::uint64_t Service::Core::end_turn() {
   if (Connection* const connection = connections_.take_turn()) work_on(*connection);
   if (now_ns_ >= next_look_ns_) {
     if (!is_after_stall_) totals_.instances_reaped += instances_.look_after(now_ns_);
-    forgotten_.clear();
-    connections_.take_forgotten(now_ns_, forgotten_);
-    for (const ConnectionId connection : forgotten_) sink_.forget(connection);
+    // That of a client which has gone counts no more.
+    heartbeat_ns_ = std::min(
+        {kHeartbeatNs, instances_.shortest_heartbeat_ns(), connections_.shortest_heartbeat_ns()});
     next_look_ns_ = now_ns_ + kLookNs;
   }
-  due_ns_ = std::min(engine_.turn(now_ns_), connections_.size() == 0 ? kNever : next_look_ns_);
+  due_ns_ = engine_.turn(now_ns_);
   if (instances_.size() != 0) due_ns_ = std::min(due_ns_, now_ns_ + kTickNs);
   if (connections_.has_requests()) due_ns_ = now_ns_;
   return connections_.has_requests() ? 0 : due_ns_;
@@ -129,11 +129,7 @@ std::uint64_t Service::Core::end_turn() {
 
 void Service::Core::on_closed(ConnectionId id) {
   note_closed(id);
-  if (Connection* const connection = connections_.find(id)) {
-    connections_.note_closed(*connection, now_ns_);
-  } else {
-    sink_.forget(id);
-  }
+  if (Connection* const connection = connections_.find(id)) connections_.note_closed(*connection);
 }
 
 /// Sessions and instances of the connection end soon (E9, S18).
@@ -181,6 +177,11 @@ void Service::Core::on_message(ConnectionId id, std::unique_ptr<Message> message
   auto arguments = wire::decode_arguments(request.operation, envelope->arguments);
   if (!arguments) return fail(request, arguments.error().to_string());
   request.arguments = std::move(*arguments);
+  // Values that were sent inline are refused unread; a request that waits does not keep them.
+  if (const auto* const commit = std::get_if<wire::CommitStore>(&request.arguments);
+      commit != nullptr && commit->has_data) {
+    message->drop_last_frame();
+  }
   request.message = std::move(message);
   start(connection, request);
 }
@@ -190,6 +191,7 @@ void Service::Core::start(Connection& connection, Request& request) {
   const bool is_behind_others = keeps_order(request.operation) && !connection.requests.empty();
   if (!has_key(request.operation) && !is_behind_others) return answer(connection, request);
   const bool is_end = request.operation == wire::Operation::kEndSession;
+  const bool is_unregister = request.operation == wire::Operation::kUnregisterEngineDriven;
   if (is_end) reply(request);
   const bool is_first = connection.requests.empty();
   if (!connections_.push(connection, request)) {
@@ -197,6 +199,7 @@ void Service::Core::start(Connection& connection, Request& request) {
       return engine_.end(
           session_key(request, std::get<wire::EndSession>(request.arguments).request_id));
     }
+    if (is_unregister) return answer(connection, request);
     return fail(request, "the server is busy: too many requests of this connection wait");
   }
   if (is_first) work_on(connection);
@@ -286,23 +289,25 @@ void Service::Core::ping(Connection& connection, const Request& request,
                          const wire::Ping& arguments) {
   bool is_good = !std::exchange(connection.owes_false, false);
   if (!arguments.instance) {
-    note_heartbeat(connection.pinged_ns);
+    note_ping(connection.heartbeat);
   } else {
     if (instances_.take_owed(*arguments.instance)) is_good = false;
     if (Instance* const instance = instances_.find(*arguments.instance)) {
       instances_.note_heard(*instance, connection.id, now_ns_);
-      note_heartbeat(instance->pinged_ns);
+      note_ping(instance->heartbeat);
     }
   }
   if (!is_good) ++totals_.register_again;
   reply(request, wire::encode_boolean(is_good));
 }
 
-void Service::Core::note_heartbeat(std::uint64_t& pinged_ns) noexcept {
-  if (pinged_ns != 0 && !is_after_stall_) {
-    heartbeat_ns_ = std::min(heartbeat_ns_, std::max(now_ns_ - pinged_ns, kHeartbeatMinNs));
+void Service::Core::note_ping(Heartbeat& heartbeat) noexcept {
+  if (heartbeat.pinged_ns != 0 && !is_after_stall_) {
+    const std::uint64_t period_ns = std::max(now_ns_ - heartbeat.pinged_ns, kHeartbeatMinNs);
+    heartbeat.period_ns = std::min(heartbeat.period_ns, period_ns);
+    heartbeat_ns_ = std::min(heartbeat_ns_, period_ns);
   }
-  pinged_ns = now_ns_;
+  heartbeat.pinged_ns = now_ns_;
 }
 
 void Service::Core::register_worker(const Request& request,
@@ -364,7 +369,9 @@ void Service::Core::on_result(cache::Ticket ticket, std::optional<std::uint32_t>
   LARDER_CHECK(found != waiters_.end());
   const Waiter waiter = std::move(found->second);
   waiters_.erase(found);
-  if (Connection* const connection = connections_.find(waiter.connection)) --connection->waits;
+  if (Connection* const connection = connections_.find(waiter.connection)) {
+    connections_.end_wait(*connection);
+  }
   if (!hit_chunks)
     return sink_.send(waiter.connection, waiter.uid, waiter.operation_frame, nullptr);
   const wire::Bytes payload = wire::encode_number(*hit_chunks);

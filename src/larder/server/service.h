@@ -38,7 +38,7 @@ class Service {
   void on_message(ConnectionId connection, std::unique_ptr<Message> message);
   /// The sockets had nothing more: what comes from now on was not found waiting (S15).
   void on_sockets_empty();
-  /// A hint (S14): a later message of the connection takes it back.
+  /// No message of the connection comes after it (S14).
   void on_closed(ConnectionId connection);
   /// The event fd of the tier is readable.
   void on_tier(std::size_t tier);

@@ -72,8 +72,7 @@ class Service::Core final : private cache::Listener {
   void answer(Connection& connection, Request& request);
   bool is_refused_at_end(wire::Operation operation) const noexcept;
   void ping(Connection& connection, const Request& request, const wire::Ping& arguments);
-  /// A PING of the one whose last PING was at `pinged_ns`; 0: never.
-  void note_heartbeat(std::uint64_t& pinged_ns) noexcept;
+  void note_ping(Heartbeat& heartbeat) noexcept;
   void register_worker(const Request& request, const wire::EngineDrivenRegistration& arguments);
   void query(Connection& connection, const Request& request,
              const wire::QueryPrefetchStatus& arguments);
@@ -118,6 +117,7 @@ class Service::Core final : private cache::Listener {
   std::span<const cache::ChunkHash> chunks_of(const wire::KeyReader& reader,
                                               cache::ChunkRange range);
   void describe_slots(const Instance& instance);
+  void expect_inline_data(const Request& request, const Transfer& transfer);
   bool mark_skipped(const Transfer& transfer, const wire::PrepareStore& arguments);
 
   const ServerOptions& options_;
@@ -137,8 +137,8 @@ class Service::Core final : private cache::Listener {
 
   std::uint64_t now_ns_ = 0;
   std::uint64_t due_ns_ = kNever;   ///< By when the loop was to be back.
-  std::uint64_t next_look_ns_ = 0;  ///< For instances and connections.
-  std::uint64_t heartbeat_ns_;      ///< The shortest that was seen.
+  std::uint64_t next_look_ns_ = 0;  ///< For instances.
+  std::uint64_t heartbeat_ns_;      ///< The shortest of the clients there are.
   std::uint64_t stalled_ns_ = 0;    ///< When the last stall was noticed; 0: never.
   bool is_after_stall_ = false;     ///< What comes now was waiting then.
   bool is_draining_ = false;
@@ -149,7 +149,6 @@ class Service::Core final : private cache::Listener {
   std::vector<cache::CellSlot> cells_;
   std::vector<wire::Slot> slots_;
   std::vector<std::uint64_t> skipped_;
-  std::vector<ConnectionId> forgotten_;
 };
 
 }  // namespace larder::server

@@ -360,6 +360,19 @@ TEST_F(ServiceTest, WorkersOnOneConnectionHaveHeartbeatsOfTheirOwn) {
   EXPECT_EQ(status().totals.stalls, 0U);
 }
 
+TEST_F(ServiceTest, AShortHeartbeatMakesAShortStallCountUntilItsClientHasGone) {
+  register_worker();
+  ping(5);
+  pass(kSecond);
+  ping(5);
+  turn(kSecond);
+  EXPECT_EQ(status().totals.stalls, 1U);
+  service().on_closed(ConnectionId{5});
+  pass(2 * kSecond);
+  turn(kSecond);
+  EXPECT_EQ(status().totals.stalls, 1U);
+}
+
 TEST_F(ServiceTest, AStallEndsThoughTheSocketsNeverRunDry) {
   register_worker();
   turn();
@@ -377,19 +390,28 @@ TEST_F(ServiceTest, AStallEndsThoughTheSocketsNeverRunDry) {
 
 // ---- Connections.
 
-TEST_F(ServiceTest, AClosedConnectionIsForgottenUnlessItIsHeardAgain) {
-  ask(Operation::kNoop, {}, 1);
-  ask(Operation::kNoop, {}, 2);
+TEST_F(ServiceTest, AClosedConnectionEndsItsSessionAndItsWait) {
+  cache::ScriptedTier& tier = add_tier();
+  register_worker();
+  store(key("r", 1, 0, 32));
+  turn();
+  ask(Operation::kClear, {});
+  tier.holds_loads_only = true;
+  tier.holds = true;
+  lookup(key("s", 1, 0, 32));
+  replies.clear();
+  send(Operation::kWaitPrefetchStatus, {text("s"), number(300)});
   service().on_closed(ConnectionId{1});
-  service().on_closed(ConnectionId{2});
-  ask(Operation::kNoop, {}, 2);
-  pass(20 * kSecond);
-  EXPECT_EQ(forgotten, std::vector<std::uint64_t>{1});
+  EXPECT_TRUE(replies.empty());
+  pass(6 * kSecond);
+  EXPECT_EQ(status().engine.sessions, 0U);
+  ASSERT_EQ(replies.size(), 1U);
+  EXPECT_EQ(replies[0].hex(), "00");
 }
 
-TEST_F(ServiceTest, AConnectionThatNeverSaidAnythingIsForgottenAtOnce) {
+TEST_F(ServiceTest, AConnectionThatNeverSaidAnythingMayClose) {
   service().on_closed(ConnectionId{9});
-  EXPECT_EQ(forgotten, std::vector<std::uint64_t>{9});
+  EXPECT_TRUE(ping(1));
 }
 
 // ---- The end (S32).

@@ -101,6 +101,11 @@ class ZmqPart {
     return has_memory;
   }
 
+  void reset() noexcept {
+    ::zmq_msg_close(&part_);
+    ::zmq_msg_init(&part_);
+  }
+
   zmq_msg_t& get() noexcept { return part_; }
   bool has_more() noexcept { return ::zmq_msg_more(&part_) != 0; }
   std::span<const std::byte> bytes() noexcept {
@@ -119,6 +124,10 @@ class ZmqMessage final : public Message {
   /// Where the next frame is received; add() then makes it one of frames(). Not when it is full.
   ZmqPart& next() noexcept { return parts_[frames_.size()]; }
   void add() { frames_.push_back(next().bytes()); }
+  void drop_last_frame() noexcept override {
+    Message::drop_last_frame();
+    next().reset();
+  }
 
  private:
   /// libzmq keeps short frames inside of these, so they never move.

@@ -95,7 +95,8 @@ HashMemo::Position HashMemo::remember(Position before, std::span<const std::byte
   Node* const parent = resolve(before);
   if (!parent) return {};
   const std::uint64_t key = bucket_key(*parent, encoded);
-  Node* const known = find_child(*parent, encoded, key);
+  // A new chain is a row of nodes without children: the bucket, which no cache has, need not be read.
+  Node* const known = parent->children == 0 ? nullptr : find_child(*parent, encoded, key);
   // One that is a mere beginning of `encoded` cannot be: both are whole chunks.
   if (known) return {known, known->generation};
 

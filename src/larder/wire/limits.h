@@ -8,7 +8,7 @@
 namespace larder::wire::limits {
 
 // A message.
-inline constexpr std::size_t kFrameBytes = std::size_t{64} << 20;
+inline constexpr std::size_t kFrameBytes = std::size_t{64} << 20;  ///< But for inline data.
 inline constexpr std::size_t kFrames = 16;  ///< Of one request: uid, operation, arguments.
 inline constexpr std::size_t kUidBytes = 64;
 inline constexpr std::size_t kOperationBytes = 128;

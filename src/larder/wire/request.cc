@@ -93,9 +93,23 @@ DecodeStatus check_count(const OperationInfo& operation, std::size_t count) {
   if (operation.arguments_max != operation.arguments_min) {
     accepted += " or " + std::to_string(operation.arguments_max);
   }
-  return DecodeError{.field = "the number of arguments of " + std::string{operation.name},
-                     .value = std::to_string(count),
-                     .remedy = accepted + ", as LMCache 0.5.6 and 0.5.7 send"};
+  constexpr std::size_t kMost = limits::kFrames - 2;
+  return DecodeError{
+      .field = "the number of arguments of " + std::string{operation.name},
+      .value = count > kMost ? "more than " + std::to_string(kMost) : std::to_string(count),
+      .remedy = accepted + ", as LMCache 0.5.6 and 0.5.7 send"};
+}
+
+/// The data of a commit is not read, and may be of any length.
+DecodeStatus check_lengths(const OperationInfo& operation, std::span<const Frame> frames) {
+  for (const Frame& frame : frames) {
+    const bool is_data = operation.operation == Operation::kCommitStore && &frame == &frames.back();
+    if (frame.size() <= limits::kFrameBytes || is_data) continue;
+    return DecodeError{.field = "the length of an argument of " + std::string{operation.name},
+                       .value = std::to_string(frame.size()) + " bytes",
+                       .remedy = "at most " + std::to_string(limits::kFrameBytes)};
+  }
+  return {};
 }
 
 DecodeResult<Arguments> free_lookup_locks(std::span<const Frame> frames) {
@@ -117,9 +131,10 @@ DecodeResult<Arguments> prepare_store(std::span<const Frame> frames) {
 }
 
 DecodeResult<Arguments> commit_store(std::span<const Frame> frames) {
-  CommitStore request{.key = frames[0], .instance = {}, .data = {}};
+  CommitStore request{.key = frames[0], .instance = {}};
   LARDER_ASSIGN(request.instance, instance(frames[1]));
-  LARDER_ASSIGN(request.data, read_frame(frames[2], "data", read_binary));
+  LARDER_ASSIGN(const auto data, read_frame(frames[2], "data", read_binary));
+  request.has_data = !data.empty();
   return request;
 }
 
@@ -227,10 +242,6 @@ DecodeResult<Arguments> negotiate(Frame frame) {
 
 Result<Envelope, Dropped> read_envelope(std::span<const Frame> frames) noexcept {
   if (frames.size() < 2) return Dropped::kTooFewFrames;
-  if (frames.size() > limits::kFrames) return Dropped::kTooManyFrames;
-  for (const Frame frame : frames) {
-    if (frame.size() > limits::kFrameBytes) return Dropped::kTooManyFrames;
-  }
   if (frames[0].size() > limits::kUidBytes) return Dropped::kUidTooLong;
   if (frames[1].empty()) return Dropped::kStreamControl;
   if (frames[1].size() > limits::kOperationBytes) return Dropped::kUnreadableOperation;
@@ -248,6 +259,7 @@ std::optional<std::uint64_t> uid_number(Frame uid) noexcept {
 
 DecodeResult<Arguments> decode_arguments(Operation operation, std::span<const Frame> frames) {
   LARDER_TRY(check_count(info(operation), frames.size()));
+  LARDER_TRY(check_lengths(info(operation), frames));
   switch (operation) {
     case Operation::kLookup:
       LARDER_TRY(check_tp_size(frames[1]));

@@ -28,7 +28,6 @@ struct Envelope {
 /// Why a message gets no answer.
 enum class Dropped : std::uint8_t {
   kTooFewFrames,         ///< There is no uid or no operation to answer to.
-  kTooManyFrames,        ///< More than limits::kFrames, or a frame beyond limits::kFrameBytes.
   kUidTooLong,           ///< Of more than limits::kUidBytes.
   kStreamControl,        ///< An empty operation frame: belongs to a stream, which there is not.
   kUnreadableOperation,  ///< The operation frame is no MessagePack.
@@ -79,7 +78,9 @@ struct PrepareStore {
 struct CommitStore {
   Frame key;
   Integer instance;
-  Frame data;  ///< Empty where the client wrote into shared memory.
+  /// The last frame holds the values themselves, of any length; else the client has written them
+  /// into shared memory.
+  bool has_data = false;
 };
 struct PrepareRetrieve {
   Frame key;
@@ -142,9 +143,9 @@ using Arguments =
                  CommitRetrieve, Clear, GetChunkSize, Ping, ReportBlockAllocation, Noop,
                  GetExperimental, NegotiateChunkSize, SubscribeKvEvents>;
 
-/// Decodes the arguments of a request, of either client version. The number of frames is checked
-/// for every operation. Pure; allocates for lists only, within limits.h. Takes some time for lists
-/// only: up to a millisecond at their limits.
+/// Decodes the arguments of a request, of either client version. The number of frames and their
+/// lengths are checked for every operation. Pure; allocates for lists only, within limits.h. Takes
+/// some time for lists only: up to a millisecond at their limits.
 DecodeResult<Arguments> decode_arguments(Operation operation, std::span<const Frame> arguments);
 
 }  // namespace larder::wire
