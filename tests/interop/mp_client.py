@@ -4,7 +4,8 @@ SDK, over KV tensors whose bytes follow from the tokens. Run it with the LMCache
     mp_client.py '{"port": 5555, "world": 2, "model": "m", "heartbeat": 1.0, "mq_timeout": 20}'
 
 It reads steps from its input, a line of JSON each, and answers each with a line of JSON:
-["store", seed, chunks], ["load", seed, chunks], ["sdk", seed, chunks], ["run", seconds], ["end"].
+["store", seed, chunks], ["load", seed, chunks], ["sdk", seed, chunks], ["run", seconds], ["events"]
+(of a job with "kv_events"), ["end"].
 """
 
 import inspect
@@ -57,6 +58,7 @@ class Worker:
             strategy(job["world"], rank),
             mq_timeout=job.get("mq_timeout", 300.0),
             heartbeat_interval=job.get("heartbeat", 10.0),
+            enable_kv_events=job.get("kv_events", False),
             **alignment(adapters.LMCacheMPWorkerAdapter),
         )
         self.adapter.register_kv_caches(self.kv, layout_hints={"kv_layout": "NHD"})
@@ -168,6 +170,17 @@ class Engine:
                     found = 0
         self.scheduler.end_session(request)
         return found // self.chunk
+
+    def events(self):
+        """What the first worker has to tell its engine now: (kind, chunk hashes, token ids)."""
+        return [
+            (
+                type(event).__name__,
+                [bytes(each).hex() for each in event.block_hashes],
+                getattr(event, "token_ids", []),
+            )
+            for event in self.workers[0].adapter.get_kv_events()
+        ]
 
     def close(self):
         for worker in self.workers:

@@ -15,6 +15,7 @@ DIFFERENCES = json.loads((pathlib.Path(__file__).parent / "differences.json").re
 
 # A reply is awaited this long where one must come, and not at all where the capture has none.
 REPLY_SECONDS = 30
+WAITING = (OPERATIONS["wait"], "wait_prefetch_status", "subscribe_kv_events")
 # LMCache answers STORE before others can find what was stored.
 LMCACHE_PUBLISH_SECONDS = 1.0
 # Requests of the worker that a capture supposes to be registered, and of the one that stands in.
@@ -126,6 +127,7 @@ class Replay:
         name = request.record.connection
         if name not in self.clients:
             self.clients[name] = stack.enter_context(RawClient(self.server.port))
+        self._await_others(request)
         request.sent = time.monotonic()
         self.clients[name].send(request.record.frames)
         expected = self._expected(request)
@@ -138,6 +140,15 @@ class Replay:
         if entry.get("commit"):  # As the client would, that got other slots.
             self._await(request)
             self.side.ask("commit_store", *map(decode, request.record.frames[2:4]), b"")
+
+    def _await_others(self, request: Request) -> None:
+        """Requests of different connections may be served in any order, so those that do not wait
+        for something are answered before the next one is sent."""
+        for earlier in self.requests[: request.number]:
+            is_done = earlier.answers or earlier.captured is None
+            is_other = earlier.record.connection != request.record.connection
+            if is_other and not is_done and operation_of(earlier.record.frames) not in WAITING:
+                self._await(earlier)
 
     def _take(self, client: RawClient, reply: list[bytes]) -> Request:
         for request in self.requests:

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from mp_server import STOCK, TESTED, Client, MpServer, environment_of, require
+from mp_server import STOCK, TESTED, Client, MpServer, environment_of, require, wait_for
+from mp_wire import RawClient
 
 VERSIONS = list(STOCK)
 
@@ -65,6 +66,33 @@ def test_both_versions_share_what_is_cached(tmp_path, server, world):
             assert len(events) > 50
             wrong = [event for event in events if event[3] not in (True, 0, 64)]
             assert wrong == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_worker_tells_what_the_server_stores_and_removes(tmp_path, server, version):
+    """LMCache's server tells of no chunk that a worker copied itself (S26)."""
+    if server.kind != "larder":
+        pytest.skip("SKIPPED (needs larder: LMCache's server has no such events)")
+    with Client(version, server, tmp_path / "client.log", kv_events=True) as client:
+        client.ask("events")  # The first call subscribes.
+        assert client.ask("store", 2, 4) is True
+        told = []
+
+        def told_of(count):
+            told.extend(client.ask("events"))
+            return len(told) >= count
+
+        wait_for(lambda: told_of(4), "the events of the store")
+        assert [kind for kind, _, _ in told] == ["CacheStoreEvent"] * 4
+        stored = [hashes[0] for _, hashes, _ in told]
+        tokens = [token for _, _, tokens in told for token in tokens]
+        assert tokens == [(2 * 7_919 + 31 * i) % 151_000 for i in range(4 * client.chunk)]
+        told.clear()
+        with RawClient(server.port) as raw:
+            raw.ask("clear", True)
+        wait_for(lambda: told_of(1), "the event of the clear")
+        assert sorted(each for _, hashes, _ in told for each in hashes) == sorted(stored)
+        assert {kind for kind, _, _ in told} == {"CacheRemoveEvent"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

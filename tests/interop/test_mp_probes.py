@@ -158,6 +158,25 @@ def test_a_message_that_never_ends_is_cut_off(tmp_path, size):
         )
 
 
+def test_values_sent_inline_are_refused_at_once(tmp_path):
+    """A worker that cannot open the pool sends its chunks themselves, here 256 MiB."""
+    chunk_bytes, chunks = 32 * MIB, 8
+    with (
+        MpServer("larder", tmp_path / "log", l1_gb="0.5") as server,
+        RawClient(server.port) as client,
+    ):
+        hidden = chunk_bytes // (2 * 16 * 2)
+        client.ask("register", registration(1, layers=1, hidden=hidden))
+        stored = key(range(16 * chunks), "inline", worker=0)
+        assert len(client.ask("prepare_store", stored, 1)["context"]["slots"]) == chunks
+        before = server.resident_bytes()
+        pickled = bytes(chunk_bytes * chunks)
+        assert client.ask("commit_store", stored, 1, pickled, seconds=10) is False
+        assert client.ask("ping", 1) is True, "on the same connection"
+        wait_for(lambda: server.resident_bytes() - before < 8 * MIB, "memory came back", 30)
+        assert "inline" in server.text()
+
+
 def test_announced_bytes_cost_nothing(tmp_path):
     with MpServer("larder", tmp_path / "log") as server:
         ping_seconds(server.port)

@@ -4,9 +4,13 @@
     vllm_process.py serve DIRECTORY PORT [TEXT [MODULE]]
                                               serves one prompt through LMCache's server at PORT
 
-`serve` prints one line of JSON: {"tokens": [...], "cached": N, "first_token_s": S}. PORT 0 serves
-without LMCache. The prompt is that of the file TEXT, cut to PROMPT_TOKENS, or made up where TEXT is
-"-". MODULE has the connector; vLLM's own one without it.
+`serve` prints one line of JSON: {"tokens": [...], "cached": N, "first_token_s": S}. The prompt is
+that of the file TEXT, cut to PROMPT_TOKENS, or made up where TEXT is "-". MODULE has the connector;
+vLLM's own one without it.
+
+PORT 0 serves without LMCache, and prints {"tokens_behind": {N: [...]}} too: the output where the
+first N tokens of the prompt were in vLLM's own cache. A prompt that is computed in two parts is
+rounded otherwise than in one, which may turn the choice between two tokens that are as likely.
 """
 
 import json
@@ -16,6 +20,7 @@ import sys
 import time
 
 PROMPT_TOKENS = 1500
+CHUNK_TOKENS = 256
 
 
 def make_model(directory):
@@ -91,14 +96,25 @@ def serve(directory, port, text="-", module=None):
         )
         return answer
 
+    def tokens():
+        return list(generate(24).outputs[0].token_ids)
+
     begin = time.monotonic()
     first = generate(1)
     seconds = time.monotonic() - begin
     line = {
-        "tokens": list(generate(24).outputs[0].token_ids),
+        "tokens": tokens(),
         "cached": first.num_cached_tokens,
         "first_token_s": round(seconds, 3),
     }
+    if not port:
+        line["tokens_behind"] = {}
+        for cached in range(0, PROMPT_TOKENS, CHUNK_TOKENS):
+            assert engine.reset_prefix_cache()
+            if cached:
+                beginning = {"prompt_token_ids": prompt[:cached]}
+                engine.generate(beginning, SamplingParams(max_tokens=1))
+            line["tokens_behind"][cached] = tokens()
     print(json.dumps(line), flush=True)
 
 

@@ -101,6 +101,18 @@ SetupStatus set_hash_memory(OptionDraft& draft, std::string_view text) {
   return {};
 }
 
+SetupStatus set_kv_event_log_size(OptionDraft& draft, std::string_view text) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 24;
+  LARDER_ASSIGN(const std::int64_t events, parse_whole(text, 0, kMost));
+  draft.options.kv_event_log_size = static_cast<std::size_t>(events);
+  return {};
+}
+
+SetupStatus set_kv_events_salted(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.tells_salted_events, parse_bool(text));
+  return {};
+}
+
 SetupStatus set_null_block_id(OptionDraft& draft, std::string_view text) {
   LARDER_ASSIGN(draft.options.null_block_id, parse_integer(text));
   return {};
@@ -336,6 +348,19 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .help = "Layers with different attention windows become objects of their own; without either "
              "where a model has windows. It concerns transfers that the server drives.",
      .set = set_object_groups},
+    {.name = "kv-event-log-size",
+     .value = "N",
+     .group = kWorkers,
+     .default_text = "32768",
+     .help =
+         "Changes of L1 that are kept for those who follow them (subscribe_kv_events), with the "
+         "tokens of each chunk; 0: none are told.",
+     .set = set_kv_event_log_size},
+    {.name = "kv-events-salted",
+     .shape = OptionShape::kSwitch,
+     .group = kWorkers,
+     .help = "Tell of chunks with a cache salt, too: whoever reaches the port sees their tokens.",
+     .set = set_kv_events_salted},
     {.name = "session-ttl-seconds",
      .value = "SECONDS",
      .group = kWorkers,

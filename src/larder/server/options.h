@@ -50,6 +50,11 @@ struct ServerOptions {
   std::uint64_t hash_seed = 0;  ///< Of tables that clients must not foresee; run_server() draws it.
   std::int64_t null_block_id = 0;
 
+  // ---- KV events (S26).
+  std::size_t kv_event_log_size = 32768;  ///< 0: none are told.
+  bool tells_salted_events = false;       ///< `--kv-events-salted`.
+  std::uint64_t incarnation = 0;          ///< Of this run; run_server() takes the time.
+
   // ---- L1.
   std::uint64_t l1_bytes = 0;  ///< `--l1-size-gb`; required.
   std::uint64_t l1_align_bytes = 4096;

@@ -102,7 +102,6 @@ TEST(OptionsTest, EveryOptionOfLmcacheIsKnown) {
                                       "enable-dedup-content",
                                       "enable-blend-reorder",
                                       "enable",
-                                      "kv-event-log-size",
                                       "server-module",
                                       "p2p-advertise-url",
                                       "p2p-listen-url",

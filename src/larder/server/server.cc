@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <optional>
 #include <utility>
@@ -50,6 +51,8 @@ SetupResult<ServerOptions> with_drawn_values(ServerOptions options) {
     return SetupError{ErrorCode::kUnavailable, "the kernel gives no random numbers (getrandom)"};
   }
   options.hash_seed = drawn[0];
+  options.incarnation = static_cast<std::uint64_t>(
+      std::chrono::nanoseconds{std::chrono::system_clock::now().time_since_epoch()}.count());
   if (options.instance_id.empty()) {
     std::array<char, 33> text{};
     std::snprintf(text.data(), text.size(), "%016lx%016lx", drawn[1], drawn[2]);

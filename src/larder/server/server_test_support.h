@@ -275,6 +275,7 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
 
   std::uint64_t now_ns = 1000 * kSecond;
   std::vector<Reply> replies;
+  std::vector<Reply> stream_replies;  ///< To subscribe_kv_events.
   std::vector<cache::ScriptedTier*> scripted;
 
   std::map<std::uint64_t, std::uint64_t> expected_bytes;  ///< By connection.
@@ -285,7 +286,10 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
   }
   void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept override {
-    Reply& reply = replies.emplace_back();
+    const auto decoded = wire::decode_operation(operation);
+    const bool is_of_stream =
+        decoded && *decoded && **decoded == wire::Operation::kSubscribeKvEvents;
+    Reply& reply = (is_of_stream ? stream_replies : replies).emplace_back();
     reply.connection = static_cast<std::uint64_t>(connection);
     reply.uid.assign(uid.begin(), uid.end());
     reply.operation.assign(operation.begin(), operation.end());

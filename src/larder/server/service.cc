@@ -87,7 +87,9 @@ Service::Core::Core(const ServerOptions& options, cache::Arena& arena,
       sink_(sink),
       engine_(options.engine, arena, spaces_, std::move(tiers), *this),
       instances_(options_, engine_, spaces_),
-      heartbeat_ns_(kHeartbeatNs) {}
+      heartbeat_ns_(kHeartbeatNs) {
+  if (options.kv_event_log_size != 0) events_.emplace(options, sink);
+}
 
 // ---- Time.
 
@@ -122,6 +124,7 @@ std::uint64_t Service::Core::end_turn() {
     next_look_ns_ = now_ns_ + kLookNs;
   }
   due_ns_ = engine_.turn(now_ns_);
+  tell_events();
   if (instances_.size() != 0) due_ns_ = std::min(due_ns_, now_ns_ + kTickNs);
   if (connections_.has_requests()) due_ns_ = now_ns_;
   return connections_.has_requests() ? 0 : due_ns_;
@@ -129,6 +132,7 @@ std::uint64_t Service::Core::end_turn() {
 
 void Service::Core::on_closed(ConnectionId id) {
   note_closed(id);
+  if (events_) events_->streams.on_closed(id);
   if (Connection* const connection = connections_.find(id)) connections_.note_closed(*connection);
 }
 
@@ -153,6 +157,7 @@ void Service::Core::on_message(ConnectionId id, std::unique_ptr<Message> message
   if (is_new) connection.owes_false = wire::uid_number(envelope->uid).value_or(0) > 0;
   engine_.on_connection(static_cast<std::uint64_t>(id), cache::ConnectionEvent::kHeard);
 
+  if (envelope->operation_frame.empty()) return control_stream(id, *envelope);
   const auto operation = wire::decode_operation(envelope->operation_frame);
   if (!operation) {
     ++totals_.dropped;
@@ -245,10 +250,9 @@ void Service::Core::answer(Connection& connection, Request& request) {
     case wire::Operation::kNoop:
       return reply(request, wire::encode_ok());
     case wire::Operation::kGetExperimental:
-      return reply(request, wire::encode_names({}));
+      return get_experimental(request);
     case wire::Operation::kSubscribeKvEvents:
-      reply(request, wire::encode_no_events());
-      return reply(request);                       // The stream's end.
+      return subscribe(request, std::get<wire::SubscribeKvEvents>(arguments));
     case wire::Operation::kUnregisterKvCache:      // No instance of that mode is registered.
     case wire::Operation::kReportBlockAllocation:  // Counted.
       return reply(request);
@@ -383,7 +387,8 @@ Service::Core::Hashing& Service::Core::settle_chunk(std::uint32_t chunk_tokens) 
     hashing_ =
         std::make_unique<Hashing>(wire::HashMemo::Options{.bytes_max = options_.hash_memory_bytes,
                                                           .chunk_tokens = chunk_tokens,
-                                                          .seed = options_.hash_seed});
+                                                          .seed = options_.hash_seed,
+                                                          .finds_by_hash = events_.has_value()});
   }
   return *hashing_;
 }
@@ -427,6 +432,7 @@ void Service::Core::fill(ServerStatus& status) const {
   status.keys_waiting = connections_.requests();
   instances_.fill(status.instances, now_ns_);
   status.totals = totals_;
+  fill_events(status.kv_events);
   engine_.snapshot(status.engine);
   if (hashing_ == nullptr) return;
   const wire::HashMemo::Statistics memo = hashing_->memo.statistics();

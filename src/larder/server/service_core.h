@@ -6,11 +6,14 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "larder/cache/engine.h"
 #include "larder/server/connections.h"
 #include "larder/server/instances.h"
+#include "larder/server/kv_event_log.h"
+#include "larder/server/kv_event_streams.h"
 #include "larder/server/service.h"
 #include "larder/server/spaces.h"
 #include "larder/wire/chunk_hash.h"
@@ -57,14 +60,37 @@ class Service::Core final : private cache::Listener {
   // ---- Listener.
   void on_result(cache::Ticket ticket, std::optional<std::uint32_t> hit_chunks) override;
   void on_get(cache::Ticket /*ticket*/, std::span<const cache::GetOutcome> /*found*/) override {}
-  void on_column(cache::ColumnEvent /*event*/, cache::SpaceId /*space*/,
-                 const cache::ChunkHash& /*chunk*/) override {}
+  void on_column(cache::ColumnEvent event, cache::SpaceId space,
+                 const cache::ChunkHash& chunk) override;
 
   // ---- Replies.
   void reply(const Request& request);  ///< "None".
   void reply(const Request& request, const wire::Bytes& payload);
   /// S2. `is_registered` as for wire::encode_failure().
   void fail(const Request& request, std::string_view text, bool is_registered = true);
+
+  // ---- KV events (S26): in kv_event_requests.cc.
+  /// The log of events, and those who follow it.
+  struct Events {
+    Events(const ServerOptions& options, ReplySink& sink)
+        : log(options.kv_event_log_size), streams(log, options.incarnation, sink) {}
+
+    KvEventLog log;
+    KvEventStreams streams;
+    /// What became complete and is not in the log yet.
+    std::vector<std::pair<cache::SpaceId, wire::ChunkHash>> stored;
+    std::uint64_t stored_unknown = 0;  ///< Chunks whose tokens the hash memory has forgotten.
+  };
+  /// Puts Events::stored into the log, each chunk behind the one before it: the engine publishes
+  /// the tail of a prompt first.
+  void log_stored();
+  void log_stored(cache::SpaceId space, const wire::ChunkHash& hash);
+  void tell_events();
+  void get_experimental(const Request& request);
+  void fill_events(KvEventStatus& status) const;
+  void subscribe(const Request& request, const wire::SubscribeKvEvents& arguments);
+  void control_stream(ConnectionId connection, const wire::Envelope& envelope);
+  std::vector<std::uint32_t> token_ids_of(const wire::HashMemo::Chunk& chunk) const;
 
   // ---- Requests: in service.cc.
   void note_closed(ConnectionId id);
@@ -128,6 +154,7 @@ class Service::Core final : private cache::Listener {
   Instances instances_;
   Connections connections_;
   std::unique_ptr<Hashing> hashing_;
+  std::optional<Events> events_;                           ///< Nothing: the server tells of none.
   std::vector<std::unique_ptr<wire::KeyReader>> readers_;  ///< Not in use.
   /// Of the connections whose first request has been begun.
   std::unordered_map<std::uint64_t, std::unique_ptr<wire::KeyReader>> in_work_;

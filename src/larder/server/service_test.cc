@@ -68,15 +68,7 @@ TEST_F(ServiceTest, WhatThisServerDoesNotServeSaysSo) {
   EXPECT_EQ(ask(Operation::kRetrieve, {nil(), number(1), no_blocks, no_event, number(0)}).hex(),
             "92c400c2");
   EXPECT_EQ(ask(Operation::kUnregisterKvCache, {number(1)}).hex(), "none");
-  EXPECT_EQ(ask(Operation::kGetExperimental, {}).hex(), "90");
-}
-
-TEST_F(ServiceTest, TheStreamOfEventsEndsAtOnce) {
-  replies.clear();
-  send(Operation::kSubscribeKvEvents, {number(1), text("m"), number(0), number(8)});
-  ASSERT_EQ(replies.size(), 2U);
-  EXPECT_TRUE(replies[0].payload.has_value());
-  EXPECT_FALSE(replies[1].payload.has_value());
+  EXPECT_EQ(ask(Operation::kGetExperimental, {}).hex(), "91af6b765f6576656e745f73747265616d");
 }
 
 // ---- The size of a chunk.

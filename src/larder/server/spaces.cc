@@ -72,7 +72,15 @@ void Spaces::drop_registration(std::string_view model, std::uint32_t world_size)
   --found->registrations;
 }
 
-cache::SaltId Spaces::salt_of(std::string_view salt) {
+std::string_view Spaces::model_of(cache::SpaceId space) const noexcept {
+  return models_[spaces_[cache::index_of(space)].model].name;
+}
+
+std::string_view Spaces::salt_of(cache::SpaceId space) const noexcept {
+  return spaces_[cache::index_of(space)].salt;
+}
+
+cache::SaltId Spaces::salt_id(std::string_view salt) {
   return salts_
       .try_emplace(std::string{salt}, cache::SaltId{static_cast<std::uint32_t>(salts_.size())})
       .first->second;
@@ -90,7 +98,7 @@ std::optional<cache::SpaceId> Spaces::find(cache::Engine& engine, std::string_vi
   if (model.size() + salt.size() > kTextBytesMax || by_text_.size() == kSpacesMax) {
     return std::nullopt;
   }
-  const cache::SpaceId space = engine.space(of_model->layout, salt_of(salt));
+  const cache::SpaceId space = engine.space(of_model->layout, salt_id(salt));
   by_text_.emplace(scratch_, space);
   if (spaces_.size() <= cache::index_of(space)) spaces_.resize(cache::index_of(space) + 1);
   spaces_[cache::index_of(space)] = {.model = number, .salt = std::string{salt}};

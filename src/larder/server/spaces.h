@@ -37,6 +37,10 @@ class Spaces final : public cache::KeyNames {
   std::optional<cache::SpaceId> find(cache::Engine& engine, std::string_view model,
                                      std::uint32_t world_size, std::string_view salt);
 
+  /// Of a space that find() has given.
+  std::string_view model_of(cache::SpaceId space) const noexcept;
+  std::string_view salt_of(cache::SpaceId space) const noexcept;
+
   std::size_t write_key(const cache::CellName& cell,
                         std::span<std::byte, kKeyBytesMax> out) const noexcept override;
 
@@ -54,7 +58,7 @@ class Spaces final : public cache::KeyNames {
 
   std::string& model_text(std::string_view model, std::uint32_t world_size);
   Model* find_model(std::string_view model, std::uint32_t world_size);
-  cache::SaltId salt_of(std::string_view salt);
+  cache::SaltId salt_id(std::string_view salt);
 
   std::vector<Model> models_;
   std::unordered_map<std::string, std::uint32_t> by_model_;

@@ -55,6 +55,17 @@ struct TierStatus {
   Report report;
 };
 
+/// The log of KV events (S26).
+struct KvEventStatus {
+  bool is_enabled = false;
+  std::uint64_t incarnation = 0;
+  std::uint64_t events = 0;  ///< That the log has.
+  std::uint64_t events_max = 0;
+  std::uint64_t last = 0;            ///< The newest one's number.
+  std::uint64_t stored_unknown = 0;  ///< Told without their tokens.
+  std::uint64_t streams = 0;
+};
+
 /// How a server stands at one moment.
 struct ServerStatus {
   std::uint64_t started_ns = 0;  ///< CLOCK_MONOTONIC.
@@ -66,6 +77,7 @@ struct ServerStatus {
   std::vector<InstanceStatus> instances;
   std::vector<TierStatus> tiers;
   ServiceTotals totals;
+  KvEventStatus kv_events;
   cache::EngineStats engine;
   std::uint64_t hash_memory_bytes = 0;
   std::uint64_t hash_chunks_found = 0;

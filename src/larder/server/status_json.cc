@@ -162,6 +162,17 @@ void put_tier_reasons(json& reasons, const TierStatus& tier) {
   for (const std::string& reason : tier.report.reasons) reasons.push_back(what + ": " + reason);
 }
 
+json kv_events(const KvEventStatus& events) {
+  return {{"enabled", events.is_enabled},
+          {"incarnation", events.incarnation},
+          {"log_depth", events.events},
+          {"log_capacity", events.events_max},
+          {"next_seq", events.last + 1},
+          {"lost_markers", 0},  // No event is lost before it is in the log.
+          {"unbound_stores", events.stored_unknown},
+          {"subscribers", events.streams}};
+}
+
 json own(const ServerStatus& status) {
   const cache::EngineStats& engine = status.engine;
   const ServiceTotals& totals = status.totals;
@@ -222,6 +233,7 @@ json status_json(const ServerStatus& status, const ServerOptions& options, bool 
         {"reap_timeout_seconds", seconds(options.worker_reap_ns)},
         {"registration_grace_seconds", seconds(options.worker_grace_ns)},
         {"tracked_instances", status.instances.size()}}},
+      {"kv_events", kv_events(status.kv_events)},
       {"larder", own(status)}};
   put_instances(out, status);
   return out;

@@ -126,7 +126,6 @@ constexpr auto kRows = std::to_array<OptionRow>({
     not_needed("l2-prefetch-max-in-flight", "N", kBoundedLoads),
     not_needed("l2-prefetch-inflight-watermark", "SHARE", kBoundedLoads),
     not_needed("periodic-notifier-interval-ms", "MS", kNoPoll),
-    not_needed("kv-event-log-size", "N", "This version of larder offers no stream of KV events."),
     // ---- Peers and coordinator.
     refused("p2p-advertise-url", "HOST:PORT", "", kNoPeers),
     refused("p2p-listen-url", "HOST:PORT", "", kNoPeers),

@@ -23,10 +23,19 @@ HashMemo::HashMemo(const Options& options)
   LARDER_CHECK(chunk_tokens_ >= 1);
   // A token takes 3 bytes on average (5 for large vocabularies): about one chunk a bucket. The
   // number is fixed, because rehashing a full memo would stop the caller for milliseconds.
-  const std::size_t chunks = bytes_max_ / Node::accounted(std::size_t{3} * chunk_tokens_);
+  if (options.finds_by_hash) by_hash_.emplace(0, ByHash{seed_});
+  const std::size_t chunks = bytes_max_ / accounted_bytes(std::size_t{3} * chunk_tokens_);
   buckets_.assign(std::bit_ceil(std::max<std::size_t>(chunks, 1)), kNoSlot);
-  bytes_ = std::min(bytes_max_, buckets_.size() * sizeof(buckets_[0]));
-  for (std::uint32_t i = 0; i < kRoots; ++i) nodes_.emplace_back().slot = i;
+  if (by_hash_) {
+    by_hash_->reserve(chunks);
+    by_hash_->max_load_factor(1e6F);  // Rehashing would stop the caller here, too.
+  }
+  bytes_ = std::min(bytes_max_, table_bytes());
+  for (const TokenForm form : {TokenForm::kIds, TokenForm::kBytes}) {
+    Node& root = nodes_.emplace_back();
+    root.slot = static_cast<std::uint32_t>(nodes_.size() - 1);
+    root.form = form;
+  }
 }
 
 HashMemo::~HashMemo() = default;
@@ -95,7 +104,8 @@ HashMemo::Position HashMemo::remember(Position before, std::span<const std::byte
   Node* const parent = resolve(before);
   if (!parent) return {};
   const std::uint64_t key = bucket_key(*parent, encoded);
-  // A new chain is a row of nodes without children: the bucket, which no cache has, need not be read.
+  // A new chain is a row of nodes without children: the bucket, which no cache has, need not be
+  // read.
   Node* const known = parent->children == 0 ? nullptr : find_child(*parent, encoded, key);
   // One that is a mere beginning of `encoded` cannot be: both are whole chunks.
   if (known) return {known, known->generation};
@@ -103,7 +113,7 @@ HashMemo::Position HashMemo::remember(Position before, std::span<const std::byte
   // Counted as a child already, so that neither the parent nor, when that loses its other children,
   // the chain above it makes room for its own continuation.
   if (parent->children++ == 0 && !parent->is_root()) leaves_.remove(*parent);
-  const std::size_t bytes = Node::accounted(encoded.size());
+  const std::size_t bytes = accounted_bytes(encoded.size());
   if (!make_room(bytes)) {
     if (--parent->children == 0 && !parent->is_root()) leaves_.add(*parent);
     ++statistics_.refused_total;
@@ -114,6 +124,8 @@ HashMemo::Position HashMemo::remember(Position before, std::span<const std::byte
   std::memcpy(node.encoded.get(), encoded.data(), encoded.size());
   node.encoded_bytes = static_cast<std::uint32_t>(encoded.size());
   node.parent = parent;
+  node.form = parent->form;
+  if (by_hash_) by_hash_->insert_or_assign(hash, node.slot);
   node.key = key;
   node.hash = hash;
   node.used = ++clock_;
@@ -123,6 +135,29 @@ HashMemo::Position HashMemo::remember(Position before, std::span<const std::byte
   leaves_.add(node);
   bytes_ += bytes;
   return {&node, node.generation};
+}
+
+std::optional<HashMemo::Chunk> HashMemo::find_chunk(const ChunkHash& hash) const noexcept {
+  if (!by_hash_) return std::nullopt;
+  const auto known = by_hash_->find(hash);
+  if (known == by_hash_->end()) return std::nullopt;
+  const Node& node = nodes_[known->second];
+  return Chunk{.form = node.form,
+               .encoded = {node.encoded.get(), node.encoded_bytes},
+               .before = node.parent->is_root() ? nullptr : &node.parent->hash};
+}
+
+std::size_t HashMemo::ByHash::operator()(const ChunkHash& hash) const noexcept {
+  return hash64(hash, seed);
+}
+
+std::size_t HashMemo::accounted_bytes(std::size_t encoded_bytes) const noexcept {
+  return sizeof(Node) + encoded_bytes + kOverheadBytes + (by_hash_ ? kByHashBytes : 0);
+}
+
+std::size_t HashMemo::table_bytes() const noexcept {
+  const std::size_t by_hash = by_hash_ ? by_hash_->bucket_count() * sizeof(void*) : 0;
+  return buckets_.size() * sizeof(buckets_[0]) + by_hash;
 }
 
 void HashMemo::touch(Position at) noexcept {
@@ -151,7 +186,11 @@ void HashMemo::evict(Node& node) noexcept {
   Node& parent = *node.parent;
   if (parent.last_child == &node) parent.last_child = nullptr;
   if (--parent.children == 0 && !parent.is_root()) leaves_.add(parent);
-  bytes_ -= node.accounted_bytes();
+  bytes_ -= accounted_bytes(node.encoded_bytes);
+  if (by_hash_) {
+    const auto known = by_hash_->find(node.hash);
+    if (known != by_hash_->end() && known->second == node.slot) by_hash_->erase(known);
+  }
   node.encoded.reset();
   node.encoded_bytes = 0;
   node.parent = nullptr;
@@ -184,14 +223,14 @@ HashMemo::Statistics HashMemo::statistics() const noexcept {
 }
 
 void HashMemo::check_invariants() const {
-  std::size_t bytes = std::min(bytes_max_, buckets_.size() * sizeof(buckets_[0]));
+  std::size_t bytes = std::min(bytes_max_, table_bytes());
   std::size_t leaves = 0;
   std::size_t chunks = 0;
   std::vector<std::uint32_t> children(nodes_.size());
   for (const Node& node : nodes_) {
     if (node.is_root() || !node.parent) continue;
     ++chunks;
-    bytes += node.accounted_bytes();
+    bytes += accounted_bytes(node.encoded_bytes);
     ++children[node.parent->slot];
     LARDER_CHECK(node.parent->is_root() || node.parent->parent);
     if (node.children == 0) {
@@ -211,6 +250,11 @@ void HashMemo::check_invariants() const {
     }
   }
   LARDER_CHECK(linked == chunks);
+  if (!by_hash_) return;
+  LARDER_CHECK(by_hash_->size() <= chunks);
+  for (const auto& [hash, slot] : *by_hash_) {
+    LARDER_CHECK(nodes_[slot].parent != nullptr && nodes_[slot].hash == hash);
+  }
 }
 
 }  // namespace larder::wire

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 #include "larder/base/indexed_heap.h"
@@ -37,6 +38,7 @@ class HashMemo {
     std::uint32_t chunk_tokens = 256;
     /// Random, so that no client can choose tokens that meet in one bucket.
     std::uint64_t seed = 0;
+    bool finds_by_hash = false;  ///< Whether find_chunk() is used.
   };
 
   /// The end of a prefix: a place in the tree. May be kept while other prefixes come and go; a
@@ -56,6 +58,13 @@ class HashMemo {
     Position position;      ///< Behind the chunk.
     ChunkHash hash;         ///< Of the chunk.
     std::size_t bytes = 0;  ///< Of its encoded tokens.
+  };
+
+  /// A chunk that is remembered. Its views end with the next call that is not const.
+  struct Chunk {
+    TokenForm form = TokenForm::kIds;
+    std::span<const std::byte> encoded;
+    const ChunkHash* before = nullptr;  ///< The hash of the chunk before; null: it is the first.
   };
 
   struct Statistics {
@@ -86,6 +95,9 @@ class HashMemo {
   /// room. Allocates.
   Position remember(Position before, std::span<const std::byte> encoded, const ChunkHash& hash);
 
+  /// The chunk with this hash, if it is remembered.
+  std::optional<Chunk> find_chunk(const ChunkHash& hash) const noexcept;
+
   /// The prefix up to `at` was used now. Call it once for a prefix, at its end.
   void touch(Position at) noexcept;
 
@@ -101,6 +113,8 @@ class HashMemo {
   static constexpr std::size_t kRoots = 2;  ///< The first slots of nodes_: one a token form.
   /// What the allocator and the tables take beside a node and its bytes.
   static constexpr std::size_t kOverheadBytes = 48;
+  /// The same of a chunk in by_hash_, beside its bucket.
+  static constexpr std::size_t kByHashBytes = 64;
 
   struct Node {
     std::unique_ptr<std::byte[]> encoded;
@@ -119,11 +133,13 @@ class HashMemo {
     std::size_t place = 0;  ///< In leaves_.
     ChunkHash hash{};
 
+    TokenForm form = TokenForm::kIds;
+
     bool is_root() const noexcept { return slot < kRoots; }
-    std::size_t accounted_bytes() const noexcept { return accounted(encoded_bytes); }
-    static std::size_t accounted(std::size_t encoded_bytes) noexcept {
-      return sizeof(Node) + encoded_bytes + kOverheadBytes;
-    }
+  };
+  struct ByHash {
+    std::uint64_t seed = 0;
+    std::size_t operator()(const ChunkHash& hash) const noexcept;
   };
 
   struct LeafOrder {
@@ -140,6 +156,8 @@ class HashMemo {
   bool make_room(std::size_t bytes) noexcept;
   void evict(Node& node) noexcept;
   Node& take_slot();
+  std::size_t accounted_bytes(std::size_t encoded_bytes) const noexcept;
+  std::size_t table_bytes() const noexcept;
 
   std::uint32_t chunk_tokens_;
   std::uint64_t seed_;
@@ -150,6 +168,8 @@ class HashMemo {
   std::vector<std::uint32_t> free_;     ///< Slots of nodes_.
   std::vector<std::uint32_t> buckets_;  ///< The first node's slot; kNoSlot. Fixed at construction.
   IndexedHeap<Node, LeafOrder> leaves_;
+  /// Slots, where chunks are found by their hash. Of two forms of one chunk, the later one's.
+  std::optional<std::unordered_map<ChunkHash, std::uint32_t, ByHash>> by_hash_;
   Statistics statistics_;
 };
 

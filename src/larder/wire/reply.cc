@@ -71,6 +71,30 @@ FailureReply failure_payload(Bytes payload) {
   return {.operation = {}, .has_payload = true, .payload = std::move(payload)};
 }
 
+void write(MsgpackWriter& writer, const KvEvent& event) {
+  writer.map(7);
+  writer.text("seq");
+  writer.integer(event.sequence);
+  writer.text("kind");
+  writer.text(event.is_stored ? "stored" : "removed");
+  writer.text("medium");
+  writer.text("CPU");
+  writer.text("model_name");
+  writer.text(event.model);
+  writer.text("block_hashes");
+  writer.array(event.hashes.size());
+  for (const ChunkHash& hash : event.hashes) writer.binary(hash);
+  writer.text("parent_block_hash");
+  if (event.parent == nullptr) {
+    writer.nil();
+  } else {
+    writer.binary(*event.parent);
+  }
+  writer.text("token_ids");
+  writer.array(event.token_ids.size());
+  for (const std::uint32_t token : event.token_ids) writer.integer(token);
+}
+
 }  // namespace
 
 Bytes encode_boolean(bool value) {
@@ -134,19 +158,20 @@ Bytes encode_transfer_done(bool is_good) {
   return encode_event(kStubEvent, is_good);
 }
 
-Bytes encode_no_events() {
-  return encode([](MsgpackWriter& writer) {
+Bytes encode_kv_events(const KvEventBatch& batch) {
+  return encode([&](MsgpackWriter& writer) {
     writer.map(5);
     writer.text("enabled");
-    writer.boolean(false);
+    writer.boolean(batch.is_enabled);
     writer.text("incarnation");
-    writer.integer(0);
+    writer.integer(batch.incarnation);
     writer.text("next_cursor");
-    writer.integer(0);
+    writer.integer(batch.next_cursor);
     writer.text("lost");
-    writer.boolean(false);
+    writer.boolean(batch.is_lost);
     writer.text("events");
-    writer.array(0);
+    writer.array(batch.events.size());
+    for (const KvEvent& event : batch.events) write(writer, event);
   });
 }
 

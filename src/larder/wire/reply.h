@@ -4,6 +4,7 @@
 #include <span>
 #include <string_view>
 
+#include "larder/wire/chunk_hash.h"
 #include "larder/wire/decode_error.h"
 #include "larder/wire/msgpack_writer.h"
 #include "larder/wire/operation.h"
@@ -52,9 +53,25 @@ Bytes encode_retrieve_slots(std::span<const Slot> slots, bool has_groups);
 /// worked.
 Bytes encode_transfer_done(bool is_good);
 
-/// One batch of subscribe_kv_events that says that there are no events here. The stream ends with a
-/// reply of "none" after it.
-Bytes encode_no_events();
+/// A change of what L1 has, as subscribe_kv_events tells it.
+struct KvEvent {
+  std::uint64_t sequence = 0;  ///< From 1.
+  bool is_stored = false;      ///< Else removed.
+  std::string_view model{};
+  std::span<const ChunkHash> hashes{};         ///< One, if stored.
+  const ChunkHash* parent = nullptr;         ///< Stored: the chunk before; null: it is the first.
+  std::span<const std::uint32_t> token_ids{};  ///< Stored: of the chunk; empty where not known.
+};
+
+/// One batch of subscribe_kv_events. The stream ends with a reply of "none" after the last one.
+struct KvEventBatch {
+  bool is_enabled = false;        ///< Not: there are no events here, and no further batches.
+  std::uint64_t incarnation = 0;  ///< Another one after a restart.
+  std::uint64_t next_cursor = 0;  ///< The client has seen everything up to this number.
+  bool is_lost = false;           ///< Events behind the client's cursor are not known any more.
+  std::span<const KvEvent> events{};
+};
+Bytes encode_kv_events(const KvEventBatch& batch);
 
 /// How a request is answered that failed: each in the form in which LMCache's client takes it for
 /// the mildest failure (docs/wire.md has the table).

@@ -42,6 +42,47 @@ TEST(ReplyTest, SaysThatNothingHasToBeStored) {
             "81a7636f6e7465787482a5736c6f747390ad6368756e6b5f696e646963657390");
 }
 
+TEST(ReplyTest, TellsKvEventsAsLmcacheDoes) {
+  const auto hash_of = [](std::string_view text) {
+    const Bytes bytes = from_hex(text);
+    ChunkHash hash{};
+    std::ranges::copy(bytes, hash.begin());
+    return hash;
+  };
+  const ChunkHash first =
+      hash_of("3ff5dc4df271e9c925e555f180e354b3d93e85dcbe108077843b58cb01641ae3");
+  const ChunkHash second =
+      hash_of("b3d82bfd24297de973abeee771c454118d0286e617ae22acc7941ba22725a7f2");
+  const std::array<std::uint32_t, 3> tokens{51, 41610, 81205};
+  const std::array<ChunkHash, 2> both{first, second};
+  const std::array<KvEvent, 2> events{
+      KvEvent{.sequence = 2,
+              .is_stored = true,
+              .model = "golden/model-1",
+              .hashes = std::span{both}.last(1),
+              .parent = &first,
+              .token_ids = tokens},
+      KvEvent{.sequence = 3, .model = "golden/model-1", .hashes = both}};
+  const std::string head =
+      "85a7656e61626c6564c3ab696e6361726e6174696f6ecf18ea07c41dedd683ab6e6578745f637572736f72";
+  EXPECT_EQ(hex(encode_kv_events({.is_enabled = true, .incarnation = 0x18EA07C41DEDD683})),
+            head + "00a46c6f7374c2a66576656e747390");
+  EXPECT_EQ(hex(encode_kv_events({.is_enabled = true,
+                                  .incarnation = 0x18EA07C41DEDD683,
+                                  .next_cursor = 3,
+                                  .events = events})),
+            head +
+                "03a46c6f7374c2a66576656e74739287a373657102a46b696e64a673746f726564a66d656469756da3"
+                "435055aa6d6f64656c5f6e616d65ae676f6c64656e2f6d6f64656c2d31ac626c6f636b5f6861736865"
+                "7391c420b3d82bfd24297de973abeee771c454118d0286e617ae22acc7941ba22725a7f2b170617265"
+                "6e745f626c6f636b5f68617368c4203ff5dc4df271e9c925e555f180e354b3d93e85dcbe108077843b"
+                "58cb01641ae3a9746f6b656e5f6964739333cda28ace00013d3587a373657103a46b696e64a772656d"
+                "6f766564a66d656469756da3435055aa6d6f64656c5f6e616d65ae676f6c64656e2f6d6f64656c2d31"
+                "ac626c6f636b5f68617368657392c4203ff5dc4df271e9c925e555f180e354b3d93e85dcbe10807784"
+                "3b58cb01641ae3c420b3d82bfd24297de973abeee771c454118d0286e617ae22acc7941ba22725a7f2"
+                "b1706172656e745f626c6f636b5f68617368c0a9746f6b656e5f69647390");
+}
+
 TEST(FailureTest, AnswersEachOperationByItsKind) {
   const std::string none = "none";
   const std::string text = "ERR larder: why";

@@ -222,10 +222,16 @@ DecodeResult<Arguments> subscribe(std::span<const Frame> frames) {
                 read_frame(frames[1], "model_name", [](MsgpackReader& reader, auto field) {
                   return read_text(reader, field, limits::kModelBytes);
                 }));
-  LARDER_TRY(read_frame(frames[2], "cursor", read_integer));
-  LARDER_TRY(read_frame(frames[3], "max_events", [](MsgpackReader& reader, auto field) {
-    return read_number(reader, field, 1, 1024);
-  }));
+  constexpr std::uint64_t kAny = ~std::uint64_t{0};
+  LARDER_ASSIGN(request.cursor,
+                read_frame(frames[2], "cursor", [](MsgpackReader& reader, auto field) {
+                  return read_number(reader, field, 0, kAny);
+                }));
+  LARDER_ASSIGN(const auto most,
+                read_frame(frames[3], "max_events", [](MsgpackReader& reader, auto field) {
+                  return read_number(reader, field, 1, 1024);
+                }));
+  request.events_max = static_cast<std::uint32_t>(most);
   return request;
 }
 
@@ -243,9 +249,16 @@ DecodeResult<Arguments> negotiate(Frame frame) {
 Result<Envelope, Dropped> read_envelope(std::span<const Frame> frames) noexcept {
   if (frames.size() < 2) return Dropped::kTooFewFrames;
   if (frames[0].size() > limits::kUidBytes) return Dropped::kUidTooLong;
-  if (frames[1].empty()) return Dropped::kStreamControl;
   if (frames[1].size() > limits::kOperationBytes) return Dropped::kUnreadableOperation;
   return Envelope{.uid = frames[0], .operation_frame = frames[1], .arguments = frames.subspan(2)};
+}
+
+std::optional<StreamControl> read_stream_control(std::span<const Frame> arguments) noexcept {
+  if (arguments.size() != 1) return std::nullopt;
+  const std::string_view word = as_text(arguments[0]);
+  if (word == "ack") return StreamControl::kAck;
+  if (word == "cancel") return StreamControl::kCancel;
+  return std::nullopt;
 }
 
 std::optional<std::uint64_t> uid_number(Frame uid) noexcept {

@@ -21,7 +21,7 @@ using Frame = std::span<const std::byte>;
 /// The first frames of a message, behind the identity of the connection.
 struct Envelope {
   Frame uid;              ///< Goes back as it is; never decoded, except for uid_number().
-  Frame operation_frame;  ///< Goes back as it is.
+  Frame operation_frame;  ///< Goes back as it is. Empty: the message controls a stream.
   std::span<const Frame> arguments;
 };
 
@@ -29,7 +29,6 @@ struct Envelope {
 enum class Dropped : std::uint8_t {
   kTooFewFrames,         ///< There is no uid or no operation to answer to.
   kUidTooLong,           ///< Of more than limits::kUidBytes.
-  kStreamControl,        ///< An empty operation frame: belongs to a stream, which there is not.
   kUnreadableOperation,  ///< The operation frame is no MessagePack.
 };
 
@@ -38,6 +37,14 @@ Result<Envelope, Dropped> read_envelope(std::span<const Frame> frames) noexcept;
 /// The number that LMCache's clients count their requests with, from 0 for each new connection; or
 /// nothing when the uid is something else.
 std::optional<std::uint64_t> uid_number(Frame uid) noexcept;
+
+/// What a client says of its stream, whose request had the uid.
+enum class StreamControl : std::uint8_t {
+  kAck,     ///< It has taken a batch, and may get another one.
+  kCancel,  ///< The stream is to end.
+};
+/// Nothing: it is neither.
+std::optional<StreamControl> read_stream_control(std::span<const Frame> arguments) noexcept;
 
 // The requests that larder decodes. A `key` is checked by KeyReader only, in pieces. Texts and
 // binaries are views into the frames. Instance ids are any integer of MessagePack.
@@ -132,6 +139,8 @@ struct NegotiateChunkSize {
 struct SubscribeKvEvents {
   Integer instance;
   std::string_view model;
+  std::uint64_t cursor = 0;      ///< Events after this number.
+  std::uint32_t events_max = 0;  ///< Of one batch: 1 to 1024.
 };
 /// A known operation that larder does not serve.
 struct NotServed {};

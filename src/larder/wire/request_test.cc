@@ -98,7 +98,7 @@ TEST(EnvelopeTest, TakesAnyUidAndDropsWhatCannotBeAnswered) {
   EXPECT_EQ(read({from_hex("00")}), dropped(Dropped::kTooFewFrames));
   EXPECT_EQ(read(std::vector<Bytes>(limits::kFrames + 1, from_hex("00"))), -1);
   EXPECT_EQ(read({Bytes(limits::kUidBytes + 1), from_hex("18")}), dropped(Dropped::kUidTooLong));
-  EXPECT_EQ(read({from_hex("00"), {}, from_hex("61636b")}), dropped(Dropped::kStreamControl));
+  EXPECT_EQ(read({from_hex("00"), {}, from_hex("61636b")}), -1);
   EXPECT_EQ(read({from_hex("00"), Bytes(limits::kOperationBytes + 1)}),
             dropped(Dropped::kUnreadableOperation));
 }
