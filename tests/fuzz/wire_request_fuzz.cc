@@ -70,6 +70,21 @@ std::vector<Bytes> seeds() {
                                       "\xa7"
                                       "float16\xadgroup_layouts\x91\x80"));
   all.push_back(registration);
+  Bytes tensor;
+  append_frame(tensor, Bytes{std::byte{0}});
+  append_frame(tensor, Bytes{std::byte{1}});
+  append_frame(tensor, Bytes{std::byte{7}});
+  append_frame(tensor, to_bytes("\x91\xc7\x52\x01\x85\xa4type\xa7"
+                                "cpu_shm\xa8shm_name\xa0\xa6nbytes\x10\xa7version\x01\xa8metadata"
+                                "\x83\xa5"
+                                "dtype\xa5uint8\xa5shape\x92\x02\x04\xa6stride\x92\x04\x01"));
+  append_frame(tensor, to_bytes("\xa1m"));
+  append_frame(tensor, Bytes{std::byte{1}});
+  append_frame(tensor, to_bytes("\xa4vllm"));
+  append_frame(tensor, to_bytes("\x81\xa9kv_layout\xa3NHD"));
+  append_frame(tensor, to_bytes("\x91\x82\xaf"
+                                "engine_group_id\x01\xadlayer_indices\x91\x01"));
+  all.push_back(tensor);
   return all;
 }
 

@@ -62,8 +62,11 @@ TEST_F(ServiceTest, WhatThisServerDoesNotServeSaysSo) {
   const auto arguments = [](std::size_t count) { return std::vector<wire::Bytes>(count, nil()); };
   EXPECT_NE(ask(Operation::kRegisterKvCache, arguments(7)).error(), "");
   // ["", false]: the instance is not registered.
-  EXPECT_EQ(ask(Operation::kStore, arguments(4)).hex(), "92c400c2");
-  EXPECT_EQ(ask(Operation::kRetrieve, arguments(5)).hex(), "92c400c2");
+  const wire::Bytes no_blocks{std::byte{0x90}};
+  const wire::Bytes no_event{std::byte{0xC4}, std::byte{0}};
+  EXPECT_EQ(ask(Operation::kStore, {nil(), number(1), no_blocks, no_event}).hex(), "92c400c2");
+  EXPECT_EQ(ask(Operation::kRetrieve, {nil(), number(1), no_blocks, no_event, number(0)}).hex(),
+            "92c400c2");
   EXPECT_EQ(ask(Operation::kUnregisterKvCache, {number(1)}).hex(), "none");
   EXPECT_EQ(ask(Operation::kGetExperimental, {}).hex(), "91af6b765f6576656e745f73747265616d");
 }

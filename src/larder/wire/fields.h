@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "larder/wire/decode_error.h"
 #include "larder/wire/limits.h"
@@ -40,6 +41,16 @@ DecodeResult<std::uint32_t> read_map(MsgpackReader& reader, std::string_view fie
 DecodeStatus pass_value(MsgpackReader& reader, std::string_view field, std::size_t& values);
 /// The frame ends here.
 DecodeStatus expect_end(const MsgpackReader& reader, std::string_view field);
+
+/// A frame that holds one value and nothing else.
+template <class Read>
+auto read_frame(std::span<const std::byte> frame, std::string_view field, Read read)
+    -> decltype(read(std::declval<MsgpackReader&>(), field)) {
+  MsgpackReader reader{frame};  // NOLINT(misc-const-correctness): read() changes it.
+  auto value = read(reader, field);
+  if (value) LARDER_TRY(expect_end(reader, field));
+  return value;
+}
 
 /// True, and passes it, when the next value is nil.
 bool take_nil(MsgpackReader& reader) noexcept;

@@ -83,8 +83,15 @@ std::vector<Message> good_messages() {
   registration.insert(registration.end(), group.begin(), group.end());
   const Bytes one = from_hex("01");
   const Bytes text = from_hex("a3722d31");
+  KvCacheSample cache;
+  cache.hints = {{"tokens_per_block", 4}, {"other", 1}};
+  cache.groups = {{.layers = {0}, .tokens_per_block = 4},
+                  {.id = 1, .layers = {1}, .window = 8, .is_recurrent = true}};
   using enum Operation;
-  return {{kLookup, {packed, one}},
+  return {{kRegisterKvCache, make_kv_cache(cache)},
+          {kStore, {ids, one, from_hex("91940904071e"), from_hex("c40173")}},
+          {kRetrieve, {packed, one, from_hex("940904071e"), from_hex("c400"), from_hex("04")}},
+          {kLookup, {packed, one}},
           {kFreeLookupLocks, {packed, one, from_hex("9292203092000a")}},
           {kPrepareStore, {ids, one, from_hex("9290920103")}},
           {kCommitStore, {packed, one, from_hex("c40180")}},

@@ -34,6 +34,13 @@ inline constexpr std::size_t kFreedRanges = 4096;
 /// Layers, block sizes, hidden sizes: any dimension of a registered layout. The product of three of
 /// them stays within 64 bits.
 inline constexpr std::uint32_t kDimension = std::uint32_t{1} << 20;
+inline constexpr std::size_t kTensors = 4096;  ///< That a worker registers.
+inline constexpr std::size_t kTensorRank = 8;
+/// Of one tensor's memory; also its sizes and strides, so that their product stays within 128 bits.
+inline constexpr std::uint64_t kTensorBytes = std::uint64_t{1} << 48;
+inline constexpr std::size_t kMemoryNameBytes = 255;  ///< Also of a device's name.
+inline constexpr std::size_t kHandleBytes = 4096;     ///< Of an event, or of memory of a device.
+inline constexpr std::size_t kBlockIds = 65536;       ///< A group.
 
 // Replies and failures.
 inline constexpr std::size_t kShownValueBytes = 80;  ///< Of a wrong value, in an error's text.

@@ -1,84 +1,21 @@
 #include "larder/wire/registration.h"
 
-#include <algorithm>
-#include <array>
-#include <iterator>
 #include <string>
 #include <utility>
 
-#include "larder/base/key_text.h"
-#include "larder/wire/dtype.h"
 #include "larder/wire/fields.h"
 #include "larder/wire/limits.h"
+#include "larder/wire/struct_reader.h"
 
 namespace larder::wire {
 namespace {
-
-/// One field of a map that becomes a T.
-template <class T>
-struct FieldRule {
-  std::string_view name;
-  bool is_required;
-  DecodeStatus (*read)(MsgpackReader& reader, std::string_view field, T& out);
-};
-
-/// Reads a map by its rules. `what` is how an error calls the map.
-template <class T, std::size_t kCount>
-DecodeStatus read_struct(MsgpackReader& reader, const std::string& what,
-                         const FieldRule<T> (&rules)[kCount], T& out, std::size_t& ignored_values) {
-  LARDER_ASSIGN(const auto count, read_map(reader, what));
-  SeenFields seen;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    LARDER_ASSIGN(const auto name,
-                  read_text(reader, "a field's name in " + what, reader.rest().size()));
-    const auto* rule = std::ranges::find(rules, name, &FieldRule<T>::name);
-    if (rule == std::end(rules)) {
-      LARDER_TRY(pass_value(reader, "a field of " + what, ignored_values));
-      continue;
-    }
-    const std::string field = what + "." + std::string{name};
-    LARDER_TRY(seen.add(static_cast<unsigned>(rule - rules), field));
-    LARDER_TRY(rule->read(reader, field, out));
-  }
-  for (std::size_t i = 0; i < kCount; ++i) {
-    if (rules[i].is_required && !seen.has(static_cast<unsigned>(i))) {
-      return missing_field(what + "." + std::string{rules[i].name});
-    }
-  }
-  return {};
-}
-
-/// A size of the layout.
-template <class T, std::uint32_t T::* kMember, std::uint32_t kLeast, std::uint32_t kMost>
-DecodeStatus read_size(MsgpackReader& reader, std::string_view field, T& out) {
-  LARDER_ASSIGN(const auto number, read_number(reader, field, kLeast, kMost));
-  out.*kMember = static_cast<std::uint32_t>(number);
-  return {};
-}
-
-template <class T, bool T::* kMember>
-DecodeStatus read_flag(MsgpackReader& reader, std::string_view field, T& out) {
-  LARDER_ASSIGN(out.*kMember, read_boolean(reader, field));
-  return {};
-}
-
-template <class T>
-DecodeStatus read_dtype(MsgpackReader& reader, std::string_view field, T& out) {
-  const auto before = reader.rest();
-  LARDER_ASSIGN(out.dtype, read_text(reader, field, limits::kDtypeBytes));
-  if (dtype_bytes(out.dtype)) return {};
-  const std::string_view nearest = nearest_dtype(out.dtype);
-  return wrong_value(field, before,
-                     "a torch type without \"torch.\", such as \"" +
-                         std::string{nearest.empty() ? "float16" : nearest} + '"');
-}
 
 constexpr std::uint32_t kMost = limits::kDimension;
 
 constexpr FieldRule<GroupLayout> kGroupRules[] = {
     {"num_layers", true, read_size<GroupLayout, &GroupLayout::num_layers, 1, kMost>},
     {"hidden_dim_size", true, read_size<GroupLayout, &GroupLayout::hidden_dim_size, 1, kMost>},
-    {"dtype_str", true, read_dtype<GroupLayout>},
+    {"dtype_str", true, read_dtype<GroupLayout, &GroupLayout::dtype>},
     {"tokens_per_block", true, read_size<GroupLayout, &GroupLayout::tokens_per_block, 1, kMost>},
     {"window_tokens", false, read_size<GroupLayout, &GroupLayout::window_tokens, 0, kMost>},
     {"kv_size", false, read_size<GroupLayout, &GroupLayout::planes, 0, 2>},
@@ -123,7 +60,7 @@ constexpr FieldRule<Registration> kRules[] = {
     {"block_size", true, read_size<Registration, &Registration::block_size, 1, kMost>},
     {"num_layers", true, read_size<Registration, &Registration::num_layers, 1, kMost>},
     {"hidden_dim_size", true, read_size<Registration, &Registration::hidden_dim_size, 1, kMost>},
-    {"dtype_str", true, read_dtype<Registration>},
+    {"dtype_str", true, read_dtype<Registration, &Registration::dtype>},
     {"use_mla", true, read_flag<Registration, &Registration::use_mla>},
     {"num_physical_slots", false, read_slots},
     {"group_layouts", false, read_groups},

@@ -13,16 +13,6 @@ namespace {
 constexpr std::string_view kInstance = "instance_id";
 constexpr std::string_view kRequestId = "request_id";
 
-/// A frame that holds one value and nothing else.
-template <class Read>
-auto read_frame(Frame frame, std::string_view field, Read read)
-    -> decltype(read(std::declval<MsgpackReader&>(), field)) {
-  MsgpackReader reader{frame};
-  auto value = read(reader, field);
-  if (value) LARDER_TRY(expect_end(reader, field));
-  return value;
-}
-
 DecodeResult<Integer> instance(Frame frame) {
   return read_frame(frame, kInstance, read_integer);
 }
@@ -148,6 +138,69 @@ DecodeResult<Arguments> commit_store(std::span<const Frame> frames) {
   return request;
 }
 
+/// The ids of one group, at the end of those of the groups before.
+DecodeStatus append_ids(MsgpackReader& reader, std::string_view field, std::uint32_t count,
+                        BlockIds& out) {
+  for (std::uint32_t i = 0; i < count; ++i) {
+    LARDER_ASSIGN(const auto id, read_number(reader, field, 0, 0xFFFF'FFFF));
+    out.ids.push_back(static_cast<std::uint32_t>(id));
+  }
+  out.ends.push_back(static_cast<std::uint32_t>(out.ids.size()));
+  return {};
+}
+
+/// Nested lists, one a group, or the ids of the only group.
+DecodeResult<BlockIds> block_ids(MsgpackReader& reader, std::string_view field) {
+  const auto before = reader.rest();
+  LARDER_ASSIGN(const auto count, read_array(reader, field, limits::kBlockIds));
+  BlockIds out;
+  MsgpackReader first{reader.rest()};
+  const auto head = count == 0 ? std::nullopt : first.next();
+  if (!head || head->type != Type::kArray) {
+    LARDER_TRY(append_ids(reader, field, count, out));
+    return out;
+  }
+  if (count > limits::kGroups) {
+    return wrong_value(field, before,
+                       "an array of at most " + std::to_string(limits::kGroups) + " arrays");
+  }
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const std::string group = std::string{field} + "[" + std::to_string(i) + "]";
+    LARDER_ASSIGN(const auto ids, read_array(reader, group, limits::kBlockIds));
+    LARDER_TRY(append_ids(reader, group, ids, out));
+  }
+  return out;
+}
+
+DecodeResult<Frame> event_handle(Frame frame) {
+  constexpr std::string_view kField = "event_ipc_handle";
+  LARDER_ASSIGN(const Frame event, read_frame(frame, kField, read_binary));
+  if (event.size() <= limits::kHandleBytes) return event;
+  return wrong_value(kField, frame,
+                     "binary of at most " + std::to_string(limits::kHandleBytes) + " bytes");
+}
+
+DecodeResult<Arguments> store(std::span<const Frame> frames) {
+  Store request{.key = frames[0], .instance = {}, .blocks = {}, .event = {}};
+  LARDER_ASSIGN(request.instance, instance(frames[1]));
+  LARDER_ASSIGN(request.blocks, read_frame(frames[2], "gpu_block_ids", block_ids));
+  LARDER_ASSIGN(request.event, event_handle(frames[3]));
+  return request;
+}
+
+DecodeResult<Arguments> retrieve(std::span<const Frame> frames) {
+  Retrieve request{.key = frames[0], .instance = {}, .blocks = {}, .event = {}};
+  LARDER_ASSIGN(request.instance, instance(frames[1]));
+  LARDER_ASSIGN(request.blocks, read_frame(frames[2], "gpu_block_ids", block_ids));
+  LARDER_ASSIGN(request.event, event_handle(frames[3]));
+  LARDER_ASSIGN(request.skip_tokens, read_frame(frames[4], "skip_first_n_tokens",
+                                                [](MsgpackReader& reader, std::string_view field) {
+                                                  return read_number(reader, field, 0,
+                                                                     ~std::uint64_t{0} >> 1);
+                                                }));
+  return request;
+}
+
 DecodeResult<Arguments> wait_prefetch_status(std::span<const Frame> frames) {
   WaitPrefetchStatus request;
   LARDER_ASSIGN(request.request_id, request_id(frames[0]));
@@ -244,6 +297,14 @@ DecodeResult<Arguments> decode_arguments(Operation operation, std::span<const Fr
       LARDER_ASSIGN(const Integer id, instance(frames[0]));
       return UnregisterEngineDriven{.instance = id};
     }
+    case Operation::kRegisterKvCache: {
+      LARDER_ASSIGN(auto registration, decode_kv_cache_registration(frames));
+      return registration;
+    }
+    case Operation::kStore:
+      return store(frames);
+    case Operation::kRetrieve:
+      return retrieve(frames);
     case Operation::kUnregisterKvCache: {
       LARDER_ASSIGN(const Integer id, instance(frames[0]));
       return UnregisterKvCache{.instance = id};

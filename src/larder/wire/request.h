@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "larder/wire/decode_error.h"
+#include "larder/wire/kv_cache.h"
 #include "larder/wire/msgpack_reader.h"
 #include "larder/wire/operation.h"
 #include "larder/wire/registration.h"
@@ -96,6 +97,32 @@ struct CommitRetrieve {
   Frame key;
   Integer instance;
 };
+/// Block ids of every group of a worker, one behind the other.
+struct BlockIds {
+  std::vector<std::uint32_t> ids;
+  std::vector<std::uint32_t> ends;  ///< By group: where its ids end.
+
+  std::size_t groups() const noexcept { return ends.size(); }
+  std::span<const std::uint32_t> group(std::size_t number) const noexcept {
+    const std::size_t begin = number == 0 ? 0 : ends[number - 1];
+    return std::span{ids}.subspan(begin, ends[number] - begin);
+  }
+};
+/// The server copies from the worker's blocks.
+struct Store {
+  Frame key;
+  Integer instance;
+  BlockIds blocks;  ///< One list a group; from a flat array, one group.
+  Frame event;      ///< To wait for first. On CPU anything, also nothing.
+};
+/// The server copies into the worker's blocks.
+struct Retrieve {
+  Frame key;
+  Integer instance;
+  BlockIds blocks;
+  Frame event;
+  std::uint64_t skip_tokens = 0;  ///< At the start of the range, not to be written.
+};
 struct Clear {
   bool force = false;
 };
@@ -120,10 +147,10 @@ struct NotServed {};
 
 using Arguments =
     std::variant<NotServed, Lookup, QueryPrefetchStatus, WaitPrefetchStatus, FreeLookupLocks,
-                 EndSession, EngineDrivenRegistration, UnregisterEngineDriven, UnregisterKvCache,
-                 PrepareStore, CommitStore, PrepareRetrieve, CommitRetrieve, Clear, GetChunkSize,
-                 Ping, ReportBlockAllocation, Noop, GetExperimental, NegotiateChunkSize,
-                 SubscribeKvEvents>;
+                 EndSession, EngineDrivenRegistration, UnregisterEngineDriven, KvCacheRegistration,
+                 UnregisterKvCache, Store, Retrieve, PrepareStore, CommitStore, PrepareRetrieve,
+                 CommitRetrieve, Clear, GetChunkSize, Ping, ReportBlockAllocation, Noop,
+                 GetExperimental, NegotiateChunkSize, SubscribeKvEvents>;
 
 /// Decodes the arguments of a request, of either client version. The number of frames and their
 /// lengths are checked for every operation. Pure; allocates for lists only, within limits.h. Takes

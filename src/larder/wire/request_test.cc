@@ -201,6 +201,48 @@ TEST(RequestTest, ReadsTheOthers) {
   decoded<NotServed>(kCbUnifiedLookup, {"80", "01"});
 }
 
+TEST(RequestTest, ReadsTransfersWithFlatOrNestedBlocks) {
+  using enum Operation;
+  const auto store = decoded<Store>(kStore, {"80", "07", "9293010203910a", "c40173"});
+  EXPECT_EQ(store.key.size(), 1U);
+  EXPECT_EQ(store.instance, kSeven);
+  EXPECT_EQ(store.event.size(), 1U);
+  ASSERT_EQ(store.blocks.groups(), 2U);
+  const auto first = store.blocks.group(0);
+  EXPECT_EQ(std::vector(first.begin(), first.end()), (std::vector<std::uint32_t>{1, 2, 3}));
+  EXPECT_EQ(store.blocks.group(1).front(), 10U);
+  const auto flat = decoded<Retrieve>(kRetrieve, {"80", "07", "9201ceffffffff", "c400", "06"});
+  ASSERT_EQ(flat.blocks.groups(), 1U);
+  EXPECT_EQ(flat.blocks.group(0).back(), 0xFFFF'FFFFU);
+  EXPECT_TRUE(flat.event.empty());
+  EXPECT_EQ(flat.skip_tokens, 6U);
+  const auto none = decoded<Store>(kStore, {"80", "07", "90", "c400"});
+  EXPECT_EQ(none.blocks.groups(), 1U);
+  EXPECT_TRUE(none.blocks.group(0).empty());
+  const auto empty = decoded<Store>(kStore, {"80", "07", "92909101", "c400"});
+  ASSERT_EQ(empty.blocks.groups(), 2U);
+  EXPECT_TRUE(empty.blocks.group(0).empty());
+}
+
+TEST(RequestTest, RefusesTransfersWithWrongBlocks) {
+  using enum Operation;
+  const auto error = [](const std::string& blocks) {
+    return error_of(kStore, {"80", "07", blocks, "c400"});
+  };
+  EXPECT_EQ(error("9201ff"), "gpu_block_ids is -1; it must be an integer from 0 to 4294967295");
+  EXPECT_NE(error("92019102").find("gpu_block_ids is an array of 1"), std::string::npos);
+  EXPECT_NE(error("92910102").find("gpu_block_ids[1] is 2"), std::string::npos);
+  EXPECT_NE(error("9191c0").find("gpu_block_ids[0] is nil"), std::string::npos);
+  EXPECT_NE(error("9191cf0000000100000000").find("is 4294967296"), std::string::npos);
+  std::string groups = "dc0041";
+  for (std::size_t i = 0; i <= limits::kGroups; ++i) groups += "90";
+  EXPECT_NE(error(groups).find("at most 64 arrays"), std::string::npos);
+  EXPECT_NE(error("dd00010001").find("at most 65536"), std::string::npos);
+  EXPECT_NE(error_of(kStore, {"80", "07", "90", "a0"}).find("event_ipc_handle"), std::string::npos);
+  EXPECT_NE(error_of(kRetrieve, {"80", "07", "90", "c400", "ff"}).find("skip_first_n_tokens is -1"),
+            std::string::npos);
+}
+
 TEST(RequestTest, RefusesWrongTypesByName) {
   using enum Operation;
   EXPECT_EQ(error_of(kPing, {"a178"}), "instance_id is text \"x\"; it must be an integer");
