@@ -28,6 +28,8 @@ Tokens are counted in whole chunks. An object is one chunk on one rank, and of o
 `model_name` are what clients send: at most 100 pairs of them are counted on their own, in the order in which they came, and all further ones as
 `other`; a text is cut at 128 bytes, and what is not printable stands as `\xNN`.
 
+[examples/observability](../examples/observability/README.md) has a dashboard for Grafana and rules for alerts.
+
 ## A token that missed
 `larder_engine_missed_tokens_total` has one of these reasons:
 
