@@ -26,6 +26,10 @@ if [[ -x $larder ]]; then
     echo "docs/server_options.md is not what '$larder server --markdown' prints: write it anew"
     status=1
   fi
+  if ! diff -u docs/server_metrics.md <("$larder" server --metrics-markdown); then
+    echo "docs/server_metrics.md is not what '$larder server --metrics-markdown' prints: write it anew"
+    status=1
+  fi
   if ! diff -u docs/metrics.md <("$larder" stats --list --markdown); then
     echo "docs/metrics.md is not what '$larder stats --list --markdown' prints: write it anew"
     status=1

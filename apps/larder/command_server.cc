@@ -11,6 +11,7 @@
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
 #include "larder/server/config_json.h"
+#include "larder/server/metrics_text.h"
 #include "larder/server/options_markdown.h"
 #include "larder/server/read_options.h"
 #include "larder/server/server.h"
@@ -108,7 +109,12 @@ std::string listening_text(const ServerOptions& options, const server::ServerAdd
   if (options.l2_adapters.empty()) text += "  L2: none; --l2-adapter names a store\n";
   text += address.http_port == 0
               ? "  HTTP: none\n"
-              : "  HTTP: http://" + address_of(options.http_host, address.http_port) + "/status\n";
+              : "  HTTP: http://" + address_of(options.http_host, address.http_port) +
+                    "/status, /metrics\n";
+  if (address.metrics_port != 0) {
+    text += "  Metrics: http://" + address_of(options.metrics_host, address.metrics_port) +
+            "/metrics\n";
+  }
   text +=
       "  vLLM: --kv-transfer-config '{\"kv_connector\": \"LMCacheMPConnector\", \"kv_role\": "
       "\"kv_both\", \"kv_connector_extra_config\": {\"lmcache.mp.host\": \"tcp://" +
@@ -124,6 +130,7 @@ std::string listening_json(const ServerOptions& options, const server::ServerAdd
                          {"port", address.port},
                          {"pool", address.pool},
                          {"http_port", address.http_port},
+                         {"metrics_port", address.metrics_port},
                          {"l1_bytes", options.l1_bytes},
                          {"l2", nlohmann::json::array()}};
   for (const server::L2Adapter& adapter : options.l2_adapters) json["l2"].push_back(adapter.shown);
@@ -167,6 +174,10 @@ class ServerCommand final : public Command {
     }
     command.add_flag("--markdown", is_markdown_, "Print docs/server_options.md, and end")
         ->group(std::string{server::find_option("config")->group});
+    command
+        .add_flag("--metrics-markdown", is_metrics_markdown_,
+                  "Print docs/server_metrics.md, and end")
+        ->group(std::string{server::find_option("config")->group});
     command.add_flag("--check", is_check_, "Print the configuration as JSON, and end")
         ->group(std::string{server::find_option("config")->group});
     command.add_flag("--json", is_json_, "Print JSON lines, for programs")
@@ -175,6 +186,7 @@ class ServerCommand final : public Command {
 
   int run() override {
     if (is_markdown_) return print(server::options_markdown(), kGood);
+    if (is_metrics_markdown_) return print(server::metrics_markdown(), kGood);
     const auto setup =
         server::read_options(command_line(), server::environment_of_process(), source_);
     if (!setup) return fail(setup.error());
@@ -217,6 +229,7 @@ class ServerCommand final : public Command {
   std::deque<Given> given_;  ///< CLI11 keeps references into it.
   bool is_check_ = false;
   bool is_markdown_ = false;
+  bool is_metrics_markdown_ = false;
   bool is_json_ = false;
 };
 

@@ -44,7 +44,7 @@ SHORTER = [
     (r"larder replay (?!.*--requests)", r"\Z", " --requests 5", "12,031 requests"),
     (r"--prefill", r"\b\d+GiB", "512MiB", "every segment is written"),
     (
-        r"larder server(?!.*--(check|help|markdown))",
+        r"larder server(?!.*--(check|help|(metrics-)?markdown))",
         r"\Z",
         " --check",
         "it serves until it is told to end",

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "larder/base/check.h"
 #include "larder/cache/cache_rule.h"
@@ -120,7 +121,10 @@ Reserved Cells::reserve(ColumnId id, Row row, std::uint64_t bytes, SlotState as,
     evict(victim);
   }
   if (!taken) {
-    if (result == Reserved::kNoRoom) ++state_.totals.allocations_failed;
+    if (result == Reserved::kNoRoom) {
+      ++state_.totals.allocations_failed;
+      if (as == SlotState::kLoading) ++state_.totals.load_allocations_failed;
+    }
     --column.pins;
     settle(id);
     return result;
@@ -263,11 +267,15 @@ void Cells::make_resident(ColumnId id, Row row, SlotId slot) {
   cell.state = CellState::kResident;
   cell.store_failures = 0;
   cell.grains = static_cast<std::uint32_t>(slots_[slot].taken / grain_bytes_);
-  ++column.resident;
+  if (++column.resident == 1) column.made_ms = column.used_ms = state_.now_ms();
   column.resident_bytes += slots_[slot].taken;
   column.told = state_.touch_interval;
   if (column.is_complete()) {
-    evicted_.erase(ghost_of(column.space, column.hash));
+    const std::uint64_t ghost = ghost_of(column.space, column.hash);
+    if (const auto evicted_ms = evicted_.note_of(ghost)) {
+      state_.totals.evicted_gap.record(state_.now_ms() - *evicted_ms);
+      evicted_.erase(ghost);
+    }
     state_.listener.on_column(ColumnEvent::kStored, column.space, column.hash);
   }
 }
@@ -400,6 +408,13 @@ void Cells::touch(ColumnId id) {
   room_.touch(id);
 }
 
+void Cells::note_use(ColumnId id) noexcept {
+  Column& column = columns_[id];
+  if (column.resident == 0) return;
+  const std::uint32_t before_ms = std::exchange(column.used_ms, state_.now_ms());
+  state_.totals.reuse_gap.record(column.used_ms - before_ms);
+}
+
 void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
   Column& column = columns_[id];
   Cell& cell = column.cells[row];
@@ -440,6 +455,13 @@ void Cells::cut_off(Column& column, Row row) {
   cell.writing = writing;
 }
 
+void Cells::count_lost(TierMask wants) noexcept {
+  ++state_.totals.l2_store_lost;
+  for (TierId tier = 0; tier < state_.totals.tiers.size(); ++tier) {
+    if ((wants & bit_of(tier)) != 0) ++state_.totals.tiers[tier].store_lost;
+  }
+}
+
 void Cells::evict(ColumnId id) {
   Column& column = columns_[id];
   if (is_broken(CacheRule::kPinsProtectColumn) && column.pins > 0) return remove(id);
@@ -447,14 +469,16 @@ void Cells::evict(ColumnId id) {
   ++state_.totals.columns_evicted;
   state_.totals.cells_evicted += column.resident;
   state_.totals.bytes_evicted += column.resident_bytes;
+  state_.totals.evicted_age.record(state_.now_ms() - column.made_ms);
+  state_.totals.evicted_idle.record(state_.now_ms() - column.used_ms);
   if (!is_broken(CacheRule::kBoundedTurn)) {
     cells_left_ -= std::min<std::uint64_t>(cells_left_, column.resident);
   }
-  evicted_.insert(ghost_of(column.space, column.hash));
+  evicted_.insert(ghost_of(column.space, column.hash), state_.now_ms());
   for (Row row = 0; row < column.rows; ++row) {
     const Cell& cell = column.cells[row];
     if (cell.state != CellState::kResident) continue;
-    if (cell.wants != 0) ++state_.totals.l2_store_lost;
+    if (cell.wants != 0) count_lost(cell.wants);
     cut_off(column, row);
   }
   settle(id, Removal::kEvicted);

@@ -89,6 +89,8 @@ class Cells {
 
   // ---- Use.
   void touch(ColumnId column);
+  /// For the statistics: a lookup or a get has used it.
+  void note_use(ColumnId column) noexcept;
   /// E20 does not cool it any more. The column has a pin.
   void keep(ColumnId column) noexcept { columns_[column].is_kept = true; }
   void set_wants(ColumnId column, Row row, TierMask wants) noexcept;  ///< Does not settle.
@@ -148,6 +150,7 @@ class Cells {
   void end_loading(Column& column, Row row, bool is_resident) noexcept;
   void drop_leaving(Column& column);
   void void_locks(Column& column) noexcept;
+  void count_lost(TierMask wants) noexcept;
   void check_column(ColumnId column) const;
 
   EngineState& state_;

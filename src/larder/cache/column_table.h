@@ -43,9 +43,11 @@ struct Column {
   std::uint32_t partition = kNone;  ///< Of Room, while it is in a policy.
   /// Cells with locks, open reservations, loads, claims, L2 batches. No victim while not 0.
   std::uint32_t pins = 0;
-  std::uint32_t hits = 0;   ///< Lookups that touched it, for `min_hits`.
-  std::uint32_t epoch = 0;  ///< Grows when the column, or all of its locks, end.
-  std::uint32_t told = 0;   ///< The touch interval in which the tiers last heard of it (E40).
+  std::uint32_t hits = 0;     ///< Lookups that touched it, for `min_hits`.
+  std::uint32_t epoch = 0;    ///< Grows when the column, or all of its locks, end.
+  std::uint32_t made_ms = 0;  ///< When its first cell became resident, modulo 2^32 ms.
+  std::uint32_t used_ms = 0;  ///< When it was used last.
+  std::uint32_t told = 0;     ///< The touch interval in which the tiers last heard of it (E40).
   Row rows = 0;
   Row resident = 0;          ///< Resident cells.
   Row wanted = 0;            ///< Cells with wants.

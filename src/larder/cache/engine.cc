@@ -61,7 +61,9 @@ class Engine::Core {
   void end_session(SessionId id);
   /// What follows is the caller's to go on with.
   ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
+  void count_turn() noexcept;
 
+  std::uint64_t cells_evicted_before = 0;  ///< The last turn.
   EngineState state;
   SlotTable slots;
   ColumnTable columns;
@@ -388,6 +390,12 @@ void Engine::Core::fire(const Timer& timer) {
   }
 }
 
+void Engine::Core::count_turn() noexcept {
+  ++state.totals.turns;
+  const std::uint64_t before = std::exchange(cells_evicted_before, state.totals.cells_evicted);
+  if (before != state.totals.cells_evicted) ++state.totals.turns_evicting;
+}
+
 std::uint64_t Engine::turn(std::uint64_t now_ns) {
   Core& core = *core_;
   core.state.now_ns = std::max(core.state.now_ns, now_ns);
@@ -402,6 +410,7 @@ std::uint64_t Engine::turn(std::uint64_t now_ns) {
   }
   core.go_on();
   const bool has_more = core.cells.trim();
+  core.count_turn();
   return has_more || core.fetches.wants_turn() ? core.state.now_ns : core.state.timers.next_ns();
 }
 

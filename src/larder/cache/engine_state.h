@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -14,6 +15,26 @@ namespace larder::cache {
 /// What all parts of the engine share. Threads: the engine's.
 struct EngineState {
   EngineState(const EngineOptions& with, Listener& to) : options(with), listener(to) {}
+
+  /// For gaps of up to 49 days.
+  std::uint32_t now_ms() const noexcept { return static_cast<std::uint32_t>(now_ns / 1'000'000); }
+  /// A lookup of `space` has its result.
+  void count_lookup(SpaceId space, const LookupTotals& lookup) {
+    const std::size_t at = std::min<std::size_t>(index_of(space), kSpacesCounted);
+    if (totals.spaces.size() <= at) totals.spaces.resize(at + 1);
+    totals.spaces[at] += lookup;
+    totals.lookups += lookup.lookups;
+    totals.asked += lookup.asked;
+    totals.hit_l1 += lookup.hit_l1;
+    totals.hit_l2 += lookup.hit_l2;
+  }
+  /// So many bytes took from `begun_ns` to now.
+  void count_rate(RateCounts& rates, std::uint64_t bytes, std::uint64_t begun_ns) const noexcept {
+    if (now_ns <= begun_ns) return;  // Within one turn: no time was seen to pass.
+    constexpr double kSecondNs = 1e9;
+    rates.record(static_cast<std::uint64_t>(static_cast<double>(bytes) * kSecondNs /
+                                            static_cast<double>(now_ns - begun_ns)));
+  }
 
   const EngineOptions options;
   Listener& listener;

@@ -3,6 +3,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
+
+#include "larder/base/bucket_counts.h"
 
 namespace larder::cache {
 
@@ -21,6 +24,51 @@ inline constexpr std::size_t kMisses = 7;
 inline constexpr std::array<const char*, kMisses> kMissNames{
     "never_stored", "evicted", "failed", "late", "down", "trimmed", "other_layout"};
 
+/// Bytes a second, and milliseconds: where their histograms have bounds.
+inline constexpr std::array<std::uint64_t, 10> kRateBounds{
+    100'000'000,   250'000'000,    500'000'000,    1'000'000'000,  2'500'000'000,
+    5'000'000'000, 10'000'000'000, 25'000'000'000, 50'000'000'000, 100'000'000'000};
+inline constexpr std::array<std::uint64_t, 13> kAgeBoundsMs{
+    1'000,   5'000,   15'000,    30'000,    60'000,    120'000,   300'000,
+    600'000, 900'000, 1'800'000, 3'600'000, 7'200'000, 14'400'000};
+using RateCounts = BucketCounts<kRateBounds>;
+using AgeCounts = BucketCounts<kAgeBoundsMs>;
+
+/// What a tier was asked for and what came of it. Batches count when the connector accepts them.
+/// Times are those of turns, so a rate is no better than a turn is short.
+struct TierTotals {
+  std::uint64_t loads = 0;  ///< Batches.
+  std::uint64_t loads_ended = 0;
+  std::uint64_t load_cells = 0;  ///< In these batches.
+  std::uint64_t stores = 0;      ///< Batches.
+  std::uint64_t stores_ended = 0;
+  std::uint64_t store_cells = 0;
+  std::uint64_t cells_stored = 0;      ///< Or found there.
+  std::uint64_t store_failed = 0;      ///< E33: given up after three failures.
+  std::uint64_t store_lost = 0;        ///< E33: evicted while this tier wanted them.
+  std::uint64_t store_over_quota = 0;  ///< E34.
+  RateCounts load_rate;                ///< Of batches of which nothing failed.
+  RateCounts store_rate;
+};
+
+/// Lookups of one space, in chunks.
+struct LookupTotals {
+  std::uint64_t lookups = 0;
+  std::uint64_t asked = 0;
+  std::uint64_t hit_l1 = 0;
+  std::uint64_t hit_l2 = 0;
+
+  LookupTotals& operator+=(const LookupTotals& other) noexcept {
+    lookups += other.lookups;
+    asked += other.asked;
+    hit_l1 += other.hit_l1;
+    hit_l2 += other.hit_l2;
+    return *this;
+  }
+};
+/// The first so many spaces are counted each on its own, all further ones together.
+inline constexpr std::size_t kSpacesCounted = 100;
+
 /// Totals only grow.
 struct EngineTotals {
   // Lookups, in chunks: asked = hit_l1 + hit_l2 + the misses.
@@ -30,6 +78,8 @@ struct EngineTotals {
   std::uint64_t hit_l2 = 0;
   std::array<std::uint64_t, kMisses> missed{};
   std::uint64_t lookups_trimmed = 0;  ///< E12, E25.
+  std::uint64_t lookups_to_l2 = 0;    ///< Not decided by L1 alone.
+  std::vector<LookupTotals> spaces;   ///< By SpaceId; [kSpacesCounted] has all further ones.
 
   // Sessions.
   std::uint64_t ambiguous_requests = 0;  ///< E6: a request id that two sessions have.
@@ -41,6 +91,8 @@ struct EngineTotals {
   std::uint64_t reads = 0;
   std::uint64_t reads_failed = 0;
   std::uint64_t reads_repeated = 0;
+  std::uint64_t chunks_read_failed = 0;  ///< Of the reads that failed, the whole range.
+  std::uint64_t cells_read = 0;
   std::uint64_t writes = 0;
   std::uint64_t writes_refused = 0;   ///< E13: nothing fits.
   std::uint64_t writes_cut = 0;       ///< E13: a leading run fits.
@@ -49,15 +101,24 @@ struct EngineTotals {
   std::uint64_t cells_stored = 0;
   std::uint64_t cells_dropped = 0;   ///< E5, E14: resident already when their write ended.
   std::uint64_t writes_expired = 0;  ///< E16.
+  RateCounts read_rate;              ///< From begin_read() to end_read().
+  RateCounts write_rate;             ///< From begin_write() to the commit.
 
   // Room.
+  std::uint64_t turns = 0;
+  std::uint64_t turns_evicting = 0;  ///< Of these, with evictions in them or since the one before.
   std::uint64_t columns_evicted = 0;
   std::uint64_t cells_evicted = 0;
   std::uint64_t bytes_evicted = 0;
-  std::uint64_t allocations_failed = 0;
-  std::uint64_t failed_fragmentation = 0;  ///< Of these: E19.
-  std::uint64_t failed_quota = 0;          ///< Of these: E22.
+  std::uint64_t allocations_failed = 0;       ///< For cells of any kind.
+  std::uint64_t load_allocations_failed = 0;  ///< Of these: for loads.
+  std::uint64_t failed_fragmentation = 0;     ///< Of these: E19.
+  std::uint64_t failed_quota = 0;             ///< Of these: E22.
   std::uint64_t cells_cleared = 0;
+  AgeCounts evicted_age;   ///< Of columns, from their first resident cell to their eviction.
+  AgeCounts evicted_idle;  ///< The same from their last use.
+  AgeCounts evicted_gap;   ///< From a column's eviction to its return, while it is remembered.
+  AgeCounts reuse_gap;     ///< Between two uses of a column.
 
   // L2.
   std::uint64_t exists_keys = 0;
@@ -76,6 +137,7 @@ struct EngineTotals {
   std::uint64_t l2_store_failed = 0;      ///< E33: given up after three failures.
   std::uint64_t l2_store_lost = 0;        ///< E33: evicted while wanted.
   std::uint64_t l2_store_over_quota = 0;  ///< E34: the salt's limit in the tier.
+  std::vector<TierTotals> tiers;
 };
 
 /// How things stand, and what has come to pass.
@@ -97,7 +159,7 @@ struct EngineStats {
   std::uint64_t reads_open = 0;
   std::uint64_t writes_open = 0;
   std::uint64_t owners = 0;
-  std::uint64_t lookups_running = 0;
+  std::uint64_t lookups_running = 0;  ///< Those that wait included.
   std::uint64_t lookups_waiting = 0;  ///< In the admission queue.
   std::uint64_t l2_batches = 0;       ///< In flight.
   std::uint64_t purges = 0;           ///< Running (E36).

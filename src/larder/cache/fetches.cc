@@ -214,10 +214,8 @@ Miss Fetches::reason(const Fetch& fetch, std::uint32_t hit) const {
 void Fetches::count(const Fetch& fetch, std::uint32_t hit) {
   const auto asked = static_cast<std::uint32_t>(fetch.chunks.size());
   const std::uint32_t in_l1 = std::min(fetch.l1_hit, hit);
-  ++state_.totals.lookups;
-  state_.totals.asked += asked;
-  state_.totals.hit_l1 += in_l1;
-  state_.totals.hit_l2 += hit - in_l1;
+  state_.count_lookup(fetch.space,
+                      {.lookups = 1, .asked = asked, .hit_l1 = in_l1, .hit_l2 = hit - in_l1});
   if (fetch.was_trimmed) ++state_.totals.lookups_trimmed;
   if (hit == asked) return;
   state_.totals.missed[static_cast<std::size_t>(reason(fetch, hit))] += asked - hit;

@@ -48,10 +48,11 @@ class L2Operation {
   L2Kind kind = L2Kind::kExists;
   TierId tier = 0;
   std::uint32_t id = 0;
-  std::uint64_t serial = 0;  ///< Grows with every operation that is made.
-  std::uint64_t bytes = 0;   ///< Of the values.
-  std::uint64_t source = 0;  ///< A handle: of the fetch, get or purge that it is for.
-  std::uint32_t piece = 0;   ///< kExists: which part of the question.
+  std::uint64_t serial = 0;    ///< Grows with every operation that is made.
+  std::uint64_t bytes = 0;     ///< Of the values.
+  std::uint64_t begun_ns = 0;  ///< When the connector accepted it.
+  std::uint64_t source = 0;    ///< A handle: of the fetch, get or purge that it is for.
+  std::uint32_t piece = 0;     ///< kExists: which part of the question.
   bool is_submitted = false;
   bool is_cancelled = false;
   bool keeps = false;  ///< kLoad: nobody waits for it, and what arrives is promoted.

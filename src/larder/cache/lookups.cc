@@ -29,6 +29,7 @@ void Lookups::start(SessionId session, const LookupSpec& spec) {
   scan_.run(cells_, asked.space, asked.chunks, layout);
   const bool may_load = may_load_ && tiers_.loads() != 0;
   if (may_load && scan_.in_l1().best() < asked.chunks.size()) {
+    ++state_.totals.lookups_to_l2;
     return fetches_.start(session, asked, before, readers);
   }
   answer(session, asked, before, readers);
@@ -55,9 +56,7 @@ void Lookups::answer(SessionId session, const LookupSpec& spec, std::span<const 
 void Lookups::count(const LookupSpec& spec, std::uint32_t hit, std::uint32_t found) {
   const auto asked = static_cast<std::uint32_t>(spec.chunks.size());
   EngineTotals& totals = state_.totals;
-  ++totals.lookups;
-  totals.asked += asked;
-  totals.hit_l1 += hit;
+  state_.count_lookup(spec.space, {.lookups = 1, .asked = asked, .hit_l1 = hit, .hit_l2 = 0});
   if (hit < found) ++totals.lookups_trimmed;
   if (hit == asked) return;
   const ChunkHash& hash = spec.chunks[hit];

@@ -51,6 +51,7 @@ std::uint32_t Reads::claim(const ReadSpec& spec, const Layout& layout) {
   read.rank = spec.rank;
   read.range = spec.range;
   read.last = spec.chunks.back();
+  read.begun_ns = state_.now_ns;
   read.cells.clear();
   read.slots.clear();
   const auto count = static_cast<std::uint32_t>(spec.chunks.size());
@@ -68,6 +69,7 @@ std::uint32_t Reads::claim(const ReadSpec& spec, const Layout& layout) {
     cells_.settle(columns_[chunk]);
   }
   claims_ += read.slots.size();
+  state_.totals.cells_read += read.slots.size();
   return number;
 }
 
@@ -86,6 +88,7 @@ std::optional<ReadId> Reads::begin(const ReadSpec& spec, std::vector<CellSlot>& 
       owner->reads.push_back(number);
     } else {
       ++state_.totals.reads_failed;
+      state_.totals.chunks_read_failed += spec.chunks.size();
     }
   }
   // After the claim, so that the cells have a pin all the time.
@@ -112,7 +115,11 @@ void Reads::finish(std::uint32_t number) {
 }
 
 void Reads::end(ReadId id) {
-  if (reads_.find(static_cast<std::uint64_t>(id)) == nullptr) return;
+  const Read* const read = reads_.find(static_cast<std::uint64_t>(id));
+  if (read == nullptr) return;
+  std::uint64_t bytes = 0;
+  for (const CellSlot& cell : read->cells) bytes += cell.slot.bytes;
+  state_.count_rate(state_.totals.read_rate, bytes, read->begun_ns);
   finish(static_cast<std::uint32_t>(static_cast<std::uint64_t>(id)));
 }
 

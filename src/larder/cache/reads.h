@@ -40,6 +40,7 @@ class Reads {
     std::uint32_t rank = 0;
     ChunkRange range;
     ChunkHash last;
+    std::uint64_t begun_ns = 0;
     std::vector<CellSlot> cells;
     std::vector<SlotId> slots;  ///< Of `cells`.
   };

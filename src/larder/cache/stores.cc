@@ -131,6 +131,7 @@ L2Operation* Stores::collect(TierId tier) {
     const SaltId salt = state_.layouts.salt(column.space);
     if (is_over_quota(tier, salt, slot.bytes)) {
       ++state_.totals.l2_store_over_quota;
+      ++state_.totals.tiers[tier].store_over_quota;
       drop_first(lane);
       end_want(place.column.id, place.row, tier);
       cells_.settle(place.column.id);
@@ -206,6 +207,7 @@ void Stores::on_ended(L2Operation& operation) {
     const bool is_wanted_still = (cell.wants & bit_of(tier)) != 0;
     if (item.outcome != Outcome::kFailed) {
       ++state_.totals.l2_store_done;
+      ++state_.totals.tiers[tier].cells_stored;
       end_want(column, row, tier);
     } else if ((item.error.is_retryable() || item.error.code() == ErrorCode::kCancelled) &&
                !is_broken(CacheRule::kDownKeepsWants)) {
@@ -213,6 +215,7 @@ void Stores::on_ended(L2Operation& operation) {
       lane.is_down = was_refused = true;
     } else if (++cell.store_failures >= kFailuresMax && !is_broken(CacheRule::kThreeFailures)) {
       ++state_.totals.l2_store_failed;
+      ++state_.totals.tiers[tier].store_failed;
       end_want(column, row, tier);
     } else if (is_wanted_still) {
       append(lane, place_of(column, row));

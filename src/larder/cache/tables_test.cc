@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <vector>
 
 #include "larder/base/random.h"
@@ -89,17 +90,21 @@ TEST(RecentSetTest, TheOldestMakesRoom) {
   EXPECT_TRUE(set.contains(4));
   set.erase(4);
   EXPECT_FALSE(set.contains(4));
+  EXPECT_EQ(set.note_of(4), std::nullopt);
 }
 
 TEST(RecentSetTest, RandomInsertsMatchAQueue) {
   RecentSet set{100};
   std::deque<std::uint64_t> queue;
+  std::map<std::uint64_t, std::uint32_t> notes;
   Random random{11};
-  for (int step = 0; step < 20'000; ++step) {
+  for (std::uint32_t step = 0; step < 20'000; ++step) {
     const std::uint64_t number = 1 + random.below(250);
     const bool is_new = std::ranges::find(queue, number) == queue.end();
     ASSERT_EQ(set.contains(number), !is_new);
-    ASSERT_EQ(set.insert(number), is_new);
+    ASSERT_EQ(set.insert(number, step), is_new);
+    if (is_new) notes[number] = step;
+    ASSERT_EQ(set.note_of(number), notes[number]);
     if (!is_new) continue;
     queue.push_back(number);
     if (queue.size() > 100) queue.pop_front();

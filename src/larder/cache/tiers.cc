@@ -19,6 +19,10 @@ bool is_never_queued(L2Kind kind) noexcept {
   return kind == L2Kind::kStore || kind == L2Kind::kTouch;
 }
 
+bool is_load(L2Kind kind) noexcept {
+  return kind == L2Kind::kLoad || kind == L2Kind::kGet;
+}
+
 void prepare(L2Operation& operation) noexcept {
   Batch& batch = operation.batch;
   batch.waits_for_room = false;
@@ -54,6 +58,7 @@ Tiers::Tiers(EngineState& state, std::vector<Tier> tiers, const KeyNames& names,
       arena_(arena),
       accounts_(tiers_.size()) {
   LARDER_CHECK(tiers_.size() <= kTiersMax);
+  state_.totals.tiers.resize(tiers_.size());
   for (TierId tier = 0; tier < tiers_.size(); ++tier) {
     const TierOptions& options = tiers_[tier].options;
     Lane& lane = lanes_.emplace_back();
@@ -137,7 +142,33 @@ bool Tiers::submit(L2Operation& operation) {
   operation.is_submitted = true;
   lane.bytes[index_of(operation.kind)] += operation.bytes;
   ++lane.batches[index_of(operation.kind)];
+  count_begin(operation);
   return true;
+}
+
+void Tiers::count_begin(L2Operation& operation) noexcept {
+  operation.begun_ns = state_.now_ns;
+  TierTotals& totals = state_.totals.tiers[operation.tier];
+  if (operation.kind == L2Kind::kStore) {
+    ++totals.stores;
+    totals.store_cells += operation.size();
+  } else if (is_load(operation.kind)) {
+    ++totals.loads;
+    totals.load_cells += operation.size();
+  }
+}
+
+void Tiers::count_end(L2Operation& operation) noexcept {
+  const bool is_store = operation.kind == L2Kind::kStore;
+  if (!is_store && !is_load(operation.kind)) return;
+  TierTotals& totals = state_.totals.tiers[operation.tier];
+  ++(is_store ? totals.stores_ended : totals.loads_ended);
+  const bool is_whole = std::ranges::all_of(operation.items(), [&](const Item& item) {
+    return item.outcome == (is_store ? Outcome::kDone : Outcome::kHit) && !item.existed;
+  });
+  if (!is_whole) return;
+  state_.count_rate(is_store ? totals.store_rate : totals.load_rate, operation.bytes,
+                    operation.begun_ns);
 }
 
 void Tiers::send(L2Operation& operation) {
@@ -198,6 +229,7 @@ void Tiers::reap(TierId tier) {
       operation.is_submitted = false;
       lane.bytes[index_of(operation.kind)] -= operation.bytes;
       --lane.batches[index_of(operation.kind)];
+      count_end(operation);
       ended_.push_back(operation.id);
     }
   }

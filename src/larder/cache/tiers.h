@@ -114,6 +114,8 @@ class Tiers {
   bool has_room(const L2Operation& operation) const noexcept;
   /// False: the connector has no room now.
   bool submit(L2Operation& operation);
+  void count_begin(L2Operation& operation) noexcept;
+  void count_end(L2Operation& operation) noexcept;
 
   EngineState& state_;
   std::vector<Tier> tiers_;

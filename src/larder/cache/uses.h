@@ -43,6 +43,7 @@ class Uses {
  private:
   void use(ColumnId column) {
     cells_.touch(column);
+    cells_.note_use(column);
     if (tiers_told_ == 0 || was_told(cells_.columns()[column])) return;
     untold_.push_back(cells_.columns().ref(column));
   }

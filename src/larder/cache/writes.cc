@@ -62,6 +62,7 @@ std::optional<WriteId> Writes::begin(const WriteSpec& spec, std::vector<CellSlot
   write.is_quarantined = false;
   write.is_ended = false;
   write.is_void = false;
+  write.begun_ns = state_.now_ns;
   const Reserved reserved = take_slots(number, spec);
   if (write.pieces.empty()) {
     writes_.release(number);
@@ -176,6 +177,9 @@ bool Writes::end(WriteId id, WriteEnd how) {
 
 /// From the last chunk to the first, so that heads are used last (E20).
 void Writes::publish(Write& write) {
+  std::uint64_t bytes = 0;
+  for (const Piece& piece : write.pieces) bytes += cells_.slots()[piece.slot].ref.bytes;
+  state_.count_rate(state_.totals.write_rate, bytes, write.begun_ns);
   const bool is_reversed = !is_broken(CacheRule::kTailsFirst);
   for (std::size_t i = 0; i < write.pieces.size(); ++i) {
     Piece& piece = write.pieces[is_reversed ? write.pieces.size() - 1 - i : i];

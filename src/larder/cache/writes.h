@@ -68,6 +68,7 @@ class Writes {
     bool is_quarantined = false;
     bool is_ended = false;  ///< With its owner, or given up for a later one of its range.
     bool is_void = false;   ///< Cleared.
+    std::uint64_t begun_ns = 0;
     Timer timer;
   };
 

@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <array>
-#include <iterator>
 #include <map>
 #include <set>
 #include <utility>
+
+#include "larder/connector/prometheus.h"
 
 namespace larder {
 namespace {
@@ -236,19 +237,6 @@ const std::vector<MetricRow>& rows() {
   return made;
 }
 
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == '\n') {
-      result += "\\n";
-    } else {
-      if (c == '\\' || c == '"') result += '\\';
-      result += c;
-    }
-  }
-  return result;
-}
-
 /// Of each report type="log",where="/data/kv"; never the same twice, which Prometheus would refuse.
 std::vector<std::string> labels_of(std::span<const Report> reports) {
   std::map<std::pair<std::string, std::string>, std::size_t> seen;
@@ -257,59 +245,41 @@ std::vector<std::string> labels_of(std::span<const Report> reports) {
     const std::size_t number = ++seen[{report.type, report.where}];
     const std::string where =
         number == 1 ? report.where : fmt::format("{}#{}", report.where, number);
-    labels.push_back(fmt::format("type=\"{}\",where=\"{}\"", escaped(report.type), escaped(where)));
+    labels.push_back(prometheus_label("type", report.type) + "," +
+                     prometheus_label("where", where));
   }
   return labels;
 }
 
-class TextWriter {
+/// The samples of several reports, metric by metric.
+class ReportsWriter {
  public:
-  explicit TextWriter(std::span<const Report> reports)
+  explicit ReportsWriter(std::span<const Report> reports)
       : reports_(reports), labels_(labels_of(reports)) {}
-
-  void begin(const MetricRow& row) {
-    fmt::format_to(out(), "# HELP larder_{0} {1}\n# TYPE larder_{0} {2}\n", row.name, row.help,
-                   metric_kind_name(row.kind));
-  }
-
-  void sample(std::size_t report, std::string_view name, std::string_view label,
-              std::string_view label_value, double value) {
-    const std::string more =
-        label.empty() ? std::string{} : fmt::format(",{}=\"{}\"", label, label_value);
-    fmt::format_to(out(), "larder_{}{{{}{}}} {}\n", name, labels_[report], more, value);
-  }
 
   void common(const CommonMetric& metric) {
     begin(metric.row);
     for (std::size_t i = 0; i < reports_.size(); ++i) {
-      if (metric.labels.empty()) {
-        sample(i, metric.row.name, {}, {}, metric.value(reports_[i], 0));
-      }
+      if (metric.labels.empty()) writer_.sample(labels_[i], metric.value(reports_[i], 0));
       for (std::size_t label = 0; label < metric.labels.size(); ++label) {
-        sample(i, metric.row.name, metric.row.label, metric.labels[label],
-               metric.value(reports_[i], label));
+        writer_.sample(with(i, metric.row.label, metric.labels[label]),
+                       metric.value(reports_[i], label));
       }
     }
   }
 
   void latency() {
+    std::array<double, kLatencyBoundsNs.size()> bounds{};
+    std::ranges::transform(kLatencyBoundsNs, bounds.begin(), [](std::uint64_t bound_ns) {
+      return static_cast<double>(bound_ns) / kNsPerSecond;
+    });
     begin(kLatency);
     for (std::size_t i = 0; i < reports_.size(); ++i) {
       for (std::size_t index = 0; index < kBatchClassCount; ++index) {
         const ClassReport& of_class = reports_[i].classes.at(index);
-        const std::string labels =
-            fmt::format("{},class=\"{}\"", labels_[i], kBatchClassNames.at(index));
-        for (std::size_t bound = 0; bound < kLatencyBoundsNs.size(); ++bound) {
-          fmt::format_to(out(), "larder_batch_seconds_bucket{{{},le=\"{}\"}} {}\n", labels,
-                         static_cast<double>(kLatencyBoundsNs.at(bound)) / kNsPerSecond,
-                         of_class.batches_within.at(bound));
-        }
-        fmt::format_to(out(), "larder_batch_seconds_bucket{{{},le=\"+Inf\"}} {}\n", labels,
-                       of_class.latency.batches);
-        fmt::format_to(out(), "larder_batch_seconds_sum{{{}}} {}\n", labels,
-                       static_cast<double>(of_class.latency.sum_ns) / kNsPerSecond);
-        fmt::format_to(out(), "larder_batch_seconds_count{{{}}} {}\n", labels,
-                       of_class.latency.batches);
+        writer_.histogram(with(i, kLatency.label, kBatchClassNames.at(index)), bounds,
+                          of_class.batches_within, of_class.latency.batches,
+                          static_cast<double>(of_class.latency.sum_ns) / kNsPerSecond);
       }
     }
   }
@@ -327,20 +297,25 @@ class TextWriter {
                                            "The connector's own number."});
       for (std::size_t i = 0; i < reports_.size(); ++i) {
         for (const Counter& counter : reports_[i].counters) {
-          if (counter.name == name) sample(i, name, {}, {}, static_cast<double>(counter.value));
+          if (counter.name == name) writer_.sample(labels_[i], static_cast<double>(counter.value));
         }
       }
     }
   }
 
-  std::string take() { return std::move(text_); }
+  std::string take() { return writer_.take(); }
 
  private:
-  std::back_insert_iterator<std::string> out() { return std::back_inserter(text_); }
+  void begin(const MetricRow& row) {
+    writer_.begin(fmt::format("larder_{}", row.name), row.kind, row.help);
+  }
+  std::string with(std::size_t report, std::string_view label, std::string_view value) const {
+    return labels_[report] + "," + prometheus_label(label, value);
+  }
 
   const std::span<const Report> reports_;
   const std::vector<std::string> labels_;
-  std::string text_;
+  PrometheusWriter writer_;
 };
 
 }  // namespace
@@ -387,7 +362,7 @@ std::optional<std::uint64_t> metric_value(const Report& report, std::string_view
 
 std::string prometheus_text(std::span<const Report> reports,
                             std::span<const MetricRow> own_metrics) {
-  TextWriter writer{reports};
+  ReportsWriter writer{reports};
   for (const CommonMetric& metric : kCommon) writer.common(metric);
   writer.latency();
   writer.own(own_metrics);

@@ -22,6 +22,7 @@
 #include "larder/server/config_json.h"
 #include "larder/server/endpoint.h"
 #include "larder/server/http_guard.h"
+#include "larder/server/metrics_text.h"
 #include "larder/server/status_json.h"
 #include "larder/server/tcp_socket.h"
 
@@ -118,25 +119,38 @@ std::string machine_name() {
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
 }
 
+/// What is served, where, and which options set that.
+struct Site {
+  std::string host;
+  std::uint16_t port = 0;  ///< 0: any; later the one that was bound.
+  const char* host_option = "--http-host";
+  const char* port_option = "--http-port (or --no-http)";
+  bool is_metrics_only = false;
+};
+
 }  // namespace
 
 class AdminHttp::Impl {
  public:
-  Impl(const ServerOptions& options, const std::string& pool_name, StatusBoard& board)
-      : options_(options), pool_name_(pool_name), machine_(machine_name()), board_(board) {}
+  Impl(Site site, const ServerOptions& options, const std::string& pool_name, StatusBoard& board)
+      : site_(std::move(site)),
+        options_(options),
+        pool_name_(pool_name),
+        machine_(machine_name()),
+        board_(board) {}
   ~Impl() {
     if (!thread_.joinable()) return;
     running_.wait();  // Before, stop() does nothing.
     server_.stop();
     // A client that sends its request a byte at a time would keep a thread as long as it likes.
-    end_input_at(options_.http_port);
+    end_input_at(site_.port);
     thread_.join();
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
   SetupStatus open();
-  std::uint16_t port() const noexcept { return options_.http_port; }
+  std::uint16_t port() const noexcept { return site_.port; }
 
  private:
   using Request = httplib::Request;
@@ -145,6 +159,7 @@ class AdminHttp::Impl {
   SetupStatus bind();
   void set_limits();
   void set_routes();
+  void set_admin_routes();
   /// False: it was refused.
   bool is_own(const Request& request, Response& response) const;
   void healthcheck(Response& response);
@@ -154,8 +169,10 @@ class AdminHttp::Impl {
   void show(Response& response, ToJson to_json);
   void status(Response& response);
   void degraded(Response& response);
+  void metrics(Response& response);
 
-  ServerOptions options_;  ///< With the port that was bound.
+  Site site_;
+  ServerOptions options_;  ///< With the ports that were bound.
   const std::string pool_name_;
   const std::string machine_;
   StatusBoard& board_;
@@ -185,7 +202,7 @@ SetupStatus AdminHttp::Impl::open() {
 }
 
 SetupStatus AdminHttp::Impl::bind() {
-  auto endpoint = resolve_endpoint(options_.http_host, options_.http_port, "--http-host");
+  auto endpoint = resolve_endpoint(site_.host, site_.port, site_.host_option);
   if (!endpoint) return endpoint.error();
   // The library's own choice lets two servers share a port.
   int listener = -1;
@@ -201,8 +218,9 @@ SetupStatus AdminHttp::Impl::bind() {
   } else if (!server_.bind_to_port(endpoint->address, port)) {
     port = -1;
   }
-  if (port < 0) return listen_error(*endpoint, "--http-port (or --no-http)", errno);
-  options_.http_port = static_cast<std::uint16_t>(port);
+  if (port < 0) return listen_error(*endpoint, site_.port_option, errno);
+  site_.port = static_cast<std::uint16_t>(port);
+  if (!site_.is_metrics_only) options_.http_port = site_.port;
   // Its five connections that may wait are less than some pages open at once.
   ::listen(listener, kBacklog);
   server_.set_socket_options([](socket_t) {});
@@ -224,6 +242,19 @@ void AdminHttp::Impl::set_routes() {
   server_.set_pre_routing_handler([this](const Request& request, Response& response) {
     return is_own(request, response) ? Handled::Unhandled : Handled::Handled;
   });
+  server_.Get("/metrics", [this](const Request&, Response& response) { metrics(response); });
+  if (!site_.is_metrics_only) set_admin_routes();
+  server_.set_error_handler([this](const Request& request, Response& response) {
+    if (response.status != 404 || !response.body.empty()) return;
+    refuse(response, 404,
+           "larder has no " + printable(request.method) + " " + printable(request.path) +
+               (site_.is_metrics_only ? " here; this port has GET /metrics alone"
+                                      : "; it has GET /, /healthcheck, /live, /degraded, /status, "
+                                        "/config, /metrics, /version"));
+  });
+}
+
+void AdminHttp::Impl::set_admin_routes() {
   const auto fixed = [this](const char* path, const json& value, int indent = -1) {
     server_.Get(path, [text = text_of(value, indent)](const Request&, Response& response) {
       response.set_content(text, kJson);
@@ -240,24 +271,19 @@ void AdminHttp::Impl::set_routes() {
               [this](const Request&, Response& response) { healthcheck(response); });
   server_.Get("/degraded", [this](const Request&, Response& response) { degraded(response); });
   server_.Get("/status", [this](const Request&, Response& response) { status(response); });
-  server_.set_error_handler([](const Request& request, Response& response) {
-    if (response.status != 404 || !response.body.empty()) return;
-    refuse(response, 404,
-           "larder has no " + printable(request.method) + " " + printable(request.path) +
-               "; it has GET /, /healthcheck, /live, /degraded, /status, /config, /version");
-  });
 }
 
 bool AdminHttp::Impl::is_own(const Request& request, Response& response) const {
   const std::string host = request.get_header_value("Host");
   const std::string origin = request.get_header_value("Origin");
-  if (request.has_header("Host") && !is_own_host(host, options_.http_host, machine_)) {
+  if (request.has_header("Host") && !is_own_host(host, site_.host, machine_)) {
     refuse(response, 403,
            "the Host header names '" + printable(host) +
-               "', which is not this server; ask it by its address or by the name of --http-host");
+               "', which is not this server; ask it by its address or by the name of " +
+               site_.host_option);
     return false;
   }
-  if (request.has_header("Origin") && !is_own_origin(origin, options_.http_host, machine_)) {
+  if (request.has_header("Origin") && !is_own_origin(origin, site_.host, machine_)) {
     refuse(response, 403, "pages of '" + printable(origin) + "' may not ask this server");
     return false;
   }
@@ -299,6 +325,18 @@ void AdminHttp::Impl::degraded(Response& response) {
   show(response, degraded_json);
 }
 
+void AdminHttp::Impl::metrics(Response& response) {
+  const StatusBoard::Reading reading = ask();
+  if (reading.status == nullptr) {
+    return refuse(response, 503, "the server is starting; ask again in a moment");
+  }
+  const std::string text = metrics_text({.status = *reading.status,
+                                         .instance_id = options_.instance_id,
+                                         .silent_ns = reading.silent_ns,
+                                         .has_lmcache_names = options_.has_lmcache_metrics});
+  response.set_content(text, "text/plain; version=0.0.4; charset=utf-8");
+}
+
 // --- The class itself ---------------------------------------------------------------------------
 
 AdminHttp::AdminHttp(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
@@ -307,7 +345,20 @@ AdminHttp::~AdminHttp() = default;
 SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& options,
                                                         const std::string& pool_name,
                                                         StatusBoard& board) {
-  auto impl = std::make_unique<Impl>(options, pool_name, board);
+  Site site{.host = options.http_host, .port = options.http_port};
+  auto impl = std::make_unique<Impl>(std::move(site), options, pool_name, board);
+  LARDER_TRY(impl->open());
+  return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};
+}
+
+SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open_metrics(const ServerOptions& options,
+                                                                StatusBoard& board) {
+  Site site{.host = options.metrics_host,
+            .port = *options.metrics_port,
+            .host_option = "--metrics-host",
+            .port_option = "--metrics-port",
+            .is_metrics_only = true};
+  auto impl = std::make_unique<Impl>(std::move(site), options, "", board);
   LARDER_TRY(impl->open());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};
 }

@@ -11,8 +11,8 @@
 namespace larder::server {
 
 /// The HTTP side (S28, S29), on threads of its own: `/`, `/healthcheck`, `/live`, `/status`,
-/// `/config` and versions, in the shapes that LMCache's own commands and SDK read. Everything else
-/// is 404 with a sentence. Reads the board and never the service.
+/// `/config` and versions, in the shapes that LMCache's own commands and SDK read, and `/metrics`
+/// (S30). Everything else is 404 with a sentence. Reads the board and never the service.
 ///
 /// Loopback by default; a foreign Host or Origin is refused.
 /// Bounds: four requests at a time and 64 that wait; further ones wait in the system's queue. A
@@ -23,6 +23,9 @@ class AdminHttp {
   static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
                                                       const std::string& pool_name,
                                                       StatusBoard& board);
+  /// The same at --metrics-host and --metrics-port, which is set, and `/metrics` alone.
+  static SetupResult<std::unique_ptr<AdminHttp>> open_metrics(const ServerOptions& options,
+                                                              StatusBoard& board);
   /// Ends the threads; requests that have come whole are answered first. Close the board before, or
   /// they may wait for the loop for a second.
   ~AdminHttp();

@@ -27,6 +27,7 @@ class AdminHttpTest : public ::testing::Test {
     stop_ = std::make_unique<EventFd>(*std::move(stop));
     options_.http_port = 0;
     options_.chunk_tokens = 16;
+    options_.instance_id = "an-id";
     auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", *board_);
     ASSERT_TRUE(http) << http.error().text;
     http_ = *std::move(http);
@@ -103,6 +104,47 @@ TEST_F(AdminHttpTest, IsUnhealthyWhileTheLoopDoesNotRun) {
   EXPECT_EQ(json::parse(status->body)["is_healthy"], false);
   run_loop();
   EXPECT_EQ(get("/healthcheck")->status, 200);
+}
+
+TEST_F(AdminHttpTest, ServesMetricsOfTheLastSnapshotWhileTheLoopDoesNotRun) {
+  EXPECT_EQ(get("/metrics")->status, 503);  // It never ran.
+  board_->publish(std::make_shared<ServerStatus>());
+  const auto stalled = get("/metrics");
+  EXPECT_EQ(stalled->status, 200);
+  EXPECT_EQ(stalled->body.find("larder_engine_stall_seconds 0\n"), std::string::npos);
+  run_loop();
+  const auto metrics = get("/metrics");
+  EXPECT_EQ(metrics->status, 200);
+  EXPECT_EQ(metrics->get_header_value("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
+  EXPECT_NE(metrics->body.find("\nlarder_engine_stall_seconds 0\n"), std::string::npos);
+  EXPECT_NE(metrics->body.find("\nlmcache_mp_l1_usage_ratio{service_instance_id=\"an-id\","),
+            std::string::npos);
+  EXPECT_EQ(get("/metrics", {{"Host", "evil.example"}})->status, 403);
+}
+
+TEST_F(AdminHttpTest, APortForMetricsHasNothingElse) {
+  run_loop();
+  ServerOptions options = options_;
+  options.metrics_port = 0;
+  options.has_lmcache_metrics = false;
+  const auto opened = AdminHttp::open_metrics(options, *board_);
+  ASSERT_TRUE(opened) << opened.error().text;
+  httplib::Client client{"127.0.0.1", (*opened)->port()};
+  const auto metrics = client.Get("/metrics");
+  EXPECT_EQ(metrics->status, 200);
+  EXPECT_NE(metrics->body.find("\nlarder_engine_lookups_total 0\n"), std::string::npos);
+  EXPECT_EQ(metrics->body.find("lmcache_mp_"), std::string::npos);
+  for (const char* path : {"/", "/status", "/config", "/healthcheck"}) {
+    const auto reply = client.Get(path);
+    EXPECT_EQ(reply->status, 404) << path;
+    EXPECT_NE(reply->body.find("GET /metrics alone"), std::string::npos) << reply->body;
+  }
+  EXPECT_EQ(client.Get("/metrics", {{"Origin", "http://evil.example"}})->status, 403);
+
+  options.metrics_port = (*opened)->port();
+  const auto second = AdminHttp::open_metrics(options, *board_);
+  ASSERT_FALSE(second);
+  EXPECT_NE(second.error().text.find("--metrics-port"), std::string::npos) << second.error().text;
 }
 
 TEST_F(AdminHttpTest, SaysThatAPathIsNotThere) {

@@ -138,6 +138,9 @@ Json storage_manager(const ServerOptions& options, const std::string& pool) {
 Json larders(const ServerOptions& options, const std::string& pool) {
   const std::uint64_t quota = options.engine.default_quota.limit_bytes;
   return {{"ipc_path", options.ipc_path},
+          {"metrics_host", options.metrics_host},
+          {"metrics_port", options.metrics_port ? Json(*options.metrics_port) : Json(nullptr)},
+          {"lmcache_metrics", options.has_lmcache_metrics},
           {"pool", pool},
           {"object_groups", name_of(options.object_groups)},
           {"hash_memory_bytes", options.hash_memory_bytes},

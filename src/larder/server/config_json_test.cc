@@ -37,6 +37,9 @@ TEST(ConfigJsonTest, WhatLmcachesSdkReadsIsThere) {
   const auto none = config_json(options_of({{"l1-size-gb", "1"}, {"no-http", "true"}}), "");
   EXPECT_EQ(none["mp"]["shm_name"], "");
   EXPECT_TRUE(none["http"].is_null());
+  EXPECT_TRUE(json["larder"]["metrics_port"].is_null());
+  const auto apart = config_json(options_of({{"l1-size-gb", "1"}, {"metrics-port", "9187"}}), "");
+  EXPECT_EQ(apart["larder"]["metrics_port"], 9187);
 }
 
 TEST(ConfigJsonTest, MemoryAndPoliciesHaveLmcachesNames) {

@@ -260,6 +260,7 @@ void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) con
                                .dtype = instance->dtypes[i]});
     }
     status.is_mla = instance->is_mla;
+    status.chunks_loaded = instance->chunks_loaded;
   }
   std::ranges::sort(out, {}, &InstanceStatus::id);
 }

@@ -53,7 +53,8 @@ struct Instance {
   std::uint64_t closed_ns = kNever;  ///< When that connection was seen to close.
   Heartbeat heartbeat;
   std::vector<OpenRead> reads;
-  bool has_sent_inline = false;  ///< The log has it.
+  bool has_sent_inline = false;     ///< The log has it.
+  std::uint64_t chunks_loaded = 0;  ///< By reads that it has committed.
 };
 
 /// The registered workers (S4, S17, S18): who they are, what they own in the engine, and when they

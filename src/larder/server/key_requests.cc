@@ -334,6 +334,7 @@ void Service::Core::commit_retrieve(const Request& request, const wire::KeyReade
   });
   if (found != reads.end()) {
     engine_.end_read(found->read);
+    transfer->instance->chunks_loaded += transfer->range.size();
     reads.erase(found);
   }
   reply(request, wire::encode_boolean(true));

@@ -1,5 +1,6 @@
 #include "larder/server/l2_connectors.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "larder/base/clock.h"
@@ -36,9 +37,21 @@ SetupStatus L2Connectors::open_one(const L2Adapter& adapter, const Registry& reg
   }
   const Report report = (*connector)->report();
   announce(report.type, opened_line(report, now_ns() - begin_ns));
-  all_.push_back({.spec = adapter.shown, .connector = connector->get()});
+  const ConnectorType* const type = registry.find(adapter.spec.type());
+  all_.push_back({.spec = adapter.shown,
+                  .name = name_of(adapter.spec.type()),
+                  .metrics = type == nullptr ? std::span<const MetricRow>{} : type->metrics,
+                  .connector = connector->get()});
   tiers_.push_back({.connector = *std::move(connector), .options = adapter.options});
   return {};
+}
+
+std::string L2Connectors::name_of(const std::string& type) const {
+  std::string name = type;
+  for (std::size_t number = 2; std::ranges::find(all_, name, &One::name) != all_.end(); ++number) {
+    name = type + "#" + std::to_string(number);
+  }
+  return name;
 }
 
 L2Connectors::~L2Connectors() {
@@ -51,7 +64,11 @@ std::vector<TierStatus> L2Connectors::status() const {
   for (const One& one : all_) {
     Report report = one.connector->report();
     std::string type = report.type;
-    tiers.push_back({.spec = one.spec, .type = std::move(type), .report = std::move(report)});
+    tiers.push_back({.spec = one.spec,
+                     .type = std::move(type),
+                     .name = one.name,
+                     .report = std::move(report),
+                     .metrics = one.metrics});
   }
   return tiers;
 }

@@ -41,10 +41,14 @@ class L2Connectors {
  private:
   struct One {
     std::string spec;  ///< As it may be shown.
+    std::string name;  ///< TierStatus::name.
+    std::span<const MetricRow> metrics;
     Connector* connector = nullptr;
   };
 
   L2Connectors() = default;
+  /// One that no other has.
+  std::string name_of(const std::string& type) const;
   SetupStatus open_one(const L2Adapter& adapter, const Registry& registry);
 
   std::vector<One> all_;

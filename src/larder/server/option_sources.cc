@@ -108,8 +108,9 @@ constexpr std::string_view kPrefix = "LARDER_";
 
 /// Read elsewhere, or made by Kubernetes for a service that is called larder.
 bool is_others(std::string_view name) {
-  constexpr std::array<std::string_view, 5> kNames{"LARDER_LOG", "LARDER_IO", "LARDER_SERVICE_HOST",
-                                                   "LARDER_SERVICE_PORT", "LARDER_PYTHON"};
+  constexpr std::array<std::string_view, 6> kNames{"LARDER_LOG",          "LARDER_IO",
+                                                   "LARDER_SERVICE_HOST", "LARDER_SERVICE_PORT",
+                                                   "LARDER_PYTHON",       "LARDER_METRICS"};
   constexpr std::array<std::string_view, 3> kPrefixes{"LARDER_RESP_", "LARDER_PORT_",
                                                       "LARDER_SERVICE_PORT_"};
   return std::ranges::find(kNames, name) != kNames.end() ||
@@ -152,9 +153,10 @@ std::vector<std::string> values_of(const OptionRow& row, const std::string& text
   return {text};
 }
 
-/// Kubernetes sets LARDER_PORT=tcp://10.0.0.1:5555 in every pod beside a service `larder`.
+/// Kubernetes sets LARDER_PORT=tcp://10.0.0.1:5555 in every pod beside a service `larder`, and
+/// LARDER_METRICS_PORT beside one called `larder-metrics`.
 bool is_service_link(std::string_view name, std::string_view value) {
-  return name == "LARDER_PORT" && (value.starts_with("tcp://") || value.starts_with("udp://"));
+  return name.ends_with("_PORT") && (value.starts_with("tcp://") || value.starts_with("udp://"));
 }
 
 void note_unknown(const std::string& name, std::vector<std::string>& notices) {
@@ -199,7 +201,7 @@ SetupResult<Settings> read_environment(const std::map<std::string, std::string>&
     if (value.empty() || is_others(name)) continue;
     if (is_service_link(name, value)) {
       read.notices.push_back(name + "=" + printable(value) +
-                             " is not read: it is what Kubernetes says of a service called larder");
+                             " is not read: it is what Kubernetes says of a service of that name");
       continue;
     }
     const auto rows = option_rows();

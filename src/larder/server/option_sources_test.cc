@@ -115,6 +115,7 @@ TEST(EnvironmentTest, AnEmptyVariableIsNotSetAndOthersAreLeftAlone) {
   const auto setup = read({given("l1-size-gb", {"1"})}, {{"LARDER_PORT", ""},
                                                          {"LARDER_LOG", "info"},
                                                          {"LARDER_RESP_HOST", "h"},
+                                                         {"LARDER_METRICS", "unix:/run/l.sock"},
                                                          {"LARDER_SERVICE_HOST", "10.0.0.1"},
                                                          {"LARDER_PORT_5555_TCP", "tcp://h:1"},
                                                          {"LARDER_ENTIRELY_DIFFERENT", "1"},
@@ -132,10 +133,13 @@ TEST(EnvironmentTest, AMisspelledVariableIsALineOfLog) {
 }
 
 TEST(EnvironmentTest, WhatKubernetesSaysOfAServiceIsNoPort) {
-  const auto setup = read({given("l1-size-gb", {"1"})}, {{"LARDER_PORT", "tcp://10.0.0.1:5555"}});
+  const auto setup = read(
+      {given("l1-size-gb", {"1"})},
+      {{"LARDER_PORT", "tcp://10.0.0.1:5555"}, {"LARDER_METRICS_PORT", "tcp://10.0.0.2:9187"}});
   ASSERT_TRUE(setup.has_value()) << setup.error().text;
   EXPECT_EQ(setup->options.port, 5555);
-  EXPECT_EQ(setup->notices.size(), 1U);
+  EXPECT_FALSE(setup->options.metrics_port.has_value());
+  EXPECT_EQ(setup->notices.size(), 2U);
 }
 
 TEST(EnvironmentTest, AdaptersStandOneALine) {

@@ -71,6 +71,19 @@ SetupStatus set_no_http(OptionDraft& draft, std::string_view text) {
   return {};
 }
 
+SetupStatus set_metrics_port(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const std::int64_t port,
+                parse_whole(text, 0, std::numeric_limits<std::uint16_t>::max()));
+  draft.options.metrics_port = static_cast<std::uint16_t>(port);
+  return {};
+}
+
+SetupStatus set_no_lmcache_metrics(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const bool is_set, parse_bool(text));
+  draft.options.has_lmcache_metrics = !is_set;
+  return {};
+}
+
 SetupStatus set_transfer_mode(OptionDraft& draft, std::string_view text) {
   LARDER_ASSIGN(const std::size_t mode, parse_choice(text, kTransferModes));
   if (mode == 2) {
@@ -201,7 +214,7 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .value = "HOST",
      .group = kAddresses,
      .default_text = "127.0.0.1",
-     .help = "Where /healthcheck, /status and /config are served.",
+     .help = "Where /healthcheck, /status, /config and /metrics are served.",
      .set = set_text<&ServerOptions::http_host>},
     {.name = "http-port",
      .value = "PORT",
@@ -214,6 +227,23 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .group = kAddresses,
      .help = "Serve no HTTP.",
      .set = set_no_http},
+    {.name = "metrics-host",
+     .value = "HOST",
+     .group = kAddresses,
+     .default_text = "127.0.0.1",
+     .help = "Where --metrics-port is.",
+     .set = set_text<&ServerOptions::metrics_host>},
+    {.name = "metrics-port",
+     .value = "PORT",
+     .group = kAddresses,
+     .help = "A port that serves /metrics and nothing else, for a Prometheus on another machine; "
+             "0 takes a free one. Without it /metrics is at --http-port alone.",
+     .set = set_metrics_port},
+    {.name = "no-lmcache-metrics",
+     .shape = OptionShape::kFlag,
+     .group = kAddresses,
+     .help = "Leave the metrics under LMCache's names, lmcache_mp_*, out of /metrics.",
+     .set = set_no_lmcache_metrics},
     {.name = "instance-id",
      .value = "NAME",
      .group = kAddresses,

@@ -26,6 +26,9 @@ SetupStatus check_addresses(const ServerOptions& options) {
     return wrong("--port and --http-port are both " + std::to_string(options.port) +
                  "; give HTTP another one");
   }
+  if (options.metrics_port && options.metrics_host.empty()) {
+    return wrong("--metrics-host is empty; give an address, as in 127.0.0.1");
+  }
   if (options.ipc_path.size() > kIpcPathBytesMax) {
     return wrong("--ipc-path has " + std::to_string(options.ipc_path.size()) +
                  " characters; a unix socket's path has at most " +

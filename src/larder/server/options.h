@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,7 +43,10 @@ struct ServerOptions {
   std::string http_host = "127.0.0.1";
   std::uint16_t http_port = 8080;  ///< 0: any free one.
   bool has_http = true;            ///< `--no-http`.
-  std::string instance_id;         ///< "": random.
+  std::string metrics_host = "127.0.0.1";
+  std::optional<std::uint16_t> metrics_port;  ///< Nothing: /metrics is where HTTP is; 0: any free.
+  bool has_lmcache_metrics = true;            ///< `--no-lmcache-metrics`.
+  std::string instance_id;                    ///< "": random.
 
   // ---- Tokens.
   std::uint32_t chunk_tokens = 256;                            ///< `--chunk-size`: a minimum (S7).

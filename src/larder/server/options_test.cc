@@ -177,16 +177,28 @@ TEST(OptionsTest, EveryOptionOfLmcacheIsKnown) {
 }
 
 TEST(OptionsTest, ValuesBecomeFields) {
-  const auto setup =
-      read({given("l1-size-gb", {"32GiB"}), given("host", {"0.0.0.0"}), given("port", {"0"}),
-            given("no-http", {"true"}), given("chunk-size", {"16"}), given("null-block-id", {"-1"}),
-            given("hash-memory", {"0"}), given("shm-name", {"golden"}),
-            given("eviction-policy", {"s3fifo"}), given("l2-adapter", {"memory:"}),
-            given("l2-store-policy", {"skip_l1"}), given("l2-prefetch-policy", {"second_hit"}),
-            given("l1-read-ttl-seconds", {"1.5"}), given("session-ttl-seconds", {"10m"}),
-            given("worker-reap-timeout-seconds", {"30"}), given("quota-default-gb", {"2"}),
-            given("separate-object-groups", {"false"}),
-            given("supported-transfer-mode", {"engine_driven"}), given("drain-seconds", {"0"})});
+  const auto setup = read({given("l1-size-gb", {"32GiB"}),
+                           given("host", {"0.0.0.0"}),
+                           given("port", {"0"}),
+                           given("no-http", {"true"}),
+                           given("chunk-size", {"16"}),
+                           given("null-block-id", {"-1"}),
+                           given("hash-memory", {"0"}),
+                           given("shm-name", {"golden"}),
+                           given("eviction-policy", {"s3fifo"}),
+                           given("l2-adapter", {"memory:"}),
+                           given("l2-store-policy", {"skip_l1"}),
+                           given("l2-prefetch-policy", {"second_hit"}),
+                           given("l1-read-ttl-seconds", {"1.5"}),
+                           given("session-ttl-seconds", {"10m"}),
+                           given("worker-reap-timeout-seconds", {"30"}),
+                           given("quota-default-gb", {"2"}),
+                           given("separate-object-groups", {"false"}),
+                           given("supported-transfer-mode", {"engine_driven"}),
+                           given("drain-seconds", {"0"}),
+                           given("metrics-host", {"0.0.0.0"}),
+                           given("metrics-port", {"9187"}),
+                           given("no-lmcache-metrics", {"true"})});
   ASSERT_TRUE(setup.has_value()) << setup.error().text;
   const ServerOptions& options = setup->options;
   EXPECT_EQ(options.l1_bytes, 32 * kGib);
@@ -207,6 +219,22 @@ TEST(OptionsTest, ValuesBecomeFields) {
   EXPECT_EQ(options.object_groups, ObjectGroups::kTogether);
   EXPECT_EQ(options.transfer_mode, TransferMode::kEngineDriven);
   EXPECT_EQ(options.drain_ns, 0U);
+  EXPECT_EQ(options.metrics_host, "0.0.0.0");
+  EXPECT_EQ(options.metrics_port, 9187);
+  EXPECT_FALSE(options.has_lmcache_metrics);
+}
+
+TEST(OptionsTest, MetricsHaveNoPortOfTheirOwnUnlessOneIsGiven) {
+  const auto setup = read({given("l1-size-gb", {"1"}), given("prometheus-port", {"9090"}),
+                           given("disable-metrics", {"true"})});
+  ASSERT_TRUE(setup.has_value()) << setup.error().text;
+  EXPECT_FALSE(setup->options.metrics_port.has_value());
+  EXPECT_TRUE(setup->options.has_lmcache_metrics);
+  EXPECT_EQ(setup->notices.size(), 2U) << "LMCache's options are accepted with a line of log";
+  const auto nowhere =
+      read({given("l1-size-gb", {"1"}), given("metrics-port", {"0"}), given("metrics-host", {""})});
+  ASSERT_FALSE(nowhere.has_value());
+  EXPECT_TRUE(has(nowhere.error().text, "--metrics-host is empty")) << nowhere.error().text;
 }
 
 TEST(OptionsTest, ThePoolIsCalledByThePortUnlessItHasAName) {
@@ -290,7 +318,7 @@ TEST(OptionsTest, WhatCannotBeHonouredStopsTheStartUnlessItAsksForNothing) {
       {"gds-l1-path", "/mnt/nvme", "--l2-adapter log:"},
       {"p2p-advertise-url", "h:1", "--l2-adapter fs:"},
       {"coordinator-url", "http://c:9300", "joins no coordinator"},
-      {"otlp-endpoint", "http://c:4317", "/status"},
+      {"otlp-endpoint", "http://c:4317", "/metrics"},
       {"run-script-api-enabled", "true", "leave it out"},
       {"isolated-ipc", "true", "--ipc=host"},
       {"server-module", "{}", "leave it out"},

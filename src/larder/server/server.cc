@@ -90,6 +90,7 @@ class Server {
   std::unique_ptr<Router> router_;
   std::unique_ptr<StatusBoard> board_;
   std::unique_ptr<AdminHttp> http_;
+  std::unique_ptr<AdminHttp> metrics_http_;
   std::unique_ptr<Service> service_;
   std::unique_ptr<ServerLoop> loop_;
 };
@@ -134,6 +135,10 @@ SetupStatus Server::open_sockets() {
       router_,
       Router::open({.host = options_.host, .port = options_.port, .ipc_path = options_.ipc_path}));
   options_.port = router_->port();
+  if (options_.metrics_port) {
+    LARDER_ASSIGN(metrics_http_, AdminHttp::open_metrics(options_, *board_));
+    options_.metrics_port = metrics_http_->port();
+  }
   if (!options_.has_http) return {};
   LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_));
   return {};
@@ -142,6 +147,7 @@ SetupStatus Server::open_sockets() {
 ServerAddress Server::address() const {
   return {.port = router_->port(),
           .http_port = http_ == nullptr ? std::uint16_t{0} : http_->port(),
+          .metrics_port = metrics_http_ == nullptr ? std::uint16_t{0} : metrics_http_->port(),
           .pool = arena_->name()};
 }
 

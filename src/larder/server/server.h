@@ -14,8 +14,9 @@ namespace larder::server {
 /// Where a server listens, and what it offers.
 struct ServerAddress {
   std::uint16_t port = 0;
-  std::uint16_t http_port = 0;  ///< 0: no HTTP.
-  std::string pool;             ///< Name in /dev/shm; empty: none.
+  std::uint16_t http_port = 0;     ///< 0: no HTTP.
+  std::uint16_t metrics_port = 0;  ///< 0: none of its own.
+  std::string pool;                ///< Name in /dev/shm; empty: none.
 };
 
 /// What was left at the end.

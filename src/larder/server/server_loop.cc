@@ -59,7 +59,11 @@ SetupResult<std::unique_ptr<ServerLoop>> ServerLoop::create(const Parts& parts, 
 }
 
 ServerLoop::ServerLoop(const Parts& parts, UniqueFd epoll, int wake_fd) noexcept
-    : parts_(parts), epoll_(std::move(epoll)), wake_fd_(wake_fd), started_ns_(now_ns()) {}
+    : parts_(parts),
+      epoll_(std::move(epoll)),
+      wake_fd_(wake_fd),
+      started_ns_(now_ns()),
+      turn_end_ns_(started_ns_) {}
 
 SetupStatus ServerLoop::watch(int fd, std::uint64_t what) {
   ::epoll_event event{};
@@ -77,12 +81,23 @@ void ServerLoop::turn(std::uint64_t until_ns) {
   const bool has_input = has_input_ || parts_.router.has_input();
   wait(has_input ? 0 : std::min(until_ns, due_ns_));
   const std::uint64_t now = now_ns();
+  if (recent_.is_due(now)) note_totals(now);
   parts_.service.begin_turn(now);
   receive();
   for (const std::size_t tier : ready_tiers_) parts_.service.on_tier(tier);
   due_ns_ = parts_.service.end_turn();
   if (std::exchange(is_status_wanted_, false) && parts_.board.is_asked()) publish();
   look_for_floods(now);
+  turn_end_ns_ = now_ns();
+  turns_.record(turn_end_ns_ - now);
+}
+
+/// Before the turn changes them.
+void ServerLoop::note_totals(std::uint64_t now_ns) {
+  ServerStatus status;
+  parts_.service.fill(status);
+  recent_.note(turn_end_ns_, now_ns,
+               WatchedTotals::of(status.engine.totals, parts_.router.replies_dropped()));
 }
 
 void ServerLoop::look_for_floods(std::uint64_t now_ns) {
@@ -142,6 +157,15 @@ ServerStatus ServerLoop::status() const {
   status.replies_dropped = parts_.router.replies_dropped();
   status.connections_shut = parts_.router.connections_shut();
   status.tiers = parts_.connectors.status();
+  status.turns = turns_;
+  constexpr std::uint64_t kMinuteNs = 60'000'000'000;
+  const auto totals = WatchedTotals::of(status.engine.totals, status.replies_dropped);
+  const auto grown = [&](std::uint64_t minutes) {
+    return recent_.growth(totals, status.now_ns, minutes * kMinuteNs);
+  };
+  status.last_minute = grown(1);
+  status.last_5_minutes = grown(5);
+  status.last_15_minutes = grown(15);
   return status;
 }
 

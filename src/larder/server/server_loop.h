@@ -8,6 +8,7 @@
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
 #include "larder/server/l2_connectors.h"
+#include "larder/server/recent_totals.h"
 #include "larder/server/router.h"
 #include "larder/server/service.h"
 #include "larder/server/status_board.h"
@@ -55,6 +56,7 @@ class ServerLoop final : private Router::Handler {
   void look_for_floods(std::uint64_t now_ns);
   void drain_wake_fd();
   void publish();
+  void note_totals(std::uint64_t now_ns);
 
   void on_message(ConnectionId connection, std::unique_ptr<Message> message) override;
   void on_closed(ConnectionId connection) override;
@@ -65,7 +67,10 @@ class ServerLoop final : private Router::Handler {
   std::uint64_t started_ns_ = 0;
   std::uint64_t due_ns_ = 0;        ///< The service is to run again.
   std::uint64_t next_look_ns_ = 0;  ///< For floods (S13).
-  bool has_input_ = false;          ///< Messages were left.
+  std::uint64_t turn_end_ns_ = 0;
+  BucketCounts<kTurnBoundsNs> turns_;
+  RecentTotals recent_;
+  bool has_input_ = false;  ///< Messages were left.
 
   // What the last wait() found.
   std::vector<std::size_t> ready_tiers_;

@@ -54,7 +54,7 @@ class ServerProcess {
     if (pid_ == 0) ::_exit(run(options, has_wake_fd, said.get()));
     said.reset();
     std::istringstream first{read_line()};
-    first >> port >> http_port >> pool;
+    first >> port >> http_port >> metrics_port >> pool;
     if (port == 0) error = first.str();
   }
   ~ServerProcess() {
@@ -83,6 +83,7 @@ class ServerProcess {
 
   std::uint16_t port = 0;
   std::uint16_t http_port = 0;
+  std::uint16_t metrics_port = 0;
   std::string pool;
   std::string error;
 
@@ -93,11 +94,12 @@ class ServerProcess {
     };
     wake_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     ::signal(SIGTERM, ask_to_stop);
-    const auto report = run_server(options, builtin_registry(), stop_asked,
-                                   has_wake_fd ? wake_fd : -1, [&](const ServerAddress& address) {
-                                     say(std::to_string(address.port) + " " +
-                                         std::to_string(address.http_port) + " " + address.pool);
-                                   });
+    const auto report =
+        run_server(options, builtin_registry(), stop_asked, has_wake_fd ? wake_fd : -1,
+                   [&](const ServerAddress& address) {
+                     say(std::to_string(address.port) + " " + std::to_string(address.http_port) +
+                         " " + std::to_string(address.metrics_port) + " " + address.pool);
+                   });
     if (!report) {
       say("error " + report.error().text);
       return 2;
@@ -237,6 +239,42 @@ TEST_F(ServerTest, DoesWithoutAPoolAndWithoutHttp) {
   EXPECT_EQ(server.pool, "");
   EXPECT_EQ(server.http_port, 0);
   EXPECT_EQ(Client{server.port}.ping(), kTrue);
+  EXPECT_EQ(server.terminate(), "0 0 0");
+}
+
+TEST_F(ServerTest, ServesMetricsAloneWhereItServesNoHttp) {
+  const TemporaryDirectory directory;
+  ServerOptions options = small_options();
+  options.has_http = false;
+  options.metrics_port = 0;
+  options.l2_adapters.push_back(adapter_of("fs:" + directory.path() + "/a"));
+  options.l2_adapters.push_back(adapter_of("fs:" + directory.path() + "/b"));
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  EXPECT_EQ(server.http_port, 0);
+  const wire::KeySample sample = key_of(1, 64);
+  Client client{server.port};
+  ASSERT_EQ(client.store(sample), kTrue);
+  EXPECT_EQ(client.lookup(sample), "04");
+  httplib::Client http{"127.0.0.1", server.metrics_port};
+  std::string text;
+  const bool has_stored = eventually([&] {
+    text = http.Get("/metrics")->body;
+    return text.find("\nlarder_engine_tier_objects_stored_total{tier=\"fs#2\"} 4\n") !=
+           std::string::npos;
+  });
+  EXPECT_TRUE(has_stored) << text;
+  const std::string labels = R"(cache_salt="",model_name=")" + sample.model + '"';
+  for (const std::string& line :
+       {"larder_engine_lookup_tokens_total{" + labels + "} 64",
+        "larder_engine_hit_tokens_total{" + labels + R"(,source="l1"} 64)",
+        std::string{R"(larder_engine_hit_rate{window="1m",source="l1"} 1)"},
+        std::string{R"(larder_server_requests_total{operation="lookup"} 1)"},
+        std::string{R"(larder_server_tier_health{tier="fs"} 0)"},
+        std::string{"larder_engine_stall_seconds 0"}, std::string{"larder_server_connections 1"}}) {
+    EXPECT_NE(text.find("\n" + line + "\n"), std::string::npos) << line;
+  }
+  EXPECT_NE(text.find("\nlarder_bytes_stored_total{type=\"fs\",where="), std::string::npos);
   EXPECT_EQ(server.terminate(), "0 0 0");
 }
 

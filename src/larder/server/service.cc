@@ -434,11 +434,28 @@ void Service::Core::fill(ServerStatus& status) const {
   status.totals = totals_;
   fill_events(status.kv_events);
   engine_.snapshot(status.engine);
+  fill_spaces(status);
   if (hashing_ == nullptr) return;
   const wire::HashMemo::Statistics memo = hashing_->memo.statistics();
   status.hash_memory_bytes = memo.bytes;
   status.hash_chunks_found = memo.found_total;
   status.hash_chunks_absent = memo.absent_total;
+}
+
+void Service::Core::fill_spaces(ServerStatus& status) const {
+  const std::vector<cache::LookupTotals>& totals = status.engine.totals.spaces;
+  status.spaces.clear();
+  for (std::size_t i = 0; i < totals.size(); ++i) {
+    SpaceStatus& space = status.spaces.emplace_back();
+    space.lookups = totals[i];
+    if (i < cache::kSpacesCounted) {
+      const cache::SpaceId id{static_cast<std::uint32_t>(i)};
+      space.model = spaces_.model_of(id);
+      space.salt = spaces_.salt_of(id);
+    } else {
+      space.model = space.salt = kOtherSpaces;
+    }
+  }
 }
 
 }  // namespace larder::server

@@ -39,6 +39,7 @@ class Service::Core final : private cache::Listener {
   std::uint64_t end_turn();
   bool drain(std::uint64_t deadline_ns);
   void fill(ServerStatus& status) const;
+  void fill_spaces(ServerStatus& status) const;
   void check_invariants() const { engine_.check_invariants(); }
 
  private:

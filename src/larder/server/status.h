@@ -2,11 +2,15 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "larder/base/bucket_counts.h"
 #include "larder/cache/engine_stats.h"
+#include "larder/connector/metrics.h"
 #include "larder/connector/report.h"
+#include "larder/server/recent_totals.h"
 
 namespace larder::server {
 
@@ -32,7 +36,18 @@ struct InstanceStatus {
   std::uint64_t connection = 0;
   std::vector<GroupStatus> groups;
   bool is_mla = false;
+  std::uint64_t chunks_loaded = 0;  ///< By its retrieves, since it was registered.
 };
+
+/// The lookups of one model and salt, in chunks. Both texts are the clients' and may hold anything.
+struct SpaceStatus {
+  std::string model;
+  std::string salt;
+  cache::LookupTotals lookups;
+};
+
+/// What stands for a model and a salt that are not counted on their own.
+inline constexpr const char* kOtherSpaces = "other";
 
 /// Totals of the protocol since the start. They only grow.
 struct ServiceTotals {
@@ -52,7 +67,9 @@ struct ServiceTotals {
 struct TierStatus {
   std::string spec;  ///< As it may be shown: without secrets.
   std::string type;
+  std::string name;  ///< Its type, or `fs#2` where it is the second of its type.
   Report report;
+  std::span<const MetricRow> metrics;  ///< Of its type's own counters.
 };
 
 /// The log of KV events (S26).
@@ -66,6 +83,11 @@ struct KvEventStatus {
   std::uint64_t streams = 0;
 };
 
+/// Upper bounds of a turn's time, in nanoseconds.
+inline constexpr std::array<std::uint64_t, 12> kTurnBoundsNs{
+    10'000,     30'000,     100'000,     300'000,     1'000'000,     3'000'000,
+    10'000'000, 30'000'000, 100'000'000, 300'000'000, 1'000'000'000, 5'000'000'000};
+
 /// How a server stands at one moment.
 struct ServerStatus {
   std::uint64_t started_ns = 0;  ///< CLOCK_MONOTONIC.
@@ -76,6 +98,7 @@ struct ServerStatus {
   std::uint64_t keys_waiting = 0;  ///< Messages whose key is not hashed yet.
   std::vector<InstanceStatus> instances;
   std::vector<TierStatus> tiers;
+  std::vector<SpaceStatus> spaces;  ///< At most cache::kSpacesCounted and one for all others.
   ServiceTotals totals;
   KvEventStatus kv_events;
   cache::EngineStats engine;
@@ -84,6 +107,10 @@ struct ServerStatus {
   std::uint64_t hash_chunks_absent = 0;
   std::uint64_t replies_dropped = 0;
   std::uint64_t connections_shut = 0;  ///< S13: they sent what never ended.
+  BucketCounts<kTurnBoundsNs> turns;   ///< Time of the loop's turns, without waiting.
+  WatchedTotals last_minute;
+  WatchedTotals last_5_minutes;
+  WatchedTotals last_15_minutes;
 };
 
 }  // namespace larder::server

@@ -19,6 +19,9 @@ class StatusBoard {
   struct Reading {
     std::shared_ptr<const ServerStatus> status;  ///< Never null after the first publish().
     bool is_fresh = false;                       ///< The loop answered in time.
+    /// For how long the loop has not answered, this reader or others before it. 0 where it is
+    /// fresh, and never where it is not.
+    std::uint64_t silent_ns = 0;
   };
 
   // ---- Any thread.
@@ -40,7 +43,8 @@ class StatusBoard {
   Mutex mutex_;
   CondVar changed_;
   std::shared_ptr<const ServerStatus> status_ LARDER_GUARDED_BY(mutex_);
-  std::uint64_t number_ LARDER_GUARDED_BY(mutex_) = 0;  ///< Of the last publish().
+  std::uint64_t number_ LARDER_GUARDED_BY(mutex_) = 0;    ///< Of the last publish().
+  std::uint64_t asked_ns_ LARDER_GUARDED_BY(mutex_) = 0;  ///< First, since then; 0: never.
   bool is_closed_ LARDER_GUARDED_BY(mutex_) = false;
 };
 

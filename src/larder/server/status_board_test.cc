@@ -36,6 +36,19 @@ TEST(StatusBoardTest, ALoopThatDoesNotRunIsToldFromOneThatDoes) {
   EXPECT_EQ(reading.status->chunk_tokens, 7U);
 }
 
+TEST(StatusBoardTest, TheLoopsSilenceCountsFromTheFirstQuestionThatItDidNotAnswer) {
+  const Clock& clock = RealClock::instance();
+  const auto board = std::move(*StatusBoard::create());
+  board->publish(status_of(7));
+  const StatusBoard::Reading first = board->ask(clock.now_ns() + 1'000'000);
+  EXPECT_GT(first.silent_ns, 0U);
+  EXPECT_GE(board->ask(0).silent_ns, first.silent_ns);
+  board->publish(status_of(8));
+  const std::uint64_t begin_ns = clock.now_ns();
+  const StatusBoard::Reading next = board->ask(0);
+  EXPECT_LE(next.silent_ns, clock.now_ns() - begin_ns + 1);
+}
+
 TEST(StatusBoardTest, NothingIsAskedOfALoopThatHasGone) {
   const auto board = std::move(*StatusBoard::create());
   board->publish(status_of(7));

@@ -148,10 +148,24 @@ void put_instances(json& out, const ServerStatus& status) {
   out["non_cuda_context_meta"] = std::move(engine_driven);
 }
 
-json misses(const cache::EngineTotals& totals) {
+json misses(const std::array<std::uint64_t, cache::kMisses>& missed) {
   json out = json::object();
-  for (std::size_t i = 0; i < cache::kMisses; ++i) out[cache::kMissNames[i]] = totals.missed[i];
+  for (std::size_t i = 0; i < cache::kMisses; ++i) out[cache::kMissNames[i]] = missed[i];
   return out;
+}
+
+/// Of lookups, by how far back, in chunks.
+json hit_rates(const ServerStatus& status) {
+  const auto of = [](const WatchedTotals& totals) -> json {
+    return {{"l1", totals.l1_rate()},
+            {"l2", totals.l2_rate()},
+            {"asked", totals.asked},
+            {"missed", misses(totals.missed)}};
+  };
+  return {{"1m", of(status.last_minute)},
+          {"5m", of(status.last_5_minutes)},
+          {"15m", of(status.last_15_minutes)},
+          {"all", of(WatchedTotals::of(status.engine.totals, status.replies_dropped))}};
 }
 
 void put_tier_reasons(json& reasons, const TierStatus& tier) {
@@ -195,7 +209,8 @@ json own(const ServerStatus& status) {
            {{"asked", engine.totals.asked},
             {"hit_l1", engine.totals.hit_l1},
             {"hit_l2", engine.totals.hit_l2},
-            {"missed", misses(engine.totals)}}},
+            {"missed", misses(engine.totals.missed)}}},
+          {"hit_rate", hit_rates(status)},
           {"l1_bytes",
            {{"free", engine.free_bytes},
             {"writing", engine.writing_bytes},
@@ -218,23 +233,22 @@ json own(const ServerStatus& status) {
 }  // namespace
 
 json status_json(const ServerStatus& status, const ServerOptions& options, bool is_healthy) {
-  json out = {
-      {"is_healthy", is_healthy},
-      {"engine_type", "MPCacheServer"},
-      {"chunk_size", status.chunk_tokens},
-      {"hash_algorithm", "blake3"},
-      {"active_sessions", status.engine.sessions},
-      {"storage_manager", storage_manager(status, options, is_healthy)},
-      {"active_prefetch_jobs", status.engine.lookups_running + status.engine.lookups_waiting},
-      {"active_p2p_lookup_jobs", 0},
-      {"p2p_enabled", false},
-      {"worker_liveness",
-       {{"enabled", options.worker_reap_ns != 0},
-        {"reap_timeout_seconds", seconds(options.worker_reap_ns)},
-        {"registration_grace_seconds", seconds(options.worker_grace_ns)},
-        {"tracked_instances", status.instances.size()}}},
-      {"kv_events", kv_events(status.kv_events)},
-      {"larder", own(status)}};
+  json out = {{"is_healthy", is_healthy},
+              {"engine_type", "MPCacheServer"},
+              {"chunk_size", status.chunk_tokens},
+              {"hash_algorithm", "blake3"},
+              {"active_sessions", status.engine.sessions},
+              {"storage_manager", storage_manager(status, options, is_healthy)},
+              {"active_prefetch_jobs", status.engine.lookups_running},
+              {"active_p2p_lookup_jobs", 0},
+              {"p2p_enabled", false},
+              {"worker_liveness",
+               {{"enabled", options.worker_reap_ns != 0},
+                {"reap_timeout_seconds", seconds(options.worker_reap_ns)},
+                {"registration_grace_seconds", seconds(options.worker_grace_ns)},
+                {"tracked_instances", status.instances.size()}}},
+              {"kv_events", kv_events(status.kv_events)},
+              {"larder", own(status)}};
   put_instances(out, status);
   return out;
 }
@@ -244,18 +258,19 @@ json degraded_json(const ServerStatus& status, bool is_healthy) {
   if (!is_healthy) reasons.push_back("the thread that answers clients did not run for a second");
   if (status.is_draining) reasons.push_back("the server is ending");
   for (const TierStatus& tier : status.tiers) put_tier_reasons(reasons, tier);
-  const cache::EngineStats& engine = status.engine;
-  if (engine.totals.l2_store_failed != 0) {
-    reasons.push_back(format_count(engine.totals.l2_store_failed, "object") +
-                      " could not be stored in L2 and will be computed again");
+  const WatchedTotals& recent = status.last_5_minutes;
+  constexpr const char* kWhen = " within the last 5 minutes ";
+  if (recent.stores_failed != 0) {
+    reasons.push_back(format_count(recent.stores_failed, "object") + kWhen +
+                      "could not be stored in L2 and will be computed again");
   }
-  if (engine.totals.l2_store_lost != 0) {
-    reasons.push_back(format_count(engine.totals.l2_store_lost, "object") +
-                      " left L1 before L2 had them: L2 is slower than what is stored");
+  if (recent.stores_lost != 0) {
+    reasons.push_back(format_count(recent.stores_lost, "object") + kWhen +
+                      "left L1 before L2 had them: L2 is slower than what is stored");
   }
-  if (status.replies_dropped != 0) {
-    reasons.push_back(format_count(status.replies_dropped, "reply", "replies") +
-                      " could not be sent: their clients had gone or do not read");
+  if (recent.replies_dropped != 0) {
+    reasons.push_back(format_count(recent.replies_dropped, "reply", "replies") + kWhen +
+                      "could not be sent: their clients had gone or do not read");
   }
   return {{"degraded", !reasons.empty()}, {"reasons", std::move(reasons)}};
 }

@@ -16,7 +16,7 @@ nlohmann::ordered_json status_json(const ServerStatus& status, const ServerOptio
                                    bool is_healthy);
 
 /// The body of /degraded: whether something is not as it should be, and each reason in a sentence.
-/// Pure.
+/// What went wrong once is a reason for five minutes. Pure.
 nlohmann::ordered_json degraded_json(const ServerStatus& status, bool is_healthy);
 
 }  // namespace larder::server

@@ -32,7 +32,8 @@ ServerStatus some_status() {
   status.instances.push_back(instance);
   instance.id = "-18446744073709551616";
   status.instances.push_back(instance);
-  TierStatus tier{.spec = "log:/data/kv", .type = "log", .report = {}};
+  TierStatus tier{
+      .spec = "log:/data/kv", .type = "log", .name = "log", .report = {}, .metrics = {}};
   tier.report.type = "log";
   tier.report.where = "/data/kv";
   tier.report.keys = 12;
@@ -92,15 +93,41 @@ TEST(StatusJsonTest, EachReasonIsASentenceOfItsOwn) {
   ServerStatus status = some_status();
   status.tiers[0].report.health = Health::kDown;
   status.tiers[0].report.reasons = {"the device does not answer"};
-  status.engine.totals.l2_store_failed = 3;
-  status.engine.totals.l2_store_lost = 1;
-  status.replies_dropped = 2;
+  status.last_5_minutes.stores_failed = 3;
+  status.last_5_minutes.stores_lost = 1;
+  status.last_5_minutes.replies_dropped = 2;
   status.is_draining = true;
   const json out = degraded_json(status, false);
   EXPECT_EQ(out["degraded"], true);
   ASSERT_EQ(out["reasons"].size(), 6U);
   EXPECT_EQ(out["reasons"][2], "log:/data/kv is down: the device does not answer");
-  EXPECT_EQ(out["reasons"][3], "3 objects could not be stored in L2 and will be computed again");
+  EXPECT_EQ(out["reasons"][3],
+            "3 objects within the last 5 minutes could not be stored in L2 and will be computed "
+            "again");
+}
+
+TEST(StatusJsonTest, WhatWentWrongLongAgoIsNoReason) {
+  ServerStatus status = some_status();
+  status.engine.totals.l2_store_failed = 3;
+  status.engine.totals.l2_store_lost = 1;
+  status.replies_dropped = 2;
+  EXPECT_EQ(degraded_json(status, true)["degraded"], false);
+}
+
+TEST(StatusJsonTest, HitRatesAreThoseOfTheLastMinutes) {
+  ServerStatus status = some_status();
+  status.engine.totals.asked = 1000;
+  status.engine.totals.hit_l1 = 100;
+  status.last_minute.asked = 10;
+  status.last_minute.hit_l1 = 5;
+  status.last_minute.hit_l2 = 2;
+  status.last_minute.missed[static_cast<std::size_t>(cache::Miss::kLate)] = 3;
+  const json rates = status_json(status, {}, true)["larder"]["hit_rate"];
+  EXPECT_EQ(rates["1m"]["l1"], 0.5);
+  EXPECT_EQ(rates["1m"]["l2"], 0.2);
+  EXPECT_EQ(rates["1m"]["missed"]["late"], 3);
+  EXPECT_EQ(rates["15m"]["l1"], 0.0);
+  EXPECT_EQ(rates["all"]["l1"], 0.1);
 }
 
 TEST(StatusJsonTest, HasItsListsWithoutAnything) {

@@ -61,8 +61,8 @@ constexpr std::string_view kNoCoordinator =
     "larder joins no coordinator; servers share content through a common --l2-adapter (fs: on a "
     "shared file system, or redis:), and each evicts by itself.";
 constexpr std::string_view kNoTraces =
-    "larder writes no traces and pushes to no OpenTelemetry collector; read the state from "
-    "/status.";
+    "larder writes no traces and pushes to no OpenTelemetry collector; read the numbers from "
+    "/metrics.";
 constexpr std::string_view kNoCode = "larder runs no Python that others hand in; leave it out.";
 constexpr std::string_view kNoKeys =
     "larder's HTTP side has no API keys: it only shows the state. Leave it out, and keep "
@@ -148,7 +148,8 @@ constexpr auto kRows = std::to_array<OptionRow>({
     refused_as(OptionShape::kRepeated, "http-api-key-file", "FILE", kNoKeys),
     // ---- Observability.
     flag_not_needed("disable-observability", kNoBus),
-    flag_not_needed("disable-metrics", kNoBus),
+    flag_not_needed("disable-metrics",
+                    "Numbers are counted in any case, and cost nothing until /metrics is read."),
     flag_not_needed("disable-grpc-metrics", kNoGrpc),
     flag_not_needed("disable-logging",
                     "LARDER_LOG sets what is logged, and nothing is logged for each request."),
@@ -156,7 +157,9 @@ constexpr auto kRows = std::to_array<OptionRow>({
     refused_as(OptionShape::kFlag, "enable-token-trace", {}, kNoTraces),
     refused("otlp-endpoint", "URL", "", kNoTraces),
     not_needed("event-bus-queue-size", "N", kNoBus),
-    not_needed("prometheus-port", "PORT", "LMCache's server does not listen there either."),
+    not_needed("prometheus-port", "PORT",
+               "LMCache's server does not listen there either. /metrics is at --http-port, and at "
+               "--metrics-port where that is given."),
     not_needed("metrics-sample-rate", "SHARE", "Everything is counted."),
     refused("lookup-hash-log-dir", "PATH", "",
             "larder keeps no log of the hashes that were looked up; leave it out."),
