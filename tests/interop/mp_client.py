@@ -85,17 +85,21 @@ class Worker:
             **{TOKENS: packed(tokens)}, block_ids=[blocks], start=start, end=end
         )
 
+    def event(self):
+        """What a transfer that the server drives waits for; None of one that the worker drives."""
+        return self.adapter.create_recorded_event()
+
     def store(self, request, tokens, start, end):
         """Whether it was stored. An unhealthy adapter drops it."""
         self.fill(tokens, start, end)
-        self.adapter.submit_store_request(request, self.operation(tokens, start, end), None)
+        self.adapter.submit_store_request(request, self.operation(tokens, start, end), self.event())
         future = self.adapter.store_futures.pop(request, None)
         return future is not None and bool(future.result(timeout=300))
 
     def retrieve(self, request, tokens, start, end):
         for layer in self.kv.values():
             layer.zero_()
-        self.adapter.submit_retrieve_request(request, self.operation(tokens, start, end), None)
+        self.adapter.submit_retrieve_request(request, self.operation(tokens, start, end), self.event())
         future, _ = self.adapter.retrieve_futures.pop(request, (None, None))
         if future is None or not future.result(timeout=300):
             return False
@@ -262,6 +266,7 @@ def main():
     job = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # LMCache's log goes with its errors.
+    os.environ["LMCACHE_MP_TRANSFER_MODE"] = job.get("mode", "engine_driven")
     engine = Engine({"world": 1, "model": "mp-client", **job})
     print(json.dumps({"chunk": engine.chunk}), file=answers, flush=True)
     for line in sys.stdin:

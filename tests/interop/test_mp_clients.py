@@ -33,10 +33,11 @@ def server(tmp_path):
         yield server
 
 
+@pytest.mark.parametrize("mode", ["engine_driven", "lmcache_driven"])
 @pytest.mark.parametrize("world", [1, 2])
 @pytest.mark.parametrize("version", VERSIONS)
-def test_adapters_store_and_load(tmp_path, server, version, world):
-    with Client(version, server, tmp_path / "client.log", world=world) as client:
+def test_adapters_store_and_load(tmp_path, server, version, world, mode):
+    with Client(version, server, tmp_path / "client.log", world=world, mode=mode) as client:
         for seed in (2, 3):
             assert client.ask("load", seed, 6) == 0
             assert client.ask("store", seed, 4) is True

@@ -1,5 +1,6 @@
 #include "larder/server/config_json.h"
 
+#include <array>
 #include <nlohmann/json.hpp>
 
 namespace larder::server {
@@ -8,6 +9,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::string_view kPoolPrefix = "lmcache_l1_pool_";
+/// By TransferMode.
+constexpr std::array<const char*, 3> kModes{"auto", "engine_driven", "lmcache_driven"};
 
 double seconds(std::uint64_t duration_ns) {
   constexpr double kNsPerSecond = 1e9;
@@ -107,8 +110,7 @@ Json mp(const ServerOptions& options, const std::string& pool) {
           {"enable_segmented_prefix", false},
           {"enable_dedup_content", false},
           {"enable_blend_reorder", false},
-          {"supported_transfer_mode",
-           options.transfer_mode == TransferMode::kAuto ? "auto" : "engine_driven"},
+          {"supported_transfer_mode", kModes[static_cast<std::size_t>(options.transfer_mode)]},
           {"isolated_ipc", false},
           {"shm_name", shm_name(pool)},
           {"script_allowed_imports", Json::array()},
@@ -118,7 +120,7 @@ Json mp(const ServerOptions& options, const std::string& pool) {
           {"session_ttl_seconds", seconds(options.engine.session_ttl_ns)},
           {"worker_registration_grace_seconds", seconds(options.worker_grace_ns)},
           {"enable", Json::array()},
-          {"kv_event_log_size", 0},
+          {"kv_event_log_size", options.kv_event_log_size},
           {"null_block_id", options.null_block_id},
           {"server_modules", Json::array()}};
 }

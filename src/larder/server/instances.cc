@@ -64,6 +64,43 @@ std::vector<Group> groups_of(const wire::EngineDrivenRegistration& registration,
   return groups;
 }
 
+std::string too_many_rows(std::string_view model, std::uint32_t world_size, std::size_t groups) {
+  return "model \"" + printable(model) + "\" has a world size of " + std::to_string(world_size) +
+         " and " + std::to_string(groups) + " KV groups; together they may have at most " +
+         std::to_string(cache::kRowsMax) + " parts of a chunk: split it into fewer ranks";
+}
+
+std::string too_large_chunk(std::string_view model, std::uint32_t chunk_tokens) {
+  return "a chunk of model \"" + printable(model) + "\" takes more than " +
+         format_bytes(kValueBytesMax) + " on one rank; start the server with a smaller " +
+         "--chunk-size than " + std::to_string(chunk_tokens);
+}
+
+void fill_groups(const Instance& instance, std::vector<GroupStatus>& out) {
+  for (std::size_t i = 0; i < instance.slots.size(); ++i) {
+    const std::vector<std::uint64_t>& shape = instance.shapes[i];  // Ends: layers, tokens, hidden.
+    const cache::GroupSpec& group = instance.layout_spec.groups[i];
+    out.push_back({.num_layers = static_cast<std::uint32_t>(shape[shape.size() - 3]),
+                   .hidden = static_cast<std::uint32_t>(shape.back()),
+                   .planes = group.planes,
+                   .window_chunks = group.window_chunks,
+                   .dtype = instance.dtypes[i]});
+  }
+}
+
+void fill_groups(const CopyPlan& plan, std::vector<GroupStatus>& out) {
+  for (const ObjectGroupPlan& group : plan.groups) {
+    for (const KernelGroupPlan& kernel : group.kernels) {
+      const auto element = wire::dtype_bytes(kernel.dtype).value_or(1);
+      out.push_back({.num_layers = kernel.shape.layers,
+                     .hidden = static_cast<std::uint32_t>(slot_bytes(kernel.shape) / element),
+                     .planes = kernel.shape.planes,
+                     .window_chunks = group.window_chunks,
+                     .dtype = kernel.dtype});
+    }
+  }
+}
+
 }  // namespace
 
 std::uint32_t Instances::dtype_number(std::string_view dtype) {
@@ -88,17 +125,12 @@ Result<std::unique_ptr<Instance>, std::string> Instances::describe(
   const std::vector<Group> groups = groups_of(registration, chunk_tokens);
   made->has_groups = groups.size() > 1;
   if (groups.size() > cache::kRowsMax / made->world_size) {
-    return "model \"" + printable(registration.model) + "\" has a world size of " +
-           std::to_string(made->world_size) + " and " + std::to_string(groups.size()) +
-           " KV groups; together they may have at most " + std::to_string(cache::kRowsMax) +
-           " parts of a chunk: split it into fewer ranks";
+    return too_many_rows(registration.model, made->world_size, groups.size());
   }
   for (const Group& group : groups) {
     const auto bytes = bytes_of(group);
     if (!bytes) {
-      return "a chunk of model \"" + printable(registration.model) + "\" takes more than " +
-             format_bytes(kValueBytesMax) + " on one rank; start the server with a smaller " +
-             "--chunk-size than " + std::to_string(chunk_tokens);
+      return too_large_chunk(registration.model, chunk_tokens);
     }
     std::vector<std::uint64_t>& shape = made->shapes.emplace_back();
     if (group.planes > 1) shape.push_back(group.planes);
@@ -115,17 +147,67 @@ Result<std::unique_ptr<Instance>, std::string> Instances::describe(
   return made;
 }
 
-Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistration& registration,
-                                              std::uint32_t chunk_tokens, ConnectionId connection,
-                                              std::uint64_t now_ns) {
-  const Instance* const before = find(registration.instance);
+Result<void, std::string> Instances::check_free(const WorkerId& id, ConnectionId connection,
+                                                std::uint64_t now_ns) {
+  const Instance* const before = find(id);
   if (before != nullptr && before->connection != connection && before->closed_ns == kNever &&
       now_ns - before->heard_ns < kActiveNs) {
-    return "instance id " + text_of(registration.instance) +
+    return "instance id " + text_of(id.id) +
            " is in use by another worker that is connected (model \"" + printable(before->model) +
            "\"); give each worker an id of its own, or end the other one";
   }
+  return {};
+}
+
+Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistration& registration,
+                                              std::uint32_t chunk_tokens, ConnectionId connection,
+                                              std::uint64_t now_ns) {
+  LARDER_TRY(check_free({registration.instance, false}, connection, now_ns));
   LARDER_ASSIGN(std::unique_ptr<Instance> made, describe(registration, chunk_tokens));
+  return put(std::move(made), connection, now_ns);
+}
+
+Result<void, std::string> Instances::check(const wire::Integer& id, std::string_view model,
+                                           std::uint32_t world_size, const CopyPlan& plan,
+                                           ConnectionId connection, std::uint64_t now_ns) {
+  LARDER_TRY(check_free({id, true}, connection, now_ns));
+  if (plan.groups.size() > cache::kRowsMax / world_size) {
+    return too_many_rows(model, world_size, plan.groups.size());
+  }
+  for (const ObjectGroupPlan& group : plan.groups) {
+    if (group.cell_bytes > kValueBytesMax) return too_large_chunk(model, plan.chunk_tokens);
+  }
+  return {};
+}
+
+Result<Instance*, std::string> Instances::add(const Driven& worker, ConnectionId connection,
+                                              std::uint64_t now_ns) {
+  auto made = std::make_unique<Instance>();
+  made->id = worker.id;
+  made->model = worker.model;
+  made->world_size = worker.world_size;
+  made->plan = worker.plan;
+  made->view = worker.view;
+  made->layout_spec = {.model = made->model, .world_size = made->world_size, .groups = {}};
+  for (const ObjectGroupPlan& group : worker.plan->groups) {
+    const KernelGroupPlan& first = group.kernels.front();
+    made->layout_spec.groups.push_back({.cell_bytes = group.cell_bytes,
+                                        .window_chunks = group.window_chunks,
+                                        .planes = first.shape.planes,
+                                        .dtype = dtype_number(first.dtype)});
+    for (const KernelGroupPlan& kernel : group.kernels) made->num_layers += kernel.shape.layers;
+  }
+  const KernelGroupPlan& first = worker.plan->groups.front().kernels.front();
+  made->block_tokens = first.tokens_per_block;
+  made->dtype = first.dtype;
+  made->is_mla = first.shape.planes == 1;
+  return put(std::move(made), connection, now_ns);
+}
+
+Result<Instance*, std::string> Instances::put(std::unique_ptr<Instance> made,
+                                              ConnectionId connection, std::uint64_t now_ns) {
+  const WorkerId id{made->id, made->plan != nullptr};
+  const Instance* const before = find(id);
   // The old registration counts no more, so that it may be the one whose layout is replaced.
   if (before != nullptr) engine_.drop_layout(before->layout);
   const auto layout = engine_.add_layout(made->layout_spec);
@@ -134,8 +216,8 @@ Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistrati
       const auto again = engine_.add_layout(before->layout_spec);
       LARDER_CHECK(again.has_value() && *again == before->layout);
     }
-    return "model \"" + printable(registration.model) + "\" with world size " +
-           std::to_string(registration.world_size) +
+    return "model \"" + printable(made->model) + "\" with world size " +
+           std::to_string(made->world_size) +
            " is registered with another KV layout by a worker that lives (" +
            std::string{layout.error().what()} +
            "); end that worker, or give this model another name";
@@ -151,7 +233,7 @@ Result<Instance*, std::string> Instances::add(const wire::EngineDrivenRegistrati
   made->heard_ns = now_ns;
   spaces_.add_registration(made->model, made->world_size, *layout);
   take_owed(made->id);  // It does what the PING would have told it to.
-  std::unique_ptr<Instance>& place = by_id_[made->id];
+  std::unique_ptr<Instance>& place = by_id_[id];
   place = std::move(made);
   return place.get();
 }
@@ -163,14 +245,21 @@ void Instances::release(const Instance& instance, cache::OwnerEnd why) {
 }
 
 bool Instances::drop(const wire::Integer& id, cache::OwnerEnd why) {
-  const auto found = by_id_.find(id);
-  if (found == by_id_.end()) return false;
-  release(*found->second, why);
-  by_id_.erase(found);
+  const std::unique_ptr<Instance> instance = take({id, false});
+  if (instance == nullptr) return false;
+  release(*instance, why);
   return true;
 }
 
-Instance* Instances::find(const wire::Integer& id) noexcept {
+std::unique_ptr<Instance> Instances::take(const WorkerId& id) {
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end()) return nullptr;
+  std::unique_ptr<Instance> instance = std::move(found->second);
+  by_id_.erase(found);
+  return instance;
+}
+
+Instance* Instances::find(const WorkerId& id) noexcept {
   const auto found = by_id_.find(id);
   return found == by_id_.end() ? nullptr : found->second.get();
 }
@@ -214,16 +303,12 @@ bool Instances::is_gone(const Instance& instance, std::uint64_t now_ns) const no
   return options_.worker_reap_ns != 0 && silent_ns > options_.worker_reap_ns;
 }
 
-std::uint64_t Instances::look_after(std::uint64_t now_ns) {
-  std::vector<wire::Integer> gone;
+std::vector<WorkerId> Instances::gone(std::uint64_t now_ns) const {
+  std::vector<WorkerId> gone;
   for (const auto& [id, instance] : by_id_) {
     if (is_gone(*instance, now_ns)) gone.push_back(id);
   }
-  for (const wire::Integer& id : gone) {
-    drop(id, cache::OwnerEnd::kReaped);
-    owe_false(id);
-  }
-  return gone.size();
+  return gone;
 }
 
 std::uint64_t Instances::shortest_heartbeat_ns() const noexcept {
@@ -238,7 +323,7 @@ void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) con
   out.clear();
   for (const auto& [id, instance] : by_id_) {
     InstanceStatus& status = out.emplace_back();
-    status.id = text_of(id);
+    status.id = text_of(id.id);
     status.model = instance->model;
     status.world_size = instance->world_size;
     status.num_layers = instance->num_layers;
@@ -249,15 +334,11 @@ void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) con
     }
     status.silent_ns = now_ns - instance->heard_ns;
     status.connection = static_cast<std::uint64_t>(instance->connection);
-    for (std::size_t i = 0; i < instance->slots.size(); ++i) {
-      const std::vector<std::uint64_t>& shape =
-          instance->shapes[i];  // Ends: layers, tokens, hidden.
-      const cache::GroupSpec& group = instance->layout_spec.groups[i];
-      status.groups.push_back({.num_layers = static_cast<std::uint32_t>(shape[shape.size() - 3]),
-                               .hidden = static_cast<std::uint32_t>(shape.back()),
-                               .planes = group.planes,
-                               .window_chunks = group.window_chunks,
-                               .dtype = instance->dtypes[i]});
+    status.is_driven = instance->plan != nullptr;
+    if (status.is_driven) {
+      fill_groups(*instance->plan, status.groups);
+    } else {
+      fill_groups(*instance, status.groups);
     }
     status.is_mla = instance->is_mla;
     status.chunks_loaded = instance->chunks_loaded;

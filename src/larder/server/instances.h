@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "larder/cache/engine.h"
+#include "larder/server/copy/copy_backend.h"
+#include "larder/server/copy/copy_plan.h"
 #include "larder/server/message.h"
 #include "larder/server/options.h"
 #include "larder/server/spaces.h"
@@ -30,7 +32,7 @@ struct OpenRead {
   cache::ReadId read{};
 };
 
-/// A registered worker of the engine-driven mode.
+/// A registered worker, of either mode.
 struct Instance {
   wire::Integer id;
   std::string model;
@@ -43,6 +45,9 @@ struct Instance {
   cache::LayoutId layout{};
   cache::OwnerId owner{};
   bool has_groups = false;  ///< It registered several.
+  /// Of a worker whose blocks the server copies; null: it copies itself.
+  std::shared_ptr<const CopyPlan> plan;
+  ViewId view{};  ///< Of its memory, where it has a plan.
   /// By group: what its slots look like. The shapes and names that these point to are in `texts`.
   std::vector<wire::SlotLayout> slots;
   std::vector<std::vector<std::uint64_t>> shapes;
@@ -57,6 +62,15 @@ struct Instance {
   std::uint64_t chunks_loaded = 0;  ///< By reads that it has committed.
 };
 
+/// LMCache's server has a register for each mode: LMCache's SDK gives a worker of its own the id of
+/// the engine's, which is of the other mode.
+struct WorkerId {
+  wire::Integer id;
+  bool is_driven = false;  ///< The server copies its blocks.
+
+  friend bool operator==(const WorkerId&, const WorkerId&) = default;
+};
+
 /// The registered workers (S4, S17, S18): who they are, what they own in the engine, and when they
 /// are taken for gone.
 ///
@@ -68,17 +82,39 @@ class Instances {
   Instances(const ServerOptions& options, cache::Engine& engine, Spaces& spaces)
       : options_(options), engine_(engine), spaces_(spaces) {}
 
+  /// A worker of the mode in which the server copies.
+  struct Driven {
+    wire::Integer id;
+    std::string model;
+    std::uint32_t world_size = 0;
+    std::shared_ptr<const CopyPlan> plan;
+    ViewId view{};
+  };
+
   /// Registers it, for chunks of so many tokens. An error says what, where and the remedy: another
   /// layout of the model lives (E4), the id is in use on another live connection (S17), or a chunk
   /// would be too large.
   Result<Instance*, std::string> add(const wire::EngineDrivenRegistration& registration,
                                      std::uint32_t chunk_tokens, ConnectionId connection,
                                      std::uint64_t now_ns);
-  /// False: there is none.
+  /// The same for a worker whose memory is mapped as `view`, of a model and with an id that
+  /// check() has taken.
+  Result<Instance*, std::string> add(const Driven& worker, ConnectionId connection,
+                                     std::uint64_t now_ns);
+  /// Whether such a worker may register: an error as from add(), as far as it is known before its
+  /// memory is mapped.
+  Result<void, std::string> check(const wire::Integer& id, std::string_view model,
+                                  std::uint32_t world_size, const CopyPlan& plan,
+                                  ConnectionId connection, std::uint64_t now_ns);
+  /// Of an engine-driven worker. False: there is none.
   bool drop(const wire::Integer& id, cache::OwnerEnd why);
+  /// It is registered no more, and still has its owner and layout in the engine, for as long as its
+  /// copies run: then release() it. Null: there is none.
+  std::unique_ptr<Instance> take(const WorkerId& id);
+  void release(const Instance& instance, cache::OwnerEnd why);
 
   /// Null: it is not registered.
-  Instance* find(const wire::Integer& id) noexcept;
+  Instance* find(const WorkerId& id) noexcept;
   /// A message named it: it lives, on this connection.
   void note_heard(Instance& instance, ConnectionId connection, std::uint64_t now_ns) noexcept;
   void on_closed(ConnectionId connection, std::uint64_t now_ns) noexcept;
@@ -92,8 +128,8 @@ class Instances {
   /// Whether that is so; once.
   bool take_owed(const wire::Integer& id);
 
-  /// Reaps (S18). Returns how many.
-  std::uint64_t look_after(std::uint64_t now_ns);
+  /// Those that are to be reaped (S18).
+  std::vector<WorkerId> gone(std::uint64_t now_ns) const;
   std::size_t size() const noexcept { return by_id_.size(); }
   /// As Connections::shortest_heartbeat_ns().
   std::uint64_t shortest_heartbeat_ns() const noexcept;
@@ -116,12 +152,20 @@ class Instances {
   Result<std::unique_ptr<Instance>, std::string> describe(
       const wire::EngineDrivenRegistration& registration, std::uint32_t chunk_tokens);
   std::uint32_t dtype_number(std::string_view dtype);
-  void release(const Instance& instance, cache::OwnerEnd why);
+  Result<void, std::string> check_free(const WorkerId& id, ConnectionId connection,
+                                       std::uint64_t now_ns);
+  Result<Instance*, std::string> put(std::unique_ptr<Instance> made, ConnectionId connection,
+                                     std::uint64_t now_ns);
 
   const ServerOptions& options_;
   cache::Engine& engine_;
   Spaces& spaces_;
-  std::unordered_map<wire::Integer, std::unique_ptr<Instance>, IntegerHash> by_id_;
+  struct WorkerIdHash {
+    std::size_t operator()(const WorkerId& value) const noexcept {
+      return IntegerHash{}(value.id) * 2 + (value.is_driven ? 1 : 0);
+    }
+  };
+  std::unordered_map<WorkerId, std::unique_ptr<Instance>, WorkerIdHash> by_id_;
   std::unordered_set<wire::Integer, IntegerHash> owed_;
   std::deque<wire::Integer> owed_order_;  ///< The same ids, the oldest first.
   std::vector<std::string> dtypes_;

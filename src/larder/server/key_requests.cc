@@ -34,6 +34,8 @@ bool Service::Core::has_key(wire::Operation operation) noexcept {
     case wire::Operation::kCommitStore:
     case wire::Operation::kPrepareRetrieve:
     case wire::Operation::kCommitRetrieve:
+    case wire::Operation::kStore:
+    case wire::Operation::kRetrieve:
       return true;
     default:
       return false;
@@ -74,7 +76,7 @@ bool Service::Core::work_on(Connection& connection) {
   return true;
 }
 
-void Service::Core::answer_with_key(const Request& request, const wire::KeyReader& reader) {
+void Service::Core::answer_with_key(Request& request, const wire::KeyReader& reader) {
   if (reader.state() == wire::KeyReader::State::kFailed) {
     return fail(request, reader.error().to_string());
   }
@@ -98,6 +100,10 @@ void Service::Core::answer_with_key(const Request& request, const wire::KeyReade
       return prepare_retrieve(request, reader, std::get<wire::PrepareRetrieve>(request.arguments));
     case wire::Operation::kCommitRetrieve:
       return commit_retrieve(request, reader, std::get<wire::CommitRetrieve>(request.arguments));
+    case wire::Operation::kStore:
+      return store(request, reader);
+    case wire::Operation::kRetrieve:
+      return retrieve(request, reader);
     default:
       break;
   }
@@ -152,13 +158,12 @@ bool Service::Core::is_stale(const Request& request) const noexcept {
          now_ns_ - request.received_ns > options_.transfer_start_ns;
 }
 
-std::optional<Service::Core::Transfer> Service::Core::read_transfer(const Request& request,
-                                                                    const wire::KeyReader& reader,
-                                                                    const wire::Integer& id) {
+std::optional<Service::Core::WorkerRange> Service::Core::read_transfer(
+    const Request& request, const wire::KeyReader& reader, const WorkerId& id) {
   const wire::Key& key = reader.key();
   Instance* const instance = instances_.find(id);
   if (instance == nullptr) {
-    instances_.owe_false(id);
+    instances_.owe_false(id.id);
     fail(request, "the instance is not registered; it is told to register again", false);
     return std::nullopt;
   }
@@ -184,15 +189,15 @@ std::optional<Service::Core::Transfer> Service::Core::read_transfer(const Reques
     return std::nullopt;
   }
   const std::uint64_t chunk = chunk_tokens();
-  return Transfer{.instance = instance,
-                  .space = *space,
-                  .rank = *key.worker,
-                  .range = {.begin = static_cast<std::uint32_t>(key.start / chunk),
-                            .end = static_cast<std::uint32_t>(key.end / chunk)}};
+  return WorkerRange{.instance = instance,
+                     .space = *space,
+                     .rank = *key.worker,
+                     .range = {.begin = static_cast<std::uint32_t>(key.start / chunk),
+                               .end = static_cast<std::uint32_t>(key.end / chunk)}};
 }
 
 /// E17: chunks of which the worker has nothing to give. False: the lists do not fit the instance.
-bool Service::Core::mark_skipped(const Transfer& transfer, const wire::PrepareStore& arguments) {
+bool Service::Core::mark_skipped(const WorkerRange& transfer, const wire::PrepareStore& arguments) {
   const std::size_t groups = transfer.instance->slots.size();
   skipped_.assign((std::size_t{transfer.range.size()} * groups + 63) / 64, 0);
   if (arguments.skipped_chunks.empty()) return true;
@@ -208,7 +213,7 @@ bool Service::Core::mark_skipped(const Transfer& transfer, const wire::PrepareSt
 }
 
 /// A worker that cannot open the pool sends the whole range, as a pickle.
-void Service::Core::expect_inline_data(const Request& request, const Transfer& transfer) {
+void Service::Core::expect_inline_data(const Request& request, const WorkerRange& transfer) {
   std::uint64_t chunk_bytes = 0;
   for (const cache::GroupSpec& group : transfer.instance->layout_spec.groups) {
     chunk_bytes += group.cell_bytes;
@@ -219,7 +224,7 @@ void Service::Core::expect_inline_data(const Request& request, const Transfer& t
 
 void Service::Core::prepare_store(const Request& request, const wire::KeyReader& reader,
                                   const wire::PrepareStore& arguments) {
-  const auto transfer = read_transfer(request, reader, arguments.instance);
+  const auto transfer = read_transfer(request, reader, {arguments.instance, false});
   if (!transfer) return;
   if (is_stale(request)) {
     ++totals_.transfers_stale;
@@ -260,7 +265,7 @@ void Service::Core::describe_slots(const Instance& instance) {
 
 void Service::Core::commit_store(const Request& request, const wire::KeyReader& reader,
                                  const wire::CommitStore& arguments) {
-  const auto transfer = read_transfer(request, reader, arguments.instance);
+  const auto transfer = read_transfer(request, reader, {arguments.instance, false});
   if (!transfer) return;
   const auto write = engine_.open_write({.owner = transfer->instance->owner,
                                          .space = transfer->space,
@@ -287,7 +292,7 @@ void Service::Core::commit_store(const Request& request, const wire::KeyReader& 
 
 void Service::Core::prepare_retrieve(const Request& request, const wire::KeyReader& reader,
                                      const wire::PrepareRetrieve& arguments) {
-  const auto transfer = read_transfer(request, reader, arguments.instance);
+  const auto transfer = read_transfer(request, reader, {arguments.instance, false});
   if (!transfer) return;
   if (is_stale(request)) {
     ++totals_.transfers_stale;
@@ -323,7 +328,7 @@ void Service::Core::prepare_retrieve(const Request& request, const wire::KeyRead
 /// True also where nothing is open, as in LMCache: the client has what it wanted.
 void Service::Core::commit_retrieve(const Request& request, const wire::KeyReader& reader,
                                     const wire::CommitRetrieve& arguments) {
-  const auto transfer = read_transfer(request, reader, arguments.instance);
+  const auto transfer = read_transfer(request, reader, {arguments.instance, false});
   if (!transfer) return;
   const auto chunks = chunks_of(reader, transfer->range);
   std::vector<OpenRead>& reads = transfer->instance->reads;  // None is of an empty range.

@@ -86,14 +86,15 @@ SetupStatus set_no_lmcache_metrics(OptionDraft& draft, std::string_view text) {
 
 SetupStatus set_transfer_mode(OptionDraft& draft, std::string_view text) {
   LARDER_ASSIGN(const std::size_t mode, parse_choice(text, kTransferModes));
-  if (mode == 2) {
-    return SetupError{
-        ErrorCode::kInvalidArgument,
-        "lmcache_driven alone: this version of larder serves engine-driven transfers only; leave "
-        "the option out, or give auto, and set the workers' lmcache.mp.mp_transfer_mode to "
-        "engine_driven"};
-  }
-  draft.options.transfer_mode = mode == 0 ? TransferMode::kAuto : TransferMode::kEngineDriven;
+  constexpr std::array kModes{TransferMode::kAuto, TransferMode::kEngineDriven,
+                              TransferMode::kLmcacheDriven};
+  draft.options.transfer_mode = kModes[mode];
+  return {};
+}
+
+SetupStatus set_copy_threads(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(const std::int64_t threads, parse_whole(text, 1, 256));
+  draft.options.copy_threads = static_cast<std::uint32_t>(threads);
   return {};
 }
 
@@ -370,8 +371,15 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .value = "MODE",
      .group = kWorkers,
      .default_text = "auto",
-     .help = "auto or engine_driven: workers copy between their memory and the pool.",
+     .help = "engine_driven: workers copy between their memory and the pool. lmcache_driven: the "
+             "server copies from and to their shared memory. auto: either, as the worker asks.",
      .set = set_transfer_mode},
+    {.name = "copy-threads",
+     .value = "N",
+     .group = kWorkers,
+     .default_text = "2",
+     .help = "Threads that copy for workers whose transfers the server drives.",
+     .set = set_copy_threads},
     {.name = "separate-object-groups",
      .shape = OptionShape::kSwitch,
      .group = kWorkers,

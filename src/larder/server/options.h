@@ -21,8 +21,8 @@ struct L2Adapter {
 
 inline constexpr std::size_t kL2AdaptersMax = 16;
 
-/// Which transfers workers may use. Servers of LMCache have a third mode, lmcache_driven alone.
-enum class TransferMode : std::uint8_t { kAuto = 0, kEngineDriven };
+/// Which transfers workers may use.
+enum class TransferMode : std::uint8_t { kAuto = 0, kEngineDriven, kLmcacheDriven };
 
 /// S21: what becomes of kernel groups with different windows when a worker registers.
 enum class ObjectGroups : std::uint8_t {
@@ -71,6 +71,7 @@ struct ServerOptions {
 
   // ---- Sessions and workers.
   TransferMode transfer_mode = TransferMode::kAuto;
+  std::uint32_t copy_threads = 2;  ///< Of transfers that the server drives.
   ObjectGroups object_groups = ObjectGroups::kAuto;
   std::uint64_t worker_reap_ns = 120'000'000'000;    ///< S18; 0: never.
   std::uint64_t worker_grace_ns = 3600'000'000'000;  ///< S18: of one that never pinged.

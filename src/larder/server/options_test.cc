@@ -283,7 +283,6 @@ TEST(OptionsTest, AWrongValueIsAnErrorThatNamesOptionValueAndRemedy) {
       {"worker-reap-timeout-seconds", "10", "0 (never) or at least 30"},
       {"worker-registration-grace-seconds", "60", "below --worker-reap-timeout-seconds"},
       {"l1-read-ttl-seconds", "soon", "expected seconds, as in 30, 0.5 or 2m"},
-      {"supported-transfer-mode", "lmcache_driven", "give auto"},
       {"separate-object-groups", "perhaps", "--separate-object-groups"},
   };
   for (const auto& [name, value, expected] : cases) {

@@ -15,6 +15,7 @@
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
 #include "larder/server/admin_http.h"
+#include "larder/server/copy/cpu_copy_backend.h"
 #include "larder/server/l2_connectors.h"
 #include "larder/server/pool.h"
 #include "larder/server/pool_guard.h"
@@ -80,12 +81,14 @@ class Server {
 
  private:
   SetupStatus open_memory();
+  SetupStatus open_copies();
   SetupStatus open_sockets();
   void leave_memory() noexcept;
 
   ServerOptions options_;  ///< With the port that was bound.
   std::optional<PoolGuard> guard_;
   std::unique_ptr<cache::Arena> arena_;
+  std::unique_ptr<CpuCopyBackend> copies_;
   std::unique_ptr<L2Connectors> connectors_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<StatusBoard> board_;
@@ -97,12 +100,17 @@ class Server {
 
 SetupStatus Server::open(const Registry& registry, int wake_fd) {
   LARDER_TRY(open_memory());
+  LARDER_TRY(open_copies());
   LARDER_ASSIGN(connectors_, L2Connectors::open(options_, registry));
   LARDER_TRY(open_sockets());
-  service_ = std::make_unique<Service>(options_, *arena_, connectors_->take_tiers(), *router_);
-  auto loop = ServerLoop::create(
-      {.router = *router_, .service = *service_, .board = *board_, .connectors = *connectors_},
-      wake_fd);
+  service_ = std::make_unique<Service>(options_, *arena_, connectors_->take_tiers(), *router_,
+                                       copies_.get());
+  auto loop = ServerLoop::create({.router = *router_,
+                                  .service = *service_,
+                                  .board = *board_,
+                                  .connectors = *connectors_,
+                                  .copies = *copies_},
+                                 wake_fd);
   if (!loop) {
     if (!connectors_->stop(now_ns() + kStopNs)) leave_memory();
     return loop.error();
@@ -124,6 +132,14 @@ SetupStatus Server::open_memory() {
   if (!guard_) return {};
   const Status watched = guard_->watch(std::string{kPoolDirectory} + "/" + arena_->name());
   if (!watched) return SetupError{watched.error().code(), watched.error().to_string()};
+  return {};
+}
+
+SetupStatus Server::open_copies() {
+  LARDER_ASSIGN(copies_, CpuCopyBackend::create({.threads = options_.copy_threads}));
+  const Status prepared =
+      copies_->prepare_arena({arena_->base(), static_cast<std::size_t>(arena_->capacity_bytes())});
+  if (!prepared) return SetupError{prepared.error().code(), prepared.error().to_string()};
   return {};
 }
 
@@ -155,7 +171,8 @@ DrainReport Server::end() {
   const std::uint64_t deadline_ns = now_ns() + options_.drain_ns;
   bool is_empty = loop_->drain(deadline_ns, deadline_ns + kCancelledNs);
   const cache::EngineStats left = loop_->status().engine;
-  const bool is_stopped = connectors_->stop(now_ns() + kStopNs);
+  const bool has_copies = !copies_->stop(now_ns() + kStopNs);
+  const bool is_stopped = connectors_->stop(now_ns() + kStopNs) && !has_copies;
   // What a stopped connector had is back, and only to be taken.
   if (is_stopped && !is_empty) is_empty = loop_->drain(0, now_ns() + kCancelledNs);
   if (!is_stopped || !is_empty) leave_memory();
@@ -165,6 +182,7 @@ DrainReport Server::end() {
 /// To a device or peer that may still write to it.
 void Server::leave_memory() noexcept {
   (void)service_.release();  // NOLINT(bugprone-unused-return-value): the connectors, too.
+  (void)copies_.release();   // NOLINT(bugprone-unused-return-value)
   (void)arena_.release();    // NOLINT(bugprone-unused-return-value)
   if (guard_) guard_->leave();
 }

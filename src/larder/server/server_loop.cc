@@ -25,7 +25,8 @@ constexpr std::uint64_t kDrainNs = 50'000'000;  ///< Between two looks at what i
 constexpr std::uint64_t kSockets = 0;
 constexpr std::uint64_t kBoard = 1;
 constexpr std::uint64_t kWake = 2;
-constexpr std::uint64_t kTiers = 3;  ///< And up.
+constexpr std::uint64_t kCopies = 3;
+constexpr std::uint64_t kTiers = 4;  ///< And up.
 
 std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
@@ -49,6 +50,7 @@ SetupResult<std::unique_ptr<ServerLoop>> ServerLoop::create(const Parts& parts, 
   LARDER_TRY(loop->watch(parts.router.event_fd(), kSockets));
   LARDER_TRY(loop->watch(parts.router.monitor_fd(), kSockets));
   LARDER_TRY(loop->watch(parts.board.event_fd(), kBoard));
+  LARDER_TRY(loop->watch(parts.copies.event_fd(), kCopies));
   if (wake_fd >= 0) LARDER_TRY(loop->watch(wake_fd, kWake));
   for (std::size_t tier = 0; tier < parts.connectors.size(); ++tier) {
     LARDER_TRY(loop->watch(parts.connectors[tier].event_fd(), kTiers + tier));
@@ -84,6 +86,7 @@ void ServerLoop::turn(std::uint64_t until_ns) {
   if (recent_.is_due(now)) note_totals(now);
   parts_.service.begin_turn(now);
   receive();
+  if (std::exchange(has_copies_, false)) parts_.service.on_copies();
   for (const std::size_t tier : ready_tiers_) parts_.service.on_tier(tier);
   due_ns_ = parts_.service.end_turn();
   if (std::exchange(is_status_wanted_, false) && parts_.board.is_asked()) publish();
@@ -116,6 +119,7 @@ void ServerLoop::wait(std::uint64_t until_ns) {
   for (int i = 0; i < count; ++i) {
     const std::uint64_t what = events[static_cast<std::size_t>(i)].data.u64;
     if (what >= kTiers) ready_tiers_.push_back(what - kTiers);
+    if (what == kCopies) has_copies_ = true;
     if (what == kBoard) is_status_wanted_ = true;
     if (what == kWake) drain_wake_fd();
   }

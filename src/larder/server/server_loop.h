@@ -7,6 +7,7 @@
 
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
+#include "larder/server/copy/copy_backend.h"
 #include "larder/server/l2_connectors.h"
 #include "larder/server/recent_totals.h"
 #include "larder/server/router.h"
@@ -28,6 +29,7 @@ class ServerLoop final : private Router::Handler {
     Service& service;
     StatusBoard& board;
     L2Connectors& connectors;
+    CopyBackend& copies;
   };
 
   /// `wake_fd` -1: none.
@@ -75,6 +77,7 @@ class ServerLoop final : private Router::Handler {
   // What the last wait() found.
   std::vector<std::size_t> ready_tiers_;
   bool is_status_wanted_ = false;
+  bool has_copies_ = false;
 };
 
 }  // namespace larder::server

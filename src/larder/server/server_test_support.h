@@ -135,6 +135,7 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
   ServerOptions options;
   std::uint64_t capacity_bytes = 64 * 4096;
   bool has_pool = true;
+  CopyBackend* copies = nullptr;
 
   ServiceFixture() { options.chunk_tokens = kChunk; }
 
@@ -149,7 +150,7 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
       if (!opened) ADD_FAILURE() << opened.error().text;
       arena_ = std::move(*opened);
       service_ = std::make_unique<Service>(options, *arena_, std::move(tiers_),
-                                           static_cast<ReplySink&>(*this));
+                                           static_cast<ReplySink&>(*this), copies);
       service_->begin_turn(now_ns);
     }
     return *service_;

@@ -37,7 +37,9 @@ bool keeps_order(wire::Operation operation) noexcept {
   return operation == wire::Operation::kEndSession ||
          operation == wire::Operation::kWaitPrefetchStatus ||
          operation == wire::Operation::kRegisterEngineDriven ||
-         operation == wire::Operation::kUnregisterEngineDriven;
+         operation == wire::Operation::kUnregisterEngineDriven ||
+         operation == wire::Operation::kRegisterKvCache ||
+         operation == wire::Operation::kUnregisterKvCache;
 }
 
 std::size_t number_of(wire::Operation operation) noexcept {
@@ -49,8 +51,8 @@ std::size_t number_of(wire::Operation operation) noexcept {
 // ---- The class.
 
 Service::Service(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
-                 ReplySink& sink)
-    : core_(std::make_unique<Core>(options, arena, std::move(tiers), sink)) {}
+                 ReplySink& sink, CopyBackend* copies)
+    : core_(std::make_unique<Core>(options, arena, std::move(tiers), sink, copies)) {}
 Service::~Service() = default;
 void Service::begin_turn(std::uint64_t now_ns) {
   core_->begin_turn(now_ns);
@@ -67,6 +69,9 @@ void Service::on_closed(ConnectionId connection) {
 void Service::on_tier(std::size_t tier) {
   core_->on_tier(tier);
 }
+void Service::on_copies() {
+  core_->on_copies();
+}
 std::uint64_t Service::end_turn() {
   return core_->end_turn();
 }
@@ -81,10 +86,11 @@ void Service::check_invariants() const {
 }
 
 Service::Core::Core(const ServerOptions& options, cache::Arena& arena,
-                    std::vector<cache::Tier> tiers, ReplySink& sink)
+                    std::vector<cache::Tier> tiers, ReplySink& sink, CopyBackend* copies)
     : options_(options),
       arena_(arena),
       sink_(sink),
+      copies_backend_(copies),
       engine_(options.engine, arena, spaces_, std::move(tiers), *this),
       instances_(options_, engine_, spaces_),
       heartbeat_ns_(kHeartbeatNs) {
@@ -100,6 +106,7 @@ void Service::Core::begin_turn(std::uint64_t now_ns) {
     stalled_ns_ = now_ns;
     is_after_stall_ = true;
     instances_.excuse_silence(now_ns);
+    if (copies_backend_ != nullptr) void_transfers();
     log(LogLevel::kWarning, "server",
         "the server did not run for " + std::to_string((now_ns - due_ns_) / 1'000'000) +
             " ms; transfers that waited are refused, because their workers may have given the "
@@ -117,7 +124,7 @@ void Service::Core::on_sockets_empty() {
 std::uint64_t Service::Core::end_turn() {
   if (Connection* const connection = connections_.take_turn()) work_on(*connection);
   if (now_ns_ >= next_look_ns_) {
-    if (!is_after_stall_) totals_.instances_reaped += instances_.look_after(now_ns_);
+    if (!is_after_stall_) reap();
     // That of a client which has gone counts no more.
     heartbeat_ns_ = std::min(
         {kHeartbeatNs, instances_.shortest_heartbeat_ns(), connections_.shortest_heartbeat_ns()});
@@ -196,7 +203,8 @@ void Service::Core::start(Connection& connection, Request& request) {
   const bool is_behind_others = keeps_order(request.operation) && !connection.requests.empty();
   if (!has_key(request.operation) && !is_behind_others) return answer(connection, request);
   const bool is_end = request.operation == wire::Operation::kEndSession;
-  const bool is_unregister = request.operation == wire::Operation::kUnregisterEngineDriven;
+  const bool is_unregister = request.operation == wire::Operation::kUnregisterEngineDriven ||
+                             request.operation == wire::Operation::kUnregisterKvCache;
   if (is_end) reply(request);
   const bool is_first = connection.requests.empty();
   if (!connections_.push(connection, request)) {
@@ -212,7 +220,8 @@ void Service::Core::start(Connection& connection, Request& request) {
 
 bool Service::Core::is_refused_at_end(wire::Operation operation) const noexcept {
   if (!is_draining_) return false;
-  return operation == wire::Operation::kLookup ||
+  return operation == wire::Operation::kLookup || operation == wire::Operation::kRegisterKvCache ||
+         operation == wire::Operation::kStore || operation == wire::Operation::kRetrieve ||
          operation == wire::Operation::kRegisterEngineDriven ||
          operation == wire::Operation::kPrepareStore ||
          operation == wire::Operation::kPrepareRetrieve;
@@ -237,9 +246,12 @@ void Service::Core::answer(Connection& connection, Request& request) {
     case wire::Operation::kRegisterEngineDriven:
       return register_worker(request, std::get<wire::EngineDrivenRegistration>(arguments));
     case wire::Operation::kUnregisterEngineDriven:
-      instances_.drop(std::get<wire::UnregisterEngineDriven>(arguments).instance,
-                      cache::OwnerEnd::kUnregistered);
-      return reply(request);
+      return unregister(request,
+                        {std::get<wire::UnregisterEngineDriven>(arguments).instance, false});
+    case wire::Operation::kUnregisterKvCache:
+      return unregister(request, {std::get<wire::UnregisterKvCache>(arguments).instance, true});
+    case wire::Operation::kRegisterKvCache:
+      return register_driven(request, std::get<wire::KvCacheRegistration>(arguments));
     case wire::Operation::kClear:
       engine_.clear({.force = std::get<wire::Clear>(arguments).force});
       return reply(request);
@@ -253,7 +265,6 @@ void Service::Core::answer(Connection& connection, Request& request) {
       return get_experimental(request);
     case wire::Operation::kSubscribeKvEvents:
       return subscribe(request, std::get<wire::SubscribeKvEvents>(arguments));
-    case wire::Operation::kUnregisterKvCache:      // No instance of that mode is registered.
     case wire::Operation::kReportBlockAllocation:  // Counted.
       return reply(request);
     default:
@@ -275,14 +286,36 @@ void Service::Core::reply(const Request& request, const wire::Bytes& payload) {
 }
 
 void Service::Core::fail(const Request& request, std::string_view text, bool is_registered) {
-  ++totals_.failures[number_of(request.operation)];
+  send_failure(request.connection, request.uid, request.operation_frame, request.operation, text,
+               is_registered);
+}
+
+Asker Service::Core::asker_of(const Request& request) {
+  return {.connection = request.connection,
+          .uid = {request.uid.begin(), request.uid.end()},
+          .operation_frame = {request.operation_frame.begin(), request.operation_frame.end()},
+          .operation = request.operation};
+}
+
+void Service::Core::reply(const Asker& asker, const wire::Bytes* payload) {
+  sink_.send(asker.connection, asker.uid, asker.operation_frame, payload);
+}
+
+void Service::Core::fail(const Asker& asker, std::string_view text) {
+  send_failure(asker.connection, asker.uid, asker.operation_frame, asker.operation, text, true);
+}
+
+void Service::Core::send_failure(ConnectionId connection, wire::Frame uid,
+                                 wire::Frame operation_frame, wire::Operation operation,
+                                 std::string_view text, bool is_registered) {
+  ++totals_.failures[number_of(operation)];
   if (is_logged(LogLevel::kInfo)) {
     log(LogLevel::kInfo, "server",
-        std::string{wire::info(request.operation).name} + " failed: " + std::string{text});
+        std::string{wire::info(operation).name} + " failed: " + std::string{text});
   }
-  const wire::FailureReply failure = wire::encode_failure(request.operation, text, is_registered);
-  sink_.send(request.connection, request.uid,
-             failure.operation.empty() ? request.operation_frame : wire::Frame{failure.operation},
+  const wire::FailureReply failure = wire::encode_failure(operation, text, is_registered);
+  sink_.send(connection, uid,
+             failure.operation.empty() ? operation_frame : wire::Frame{failure.operation},
              failure.has_payload ? &failure.payload : nullptr);
 }
 
@@ -296,7 +329,9 @@ void Service::Core::ping(Connection& connection, const Request& request,
     note_ping(connection.heartbeat);
   } else {
     if (instances_.take_owed(*arguments.instance)) is_good = false;
-    if (Instance* const instance = instances_.find(*arguments.instance)) {
+    for (const bool is_driven : {false, true}) {
+      Instance* const instance = instances_.find({*arguments.instance, is_driven});
+      if (instance == nullptr) continue;
       instances_.note_heard(*instance, connection.id, now_ns_);
       note_ping(instance->heartbeat);
     }
@@ -316,26 +351,44 @@ void Service::Core::note_ping(Heartbeat& heartbeat) noexcept {
 
 void Service::Core::register_worker(const Request& request,
                                     const wire::EngineDrivenRegistration& arguments) {
+  if (options_.transfer_mode == TransferMode::kLmcacheDriven) {
+    return fail(request,
+                "this server takes only workers that it copies for; start it without "
+                "--supported-transfer-mode lmcache_driven");
+  }
   if (arena_.name().empty()) {
     return fail(request,
                 "this server has no shared memory for workers; start it without --shm-name \"\"");
   }
   const auto instance = instances_.add(arguments, chunk_tokens(), request.connection, now_ns_);
-  if (!instance) {
-    log(LogLevel::kWarning, "server", "a worker was not registered: " + instance.error());
-    return fail(request, instance.error());
-  }
+  if (!instance) return fail_registration(request, instance.error());
   ++totals_.instances_registered;
-  for (const cache::GroupSpec& group : (*instance)->layout_spec.groups) {
-    if (group.cell_bytes <= arena_.capacity_bytes()) continue;
-    log(LogLevel::kWarning, "server",
-        "a chunk of model \"" + printable(arguments.model) + "\" takes " +
-            format_bytes(group.cell_bytes) + " on one rank, more than L1 has: nothing of it is " +
-            "stored; raise --l1-size-gb, or lower --chunk-size");
-    break;
-  }
+  warn_of_large_chunks(**instance);
   reply(request,
         wire::encode_registered(arena_.name(), arena_.capacity_bytes(), options_.null_block_id));
+}
+
+void Service::Core::warn_of_large_chunks(const Instance& instance) const {
+  for (const cache::GroupSpec& group : instance.layout_spec.groups) {
+    if (group.cell_bytes <= arena_.capacity_bytes()) continue;
+    return log(LogLevel::kWarning, "server",
+               "a chunk of model \"" + printable(instance.model) + "\" takes " +
+                   format_bytes(group.cell_bytes) + " on one rank, more than L1 has: nothing of " +
+                   "it is stored; raise --l1-size-gb, or lower --chunk-size");
+  }
+}
+
+void Service::Core::unregister(const Request& request, const WorkerId& worker) {
+  auto asker = std::make_unique<Asker>(asker_of(request));
+  if (!end_instance(worker, EndOfInstance::kUnregistered, std::move(asker))) reply(request);
+}
+
+/// S18.
+void Service::Core::reap() {
+  for (const WorkerId& id : instances_.gone(now_ns_)) {
+    end_instance(id, EndOfInstance::kReaped, nullptr);
+    ++totals_.instances_reaped;
+  }
 }
 
 void Service::Core::query(Connection& connection, const Request& request,
@@ -360,10 +413,7 @@ void Service::Core::wait(Connection& connection, const Request& request,
   const std::uint64_t ticket = ++tickets_;
   ++connection.waits;
   // Before the engine has it: the answer may come from inside the call.
-  waiters_.emplace(ticket, Waiter{.connection = request.connection,
-                                  .uid = {request.uid.begin(), request.uid.end()},
-                                  .operation_frame = {request.operation_frame.begin(),
-                                                      request.operation_frame.end()}});
+  waiters_.emplace(ticket, asker_of(request));
   engine_.wait_result(cache::Ticket{ticket}, session_key(request, arguments.request_id),
                       deadline_ns);
 }
@@ -371,15 +421,14 @@ void Service::Core::wait(Connection& connection, const Request& request,
 void Service::Core::on_result(cache::Ticket ticket, std::optional<std::uint32_t> hit_chunks) {
   const auto found = waiters_.find(static_cast<std::uint64_t>(ticket));
   LARDER_CHECK(found != waiters_.end());
-  const Waiter waiter = std::move(found->second);
+  const Asker waiter = std::move(found->second);
   waiters_.erase(found);
   if (Connection* const connection = connections_.find(waiter.connection)) {
     connections_.end_wait(*connection);
   }
-  if (!hit_chunks)
-    return sink_.send(waiter.connection, waiter.uid, waiter.operation_frame, nullptr);
+  if (!hit_chunks) return reply(waiter, nullptr);
   const wire::Bytes payload = wire::encode_number(*hit_chunks);
-  sink_.send(waiter.connection, waiter.uid, waiter.operation_frame, &payload);
+  reply(waiter, &payload);
 }
 
 Service::Core::Hashing& Service::Core::settle_chunk(std::uint32_t chunk_tokens) {
@@ -414,7 +463,9 @@ void Service::Core::negotiate(const Request& request, std::uint32_t alignment) {
 bool Service::Core::drain(std::uint64_t deadline_ns) {
   if (!is_draining_) drain_began_ns_ = now_ns_;
   is_draining_ = true;
-  const bool is_quiet = engine_.drain(deadline_ns);
+  // Copies that run are to end; those that are queued at the deadline are refused.
+  if (now_ns_ >= deadline_ns && copies_backend_ != nullptr) void_transfers();
+  const bool is_quiet = engine_.drain(deadline_ns) && copies_.is_empty();
   cache::EngineStats stats;
   engine_.snapshot(stats);
   const bool is_late = now_ns_ >= deadline_ns;
@@ -433,6 +484,7 @@ void Service::Core::fill(ServerStatus& status) const {
   instances_.fill(status.instances, now_ns_);
   status.totals = totals_;
   fill_events(status.kv_events);
+  if (copies_backend_ != nullptr) status.copies = copies_backend_->statistics();
   engine_.snapshot(status.engine);
   fill_spaces(status);
   if (hashing_ == nullptr) return;

@@ -8,6 +8,7 @@
 
 #include "larder/cache/arena/arena.h"
 #include "larder/cache/engine.h"
+#include "larder/server/copy/copy_backend.h"
 #include "larder/server/message.h"
 #include "larder/server/options.h"
 #include "larder/server/status.h"
@@ -26,8 +27,10 @@ namespace larder::server {
 class Service {
  public:
   /// `options` are valid. `arena` is shared memory where engine-driven workers may register.
+  /// `copies`, which outlives it, moves the bytes of workers that do not copy themselves, and has
+  /// the arena already; null: such workers cannot register.
   Service(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
-          ReplySink& sink);
+          ReplySink& sink, CopyBackend* copies = nullptr);
   ~Service();
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
@@ -42,6 +45,8 @@ class Service {
   void on_closed(ConnectionId connection);
   /// The event fd of the tier is readable.
   void on_tier(std::size_t tier);
+  /// The event fd of the copies is readable.
+  void on_copies();
   /// Bounded work: hashing, the engine, timers. Returns when to call begin_turn() again at the
   /// latest; 0: at once.
   std::uint64_t end_turn();

@@ -11,6 +11,7 @@
 
 #include "larder/cache/engine.h"
 #include "larder/server/connections.h"
+#include "larder/server/copies.h"
 #include "larder/server/instances.h"
 #include "larder/server/kv_event_log.h"
 #include "larder/server/kv_event_streams.h"
@@ -28,7 +29,7 @@ namespace larder::server {
 class Service::Core final : private cache::Listener {
  public:
   Core(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
-       ReplySink& sink);
+       ReplySink& sink, CopyBackend* copies);
   ~Core() override = default;
 
   void begin_turn(std::uint64_t now_ns);
@@ -36,6 +37,7 @@ class Service::Core final : private cache::Listener {
   void on_sockets_empty();
   void on_closed(ConnectionId connection);
   void on_tier(std::size_t tier) { engine_.on_tier(tier); }
+  void on_copies();
   std::uint64_t end_turn();
   bool drain(std::uint64_t deadline_ns);
   void fill(ServerStatus& status) const;
@@ -51,12 +53,6 @@ class Service::Core final : private cache::Listener {
     wire::HashMemo memo;
     wire::ChunkHasher hasher;
   };
-  /// A WAIT that the engine has.
-  struct Waiter {
-    ConnectionId connection{};
-    std::vector<std::byte> uid;
-    std::vector<std::byte> operation_frame;
-  };
 
   // ---- Listener.
   void on_result(cache::Ticket ticket, std::optional<std::uint32_t> hit_chunks) override;
@@ -69,6 +65,12 @@ class Service::Core final : private cache::Listener {
   void reply(const Request& request, const wire::Bytes& payload);
   /// S2. `is_registered` as for wire::encode_failure().
   void fail(const Request& request, std::string_view text, bool is_registered = true);
+  // The same later.
+  static Asker asker_of(const Request& request);
+  void reply(const Asker& asker, const wire::Bytes* payload);
+  void fail(const Asker& asker, std::string_view text);
+  void send_failure(ConnectionId connection, wire::Frame uid, wire::Frame operation_frame,
+                    wire::Operation operation, std::string_view text, bool is_registered);
 
   // ---- KV events (S26): in kv_event_requests.cc.
   /// The log of events, and those who follow it.
@@ -100,6 +102,8 @@ class Service::Core final : private cache::Listener {
   bool is_refused_at_end(wire::Operation operation) const noexcept;
   void ping(Connection& connection, const Request& request, const wire::Ping& arguments);
   void note_ping(Heartbeat& heartbeat) noexcept;
+  void unregister(const Request& request, const WorkerId& worker);
+  void reap();
   void register_worker(const Request& request, const wire::EngineDrivenRegistration& arguments);
   void query(Connection& connection, const Request& request,
              const wire::QueryPrefetchStatus& arguments);
@@ -120,7 +124,7 @@ class Service::Core final : private cache::Listener {
   /// Works on the first request of the connection for a piece of time. True: it is answered.
   bool work_on(Connection& connection);
   std::unique_ptr<wire::KeyReader> take_reader();
-  void answer_with_key(const Request& request, const wire::KeyReader& reader);
+  void answer_with_key(Request& request, const wire::KeyReader& reader);
   void lookup(const Request& request, const wire::KeyReader& reader);
   void free_locks(const Request& request, const wire::KeyReader& reader);
   void prepare_store(const Request& request, const wire::KeyReader& reader,
@@ -132,24 +136,45 @@ class Service::Core final : private cache::Listener {
   void commit_retrieve(const Request& request, const wire::KeyReader& reader,
                        const wire::CommitRetrieve& arguments);
   /// What a worker's request is about. Nothing: it was answered, as failed.
-  struct Transfer {
+  struct WorkerRange {
     Instance* instance = nullptr;
     cache::SpaceId space{};
     std::uint32_t rank = 0;
     cache::ChunkRange range;
   };
-  std::optional<Transfer> read_transfer(const Request& request, const wire::KeyReader& reader,
-                                        const wire::Integer& instance);
+  std::optional<WorkerRange> read_transfer(const Request& request, const wire::KeyReader& reader,
+                                           const WorkerId& worker);
   bool is_stale(const Request& request) const noexcept;
   std::span<const cache::ChunkHash> chunks_of(const wire::KeyReader& reader,
                                               cache::ChunkRange range);
   void describe_slots(const Instance& instance);
-  void expect_inline_data(const Request& request, const Transfer& transfer);
-  bool mark_skipped(const Transfer& transfer, const wire::PrepareStore& arguments);
+  void expect_inline_data(const Request& request, const WorkerRange& transfer);
+  bool mark_skipped(const WorkerRange& transfer, const wire::PrepareStore& arguments);
+
+  // ---- Workers whose blocks the server copies: in copy_requests.cc.
+  enum class EndOfInstance : std::uint8_t { kUnregistered, kReaped, kReplaced };
+  void register_driven(const Request& request, const wire::KvCacheRegistration& arguments);
+  void fail_registration(const Request& request, std::string_view why);
+  void warn_of_large_chunks(const Instance& instance) const;
+  bool end_instance(const WorkerId& id, EndOfInstance why, std::unique_ptr<Asker> asker);
+  void end_view(std::unique_ptr<Ending> ending, ViewId view);
+  std::unique_ptr<Transfer> begin_transfer(Request& request, const WorkerRange& range,
+                                           wire::BlockIds& blocks, wire::Frame event);
+  bool submit(std::unique_ptr<Transfer>& transfer);
+  void store(Request& request, const wire::KeyReader& reader);
+  void retrieve(Request& request, const wire::KeyReader& reader);
+  void mark_null_chunks(const WorkerRange& range, const wire::BlockIds& blocks);
+  void finish_mappings();
+  void finish(Mapping& mapping);
+  void finish(Ending& ending);
+  void finish(Transfer& transfer);
+  void void_transfers();
 
   const ServerOptions& options_;
   cache::Arena& arena_;
   ReplySink& sink_;
+  CopyBackend* const copies_backend_;  ///< Null: the server copies for no worker.
+  Copies copies_;
   Spaces spaces_;
   cache::Engine engine_;
   Instances instances_;
@@ -159,7 +184,7 @@ class Service::Core final : private cache::Listener {
   std::vector<std::unique_ptr<wire::KeyReader>> readers_;  ///< Not in use.
   /// Of the connections whose first request has been begun.
   std::unordered_map<std::uint64_t, std::unique_ptr<wire::KeyReader>> in_work_;
-  std::unordered_map<std::uint64_t, Waiter> waiters_;  ///< By ticket.
+  std::unordered_map<std::uint64_t, Asker> waiters_;  ///< WAITs, by ticket.
   std::uint64_t tickets_ = 0;
   ServiceTotals totals_;
 

@@ -64,8 +64,9 @@ TEST_F(ServiceTest, WhatThisServerDoesNotServeSaysSo) {
   // ["", false]: the instance is not registered.
   const wire::Bytes no_blocks{std::byte{0x90}};
   const wire::Bytes no_event{std::byte{0xC4}, std::byte{0}};
-  EXPECT_EQ(ask(Operation::kStore, {nil(), number(1), no_blocks, no_event}).hex(), "92c400c2");
-  EXPECT_EQ(ask(Operation::kRetrieve, {nil(), number(1), no_blocks, no_event, number(0)}).hex(),
+  const wire::Bytes of_prompt = make_key(key("r", 1, 0, 16));
+  EXPECT_EQ(ask(Operation::kStore, {of_prompt, number(1), no_blocks, no_event}).hex(), "92c400c2");
+  EXPECT_EQ(ask(Operation::kRetrieve, {of_prompt, number(1), no_blocks, no_event, number(0)}).hex(),
             "92c400c2");
   EXPECT_EQ(ask(Operation::kUnregisterKvCache, {number(1)}).hex(), "none");
   EXPECT_EQ(ask(Operation::kGetExperimental, {}).hex(), "91af6b765f6576656e745f73747265616d");

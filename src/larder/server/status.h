@@ -10,6 +10,7 @@
 #include "larder/cache/engine_stats.h"
 #include "larder/connector/metrics.h"
 #include "larder/connector/report.h"
+#include "larder/server/copy/copy_backend.h"
 #include "larder/server/recent_totals.h"
 
 namespace larder::server {
@@ -36,6 +37,7 @@ struct InstanceStatus {
   std::uint64_t connection = 0;
   std::vector<GroupStatus> groups;
   bool is_mla = false;
+  bool is_driven = false;           ///< The server copies its blocks; else it copies itself.
   std::uint64_t chunks_loaded = 0;  ///< By its retrieves, since it was registered.
 };
 
@@ -101,6 +103,7 @@ struct ServerStatus {
   std::vector<SpaceStatus> spaces;  ///< At most cache::kSpacesCounted and one for all others.
   ServiceTotals totals;
   KvEventStatus kv_events;
+  CopyStatistics copies;
   cache::EngineStats engine;
   std::uint64_t hash_memory_bytes = 0;
   std::uint64_t hash_chunks_found = 0;

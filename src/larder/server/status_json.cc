@@ -129,20 +129,23 @@ void put_instances(json& out, const ServerStatus& status) {
   json contexts = json::object();
   json engine_driven = json::object();
   json ids = json::array();
+  json driven_ids = json::array();
   for (const InstanceStatus& instance : status.instances) {
     contexts[instance.id] = {{"model_name", instance.model},
                              {"world_size", instance.world_size},
                              {"kv_cache_layout", kv_cache_layout(instance, status.chunk_tokens)}};
-    engine_driven[instance.id] = {{"model_name", instance.model},
-                                  {"world_size", instance.world_size},
-                                  {"block_size", instance.block_tokens},
-                                  {"use_mla", instance.is_mla},
-                                  {"silent_seconds", seconds(instance.silent_ns)}};
+    if (!instance.is_driven)
+      engine_driven[instance.id] = {{"model_name", instance.model},
+                                    {"world_size", instance.world_size},
+                                    {"block_size", instance.block_tokens},
+                                    {"use_mla", instance.is_mla},
+                                    {"silent_seconds", seconds(instance.silent_ns)}};
     // A number, as in LMCache; as text where JSON's readers could not hold it.
     const json number = json::parse(instance.id, nullptr, false);
-    ids.push_back(number.is_number_integer() ? number : json(instance.id));
+    json& list = instance.is_driven ? driven_ids : ids;
+    list.push_back(number.is_number_integer() ? number : json(instance.id));
   }
-  out["registered_gpu_ids"] = json::array();
+  out["registered_gpu_ids"] = std::move(driven_ids);
   out["cache_context_meta"] = std::move(contexts);
   out["registered_non_cuda_instance_ids"] = std::move(ids);
   out["non_cuda_context_meta"] = std::move(engine_driven);

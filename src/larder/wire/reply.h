@@ -59,7 +59,7 @@ struct KvEvent {
   bool is_stored = false;      ///< Else removed.
   std::string_view model{};
   std::span<const ChunkHash> hashes{};         ///< One, if stored.
-  const ChunkHash* parent = nullptr;         ///< Stored: the chunk before; null: it is the first.
+  const ChunkHash* parent = nullptr;           ///< Stored: the chunk before; null: it is the first.
   std::span<const std::uint32_t> token_ids{};  ///< Stored: of the chunk; empty where not known.
 };
 

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "larder/cache/engine.h"
+#include "larder/server/copy/copy_backend.h"
+#include "larder/server/instances.h"
+#include "larder/server/message.h"
+#include "larder/wire/operation.h"
+
+namespace larder::server {
+
+/// Whom an answer goes to that comes later.
+struct Asker {
+  ConnectionId connection{};
+  wire::Bytes uid;
+  wire::Bytes operation_frame;
+  wire::Operation operation{};
+};
+
+/// A STORE or RETRIEVE whose bytes are on their way. Its address stays: the job points into it.
+struct Transfer {
+  Asker asker;
+  wire::Integer instance;
+  wire::BlockIds blocks;
+  wire::Bytes event;
+  std::vector<JobCell> cells;
+  CopyJob job;
+  cache::WriteId write{};  ///< Of a store.
+  cache::ReadId read{};    ///< Of a retrieve.
+  /// Its worker may have given the blocks to other requests: a store is not published (S15, S17).
+  bool is_void = false;
+};
+
+/// A registration whose worker's memory is being mapped.
+struct Mapping {
+  Asker asker;
+  Instances::Driven worker;
+  CopyJob job;
+  bool is_back = false;
+};
+
+/// A worker that ends when its copies have ended.
+struct Ending {
+  std::unique_ptr<Instance> instance;
+  std::unique_ptr<Asker> asker;  ///< Of the UNREGISTER; null: nobody asked.
+  bool owes_false = false;       ///< S4: its next PING is answered false.
+  CopyJob job;
+};
+
+/// What the service has given to the backend.
+struct Copies {
+  std::vector<std::unique_ptr<Transfer>> transfers;
+  std::vector<std::unique_ptr<Mapping>> mappings;
+  std::vector<std::unique_ptr<Ending>> endings;
+
+  bool is_empty() const noexcept {
+    return transfers.empty() && mappings.empty() && endings.empty();
+  }
+};
+
+}  // namespace larder::server
