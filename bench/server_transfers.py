@@ -12,6 +12,7 @@ import collections
 import contextlib
 import ctypes
 import json
+import math
 import mmap
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ import subprocess
 import tempfile
 import time
 
+import msgspec
 import numpy
 from quartiles import quartiles
 from server_support import (
@@ -31,6 +33,8 @@ from server_support import (
     Bench,
     Client,
     decode,
+    encode,
+    key,
     percentile,
     timed,
     tokens_of,
@@ -152,6 +156,93 @@ def measure_memory(benches, rounds, mib):
         for bench in benches:
             what = f"{way} {CHUNKS} x {mib} MiB through shared memory, {bench.kind}"
             show(what, size, times[way, bench.kind], ceiling)
+
+
+class DrivenWorker:
+    """A worker whose blocks the server copies: layers of [2, BLOCKS, 16, 8, 128] float16 in shared
+    memory, so a chunk of 256 tokens takes a MiB in each. Of the blocks one half is stored, and what
+    is retrieved goes into the other one."""
+
+    BLOCKS, BLOCK, HEADS, HEAD = 2 * CHUNKS * CHUNK // 16 + 1, 16, 8, 128
+    INSTANCE, MODEL = INSTANCE + 1, "bench/driven"
+
+    def __init__(self, bench, layers):
+        self.bench, self.client = bench, bench.client
+        shape = [2, self.BLOCKS, self.BLOCK, self.HEADS, self.HEAD]
+        stride = [math.prod(shape[i + 1 :]) for i in range(5)]
+        size = 2 * math.prod(shape)
+        self.paths, tensors = [], []
+        for layer in range(layers):
+            name = f"/lmcache_kv_{os.getpid()}_{bench.server.port}{layer}"
+            self.paths.append(pathlib.Path("/dev/shm" + name))
+            self.paths[-1].write_bytes(os.urandom(1 << 20) * (size >> 20) + bytes(size % (1 << 20)))
+            metadata = {"dtype": "float16", "shape": shape, "stride": stride}
+            metadata |= {"storage_offset": 0, "device_uuid": "cpu"}
+            body = {"type": "cpu_shm", "shm_name": name, "nbytes": size, "version": 1}
+            tensors.append(msgspec.msgpack.Ext(1, encode(body | {"metadata": metadata})))
+        self.layers = [numpy.memmap(path, numpy.uint8, "r+").reshape(2, -1) for path in self.paths]
+        hints = {"kv_layout": "NHD"}
+        arguments = [self.INSTANCE, tensors, self.MODEL, 1, "vllm", hints, []]
+        assert self.client.ask("register_kv_cache", *arguments, seconds=60) is None
+        self.first = list(range(1, 1 + self.BLOCKS // 2))
+        self.second = list(range(1 + self.BLOCKS // 2, self.BLOCKS))
+
+    def key(self, number):
+        tokens = tokens_of((number, 11), CHUNK * CHUNKS)
+        return key(tokens, f"v{number}", worker=0, model=self.MODEL, version=self.bench.version)
+
+    def is_equal(self):
+        """Of both halves of the blocks."""
+        block = self.BLOCK * self.HEADS * self.HEAD * 2
+        half = len(self.first) * block
+        return all(
+            (layer[:, block : block + half] == layer[:, block + half : block + 2 * half]).all()
+            for layer in self.layers
+        )
+
+    def close(self):
+        self.client.ask("unregister_kv_cache", self.INSTANCE, seconds=60)
+        for path in self.paths:
+            path.unlink()
+
+
+def measure_driven(benches, rounds, mib):
+    """STORE and RETRIEVE of 16 chunks, which the server copies."""
+    size = CHUNKS * mib << 20
+    source = numpy.random.default_rng(1).integers(0, 255, size, dtype=numpy.uint8)
+    target = numpy.zeros_like(source)
+    workers = [DrivenWorker(bench, mib) for bench in benches]
+    times = collections.defaultdict(list)
+    event = b"stub_ipc_handle"
+    for number in range(rounds):
+        times["memcpy"].append(
+            timed(lambda: ctypes.memmove(target.ctypes.data, source.ctypes.data, size))
+        )
+        for worker in random.sample(workers, len(workers)):
+            kind, client, stored = worker.bench.kind, worker.client, worker.key(number)
+            frames = client.frames("store", stored, worker.INSTANCE, [worker.first], event)
+            began = time.perf_counter()
+            good = decode(client.run(frames)[2])[1]
+            times["store", kind].append((time.perf_counter() - began) * 1000)
+            assert good is True
+            lookup = stored | {"worker_id": None}
+            client.run(client.frames("lookup", lookup, 1))
+            assert client.result(client.frames("query", f"v{number}")) == CHUNKS
+            blocks = [worker.second]
+            frames = client.frames("retrieve", stored, worker.INSTANCE, blocks, event, 0)
+            began = time.perf_counter()
+            good = decode(client.run(frames)[2])[1]
+            times["retrieve", kind].append((time.perf_counter() - began) * 1000)
+            assert good is True and worker.is_equal()
+            client.run(client.frames("end_session", f"v{number}"))
+    ceiling = quartiles(times["memcpy"])[0]
+    print(f"memcpy of {size >> 20} MiB in one piece, warm: {size / ceiling / 1e6:.2f} GB/s")
+    for way in ("store", "retrieve"):
+        for bench in benches:
+            what = f"{way} {CHUNKS} x {mib} MiB, copied by the server, {bench.kind}"
+            show(what, size, times[way, bench.kind], ceiling)
+    for worker in workers:
+        worker.close()
 
 
 def measure_first_fill(directory, mib):
@@ -314,6 +405,7 @@ def main():
         for mib in (1, 4):
             benches = [Bench(kind, directory, L1_GIB, hidden_of(mib)) for kind in kinds]
             measure_memory(benches, options.rounds, mib)
+            measure_driven(benches, options.rounds, mib)
             for bench in benches:
                 bench.close()
             measure_first_fill(directory, mib)

@@ -56,6 +56,8 @@ struct ReadSpec {
   std::uint32_t rank = 0;
   ChunkRange range;                   ///< Within the request.
   std::span<const ChunkHash> chunks;  ///< Of the range.
+  /// A read of its own, also where the owner has the same one open: who copies ends each of them.
+  bool is_separate = false;
 };
 
 struct WriteSpec {

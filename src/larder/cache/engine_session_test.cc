@@ -141,6 +141,29 @@ TEST_F(EngineSessionTest, ASchedulerThatReconnectsReachesItsSession) {
   EXPECT_EQ(locked_cells(), 0U);
 }
 
+TEST_F(EngineSessionTest, SeparateReadsOfOneRangeEachHoldItsSlots) {
+  add_model();
+  const auto chain = chain_of(1, 4);
+  store(chain);
+  const ReadSpec spec{.owner = owner_,
+                      .session = {1, "r"},
+                      .space = space_,
+                      .rank = 0,
+                      .range = {0, 4},
+                      .chunks = chain,
+                      .is_separate = true};
+  std::vector<CellSlot> out;
+  const auto first = engine().begin_read(spec, out);
+  const auto second = engine().begin_read(spec, out);
+  ASSERT_TRUE(first && second);
+  EXPECT_NE(*first, *second);
+  engine().end_read(*first);
+  EXPECT_EQ(stats().reads_open, 1U);
+  fill_with_others(64);
+  EXPECT_EQ(stats().totals.reads_failed, 0U);
+  EXPECT_TRUE(engine().begin_read(spec, out).has_value());  // They could not be evicted.
+}
+
 TEST_F(EngineSessionTest, ANewLookupOfTheSameIdEndsTheOldSession) {
   add_model();
   const auto chain = chain_of(1, 8);

@@ -78,7 +78,7 @@ std::optional<ReadId> Reads::begin(const ReadSpec& spec, std::vector<CellSlot>& 
   Owner* const owner = owners_.find_alive(spec.owner);
   if (!is_asked_well(spec, owner)) return std::nullopt;
   const Layout& layout = state_.layouts[owner->layout];
-  std::uint32_t number = find(spec, *owner);
+  std::uint32_t number = spec.is_separate ? kNone : find(spec, *owner);
   if (number != kNone) {
     ++state_.totals.reads_repeated;
   } else {

@@ -41,13 +41,15 @@ struct Mapping {
   Instances::Driven worker;
   CopyJob job;
   bool is_back = false;
+  bool is_given_up = false;  ///< It was unregistered meanwhile.
 };
 
 /// A worker that ends when its copies have ended.
 struct Ending {
   std::unique_ptr<Instance> instance;
-  std::unique_ptr<Asker> asker;  ///< Of the UNREGISTER; null: nobody asked.
-  bool owes_false = false;       ///< S4: its next PING is answered false.
+  std::vector<Asker> askers;  ///< UNREGISTERs that wait for it.
+  bool owes_false = false;    ///< S4: its next PING is answered false.
+  bool is_submitted = false;  ///< Else it is tried again.
   CopyJob job;
 };
 
@@ -56,6 +58,7 @@ struct Copies {
   std::vector<std::unique_ptr<Transfer>> transfers;
   std::vector<std::unique_ptr<Mapping>> mappings;
   std::vector<std::unique_ptr<Ending>> endings;
+  std::size_t block_ids = 0;  ///< Of all transfers.
 
   bool is_empty() const noexcept {
     return transfers.empty() && mappings.empty() && endings.empty();

@@ -13,6 +13,8 @@
 namespace larder::server {
 namespace {
 
+/// Of block ids of all transfers in flight.
+constexpr std::size_t kBlockIdsMax = std::size_t{64} << 20;
 /// Of one look at the backend; the next turn takes the rest.
 constexpr std::size_t kReapedAtOnce = 256;
 
@@ -46,7 +48,7 @@ void Service::Core::register_driven(const Request& request,
                                         *plan, request.connection, now_ns_);
   if (!checked) return fail_registration(request, checked.error());
   // What the worker had before it has given up, or it would not register again (S17).
-  end_instance({arguments.instance, true}, EndOfInstance::kReplaced, nullptr);
+  end_instance({arguments.instance, true}, EndOfInstance::kReplaced);
   auto mapping = std::make_unique<Mapping>();
   mapping->asker = asker_of(request);
   mapping->worker = {.id = arguments.instance,
@@ -70,11 +72,16 @@ void Service::Core::fail_registration(const Request& request, std::string_view w
 void Service::Core::finish_mappings() {
   for (std::size_t i = 0; i < copies_.mappings.size();) {
     const Mapping& mapping = *copies_.mappings[i];
-    const bool is_waiting =
-        !mapping.is_back || std::ranges::any_of(copies_.endings, [&](const auto& ending) {
-          return ending->instance != nullptr && ending->instance->id == mapping.worker.id;
-        });
-    if (is_waiting) {
+    if (mapping.is_back && mapping.job.outcome == CopyOutcome::kDone && !mapping.is_given_up) {
+      // Another one of this id may have been registered meanwhile.
+      const Instance* const other = instances_.find({mapping.worker.id, true});
+      const WorkerId id{mapping.worker.id, true};
+      if (other != nullptr &&
+          instances_.check_free(id, mapping.asker.connection, now_ns_).has_value()) {
+        end_instance({mapping.worker.id, true}, EndOfInstance::kReplaced);
+      }
+    }
+    if (!mapping.is_back || is_ending(mapping.worker.id)) {
       ++i;
       continue;
     }
@@ -90,6 +97,10 @@ void Service::Core::finish(Mapping& mapping) {
   mapping.worker.view = mapping.job.view;
   const Connection* const connection = connections_.find(mapping.asker.connection);
   if (connection == nullptr || connection->is_closed) return end_view(nullptr, mapping.job.view);
+  if (mapping.is_given_up) {
+    end_view(nullptr, mapping.job.view);
+    return fail(mapping.asker, "it was unregistered while its memory was mapped");
+  }
   const auto instance = instances_.add(mapping.worker, mapping.asker.connection, now_ns_);
   if (!instance) {
     end_view(nullptr, mapping.job.view);
@@ -102,16 +113,13 @@ void Service::Core::finish(Mapping& mapping) {
 }
 
 /// S17, S18. False: there is no such worker.
-bool Service::Core::end_instance(const WorkerId& id, EndOfInstance why,
-                                 std::unique_ptr<Asker> asker) {
-  const Instance* const known = instances_.find(id);
-  if (known == nullptr) return false;
+bool Service::Core::end_instance(const WorkerId& id, EndOfInstance why) {
+  if (instances_.find(id) == nullptr) return false;
   if (!id.is_driven) {
     const bool is_unregistered = why == EndOfInstance::kUnregistered;
     instances_.drop(id.id,
                     is_unregistered ? cache::OwnerEnd::kUnregistered : cache::OwnerEnd::kReaped);
     if (why == EndOfInstance::kReaped) instances_.owe_false(id.id);
-    if (asker != nullptr) reply(*asker, nullptr);
     return true;
   }
   if (why != EndOfInstance::kUnregistered) {
@@ -121,7 +129,6 @@ bool Service::Core::end_instance(const WorkerId& id, EndOfInstance why,
   }
   auto ending = std::make_unique<Ending>();
   ending->instance = instances_.take(id);
-  ending->asker = std::move(asker);
   ending->owes_false = why == EndOfInstance::kReaped;
   const ViewId view = ending->instance->view;
   end_view(std::move(ending), view);
@@ -132,10 +139,8 @@ void Service::Core::end_view(std::unique_ptr<Ending> ending, ViewId view) {
   if (ending == nullptr) ending = std::make_unique<Ending>();
   ending->job.op = CopyOp::kUnmap;
   ending->job.view = view;
-  const Status submitted = copies_backend_->submit(ending->job);
+  ending->is_submitted = copies_backend_->submit(ending->job).has_value();
   copies_.endings.push_back(std::move(ending));
-  // Only a backend that stops refuses this; it has ended all copies then, or nobody goes on.
-  if (!submitted) finish(*take_out(copies_.endings, copies_.endings.back()->job));
 }
 
 void Service::Core::finish(Ending& ending) {
@@ -144,7 +149,27 @@ void Service::Core::finish(Ending& ending) {
     instances_.release(*ending.instance, cache::OwnerEnd::kDead);
     if (ending.owes_false) instances_.owe_false(ending.instance->id);
   }
-  if (ending.asker != nullptr) reply(*ending.asker, nullptr);
+  for (const Asker& asker : ending.askers) reply(asker, nullptr);
+}
+
+bool Service::Core::is_ending(const wire::Integer& id) const noexcept {
+  return std::ranges::any_of(copies_.endings, [&](const auto& ending) {
+    return ending->instance != nullptr && ending->instance->id == id;
+  });
+}
+
+/// S17: answered when nothing of the worker runs any more.
+void Service::Core::unregister_driven(const Request& request, const wire::Integer& id) {
+  for (const auto& mapping : copies_.mappings) {
+    if (mapping->worker.id == id) mapping->is_given_up = true;
+  }
+  end_instance({id, true}, EndOfInstance::kUnregistered);
+  for (const auto& ending : copies_.endings) {
+    if (ending->instance == nullptr || ending->instance->id != id) continue;
+    ending->askers.push_back(asker_of(request));
+    return;
+  }
+  reply(request);
 }
 
 // ---- Transfers.
@@ -160,6 +185,10 @@ std::unique_ptr<Transfer> Service::Core::begin_transfer(Request& request, const 
   if (const auto checked = check_blocks(*range.instance->plan, blocks, range.range.size());
       !checked) {
     fail(request, checked.error().to_string());
+    return nullptr;
+  }
+  if (blocks.ids.size() > kBlockIdsMax - copies_.block_ids) {
+    fail(request, "too many copies at once");
     return nullptr;
   }
   auto transfer = std::make_unique<Transfer>();
@@ -186,6 +215,7 @@ bool Service::Core::submit(std::unique_ptr<Transfer>& transfer) {
     transfer->job.reason = submitted.error().to_string();
     return false;
   }
+  copies_.block_ids += transfer->blocks.ids.size();
   copies_.transfers.push_back(std::move(transfer));
   return true;
 }
@@ -244,7 +274,8 @@ void Service::Core::retrieve(Request& request, const wire::KeyReader& reader) {
                                         .space = range->space,
                                         .rank = range->rank,
                                         .range = range->range,
-                                        .chunks = chunks_of(reader, range->range)},
+                                        .chunks = chunks_of(reader, range->range),
+                                        .is_separate = true},
                                        cells_);
   if (!read) return fail(request, "not every chunk of the range is there");
   if (cells_.empty()) {
@@ -260,6 +291,7 @@ void Service::Core::retrieve(Request& request, const wire::KeyReader& reader) {
 }
 
 void Service::Core::finish(Transfer& transfer) {
+  copies_.block_ids -= transfer.blocks.ids.size();
   bool is_good = transfer.job.outcome == CopyOutcome::kDone && !transfer.is_void;
   if (transfer.job.op == CopyOp::kStore) {
     const auto how = is_good ? cache::WriteEnd::kPublish : cache::WriteEnd::kDiscard;
@@ -288,6 +320,11 @@ void Service::Core::void_transfers() {
 
 void Service::Core::on_copies() {
   if (copies_backend_ == nullptr) return;
+  for (const auto& ending : copies_.endings) {
+    if (!ending->is_submitted) {
+      ending->is_submitted = copies_backend_->submit(ending->job).has_value();
+    }
+  }
   std::array<CopyJob*, kReapedAtOnce> done{};
   const std::size_t count = copies_backend_->reap(done);
   for (CopyJob* const job : std::span{done}.first(count)) {

@@ -232,6 +232,83 @@ TEST_F(CopyRequestsTest, WhatAWorkerHadWhenItRegistersAgainIsNotPublished) {
   EXPECT_EQ(status().instances.size(), 1U);
 }
 
+TEST_F(CopyRequestsTest, TwoRegistrationsOfOneWorkerMapItsMemoryOnce) {
+  ask_to_register();
+  ask_to_register();
+  replies.clear();
+  finish(CopyOp::kMap);
+  EXPECT_EQ(replies.size(), 1U);
+  finish(CopyOp::kMap);
+  EXPECT_EQ(replies.size(), 1U);  // The second one waits for the memory of the first to go.
+  EXPECT_EQ(backend.jobs.size(), 1U);
+  finish(CopyOp::kUnmap);
+  EXPECT_EQ(replies.size(), 2U);
+  EXPECT_EQ(replies[1].hex(), "none");
+  EXPECT_EQ(status().instances.size(), 1U);
+  EXPECT_TRUE(backend.jobs.empty());
+}
+
+TEST_F(CopyRequestsTest, TheIdOfAWorkerThatIsBeingMappedIsTheFirstOnes) {
+  ask_to_register(7, 2);
+  ask_to_register(7, 3);
+  replies.clear();
+  finish(CopyOp::kMap);
+  EXPECT_EQ(answer(), "none");
+  replies.clear();
+  finish(CopyOp::kMap);
+  ASSERT_EQ(replies.size(), 1U);
+  EXPECT_NE(replies[0].error().find("in use"), std::string::npos);
+  finish(CopyOp::kUnmap);  // Of the second one's memory.
+  EXPECT_EQ(status().instances.size(), 1U);
+}
+
+TEST_F(CopyRequestsTest, AWorkerThatIsUnregisteredWhileItIsMappedIsNotRegistered) {
+  ask_to_register();
+  send(Operation::kUnregisterKvCache, {number(7)}, 2);
+  replies.clear();
+  finish(CopyOp::kMap);
+  ASSERT_EQ(replies.size(), 1U);
+  EXPECT_NE(replies[0].error().find("unregistered"), std::string::npos);
+  EXPECT_TRUE(status().instances.empty());
+  finish(CopyOp::kUnmap);
+}
+
+TEST_F(CopyRequestsTest, ASecondUnregisterWaitsAsTheFirst) {
+  register_driven();
+  replies.clear();
+  send(Operation::kUnregisterKvCache, {number(7)}, 2);
+  send(Operation::kUnregisterKvCache, {number(7)}, 2);
+  EXPECT_TRUE(replies.empty());
+  finish(CopyOp::kUnmap);
+  EXPECT_EQ(replies.size(), 2U);
+}
+
+TEST_F(CopyRequestsTest, RetrievesOfOneRangeHoldItsChunksEach) {
+  register_driven();
+  ask_to_store(key("r", 1, 0, 32), blocks(8));
+  finish(CopyOp::kStore);
+  EXPECT_EQ(lookup(key("s", 1, 0, 32)), 2U);
+  EXPECT_EQ(lookup(key("t", 1, 0, 32)), 2U);
+  ask_to_retrieve(key("s", 1, 0, 32), blocks(8, 20));
+  ask_to_retrieve(key("t", 1, 0, 32), blocks(8, 40));
+  finish(CopyOp::kRetrieve);
+  EXPECT_EQ(status().engine.reads_open, 1U);
+  finish(CopyOp::kRetrieve);
+  EXPECT_EQ(status().engine.reads_open, 0U);
+}
+
+TEST_F(CopyRequestsTest, AWorkerWhoseCopiesRunIsNotToldToRegisterAgain) {
+  options.worker_reap_ns = 30 * kSecond;
+  register_driven();
+  ping(2, 7);
+  pass(32 * kSecond);
+  ask_to_store(key("r", 1, 0, 32), blocks(8));
+  EXPECT_EQ(answer(), "92c400c2");
+  EXPECT_TRUE(ping(2, 7));
+  finish(CopyOp::kUnmap);
+  EXPECT_FALSE(ping(2, 7));
+}
+
 TEST_F(CopyRequestsTest, AWorkerThatIsReapedIsToldWhenItsCopiesHaveEnded) {
   options.worker_reap_ns = 30 * kSecond;
   register_driven();

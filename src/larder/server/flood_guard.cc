@@ -64,8 +64,8 @@ bool FloodGuard::look(std::uint16_t port, bool is_drained) noexcept {
       shut(port, one, "it has sent more than 64 MiB of a message without an end");
     }
   });
-  if (unexpected > kTotalBytes) {
-    shut(port, most, "messages without an end hold more than 256 MiB, most of it of this one");
+  if (unexpected > kTotalBytes || held > kHeldBytes) {
+    shut(port, most, "messages without an end hold too much, most of it of this one");
   }
   look_at_memory(port, most, held);
   return table_.sockets() != 0 || trims_left_ > 0;

@@ -17,6 +17,8 @@ class FloodGuard {
  public:
   static constexpr std::uint64_t kConnectionBytes = std::uint64_t{64} << 20;
   static constexpr std::uint64_t kTotalBytes = std::uint64_t{256} << 20;
+  /// The same of what was announced, too.
+  static constexpr std::uint64_t kHeldBytes = std::uint64_t{4} << 30;
   static constexpr std::uint64_t kMemoryBytes = std::uint64_t{512} << 20;
 
   /// Watches the TCP connections that the table has.

@@ -182,6 +182,7 @@ Result<void, std::string> Instances::check(const wire::Integer& id, std::string_
 
 Result<Instance*, std::string> Instances::add(const Driven& worker, ConnectionId connection,
                                               std::uint64_t now_ns) {
+  LARDER_TRY(check_free({worker.id, true}, connection, now_ns));
   auto made = std::make_unique<Instance>();
   made->id = worker.id;
   made->model = worker.model;
@@ -208,6 +209,11 @@ Result<Instance*, std::string> Instances::put(std::unique_ptr<Instance> made,
                                               ConnectionId connection, std::uint64_t now_ns) {
   const WorkerId id{made->id, made->plan != nullptr};
   const Instance* const before = find(id);
+  LARDER_CHECK(before == nullptr || !id.is_driven);  // Its memory is unmapped first.
+  if (before == nullptr && by_id_.size() == kInstancesMax) {
+    return "there are " + std::to_string(kInstancesMax) +
+           " workers already; end those that are not needed, or wait until they are reaped";
+  }
   // The old registration counts no more, so that it may be the one whose layout is replaced.
   if (before != nullptr) engine_.drop_layout(before->layout);
   const auto layout = engine_.add_layout(made->layout_spec);

@@ -106,6 +106,9 @@ class Instances {
   Result<void, std::string> check(const wire::Integer& id, std::string_view model,
                                   std::uint32_t world_size, const CopyPlan& plan,
                                   ConnectionId connection, std::uint64_t now_ns);
+  /// An error: the id is in use on another live connection (S17).
+  Result<void, std::string> check_free(const WorkerId& id, ConnectionId connection,
+                                       std::uint64_t now_ns);
   /// Of an engine-driven worker. False: there is none.
   bool drop(const wire::Integer& id, cache::OwnerEnd why);
   /// It is registered no more, and still has its owner and layout in the engine, for as long as its
@@ -136,6 +139,7 @@ class Instances {
   void fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) const;
 
  private:
+  static constexpr std::size_t kInstancesMax = 4096;
   static constexpr std::size_t kOwedMax = 4096;
   /// S18: how long an instance outlives its connection.
   static constexpr std::uint64_t kClosedGraceNs = 10'000'000'000;
@@ -152,8 +156,6 @@ class Instances {
   Result<std::unique_ptr<Instance>, std::string> describe(
       const wire::EngineDrivenRegistration& registration, std::uint32_t chunk_tokens);
   std::uint32_t dtype_number(std::string_view dtype);
-  Result<void, std::string> check_free(const WorkerId& id, ConnectionId connection,
-                                       std::uint64_t now_ns);
   Result<Instance*, std::string> put(std::unique_ptr<Instance> made, ConnectionId connection,
                                      std::uint64_t now_ns);
 

@@ -14,10 +14,20 @@ wire::KvEvent KvEventLog::Event::view() const noexcept {
           .token_ids = token_ids};
 }
 
+/// About what it takes, here and in a reply.
+std::size_t KvEventLog::Event::bytes() const noexcept {
+  return sizeof(Event) + model.size() + hashes.size() * sizeof(wire::ChunkHash) +
+         token_ids.size() * sizeof(std::uint32_t);
+}
+
 void KvEventLog::add(Event event) {
   event.sequence = next_++;
-  if (events_.size() == events_max_) events_.pop_front();
+  bytes_ += event.bytes();
   events_.push_back(std::move(event));
+  while (events_.size() > events_max_ || (bytes_ > kBytesMax && events_.size() > 1)) {
+    bytes_ -= events_.front().bytes();
+    events_.pop_front();
+  }
 }
 
 void KvEventLog::add_stored(std::string_view model, const wire::ChunkHash& hash,
@@ -34,6 +44,7 @@ void KvEventLog::add_removed(std::string_view model, const wire::ChunkHash& hash
                        events_.back().hashes.size() < kHashesMax;
   if (goes_on) {
     events_.back().hashes.push_back(hash);
+    bytes_ += sizeof hash;
   } else {
     add({.is_stored = false, .model = std::string{model}, .hashes = {hash}});
   }
@@ -45,8 +56,13 @@ KvEventLog::Reading KvEventLog::read(std::string_view model, std::uint64_t curso
   Reading reading{.next_cursor = std::min(cursor, last()),
                   .is_lost = cursor + 1 < first || cursor > last()};
   const std::uint64_t from = cursor < first ? 0 : cursor + 1 - first;
+  std::size_t bytes = 0;
   for (std::uint64_t at = from; at < events_.size() && reading.events.size() < events_max; ++at) {
     const Event& event = events_[at];
+    if (event.model == model && (bytes += event.bytes()) > kReadingBytesMax &&
+        !reading.events.empty()) {
+      break;
+    }
     reading.next_cursor = event.sequence;
     if (event.model == model) reading.events.push_back(event.view());
   }

@@ -16,13 +16,18 @@ namespace larder::server {
 /// The last changes of what L1 has, numbered from 1, for those who follow them (S26): a bounded
 /// ring, the oldest go first.
 ///
-/// A follower that has seen every event knows exactly the chunks that L1 has.
+/// A follower that has seen every event of its model knows exactly the chunks that L1 has complete,
+///   where these are of one space: events do not say which.
+/// Bounded: events_max() and kBytesMax, whichever is less.
 /// Threads: the service's. Cost: O(1) to add; read() looks at every event behind the cursor until
 /// it has enough.
 class KvEventLog {
  public:
   /// What one removal tells at most.
   static constexpr std::size_t kHashesMax = 1024;
+  static constexpr std::size_t kBytesMax = std::size_t{256} << 20;
+  /// What one reading has at most, but for one event.
+  static constexpr std::size_t kReadingBytesMax = std::size_t{1} << 20;
 
   /// `events_max` above 0.
   explicit KvEventLog(std::size_t events_max) : events_max_(events_max) {}
@@ -55,12 +60,14 @@ class KvEventLog {
     std::vector<std::uint32_t> token_ids{};
 
     wire::KvEvent view() const noexcept;
+    std::size_t bytes() const noexcept;
   };
 
   void add(Event event);
 
   std::size_t events_max_;
   std::deque<Event> events_;
+  std::size_t bytes_ = 0;
   std::uint64_t next_ = 1;
   std::uint64_t read_ = 0;  ///< The newest event that some reading had.
 };

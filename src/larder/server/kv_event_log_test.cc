@@ -85,6 +85,24 @@ TEST(KvEventLogTest, OneRemovalTellsOfManyChunksUntilItWasRead) {
   EXPECT_EQ(log.last(), 4U);
 }
 
+TEST(KvEventLogTest, AReadingIsBoundedInBytes) {
+  KvEventLog log{8};
+  const std::vector<std::uint32_t> many(KvEventLog::kReadingBytesMax / 8);
+  for (unsigned i = 1; i <= 4; ++i) log.add_stored("m", hash_of(i), nullptr, many);
+  const auto first = log.read("m", 0, 10);
+  EXPECT_EQ(sequences(first), Sequences{1});
+  EXPECT_EQ(first.next_cursor, 1U);
+  EXPECT_EQ(sequences(log.read("m", 1, 10)), Sequences{2});
+}
+
+TEST(KvEventLogTest, TheLogIsBoundedInBytes) {
+  KvEventLog log{1000};
+  const std::vector<std::uint32_t> many(KvEventLog::kBytesMax / 16);
+  for (unsigned i = 1; i <= 6; ++i) log.add_stored("m", hash_of(i), nullptr, many);
+  EXPECT_EQ(log.size(), 3U);
+  EXPECT_TRUE(log.read("m", 0, 10).is_lost);
+}
+
 TEST(KvEventLogTest, ARemovalIsBounded) {
   KvEventLog log{8};
   for (unsigned i = 0; i < KvEventLog::kHashesMax + 1; ++i) log.add_removed("m", hash_of(i));

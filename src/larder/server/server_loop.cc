@@ -18,6 +18,8 @@ constexpr std::uint64_t kReceiveNs = 500'000;
 constexpr std::uint64_t kLookNs = 250'000'000;
 /// While the socket does not run dry, connections that deliver nothing are found after this.
 constexpr std::uint64_t kLookAnywayNs = 1'000'000'000;
+/// A turn that takes so long was stopped in between.
+constexpr std::uint64_t kLateNs = 250'000'000;
 constexpr std::uint64_t kStopFlagNs = 250'000'000;
 constexpr std::uint64_t kDrainNs = 50'000'000;  ///< Between two looks at what is in flight.
 
@@ -86,7 +88,11 @@ void ServerLoop::turn(std::uint64_t until_ns) {
   if (recent_.is_due(now)) note_totals(now);
   parts_.service.begin_turn(now);
   receive();
-  if (std::exchange(has_copies_, false)) parts_.service.on_copies();
+  // Copies that ran while this thread did not are looked at when the gap was noticed (S15).
+  if (has_copies_ && now_ns() - now < kLateNs) {
+    has_copies_ = false;
+    parts_.service.on_copies();
+  }
   for (const std::size_t tier : ready_tiers_) parts_.service.on_tier(tier);
   due_ns_ = parts_.service.end_turn();
   if (std::exchange(is_status_wanted_, false) && parts_.board.is_asked()) publish();

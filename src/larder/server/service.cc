@@ -101,7 +101,8 @@ Service::Core::Core(const ServerOptions& options, cache::Arena& arena,
 
 void Service::Core::begin_turn(std::uint64_t now_ns) {
   const std::uint64_t patience_ns = std::min(options_.stall_max_ns, heartbeat_ns_ / 2);
-  if (instances_.size() != 0 && now_ns > due_ns_ && now_ns - due_ns_ > patience_ns) {
+  const bool has_workers = instances_.size() != 0 || !copies_.transfers.empty();
+  if (has_workers && now_ns > due_ns_ && now_ns - due_ns_ > patience_ns) {
     ++totals_.stalls;
     stalled_ns_ = now_ns;
     is_after_stall_ = true;
@@ -132,7 +133,9 @@ std::uint64_t Service::Core::end_turn() {
   }
   due_ns_ = engine_.turn(now_ns_);
   tell_events();
-  if (instances_.size() != 0) due_ns_ = std::min(due_ns_, now_ns_ + kTickNs);
+  if (instances_.size() != 0 || !copies_.is_empty()) {
+    due_ns_ = std::min(due_ns_, now_ns_ + kTickNs);
+  }
   if (connections_.has_requests()) due_ns_ = now_ns_;
   return connections_.has_requests() ? 0 : due_ns_;
 }
@@ -246,10 +249,11 @@ void Service::Core::answer(Connection& connection, Request& request) {
     case wire::Operation::kRegisterEngineDriven:
       return register_worker(request, std::get<wire::EngineDrivenRegistration>(arguments));
     case wire::Operation::kUnregisterEngineDriven:
-      return unregister(request,
-                        {std::get<wire::UnregisterEngineDriven>(arguments).instance, false});
+      end_instance({std::get<wire::UnregisterEngineDriven>(arguments).instance, false},
+                   EndOfInstance::kUnregistered);
+      return reply(request);
     case wire::Operation::kUnregisterKvCache:
-      return unregister(request, {std::get<wire::UnregisterKvCache>(arguments).instance, true});
+      return unregister_driven(request, std::get<wire::UnregisterKvCache>(arguments).instance);
     case wire::Operation::kRegisterKvCache:
       return register_driven(request, std::get<wire::KvCacheRegistration>(arguments));
     case wire::Operation::kClear:
@@ -328,7 +332,10 @@ void Service::Core::ping(Connection& connection, const Request& request,
   if (!arguments.instance) {
     note_ping(connection.heartbeat);
   } else {
-    if (instances_.take_owed(*arguments.instance)) is_good = false;
+    // Told when its copies have ended.
+    if (!is_ending(*arguments.instance) && instances_.take_owed(*arguments.instance)) {
+      is_good = false;
+    }
     for (const bool is_driven : {false, true}) {
       Instance* const instance = instances_.find({*arguments.instance, is_driven});
       if (instance == nullptr) continue;
@@ -378,15 +385,10 @@ void Service::Core::warn_of_large_chunks(const Instance& instance) const {
   }
 }
 
-void Service::Core::unregister(const Request& request, const WorkerId& worker) {
-  auto asker = std::make_unique<Asker>(asker_of(request));
-  if (!end_instance(worker, EndOfInstance::kUnregistered, std::move(asker))) reply(request);
-}
-
 /// S18.
 void Service::Core::reap() {
   for (const WorkerId& id : instances_.gone(now_ns_)) {
-    end_instance(id, EndOfInstance::kReaped, nullptr);
+    end_instance(id, EndOfInstance::kReaped);
     ++totals_.instances_reaped;
   }
 }

@@ -102,7 +102,6 @@ class Service::Core final : private cache::Listener {
   bool is_refused_at_end(wire::Operation operation) const noexcept;
   void ping(Connection& connection, const Request& request, const wire::Ping& arguments);
   void note_ping(Heartbeat& heartbeat) noexcept;
-  void unregister(const Request& request, const WorkerId& worker);
   void reap();
   void register_worker(const Request& request, const wire::EngineDrivenRegistration& arguments);
   void query(Connection& connection, const Request& request,
@@ -156,7 +155,9 @@ class Service::Core final : private cache::Listener {
   void register_driven(const Request& request, const wire::KvCacheRegistration& arguments);
   void fail_registration(const Request& request, std::string_view why);
   void warn_of_large_chunks(const Instance& instance) const;
-  bool end_instance(const WorkerId& id, EndOfInstance why, std::unique_ptr<Asker> asker);
+  bool end_instance(const WorkerId& id, EndOfInstance why);
+  bool is_ending(const wire::Integer& id) const noexcept;
+  void unregister_driven(const Request& request, const wire::Integer& id);
   void end_view(std::unique_ptr<Ending> ending, ViewId view);
   std::unique_ptr<Transfer> begin_transfer(Request& request, const WorkerRange& range,
                                            wire::BlockIds& blocks, wire::Frame event);

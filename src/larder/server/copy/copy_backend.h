@@ -84,7 +84,7 @@ struct CopyStatistics {
 /// K2  submit() never waits for a copy, a mapping or a device. Transfers are checked in it: cells
 ///     within the arena, blocks within the view. It refuses with kInvalidArgument what can never be
 ///     done, with kUnavailable a view that ends and a backend that stops, and with
-///     kResourceExhausted what is too much at once.
+///     kResourceExhausted what is too much at once, but never a kUnmap.
 /// K3  A transfer is done or failed as a whole. The cells of a failed store, and the blocks of a
 ///     failed retrieve, have unspecified contents: a failed store must not be published.
 /// K4  Transfers of one view may run side by side and in any order. kMap, kUnmap and kChecksum have

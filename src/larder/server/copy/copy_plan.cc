@@ -338,11 +338,18 @@ DecodeStatus check_blocks(const CopyPlan& plan, const wire::BlockIds& blocks,
 
 bool is_null_chunk(const ObjectGroupPlan& group, const wire::BlockIds& blocks, std::uint32_t chunk,
                    std::uint32_t null_block) noexcept {
+  const auto is_null = [&](std::uint32_t id) { return id == null_block; };
+  const auto ids_of = [&](const KernelGroupPlan& kernel) {
+    return blocks.group(kernel.list)
+        .subspan(std::size_t{chunk} * kernel.blocks_per_chunk, kernel.blocks_per_chunk);
+  };
+  if (group.window_chunks != 0 || group.is_recurrent) {
+    return std::ranges::any_of(group.kernels, [&](const KernelGroupPlan& kernel) {
+      return std::ranges::any_of(ids_of(kernel).last(kernel.shape.blocks_kept), is_null);
+    });
+  }
   return std::ranges::all_of(group.kernels, [&](const KernelGroupPlan& kernel) {
-    const auto ids =
-        blocks.group(kernel.list)
-            .subspan(std::size_t{chunk} * kernel.blocks_per_chunk, kernel.blocks_per_chunk);
-    return std::ranges::all_of(ids, [&](std::uint32_t id) { return id == null_block; });
+    return std::ranges::all_of(ids_of(kernel), is_null);
   });
 }
 

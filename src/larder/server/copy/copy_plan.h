@@ -78,8 +78,10 @@ wire::DecodeResult<CopyPlan> make_copy_plan(const wire::KvCacheRegistration& reg
 wire::DecodeStatus check_blocks(const CopyPlan& plan, const wire::BlockIds& blocks,
                                 std::uint32_t chunks);
 
-/// Whether the worker has nothing of this chunk of an object group: all its blocks are the null
-/// block. Such a chunk must not be stored. The blocks were checked.
+/// Whether the worker has not all of this chunk of an object group, so that it must not be stored
+/// (E17): all its blocks are the null block, or, of a group with a window or a recurrent state, one
+/// of those that are copied, because the engine frees what lies before the window. The blocks were
+/// checked.
 bool is_null_chunk(const ObjectGroupPlan& group, const wire::BlockIds& blocks, std::uint32_t chunk,
                    std::uint32_t null_block) noexcept;
 

@@ -307,5 +307,17 @@ TEST(BlocksTest, AChunkOfNullBlocksIsNull) {
   EXPECT_FALSE(is_null_chunk(plan.groups[0], blocks, 0, 7));
 }
 
+/// The engine frees the blocks before a window: a chunk that is half there must not be stored.
+TEST(BlocksTest, InAWindowOneNullBlockIsEnough) {
+  const CopyPlan plan = plan_of(nhd(1, {{.layers = {0}, .tokens_per_block = 4, .window = 64}}));
+  ASSERT_NE(plan.groups[0].window_chunks, 0U);
+  const auto blocks = make_blocks({{0, 5, 6, 7, 1, 2, 3, 4}});
+  EXPECT_TRUE(is_null_chunk(plan.groups[0], blocks, 0, 0));
+  EXPECT_FALSE(is_null_chunk(plan.groups[0], blocks, 1, 0));
+  // Within a chunk only the window is copied.
+  const CopyPlan part = plan_of(nhd(1, {{.layers = {0}, .tokens_per_block = 4, .window = 8}}));
+  EXPECT_FALSE(is_null_chunk(part.groups[0], blocks, 0, 0));
+}
+
 }  // namespace
 }  // namespace larder::server

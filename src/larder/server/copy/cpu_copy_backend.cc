@@ -92,7 +92,8 @@ Status CpuCopyBackend::prepare_arena(std::span<std::byte> arena) noexcept {
 Status CpuCopyBackend::submit(CopyJob& job) noexcept {
   const MutexLock lock{mutex_};
   if (is_stopping_) return error_of(ErrorCode::kUnavailable, "the server is ending");
-  if (statistics_.jobs_in_flight >= options_.jobs_max) {
+  const bool is_full = statistics_.jobs_in_flight >= options_.jobs_max;
+  if (is_full && job.op != CopyOp::kUnmap) {
     return error_of(ErrorCode::kResourceExhausted, "too many copies at once");
   }
   switch (job.op) {
