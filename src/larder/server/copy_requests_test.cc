@@ -30,6 +30,7 @@ class ScriptedCopies final : public CopyBackend {
   }
   int event_fd() const noexcept override { return -1; }
   void cancel(CopyJob& job) noexcept override { cancelled.push_back(&job); }
+  void begin_until(std::uint64_t until_ns) noexcept override { begins_until_ns = until_ns; }
   CopyStatistics statistics() const noexcept override { return {}; }
   Status stop(std::uint64_t /*deadline_ns*/) noexcept override { return {}; }
 
@@ -50,6 +51,7 @@ class ScriptedCopies final : public CopyBackend {
   std::deque<CopyJob*> done;
   std::vector<CopyJob*> cancelled;
   std::uint64_t views = 0;
+  std::uint64_t begins_until_ns = 0;
 };
 
 class CopyRequestsTest : public ServiceFixture {
@@ -329,6 +331,11 @@ TEST_F(CopyRequestsTest, AStoreThatRanAcrossAStallIsNotPublished) {
   finish(CopyOp::kStore);
   EXPECT_EQ(answer(), kBad);
   EXPECT_EQ(lookup(key("s", 1, 0, 32)), 0U);
+}
+
+TEST_F(CopyRequestsTest, NoCopyBeginsWhileTheServerIsStopped) {
+  register_driven();
+  EXPECT_EQ(backend.begins_until_ns, now_ns + 5 * kSecond);
 }
 
 TEST_F(CopyRequestsTest, AClientThatGoesWhileItsMemoryIsMappedIsNotRegistered) {

@@ -113,6 +113,7 @@ void Service::Core::begin_turn(std::uint64_t now_ns) {
             " ms; transfers that waited are refused, because their workers may have given the "
             "blocks to other requests");
   }
+  if (copies_backend_ != nullptr) copies_backend_->begin_until(now_ns + patience_ns);
   if (now_ns - stalled_ns_ > kAfterStallMaxNs) is_after_stall_ = false;
   now_ns_ = now_ns;
   engine_.turn(now_ns);

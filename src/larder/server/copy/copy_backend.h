@@ -117,6 +117,10 @@ class CopyBackend {
   virtual int event_fd() const noexcept = 0;
   /// Any thread, only before reap() gave the job back; of transfers. The job still comes back.
   virtual void cancel(CopyJob& job) noexcept = 0;
+  /// Cells begin before this time only (S15); without a call always. A driver moves it on in every
+  /// turn, so that nothing begins while it is stopped: by then workers may have given the blocks to
+  /// other requests. What is queued waits. Any thread.
+  virtual void begin_until(std::uint64_t until_ns) noexcept = 0;
   /// Any thread.
   virtual CopyStatistics statistics() const noexcept = 0;
   /// Refuses new jobs, cancels what has not begun, and waits for what has. kUnavailable when

@@ -225,11 +225,17 @@ void CpuCopyBackend::copy_cells() noexcept {
   }
 }
 
+void CpuCopyBackend::begin_until(std::uint64_t until_ns) noexcept {
+  const MutexLock lock{mutex_};
+  begin_until_ns_ = until_ns;
+  if (transfers_.head != nullptr) cells_wanted_.notify_all();
+}
+
 CpuCopyBackend::Taken CpuCopyBackend::take_cell() noexcept {
   const MutexLock lock{mutex_};
   for (;;) {
     expire();
-    if (transfers_.head != nullptr) break;
+    if (transfers_.head != nullptr && clock_.now_ns() < begin_until_ns_) break;
     if (is_ending_) return {};
     cells_wanted_.wait(mutex_);
   }

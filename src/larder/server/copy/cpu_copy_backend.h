@@ -51,6 +51,7 @@ class CpuCopyBackend final : public CopyBackend {
   std::size_t reap(std::span<CopyJob*> done) noexcept override { return completions_.reap(done); }
   int event_fd() const noexcept override { return completions_.event_fd(); }
   void cancel(CopyJob& job) noexcept override LARDER_EXCLUDES(mutex_);
+  void begin_until(std::uint64_t until_ns) noexcept override LARDER_EXCLUDES(mutex_);
   CopyStatistics statistics() const noexcept override LARDER_EXCLUDES(mutex_);
   Status stop(std::uint64_t deadline_ns) noexcept override LARDER_EXCLUDES(mutex_);
 
@@ -131,6 +132,7 @@ class CpuCopyBackend final : public CopyBackend {
   std::uint64_t views_made_ LARDER_GUARDED_BY(mutex_) = 0;
   CopyStatistics statistics_ LARDER_GUARDED_BY(mutex_);
   bool is_stopping_ LARDER_GUARDED_BY(mutex_) = false;
+  std::uint64_t begin_until_ns_ LARDER_GUARDED_BY(mutex_) = kNever;
   bool is_ending_ LARDER_GUARDED_BY(mutex_) = false;  ///< The threads leave.
 
   std::vector<Thread> threads_;  // Last: they use all of the above.

@@ -88,6 +88,20 @@ TEST_F(CpuCopyBackendTest, StoresAndRetrieves) {
   EXPECT_EQ(statistics.failed, 0U);
 }
 
+TEST_F(CpuCopyBackendTest, NothingBeginsBeyondTheTimeThatItsDriverGave) {
+  MappedWorker worker{*backend_, "/dev/shm", small_sample()};
+  backend_->begin_until(clock_.now_ns());
+  CopyJob job = transfer(CopyOp::kStore, worker.view(), cells_, blocks_);
+  ASSERT_TRUE(backend_->submit(job));
+  std::array<CopyJob*, 4> done{};
+  EXPECT_EQ(backend_->reap(done), 0U);
+  EXPECT_FALSE(in_hand_.try_acquire());
+  backend_->begin_until(kNever);
+  in_hand_.acquire();
+  reap_all(*backend_, {&job});
+  EXPECT_EQ(job.outcome, CopyOutcome::kDone);
+}
+
 TEST_F(CpuCopyBackendTest, AJobCanBeUsedAgain) {
   const MappedWorker worker{*backend_, "/dev/shm", small_sample()};
   CopyJob job = transfer(CopyOp::kStore, worker.view(), cells_, blocks_);
