@@ -108,7 +108,17 @@ def test_the_sdk_loads_and_stores(tmp_path, server, version):
         }
 
 
-@pytest.mark.parametrize("more", [(), ("--tp-size", "2")], ids=["tp1", "tp2"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        (),
+        ("--tp-size", "2"),
+        # Here the sums are the server's: POST /cache/checksums.
+        ("--transfer-mode", "lmcache_driven"),
+        ("--transfer-mode", "lmcache_driven", "--tp-size", "2"),
+    ],
+    ids=["tp1", "tp2", "driven-tp1", "driven-tp2"],
+)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_lmcaches_bench_finds_its_bytes(server, version, more):
     ended = lmcache(
@@ -136,3 +146,37 @@ def test_lmcaches_commands_understand_the_server(server, version):
     described = json.JSONDecoder().raw_decode(ended.stdout[begin:])[0]["metrics"]
     assert (described["health"], described["chunk_size"]) == ("OK", 16)
     assert described["l1_capacity_gb"] == 0.06
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_lmcaches_command_clears_an_open_server(tmp_path, version):
+    """S29: without --admin-open it is refused, and shows why."""
+    options = ("--admin-open",) if TESTED == "larder" else ()
+    with (
+        MpServer(TESTED, tmp_path / "server.log", options=options) as server,
+        Client(version, server, tmp_path / "client.log") as client,
+    ):
+        assert client.ask("store", 2, 4) is True
+        assert server.status()["storage_manager"]["l1_manager"]["total_object_count"] > 0
+        url = f"http://127.0.0.1:{server.http_port}"
+        ended = lmcache(version, "kvcache", "clear", "--url", url)
+        assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
+        assert server.status()["storage_manager"]["l1_manager"]["total_object_count"] == 0
+        if TESTED == "larder":
+            assert server.status()["larder"]["admin_access"] == "open"
+            assert "--admin-open" in server.text()
+        assert client.ask("load", 3, 4) == 0
+        assert client.ask("store", 2, 4) is True
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_lmcaches_command_shows_why_a_clear_is_refused(tmp_path, server, version):
+    if server.kind != "larder":
+        pytest.skip("SKIPPED (needs larder: LMCache's server needs no token)")
+    with Client(version, server, tmp_path / "client.log") as client:
+        assert client.ask("store", 2, 4) is True
+        ended = lmcache(version, "kvcache", "clear", "--url", f"http://127.0.0.1:{server.http_port}")
+        assert ended.returncode != 0
+        said = ended.stdout + ended.stderr
+        assert "--admin-token-file" in said and "--admin-open" in said, said[-2000:]
+        assert client.ask("load", 2, 4) == 4

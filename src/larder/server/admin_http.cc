@@ -10,6 +10,7 @@
 #include <functional>
 #include <latch>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -19,6 +20,8 @@
 #include "larder/base/mutex.h"
 #include "larder/base/thread.h"
 #include "larder/base/version.h"
+#include "larder/server/admin_access.h"
+#include "larder/server/admin_json.h"
 #include "larder/server/config_json.h"
 #include "larder/server/endpoint.h"
 #include "larder/server/http_guard.h"
@@ -32,6 +35,8 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kLoopAnswersNs = 1'000'000'000;
+/// LMCache's bench waits for five seconds, and its `kvcache clear` for ten.
+constexpr std::uint64_t kCommandNs = 5'000'000'000;
 constexpr time_t kPieceSeconds = 2;
 constexpr int kBacklog = 128;
 constexpr std::size_t kBodyBytesMax = 64 << 10;
@@ -109,9 +114,10 @@ std::string text_of(const json& value, int indent = -1) {
   return value.dump(indent, ' ', false, json::error_handler_t::replace);
 }
 
+/// LMCache's server has "detail"; its commands show "message" if there is one.
 void refuse(httplib::Response& response, int code, const std::string& detail) {
   response.status = code;
-  response.set_content(text_of(json{{"detail", detail}}), kJson);
+  response.set_content(text_of(json{{"detail", detail}, {"message", detail}}), kJson);
 }
 
 std::string machine_name() {
@@ -128,16 +134,33 @@ struct Site {
   bool is_metrics_only = false;
 };
 
+int code_of(AdminError::Kind kind) noexcept {
+  switch (kind) {
+    case AdminError::Kind::kInvalid:
+      return 400;
+    case AdminError::Kind::kNotFound:
+      return 404;
+    case AdminError::Kind::kBusy:
+      return 503;
+    case AdminError::Kind::kFailed:
+      return 500;
+  }
+  return 500;
+}
+
 }  // namespace
 
 class AdminHttp::Impl {
  public:
-  Impl(Site site, const ServerOptions& options, const std::string& pool_name, StatusBoard& board)
+  /// `mailbox` null: it takes no commands.
+  Impl(Site site, const ServerOptions& options, const std::string& pool_name, StatusBoard& board,
+       AdminMailbox* mailbox)
       : site_(std::move(site)),
         options_(options),
         pool_name_(pool_name),
         machine_(machine_name()),
-        board_(board) {}
+        board_(board),
+        mailbox_(mailbox) {}
   ~Impl() {
     if (!thread_.joinable()) return;
     running_.wait();  // Before, stop() does nothing.
@@ -162,6 +185,7 @@ class AdminHttp::Impl {
   void set_admin_routes();
   /// False: it was refused.
   bool is_own(const Request& request, Response& response) const;
+  void refuse_path(const Request& request, Response& response) const;
   void healthcheck(Response& response);
   StatusBoard::Reading ask();
   /// What the loop says of itself, as JSON.
@@ -170,12 +194,19 @@ class AdminHttp::Impl {
   void status(Response& response);
   void degraded(Response& response);
   void metrics(Response& response);
+  void post(const Request& request, Response& response);
+  /// Nothing: it was refused.
+  std::optional<AdminResult> carry_out(AdminCommand command, Response& response);
+  void clear(const Request& request, Response& response);
+  void checksums(const Request& request, Response& response);
 
   Site site_;
   ServerOptions options_;  ///< With the ports that were bound.
   const std::string pool_name_;
   const std::string machine_;
   StatusBoard& board_;
+  AdminMailbox* const mailbox_;
+  std::optional<AdminAccess> access_;
   httplib::Server server_;
   Tasks tasks_;
   std::latch running_{1};
@@ -204,6 +235,9 @@ SetupStatus AdminHttp::Impl::open() {
 SetupStatus AdminHttp::Impl::bind() {
   auto endpoint = resolve_endpoint(site_.host, site_.port, site_.host_option);
   if (!endpoint) return endpoint.error();
+  if (mailbox_ != nullptr) {
+    LARDER_ASSIGN(access_, AdminAccess::open(options_, *endpoint));
+  }
   // The library's own choice lets two servers share a port.
   int listener = -1;
   server_.set_socket_options([&listener](socket_t socket) {
@@ -240,18 +274,30 @@ void AdminHttp::Impl::set_limits() {
 void AdminHttp::Impl::set_routes() {
   using Handled = httplib::Server::HandlerResponse;
   server_.set_pre_routing_handler([this](const Request& request, Response& response) {
-    return is_own(request, response) ? Handled::Unhandled : Handled::Handled;
+    if (!is_own(request, response)) return Handled::Handled;
+    // A POST without a length has no body, and the library would read until the client goes.
+    const bool has_body =
+        request.has_header("Content-Length") || request.has_header("Transfer-Encoding");
+    if (request.method != "POST" || has_body) return Handled::Unhandled;
+    post(request, response);
+    return Handled::Handled;
   });
   server_.Get("/metrics", [this](const Request&, Response& response) { metrics(response); });
   if (!site_.is_metrics_only) set_admin_routes();
+  server_.Post(".*",
+               [this](const Request& request, Response& response) { post(request, response); });
   server_.set_error_handler([this](const Request& request, Response& response) {
-    if (response.status != 404 || !response.body.empty()) return;
-    refuse(response, 404,
-           "larder has no " + printable(request.method) + " " + printable(request.path) +
-               (site_.is_metrics_only ? " here; this port has GET /metrics alone"
-                                      : "; it has GET /, /healthcheck, /live, /degraded, /status, "
-                                        "/config, /metrics, /version"));
+    if (response.status == 404 && response.body.empty()) refuse_path(request, response);
   });
+}
+
+void AdminHttp::Impl::refuse_path(const Request& request, Response& response) const {
+  refuse(response, 404,
+         "larder has no " + printable(request.method) + " " + printable(request.path) +
+             (site_.is_metrics_only
+                  ? " here; this port has GET /metrics alone"
+                  : "; it has GET /, /healthcheck, /live, /degraded, /status, /config, /metrics, "
+                    "/version, and POST /cache/clear, /cache/checksums"));
 }
 
 void AdminHttp::Impl::set_admin_routes() {
@@ -337,6 +383,43 @@ void AdminHttp::Impl::metrics(Response& response) {
   response.set_content(text, "text/plain; version=0.0.4; charset=utf-8");
 }
 
+// --- Commands -----------------------------------------------------------------------------------
+
+void AdminHttp::Impl::post(const Request& request, Response& response) {
+  if (mailbox_ != nullptr && request.path == "/cache/clear") return clear(request, response);
+  if (mailbox_ != nullptr && request.path == "/cache/checksums")
+    return checksums(request, response);
+  refuse_path(request, response);
+}
+
+std::optional<AdminResult> AdminHttp::Impl::carry_out(AdminCommand command, Response& response) {
+  AdminAnswer answer =
+      mailbox_->ask(std::move(command), RealClock::instance().now_ns() + kCommandNs);
+  if (answer) return *std::move(answer);
+  refuse(response, code_of(answer.error().kind), answer.error().text);
+  return std::nullopt;
+}
+
+void AdminHttp::Impl::clear(const Request& request, Response& response) {
+  if (!access_->allows(request.get_header_value("Authorization"))) {
+    response.set_header("WWW-Authenticate", "Bearer");
+    return refuse(response, 401, kTokenWanted);
+  }
+  const auto command = read_clear(request.body);
+  if (!command) return refuse(response, 400, command.error());
+  if (carry_out(*command, response)) response.set_content(text_of(clear_json()), kJson);
+}
+
+/// Needs no token, although it is a POST: it only reads, tells no more of a worker's memory than
+/// sums of 16 bytes, and the bench of LMCache, which asks for them, sends none. What it costs is
+/// bounded: see AdminMailbox::kAskersMax and admin_requests.cc.
+void AdminHttp::Impl::checksums(const Request& request, Response& response) {
+  const auto command = read_checksums(request.body);
+  if (!command) return refuse(response, 400, command.error());
+  const auto result = carry_out(*command, response);
+  if (result) response.set_content(text_of(checksums_json(*command, *result)), kJson);
+}
+
 // --- The class itself ---------------------------------------------------------------------------
 
 AdminHttp::AdminHttp(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
@@ -344,9 +427,9 @@ AdminHttp::~AdminHttp() = default;
 
 SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& options,
                                                         const std::string& pool_name,
-                                                        StatusBoard& board) {
+                                                        StatusBoard& board, AdminMailbox& mailbox) {
   Site site{.host = options.http_host, .port = options.http_port};
-  auto impl = std::make_unique<Impl>(std::move(site), options, pool_name, board);
+  auto impl = std::make_unique<Impl>(std::move(site), options, pool_name, board, &mailbox);
   LARDER_TRY(impl->open());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};
 }
@@ -358,7 +441,7 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open_metrics(const ServerOpti
             .host_option = "--metrics-host",
             .port_option = "--metrics-port",
             .is_metrics_only = true};
-  auto impl = std::make_unique<Impl>(std::move(site), options, "", board);
+  auto impl = std::make_unique<Impl>(std::move(site), options, "", board, nullptr);
   LARDER_TRY(impl->open());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};
 }

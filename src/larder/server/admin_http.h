@@ -5,6 +5,7 @@
 #include <string>
 
 #include "larder/base/result.h"
+#include "larder/server/admin_mailbox.h"
 #include "larder/server/options.h"
 #include "larder/server/status_board.h"
 
@@ -12,22 +13,24 @@ namespace larder::server {
 
 /// The HTTP side (S28, S29), on threads of its own: `/`, `/healthcheck`, `/live`, `/status`,
 /// `/config` and versions, in the shapes that LMCache's own commands and SDK read, and `/metrics`
-/// (S30). Everything else is 404 with a sentence. Reads the board and never the service.
+/// (S30), and two commands: POST `/cache/clear` and `/cache/checksums`. Everything else is 404 with
+/// a sentence. Reads the board, asks the mailbox, and never touches the service.
 ///
+/// GET changes nothing. What changes state needs the token of --admin-token-file, or --admin-open.
 /// Loopback by default; a foreign Host or Origin is refused.
 /// Bounds: four requests at a time and 64 that wait; further ones wait in the system's queue. A
 ///   connection has one request, a body of at most 64 KiB, and two seconds for each of its pieces.
 class AdminHttp {
  public:
-  /// Listens when it returns. `board` outlives it; `options` are copied.
+  /// Listens when it returns. `board` and `mailbox` outlive it; `options` are copied.
   static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
                                                       const std::string& pool_name,
-                                                      StatusBoard& board);
+                                                      StatusBoard& board, AdminMailbox& mailbox);
   /// The same at --metrics-host and --metrics-port, which is set, and `/metrics` alone.
   static SetupResult<std::unique_ptr<AdminHttp>> open_metrics(const ServerOptions& options,
                                                               StatusBoard& board);
-  /// Ends the threads; requests that have come whole are answered first. Close the board before, or
-  /// they may wait for the loop for a second.
+  /// Ends the threads; requests that have come whole are answered first. Close board and mailbox
+  /// before, or they may wait for the loop for seconds.
   ~AdminHttp();
   AdminHttp(const AdminHttp&) = delete;
   AdminHttp& operator=(const AdminHttp&) = delete;

@@ -23,17 +23,25 @@ class AdminHttpTest : public ::testing::Test {
     auto board = StatusBoard::create();
     auto stop = EventFd::create();
     ASSERT_TRUE(board && stop);
+    auto mailbox = AdminMailbox::create();
+    ASSERT_TRUE(mailbox);
     board_ = *std::move(board);
+    mailbox_ = *std::move(mailbox);
     stop_ = std::make_unique<EventFd>(*std::move(stop));
     options_.http_port = 0;
     options_.chunk_tokens = 16;
     options_.instance_id = "an-id";
-    auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", *board_);
+    open_http();
+  }
+  /// Anew, with what the options are now.
+  void open_http() {
+    auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", *board_, *mailbox_);
     ASSERT_TRUE(http) << http.error().text;
     http_ = *std::move(http);
   }
   void TearDown() override {
     board_->close();
+    mailbox_->close();
     http_.reset();
     stop_->signal();
   }
@@ -55,9 +63,37 @@ class AdminHttpTest : public ::testing::Test {
     return client.Get(path, headers);
   }
 
+  httplib::Result post(const std::string& path, const std::string& body,
+                       const httplib::Headers& headers = {}) {
+    httplib::Client client{"127.0.0.1", http_->port()};
+    return client.Post(path, headers, body, "application/json");
+  }
+  /// A loop that answers every command with `answer`.
+  void run_mailbox(AdminAnswer answer) {
+    auto thread = Thread::start("test-mailbox", [this, answer = std::move(answer)] {
+      while (!stop_->drain()) {
+        wait_readable(mailbox_->event_fd(), stop_->get(), kNever);
+        for (AdminMailbox::Mail& mail : mailbox_->take()) {
+          mailbox_->answer(mail.ticket, answer);
+          commands_.push_back(std::move(mail.command));
+        }
+      }
+    });
+    ASSERT_TRUE(thread);
+    loop_ = *std::move(thread);
+  }
+  /// Ends that loop: what it was asked.
+  const std::vector<AdminCommand>& commands() {
+    stop_->signal();
+    loop_.join();
+    return commands_;
+  }
+
   ServerOptions options_;
   std::unique_ptr<StatusBoard> board_;
+  std::unique_ptr<AdminMailbox> mailbox_;
   std::unique_ptr<EventFd> stop_;
+  std::vector<AdminCommand> commands_;
   Thread loop_;
   std::unique_ptr<AdminHttp> http_;
 };
@@ -134,6 +170,7 @@ TEST_F(AdminHttpTest, APortForMetricsHasNothingElse) {
   EXPECT_EQ(metrics->status, 200);
   EXPECT_NE(metrics->body.find("\nlarder_engine_lookups_total 0\n"), std::string::npos);
   EXPECT_EQ(metrics->body.find("lmcache_mp_"), std::string::npos);
+  EXPECT_EQ(client.Post("/cache/clear", "{}", "application/json")->status, 404);
   for (const char* path : {"/", "/status", "/config", "/healthcheck"}) {
     const auto reply = client.Get(path);
     EXPECT_EQ(reply->status, 404) << path;
@@ -185,7 +222,7 @@ TEST_F(AdminHttpTest, OutlivesGarbageAndWhoSaysNothing) {
 TEST_F(AdminHttpTest, NamesAPortInUse) {
   ServerOptions options = options_;
   options.http_port = http_->port();
-  const auto second = AdminHttp::open(options, "", *board_);
+  const auto second = AdminHttp::open(options, "", *board_, *mailbox_);
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().text.find("is in use"), std::string::npos) << second.error().text;
   EXPECT_NE(second.error().text.find("--http-port"), std::string::npos);
@@ -216,6 +253,93 @@ TEST_F(AdminHttpTest, AClientThatSendsByteByByteDoesNotHoldUpTheEnd) {
   http_.reset();
   client->join();
   EXPECT_TRUE(was_ended);
+}
+
+// ---- Commands.
+
+TEST_F(AdminHttpTest, AClearNeedsATokenOrAnOpenServer) {
+  run_mailbox(AdminResult{});
+  for (const httplib::Headers& headers :
+       {httplib::Headers{}, httplib::Headers{{"Authorization", "Bearer 0123456789abcdef"}}}) {
+    const auto refused = post("/cache/clear", R"({"tier": "l1"})", headers);
+    ASSERT_TRUE(refused);
+    EXPECT_EQ(refused->status, 401);
+    EXPECT_EQ(refused->get_header_value("WWW-Authenticate"), "Bearer");
+    const json body = json::parse(refused->body);
+    for (const char* key : {"detail", "message"}) {
+      const auto text = body[key].get<std::string>();
+      EXPECT_NE(text.find("--admin-token-file"), std::string::npos) << text;
+      EXPECT_NE(text.find("--admin-open"), std::string::npos) << text;
+    }
+  }
+  options_.is_admin_open = true;
+  open_http();
+  EXPECT_EQ(post("/cache/clear", "")->body, R"({"status":"ok","cleared":{"tier":"l1"}})");
+  EXPECT_EQ(post("/cache/clear", R"({"tier": "l1", "force": true})")->status, 200);
+  EXPECT_EQ(get("/cache/clear")->status, 404);  // GET changes nothing.
+  EXPECT_EQ(post("/cache/clear", "{}", {{"Origin", "http://evil.example"}})->status, 403);
+  EXPECT_EQ(post("/cache/clear", "{}", {{"Host", "evil.example"}})->status, 403);
+  const auto l2 = post("/cache/clear", R"({"tier": "l2"})");
+  EXPECT_EQ(l2->status, 400);
+  EXPECT_EQ(json::parse(l2->body)["detail"], "tier 'l2' not supported; only 'l1'");
+  ASSERT_EQ(commands().size(), 2U);
+  EXPECT_FALSE(std::get<ClearCommand>(commands_[0]).force);
+  EXPECT_TRUE(std::get<ClearCommand>(commands_[1]).force);
+}
+
+TEST_F(AdminHttpTest, AnOpenServerListensOnLoopbackAlone) {
+  ServerOptions options = options_;
+  options.is_admin_open = true;
+  options.http_host = "0.0.0.0";
+  const auto opened = AdminHttp::open(options, "", *board_, *mailbox_);
+  ASSERT_FALSE(opened);
+  EXPECT_NE(opened.error().text.find("--admin-open is for loopback"), std::string::npos);
+}
+
+TEST_F(AdminHttpTest, APostWithoutALengthHasNoBody) {
+  options_.is_admin_open = true;
+  open_http();
+  run_mailbox(AdminResult{});
+  RawPeer peer{http_->port()};
+  ASSERT_TRUE(peer.write("POST /cache/clear HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  EXPECT_EQ(peer.read(15), "HTTP/1.1 200 OK");
+  RawPeer other{http_->port()};
+  ASSERT_TRUE(other.write("POST /nope HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+  EXPECT_EQ(other.read(12), "HTTP/1.1 404");
+}
+
+TEST_F(AdminHttpTest, ChecksumsNeedNoToken) {
+  run_mailbox(AdminResult{.checksums = {Md5{}}, .layers = 1});
+  const auto reply =
+      post("/cache/checksums",
+           R"({"block_ids": [1, 2, 3], "chunk_size": 4, "instance_id": 7, "layerwise": false})");
+  ASSERT_TRUE(reply);
+  EXPECT_EQ(reply->status, 200);
+  EXPECT_EQ(reply->body, R"({"status":"success","chunk_size":4,"num_chunks":1,"chunk_checksums":)"
+                         R"(["00000000000000000000000000000000"],"layerwise":false,)"
+                         R"("block_id_ranges":[[1,3]]})");
+  const auto wrong = post("/cache/checksums", R"({"block_ids": ["a"]})");
+  EXPECT_EQ(wrong->status, 400);
+  EXPECT_NE(json::parse(wrong->body)["detail"].get<std::string>().find("block_ids"),
+            std::string::npos);
+  EXPECT_EQ(get("/cache/checksums")->status, 404);
+  ASSERT_EQ(commands().size(), 1U);
+  EXPECT_EQ(std::get<ChecksumCommand>(commands_[0]).instance.bits, 7U);
+}
+
+TEST_F(AdminHttpTest, WhyACommandFailedIsAStatusAndASentence) {
+  using Kind = AdminError::Kind;
+  for (const auto& [kind, code] : {std::pair{Kind::kInvalid, 400}, std::pair{Kind::kNotFound, 404},
+                                   std::pair{Kind::kBusy, 503}, std::pair{Kind::kFailed, 500}}) {
+    run_mailbox(AdminError{.kind = kind, .text = "a sentence"});
+    const auto reply = post("/cache/checksums", "{}");
+    EXPECT_EQ(reply->status, code);
+    EXPECT_EQ(json::parse(reply->body)["detail"], "a sentence");
+    ASSERT_EQ(commands().size(), 1U);
+    commands_.clear();
+  }
+  mailbox_->close();
+  EXPECT_EQ(post("/cache/checksums", "{}")->status, 503);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "larder/cache/engine.h"
+#include "larder/server/admin_command.h"
 #include "larder/server/copy/copy_backend.h"
 #include "larder/server/instances.h"
 #include "larder/server/message.h"
@@ -53,15 +54,25 @@ struct Ending {
   CopyJob job;
 };
 
+/// Checksums that the admin HTTP asked for (S28). They come back even if that waits no more. Its
+/// address stays: the job points into it.
+struct Checksums {
+  ChecksumRequest request;
+  std::uint32_t layers = 0;
+  AdminDone done;
+  CopyJob job;
+};
+
 /// What the service has given to the backend.
 struct Copies {
   std::vector<std::unique_ptr<Transfer>> transfers;
   std::vector<std::unique_ptr<Mapping>> mappings;
   std::vector<std::unique_ptr<Ending>> endings;
   std::size_t block_ids = 0;  ///< Of all transfers.
+  std::vector<std::unique_ptr<Checksums>> checksums;
 
   bool is_empty() const noexcept {
-    return transfers.empty() && mappings.empty() && endings.empty();
+    return transfers.empty() && mappings.empty() && endings.empty() && checksums.empty();
   }
 };
 

@@ -342,6 +342,7 @@ void Service::Core::on_copies() {
         finish(*take_out(copies_.transfers, *job));
         break;
       case CopyOp::kChecksum:
+        finish(*take_out(copies_.checksums, *job));
         break;
     }
   }

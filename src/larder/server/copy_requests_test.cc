@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <deque>
+#include <tuple>
 
 #include "larder/server/server_test_support.h"
 
@@ -121,6 +122,12 @@ class CopyRequestsTest : public ServiceFixture {
   void ask_to_retrieve(const wire::KeySample& sample, const wire::Bytes& ids) {
     replies.clear();
     send(Operation::kRetrieve, {make_key(sample), number(7), ids, binary("event"), number(0)}, 2);
+    turn();
+  }
+  /// The answer comes into `answers`.
+  void ask_for_checksums(const ChecksumCommand& command, std::vector<AdminAnswer>& answers) {
+    service().on_admin(command,
+                       [&answers](AdminAnswer given) { answers.push_back(std::move(given)); });
     turn();
   }
   /// The only reply.
@@ -378,6 +385,96 @@ TEST_F(CopyRequestsTest, AServerThatCopiesForNobodySaysSo) {
   ask_to_register();
   ASSERT_EQ(replies.size(), 1U);
   EXPECT_NE(replies[0].error().find("--supported-transfer-mode"), std::string::npos);
+}
+
+// ---- Checksums, which the admin HTTP asks for (S28).
+
+TEST_F(CopyRequestsTest, ChecksumsAreAnsweredWhenTheBackendHasThem) {
+  register_driven();
+  std::vector<AdminAnswer> answers;
+  ask_for_checksums({.instance = {.bits = 7}, .blocks = {1, 2, 3}, .blocks_per_chunk = 2}, answers);
+  ASSERT_EQ(backend.jobs.size(), 1U);
+  EXPECT_TRUE(answers.empty());
+  ChecksumRequest& request = *backend.jobs[0]->checksums;
+  EXPECT_EQ(request.blocks, (std::vector<std::uint32_t>{1, 2, 3}));
+  EXPECT_EQ(request.blocks_per_chunk, 2U);
+  request.checksums.resize(2);
+  finish(CopyOp::kChecksum);
+  ASSERT_EQ(answers.size(), 1U);
+  ASSERT_TRUE(answers[0]);
+  EXPECT_EQ(answers[0]->checksums.size(), 2U);
+  EXPECT_EQ(answers[0]->layers, 1U);
+  ask_for_checksums({.instance = {.bits = 7}, .blocks = {1}, .blocks_per_chunk = 1}, answers);
+  finish(CopyOp::kChecksum, CopyOutcome::kFailed);
+  ASSERT_EQ(answers.size(), 2U);
+  ASSERT_FALSE(answers[1]);
+  EXPECT_EQ(answers[1].error().kind, AdminError::Kind::kFailed);
+}
+
+TEST_F(CopyRequestsTest, ChecksumsThatCannotBeAreRefusedInASentence) {
+  register_driven();
+  register_worker({.instance = 8, .num_layers = 1, .hidden = 8}, 3);
+  using Kind = AdminError::Kind;
+  const std::vector<std::tuple<ChecksumCommand, Kind, std::string>> cases = {
+      {{.instance = {.bits = 77}}, Kind::kNotFound, "instance_id 77 not registered"},
+      {{.instance = {.bits = ~std::uint64_t{0}, .is_negative = true}}, Kind::kNotFound, "id -1 "},
+      {{.instance = {.bits = 8}}, Kind::kNotFound, "a worker that copies itself"},
+      {{.instance = {.bits = 7}, .blocks_per_chunk = 1}, Kind::kInvalid, "block_ids is required"},
+      {{.instance = {.bits = 7}, .blocks = {1}}, Kind::kInvalid, "chunk_size must be positive"},
+      {{.instance = {.bits = 7}, .blocks = {1, 64}, .blocks_per_chunk = 1},
+       Kind::kInvalid,
+       "there is no block 64; the worker has blocks 0 to 63"},
+      {{.instance = {.bits = 7},
+        .blocks = std::vector<std::uint32_t>(std::size_t{1} << 25, 1),
+        .blocks_per_chunk = 1},
+       Kind::kInvalid,
+       "ask for fewer at once"},
+  };
+  for (const auto& [command, kind, expected] : cases) {
+    std::vector<AdminAnswer> answers;
+    ask_for_checksums(command, answers);
+    ASSERT_EQ(answers.size(), 1U);
+    ASSERT_FALSE(answers[0]);
+    EXPECT_EQ(answers[0].error().kind, kind);
+    EXPECT_NE(answers[0].error().text.find(expected), std::string::npos) << answers[0].error().text;
+  }
+  EXPECT_TRUE(backend.jobs.empty());
+}
+
+TEST_F(CopyRequestsTest, ChecksumsInFlightAreFewAndTheEndWaitsForThem) {
+  register_driven();
+  const ChecksumCommand command{.instance = {.bits = 7}, .blocks = {1}, .blocks_per_chunk = 1};
+  std::vector<AdminAnswer> answers;
+  for (int i = 0; i < 3; ++i) ask_for_checksums(command, answers);
+  ASSERT_EQ(answers.size(), 1U);
+  EXPECT_EQ(answers[0].error().kind, AdminError::Kind::kBusy);
+  EXPECT_FALSE(service().drain(now_ns + 10 * kSecond));
+  finish(CopyOp::kChecksum);
+  EXPECT_FALSE(service().drain(now_ns + 10 * kSecond));
+  ask_for_checksums(command, answers);
+  ASSERT_EQ(answers.size(), 3U);
+  EXPECT_NE(answers[2].error().text.find("is ending"), std::string::npos);
+  finish(CopyOp::kChecksum);
+  EXPECT_TRUE(service().drain(now_ns + 10 * kSecond));
+  EXPECT_EQ(answers.size(), 4U);
+}
+
+TEST_F(CopyRequestsTest, ChecksumsOfAWorkerThatEndsComeBackBeforeIt) {
+  register_driven();
+  std::vector<AdminAnswer> answers;
+  const ChecksumCommand command{.instance = {.bits = 7}, .blocks = {1}, .blocks_per_chunk = 1};
+  ask_for_checksums(command, answers);
+  replies.clear();
+  send(Operation::kUnregisterKvCache, {number(7)}, 2);
+  turn();
+  EXPECT_TRUE(replies.empty());
+  ask_for_checksums(command, answers);
+  ASSERT_EQ(answers.size(), 1U);
+  EXPECT_EQ(answers[0].error().kind, AdminError::Kind::kNotFound);
+  finish(CopyOp::kChecksum);
+  EXPECT_EQ(answers.size(), 2U);
+  finish(CopyOp::kUnmap);
+  EXPECT_EQ(answer(), "none");
 }
 
 }  // namespace

@@ -71,6 +71,11 @@ SetupStatus set_no_http(OptionDraft& draft, std::string_view text) {
   return {};
 }
 
+SetupStatus set_admin_open(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.is_admin_open, parse_bool(text));
+  return {};
+}
+
 SetupStatus set_metrics_port(OptionDraft& draft, std::string_view text) {
   LARDER_ASSIGN(const std::int64_t port,
                 parse_whole(text, 0, std::numeric_limits<std::uint16_t>::max()));
@@ -228,6 +233,19 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .group = kAddresses,
      .help = "Serve no HTTP.",
      .set = set_no_http},
+    {.name = "admin-token-file",
+     .value = "FILE",
+     .group = kAddresses,
+     .help = "Let HTTP clients change the cache's state, as POST /cache/clear does, if they send "
+             "the token in this file: Authorization: Bearer TOKEN. Without it, and without "
+             "--admin-open, HTTP only reads.",
+     .set = set_path<&ServerOptions::admin_token_file>},
+    {.name = "admin-open",
+     .shape = OptionShape::kFlag,
+     .group = kAddresses,
+     .help = "Let every client of this machine do so without a token, as `lmcache kvcache clear` "
+             "needs it. Only with --http-host on loopback.",
+     .set = set_admin_open},
     {.name = "metrics-host",
      .value = "HOST",
      .group = kAddresses,

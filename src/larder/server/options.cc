@@ -26,6 +26,14 @@ SetupStatus check_addresses(const ServerOptions& options) {
     return wrong("--port and --http-port are both " + std::to_string(options.port) +
                  "; give HTTP another one");
   }
+  if (options.is_admin_open && !options.admin_token_file.empty()) {
+    return wrong("--admin-open and --admin-token-file exclude each other; leave one out");
+  }
+  if (!options.has_http && (options.is_admin_open || !options.admin_token_file.empty())) {
+    return wrong(
+        "--admin-open and --admin-token-file are of the HTTP side, which --no-http leaves out; "
+        "leave out either");
+  }
   if (options.metrics_port && options.metrics_host.empty()) {
     return wrong("--metrics-host is empty; give an address, as in 127.0.0.1");
   }

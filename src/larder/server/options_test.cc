@@ -224,6 +224,22 @@ TEST(OptionsTest, ValuesBecomeFields) {
   EXPECT_FALSE(options.has_lmcache_metrics);
 }
 
+TEST(OptionsTest, WhoMayChangeStateIsOneOfTwo) {
+  const auto open = read({given("l1-size-gb", {"1"}), given("admin-open", {"true"})});
+  ASSERT_TRUE(open.has_value()) << open.error().text;
+  EXPECT_TRUE(open->options.is_admin_open);
+  const auto token = read_with("admin-token-file", "/run/token");
+  ASSERT_TRUE(token.has_value()) << token.error().text;
+  EXPECT_EQ(token->options.admin_token_file, "/run/token");
+  EXPECT_FALSE(token->options.is_admin_open);
+  const auto both = read({given("l1-size-gb", {"1"}), given("admin-open", {"true"}),
+                          given("admin-token-file", {"/run/token"})});
+  EXPECT_TRUE(has(error_of(both), "exclude each other")) << error_of(both);
+  const auto nowhere =
+      read({given("l1-size-gb", {"1"}), given("admin-open", {"true"}), given("no-http", {"true"})});
+  EXPECT_TRUE(has(error_of(nowhere), "--no-http")) << error_of(nowhere);
+}
+
 TEST(OptionsTest, MetricsHaveNoPortOfTheirOwnUnlessOneIsGiven) {
   const auto setup = read({given("l1-size-gb", {"1"}), given("prometheus-port", {"9090"}),
                            given("disable-metrics", {"true"})});

@@ -15,6 +15,7 @@
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
 #include "larder/server/admin_http.h"
+#include "larder/server/admin_mailbox.h"
 #include "larder/server/copy/cpu_copy_backend.h"
 #include "larder/server/l2_connectors.h"
 #include "larder/server/pool.h"
@@ -92,6 +93,7 @@ class Server {
   std::unique_ptr<L2Connectors> connectors_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<StatusBoard> board_;
+  std::unique_ptr<AdminMailbox> mailbox_;
   std::unique_ptr<AdminHttp> http_;
   std::unique_ptr<AdminHttp> metrics_http_;
   std::unique_ptr<Service> service_;
@@ -108,6 +110,7 @@ SetupStatus Server::open(const Registry& registry, int wake_fd) {
   auto loop = ServerLoop::create({.router = *router_,
                                   .service = *service_,
                                   .board = *board_,
+                                  .mailbox = *mailbox_,
                                   .connectors = *connectors_,
                                   .copies = *copies_},
                                  wake_fd);
@@ -147,6 +150,9 @@ SetupStatus Server::open_sockets() {
   auto board = StatusBoard::create();
   if (!board) return SetupError{board.error().code(), board.error().to_string()};
   board_ = *std::move(board);
+  auto mailbox = AdminMailbox::create();
+  if (!mailbox) return SetupError{mailbox.error().code(), mailbox.error().to_string()};
+  mailbox_ = *std::move(mailbox);
   LARDER_ASSIGN(
       router_,
       Router::open({.host = options_.host, .port = options_.port, .ipc_path = options_.ipc_path}));
@@ -156,7 +162,7 @@ SetupStatus Server::open_sockets() {
     options_.metrics_port = metrics_http_->port();
   }
   if (!options_.has_http) return {};
-  LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_));
+  LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_, *mailbox_));
   return {};
 }
 
@@ -189,6 +195,7 @@ void Server::leave_memory() noexcept {
 
 Server::~Server() {
   if (board_ != nullptr) board_->close();
+  if (mailbox_ != nullptr) mailbox_->close();
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ constexpr std::uint64_t kSockets = 0;
 constexpr std::uint64_t kBoard = 1;
 constexpr std::uint64_t kWake = 2;
 constexpr std::uint64_t kCopies = 3;
-constexpr std::uint64_t kTiers = 4;  ///< And up.
+constexpr std::uint64_t kMailbox = 4;
+constexpr std::uint64_t kTiers = 5;  ///< And up.
 
 std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
@@ -53,6 +54,7 @@ SetupResult<std::unique_ptr<ServerLoop>> ServerLoop::create(const Parts& parts, 
   LARDER_TRY(loop->watch(parts.router.monitor_fd(), kSockets));
   LARDER_TRY(loop->watch(parts.board.event_fd(), kBoard));
   LARDER_TRY(loop->watch(parts.copies.event_fd(), kCopies));
+  LARDER_TRY(loop->watch(parts.mailbox.event_fd(), kMailbox));
   if (wake_fd >= 0) LARDER_TRY(loop->watch(wake_fd, kWake));
   for (std::size_t tier = 0; tier < parts.connectors.size(); ++tier) {
     LARDER_TRY(loop->watch(parts.connectors[tier].event_fd(), kTiers + tier));
@@ -94,6 +96,7 @@ void ServerLoop::turn(std::uint64_t until_ns) {
     parts_.service.on_copies();
   }
   for (const std::size_t tier : ready_tiers_) parts_.service.on_tier(tier);
+  if (std::exchange(has_mail_, false)) take_mail();
   due_ns_ = parts_.service.end_turn();
   if (std::exchange(is_status_wanted_, false) && parts_.board.is_asked()) publish();
   look_for_floods(now);
@@ -126,6 +129,7 @@ void ServerLoop::wait(std::uint64_t until_ns) {
     const std::uint64_t what = events[static_cast<std::size_t>(i)].data.u64;
     if (what >= kTiers) ready_tiers_.push_back(what - kTiers);
     if (what == kCopies) has_copies_ = true;
+    if (what == kMailbox) has_mail_ = true;
     if (what == kBoard) is_status_wanted_ = true;
     if (what == kWake) drain_wake_fd();
   }
@@ -139,6 +143,15 @@ void ServerLoop::receive() {
     ++messages;
   } while (has_input_ && messages < kMessagesMax && now_ns() < until_ns);
   if (!has_input_) parts_.service.on_sockets_empty();
+}
+
+void ServerLoop::take_mail() {
+  for (AdminMailbox::Mail& mail : parts_.mailbox.take()) {
+    parts_.service.on_admin(std::move(mail.command),
+                            [&mailbox = parts_.mailbox, ticket = mail.ticket](AdminAnswer answer) {
+                              mailbox.answer(ticket, std::move(answer));
+                            });
+  }
 }
 
 void ServerLoop::on_message(ConnectionId connection, std::unique_ptr<Message> message) {

@@ -7,6 +7,7 @@
 
 #include "larder/base/result.h"
 #include "larder/base/unique_fd.h"
+#include "larder/server/admin_mailbox.h"
 #include "larder/server/copy/copy_backend.h"
 #include "larder/server/l2_connectors.h"
 #include "larder/server/recent_totals.h"
@@ -28,6 +29,7 @@ class ServerLoop final : private Router::Handler {
     Router& router;
     Service& service;
     StatusBoard& board;
+    AdminMailbox& mailbox;
     L2Connectors& connectors;
     CopyBackend& copies;
   };
@@ -55,6 +57,7 @@ class ServerLoop final : private Router::Handler {
   void turn(std::uint64_t until_ns);
   void wait(std::uint64_t until_ns);
   void receive();
+  void take_mail();
   void look_for_floods(std::uint64_t now_ns);
   void drain_wake_fd();
   void publish();
@@ -78,6 +81,7 @@ class ServerLoop final : private Router::Handler {
   std::vector<std::size_t> ready_tiers_;
   bool is_status_wanted_ = false;
   bool has_copies_ = false;
+  bool has_mail_ = false;
 };
 
 }  // namespace larder::server

@@ -72,6 +72,9 @@ void Service::on_tier(std::size_t tier) {
 void Service::on_copies() {
   core_->on_copies();
 }
+void Service::on_admin(AdminCommand command, AdminDone done) {
+  core_->on_admin(std::move(command), std::move(done));
+}
 std::uint64_t Service::end_turn() {
   return core_->end_turn();
 }

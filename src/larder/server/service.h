@@ -8,6 +8,7 @@
 
 #include "larder/cache/arena/arena.h"
 #include "larder/cache/engine.h"
+#include "larder/server/admin_command.h"
 #include "larder/server/copy/copy_backend.h"
 #include "larder/server/message.h"
 #include "larder/server/options.h"
@@ -47,6 +48,9 @@ class Service {
   void on_tier(std::size_t tier);
   /// The event fd of the copies is readable.
   void on_copies();
+  /// A command of the admin HTTP (S28). `done` is called once with its answer: before this returns,
+  /// or from a later on_copies().
+  void on_admin(AdminCommand command, AdminDone done);
   /// Bounded work: hashing, the engine, timers. Returns when to call begin_turn() again at the
   /// latest; 0: at once.
   std::uint64_t end_turn();

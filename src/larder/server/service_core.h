@@ -38,6 +38,7 @@ class Service::Core final : private cache::Listener {
   void on_closed(ConnectionId connection);
   void on_tier(std::size_t tier) { engine_.on_tier(tier); }
   void on_copies();
+  void on_admin(AdminCommand command, AdminDone done);
   std::uint64_t end_turn();
   bool drain(std::uint64_t deadline_ns);
   void fill(ServerStatus& status) const;
@@ -170,6 +171,11 @@ class Service::Core final : private cache::Listener {
   void finish(Ending& ending);
   void finish(Transfer& transfer);
   void void_transfers();
+
+  // ---- Commands of the admin HTTP (S28): in admin_requests.cc.
+  void carry_out(const ClearCommand& command, const AdminDone& done);
+  void carry_out(ChecksumCommand& command, AdminDone& done);
+  void finish(Checksums& checksums);
 
   const ServerOptions& options_;
   cache::Arena& arena_;

@@ -287,6 +287,29 @@ TEST_F(ServiceTest, WaitsOfOneConnectionAreBounded) {
   EXPECT_EQ(replies[0].hex(), "00");
 }
 
+// ---- Commands of the admin HTTP (S28).
+
+TEST_F(ServiceTest, AClearKeepsWhatIsLockedUnlessItIsForced) {
+  register_worker();
+  store(key("r", 1, 0, 32));
+  store(key("r", 2, 0, 32));
+  EXPECT_EQ(lookup(key("s", 1, 0, 32)), 2U);  // Locked from here on.
+  int answers = 0;
+  const auto clear = [&](bool force) {
+    service().on_admin(ClearCommand{.force = force}, [&](const AdminAnswer& answer) {
+      EXPECT_TRUE(answer);
+      ++answers;
+    });
+    turn();
+  };
+  clear(false);
+  EXPECT_EQ(answers, 1);
+  EXPECT_EQ(status().engine.columns, 2U);
+  clear(true);
+  EXPECT_EQ(answers, 2);
+  EXPECT_EQ(status().engine.columns, 0U);
+}
+
 // ---- Stalls (S15).
 
 TEST_F(ServiceTest, TransfersThatWaitedDuringAStallAreRefused) {

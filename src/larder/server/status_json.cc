@@ -5,6 +5,7 @@
 
 #include "larder/base/size_text.h"
 #include "larder/base/version.h"
+#include "larder/server/admin_access.h"
 #include "larder/server/config_json.h"
 
 namespace larder::server {
@@ -190,12 +191,13 @@ json kv_events(const KvEventStatus& events) {
           {"subscribers", events.streams}};
 }
 
-json own(const ServerStatus& status) {
+json own(const ServerStatus& status, const ServerOptions& options) {
   const cache::EngineStats& engine = status.engine;
   const ServiceTotals& totals = status.totals;
   return {{"version", version()},
           {"uptime_seconds", seconds(status.now_ns - status.started_ns)},
           {"is_draining", status.is_draining},
+          {"admin_access", admin_access_name(options)},
           {"connections", status.connections},
           {"connections_shut", status.connections_shut},
           {"replies_dropped", status.replies_dropped},
@@ -251,7 +253,7 @@ json status_json(const ServerStatus& status, const ServerOptions& options, bool 
                 {"registration_grace_seconds", seconds(options.worker_grace_ns)},
                 {"tracked_instances", status.instances.size()}}},
               {"kv_events", kv_events(status.kv_events)},
-              {"larder", own(status)}};
+              {"larder", own(status, options)}};
   put_instances(out, status);
   return out;
 }

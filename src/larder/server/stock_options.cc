@@ -65,8 +65,8 @@ constexpr std::string_view kNoTraces =
     "/metrics.";
 constexpr std::string_view kNoCode = "larder runs no Python that others hand in; leave it out.";
 constexpr std::string_view kNoKeys =
-    "larder's HTTP side has no API keys: it only shows the state. Leave it out, and keep "
-    "--http-host on loopback, or put a proxy that checks keys before it.";
+    "larder's HTTP side has no API keys for reading. Leave it out; for what changes state use "
+    "--admin-token-file. Keep --http-host on loopback, or put a proxy that checks keys before it.";
 
 constexpr auto kRows = std::to_array<OptionRow>({
     // ---- Transport and threads.
