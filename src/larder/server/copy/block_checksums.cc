@@ -56,32 +56,35 @@ std::vector<LayerPlace> layers_in_order(const CopyPlan& plan) {
   return places;
 }
 
-/// The blocks of one layer as they lie in memory.
+const PlaneBase& base_of(const LayerPlace& place, std::uint32_t plane) noexcept {
+  return place.kernel->bases[place.index + plane * place.kernel->shape.layers];
+}
+
+/// Whether a block's values lie behind its keys, and not behind the keys of all blocks.
+bool has_blocks_first(const LayerPlace& place) noexcept {
+  if (place.kernel->shape.planes != 2) return false;
+  const PlaneBase& keys = base_of(place, 0);
+  const PlaneBase& values = base_of(place, 1);
+  return keys.memory == values.memory && keys.offset < values.offset &&
+         values.offset - keys.offset < place.kernel->shape.block_stride;
+}
+
+/// Planes and blocks of a layer, each block's planes side by side.
+struct Piece {
+  std::uint32_t first_plane = 0;
+  std::uint32_t planes = 0;
+  std::span<const std::uint32_t> blocks;
+};
+
 void gather(const LayerPlace& place, std::span<const std::span<std::byte>> memories,
-            std::span<const std::uint32_t> blocks, std::byte* out) noexcept {
-  const KernelGroupPlan& kernel = *place.kernel;
-  const std::uint64_t bytes = block_bytes(kernel.shape);
-  const PlaneBase& keys = kernel.bases[place.index];
-  const PlaneBase& values =
-      kernel.bases[place.index + (kernel.shape.planes - 1) * kernel.shape.layers];
-  const auto base = [&](std::uint32_t plane) {
-    const PlaneBase& each = plane == 0 ? keys : values;
-    return memories[each.memory].data() + each.offset;
-  };
-  // Blocks come first where a block's values are within its stride.
-  if (kernel.shape.planes == 2 && keys.memory == values.memory && keys.offset < values.offset &&
-      values.offset - keys.offset < kernel.shape.block_stride) {
-    for (const std::uint32_t block : blocks) {
-      for (std::uint32_t plane = 0; plane < 2; ++plane, out += bytes) {
-        std::memcpy(out, base(plane) + block * kernel.shape.block_stride, bytes);
-      }
-    }
-    return;
-  }
-  for (std::uint32_t plane = 0; plane < kernel.shape.planes; ++plane) {
-    for (const std::uint32_t block : blocks) {
-      std::memcpy(out, base(plane) + block * kernel.shape.block_stride, bytes);
-      out += bytes;
+            const Piece& piece, std::byte* out) noexcept {
+  const CopyShape& shape = place.kernel->shape;
+  const std::uint64_t bytes = block_bytes(shape);
+  for (const std::uint32_t block : piece.blocks) {
+    for (std::uint32_t i = 0; i < piece.planes; ++i, out += bytes) {
+      const PlaneBase& base = base_of(place, piece.first_plane + i);
+      std::memcpy(out, memories[base.memory].data() + base.offset + block * shape.block_stride,
+                  bytes);
     }
   }
 }
@@ -96,18 +99,37 @@ std::vector<std::byte> widened(std::span<const std::byte> halves) {
   return out;
 }
 
-Status add_layer(Md5Hasher& hasher, const LayerPlace& place,
-                 std::span<const std::span<std::byte>> memories,
-                 std::span<const std::uint32_t> blocks) {
-  std::vector<std::byte> bytes(blocks.size() * place.kernel->shape.planes *
+Status add_piece(Md5Hasher& hasher, const LayerPlace& place,
+                 std::span<const std::span<std::byte>> memories, const Piece& piece) {
+  std::vector<std::byte> bytes(piece.blocks.size() * piece.planes *
                                block_bytes(place.kernel->shape));
   std::byte* const out = bytes.data();
-  const bool is_there = FaultGuard::run(memories, [&place, memories, blocks, out]() noexcept {
-    gather(place, memories, blocks, out);
+  const bool is_there = FaultGuard::run(memories, [&place, memories, &piece, out]() noexcept {
+    gather(place, memories, piece, out);
   });
   if (!is_there) return error_of(ErrorCode::kIo, "the worker's shared memory has ended");
   const bool is_hashed = hasher.add(place.kernel->dtype == "bfloat16" ? widened(bytes) : bytes);
   if (!is_hashed) return error_of(ErrorCode::kUnimplemented, "OpenSSL cannot compute MD5");
+  return {};
+}
+
+/// Its blocks as they lie in memory, in pieces: all of them may be gigabytes.
+Status add_layer(Md5Hasher& hasher, const LayerPlace& place,
+                 std::span<const std::span<std::byte>> memories,
+                 std::span<const std::uint32_t> blocks) {
+  constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
+  const CopyShape& shape = place.kernel->shape;
+  const std::uint32_t planes = has_blocks_first(place) ? shape.planes : 1;
+  const std::uint64_t blocks_max =
+      std::max<std::uint64_t>(1, kPieceBytes / (planes * block_bytes(shape)));
+  for (std::uint32_t plane = 0; plane < shape.planes; plane += planes) {
+    for (std::span<const std::uint32_t> rest = blocks; !rest.empty();) {
+      const auto part = rest.first(std::min<std::uint64_t>(blocks_max, rest.size()));
+      rest = rest.subspan(part.size());
+      LARDER_TRY(add_piece(hasher, place, memories,
+                           {.first_plane = plane, .planes = planes, .blocks = part}));
+    }
+  }
   return {};
 }
 

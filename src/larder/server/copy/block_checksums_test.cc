@@ -1,6 +1,7 @@
 #include "larder/server/copy/block_checksums.h"
 
 #include <gtest/gtest.h>
+#include <openssl/evp.h>
 
 #include "larder/server/copy/copy_test_support.h"
 #include "larder/server/copy/fault_guard.h"
@@ -69,6 +70,40 @@ TEST(BlockChecksumsTest, AreThoseOfLmcache) {
     EXPECT_EQ(checksums(each, false), each.together) << each.dtype;
     EXPECT_EQ(checksums(each, true), each.by_layer) << each.dtype;
   }
+}
+
+TEST(BlockChecksumsTest, AreTheSameForMoreThanIsHashedAtOnce) {
+  ASSERT_TRUE(FaultGuard::install());
+  KvCacheSample sample;
+  sample.tensors = make_tensors(1, {2, 64, 4, 8, 64});
+  const Worker worker{sample};
+  const auto plan = worker.plan({.chunk_tokens = 16});
+  ASSERT_TRUE(plan);
+  constexpr std::size_t kBlockBytes = 4 * 8 * 64 * 2;
+  std::vector<std::byte> bytes(2 * 64 * kBlockBytes);
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    bytes[i] = static_cast<std::byte>((i * 2'654'435'761U) >> 13 & 0xFF);
+  }
+  const std::span<std::byte> memory{bytes};
+  ChecksumRequest request{
+      .blocks = {}, .blocks_per_chunk = 1000, .is_by_layer = false, .checksums = {}};
+  for (std::uint32_t i = 0; i < 700; ++i) request.blocks.push_back(i * 7 % 64);
+  ASSERT_GT(request.blocks.size() * kBlockBytes, std::size_t{2} << 20);  // Of each plane.
+  ASSERT_TRUE(checksum_blocks(*plan, {&memory, 1}, request));
+  std::vector<std::byte> expected;
+  for (std::size_t plane = 0; plane < 2; ++plane) {
+    for (const std::uint32_t block : request.blocks) {
+      const auto at = memory.subspan((plane * 64 + block) * kBlockBytes, kBlockBytes);
+      expected.insert(expected.end(), at.begin(), at.end());
+    }
+  }
+  Md5 sum{};
+  ASSERT_EQ(
+      ::EVP_Digest(expected.data(), expected.size(), reinterpret_cast<unsigned char*>(sum.data()),
+                   nullptr, ::EVP_md5(), nullptr),
+      1);
+  ASSERT_EQ(request.checksums.size(), 1U);
+  EXPECT_EQ(request.checksums[0], sum);
 }
 
 TEST(BlockChecksumsTest, RefuseBlocksThatAreNotThere) {
