@@ -213,6 +213,28 @@ TEST_F(ServerTest, AnswersByZmqAndByHttp) {
   EXPECT_EQ(server.terminate(), "0 0 0");
 }
 
+TEST_F(ServerTest, CarriesOutWhatHttpAsks) {
+  ServerOptions options = small_options();
+  options.is_admin_open = true;
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  Client client{server.port};
+  ASSERT_EQ(client.store(key_of(1, 64)), kTrue);
+  httplib::Client http{"127.0.0.1", server.http_port};
+  const auto objects = [&] {
+    const json status = json::parse(http.Get("/status")->body);
+    EXPECT_EQ(status["larder"]["admin_access"], "open");
+    return status["storage_manager"]["l1_manager"]["total_object_count"].get<int>();
+  };
+  EXPECT_EQ(objects(), 4);
+  const auto unknown = http.Post("/cache/checksums", R"({"instance_id": 77})", "application/json");
+  EXPECT_EQ(unknown->status, 404);
+  EXPECT_EQ(json::parse(unknown->body)["detail"], "instance_id 77 not registered");
+  EXPECT_EQ(http.Post("/cache/clear", "{}", "application/json")->status, 200);
+  EXPECT_EQ(objects(), 0);
+  EXPECT_EQ(server.terminate(), "0 0 0");
+}
+
 TEST_F(ServerTest, OffersAPoolThatGoesWithIt) {
   for (const bool is_killed : {false, true}) {
     ServerProcess server{small_options()};
