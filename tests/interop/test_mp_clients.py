@@ -136,6 +136,8 @@ def test_lmcaches_bench_finds_its_bytes(server, version, more):
 def test_lmcaches_bench_finds_its_bytes_where_the_server_copies(tmp_path, version, more):
     """The sums before and after are the server's, from POST /cache/checksums. The bench uses block
     0 as any other, so no block may be the null block."""
+    if TESTED not in ("larder", version):
+        pytest.skip("SKIPPED (LMCache's server and bench of two releases do not understand another)")
     options = ("--null-block-id", "-1")
     with MpServer(TESTED, tmp_path / "server.log", options=options) as server:
         printed = bench(version, server, "--transfer-mode", "lmcache_driven", *more)
