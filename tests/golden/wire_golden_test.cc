@@ -144,6 +144,7 @@ const std::map<std::string, std::string> kRefused{
 /// What larder takes and LMCache left unanswered, as "CAPTURE OPERATION", with its reason.
 const std::map<std::string, std::string> kTaken{
     {"20_sglang_adapter register_kv_cache", "lists of keys and values on a CPU"},
+    {"53_object_layouts register_kv_cache", "a layout that the plan refuses, and not the decoder"},
     {"31_err_arity ping", "no argument at all"},
     {"31_err_arity clear", "no argument at all"},
     {"31_err_arity prepare_store", "two arguments, as 0.5.6 sends, or chunks that do not exist"},
