@@ -119,6 +119,9 @@ class Latencies:
         for row in dict.fromkeys(row for row, _ in self.rounds):
             cells = ""
             for kind in kinds:
+                if not self.all[row, kind]:  # That server has no such row.
+                    cells += f"{'-':>14}{'-':>9}"
+                    continue
                 p50 = quartiles(self.rounds[row, kind])[0]
                 cells += f"{p50:14.3f}{percentile(self.all[row, kind], 0.99):9.3f}"
             print(f"{row:44}{cells}")
