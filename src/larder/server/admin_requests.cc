@@ -24,11 +24,6 @@ AdminError error(Kind kind, std::string text) {
   return {.kind = kind, .text = std::move(text)};
 }
 
-std::string text_of(const wire::Integer& number) {
-  return number.is_negative ? std::to_string(static_cast<std::int64_t>(number.bits))
-                            : std::to_string(number.bits);
-}
-
 template <class Visit>
 void for_each_kernel(const CopyPlan& plan, Visit visit) {
   for (const ObjectGroupPlan& group : plan.groups) {
@@ -84,7 +79,7 @@ void Service::Core::carry_out(ChecksumCommand& command, AdminDone& done) {
   if (instance == nullptr) {
     const bool copies_itself = instances_.find({command.instance, false}) != nullptr;
     return done(error(Kind::kNotFound,
-                      "instance_id " + text_of(command.instance) + " not registered" +
+                      "instance_id " + command.instance.to_string() + " not registered" +
                           (copies_itself ? " for transfers that the server drives: the server "
                                            "cannot read the memory of a worker that copies itself"
                                          : "")));

@@ -11,11 +11,6 @@
 namespace larder::server {
 namespace {
 
-std::string text_of(const wire::Integer& id) {
-  return id.is_negative ? std::to_string(static_cast<std::int64_t>(id.bits))
-                        : std::to_string(id.bits);
-}
-
 /// Of one group, as its slots are described to the worker.
 struct Group {
   std::uint32_t layers = 0;
@@ -152,7 +147,7 @@ Result<void, std::string> Instances::check_free(const WorkerId& id, ConnectionId
   const Instance* const before = find(id);
   if (before != nullptr && before->connection != connection && before->closed_ns == kNever &&
       now_ns - before->heard_ns < kActiveNs) {
-    return "instance id " + text_of(id.id) +
+    return "instance id " + id.id.to_string() +
            " is in use by another worker that is connected (model \"" + printable(before->model) +
            "\"); give each worker an id of its own, or end the other one";
   }
@@ -329,7 +324,7 @@ void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) con
   out.clear();
   for (const auto& [id, instance] : by_id_) {
     InstanceStatus& status = out.emplace_back();
-    status.id = text_of(id.id);
+    status.id = id.id.to_string();
     status.model = instance->model;
     status.world_size = instance->world_size;
     status.num_layers = instance->num_layers;

@@ -207,6 +207,10 @@ void MsgpackReader::advance(std::size_t bytes) noexcept {
   rest_ = rest_.subspan(bytes);
 }
 
+std::string Integer::to_string() const {
+  return is_negative ? std::to_string(static_cast<std::int64_t>(bits)) : std::to_string(bits);
+}
+
 std::string show_value(std::span<const std::byte> bytes) {
   if (bytes.empty()) return "nothing";
   const auto value = MsgpackReader{bytes}.next();
@@ -217,9 +221,7 @@ std::string show_value(std::span<const std::byte> bytes) {
     case Type::kBoolean:
       return value->boolean ? "true" : "false";
     case Type::kInteger:
-      return value->integer.is_negative
-                 ? std::to_string(static_cast<std::int64_t>(value->integer.bits))
-                 : std::to_string(value->integer.bits);
+      return value->integer.to_string();
     case Type::kFloat:
       return "float " + std::to_string(value->real);
     case Type::kText: {

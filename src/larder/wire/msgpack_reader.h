@@ -12,6 +12,8 @@ namespace larder::wire {
 struct Integer {
   std::uint64_t bits = 0;    ///< Two's complement where negative.
   bool is_negative = false;  ///< False for zero.
+
+  std::string to_string() const;  ///< In decimal.
   friend bool operator==(const Integer&, const Integer&) = default;
 };
 
