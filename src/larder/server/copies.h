@@ -50,7 +50,6 @@ struct Ending {
   std::unique_ptr<Instance> instance;
   std::vector<Asker> askers;  ///< UNREGISTERs that wait for it.
   bool owes_false = false;    ///< S4: its next PING is answered false.
-  bool is_submitted = false;  ///< Else it is tried again.
   CopyJob job;
 };
 

@@ -74,11 +74,9 @@ void Service::Core::finish_mappings() {
     const Mapping& mapping = *copies_.mappings[i];
     if (mapping.is_back && mapping.job.outcome == CopyOutcome::kDone && !mapping.is_given_up) {
       // Another one of this id may have been registered meanwhile.
-      const Instance* const other = instances_.find({mapping.worker.id, true});
       const WorkerId id{mapping.worker.id, true};
-      if (other != nullptr &&
-          instances_.check_free(id, mapping.asker.connection, now_ns_).has_value()) {
-        end_instance({mapping.worker.id, true}, EndOfInstance::kReplaced);
+      if (instances_.check_free(id, mapping.asker.connection, now_ns_)) {
+        end_instance(id, EndOfInstance::kReplaced);
       }
     }
     if (!mapping.is_back || is_ending(mapping.worker.id)) {
@@ -112,15 +110,16 @@ void Service::Core::finish(Mapping& mapping) {
   reply(mapping.asker, nullptr);
 }
 
-/// S17, S18. False: there is no such worker.
-bool Service::Core::end_instance(const WorkerId& id, EndOfInstance why) {
-  if (instances_.find(id) == nullptr) return false;
+/// S17, S18. Nothing happens where there is no such worker.
+void Service::Core::end_instance(const WorkerId& id, EndOfInstance why) {
+  std::unique_ptr<Instance> instance = instances_.take(id);
+  if (instance == nullptr) return;
   if (!id.is_driven) {
     const bool is_unregistered = why == EndOfInstance::kUnregistered;
-    instances_.drop(id.id,
-                    is_unregistered ? cache::OwnerEnd::kUnregistered : cache::OwnerEnd::kReaped);
+    instances_.release(*instance,
+                       is_unregistered ? cache::OwnerEnd::kUnregistered : cache::OwnerEnd::kReaped);
     if (why == EndOfInstance::kReaped) instances_.owe_false(id.id);
-    return true;
+    return;
   }
   if (why != EndOfInstance::kUnregistered) {
     for (const auto& transfer : copies_.transfers) {
@@ -128,18 +127,18 @@ bool Service::Core::end_instance(const WorkerId& id, EndOfInstance why) {
     }
   }
   auto ending = std::make_unique<Ending>();
-  ending->instance = instances_.take(id);
+  const ViewId view = instance->view;
+  ending->instance = std::move(instance);
   ending->owes_false = why == EndOfInstance::kReaped;
-  const ViewId view = ending->instance->view;
   end_view(std::move(ending), view);
-  return true;
 }
 
 void Service::Core::end_view(std::unique_ptr<Ending> ending, ViewId view) {
   if (ending == nullptr) ending = std::make_unique<Ending>();
   ending->job.op = CopyOp::kUnmap;
   ending->job.view = view;
-  ending->is_submitted = copies_backend_->submit(ending->job).has_value();
+  // K2: refused only by a backend that stops, and with it the service.
+  static_cast<void>(copies_backend_->submit(ending->job));
   copies_.endings.push_back(std::move(ending));
 }
 
@@ -320,11 +319,6 @@ void Service::Core::void_transfers() {
 
 void Service::Core::on_copies() {
   if (copies_backend_ == nullptr) return;
-  for (const auto& ending : copies_.endings) {
-    if (!ending->is_submitted) {
-      ending->is_submitted = copies_backend_->submit(ending->job).has_value();
-    }
-  }
   std::array<CopyJob*, kReapedAtOnce> done{};
   const std::size_t count = copies_backend_->reap(done);
   for (CopyJob* const job : std::span{done}.first(count)) {

@@ -245,13 +245,6 @@ void Instances::release(const Instance& instance, cache::OwnerEnd why) {
   spaces_.drop_registration(instance.model, instance.world_size);
 }
 
-bool Instances::drop(const wire::Integer& id, cache::OwnerEnd why) {
-  const std::unique_ptr<Instance> instance = take({id, false});
-  if (instance == nullptr) return false;
-  release(*instance, why);
-  return true;
-}
-
 std::unique_ptr<Instance> Instances::take(const WorkerId& id) {
   const auto found = by_id_.find(id);
   if (found == by_id_.end()) return nullptr;

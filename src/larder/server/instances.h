@@ -109,10 +109,8 @@ class Instances {
   /// An error: the id is in use on another live connection (S17).
   Result<void, std::string> check_free(const WorkerId& id, ConnectionId connection,
                                        std::uint64_t now_ns);
-  /// Of an engine-driven worker. False: there is none.
-  bool drop(const wire::Integer& id, cache::OwnerEnd why);
-  /// It is registered no more, and still has its owner and layout in the engine, for as long as its
-  /// copies run: then release() it. Null: there is none.
+  /// It is registered no more, and still has its owner and layout in the engine, for as long as
+  /// copies of it run: then release() it. Null: there is none.
   std::unique_ptr<Instance> take(const WorkerId& id);
   void release(const Instance& instance, cache::OwnerEnd why);
 

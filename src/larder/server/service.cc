@@ -110,7 +110,7 @@ void Service::Core::begin_turn(std::uint64_t now_ns) {
     stalled_ns_ = now_ns;
     is_after_stall_ = true;
     instances_.excuse_silence(now_ns);
-    if (copies_backend_ != nullptr) void_transfers();
+    void_transfers();
     log(LogLevel::kWarning, "server",
         "the server did not run for " + std::to_string((now_ns - due_ns_) / 1'000'000) +
             " ms; transfers that waited are refused, because their workers may have given the "
@@ -470,7 +470,7 @@ bool Service::Core::drain(std::uint64_t deadline_ns) {
   if (!is_draining_) drain_began_ns_ = now_ns_;
   is_draining_ = true;
   // Copies that run are to end; those that are queued at the deadline are refused.
-  if (now_ns_ >= deadline_ns && copies_backend_ != nullptr) void_transfers();
+  if (now_ns_ >= deadline_ns) void_transfers();
   const bool is_quiet = engine_.drain(deadline_ns) && copies_.is_empty();
   cache::EngineStats stats;
   engine_.snapshot(stats);

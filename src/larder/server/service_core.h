@@ -156,7 +156,7 @@ class Service::Core final : private cache::Listener {
   void register_driven(const Request& request, const wire::KvCacheRegistration& arguments);
   void fail_registration(const Request& request, std::string_view why);
   void warn_of_large_chunks(const Instance& instance) const;
-  bool end_instance(const WorkerId& id, EndOfInstance why);
+  void end_instance(const WorkerId& id, EndOfInstance why);
   bool is_ending(const wire::Integer& id) const noexcept;
   void unregister_driven(const Request& request, const wire::Integer& id);
   void end_view(std::unique_ptr<Ending> ending, ViewId view);
