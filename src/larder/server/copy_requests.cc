@@ -43,10 +43,10 @@ void Service::Core::register_driven(const Request& request,
   auto plan = make_copy_plan(
       arguments, {.chunk_tokens = chunk_tokens(),
                   .has_separate_groups = options_.object_groups != ObjectGroups::kTogether});
-  if (!plan) return fail_registration(request, plan.error().to_string());
+  if (!plan) return fail_registration(asker_of(request), plan.error().to_string());
   const auto checked = instances_.check(arguments.instance, arguments.model, arguments.world_size,
                                         *plan, request.connection, now_ns_);
-  if (!checked) return fail_registration(request, checked.error());
+  if (!checked) return fail_registration(asker_of(request), checked.error());
   // What the worker had before it has given up, or it would not register again (S17).
   end_instance({arguments.instance, true}, EndOfInstance::kReplaced);
   auto mapping = std::make_unique<Mapping>();
@@ -58,14 +58,14 @@ void Service::Core::register_driven(const Request& request,
   mapping->job.op = CopyOp::kMap;
   mapping->job.plan = mapping->worker.plan;
   if (const Status submitted = copies_backend_->submit(mapping->job); !submitted) {
-    return fail_registration(request, submitted.error().to_string());
+    return fail_registration(mapping->asker, submitted.error().to_string());
   }
   copies_.mappings.push_back(std::move(mapping));
 }
 
-void Service::Core::fail_registration(const Request& request, std::string_view why) {
+void Service::Core::fail_registration(const Asker& asker, std::string_view why) {
   log(LogLevel::kWarning, "server", "a worker was not registered: " + std::string{why});
-  fail(request, why);
+  fail(asker, why);
 }
 
 /// Its memory is mapped, or cannot be. It waits for copies of an earlier registration.
@@ -89,8 +89,7 @@ void Service::Core::finish_mappings() {
 
 void Service::Core::finish(Mapping& mapping) {
   if (mapping.job.outcome != CopyOutcome::kDone) {
-    log(LogLevel::kWarning, "server", "a worker was not registered: " + mapping.job.reason);
-    return fail(mapping.asker, mapping.job.reason);
+    return fail_registration(mapping.asker, mapping.job.reason);
   }
   mapping.worker.view = mapping.job.view;
   const Connection* const connection = connections_.find(mapping.asker.connection);
@@ -102,8 +101,7 @@ void Service::Core::finish(Mapping& mapping) {
   const auto instance = instances_.add(mapping.worker, mapping.asker.connection, now_ns_);
   if (!instance) {
     end_view(nullptr, mapping.job.view);
-    log(LogLevel::kWarning, "server", "a worker was not registered: " + instance.error());
-    return fail(mapping.asker, instance.error());
+    return fail_registration(mapping.asker, instance.error());
   }
   ++totals_.instances_registered;
   warn_of_large_chunks(**instance);
@@ -176,11 +174,7 @@ void Service::Core::unregister_driven(const Request& request, const wire::Intege
 /// What both directions have in common. Null: it was answered.
 std::unique_ptr<Transfer> Service::Core::begin_transfer(Request& request, const WorkerRange& range,
                                                         wire::BlockIds& blocks, wire::Frame event) {
-  if (is_stale(request)) {
-    ++totals_.transfers_stale;
-    fail(request, "it waited for too long to be begun");
-    return nullptr;
-  }
+  if (is_refused_as_stale(request)) return nullptr;
   if (const auto checked = check_blocks(*range.instance->plan, blocks, range.range.size());
       !checked) {
     fail(request, checked.error().to_string());
@@ -249,15 +243,13 @@ void Service::Core::store(Request& request, const wire::KeyReader& reader) {
 /// S25, E17: the engine has given the null block for what it does not have.
 void Service::Core::mark_null_chunks(const WorkerRange& range, const wire::BlockIds& blocks) {
   const CopyPlan& plan = *range.instance->plan;
-  const std::size_t groups = plan.groups.size();
-  skipped_.assign((std::size_t{range.range.size()} * groups + 63) / 64, 0);
+  clear_skipped(range);
   if (options_.null_block_id < 0) return;
   const auto null_block = static_cast<std::uint32_t>(options_.null_block_id);
   for (std::uint32_t chunk = 0; chunk < range.range.size(); ++chunk) {
-    for (std::size_t group = 0; group < groups; ++group) {
+    for (std::size_t group = 0; group < plan.groups.size(); ++group) {
       if (!is_null_chunk(plan.groups[group], blocks, chunk, null_block)) continue;
-      const std::size_t bit = std::size_t{chunk} * groups + group;
-      skipped_[bit / 64] |= std::uint64_t{1} << (bit % 64);
+      skip_cell(range, chunk, group);
     }
   }
 }

@@ -98,6 +98,12 @@ void fill_groups(const CopyPlan& plan, std::vector<GroupStatus>& out) {
 
 }  // namespace
 
+std::uint64_t Instance::chunk_bytes() const noexcept {
+  std::uint64_t bytes = 0;
+  for (const cache::GroupSpec& group : layout_spec.groups) bytes += group.cell_bytes;
+  return bytes;
+}
+
 std::uint32_t Instances::dtype_number(std::string_view dtype) {
   const auto found = std::ranges::find(dtypes_, dtype);
   if (found != dtypes_.end()) return static_cast<std::uint32_t>(found - dtypes_.begin());
@@ -184,6 +190,7 @@ Result<Instance*, std::string> Instances::add(const Driven& worker, ConnectionId
   made->world_size = worker.world_size;
   made->plan = worker.plan;
   made->view = worker.view;
+  made->num_layers = layers_of(*worker.plan);
   made->layout_spec = {.model = made->model, .world_size = made->world_size, .groups = {}};
   for (const ObjectGroupPlan& group : worker.plan->groups) {
     const KernelGroupPlan& first = group.kernels.front();
@@ -191,7 +198,6 @@ Result<Instance*, std::string> Instances::add(const Driven& worker, ConnectionId
                                         .window_chunks = group.window_chunks,
                                         .planes = first.shape.planes,
                                         .dtype = dtype_number(first.dtype)});
-    for (const KernelGroupPlan& kernel : group.kernels) made->num_layers += kernel.shape.layers;
   }
   const KernelGroupPlan& first = worker.plan->groups.front().kernels.front();
   made->block_tokens = first.tokens_per_block;
@@ -323,9 +329,7 @@ void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) con
     status.num_layers = instance->num_layers;
     status.block_tokens = instance->block_tokens;
     status.dtype = instance->dtype;
-    for (const cache::GroupSpec& group : instance->layout_spec.groups) {
-      status.chunk_bytes += group.cell_bytes;
-    }
+    status.chunk_bytes = instance->chunk_bytes();
     status.silent_ns = now_ns - instance->heard_ns;
     status.connection = static_cast<std::uint64_t>(instance->connection);
     status.is_driven = instance->plan != nullptr;

@@ -60,6 +60,8 @@ struct Instance {
   std::vector<OpenRead> reads;
   bool has_sent_inline = false;     ///< The log has it.
   std::uint64_t chunks_loaded = 0;  ///< By reads that it has committed.
+
+  std::uint64_t chunk_bytes() const noexcept;  ///< Of all groups, on its rank.
 };
 
 /// LMCache's server has a register for each mode: LMCache's SDK gives a worker of its own the id of

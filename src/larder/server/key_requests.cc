@@ -152,10 +152,14 @@ void Service::Core::free_locks(const Request& request, const wire::KeyReader& re
 
 // ---- The workers' requests.
 
-/// S15.
-bool Service::Core::is_stale(const Request& request) const noexcept {
-  return request.was_waiting || request.received_ns < stalled_ns_ ||
-         now_ns_ - request.received_ns > options_.transfer_start_ns;
+/// S15. True: it was answered, as failed.
+bool Service::Core::is_refused_as_stale(const Request& request) {
+  const bool is_stale = request.was_waiting || request.received_ns < stalled_ns_ ||
+                        now_ns_ - request.received_ns > options_.transfer_start_ns;
+  if (!is_stale) return false;
+  ++totals_.transfers_stale;
+  fail(request, "it waited for too long to be begun");
+  return true;
 }
 
 std::optional<Service::Core::WorkerRange> Service::Core::read_transfer(
@@ -196,17 +200,28 @@ std::optional<Service::Core::WorkerRange> Service::Core::read_transfer(
                                .end = static_cast<std::uint32_t>(key.end / chunk)}};
 }
 
+/// Fills skipped_ as a SkipMask of the range that skips nothing.
+void Service::Core::clear_skipped(const WorkerRange& range) {
+  const std::size_t groups = range.instance->layout_spec.groups.size();
+  skipped_.assign((std::size_t{range.range.size()} * groups + 63) / 64, 0);
+}
+
+void Service::Core::skip_cell(const WorkerRange& range, std::uint32_t chunk, std::size_t group) {
+  const std::size_t groups = range.instance->layout_spec.groups.size();
+  const std::size_t bit = std::size_t{chunk} * groups + group;
+  skipped_[bit / 64] |= std::uint64_t{1} << (bit % 64);
+}
+
 /// E17: chunks of which the worker has nothing to give. False: the lists do not fit the instance.
 bool Service::Core::mark_skipped(const WorkerRange& transfer, const wire::PrepareStore& arguments) {
   const std::size_t groups = transfer.instance->slots.size();
-  skipped_.assign((std::size_t{transfer.range.size()} * groups + 63) / 64, 0);
+  clear_skipped(transfer);
   if (arguments.skipped_chunks.empty()) return true;
   if (arguments.skipped_chunks.size() != groups || !transfer.instance->has_groups) return false;
   for (std::size_t group = 0; group < groups; ++group) {
     for (const std::uint32_t chunk : arguments.skipped_chunks[group]) {
       if (chunk >= transfer.range.size()) return false;
-      const std::size_t bit = std::size_t{chunk} * groups + group;
-      skipped_[bit / 64] |= std::uint64_t{1} << (bit % 64);
+      skip_cell(transfer, chunk, group);
     }
   }
   return true;
@@ -214,11 +229,7 @@ bool Service::Core::mark_skipped(const WorkerRange& transfer, const wire::Prepar
 
 /// A worker that cannot open the pool sends the whole range, as a pickle.
 void Service::Core::expect_inline_data(const Request& request, const WorkerRange& transfer) {
-  std::uint64_t chunk_bytes = 0;
-  for (const cache::GroupSpec& group : transfer.instance->layout_spec.groups) {
-    chunk_bytes += group.cell_bytes;
-  }
-  const std::uint64_t bytes = chunk_bytes * transfer.range.size();
+  const std::uint64_t bytes = transfer.instance->chunk_bytes() * transfer.range.size();
   sink_.expect(request.connection, bytes + bytes / 8);
 }
 
@@ -226,10 +237,7 @@ void Service::Core::prepare_store(const Request& request, const wire::KeyReader&
                                   const wire::PrepareStore& arguments) {
   const auto transfer = read_transfer(request, reader, {arguments.instance, false});
   if (!transfer) return;
-  if (is_stale(request)) {
-    ++totals_.transfers_stale;
-    return fail(request, "it waited for too long to be begun");
-  }
+  if (is_refused_as_stale(request)) return;
   if (!mark_skipped(*transfer, arguments)) {
     return fail(request,
                 "skipped_chunks has to be empty, or one list for each registered group "
@@ -294,10 +302,7 @@ void Service::Core::prepare_retrieve(const Request& request, const wire::KeyRead
                                      const wire::PrepareRetrieve& arguments) {
   const auto transfer = read_transfer(request, reader, {arguments.instance, false});
   if (!transfer) return;
-  if (is_stale(request)) {
-    ++totals_.transfers_stale;
-    return fail(request, "it waited for too long to be begun");
-  }
+  if (is_refused_as_stale(request)) return;
   Instance& instance = *transfer->instance;
   if (instance.reads.size() == kReadsMax) {
     return fail(request, "too many retrieves of this worker are open; it does not commit them");

@@ -372,7 +372,7 @@ void Service::Core::register_worker(const Request& request,
                 "this server has no shared memory for workers; start it without --shm-name \"\"");
   }
   const auto instance = instances_.add(arguments, chunk_tokens(), request.connection, now_ns_);
-  if (!instance) return fail_registration(request, instance.error());
+  if (!instance) return fail_registration(asker_of(request), instance.error());
   ++totals_.instances_registered;
   warn_of_large_chunks(**instance);
   reply(request,

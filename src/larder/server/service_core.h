@@ -144,17 +144,19 @@ class Service::Core final : private cache::Listener {
   };
   std::optional<WorkerRange> read_transfer(const Request& request, const wire::KeyReader& reader,
                                            const WorkerId& worker);
-  bool is_stale(const Request& request) const noexcept;
+  bool is_refused_as_stale(const Request& request);
   std::span<const cache::ChunkHash> chunks_of(const wire::KeyReader& reader,
                                               cache::ChunkRange range);
   void describe_slots(const Instance& instance);
   void expect_inline_data(const Request& request, const WorkerRange& transfer);
+  void clear_skipped(const WorkerRange& range);
+  void skip_cell(const WorkerRange& range, std::uint32_t chunk, std::size_t group);
   bool mark_skipped(const WorkerRange& transfer, const wire::PrepareStore& arguments);
 
   // ---- Workers whose blocks the server copies: in copy_requests.cc.
   enum class EndOfInstance : std::uint8_t { kUnregistered, kReaped, kReplaced };
   void register_driven(const Request& request, const wire::KvCacheRegistration& arguments);
-  void fail_registration(const Request& request, std::string_view why);
+  void fail_registration(const Asker& asker, std::string_view why);
   void warn_of_large_chunks(const Instance& instance) const;
   void end_instance(const WorkerId& id, EndOfInstance why);
   bool is_ending(const wire::Integer& id) const noexcept;

@@ -147,14 +147,6 @@ Status add_checksum(std::span<const LayerPlace> layers,
 
 }  // namespace
 
-std::uint32_t layers_of(const CopyPlan& plan) noexcept {
-  std::uint32_t count = 0;
-  for (const ObjectGroupPlan& group : plan.groups) {
-    for (const KernelGroupPlan& kernel : group.kernels) count += kernel.shape.layers;
-  }
-  return count;
-}
-
 Status checksum_blocks(const CopyPlan& plan, std::span<const std::span<std::byte>> memories,
                        ChecksumRequest& request) {
   request.checksums.clear();

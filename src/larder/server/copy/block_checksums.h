@@ -25,9 +25,6 @@ struct ChecksumRequest {
   std::vector<Md5> checksums;
 };
 
-/// Kernel groups' layers together.
-std::uint32_t layers_of(const CopyPlan& plan) noexcept;
-
 /// Fills in the checksums: MD5 over the layers in their order, of each the blocks as they lie in
 /// memory, the values of all blocks behind the keys of all where the format has planes first.
 /// bfloat16 is hashed as the float32 of the same value, as LMCache does.

@@ -303,6 +303,14 @@ DecodeResult<CopyPlan> make_copy_plan(const KvCacheRegistration& registration,
   return plan;
 }
 
+std::uint32_t layers_of(const CopyPlan& plan) noexcept {
+  std::uint32_t count = 0;
+  for (const ObjectGroupPlan& group : plan.groups) {
+    for (const KernelGroupPlan& kernel : group.kernels) count += kernel.shape.layers;
+  }
+  return count;
+}
+
 // ---- Block ids.
 
 DecodeStatus check_blocks(const CopyPlan& plan, const wire::BlockIds& blocks,

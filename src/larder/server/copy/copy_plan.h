@@ -72,6 +72,9 @@ struct PlanOptions {
 wire::DecodeResult<CopyPlan> make_copy_plan(const wire::KvCacheRegistration& registration,
                                             const PlanOptions& options);
 
+/// Kernel groups' layers together.
+std::uint32_t layers_of(const CopyPlan& plan) noexcept;
+
 /// Whether a transfer of the first `chunks` chunks of a range may use these blocks: a list for each
 /// kernel group, of whole chunks, enough for the range, and no block beyond the worker's memory.
 /// O(blocks).
