@@ -5,7 +5,10 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <sstream>
+
+#include "larder/base/key_text.h"
 
 namespace larder::testing {
 namespace {
@@ -34,17 +37,6 @@ SetupStatus write_file(const fs::path& file, const std::string& bytes) {
   return {};
 }
 
-std::string to_hex(const std::string& bytes) {
-  constexpr const char* kDigits = "0123456789abcdef";
-  std::string text;
-  for (const char byte : bytes) {
-    const auto value = static_cast<unsigned char>(byte);
-    text += kDigits[value >> 4U];
-    text += kDigits[value & 15U];
-  }
-  return text;
-}
-
 std::string from_hex(const std::string& text) {
   std::string bytes;
   for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
@@ -67,9 +59,9 @@ std::vector<std::byte> golden_value(const std::string& key, const GoldenValue& v
 std::string to_text(const GoldenManifest& manifest) {
   std::string text;
   for (const auto& [key, value] : manifest) {
-    text += value ? "hit " + to_hex(key) + " " + std::to_string(value->version) + " " +
-                        std::to_string(value->bytes) + "\n"
-                  : "miss " + to_hex(key) + "\n";
+    text += value ? "hit " + hex_text(std::as_bytes(std::span{key})) + " " +
+                        std::to_string(value->version) + " " + std::to_string(value->bytes) + "\n"
+                  : "miss " + hex_text(std::as_bytes(std::span{key})) + "\n";
   }
   return text;
 }

@@ -7,11 +7,15 @@
 namespace larder {
 namespace {
 
-void append_escaped(std::string& text, unsigned char byte) {
+void append_hex(std::string& text, unsigned char byte) {
   constexpr std::string_view kDigits = "0123456789abcdef";
-  text += "\\x";
   text += kDigits[byte >> 4];
   text += kDigits[byte & 15];
+}
+
+void append_escaped(std::string& text, unsigned char byte) {
+  text += "\\x";
+  append_hex(text, byte);
 }
 
 /// The character at the start of `text`: its length in bytes, 0 where it is no UTF-8.
@@ -46,6 +50,13 @@ bool is_shown(std::uint32_t code) noexcept {
 }
 
 }  // namespace
+
+std::string hex_text(std::span<const std::byte> bytes) {
+  std::string text;
+  text.reserve(2 * bytes.size());
+  for (const std::byte byte : bytes) append_hex(text, std::to_integer<unsigned char>(byte));
+  return text;
+}
 
 std::string escape_key(std::string_view key) {
   std::string text;

@@ -17,6 +17,9 @@ inline std::string_view as_text(std::span<const std::byte> bytes) noexcept {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
+/// Two lower-case hexadecimal digits for each byte.
+std::string hex_text(std::span<const std::byte> bytes);
+
 /// A key as text: printable ASCII as it is, a backslash doubled, every other byte as \xNN. No two
 /// keys have one text, and none can drive a terminal or begin a line.
 std::string escape_key(std::string_view key);

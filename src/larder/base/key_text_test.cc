@@ -14,6 +14,12 @@ TEST(KeyTextTest, PrintableTextIsItselfAndTheRestIsEscaped) {
   EXPECT_EQ(escape_key("a\\x41"), "a\\\\x41");
 }
 
+TEST(KeyTextTest, HexHasTwoDigitsForEachByte) {
+  EXPECT_EQ(hex_text({}), "");
+  EXPECT_EQ(hex_text(std::as_bytes(std::span{std::string_view{"\x00\x0f\xa0\xff", 4}})),
+            "000fa0ff");
+}
+
 TEST(KeyTextTest, EveryKeyComesBack) {
   Random random{1};
   for (std::size_t bytes = 0; bytes < 300; ++bytes) {

@@ -67,20 +67,9 @@ Result<wire::Integer, std::string> read_instance(const Json& json) {
   return wire::Integer{.bits = static_cast<std::uint64_t>(id), .is_negative = id < 0};
 }
 
-std::string hex(const Md5& sum) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (const std::byte each : sum) {
-    const auto value = std::to_integer<std::size_t>(each);
-    text += kDigits[value >> 4];
-    text += kDigits[value & 0xF];
-  }
-  return text;
-}
-
 Json hex_list(std::span<const Md5> sums) {
   Json list = Json::array();
-  for (const Md5& sum : sums) list.push_back(hex(sum));
+  for (const Md5& sum : sums) list.push_back(hex_text(sum));
   return list;
 }
 

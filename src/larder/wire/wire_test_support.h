@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "larder/base/key_text.h"
 #include "larder/wire/msgpack_writer.h"
 #include "larder/wire/tokens.h"
 
@@ -15,13 +16,7 @@
 namespace larder::wire {
 
 inline std::string hex(std::span<const std::byte> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (const std::byte byte : bytes) {
-    text += kDigits[static_cast<unsigned>(byte) >> 4U];
-    text += kDigits[static_cast<unsigned>(byte) & 15U];
-  }
-  return text;
+  return hex_text(bytes);
 }
 
 /// Of lower-case digits only.

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "larder/base/key_text.h"
 #include "larder/connectors/fs/fs_test_support.h"
 
 namespace larder::fs {
@@ -27,13 +28,8 @@ TEST(PaddingTest, ATrailerTellsItsLengthAndAnythingElseIsNone) {
 
 TEST(PaddingTest, TheBytesOfATrailerStayAsTheyAre) {
   // Files outlive releases.
-  std::string hex;
-  for (const std::byte byte : trailer_of(7'488)) {
-    constexpr std::string_view kDigits = "0123456789abcdef";
-    hex += kDigits[std::to_integer<unsigned>(byte) >> 4U];
-    hex += kDigits[std::to_integer<unsigned>(byte) & 15U];
-  }
-  EXPECT_EQ(hex, "f16c6172646572207061646465640d0a401d00000000000018071d7a01c32b74");
+  EXPECT_EQ(hex_text(trailer_of(7'488)),
+            "f16c6172646572207061646465640d0a401d00000000000018071d7a01c32b74");
 }
 
 class PaddedFilesTest : public ::testing::Test {

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "larder/base/key_text.h"
+
 namespace larder::log_store {
 namespace {
 
@@ -32,18 +34,8 @@ std::span<const std::byte> as_bytes(std::string_view text) {
   return std::as_bytes(std::span{text.data(), text.size()});
 }
 
-std::string to_hex(std::span<const std::byte> bytes) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text;
-  for (const std::byte byte : bytes) {
-    text += kDigits[std::to_integer<unsigned>(byte) >> 4U];
-    text += kDigits[std::to_integer<unsigned>(byte) & 15U];
-  }
-  return text;
-}
-
 std::string first_to_hex(const Bytes& bytes, std::size_t count) {
-  return to_hex(std::span{bytes}.first(count));
+  return hex_text(std::span{bytes}.first(count));
 }
 
 Superblock some_superblock() {
@@ -234,7 +226,7 @@ TEST(FormatTest, TombstonesThatDoNotAddUpAreRefused) {
   };
   for (const std::string& payload : payloads) {
     const Status split = for_each_tombstone(as_bytes(payload), visit, nullptr);
-    ASSERT_FALSE(split.has_value()) << to_hex(as_bytes(payload));
+    ASSERT_FALSE(split.has_value()) << hex_text(as_bytes(payload));
     EXPECT_EQ(split.error().code(), ErrorCode::kCorruption);
   }
   EXPECT_TRUE(for_each_tombstone({}, visit, nullptr).has_value());
@@ -545,7 +537,7 @@ TEST(FormatTest, TableEntryHasTheseBytes) {
                          .wall_seconds = 1'767'225'601,
                          .key_bytes = 26,
                          .kind = RecordKind::kValue};
-  EXPECT_EQ(to_hex(std::as_bytes(std::span{&entry, 1})),
+  EXPECT_EQ(hex_text(std::as_bytes(std::span{&entry, 1})),
             "887766554433221100ffeeddccbbaa99110000007011010001b955691a000100");
 }
 
