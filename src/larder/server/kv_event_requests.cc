@@ -25,6 +25,7 @@ void Service::Core::on_column(cache::ColumnEvent event, cache::SpaceId space,
 }
 
 void Service::Core::log_stored() {
+  if (!events_) return;
   auto& stored = events_->stored;
   if (stored.size() == 1) log_stored(stored[0].first, stored[0].second);
   if (stored.size() > 1) {
@@ -55,9 +56,8 @@ void Service::Core::log_stored(cache::SpaceId space, const wire::ChunkHash& hash
 }
 
 void Service::Core::tell_events() {
-  if (!events_) return;
   log_stored();
-  events_->streams.send_new();
+  if (events_) events_->streams.send_new();
 }
 
 std::vector<std::uint32_t> Service::Core::token_ids_of(const wire::HashMemo::Chunk& chunk) const {
@@ -85,7 +85,7 @@ void Service::Core::get_experimental(const Request& request) {
 }
 
 void Service::Core::subscribe(const Request& request, const wire::SubscribeKvEvents& arguments) {
-  if (events_) log_stored();
+  log_stored();
   const bool is_taken = events_ && events_->streams.add(request.connection, request.uid,
                                                         request.operation_frame, arguments);
   if (is_taken) return;
@@ -95,7 +95,7 @@ void Service::Core::subscribe(const Request& request, const wire::SubscribeKvEve
 
 void Service::Core::control_stream(ConnectionId connection, const wire::Envelope& envelope) {
   const auto what = wire::read_stream_control(envelope.arguments);
-  if (events_) log_stored();
+  log_stored();
   const bool is_known =
       events_ && what && events_->streams.control(connection, envelope.uid, *what);
   if (!is_known) ++totals_.dropped;

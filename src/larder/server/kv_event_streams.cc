@@ -5,11 +5,14 @@
 
 namespace larder::server {
 
+bool KvEventStreams::Stream::is_of(ConnectionId other, wire::Frame other_uid) const noexcept {
+  return connection == other && std::ranges::equal(uid, other_uid);
+}
+
 bool KvEventStreams::add(ConnectionId connection, wire::Frame uid, wire::Frame operation,
                          const wire::SubscribeKvEvents& request) {
   std::erase_if(streams_, [&](const Stream& stream) {
-    const bool is_same = stream.connection == connection && std::ranges::equal(stream.uid, uid);
-    const bool is_old = is_same || stream.instance == request.instance;
+    const bool is_old = stream.is_of(connection, uid) || stream.instance == request.instance;
     if (is_old) end(stream);
     return is_old;
   });
@@ -27,9 +30,8 @@ bool KvEventStreams::add(ConnectionId connection, wire::Frame uid, wire::Frame o
 }
 
 bool KvEventStreams::control(ConnectionId connection, wire::Frame uid, wire::StreamControl what) {
-  const auto found = std::ranges::find_if(streams_, [&](const Stream& stream) {
-    return stream.connection == connection && std::ranges::equal(stream.uid, uid);
-  });
+  const auto found = std::ranges::find_if(
+      streams_, [&](const Stream& stream) { return stream.is_of(connection, uid); });
   if (found == streams_.end()) return false;
   if (what == wire::StreamControl::kAck) {
     found->has_credit = true;

@@ -51,6 +51,8 @@ class KvEventStreams {
     std::uint32_t events_max = 0;
     bool has_credit = true;
     bool is_first = true;  ///< Nothing was sent yet.
+
+    bool is_of(ConnectionId other, wire::Frame other_uid) const noexcept;
   };
 
   void send(Stream& stream);
