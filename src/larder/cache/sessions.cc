@@ -18,35 +18,40 @@ std::uint64_t later(std::uint64_t from_ns, std::uint64_t by_ns) noexcept {
 
 // ---- Finding.
 
-SessionId Sessions::find_exactly(const SessionKey& key) const noexcept {
-  const auto found = by_request_.find(key.request);
-  if (found == by_request_.end()) return kNone;
-  for (SessionId id = found->second; id != kNone; id = sessions_[id].next_of_request) {
-    if (sessions_[id].connection == key.connection) return id;
-  }
-  return kNone;
+SessionId Sessions::first_of(std::string_view request) const noexcept {
+  const auto found = by_request_.find(request);
+  return found == by_request_.end() ? kNone : found->second;
 }
 
-/// The only session with the request id.
-SessionId Sessions::find_by_request(std::string_view request) {
-  const auto found = by_request_.find(request);
-  if (found == by_request_.end()) return kNone;
-  if (sessions_[found->second].next_of_request == kNone) return found->second;
+SessionId Sessions::own_of(SessionId first, std::uint64_t connection) const noexcept {
+  SessionId id = first;
+  while (id != kNone && sessions_[id].connection != connection) id = sessions_[id].next_of_request;
+  return id;
+}
+
+SessionId Sessions::only_of(SessionId first) {
+  if (first == kNone || sessions_[first].next_of_request == kNone) return first;
   ++state_.totals.ambiguous_requests;
-  return is_broken(CacheRule::kAmbiguousIsNone) ? found->second : kNone;
+  return is_broken(CacheRule::kAmbiguousIsNone) ? first : kNone;
+}
+
+SessionId Sessions::find_exactly(const SessionKey& key) const noexcept {
+  return own_of(first_of(key.request), key.connection);
 }
 
 SessionId Sessions::find(const SessionKey& key) {
-  if (const SessionId own = find_exactly(key); own != kNone) return own;
-  const SessionId other = find_by_request(key.request);
+  const SessionId first = first_of(key.request);
+  if (const SessionId own = own_of(first, key.connection); own != kNone) return own;
+  const SessionId other = only_of(first);
   if (other == kNone || is_broken(CacheRule::kOtherConnection)) return other;
   // Counted request ids are the same in every engine: an open connection has a client of its own.
   return connections_.at(sessions_[other].connection).is_closed ? other : kNone;
 }
 
 SessionId Sessions::find_for_read(const SessionKey& key) {
-  const SessionId own = find_exactly(key);
-  return own != kNone ? own : find_by_request(key.request);
+  const SessionId first = first_of(key.request);
+  const SessionId own = own_of(first, key.connection);
+  return own != kNone ? own : only_of(first);
 }
 
 SessionId Sessions::make(const SessionKey& key, SpaceId space) {

@@ -168,10 +168,14 @@ class Sessions {
   void arm(Session& session);
   void link(SessionId id, const SessionKey& key);
   void unlink(SessionId id);
-  void answer(Wait& wait, std::optional<std::uint32_t> hit);
   void answer_all(Session& session, std::uint32_t hit);
   void unlink_wait(std::uint32_t wait);
-  SessionId find_by_request(std::string_view request);
+  /// The first session of the request id, behind which the others are.
+  SessionId first_of(std::string_view request) const noexcept;
+  /// The connection's own among them.
+  SessionId own_of(SessionId first, std::uint64_t connection) const noexcept;
+  /// The first one where there is no other; else it is counted.
+  SessionId only_of(SessionId first);
 
   EngineState& state_;
   Cells& cells_;
