@@ -9,7 +9,22 @@ namespace {
 
 using wire::Operation;
 
-using ServiceTest = ServiceFixture;
+class ServiceTest : public ServiceFixture {
+ protected:
+  /// Request s of connection 1 waits for a load of this tier.
+  cache::ScriptedTier& begin_load() {
+    cache::ScriptedTier& tier = add_tier();
+    register_worker();
+    store(key("r", 1, 0, 32));
+    turn();
+    ask(Operation::kClear, {encoded([](wire::MsgpackWriter& w) { w.boolean(true); })});
+    tier.holds_loads_only = true;
+    tier.holds = true;
+    EXPECT_EQ(lookup(key("s", 1, 0, 32)), std::nullopt);
+    replies.clear();
+    return tier;
+  }
+};
 
 // ---- Every request is answered (S1, S2).
 
@@ -239,15 +254,7 @@ TEST_F(ServiceTest, UnregisterIsAnsweredForAnyId) {
 // ---- QUERY and WAIT (E29).
 
 TEST_F(ServiceTest, AWaitIsAnsweredByTheLoadOrAtItsDeadline) {
-  cache::ScriptedTier& tier = add_tier();
-  register_worker();
-  store(key("r", 1, 0, 32));
-  turn();
-  ask(Operation::kClear, {encoded([](wire::MsgpackWriter& w) { w.boolean(true); })});
-  tier.holds_loads_only = true;
-  tier.holds = true;
-  EXPECT_EQ(lookup(key("s", 1, 0, 32)), std::nullopt);
-  replies.clear();
+  cache::ScriptedTier& tier = begin_load();
   send(Operation::kWaitPrefetchStatus, {text("s"), number(1)});
   EXPECT_TRUE(replies.empty());
   EXPECT_TRUE(ping(3));  // F12: nothing else waits.
@@ -269,15 +276,7 @@ TEST_F(ServiceTest, AWaitForAnUnknownRequestIsZero) {
 }
 
 TEST_F(ServiceTest, WaitsOfOneConnectionAreBounded) {
-  cache::ScriptedTier& tier = add_tier();
-  register_worker();
-  store(key("r", 1, 0, 32));
-  turn();
-  ask(Operation::kClear, {});
-  tier.holds_loads_only = true;
-  tier.holds = true;
-  lookup(key("s", 1, 0, 32));
-  replies.clear();
+  begin_load();
   for (int i = 0; i < 1024; ++i) send(Operation::kWaitPrefetchStatus, {text("s"), number(9)});
   EXPECT_TRUE(replies.empty());
   EXPECT_TRUE(ping(1));  // F12: nothing waits behind them.
@@ -407,15 +406,7 @@ TEST_F(ServiceTest, AStallEndsThoughTheSocketsNeverRunDry) {
 // ---- Connections.
 
 TEST_F(ServiceTest, AClosedConnectionEndsItsSessionAndItsWait) {
-  cache::ScriptedTier& tier = add_tier();
-  register_worker();
-  store(key("r", 1, 0, 32));
-  turn();
-  ask(Operation::kClear, {});
-  tier.holds_loads_only = true;
-  tier.holds = true;
-  lookup(key("s", 1, 0, 32));
-  replies.clear();
+  begin_load();
   send(Operation::kWaitPrefetchStatus, {text("s"), number(300)});
   service().on_closed(ConnectionId{1});
   EXPECT_TRUE(replies.empty());

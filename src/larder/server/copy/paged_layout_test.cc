@@ -131,6 +131,13 @@ std::uint64_t fnv(const Bytes& bytes) {
   return hash;
 }
 
+/// Of the sample, with memory in which nothing is its own yet.
+Worker make_blank(const KvCacheSample& sample) {
+  Worker worker{sample};
+  for (auto& [name, memory] : worker.memories()) std::ranges::fill(memory, std::byte{0xEE});
+  return worker;
+}
+
 class PagedLayoutTest : public ::testing::TestWithParam<LayoutCase> {
  protected:
   void SetUp() override {
@@ -177,13 +184,8 @@ TEST_P(PagedLayoutTest, StoresTheBytesOfAPlainLoopAndOfLmcache) {
 
 TEST_P(PagedLayoutTest, RetrievesTheSameBytesAndTouchesNothingElse) {
   const LayoutCase& layout = GetParam();
-  Worker target{layout.sample};
-  Worker expected{layout.sample};
-  for (auto* const worker : {&target, &expected}) {
-    for (auto& [name, memory] : worker->memories()) {
-      std::ranges::fill(memory, std::byte{0xEE});
-    }
-  }
+  Worker target = make_blank(layout.sample);
+  Worker expected = make_blank(layout.sample);
   for (std::size_t object = 0; object < plan_.groups.size(); ++object) {
     for (std::uint32_t chunk = 0; chunk < kChunks; ++chunk) {
       Bytes cell(plan_.groups[object].cell_bytes);
@@ -203,13 +205,8 @@ TEST_P(PagedLayoutTest, RetrievesTheSameBytesAndTouchesNothingElse) {
 TEST_P(PagedLayoutTest, SkipsWholeBlocksFromTheStartOfTheRange) {
   const LayoutCase& layout = GetParam();
   for (const std::uint32_t skip : {3U, 4U, 13U, 16U, 21U, 32U, 1000U}) {
-    Worker target{layout.sample};
-    Worker expected{layout.sample};
-    for (auto* const worker : {&target, &expected}) {
-      for (auto& [name, memory] : worker->memories()) {
-        std::ranges::fill(memory, std::byte{0xEE});
-      }
-    }
+    Worker target = make_blank(layout.sample);
+    Worker expected = make_blank(layout.sample);
     for (std::size_t object = 0; object < plan_.groups.size(); ++object) {
       for (std::uint32_t chunk = 0; chunk < kChunks; ++chunk) {
         Bytes cell(plan_.groups[object].cell_bytes);
