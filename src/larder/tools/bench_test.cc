@@ -40,35 +40,6 @@ void put(std::span<const std::byte> bytes, std::span<const Slice> slices) {
   }
 }
 
-TEST(DiskStatsTest, ReadsTheLineOfTheDevice) {
-  constexpr const char* kText =
-      " 254       0 vda 100 5 2000 30 40 6 800 90 0 50 120 0 0 0 0 0 0\n"
-      " 254       1 vda1 10 5 200 3 4 6 80 9 0 5 12 0 0 0 0\n"
-      "   7       0 loop0 0 0 x 0 0 0 0 0 0 0 0\n";
-  const auto disk = parse_disk_stats(kText, 254, 0);
-  ASSERT_TRUE(disk);
-  EXPECT_EQ(disk->bytes_read, 2000U * 512);
-  EXPECT_EQ(disk->bytes_written, 800U * 512);
-  EXPECT_EQ(parse_disk_stats(kText, 254, 1)->bytes_read, 200U * 512);
-  EXPECT_FALSE(parse_disk_stats(kText, 254, 2));
-  EXPECT_FALSE(parse_disk_stats(kText, 7, 0)) << "a line that is not numbers";
-  EXPECT_FALSE(parse_disk_stats("254 0 vda 1 2\n", 254, 0)) << "a short line";
-}
-
-TEST(MountInfoTest, TheDeepestMountThatCoversThePathWins) {
-  constexpr const char* kText =
-      "22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard\n"
-      "30 22 0:25 / /data rw master:2 propagate_from:1 - btrfs /dev/sdb1 rw,ssd\n"
-      "31 22 0:26 / /my\\040disk ro - tmpfs none rw\n"
-      "broken line\n";
-  EXPECT_EQ(parse_mount_info(kText, "/data/kv")->file_system, "btrfs");
-  EXPECT_EQ(parse_mount_info(kText, "/data/kv")->source, "/dev/sdb1");
-  EXPECT_EQ(parse_mount_info(kText, "/data2")->file_system, "ext4");
-  EXPECT_EQ(parse_mount_info(kText, "/my disk/x")->options, "ro,rw");
-  EXPECT_EQ(parse_mount_info(kText, "/")->device_major, 254U);
-  EXPECT_FALSE(parse_mount_info("", "/"));
-}
-
 constexpr const char* kFioOutput = R"(fio: a note before the object
 { "fio version" : "fio-3.33", "jobs" : [ { "jobname" : "ceiling", "error" : 0,
   "job_runtime" : 4000, "usr_cpu" : 2.5, "sys_cpu" : 7.5,

@@ -5,30 +5,9 @@
 #include <string>
 #include <string_view>
 
+#include "larder/base/system_files.h"
+
 namespace larder::tools {
-
-/// Where a path is mounted, as /proc/self/mountinfo has it.
-struct Mount {
-  std::string point;
-  std::string file_system;
-  std::string source;
-  std::string options;  ///< Of the mount and of the file system.
-  std::uint32_t device_major = 0;
-  std::uint32_t device_minor = 0;
-};
-
-/// The mount that `path`, absolute and without links, lies on; the last one where several cover it.
-std::optional<Mount> parse_mount_info(std::string_view mount_info, std::string_view path);
-
-/// What a block device has transferred since it came up.
-struct DiskCounts {
-  std::uint64_t bytes_read = 0;
-  std::uint64_t bytes_written = 0;
-};
-
-/// The device's line of /proc/diskstats; nothing when it has none.
-std::optional<DiskCounts> parse_disk_stats(std::string_view disk_stats, std::uint32_t device_major,
-                                           std::uint32_t device_minor);
 
 /// The block device behind a directory.
 class Disk {
@@ -60,8 +39,5 @@ class Disk {
 /// has of them, so that the next read comes from the device. Files read with O_DIRECT do not need
 /// it.
 void drop_cached_pages(const std::string& directory);
-
-/// The content of a small file of /proc or /sys; empty when it cannot be read.
-std::string read_small_file(const std::string& path);
 
 }  // namespace larder::tools

@@ -60,9 +60,10 @@ struct MachineFacts {
   std::uint64_t locked_memory_bytes = 0;  ///< RLIMIT_MEMLOCK
   std::uint64_t open_files = 0;           ///< RLIMIT_NOFILE, soft.
   std::uint64_t open_files_hard = 0;
-  std::string checksum;    ///< hash_implementation()
-  bool has_avx2 = false;   ///< The processor.
-  std::string huge_pages;  ///< "always", "madvise", "never"; empty: unknown.
+  std::string checksum;           ///< hash_implementation()
+  bool has_avx2 = false;          ///< The processor.
+  std::string huge_pages;         ///< "always", "madvise", "never"; empty: unknown.
+  std::string shared_huge_pages;  ///< huge_pages_of_tmpfs() of /dev/shm.
   std::optional<DirectoryFacts> directory;
 };
 

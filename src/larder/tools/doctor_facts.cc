@@ -16,6 +16,7 @@
 
 #include "larder/base/hash.h"
 #include "larder/base/result.h"
+#include "larder/base/system_files.h"
 #include "larder/base/unique_fd.h"
 #include "larder/connectors/log/format/file_names.h"
 #include "larder/io/uring_probe.h"
@@ -33,15 +34,6 @@ long number_in(const std::string& text, const std::string& name) {
   const std::size_t at = name.empty() ? 0 : text.find("\n" + name + ":");
   if (at == std::string::npos) return 0;
   return std::strtol(text.c_str() + at + (name.empty() ? 0 : name.size() + 2), nullptr, 10);
-}
-
-/// "madvise" of "always [madvise] never".
-std::string choice_in(const std::string& text) {
-  const std::size_t open = text.find('[');
-  const std::size_t close = text.find(']');
-  return open == std::string::npos || close == std::string::npos
-             ? ""
-             : text.substr(open + 1, close - open - 1);
 }
 
 std::string user_name(uid_t user) {
@@ -161,7 +153,8 @@ MachineFacts gather_facts(const std::optional<DirectoryRequest>& request) {
 #if defined(__x86_64__)
   facts.has_avx2 = __builtin_cpu_supports("avx2") != 0;
 #endif
-  facts.huge_pages = choice_in(read_small_file("/sys/kernel/mm/transparent_hugepage/enabled"));
+  facts.huge_pages = huge_pages_of_memory();
+  facts.shared_huge_pages = huge_pages_of_tmpfs("/dev/shm");
   if (request) facts.directory = gather_directory(*request);
   return facts;
 }

@@ -4,11 +4,11 @@
 
 #include "larder/base/clock.h"
 #include "larder/base/size_text.h"
+#include "larder/base/system_files.h"
 #include "larder/connector/blocking_client.h"
 #include "larder/connectors/builtin.h"
 #include "larder/connectors/fs/fs_connector.h"
 #include "larder/connectors/log/log_connector.h"
-#include "larder/tools/disk_stats.h"
 #include "larder/tools/doctor.h"
 #include "larder/tools/open_rehearsal.h"
 #include "larder/tools/target.h"

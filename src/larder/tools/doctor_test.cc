@@ -43,6 +43,7 @@ MachineFacts good_facts() {
   facts.checksum = "avx2";
   facts.has_avx2 = true;
   facts.huge_pages = "madvise";
+  facts.shared_huge_pages = "advise";
   facts.directory = directory;
   return facts;
 }
@@ -96,7 +97,7 @@ void expect_of_directory(void (*change)(DirectoryFacts&), const std::string& nam
 
 TEST(DoctorTest, OnAGoodMachineEverythingIsGoodAndNothingNeedsMending) {
   const std::vector<Finding> findings = diagnose(good_facts());
-  EXPECT_EQ(findings.size(), 12U);
+  EXPECT_EQ(findings.size(), 13U);
   EXPECT_TRUE(is_healthy(findings));
   for (const Finding& finding : findings) {
     EXPECT_EQ(finding.level, FindingLevel::kGood) << finding.name << ": " << finding.what;
@@ -154,6 +155,12 @@ TEST(DoctorTest, EachFlawOfTheMachineIsNamedWithItsCommand) {
   facts = good_facts();
   facts.huge_pages = "never";
   expect_only(facts, "huge_pages", FindingLevel::kWarning, "echo madvise | sudo tee /sys");
+  facts = good_facts();
+  facts.shared_huge_pages = "never";
+  expect_only(facts, "shm_huge_pages", FindingLevel::kWarning,
+              "sudo mount -o remount,huge=advise /dev/shm");
+  facts.shared_huge_pages = "";
+  EXPECT_EQ(find(diagnose(facts), "shm_huge_pages").level, FindingLevel::kGood);
 }
 
 TEST(DoctorTest, FileSystemsThatDoNotSuitAreNamedWithWhatToDo) {
@@ -207,7 +214,7 @@ TEST(DoctorTest, EachFlawOfTheDirectoryIsNamedWithItsCommand) {
   facts.directory->free_bytes = 10 * kGiB;
   EXPECT_EQ(find(diagnose(facts), "free_space").level, FindingLevel::kGood);
   facts.directory.reset();
-  EXPECT_EQ(diagnose(facts).size(), 6U);
+  EXPECT_EQ(diagnose(facts).size(), 7U);
 }
 
 TEST(DoctorTest, AnothersDirectoryIsNotTakenFromHim) {

@@ -3,12 +3,11 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <string_view>
-#include <system_error>
 #include <thread>
 
 #include "larder/base/size_text.h"
+#include "larder/base/system_files.h"
 #include "larder/tools/disk_stats.h"
 #include "larder_commit.h"
 
@@ -52,9 +51,7 @@ MachineInfo describe_machine(const std::string& directory) {
   info.memory_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
                       static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   if (directory.empty()) return info;
-  std::error_code error;
-  const std::string path = std::filesystem::canonical(directory, error).string();
-  if (const auto mount = parse_mount_info(read_small_file("/proc/self/mountinfo"), path)) {
+  if (const auto mount = mount_of(directory)) {
     info.file_system = mount->file_system;
     info.mount_options = mount->options;
   }

@@ -13,6 +13,7 @@
 
 #include "larder/base/fork_guard.h"
 #include "larder/base/size_text.h"
+#include "larder/base/system_files.h"
 
 namespace larder::cache {
 namespace {
@@ -47,19 +48,6 @@ std::byte* reserve(std::uint64_t bytes, std::uint64_t alignment) noexcept {
   if (before != alignment) ::munmap(begin + bytes, alignment - before);
   return begin;
 }
-
-/// The words in brackets are what the system does: "always within_size [advise] never".
-HugePages setting_in(const char* path) {
-  std::ifstream file{path};
-  std::string text;
-  if (!std::getline(file, text)) return HugePages::kRefused;
-  const bool is_refused =
-      text.find("[never]") != std::string::npos || text.find("[deny]") != std::string::npos;
-  return is_refused ? HugePages::kRefused : HugePages::kAllowed;
-}
-
-constexpr const char* kPrivateSetting = "/sys/kernel/mm/transparent_hugepage/enabled";
-constexpr const char* kSharedSetting = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 
 /// The KiB of a line of /proc/self/smaps such as "AnonHugePages:   2048 kB".
 std::uint64_t kib_of(const std::string& line) noexcept {
@@ -99,7 +87,7 @@ SetupResult<std::unique_ptr<ArenaMemory>> ArenaMemory::open(const ArenaOptions& 
     return refused(sys_errno);
   }
   std::unique_ptr<ArenaMemory> memory{new ArenaMemory{std::move(file), base, bytes}};
-  memory->advise(options.huge_pages);
+  memory->advise(options);
   return memory;
 }
 
@@ -107,15 +95,17 @@ ArenaMemory::~ArenaMemory() {
   ::munmap(base_, bytes_);
 }
 
-void ArenaMemory::advise(bool huge_pages) noexcept {
+void ArenaMemory::advise(const ArenaOptions& options) {
   // A child would keep a shared file's lock, and would make copies of private pages that a device
   // writes to.
   (void)::madvise(base_, bytes_, MADV_DONTFORK);
   (void)::madvise(base_, bytes_, MADV_DONTDUMP);
-  if (!huge_pages) return;
-  huge_pages_ = ::madvise(base_, bytes_, MADV_HUGEPAGE) == 0
-                    ? setting_in(file_ ? kSharedSetting : kPrivateSetting)
-                    : HugePages::kRefused;
+  if (!options.huge_pages) return;
+  huge_pages_ = HugePages::kRefused;
+  if (::madvise(base_, bytes_, MADV_HUGEPAGE) != 0) return;
+  const std::string setting =
+      file_ ? huge_pages_of_tmpfs(options.directory) : huge_pages_of_memory();
+  if (!setting.empty() && setting != "never") huge_pages_ = HugePages::kAllowed;
 }
 
 Status ArenaMemory::commit_to(std::uint64_t end) noexcept {

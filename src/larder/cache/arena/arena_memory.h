@@ -51,7 +51,7 @@ class ArenaMemory {
   ArenaMemory(std::optional<SegmentFile> file, std::byte* base, std::uint64_t bytes) noexcept
       : file_(std::move(file)), base_(base), bytes_(bytes) {}
 
-  void advise(bool huge_pages) noexcept;
+  void advise(const ArenaOptions& options);
   /// 0, or the errno.
   int populate(std::uint64_t begin, std::uint64_t end) noexcept;
 

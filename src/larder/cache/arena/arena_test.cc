@@ -428,6 +428,25 @@ TEST(SharedArenaTest, ATmpfsThatGetsRoomAgainIsUsed) {
   fill(*arena, *slot, 9);
 }
 
+TEST(SharedArenaTest, TheMountSaysWhetherThereAreHugePages) {
+  const SmallTmpfs tmpfs{16 * kMiB};
+  if (!tmpfs.is_mounted()) GTEST_SKIP() << "SKIPPED (needs root)";
+  const auto reported = [&](const char* option) -> std::string {
+    if (::mount("larder-test", tmpfs.path().c_str(), "tmpfs", MS_REMOUNT, option) != 0) return "";
+    ArenaOptions options = without_helper(ArenaKind::kShared, 8 * kMiB);
+    options.directory = tmpfs.path();
+    const auto arena = open(options);
+    EXPECT_TRUE(arena->take(4 * kMiB));
+    EXPECT_LE(arena->huge_page_bytes(), 8 * kMiB);
+    EXPECT_EQ(arena->huge_page_bytes() % (2 * kMiB), 0U);
+    return arena->report().huge_pages == HugePages::kAllowed ? "allowed" : "refused";
+  };
+  const std::string allowed = reported("huge=advise");
+  if (allowed.empty()) GTEST_SKIP() << "SKIPPED (needs a kernel with huge pages in tmpfs)";
+  EXPECT_EQ(allowed, "allowed");
+  EXPECT_EQ(reported("huge=never"), "refused");
+}
+
 TEST(SharedArenaTest, AKernelWithoutPopulateAllocatesByFile) {
   const SmallTmpfs tmpfs{4 * kMiB};
   if (!tmpfs.is_mounted()) GTEST_SKIP() << "SKIPPED (needs root)";
