@@ -31,8 +31,8 @@ std::string policy_of(const cache::EngineOptions& engine) {
 Json l1_manager(const ServerOptions& options, const std::string& pool) {
   return {{"memory_config",
            {{"size_in_bytes", options.l1_bytes},
-            {"use_lazy", true},
-            {"init_size_in_bytes", 0},
+            {"use_lazy", options.is_l1_lazy},
+            {"init_size_in_bytes", options.l1_ahead_bytes},
             {"align_bytes", options.l1_align_bytes},
             {"shm_name", shm_name(pool)},
             {"use_hugepages", false},

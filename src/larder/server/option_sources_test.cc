@@ -56,6 +56,7 @@ TEST_F(ConfigTest, ValuesMayBeNumbersTextsFlagsListsAndTables) {
 no_http = true
 eviction_trigger_watermark = 0.9
 l1_use_lazy = false
+l1_devdax_offset_gb = 1
 l2_adapter = [
   "memory:?capacity=64MiB&store=no",
   { type = "mock", max_size_gb = 0.5, mock_bandwidth_gb = 1, min_hits = 2 },
@@ -71,8 +72,9 @@ l2_adapter = [
   EXPECT_FALSE(options.l2_adapters[0].options.store);
   EXPECT_EQ(options.l2_adapters[1].spec.type(), "mock");
   EXPECT_EQ(options.l2_adapters[1].options.min_hits, 2U);
+  EXPECT_FALSE(options.is_l1_lazy);
   ASSERT_EQ(setup->notices.size(), 1U);
-  EXPECT_TRUE(has(setup->notices[0], "line 4: l1_use_lazy")) << setup->notices[0];
+  EXPECT_TRUE(has(setup->notices[0], "line 5: l1_devdax_offset_gb")) << setup->notices[0];
 }
 
 TEST_F(ConfigTest, AdaptersMayStandInTablesOfTheirOwn) {

@@ -150,6 +150,16 @@ SetupStatus set_l1_align(OptionDraft& draft, std::string_view text) {
   return {};
 }
 
+SetupStatus set_l1_ahead(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.l1_ahead_bytes, parse_gib(text));
+  return {};
+}
+
+SetupStatus set_l1_lazy(OptionDraft& draft, std::string_view text) {
+  LARDER_ASSIGN(draft.options.is_l1_lazy, parse_bool(text));
+  return {};
+}
+
 SetupStatus set_shm_name(OptionDraft& draft, std::string_view text) {
   draft.options.shm_name = std::string{text};
   draft.options.has_pool = !text.empty();
@@ -281,6 +291,18 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .default_text = "4096",
      .help = "Alignment of what is in it. 4096 lets every disk read and write it without a copy.",
      .set = set_l1_align},
+    {.name = "l1-init-size-gb",
+     .value = "GIB",
+     .group = kMemory,
+     .default_text = "0.25",
+     .help = "How much memory the server takes from the system before L1 needs it, in the "
+             "background. What is stored faster than that waits for the kernel to clear pages.",
+     .set = set_l1_ahead},
+    {.name = "l1-use-lazy",
+     .shape = OptionShape::kSwitch,
+     .group = kMemory,
+     .help = "--no-l1-use-lazy takes all of L1 from the system at the start, in the background.",
+     .set = set_l1_lazy},
     {.name = "shm-name",
      .value = "NAME",
      .group = kMemory,

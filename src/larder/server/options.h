@@ -64,7 +64,10 @@ struct ServerOptions {
   // ---- L1.
   std::uint64_t l1_bytes = 0;  ///< `--l1-size-gb`; required.
   std::uint64_t l1_align_bytes = 4096;
-  bool has_pool = true;  ///< No: `--shm-name ""`; then engine-driven workers cannot register.
+  /// `--l1-init-size-gb`: so far ahead of what is in use L1's pages are taken from the system.
+  std::uint64_t l1_ahead_bytes = std::uint64_t{256} << 20;
+  bool is_l1_lazy = true;  ///< `--no-l1-use-lazy`: all pages are taken at the start.
+  bool has_pool = true;    ///< No: `--shm-name ""`; then engine-driven workers cannot register.
   std::string shm_name;  ///< "": `larder_<port>`. As in LMCache, without "lmcache_l1_pool_" (S20).
   cache::EngineOptions engine;
 

@@ -193,6 +193,8 @@ TEST(OptionsTest, ValuesBecomeFields) {
                            given("session-ttl-seconds", {"10m"}),
                            given("worker-reap-timeout-seconds", {"30"}),
                            given("quota-default-gb", {"2"}),
+                           given("l1-init-size-gb", {"1"}),
+                           given("no-l1-use-lazy"),
                            given("separate-object-groups", {"false"}),
                            given("supported-transfer-mode", {"engine_driven"}),
                            given("drain-seconds", {"0"}),
@@ -216,6 +218,8 @@ TEST(OptionsTest, ValuesBecomeFields) {
   EXPECT_EQ(options.engine.session_ttl_ns, 600 * kSecond);
   EXPECT_EQ(options.worker_reap_ns, 30 * kSecond);
   EXPECT_EQ(options.engine.default_quota.limit_bytes, 2 * kGib);
+  EXPECT_EQ(options.l1_ahead_bytes, kGib);
+  EXPECT_FALSE(options.is_l1_lazy);
   EXPECT_EQ(options.object_groups, ObjectGroups::kTogether);
   EXPECT_EQ(options.transfer_mode, TransferMode::kEngineDriven);
   EXPECT_EQ(options.drain_ns, 0U);
@@ -380,7 +384,8 @@ TEST(L1ManagerTest, OneOfMemoryIsTheSameAsTheOptions) {
   EXPECT_EQ(setup->options.engine.policy, "ARC");
   EXPECT_DOUBLE_EQ(setup->options.engine.high_watermark, 0.5);
   EXPECT_EQ(setup->options.engine.read_ttl_ns, 10 * kSecond);
-  EXPECT_EQ(setup->notices.size(), 1U);  // use_lazy
+  EXPECT_TRUE(setup->options.is_l1_lazy);
+  EXPECT_TRUE(setup->notices.empty());
 }
 
 TEST(L1ManagerTest, WhatIsNotOneL1OfMemoryIsAnError) {

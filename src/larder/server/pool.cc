@@ -40,19 +40,32 @@ SetupStatus check_room(std::uint64_t bytes) {
   return {};
 }
 
+void tell_of_pages(const cache::Arena& arena) {
+  if (arena.report().huge_pages != cache::HugePages::kRefused) return;
+  log(LogLevel::kInfo, "server",
+      std::string{kPoolDirectory} +
+          " gives no huge pages, with which disks may load faster into L1: mount -o "
+          "remount,huge=advise " +
+          kPoolDirectory + " before the start allows them");
+}
+
 }  // namespace
 
 SetupResult<std::unique_ptr<cache::Arena>> open_l1(const ServerOptions& options) {
   cache::ArenaOptions arena;
   arena.capacity_bytes = options.l1_bytes;
   arena.grain_bytes = options.l1_align_bytes;
+  arena.commit_ahead_bytes = options.is_l1_lazy ? options.l1_ahead_bytes : options.l1_bytes;
   if (!options.has_pool) return cache::Arena::open(arena);
   LARDER_TRY(check_room(options.l1_bytes));
   arena.kind = cache::ArenaKind::kShared;
   arena.directory = kPoolDirectory;
   arena.name = pool_name(options, options.port);
   auto opened = cache::Arena::open(arena);
-  if (opened) return opened;
+  if (opened) {
+    tell_of_pages(**opened);
+    return opened;
+  }
   const std::string from = options.shm_name.empty()
                                ? " (the name is that of --port " + std::to_string(options.port) +
                                      "; --shm-name sets another)"

@@ -492,6 +492,7 @@ void Service::Core::fill(ServerStatus& status) const {
   fill_events(status.kv_events);
   if (copies_backend_ != nullptr) status.copies = copies_backend_->statistics();
   engine_.snapshot(status.engine);
+  status.l1_memory = arena_.report();
   fill_spaces(status);
   if (hashing_ == nullptr) return;
   const wire::HashMemo::Statistics memo = hashing_->memo.statistics();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "larder/base/bucket_counts.h"
+#include "larder/cache/arena/arena.h"
 #include "larder/cache/engine_stats.h"
 #include "larder/connector/metrics.h"
 #include "larder/connector/report.h"
@@ -105,6 +106,7 @@ struct ServerStatus {
   KvEventStatus kv_events;
   CopyStatistics copies;
   cache::EngineStats engine;
+  cache::ArenaReport l1_memory;
   std::uint64_t hash_memory_bytes = 0;
   std::uint64_t hash_chunks_found = 0;
   std::uint64_t hash_chunks_absent = 0;

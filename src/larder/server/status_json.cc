@@ -17,6 +17,18 @@ double seconds(std::uint64_t ns) {
   return static_cast<double>(ns) / 1e9;
 }
 
+const char* name_of(cache::HugePages pages) {
+  switch (pages) {
+    case cache::HugePages::kOff:
+      return "off";
+    case cache::HugePages::kRefused:
+      return "refused";
+    case cache::HugePages::kAllowed:
+      return "allowed";
+  }
+  return "";
+}
+
 json l1_manager(const ServerStatus& status, bool is_healthy) {
   const cache::EngineStats& engine = status.engine;
   const std::uint64_t used = engine.capacity_bytes - engine.free_bytes;
@@ -225,6 +237,9 @@ json own(const ServerStatus& status, const ServerOptions& options) {
             {"orphan", engine.orphan_bytes},
             {"quarantine", engine.quarantine_bytes},
             {"wanted", engine.wanted_bytes}}},
+          {"l1_memory",
+           {{"committed", status.l1_memory.committed_bytes},
+            {"huge_pages", name_of(status.l1_memory.huge_pages)}}},
           {"l2_stores",
            {{"done", engine.totals.l2_store_done},
             {"failed", engine.totals.l2_store_failed},

@@ -39,7 +39,6 @@ constexpr std::string_view kOneThread =
 constexpr std::string_view kNoGrpc = "It belongs to gRPC, which larder does not serve.";
 constexpr std::string_view kNoPoll = "larder is told of events and polls for none.";
 constexpr std::string_view kNoBus = "There is no event bus: numbers are counted where they arise.";
-constexpr std::string_view kPages = "Pages of L1 are taken from the system as it fills.";
 constexpr std::string_view kBoundedLoads =
     "Loads are bounded by their bytes, half of L1 for one request.";
 constexpr std::string_view kNoPython = "There is no Python whose garbage would have to be watched.";
@@ -105,12 +104,10 @@ constexpr auto kRows = std::to_array<OptionRow>({
                "larder has none of LMCache's experimental modules; leave it out."),
     refused_as(OptionShape::kRepeated, "server-module", "JSON", kNoCode),
     // ---- L1.
-    switch_not_needed("l1-use-lazy", kPages),
-    not_needed("l1-init-size-gb", "GIB", kPages),
     refused_as(OptionShape::kSwitch, "l1-use-hugepages", {},
                "L1 lies in shared memory of /dev/shm, not in the pool of huge pages; leave it out. "
-               "larder asks for huge pages where the kernel gives them to shared memory "
-               "(/sys/kernel/mm/transparent_hugepage/shmem_enabled)."),
+               "larder asks for huge pages where /dev/shm may have them (mount -o "
+               "remount,huge=advise /dev/shm)."),
     refused_as(OptionShape::kSwitch, "l1-mlock", {},
                "larder does not lock L1 into memory; leave it out, and switch swap off."),
     refused("l1-devdax-path", "PATH", "",
