@@ -11,15 +11,14 @@
 
 namespace larder::server {
 
-/// The HTTP side (S28, S29), on threads of its own: `/`, `/healthcheck`, `/live`, `/status`,
-/// `/config` and versions, in the shapes that LMCache's own commands and SDK read, and `/metrics`
-/// (S30), and two commands: POST `/cache/clear` and `/cache/checksums`. Everything else is 404 with
-/// a sentence. Reads the board, asks the mailbox, and never touches the service.
+/// The HTTP side (S28, S29): `/`, `/healthcheck`, `/live`, `/status`, `/config` and versions, in
+/// the shapes that LMCache's own commands and SDK read, and `/metrics` (S30), and two commands:
+/// POST
+/// `/cache/clear` and `/cache/checksums`. Everything else is 404 with a sentence. Reads the board,
+/// asks the mailbox, and never touches the service.
 ///
 /// GET changes nothing. What changes state needs the token of --admin-token-file, or --admin-open.
-/// Loopback by default; a foreign Host or Origin is refused.
-/// Bounds: four requests at a time and 64 that wait; further ones wait in the system's queue. A
-///   connection has one request, a body of at most 64 KiB, and two seconds for each of its pieces.
+/// Bounds and who may ask at all: see HttpServer.
 class AdminHttp {
  public:
   /// Listens when it returns. `board` and `mailbox` outlive it; `options` are copied.

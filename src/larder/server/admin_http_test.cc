@@ -174,7 +174,7 @@ TEST_F(AdminHttpTest, APortForMetricsHasNothingElse) {
   for (const char* path : {"/", "/status", "/config", "/healthcheck"}) {
     const auto reply = client.Get(path);
     EXPECT_EQ(reply->status, 404) << path;
-    EXPECT_NE(reply->body.find("GET /metrics alone"), std::string::npos) << reply->body;
+    EXPECT_NE(reply->body.find("it has GET /metrics\""), std::string::npos) << reply->body;
   }
   EXPECT_EQ(client.Get("/metrics", {{"Origin", "http://evil.example"}})->status, 403);
 
@@ -193,7 +193,38 @@ TEST_F(AdminHttpTest, SaysThatAPathIsNotThere) {
   }
   httplib::Client client{"127.0.0.1", http_->port()};
   EXPECT_EQ(client.Post("/status", "{}", "application/json")->status, 404);
-  EXPECT_EQ(client.Post("/run_script", std::string(1 << 20, 'x'), "text/plain")->status, 413);
+  EXPECT_EQ(client.Post("/run_script", std::string(1 << 20, 'x'), "text/plain")->status, 404);
+}
+
+TEST_F(AdminHttpTest, RefusesABodyBeyondWhatThePathTakes) {
+  options_.is_admin_open = true;
+  open_http();
+  httplib::Client client{"127.0.0.1", http_->port()};
+  const auto refused =
+      client.Post("/cache/clear", std::string(std::size_t{8} << 20, ' '), "application/json");
+  ASSERT_TRUE(refused);  // The reply is not lost with the body that was not read.
+  EXPECT_EQ(refused->status, 413);
+  RawPeer chunked{http_->port()};
+  ASSERT_TRUE(chunked.write(
+      "POST /cache/clear HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"));
+  const std::string piece = "4000\r\n" + std::string(0x4000, ' ') + "\r\n";
+  bool is_ended = false;  // Without an end.
+  for (int i = 0; i < 10'000 && !is_ended; ++i) is_ended = !chunked.write(piece);
+  EXPECT_TRUE(is_ended);
+  EXPECT_EQ(client
+                .Post("/cache/clear", httplib::Headers{{"Content-Encoding", "gzip"}}, "{}",
+                      "application/json")
+                ->status,
+            415);
+  EXPECT_TRUE(commands_.empty());
+}
+
+TEST_F(AdminHttpTest, ALineWithoutAnEndIsNotRemembered) {
+  RawPeer peer{http_->port()};
+  bool is_ended = false;
+  for (int i = 0; i < 10'000 && !is_ended; ++i) is_ended = !peer.write(std::string(16384, 'G'));
+  EXPECT_TRUE(is_ended);
+  EXPECT_EQ(get("/live")->status, 200);
 }
 
 TEST_F(AdminHttpTest, RefusesForeignHostsAndOrigins) {

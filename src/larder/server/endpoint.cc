@@ -28,12 +28,20 @@ SetupError invalid(std::string text) {
   return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
 }
 
-SetupError ipc_error(const std::string& path, const std::string& text) {
-  return SetupError{ErrorCode::kUnavailable, "--ipc-path '" + printable(path) + "' " + text};
+/// A unix socket's name, and the option that gave it.
+struct UnixName {
+  const std::string& path;
+  std::string_view option;
+
+  std::string shown() const { return std::string{option} + " '" + printable(path) + "' "; }
+};
+
+SetupError unix_error(const UnixName& name, const std::string& text) {
+  return SetupError{ErrorCode::kUnavailable, name.shown() + text};
 }
 
-SetupError ipc_errno(const std::string& path, const std::string& text) {
-  return ipc_error(path, text + ": " + errno_text(errno));
+SetupError unix_errno(const UnixName& name, const std::string& text) {
+  return unix_error(name, text + ": " + errno_text(errno));
 }
 
 std::string_view without_brackets(std::string_view host) noexcept {
@@ -49,22 +57,22 @@ const ::sockaddr* as_address(const ::sockaddr_un& address) noexcept {
 }
 
 /// Makes the name free, or says why it cannot be had.
-SetupStatus remove_stale(const std::string& path, const ::sockaddr_un& address) {
+SetupStatus remove_stale(const UnixName& name, const ::sockaddr_un& address) {
   struct ::stat found{};
-  if (::lstat(path.c_str(), &found) != 0) return {};
+  if (::lstat(name.path.c_str(), &found) != 0) return {};
   if (!S_ISSOCK(found.st_mode)) {
-    return ipc_error(path, "exists and is no socket; remove it, or choose another path");
+    return unix_error(name, "exists and is no socket; remove it, or choose another path");
   }
   const UniqueFd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  if (!probe) return ipc_errno(path, "cannot be looked at");
+  if (!probe) return unix_errno(name, "cannot be looked at");
   if (::connect(probe.get(), as_address(address), sizeof address) == 0 || errno == EAGAIN) {
-    return ipc_error(path,
-                     "is in use by another server (`ss -xlp` shows which); stop that server, or "
-                     "choose another path");
+    return unix_error(name,
+                      "is in use by another server (`ss -xlp` shows which); stop that server, or "
+                      "choose another path");
   }
-  if (errno != ECONNREFUSED) return ipc_errno(path, "exists and cannot be looked at");
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) {
-    return ipc_errno(path, "was left behind by a server that has ended, and cannot be removed");
+  if (errno != ECONNREFUSED) return unix_errno(name, "exists and cannot be looked at");
+  if (::unlink(name.path.c_str()) != 0 && errno != ENOENT) {
+    return unix_errno(name, "was left behind by a server that has ended, and cannot be removed");
   }
   return {};
 }
@@ -131,26 +139,49 @@ SetupError listen_error(const TcpEndpoint& endpoint, std::string_view option, in
   return SetupError{ErrorCode::kUnavailable, std::move(text)};
 }
 
-SetupResult<UnixListener> UnixListener::open(const std::string& path) {
+SetupResult<UniqueFd> listen_at(const TcpEndpoint& endpoint, int backlog, std::string_view option) {
+  ::addrinfo hints{};
+  hints.ai_family = endpoint.is_ipv6() ? AF_INET6 : AF_INET;
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE;
+  ::addrinfo* found = nullptr;
+  const std::string port = std::to_string(endpoint.port);
+  if (::getaddrinfo(endpoint.address.c_str(), port.c_str(), &hints, &found) != 0) {
+    return listen_error(endpoint, option, EADDRNOTAVAIL);
+  }
+  const std::unique_ptr<::addrinfo, FreeAddresses> list{found};
+  UniqueFd fd{::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+  // Not SO_REUSEPORT: two servers could share the port, and each client would find either.
+  const int yes = 1;
+  if (!fd || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
+      ::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 ||
+      ::listen(fd.get(), backlog) != 0) {
+    return listen_error(endpoint, option, errno);
+  }
+  return fd;
+}
+
+SetupResult<UnixListener> UnixListener::open(const std::string& path, std::string_view option) {
+  const UnixName name{path, option};
   ::sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof address.sun_path ||
       path.find('\0') != std::string::npos) {
-    return invalid("--ipc-path '" + printable(path) + "' has " + std::to_string(path.size()) +
+    return invalid(name.shown() + "has " + std::to_string(path.size()) +
                    " bytes; a unix socket's path has 1 to 107, none of them zero");
   }
   path.copy(address.sun_path, path.size());
-  LARDER_TRY(remove_stale(path, address));
-  UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  LARDER_TRY(remove_stale(name, address));
+  UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   // Before bind(), which gives this mode to the name that it makes: there is no moment in which
   // others could connect.
-  if (!fd || ::fchmod(fd.get(), 0600) != 0) return ipc_errno(path, "cannot be listened at");
+  if (!fd || ::fchmod(fd.get(), 0600) != 0) return unix_errno(name, "cannot be listened at");
   if (::bind(fd.get(), as_address(address), sizeof address) != 0 ||
       ::listen(fd.get(), kBacklog) != 0) {
-    return ipc_errno(path, "cannot be listened at");
+    return unix_errno(name, "cannot be listened at");
   }
   struct ::stat made{};
-  if (::lstat(path.c_str(), &made) != 0) return ipc_errno(path, "was removed at once");
+  if (::lstat(path.c_str(), &made) != 0) return unix_errno(name, "was removed at once");
   return UnixListener{path, std::move(fd), made.st_dev, made.st_ino};
 }
 

@@ -27,19 +27,25 @@ struct TcpEndpoint {
 SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t port,
                                           std::string_view option);
 
+/// A socket that listens there, which does not block. `option` sets the port.
+SetupResult<UniqueFd> listen_at(const TcpEndpoint& endpoint, int backlog, std::string_view option);
+
 /// A unix socket that listens under a name. Mode 0600 from its first moment.
 ///
 /// A name that a live server listens at is refused, and so is one that is no socket; a socket that
 /// was left behind is replaced. The destructor removes the name if it still is this socket's.
 class UnixListener {
  public:
-  static SetupResult<UnixListener> open(const std::string& path);
+  /// `option` is what sets the path.
+  static SetupResult<UnixListener> open(const std::string& path,
+                                        std::string_view option = "--ipc-path");
   ~UnixListener();
   UnixListener(UnixListener&& other) noexcept;
   UnixListener& operator=(UnixListener&&) = delete;
   UnixListener(const UnixListener&) = delete;
   UnixListener& operator=(const UnixListener&) = delete;
 
+  int fd() const noexcept { return fd_.get(); }
   /// For libzmq, which closes it.
   [[nodiscard]] int release_fd() noexcept { return fd_.release(); }
 

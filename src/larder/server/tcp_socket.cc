@@ -6,12 +6,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include <charconv>
 #include <cstddef>
 #include <cstring>
-#include <filesystem>
-#include <string>
-#include <system_error>
 
 namespace larder::server {
 
@@ -37,17 +33,6 @@ std::uint16_t local_port_of(int fd) noexcept {
   ::sockaddr_in6 v6{};
   std::memcpy(&v6, &address, sizeof v6);
   return ntohs(v6.sin6_port);
-}
-
-void end_input_at(std::uint16_t port) {
-  std::error_code error;
-  std::filesystem::directory_iterator entry{"/proc/self/fd", error};
-  for (; !error && entry != std::filesystem::directory_iterator{}; entry.increment(error)) {
-    const std::string name = entry->path().filename();
-    int fd = -1;
-    std::from_chars(name.data(), name.data() + name.size(), fd);
-    if (local_port_of(fd) == port) ::shutdown(fd, SHUT_RD);
-  }
 }
 
 }  // namespace larder::server

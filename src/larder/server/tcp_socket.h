@@ -12,8 +12,4 @@ std::optional<std::uint64_t> tcp_bytes_received(int fd) noexcept;
 /// The port at this end. 0: it has none.
 std::uint16_t local_port_of(int fd) noexcept;
 
-/// No socket of this process whose own end is at the port receives anything more: who reads from
-/// one finds its end. O(descriptors).
-void end_input_at(std::uint16_t port);
-
 }  // namespace larder::server

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "larder/base/result.h"
+#include "larder/server/http_message.h"
+
+namespace larder::server {
+
+/// Where HTTP is served, and which options set that.
+struct HttpSite {
+  std::string host;
+  std::uint16_t port = 0;  ///< 0: any free one.
+  const char* host_option = "--http-host";
+  const char* port_option = "--http-port (or --no-http)";
+  std::string unix_path{};  ///< Not empty: a unix socket, and neither host nor port.
+  const char* unix_option = "--admin-socket";
+};
+
+/// A listener for HTTP with threads of its own. The handler says what is there.
+///
+/// Who may ask: over TCP a foreign Host or Origin is refused (S29). A unix socket has mode 0600,
+///   and a peer of another user is refused as well.
+/// Bounds: four requests at a time and 64 that wait; further ones wait in the system's queue. A
+///   connection has one request, of which the head may have 64 KiB and five seconds, and the body
+///   what the handler allows and twenty seconds. Bodies that are compressed are refused.
+/// Ownership: the handler outlives it.
+class HttpServer {
+ public:
+  /// Listens when it returns, and accepts after start().
+  static SetupResult<std::unique_ptr<HttpServer>> open(HttpSite site);
+  SetupStatus start(HttpHandler& handler);
+  /// Ends the threads; requests that have come whole are answered first. Close whatever the handler
+  /// waits for before, or it may wait for seconds.
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  /// The address in numbers; empty for a unix socket.
+  const std::string& address() const noexcept;
+  std::uint16_t port() const noexcept;  ///< 0: a unix socket.
+
+ private:
+  class Impl;
+  explicit HttpServer(std::unique_ptr<Impl> impl) noexcept;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace larder::server
