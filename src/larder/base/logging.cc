@@ -95,6 +95,14 @@ bool is_logged(LogLevel level) noexcept {
   return level != LogLevel::kOff && level >= current_level().load(std::memory_order_relaxed);
 }
 
+LogLevel log_level_now() noexcept {
+  return current_level().load(std::memory_order_relaxed);
+}
+
+std::string_view name_of(LogLevel level) noexcept {
+  return kNames[static_cast<std::size_t>(level)];
+}
+
 void set_log_level(LogLevel level) noexcept {
   is_level_chosen().store(true, std::memory_order_relaxed);
   current_level().store(level, std::memory_order_relaxed);

@@ -26,6 +26,11 @@ bool is_logged(LogLevel level) noexcept;
 /// From now on, whatever LARDER_LOG says.
 void set_log_level(LogLevel level) noexcept;
 
+/// The lowest level that is written; kOff: none is.
+LogLevel log_level_now() noexcept;
+/// "debug", "info", "warning", "error" or "off".
+std::string_view name_of(LogLevel level) noexcept;
+
 /// "debug", "info", "warning", "error", "off", in any case; nothing for other texts.
 std::optional<LogLevel> parse_log_level(std::string_view text) noexcept;
 

@@ -34,8 +34,9 @@ class AdminAccess {
 /// The detail of a 401.
 inline constexpr const char* kTokenWanted =
     "this changes the cache's state and needs a token: start the server with --admin-token-file "
-    "FILE and send the header 'Authorization: Bearer TOKEN', or start it with --admin-open to "
-    "allow every client of this machine";
+    "FILE and send the header 'Authorization: Bearer TOKEN', or start it with --admin-socket PATH "
+    "and use `curl --unix-socket PATH`, or start it with --admin-open to allow every client of "
+    "this machine";
 
 /// "token", "open" or "read_only": what /status says of it.
 std::string_view admin_access_name(const ServerOptions& options) noexcept;

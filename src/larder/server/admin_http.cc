@@ -3,12 +3,16 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "larder/base/clock.h"
+#include "larder/base/key_text.h"
+#include "larder/base/logging.h"
 #include "larder/base/version.h"
 #include "larder/server/admin_access.h"
 #include "larder/server/admin_json.h"
 #include "larder/server/config_json.h"
+#include "larder/server/endpoint.h"
 #include "larder/server/http_routes.h"
 #include "larder/server/http_server.h"
 #include "larder/server/metrics_text.h"
@@ -49,19 +53,21 @@ int code_of(AdminError::Kind kind) noexcept {
 
 class AdminHttp::Impl {
  public:
-  Impl(const ServerOptions& options, std::unique_ptr<HttpServer> server,
-       std::optional<AdminAccess> access, StatusBoard& board, AdminMailbox* mailbox)
+  using Servers = std::vector<std::unique_ptr<HttpServer>>;
+
+  Impl(const ServerOptions& options, Servers servers, std::optional<AdminAccess> access,
+       StatusBoard& board, AdminMailbox* mailbox)
       : options_(options),
         access_(std::move(access)),
         board_(board),
         mailbox_(mailbox),
         routes_(access_ ? &*access_ : nullptr),
-        server_(std::move(server)) {}
+        servers_(std::move(servers)) {}
 
   void add_metrics();
   void add_admin(const std::string& pool_name);
-  SetupStatus start() { return server_->start(routes_); }
-  std::uint16_t port() const noexcept { return server_->port(); }
+  SetupStatus start();
+  std::uint16_t port() const noexcept { return servers_.front()->port(); }
 
  private:
   using Answer = HttpReply (Impl::*)(const HttpRequest&);
@@ -69,12 +75,16 @@ class AdminHttp::Impl {
   void add(const char* method, const char* path, HttpNeeds needs, Answer answer);
   StatusBoard::Reading ask();
   HttpReply healthcheck(const HttpRequest& request);
+  HttpReply ready(const HttpRequest& request);
   /// What the loop says of itself, as JSON.
   template <class ToJson>
   HttpReply show(ToJson to_json);
   HttpReply status(const HttpRequest& request);
   HttpReply degraded(const HttpRequest& request);
   HttpReply metrics(const HttpRequest& request);
+  HttpReply adapters(const HttpRequest& request);
+  static HttpReply log_level(const HttpRequest& request);
+  static HttpReply change_log_level(const HttpRequest& request);
   Result<AdminResult, HttpReply> carry_out(AdminCommand command);
   HttpReply clear(const HttpRequest& request);
   HttpReply checksums(const HttpRequest& request);
@@ -84,7 +94,7 @@ class AdminHttp::Impl {
   StatusBoard& board_;
   AdminMailbox* const mailbox_;  ///< Null: it takes no commands.
   HttpRoutes routes_;
-  std::unique_ptr<HttpServer> server_;  ///< The last: its threads use the others.
+  Servers servers_;  ///< The last: their threads use the others.
 };
 
 // --- Routes -------------------------------------------------------------------------------------
@@ -97,6 +107,11 @@ void AdminHttp::Impl::add(const char* method, const char* path, HttpNeeds needs,
        .answer = [this, answer](const HttpRequest& request) { return (this->*answer)(request); }});
 }
 
+SetupStatus AdminHttp::Impl::start() {
+  for (const auto& server : servers_) LARDER_TRY(server->start(routes_));
+  return {};
+}
+
 void AdminHttp::Impl::add_metrics() {
   add("GET", "/metrics", HttpNeeds::kNothing, &Impl::metrics);
 }
@@ -106,13 +121,23 @@ void AdminHttp::Impl::add_admin(const std::string& pool_name) {
   routes_.add_fixed("/", text_of({{"status", "ok"}, {"service", "larder HTTP API"}}));
   add("GET", "/healthcheck", HttpNeeds::kNothing, &Impl::healthcheck);
   routes_.add_fixed("/live", text_of({{"status", "alive"}}));
+  add("GET", "/ready", HttpNeeds::kNothing, &Impl::ready);
   add("GET", "/degraded", HttpNeeds::kNothing, &Impl::degraded);
   add("GET", "/status", HttpNeeds::kNothing, &Impl::status);
   routes_.add_fixed("/config", text_of(config_json(options_, pool_name), 2));
+  add("GET", "/config/adapters", HttpNeeds::kNothing, &Impl::adapters);
   add_metrics();
   routes_.add_fixed("/version", own_version);
   routes_.add_fixed("/lmc_version", own_version);  // What speaks here; it is no LMCache.
   routes_.add_fixed("/commit_id", text_of(""));
+  routes_.add({.method = "GET",
+               .path = "/loglevel",
+               .needs = HttpNeeds::kNothing,
+               .answer = &Impl::log_level});
+  routes_.add({.method = "PUT",
+               .path = "/loglevel",
+               .needs = HttpNeeds::kToken,
+               .answer = &Impl::change_log_level});
   add("POST", "/cache/clear", HttpNeeds::kToken, &Impl::clear);
   // No token, although it is a POST: it only reads, tells no more of a worker's memory than sums of
   // 16 bytes, and the bench of LMCache, which asks for them, sends none. What it costs is bounded:
@@ -131,6 +156,23 @@ HttpReply AdminHttp::Impl::healthcheck(const HttpRequest& /*request*/) {
   HttpReply reply =
       reply_of({{"status", "unhealthy"},
                 {"reason", "the thread that answers clients did not run for a second"}});
+  reply.status = 503;
+  return reply;
+}
+
+/// Whether requests of clients would be served: the loop answers, and is not ending.
+HttpReply AdminHttp::Impl::ready(const HttpRequest& /*request*/) {
+  const StatusBoard::Reading reading = ask();
+  const char* reason = nullptr;
+  if (reading.status == nullptr) {
+    reason = "the server is starting";
+  } else if (!reading.is_fresh) {
+    reason = "the thread that answers clients did not run for a second";
+  } else if (reading.status->is_draining) {
+    reason = "the server is ending and takes no new work";
+  }
+  if (reason == nullptr) return reply_of({{"status", "ready"}});
+  HttpReply reply = reply_of({{"status", "not ready"}, {"reason", reason}});
   reply.status = 503;
   return reply;
 }
@@ -166,6 +208,30 @@ HttpReply AdminHttp::Impl::metrics(const HttpRequest& /*request*/) {
           .content_type = "text/plain; version=0.0.4; charset=utf-8"};
 }
 
+HttpReply AdminHttp::Impl::adapters(const HttpRequest& /*request*/) {
+  return show([](const ServerStatus& status, bool /*is_fresh*/) { return adapters_json(status); });
+}
+
+HttpReply AdminHttp::Impl::log_level(const HttpRequest& request) {
+  if (request.parameter("level")) {
+    return refusal(400, "GET only reads; to change the level use PUT /loglevel?level=info");
+  }
+  return {.body = "larder: " + std::string{name_of(log_level_now())} + "\n",
+          .content_type = "text/plain; charset=utf-8"};
+}
+
+HttpReply AdminHttp::Impl::change_log_level(const HttpRequest& request) {
+  const std::string name = request.parameter("level").value_or("");
+  const auto level = parse_log_level(name);
+  if (!level) {
+    return refusal(400, "level: '" + printable(name) +
+                            "' is no level; one of debug, info, warning, error, off, as in PUT "
+                            "/loglevel?level=info");
+  }
+  set_log_level(*level);
+  return log_level({});
+}
+
 // --- Commands -----------------------------------------------------------------------------------
 
 Result<AdminResult, HttpReply> AdminHttp::Impl::carry_out(AdminCommand command) {
@@ -197,12 +263,22 @@ AdminHttp::~AdminHttp() = default;
 SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& options,
                                                         const std::string& pool_name,
                                                         StatusBoard& board, AdminMailbox& mailbox) {
-  LARDER_ASSIGN(auto server,
-                HttpServer::open({.host = options.http_host, .port = options.http_port}));
-  LARDER_ASSIGN(auto access, AdminAccess::open(options, {server->address(), server->port()}));
   ServerOptions bound = options;
-  bound.http_port = server->port();
-  auto impl = std::make_unique<Impl>(bound, std::move(server), std::move(access), board, &mailbox);
+  Impl::Servers servers;
+  TcpEndpoint endpoint{.address = "127.0.0.1"};  // Of no server: a unix socket needs no token.
+  if (options.has_http) {
+    LARDER_ASSIGN(auto server,
+                  HttpServer::open({.host = options.http_host, .port = options.http_port}));
+    endpoint = {server->address(), server->port()};
+    bound.http_port = server->port();
+    servers.push_back(std::move(server));
+  }
+  LARDER_ASSIGN(auto access, AdminAccess::open(options, endpoint));
+  if (!options.admin_socket.empty()) {
+    LARDER_ASSIGN(auto server, HttpServer::open({.unix_path = options.admin_socket}));
+    servers.push_back(std::move(server));
+  }
+  auto impl = std::make_unique<Impl>(bound, std::move(servers), std::move(access), board, &mailbox);
   impl->add_admin(pool_name);
   LARDER_TRY(impl->start());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};
@@ -214,7 +290,9 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open_metrics(const ServerOpti
                                                .port = *options.metrics_port,
                                                .host_option = "--metrics-host",
                                                .port_option = "--metrics-port"}));
-  auto impl = std::make_unique<Impl>(options, std::move(server), std::nullopt, board, nullptr);
+  Impl::Servers servers;
+  servers.push_back(std::move(server));
+  auto impl = std::make_unique<Impl>(options, std::move(servers), std::nullopt, board, nullptr);
   impl->add_metrics();
   LARDER_TRY(impl->start());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};

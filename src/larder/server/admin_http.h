@@ -17,11 +17,13 @@ namespace larder::server {
 /// `/cache/clear` and `/cache/checksums`. Everything else is 404 with a sentence. Reads the board,
 /// asks the mailbox, and never touches the service.
 ///
-/// GET changes nothing. What changes state needs the token of --admin-token-file, or --admin-open.
+/// GET changes nothing. What changes state needs the token of --admin-token-file, or --admin-open,
+/// or the unix socket.
 /// Bounds and who may ask at all: see HttpServer.
 class AdminHttp {
  public:
-  /// Listens when it returns. `board` and `mailbox` outlive it; `options` are copied.
+  /// At --http-port, at --admin-socket, or at both. Listens when it returns. `board` and `mailbox`
+  /// outlive it; `options` are copied.
   static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
                                                       const std::string& pool_name,
                                                       StatusBoard& board, AdminMailbox& mailbox);
@@ -34,6 +36,7 @@ class AdminHttp {
   AdminHttp(const AdminHttp&) = delete;
   AdminHttp& operator=(const AdminHttp&) = delete;
 
+  /// 0: there is only the unix socket.
   std::uint16_t port() const noexcept;
 
  private:

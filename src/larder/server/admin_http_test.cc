@@ -3,11 +3,18 @@
 #include <gtest/gtest.h>
 #include <httplib.h>
 #include <poll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <atomic>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "larder/base/event_fd.h"
+#include "larder/base/logging.h"
 #include "larder/base/thread.h"
+#include "larder/server/endpoint.h"
 #include "larder/server/router_test_support.h"
 
 namespace larder::server {
@@ -51,6 +58,8 @@ class AdminHttpTest : public ::testing::Test {
         wait_readable(board_->event_fd(), stop_->get(), kNever);
         auto status = std::make_shared<ServerStatus>();
         status->chunk_tokens = 16;
+        status->is_draining = is_draining_.load();
+        for (const char* name : {"log", "fs", "fs#2"}) status->tiers.emplace_back().name = name;
         if (board_->is_asked()) board_->publish(std::move(status));
       }
     });
@@ -67,6 +76,12 @@ class AdminHttpTest : public ::testing::Test {
                        const httplib::Headers& headers = {}) {
     httplib::Client client{"127.0.0.1", http_->port()};
     return client.Post(path, headers, body, "application/json");
+  }
+  std::string socket_path() const { return "/tmp/larder-admin-" + std::to_string(::getpid()); }
+  httplib::Client unix_client() const {
+    httplib::Client client{socket_path()};
+    client.set_address_family(AF_UNIX);
+    return client;
   }
   /// A loop that answers every command with `answer`.
   void run_mailbox(AdminAnswer answer) {
@@ -90,6 +105,7 @@ class AdminHttpTest : public ::testing::Test {
   }
 
   ServerOptions options_;
+  std::atomic<bool> is_draining_ = false;
   std::unique_ptr<StatusBoard> board_;
   std::unique_ptr<AdminMailbox> mailbox_;
   std::unique_ptr<EventFd> stop_;
@@ -122,10 +138,51 @@ TEST_F(AdminHttpTest, AnswersWhatLmcachesCommandsAsk) {
 TEST_F(AdminHttpTest, AnswersHead) {
   run_loop();
   httplib::Client client{"127.0.0.1", http_->port()};
-  const auto head = client.Head("/healthcheck");
-  ASSERT_TRUE(head);
-  EXPECT_EQ(head->status, 200);
-  EXPECT_EQ(head->body, "");
+  for (const char* path : {"/healthcheck", "/live", "/ready"}) {
+    const auto head = client.Head(path);
+    ASSERT_TRUE(head) << path;
+    EXPECT_EQ(head->status, 200) << path;
+    EXPECT_EQ(head->body, "") << path;
+  }
+}
+
+TEST_F(AdminHttpTest, IsReadyOnceTheLoopRunsAndUntilItDrains) {
+  EXPECT_EQ(get("/ready")->status, 503);
+  EXPECT_NE(get("/ready")->body.find("starting"), std::string::npos);
+  run_loop();
+  EXPECT_EQ(get("/ready")->status, 200);
+  EXPECT_EQ(get("/ready")->body, R"({"status":"ready"})");
+  is_draining_ = true;
+  EXPECT_EQ(get("/ready")->status, 503);
+  EXPECT_NE(get("/ready")->body.find("ending"), std::string::npos);
+  EXPECT_EQ(get("/healthcheck")->status, 200);
+}
+
+TEST_F(AdminHttpTest, ListsItsAdaptersAsLmcacheDoes) {
+  run_loop();
+  const json adapters = json::parse(get("/config/adapters")->body)["adapters"];
+  ASSERT_EQ(adapters.size(), 3U);
+  EXPECT_EQ(adapters[0].dump(),
+            R"({"index":0,"primary":true,"reconfigurable":false,"tier":"l2","type_name":"log"})");
+  EXPECT_EQ(adapters[2]["type_name"], "fs#2");
+  EXPECT_EQ(adapters[2]["primary"], false);
+}
+
+TEST_F(AdminHttpTest, TheLogLevelIsReadByGetAndSetByPut) {
+  options_.is_admin_open = true;
+  open_http();
+  const LogLevel before = log_level_now();
+  httplib::Client client{"127.0.0.1", http_->port()};
+  EXPECT_EQ(client.Put("/loglevel?level=error", "", "text/plain")->body, "larder: error\n");
+  EXPECT_EQ(get("/loglevel")->body, "larder: error\n");
+  EXPECT_EQ(get("/loglevel?level=debug")->status, 400);  // GET changes nothing.
+  EXPECT_EQ(client.Put("/loglevel?level=loud", "", "text/plain")->status, 400);
+  EXPECT_EQ(log_level_now(), LogLevel::kError);
+  set_log_level(before);
+  options_.is_admin_open = false;
+  open_http();
+  httplib::Client other{"127.0.0.1", http_->port()};
+  EXPECT_EQ(other.Put("/loglevel?level=error", "", "text/plain")->status, 401);
 }
 
 TEST_F(AdminHttpTest, IsUnhealthyWhileTheLoopDoesNotRun) {
@@ -325,6 +382,43 @@ TEST_F(AdminHttpTest, AnOpenServerListensOnLoopbackAlone) {
   const auto opened = AdminHttp::open(options, "", *board_, *mailbox_);
   ASSERT_FALSE(opened);
   EXPECT_NE(opened.error().text.find("--admin-open is for loopback"), std::string::npos);
+}
+
+TEST_F(AdminHttpTest, AUnixSocketNeedsNoTokenAndIsForThisUserAlone) {
+  options_.admin_socket = socket_path();
+  open_http();
+  run_mailbox(AdminResult{});
+  struct ::stat found{};
+  ASSERT_EQ(::stat(socket_path().c_str(), &found), 0);
+  EXPECT_EQ(found.st_mode & 0777U, 0600U);
+  EXPECT_EQ(unix_client().Get("/config")->status, 200);
+  EXPECT_EQ(unix_client().Post("/cache/clear", "", "application/json")->status, 200);
+  EXPECT_EQ(post("/cache/clear", "")->status, 401);  // Over TCP.
+  EXPECT_EQ(unix_client().Get("/nope")->status, 404);
+
+  ServerOptions second = options_;
+  second.has_http = false;
+  const auto refused = AdminHttp::open(second, "", *board_, *mailbox_);
+  ASSERT_FALSE(refused);  // A live one is not taken over.
+  EXPECT_TRUE(refused.error().text.starts_with("--admin-socket '")) << refused.error().text;
+  EXPECT_EQ(unix_client().Get("/live")->status, 200);
+  http_.reset();
+  EXPECT_NE(::stat(socket_path().c_str(), &found), 0);
+}
+
+TEST_F(AdminHttpTest, AUnixSocketThatWasLeftBehindIsTakenOver) {
+  {
+    auto left = UnixListener::open(socket_path());
+    ASSERT_TRUE(left);
+    const UnixListener moved = *std::move(left);
+    ASSERT_EQ(::rename(socket_path().c_str(), (socket_path() + "x").c_str()), 0);
+  }
+  ASSERT_EQ(::rename((socket_path() + "x").c_str(), socket_path().c_str()), 0);
+  options_.admin_socket = socket_path();
+  options_.has_http = false;
+  open_http();
+  EXPECT_EQ(http_->port(), 0);
+  EXPECT_EQ(unix_client().Get("/live")->status, 200);
 }
 
 TEST_F(AdminHttpTest, APostWithoutALengthHasNoBody) {

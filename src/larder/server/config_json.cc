@@ -140,6 +140,7 @@ Json storage_manager(const ServerOptions& options, const std::string& pool) {
 Json larders(const ServerOptions& options, const std::string& pool) {
   const std::uint64_t quota = options.engine.default_quota.limit_bytes;
   return {{"ipc_path", options.ipc_path},
+          {"admin_socket", options.admin_socket},
           {"admin_open", options.is_admin_open},
           {"admin_token_file", options.admin_token_file},
           {"metrics_host", options.metrics_host},

@@ -11,7 +11,7 @@ namespace larder::server {
 
 /// Where HTTP is served, and which options set that.
 struct HttpSite {
-  std::string host;
+  std::string host{};
   std::uint16_t port = 0;  ///< 0: any free one.
   const char* host_option = "--http-host";
   const char* port_option = "--http-port (or --no-http)";

@@ -243,6 +243,13 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .group = kAddresses,
      .help = "Serve no HTTP.",
      .set = set_no_http},
+    {.name = "admin-socket",
+     .value = "PATH",
+     .group = kAddresses,
+     .help =
+         "A unix socket (0600) with the same HTTP, where this server's user and root may change "
+         "the cache's state without a token: curl --unix-socket PATH.",
+     .set = set_path<&ServerOptions::admin_socket>},
     {.name = "admin-token-file",
      .value = "FILE",
      .group = kAddresses,

@@ -10,11 +10,18 @@ namespace larder::server {
 namespace {
 
 constexpr std::string_view kPoolPrefix = "lmcache_l1_pool_";
-constexpr std::size_t kIpcPathBytesMax = 107;  ///< sun_path, without its NUL.
+constexpr std::size_t kSocketPathBytesMax = 107;  ///< sun_path, without its NUL.
 constexpr std::uint64_t kReapNsMin = 30'000'000'000;
 
 SetupError wrong(std::string text) {
   return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
+}
+
+SetupStatus check_socket_path(const char* option, const std::string& path) {
+  if (path.size() <= kSocketPathBytesMax) return {};
+  return wrong(std::string{option} + " has " + std::to_string(path.size()) +
+               " characters; a unix socket's path has at most " +
+               std::to_string(kSocketPathBytesMax) + ", so choose a shorter one");
 }
 
 SetupStatus check_addresses(const ServerOptions& options) {
@@ -37,12 +44,12 @@ SetupStatus check_addresses(const ServerOptions& options) {
   if (options.metrics_port && options.metrics_host.empty()) {
     return wrong("--metrics-host is empty; give an address, as in 127.0.0.1");
   }
-  if (options.ipc_path.size() > kIpcPathBytesMax) {
-    return wrong("--ipc-path has " + std::to_string(options.ipc_path.size()) +
-                 " characters; a unix socket's path has at most " +
-                 std::to_string(kIpcPathBytesMax) + ", so choose a shorter one");
+  if (!options.admin_socket.empty() && options.admin_socket == options.ipc_path) {
+    return wrong("--admin-socket and --ipc-path are both " + options.ipc_path +
+                 "; give HTTP another one");
   }
-  return {};
+  LARDER_TRY(check_socket_path("--admin-socket", options.admin_socket));
+  return check_socket_path("--ipc-path", options.ipc_path);
 }
 
 SetupStatus check_memory(const ServerOptions& options) {

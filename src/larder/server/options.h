@@ -43,6 +43,7 @@ struct ServerOptions {
   std::string http_host = "127.0.0.1";
   std::uint16_t http_port = 8080;  ///< 0: any free one.
   bool has_http = true;            ///< `--no-http`.
+  std::string admin_socket;        ///< `--admin-socket`: HTTP for this user (S29). "": none.
   std::string admin_token_file;    ///< `--admin-token-file` (S29). "": none.
   bool is_admin_open = false;      ///< `--admin-open`.
   std::string metrics_host = "127.0.0.1";

@@ -161,7 +161,7 @@ SetupStatus Server::open_sockets() {
     LARDER_ASSIGN(metrics_http_, AdminHttp::open_metrics(options_, *board_));
     options_.metrics_port = metrics_http_->port();
   }
-  if (!options_.has_http) return {};
+  if (!options_.has_http && options_.admin_socket.empty()) return {};
   LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_, *mailbox_));
   return {};
 }

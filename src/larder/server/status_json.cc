@@ -273,6 +273,18 @@ json status_json(const ServerStatus& status, const ServerOptions& options, bool 
   return out;
 }
 
+json adapters_json(const ServerStatus& status) {
+  json adapters = json::array();
+  for (const TierStatus& tier : status.tiers) {
+    adapters.push_back({{"index", adapters.size()},
+                        {"type_name", tier.name},
+                        {"tier", "l2"},
+                        {"primary", adapters.empty()},
+                        {"reconfigurable", false}});
+  }
+  return {{"adapters", std::move(adapters)}};
+}
+
 json degraded_json(const ServerStatus& status, bool is_healthy) {
   json reasons = json::array();
   if (!is_healthy) reasons.push_back("the thread that answers clients did not run for a second");

@@ -15,6 +15,9 @@ namespace larder::server {
 nlohmann::ordered_json status_json(const ServerStatus& status, const ServerOptions& options,
                                    bool is_healthy);
 
+/// The body of /config/adapters. A `type_name` is what `adapter` of /cache/objects takes. Pure.
+nlohmann::ordered_json adapters_json(const ServerStatus& status);
+
 /// The body of /degraded: whether something is not as it should be, and each reason in a sentence.
 /// What went wrong once is a reason for five minutes. Pure.
 nlohmann::ordered_json degraded_json(const ServerStatus& status, bool is_healthy);
