@@ -61,6 +61,8 @@ class Engine::Core {
   void end_session(SessionId id);
   /// What follows is the caller's to go on with.
   ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
+  /// A cell that L1 has. Nothing: it has not.
+  std::optional<std::pair<ColumnId, Row>> find_resident(const CellName& name) const;
   void count_turn() noexcept;
 
   std::uint64_t cells_evicted_before = 0;  ///< The last turn.
@@ -131,6 +133,12 @@ void Engine::drop_layout(LayoutId layout) {
 
 SpaceId Engine::space(LayoutId layout, SaltId salt) {
   return core_->state.layouts.add_space(layout, salt);
+}
+
+std::uint32_t Engine::cells_of_column(SpaceId space) const {
+  LARDER_CHECK(core_->state.layouts.is_known(space));
+  const Layout& layout = core_->state.layouts[core_->state.layouts.current(space)];
+  return layout.spec.world_size * layout.groups();
 }
 
 OwnerId Engine::add_owner(LayoutId layout) {
@@ -328,6 +336,60 @@ ClearResult Engine::remove(SpaceId space, std::span<const ChunkHash> chunks) {
   const ClearResult result = core_->remove(space, chunks);
   core_->go_on();
   return result;
+}
+
+std::optional<std::pair<ColumnId, Row>> Engine::Core::find_resident(const CellName& name) const {
+  LARDER_CHECK(state.layouts.is_known(name.space));
+  const ColumnId id = columns.find(name.space, name.chunk);
+  if (id == kNone) return std::nullopt;
+  const Layout& layout = state.layouts[state.layouts.current(name.space)];
+  if (name.rank >= layout.spec.world_size || name.group >= layout.groups()) return std::nullopt;
+  const auto row = static_cast<Row>(name.rank * layout.groups() + name.group);
+  const Column& column = columns[id];
+  if (row >= column.rows || column.cells[row].state != CellState::kResident) return std::nullopt;
+  return std::pair{id, row};
+}
+
+ClearResult Engine::remove_cells(std::span<const CellName> names, bool force) {
+  ClearResult result;
+  Core& core = *core_;
+  for (const CellName& name : names) {
+    if (force) core.writes.void_chunks(name.space, {&name.chunk, 1});
+    const auto found = core.find_resident(name);
+    if (!found) continue;
+    const auto [id, row] = *found;
+    const Cell& cell = core.columns[id].cells[row];
+    if (cell.locks != 0 && !force) {
+      ++result.cells_locked;
+    } else if (cell.locks != 0) {
+      const ClearResult went = core.cells.clear(id, true);
+      result.cells += went.cells;
+      result.bytes += went.bytes;
+    } else {
+      ++result.cells;
+      result.bytes += core.slots[cell.slot].taken;
+      core.cells.drop_cell(id, row);
+    }
+  }
+  core.state.totals.cells_cleared += result.cells;
+  core.go_on();
+  return result;
+}
+
+void Engine::purge_keys(Ticket ticket, std::span<const TierKey> keys, TierMask tiers,
+                        std::uint64_t deadline_ns) {
+  Core& core = *core_;
+  for (const TierKey& key : keys) {
+    const auto found = key.cell ? core.find_resident(*key.cell) : std::nullopt;
+    if (!found) continue;
+    const auto [id, row] = *found;
+    const TierMask wants = core.columns[id].cells[row].wants;
+    core.cells.set_wants(id, row, static_cast<TierMask>(wants & ~tiers));
+    core.cells.settle(id);
+  }
+  core.purges.start_keys(ticket, keys, tiers, deadline_ns);
+  core.fetches.on_purge();
+  core.go_on();
 }
 
 ClearResult Engine::purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,

@@ -136,6 +136,12 @@ struct PurgePage {
   Error error{};                      ///< Not kNone: the tier could not be scanned, and is skipped.
 };
 
+/// A key that is to go from tiers.
+struct TierKey {
+  std::string name;                ///< What the tiers call it.
+  std::optional<CellName> cell{};  ///< What the engine calls it, where it knows the space.
+};
+
 struct PurgeResult {
   std::array<std::uint64_t, kTiersMax> deleted{};  ///< Keys, by tier; absent ones are not counted.
   std::uint64_t keys_failed = 0;                   ///< They may be there still.
@@ -187,6 +193,8 @@ class Engine {
   void drop_layout(LayoutId layout);
   /// Model and world size of the layout, with a salt. The same answer for the same question.
   SpaceId space(LayoutId layout, SaltId salt);
+  /// Of one chunk, on all ranks and in all groups of the model's layout now.
+  std::uint32_t cells_of_column(SpaceId space) const;
   OwnerId add_owner(LayoutId layout);
   void drop_owner(OwnerId owner, OwnerEnd why);
 
@@ -230,6 +238,13 @@ class Engine {
   /// Removes the columns from L1, locked ones, too. What is being written to them is discarded at
   /// its commit.
   ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
+  /// Removes single cells from L1. Locked ones, and what is being written to them, only with
+  /// `force`; a locked one takes its column along, of which no session could use the rest.
+  ClearResult remove_cells(std::span<const CellName> cells, bool force);
+  /// Deletes these keys in some tiers, which do not get them from L1 any more either; on_purged()
+  /// says what came of it. L1 keeps what it has.
+  void purge_keys(Ticket ticket, std::span<const TierKey> keys, TierMask tiers,
+                  std::uint64_t deadline_ns);
   /// remove(), and deletes the columns' cells in every tier; on_purged() says what came of that. Of
   /// object groups that no layout of the model has had since the engine began, it cannot know.
   ClearResult purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,

@@ -230,8 +230,7 @@ TEST_F(EngineLoadTest, ARefusedLoadIsTriedAgain) {
   EXPECT_EQ(result("r"), 3U);
 }
 
-TEST_F(EngineLoadTest, AWarmUpLoadsWithItsOwnUrgencyAndLocksNothing) {
-  options.promote = Promote::kRetain;
+TEST_F(EngineLoadTest, AWarmUpLoadsWithItsOwnUrgencyLocksNothingAndIsKept) {
   ScriptedTier& tier = add_tier();
   add_model();
   const auto chain = chain_of(1, 4);
@@ -244,6 +243,7 @@ TEST_F(EngineLoadTest, AWarmUpLoadsWithItsOwnUrgencyAndLocksNothing) {
   EXPECT_EQ(locked_cells(), 0U);
   EXPECT_EQ(stats().resident_bytes, 4 * kGrain);
   EXPECT_EQ(tier.calls[0].urgency, Urgency::kPrefetch);
+  EXPECT_EQ(stats().totals.cells_promoted, 4U);
 }
 
 // ---- E27.

@@ -506,5 +506,84 @@ TEST_F(EnginePurgeTest, WithoutTiersItEndsAtOnce) {
   EXPECT_EQ(look_up("r", chain_of(1, 3)), 0U);
 }
 
+// ---- Single cells and keys.
+
+TEST_F(EnginePurgeTest, SingleCellsLeaveL1AndLockedOnesOnlyByForce) {
+  add_model(2);
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  const std::vector<CellName> cells{{space_, chain[0], 1, 0},
+                                    {space_, chain[0], 1, 0},  // Again.
+                                    {space_, chain[1], 7, 0},  // No such rank.
+                                    {space_, chain[1], 0, 9},  // No such group.
+                                    {space_, chain_of(2, 1)[0], 0, 0}};
+  EXPECT_EQ(look_up("r", chain), 2U);
+  EXPECT_EQ(engine().remove_cells(cells, false).cells_locked, 2U);
+  EXPECT_EQ(stats().resident_bytes, 4 * kGrain);
+  end("r");
+
+  const ClearResult went = engine().remove_cells(cells, false);
+  engine().check_invariants();
+  EXPECT_EQ(went.cells, 1U);
+  EXPECT_EQ(went.cells_locked, 0U);
+  EXPECT_EQ(stats().resident_bytes, 3 * kGrain);
+
+  const std::vector<CellName> last{{space_, chain[1], 0, 0}};
+  store(chain);
+  EXPECT_EQ(look_up("s", chain), 2U);
+  EXPECT_EQ(engine().remove_cells(last, true).cells, 2U);  // With the other rank's.
+  engine().check_invariants();
+  EXPECT_EQ(stats().resident_bytes, 2 * kGrain);
+}
+
+TEST_F(EnginePurgeTest, AReadThatRunsOutlivesTheRemovalOfItsCell) {
+  add_model();
+  const auto chain = chain_of(1, 1);
+  store(chain);
+  const auto read = begin_read(read_spec("r", 0, chain, {0, 1}));
+  ASSERT_TRUE(read);
+  const std::vector<CellName> cells{{space_, chain[0], 0, 0}};
+  EXPECT_EQ(engine().remove_cells(cells, true).cells, 1U);
+  engine().check_invariants();
+  EXPECT_EQ(stats().orphan_bytes, kGrain);  // E2.
+  engine().end_read(*read);
+  EXPECT_EQ(stats().free_bytes, stats().capacity_bytes);
+}
+
+TEST_F(EnginePurgeTest, KeysGoFromTheTiersThatAreNamedAndStayInL1) {
+  ScriptedTier& first = add_tier();
+  ScriptedTier& second = add_tier();
+  add_model();
+  const auto chain = chain_of(1, 2);
+  store(chain);
+  reap();
+  first.sizes["a stranger"] = 1;
+  std::vector<TierKey> keys{{.name = key_of(chain[0]), .cell = CellName{space_, chain[0], 0, 0}},
+                            {.name = "a stranger"},
+                            {.name = "absent"}};
+  engine().purge_keys(kPurge, keys, bit_of(0), kNever);
+  reap();
+  EXPECT_EQ(first.sizes.size(), 1U);
+  EXPECT_EQ(second.sizes.size(), 2U);
+  EXPECT_EQ(result_of_purge().deleted[0], 2U);
+  EXPECT_EQ(result_of_purge().deleted[1], 0U);
+  EXPECT_EQ(result_of_purge().tiers_skipped, 0U);
+  EXPECT_EQ(look_up("r", chain), 2U);  // In L1.
+}
+
+TEST_F(EnginePurgeTest, ADeletedKeyIsNotStoredFromL1Afterwards) {
+  ScriptedTier& tier = add_tier();
+  tier.is_down = true;
+  add_model();
+  const auto chain = chain_of(1, 1);
+  store(chain);
+  reap();
+  ASSERT_EQ(stats().cells_wanted, 1U);
+  const std::vector<TierKey> keys{{.name = "k", .cell = CellName{space_, chain[0], 0, 0}}};
+  engine().purge_keys(kPurge, keys, bit_of(0), kNever);
+  engine().check_invariants();
+  EXPECT_EQ(stats().cells_wanted, 0U);
+}
+
 }  // namespace
 }  // namespace larder::cache

@@ -173,7 +173,8 @@ void Fetches::promote(Fetch& fetch, std::uint32_t hit) {
     const ColumnRef ref = session.columns[chunk];
     if (sources == 0 || !cells_.columns().is_current(ref)) continue;
     const auto decision = promotion_.decide(fetch.space, fetch.chunks[chunk], sources);
-    if (!decision.keep || fetch.was_cleared) continue;
+    const bool is_warm_up = !fetch.keeps_locks;  // It was asked for to be there later.
+    if ((!decision.keep && !is_warm_up) || fetch.was_cleared) continue;
     cells_.keep(ref.id);
     for (Row row = 0; row < fetch.rows; ++row) {
       const FetchCell& cell = fetch.cell(chunk, row);

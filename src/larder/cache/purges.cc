@@ -32,20 +32,45 @@ void Purges::start_columns(Ticket ticket, SpaceId space, std::span<const ChunkHa
   Purge& purge = purges_[number];
   purge.is_named = true;
   purge.space = space;
-  const Layout& layout = state_.layouts[state_.layouts.current(space)];
+  const std::uint32_t ranks = state_.layouts[state_.layouts.current(space)].spec.world_size;
   const std::uint32_t groups = state_.layouts.groups_max(space);  // Of earlier layouts, too.
   for (const ChunkHash& chunk : chunks) {
     if (!purge.chunks.insert(chunk).second) continue;
-    for (std::uint32_t rank = 0; rank < layout.spec.world_size; ++rank) {
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
       for (std::uint32_t group = 0; group < groups; ++group) {
-        purge.names.push_back(tiers_.name_of({space, chunk, rank, group}));
-        const bool is_known = group < layout.groups();
-        const std::uint64_t bytes = is_known ? layout.spec.groups[group].cell_bytes : 0;
-        purge.bytes.push_back(static_cast<std::uint32_t>(bytes));  // At most kValueBytesMax.
+        add_name(purge, tiers_.name_of({space, chunk, rank, group}), space, group);
       }
     }
   }
   for (Lane& lane : purge.lanes) lane.is_last = true;
+  go_on(number);
+}
+
+void Purges::add_name(Purge& purge, std::string text, SpaceId space, std::uint32_t group) const {
+  const Layout& layout = state_.layouts[state_.layouts.current(space)];
+  const std::uint64_t bytes = group < layout.groups() ? layout.spec.groups[group].cell_bytes : 0;
+  purge.names.push_back({.text = std::move(text),
+                         .salt = state_.layouts.salt(space),
+                         .bytes = static_cast<std::uint32_t>(bytes)});  // At most kValueBytesMax.
+}
+
+void Purges::start_keys(Ticket ticket, std::span<const TierKey> keys, TierMask tiers,
+                        std::uint64_t deadline_ns) {
+  const std::uint32_t number = start(ticket, deadline_ns);
+  Purge& purge = purges_[number];
+  purge.is_named = true;
+  for (const TierKey& key : keys) {
+    if (!key.cell) {
+      purge.names.push_back({.text = key.name});
+      continue;
+    }
+    purge.chunks.insert(key.cell->chunk);
+    add_name(purge, key.name, key.cell->space, key.cell->group);
+  }
+  for (TierId tier = 0; tier < tiers_.size(); ++tier) {
+    purge.lanes[tier].is_last = true;
+    if ((tiers & bit_of(tier)) == 0) purge.lanes[tier].step = Step::kEnded;
+  }
   go_on(number);
 }
 
@@ -139,9 +164,9 @@ void Purges::go_on(std::uint32_t number, TierId tier) {
 void Purges::send(std::uint32_t number, TierId tier) {
   Purge& purge = purges_[number];
   Lane& lane = purge.lanes[tier];
-  const std::vector<std::string>& keys = purge.is_named ? purge.names : lane.page;
+  const std::size_t keys = purge.is_named ? purge.names.size() : lane.page.size();
   lane.operation = kNone;
-  const bool is_page_done = lane.at == keys.size();
+  const bool is_page_done = lane.at == keys;
   if (is_page_done && lane.is_last) {
     lane.step = Step::kEnded;
     return;
@@ -152,10 +177,10 @@ void Purges::send(std::uint32_t number, TierId tier) {
   operation.source = purges_.handle(number);
   operation.batch.urgency = Urgency::kBackground;
   operation.batch.deadline_ns = purge.deadline_ns;
-  const std::size_t end =
-      std::min<std::size_t>(keys.size(), lane.at + state_.options.exists_keys_max);
+  const std::size_t end = std::min<std::size_t>(keys, lane.at + state_.options.exists_keys_max);
   for (; lane.at < end; ++lane.at) {
-    operation.add(std::as_bytes(std::span{keys[lane.at]}), Slice{},
+    const std::string& key = purge.is_named ? purge.names[lane.at].text : lane.page[lane.at];
+    operation.add(std::as_bytes(std::span{key}), Slice{},
                   {.number = static_cast<std::uint32_t>(lane.at)});
   }
   lane.operation = operation.id;
@@ -166,7 +191,8 @@ void Purges::count(Purge& purge, TierId tier, const L2Cell& cell, const Item& it
   if (item.outcome == Outcome::kDone) {
     ++purge.result.deleted[tier];
     if (!purge.is_named) return;
-    tiers_.accounts().subtract(tier, state_.layouts.salt(*purge.space), purge.bytes[cell.number]);
+    const Name& name = purge.names[cell.number];
+    if (name.bytes != 0) tiers_.accounts().subtract(tier, name.salt, name.bytes);
   } else if (item.outcome == Outcome::kFailed) {
     ++purge.result.keys_failed;
     if (purge.result.error.code() == ErrorCode::kNone) purge.result.error = item.error;

@@ -34,6 +34,9 @@ class Purges final : public PurgeGate {
   /// Every cell of these columns, in every tier.
   void start_columns(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
                      std::uint64_t deadline_ns);
+  /// These keys, in some tiers.
+  void start_keys(Ticket ticket, std::span<const TierKey> keys, TierMask tiers,
+                  std::uint64_t deadline_ns);
   /// What the driver picks, of the space if there is one.
   void start_pages(Ticket ticket, std::optional<SpaceId> space, std::uint64_t deadline_ns);
   void give_page(const PageWanted& question, const PurgePage& page);
@@ -68,6 +71,11 @@ class Purges final : public PurgeGate {
   struct ChunkFingerprint {
     std::size_t operator()(const ChunkHash& chunk) const noexcept { return chunk.fingerprint(); }
   };
+  struct Name {
+    std::string text;
+    SaltId salt{};            ///< Whose account it is in, where its bytes are known.
+    std::uint32_t bytes = 0;  ///< 0: not known.
+  };
   struct Purge {
     Ticket ticket{};
     std::uint64_t deadline_ns = kNever;
@@ -76,15 +84,15 @@ class Purges final : public PurgeGate {
     std::optional<SpaceId> space;
     /// Of a named one. Only looked up in.
     std::unordered_set<ChunkHash, ChunkFingerprint> chunks;
-    std::vector<std::string> names;    ///< Of their cells.
-    std::vector<std::uint32_t> bytes;  ///< What a cell of that name has; 0: not known.
-    std::vector<Lane> lanes;           ///< By TierId.
+    std::vector<Name> names;  ///< Of their cells.
+    std::vector<Lane> lanes;  ///< By TierId.
     PurgeResult result;
     Error over;  ///< Why nothing more is begun; code kNone: it goes on.
     Timer timer;
   };
 
   std::uint32_t start(Ticket ticket, std::uint64_t deadline_ns);
+  void add_name(Purge& purge, std::string text, SpaceId space, std::uint32_t group) const;
   std::uint32_t find(Ticket ticket) const noexcept;
   void go_on(std::uint32_t number);
   void go_on(std::uint32_t number, TierId tier);

@@ -2,19 +2,51 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "larder/base/result.h"
+#include "larder/cache/ids.h"
 #include "larder/server/copy/block_checksums.h"
+#include "larder/server/object_key.h"
 #include "larder/wire/msgpack_reader.h"
 
 namespace larder::server {
 
+/// One model, world size and salt.
+struct SpaceName {
+  std::string model;
+  std::uint32_t world_size = 0;
+  std::string salt{};
+};
+
 /// POST /cache/clear.
 struct ClearCommand {
-  bool force = false;  ///< Also what is locked, as the wire's CLEAR.
+  bool force = false;                ///< Also what is locked, as the wire's CLEAR.
+  bool has_all_tiers = false;        ///< L2, too.
+  std::optional<SpaceName> space{};  ///< Only that.
+};
+
+/// DELETE /cache/objects.
+struct DeleteCommand {
+  std::vector<ObjectKey> keys{};
+  bool is_in_l1 = false;
+  cache::TierMask tiers = 0;
+  bool force = false;  ///< In L1 also what is locked.
+};
+
+/// POST /cache/prefetches: the chunks, from the prompt's first on.
+struct PrefetchCommand {
+  SpaceName space{};
+  std::uint32_t chunk_tokens = 0;  ///< With which they were hashed.
+  std::vector<cache::ChunkHash> chunks{};
+};
+
+/// GET /cache/prefetches/ID.
+struct PrefetchQuery {
+  std::string id;
 };
 
 /// POST /cache/checksums: of blocks in the memory of a worker whose blocks the server copies.
@@ -26,21 +58,30 @@ struct ChecksumCommand {
 };
 
 /// What the admin HTTP can ask of the service (S28).
-using AdminCommand = std::variant<ClearCommand, ChecksumCommand>;
+using AdminCommand =
+    std::variant<ClearCommand, ChecksumCommand, DeleteCommand, PrefetchCommand, PrefetchQuery>;
 
 /// The result of a command that was carried out.
 struct AdminResult {
   std::vector<Md5> checksums{};  ///< As ChecksumRequest::checksums; of a clear: none.
   std::uint32_t layers = 0;      ///< Of the worker.
+  std::uint64_t deleted = 0;     ///< Objects, in L1 and in the tiers; of a delete and a clear.
+  std::uint64_t skipped = 0;     ///< Objects of L1 that are locked.
+  std::string trouble{};         ///< What a delete could not do; empty: nothing.
+  std::string prefetch{};        ///< The new prefetch's id.
+  std::optional<std::uint64_t> found{};  ///< Objects of it in L1; nothing: it runs.
+  std::uint64_t asked = 0;               ///< Objects that it is about.
 };
 
 /// Why a command was not carried out.
 struct AdminError {
   enum class Kind : std::uint8_t {
-    kInvalid,   ///< A field is wrong, and the text names it.
-    kNotFound,  ///< The worker is not registered.
-    kBusy,      ///< Too much at once, the server is ending, or it did not answer in time.
-    kFailed,    ///< It was tried, and failed.
+    kMalformed,   ///< A field has not the type that it must have, and the text names it.
+    kInvalid,     ///< A field is wrong, and the text names it.
+    kNotFound,    ///< What it names is not there.
+    kBusy,        ///< Too much at once, the server is ending, or it did not answer in time.
+    kUnfinished,  ///< It has been begun, and its end was not waited for.
+    kFailed,      ///< It was tried, and failed.
   };
   Kind kind = Kind::kFailed;
   std::string text;  ///< For a person: what is wrong, and the remedy.

@@ -10,7 +10,7 @@
 #include "larder/base/logging.h"
 #include "larder/base/version.h"
 #include "larder/server/admin_access.h"
-#include "larder/server/admin_json.h"
+#include "larder/server/cache_http.h"
 #include "larder/server/config_json.h"
 #include "larder/server/endpoint.h"
 #include "larder/server/http_routes.h"
@@ -24,8 +24,6 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kLoopAnswersNs = 1'000'000'000;
-/// LMCache's bench waits for five seconds, and its `kvcache clear` for ten.
-constexpr std::uint64_t kCommandNs = 5'000'000'000;
 
 std::string text_of(const json& value, int indent = -1) {
   return value.dump(indent, ' ', false, json::error_handler_t::replace);
@@ -35,20 +33,6 @@ HttpReply reply_of(const json& value) {
   return {.body = text_of(value)};
 }
 
-int code_of(AdminError::Kind kind) noexcept {
-  switch (kind) {
-    case AdminError::Kind::kInvalid:
-      return 400;
-    case AdminError::Kind::kNotFound:
-      return 404;
-    case AdminError::Kind::kBusy:
-      return 503;
-    case AdminError::Kind::kFailed:
-      return 500;
-  }
-  return 500;
-}
-
 }  // namespace
 
 class AdminHttp::Impl {
@@ -56,11 +40,11 @@ class AdminHttp::Impl {
   using Servers = std::vector<std::unique_ptr<HttpServer>>;
 
   Impl(const ServerOptions& options, Servers servers, std::optional<AdminAccess> access,
-       StatusBoard& board, AdminMailbox* mailbox)
+       StatusBoard& board, std::optional<CacheHttp> cache)
       : options_(options),
         access_(std::move(access)),
         board_(board),
-        mailbox_(mailbox),
+        cache_(std::move(cache)),
         routes_(access_ ? &*access_ : nullptr),
         servers_(std::move(servers)) {}
 
@@ -85,14 +69,11 @@ class AdminHttp::Impl {
   HttpReply adapters(const HttpRequest& request);
   static HttpReply log_level(const HttpRequest& request);
   static HttpReply change_log_level(const HttpRequest& request);
-  Result<AdminResult, HttpReply> carry_out(AdminCommand command);
-  HttpReply clear(const HttpRequest& request);
-  HttpReply checksums(const HttpRequest& request);
 
   const ServerOptions options_;  ///< With the ports that were bound.
   const std::optional<AdminAccess> access_;
   StatusBoard& board_;
-  AdminMailbox* const mailbox_;  ///< Null: it takes no commands.
+  std::optional<CacheHttp> cache_;  ///< Nothing: it takes no commands.
   HttpRoutes routes_;
   Servers servers_;  ///< The last: their threads use the others.
 };
@@ -138,11 +119,7 @@ void AdminHttp::Impl::add_admin(const std::string& pool_name) {
                .path = "/loglevel",
                .needs = HttpNeeds::kToken,
                .answer = &Impl::change_log_level});
-  add("POST", "/cache/clear", HttpNeeds::kToken, &Impl::clear);
-  // No token, although it is a POST: it only reads, tells no more of a worker's memory than sums of
-  // 16 bytes, and the bench of LMCache, which asks for them, sends none. What it costs is bounded:
-  // see AdminMailbox::kAskersMax and admin_requests.cc.
-  add("POST", "/cache/checksums", HttpNeeds::kNothing, &Impl::checksums);
+  cache_->add_to(routes_);
 }
 
 // --- How it stands ------------------------------------------------------------------------------
@@ -232,29 +209,6 @@ HttpReply AdminHttp::Impl::change_log_level(const HttpRequest& request) {
   return log_level({});
 }
 
-// --- Commands -----------------------------------------------------------------------------------
-
-Result<AdminResult, HttpReply> AdminHttp::Impl::carry_out(AdminCommand command) {
-  AdminAnswer answer =
-      mailbox_->ask(std::move(command), RealClock::instance().now_ns() + kCommandNs);
-  if (answer) return *std::move(answer);
-  return refusal(code_of(answer.error().kind), answer.error().text);
-}
-
-HttpReply AdminHttp::Impl::clear(const HttpRequest& request) {
-  const auto command = read_clear(request.body);
-  if (!command) return refusal(400, command.error());
-  const auto result = carry_out(*command);
-  return result ? reply_of(clear_json()) : result.error();
-}
-
-HttpReply AdminHttp::Impl::checksums(const HttpRequest& request) {
-  const auto command = read_checksums(request.body);
-  if (!command) return refusal(400, command.error());
-  const auto result = carry_out(*command);
-  return result ? reply_of(checksums_json(*command, *result)) : result.error();
-}
-
 // --- The class itself ---------------------------------------------------------------------------
 
 AdminHttp::AdminHttp(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
@@ -262,7 +216,8 @@ AdminHttp::~AdminHttp() = default;
 
 SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& options,
                                                         const std::string& pool_name,
-                                                        StatusBoard& board, AdminMailbox& mailbox) {
+                                                        StatusBoard& board, AdminMailbox& mailbox,
+                                                        TierScans& scans) {
   ServerOptions bound = options;
   Impl::Servers servers;
   TcpEndpoint endpoint{.address = "127.0.0.1"};  // Of no server: a unix socket needs no token.
@@ -278,7 +233,8 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& opt
     LARDER_ASSIGN(auto server, HttpServer::open({.unix_path = options.admin_socket}));
     servers.push_back(std::move(server));
   }
-  auto impl = std::make_unique<Impl>(bound, std::move(servers), std::move(access), board, &mailbox);
+  auto impl = std::make_unique<Impl>(bound, std::move(servers), std::move(access), board,
+                                     CacheHttp{board, mailbox, scans});
   impl->add_admin(pool_name);
   LARDER_TRY(impl->start());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};
@@ -292,7 +248,8 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open_metrics(const ServerOpti
                                                .port_option = "--metrics-port"}));
   Impl::Servers servers;
   servers.push_back(std::move(server));
-  auto impl = std::make_unique<Impl>(options, std::move(servers), std::nullopt, board, nullptr);
+  auto impl =
+      std::make_unique<Impl>(options, std::move(servers), std::nullopt, board, std::nullopt);
   impl->add_metrics();
   LARDER_TRY(impl->start());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};

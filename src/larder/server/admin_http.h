@@ -8,6 +8,7 @@
 #include "larder/server/admin_mailbox.h"
 #include "larder/server/options.h"
 #include "larder/server/status_board.h"
+#include "larder/server/tier_scans.h"
 
 namespace larder::server {
 
@@ -26,7 +27,8 @@ class AdminHttp {
   /// outlive it; `options` are copied.
   static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
                                                       const std::string& pool_name,
-                                                      StatusBoard& board, AdminMailbox& mailbox);
+                                                      StatusBoard& board, AdminMailbox& mailbox,
+                                                      TierScans& scans);
   /// The same at --metrics-host and --metrics-port, which is set, and `/metrics` alone.
   static SetupResult<std::unique_ptr<AdminHttp>> open_metrics(const ServerOptions& options,
                                                               StatusBoard& board);

@@ -35,6 +35,9 @@ class AdminHttpTest : public ::testing::Test {
     board_ = *std::move(board);
     mailbox_ = *std::move(mailbox);
     stop_ = std::make_unique<EventFd>(*std::move(stop));
+    auto scans = TierScans::start({});
+    ASSERT_TRUE(scans);
+    scans_ = *std::move(scans);
     options_.http_port = 0;
     options_.chunk_tokens = 16;
     options_.instance_id = "an-id";
@@ -42,7 +45,7 @@ class AdminHttpTest : public ::testing::Test {
   }
   /// Anew, with what the options are now.
   void open_http() {
-    auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", *board_, *mailbox_);
+    auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", *board_, *mailbox_, *scans_);
     ASSERT_TRUE(http) << http.error().text;
     http_ = *std::move(http);
   }
@@ -108,6 +111,7 @@ class AdminHttpTest : public ::testing::Test {
   std::atomic<bool> is_draining_ = false;
   std::unique_ptr<StatusBoard> board_;
   std::unique_ptr<AdminMailbox> mailbox_;
+  std::unique_ptr<TierScans> scans_;
   std::unique_ptr<EventFd> stop_;
   std::vector<AdminCommand> commands_;
   Thread loop_;
@@ -310,7 +314,7 @@ TEST_F(AdminHttpTest, OutlivesGarbageAndWhoSaysNothing) {
 TEST_F(AdminHttpTest, NamesAPortInUse) {
   ServerOptions options = options_;
   options.http_port = http_->port();
-  const auto second = AdminHttp::open(options, "", *board_, *mailbox_);
+  const auto second = AdminHttp::open(options, "", *board_, *mailbox_, *scans_);
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().text.find("is in use"), std::string::npos) << second.error().text;
   EXPECT_NE(second.error().text.find("--http-port"), std::string::npos);
@@ -369,7 +373,7 @@ TEST_F(AdminHttpTest, AClearNeedsATokenOrAnOpenServer) {
   EXPECT_EQ(post("/cache/clear", "{}", {{"Host", "evil.example"}})->status, 403);
   const auto l2 = post("/cache/clear", R"({"tier": "l2"})");
   EXPECT_EQ(l2->status, 400);
-  EXPECT_EQ(json::parse(l2->body)["detail"], "tier 'l2' not supported; only 'l1'");
+  EXPECT_EQ(json::parse(l2->body)["detail"], "tier 'l2' not supported; only 'l1' and 'all'");
   ASSERT_EQ(commands().size(), 2U);
   EXPECT_FALSE(std::get<ClearCommand>(commands_[0]).force);
   EXPECT_TRUE(std::get<ClearCommand>(commands_[1]).force);
@@ -379,7 +383,7 @@ TEST_F(AdminHttpTest, AnOpenServerListensOnLoopbackAlone) {
   ServerOptions options = options_;
   options.is_admin_open = true;
   options.http_host = "0.0.0.0";
-  const auto opened = AdminHttp::open(options, "", *board_, *mailbox_);
+  const auto opened = AdminHttp::open(options, "", *board_, *mailbox_, *scans_);
   ASSERT_FALSE(opened);
   EXPECT_NE(opened.error().text.find("--admin-open is for loopback"), std::string::npos);
 }
@@ -398,7 +402,7 @@ TEST_F(AdminHttpTest, AUnixSocketNeedsNoTokenAndIsForThisUserAlone) {
 
   ServerOptions second = options_;
   second.has_http = false;
-  const auto refused = AdminHttp::open(second, "", *board_, *mailbox_);
+  const auto refused = AdminHttp::open(second, "", *board_, *mailbox_, *scans_);
   ASSERT_FALSE(refused);  // A live one is not taken over.
   EXPECT_TRUE(refused.error().text.starts_with("--admin-socket '")) << refused.error().text;
   EXPECT_EQ(unix_client().Get("/live")->status, 200);
@@ -444,7 +448,7 @@ TEST_F(AdminHttpTest, ChecksumsNeedNoToken) {
                          R"(["00000000000000000000000000000000"],"layerwise":false,)"
                          R"("block_id_ranges":[[1,3]]})");
   const auto wrong = post("/cache/checksums", R"({"block_ids": ["a"]})");
-  EXPECT_EQ(wrong->status, 400);
+  EXPECT_EQ(wrong->status, 422);
   EXPECT_NE(json::parse(wrong->body)["detail"].get<std::string>().find("block_ids"),
             std::string::npos);
   EXPECT_EQ(get("/cache/checksums")->status, 404);
@@ -454,8 +458,10 @@ TEST_F(AdminHttpTest, ChecksumsNeedNoToken) {
 
 TEST_F(AdminHttpTest, WhyACommandFailedIsAStatusAndASentence) {
   using Kind = AdminError::Kind;
-  for (const auto& [kind, code] : {std::pair{Kind::kInvalid, 400}, std::pair{Kind::kNotFound, 404},
-                                   std::pair{Kind::kBusy, 503}, std::pair{Kind::kFailed, 500}}) {
+  for (const auto& [kind, code] :
+       {std::pair{Kind::kInvalid, 400}, std::pair{Kind::kNotFound, 404},
+        std::pair{Kind::kBusy, 503}, std::pair{Kind::kFailed, 500},
+        std::pair{Kind::kMalformed, 422}, std::pair{Kind::kUnfinished, 503}}) {
     run_mailbox(AdminError{.kind = kind, .text = "a sentence"});
     const auto reply = post("/cache/checksums", "{}");
     EXPECT_EQ(reply->status, code);

@@ -6,62 +6,33 @@
 #include <span>
 
 #include "larder/base/key_text.h"
+#include "larder/server/json_fields.h"
 
 namespace larder::server {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// A value as a person may see it.
-std::string shown(const Json& value) {
-  constexpr std::size_t kShownBytes = 64;
-  std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
-  if (text.size() > kShownBytes) text = text.substr(0, kShownBytes) + "...";
-  return printable(text);
-}
-
-std::string wrong(const char* field, const Json& value, const char* expected) {
-  return std::string{field} + ": " + shown(value) + " is not " + expected;
-}
-
-Result<Json, std::string> read_object(std::string_view body) {
-  if (body.empty()) return Json::object();
-  Json json = Json::parse(body, nullptr, false);
-  if (json.is_object()) return json;
-  if (json.is_discarded()) return std::string{"the body is not valid JSON"};
-  return "the body is " + shown(json) + ", and not a JSON object";
-}
-
-Result<bool, std::string> read_bool(const Json& json, const char* field) {
-  const auto found = json.find(field);
-  if (found == json.end()) return false;
-  if (found->is_boolean()) return found->get<bool>();
-  return wrong(field, *found, "true or false");
-}
-
-bool is_u32(const Json& value) {
-  return value.is_number_unsigned() &&
-         value.get<std::uint64_t>() <= std::numeric_limits<std::uint32_t>::max();
-}
-
-Result<std::vector<std::uint32_t>, std::string> read_blocks(const Json& json) {
+Result<std::vector<std::uint32_t>, AdminError> read_blocks(const Json& json) {
   std::vector<std::uint32_t> blocks;
   const auto found = json.find("block_ids");
   if (found == json.end()) return blocks;
-  if (!found->is_array()) return wrong("block_ids", *found, "a list of block ids, as in [1, 2]");
+  if (!found->is_array())
+    return wrong_field("block_ids", *found, "a list of block ids, as in [1, 2]");
   for (const Json& value : *found) {
-    if (!is_u32(value)) return wrong("block_ids", value, "a block id, as in 1");
+    if (!is_u32(value)) return wrong_field("block_ids", value, "a block id, as in 1");
     blocks.push_back(value.get<std::uint32_t>());
   }
   return blocks;
 }
 
-Result<wire::Integer, std::string> read_instance(const Json& json) {
+Result<wire::Integer, AdminError> read_instance(const Json& json) {
   const auto found = json.find("instance_id");
   if (found == json.end()) return wire::Integer{};
   if (found->is_number_unsigned()) return wire::Integer{.bits = found->get<std::uint64_t>()};
   if (!found->is_number_integer()) {
-    return wrong("instance_id", *found, "a worker's id, as in /status under registered_gpu_ids");
+    return wrong_field("instance_id", *found,
+                       "a worker's id, as in /status under registered_gpu_ids");
   }
   const std::int64_t id = found->get<std::int64_t>();
   return wire::Integer{.bits = static_cast<std::uint64_t>(id), .is_negative = id < 0};
@@ -90,33 +61,17 @@ Json ranges_of(std::span<const std::uint32_t> blocks) {
 
 }  // namespace
 
-Result<ClearCommand, std::string> read_clear(std::string_view body) {
-  LARDER_ASSIGN(const Json json, read_object(body));
-  if (const auto tier = json.find("tier"); tier != json.end() && *tier != "l1") {
-    if (!tier->is_string()) return wrong("tier", *tier, "a text, as in \"l1\"");
-    // LMCache's sentence.
-    return "tier '" + printable(tier->get<std::string>().substr(0, 64)) +
-           "' not supported; only 'l1'";
-  }
-  LARDER_ASSIGN(const bool force, read_bool(json, "force"));
-  return ClearCommand{.force = force};
-}
-
-Result<ChecksumCommand, std::string> read_checksums(std::string_view body) {
+Result<ChecksumCommand, AdminError> read_checksums(std::string_view body) {
   LARDER_ASSIGN(const Json json, read_object(body));
   ChecksumCommand command;
   LARDER_ASSIGN(command.blocks, read_blocks(json));
   LARDER_ASSIGN(command.instance, read_instance(json));
   LARDER_ASSIGN(command.is_by_layer, read_bool(json, "layerwise"));
   if (const auto found = json.find("chunk_size"); found != json.end()) {
-    if (!is_u32(*found)) return wrong("chunk_size", *found, "a number of blocks, as in 16");
+    if (!is_u32(*found)) return wrong_field("chunk_size", *found, "a number of blocks, as in 16");
     command.blocks_per_chunk = found->get<std::uint32_t>();
   }
   return command;
-}
-
-Json clear_json() {
-  return {{"status", "ok"}, {"cleared", {{"tier", "l1"}}}};
 }
 
 Json checksums_json(const ChecksumCommand& command, const AdminResult& result) {

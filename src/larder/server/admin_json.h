@@ -8,19 +8,12 @@
 
 namespace larder::server {
 
-// Bodies of the admin HTTP in the shapes of LMCache 0.5.6 and 0.5.7 (S28). All are pure; the errors
-// name the field, its value and what is expected. Fields that are not known are ignored, as LMCache
-// does.
-
-/// {"tier": "l1", "force": false}; both may be left out, and so may the body.
-Result<ClearCommand, std::string> read_clear(std::string_view body);
+// Bodies of /cache/checksums in the shapes of LMCache 0.5.6 and 0.5.7 (S28). All are pure; see
+// json_fields.h for the errors.
 
 /// {"block_ids": [1, 2], "chunk_size": 1, "instance_id": 7, "layerwise": false}. A field that is
 /// left out is empty, 0 or false, as in LMCache; the service says what it needs.
-Result<ChecksumCommand, std::string> read_checksums(std::string_view body);
-
-/// The answer to a clear.
-nlohmann::ordered_json clear_json();
+Result<ChecksumCommand, AdminError> read_checksums(std::string_view body);
 
 /// The answer to `command`, with its result.
 nlohmann::ordered_json checksums_json(const ChecksumCommand& command, const AdminResult& result);

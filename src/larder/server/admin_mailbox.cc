@@ -43,7 +43,9 @@ AdminAnswer AdminMailbox::ask(AdminCommand command, std::uint64_t until_ns) {
     return busy(is_closed_ ? "the server is ending; nothing was done"
                            : "the server did not answer in time; nothing was done");
   }
-  return busy("the server has begun this and did not finish in time; it may still take effect");
+  return AdminError{
+      .kind = AdminError::Kind::kUnfinished,
+      .text = "the server has begun this and did not finish in time; it may still take effect"};
 }
 
 void AdminMailbox::close() {

@@ -32,7 +32,7 @@ class AdminMailbox {
 
   // ---- Any thread.
   /// Blocks until the answer is there, close(), or `until_ns` (monotonic). Without an answer it
-  /// returns AdminError::Kind::kBusy, and the text says whether the command may still take effect.
+  /// returns AdminError::Kind::kBusy, or kUnfinished where the command may still take effect.
   AdminAnswer ask(AdminCommand command, std::uint64_t until_ns) LARDER_EXCLUDES(mutex_);
   /// The loop ends: callers that wait are refused, and so are later ones. Idempotent.
   void close() LARDER_EXCLUDES(mutex_);

@@ -1,4 +1,4 @@
-// Commands of the admin HTTP (S28).
+// Commands of the admin HTTP (S28): what concerns workers. Those of the cache: cache_requests.cc.
 
 #include <algorithm>
 #include <limits>
@@ -62,13 +62,6 @@ Result<void, AdminError> check_command(const CopyPlan& plan, const ChecksumComma
 
 void Service::Core::on_admin(AdminCommand command, AdminDone done) {
   std::visit([&](auto& each) { carry_out(each, done); }, command);
-}
-
-void Service::Core::carry_out(const ClearCommand& command, const AdminDone& done) {
-  engine_.clear({.force = command.force});
-  log(LogLevel::kInfo, "server",
-      std::string{"L1 was cleared over HTTP"} + (command.force ? ", with what was locked" : ""));
-  done(AdminResult{});
 }
 
 void Service::Core::carry_out(ChecksumCommand& command, AdminDone& done) {

@@ -59,6 +59,12 @@ L2Connectors::~L2Connectors() {
   for (cache::Tier& tier : tiers_) (void)tier.connector.release();  // NOLINT: see stop().
 }
 
+std::vector<Connector*> L2Connectors::all() const {
+  std::vector<Connector*> connectors;
+  for (const One& one : all_) connectors.push_back(one.connector);
+  return connectors;
+}
+
 std::vector<TierStatus> L2Connectors::status() const {
   std::vector<TierStatus> tiers;
   for (const One& one : all_) {

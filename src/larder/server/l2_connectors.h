@@ -30,6 +30,7 @@ class L2Connectors {
 
   std::size_t size() const noexcept { return all_.size(); }
   Connector& operator[](std::size_t tier) noexcept { return *all_[tier].connector; }
+  std::vector<Connector*> all() const;
   /// How they stand.
   std::vector<TierStatus> status() const;
 

@@ -24,6 +24,7 @@
 #include "larder/server/server_loop.h"
 #include "larder/server/service.h"
 #include "larder/server/status_board.h"
+#include "larder/server/tier_scans.h"
 
 namespace larder::server {
 namespace {
@@ -91,6 +92,7 @@ class Server {
   std::unique_ptr<cache::Arena> arena_;
   std::unique_ptr<CpuCopyBackend> copies_;
   std::unique_ptr<L2Connectors> connectors_;
+  std::unique_ptr<TierScans> scans_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<StatusBoard> board_;
   std::unique_ptr<AdminMailbox> mailbox_;
@@ -104,15 +106,17 @@ SetupStatus Server::open(const Registry& registry, int wake_fd) {
   LARDER_TRY(open_memory());
   LARDER_TRY(open_copies());
   LARDER_ASSIGN(connectors_, L2Connectors::open(options_, registry));
+  LARDER_ASSIGN(scans_, TierScans::start(connectors_->all()));
   LARDER_TRY(open_sockets());
   service_ = std::make_unique<Service>(options_, *arena_, connectors_->take_tiers(), *router_,
-                                       copies_.get());
+                                       copies_.get(), scans_.get());
   auto loop = ServerLoop::create({.router = *router_,
                                   .service = *service_,
                                   .board = *board_,
                                   .mailbox = *mailbox_,
                                   .connectors = *connectors_,
-                                  .copies = *copies_},
+                                  .copies = *copies_,
+                                  .scans = *scans_},
                                  wake_fd);
   if (!loop) {
     if (!connectors_->stop(now_ns() + kStopNs)) leave_memory();
@@ -162,7 +166,7 @@ SetupStatus Server::open_sockets() {
     options_.metrics_port = metrics_http_->port();
   }
   if (!options_.has_http && options_.admin_socket.empty()) return {};
-  LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_, *mailbox_));
+  LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_, *mailbox_, *scans_));
   return {};
 }
 
@@ -178,7 +182,8 @@ DrainReport Server::end() {
   bool is_empty = loop_->drain(deadline_ns, deadline_ns + kCancelledNs);
   const cache::EngineStats left = loop_->status().engine;
   const bool has_copies = !copies_->stop(now_ns() + kStopNs);
-  const bool is_stopped = connectors_->stop(now_ns() + kStopNs) && !has_copies;
+  const bool has_scan = !scans_->stop(now_ns() + kStopNs);
+  const bool is_stopped = connectors_->stop(now_ns() + kStopNs) && !has_copies && !has_scan;
   // What a stopped connector had is back, and only to be taken.
   if (is_stopped && !is_empty) is_empty = loop_->drain(0, now_ns() + kCancelledNs);
   if (!is_stopped || !is_empty) leave_memory();
@@ -190,12 +195,15 @@ void Server::leave_memory() noexcept {
   (void)service_.release();  // NOLINT(bugprone-unused-return-value): the connectors, too.
   (void)copies_.release();   // NOLINT(bugprone-unused-return-value)
   (void)arena_.release();    // NOLINT(bugprone-unused-return-value)
+  (void)scans_.release();    // NOLINT(bugprone-unused-return-value): its thread may be in one.
   if (guard_) guard_->leave();
 }
 
 Server::~Server() {
   if (board_ != nullptr) board_->close();
   if (mailbox_ != nullptr) mailbox_->close();
+  // Before the connectors end.
+  if (scans_ != nullptr) scans_->stop(now_ns() + kStopNs);
 }
 
 }  // namespace

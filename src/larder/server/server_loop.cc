@@ -29,7 +29,8 @@ constexpr std::uint64_t kBoard = 1;
 constexpr std::uint64_t kWake = 2;
 constexpr std::uint64_t kCopies = 3;
 constexpr std::uint64_t kMailbox = 4;
-constexpr std::uint64_t kTiers = 5;  ///< And up.
+constexpr std::uint64_t kScans = 5;
+constexpr std::uint64_t kTiers = 6;  ///< And up.
 
 std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
@@ -55,6 +56,7 @@ SetupResult<std::unique_ptr<ServerLoop>> ServerLoop::create(const Parts& parts, 
   LARDER_TRY(loop->watch(parts.board.event_fd(), kBoard));
   LARDER_TRY(loop->watch(parts.copies.event_fd(), kCopies));
   LARDER_TRY(loop->watch(parts.mailbox.event_fd(), kMailbox));
+  LARDER_TRY(loop->watch(parts.scans.event_fd(), kScans));
   if (wake_fd >= 0) LARDER_TRY(loop->watch(wake_fd, kWake));
   for (std::size_t tier = 0; tier < parts.connectors.size(); ++tier) {
     LARDER_TRY(loop->watch(parts.connectors[tier].event_fd(), kTiers + tier));
@@ -96,6 +98,7 @@ void ServerLoop::turn(std::uint64_t until_ns) {
     parts_.service.on_copies();
   }
   for (const std::size_t tier : ready_tiers_) parts_.service.on_tier(tier);
+  if (std::exchange(has_pages_, false)) take_pages();
   if (std::exchange(has_mail_, false)) take_mail();
   due_ns_ = parts_.service.end_turn();
   if (std::exchange(is_status_wanted_, false) && parts_.board.is_asked()) publish();
@@ -130,6 +133,7 @@ void ServerLoop::wait(std::uint64_t until_ns) {
     if (what >= kTiers) ready_tiers_.push_back(what - kTiers);
     if (what == kCopies) has_copies_ = true;
     if (what == kMailbox) has_mail_ = true;
+    if (what == kScans) has_pages_ = true;
     if (what == kBoard) is_status_wanted_ = true;
     if (what == kWake) drain_wake_fd();
   }
@@ -151,6 +155,15 @@ void ServerLoop::take_mail() {
                             [&mailbox = parts_.mailbox, ticket = mail.ticket](AdminAnswer answer) {
                               mailbox.answer(ticket, std::move(answer));
                             });
+  }
+}
+
+void ServerLoop::take_pages() {
+  for (const TierScans::Answer& answer : parts_.scans.take()) {
+    parts_.service.on_page(answer.question, {.keys = answer.keys,
+                                             .next = answer.next,
+                                             .is_last = answer.is_last,
+                                             .error = answer.error});
   }
 }
 

@@ -14,6 +14,7 @@
 #include "larder/server/router.h"
 #include "larder/server/service.h"
 #include "larder/server/status_board.h"
+#include "larder/server/tier_scans.h"
 
 namespace larder::server {
 
@@ -32,6 +33,7 @@ class ServerLoop final : private Router::Handler {
     AdminMailbox& mailbox;
     L2Connectors& connectors;
     CopyBackend& copies;
+    TierScans& scans;
   };
 
   /// `wake_fd` -1: none.
@@ -58,6 +60,7 @@ class ServerLoop final : private Router::Handler {
   void wait(std::uint64_t until_ns);
   void receive();
   void take_mail();
+  void take_pages();
   void look_for_floods(std::uint64_t now_ns);
   void drain_wake_fd();
   void publish();
@@ -82,6 +85,7 @@ class ServerLoop final : private Router::Handler {
   bool is_status_wanted_ = false;
   bool has_copies_ = false;
   bool has_mail_ = false;
+  bool has_pages_ = false;
 };
 
 }  // namespace larder::server

@@ -235,6 +235,76 @@ TEST_F(ServerTest, CarriesOutWhatHttpAsks) {
   EXPECT_EQ(server.terminate(), "0 0 0");
 }
 
+TEST_F(ServerTest, ListsDeletesClearsAndPrefetchesOverHttp) {
+  ServerOptions options = small_options();
+  options.is_admin_open = true;
+  options.l2_adapters = {adapter_of("memory:?capacity=1MiB")};
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  Client client{server.port};
+  ASSERT_EQ(client.store(key_of(1, 64)), kTrue);
+  httplib::Client http{"127.0.0.1", server.http_port};
+  const auto list = [&](const std::string& query = "") {
+    return json::parse(http.Get("/cache/objects" + query)->body);
+  };
+  ASSERT_TRUE(eventually([&] { return list()["entries"].size() == 4; }));
+  EXPECT_EQ(list()["adapter"], "memory");
+  EXPECT_EQ(list("?model_name=other")["entries"].size(), 0U);
+
+  // Page by page.
+  json entries = json::array();
+  for (std::string token = "start"; !token.empty();) {
+    const json page = list("?page_size=3" + (token == "start" ? "" : "&page_token=" + token));
+    for (const json& entry : page["entries"]) entries.push_back(entry);
+    token = page["next_page_token"].is_null() ? "" : page["next_page_token"].get<std::string>();
+  }
+  ASSERT_EQ(entries.size(), 4U);
+  EXPECT_EQ(entries[0]["size_bytes"], 1024);
+  EXPECT_EQ(entries[0]["key"]["model_name"], "golden/model-1");
+
+  const auto post = [&](const char* path, const json& body) {
+    return http.Post(path, body.dump(), "application/json");
+  };
+  const json keys = {{"keys", {entries[0]["key"]}}, {"tier", "all"}};
+  EXPECT_EQ(http.Delete("/cache/objects", keys.dump(), "application/json")->body,
+            R"({"deleted":2,"skipped":0,"ok":true})");
+  EXPECT_EQ(list()["entries"].size(), 3U);
+  EXPECT_EQ(http.Get("/cache/objects?adapter=nope")->status, 404);
+  EXPECT_EQ(http.Get("/cache/objects?tier=l1")->status, 400);
+  EXPECT_EQ(http.Get("/cache/objects?page_size=9000")->status, 422);
+  EXPECT_EQ(http.Get("/cache/objects?page_token=x")->status, 400);
+
+  ASSERT_EQ(client.store(key_of(2, 48)), kTrue);
+  ASSERT_TRUE(eventually([&] { return list()["entries"].size() == 6; }));
+  EXPECT_EQ(post("/cache/clear", json::object())->status, 200);
+  const auto begun =
+      post("/cache/prefetches",
+           {{"model_name", "golden/model-1"}, {"world_size", 1}, {"token_ids", tokens_of(2, 48)}});
+  EXPECT_EQ(begun->status, 202);
+  EXPECT_EQ(json::parse(begun->body)["chunks"], 3);
+  const std::string path =
+      "/cache/prefetches/" + json::parse(begun->body)["request_id"].get<std::string>();
+  json told;
+  ASSERT_TRUE(eventually([&] {
+    told = json::parse(http.Get(path)->body);
+    return told["status"] != "pending";
+  }));
+  EXPECT_EQ(told["status"], "completed");
+  EXPECT_EQ(told["found_keys"], 3);
+  EXPECT_EQ(told["total_keys"], 3);
+  EXPECT_EQ(http.Get(path)->status, 404);
+  EXPECT_EQ(post("/cache/prefetches",
+                 {{"model_name", "golden/model-1"}, {"world_size", 1}, {"token_ids", {1, 2}}})
+                ->body,
+            R"({"chunks":0,"status":"noop"})");
+
+  EXPECT_EQ(post("/cache/clear", {{"tier", "all"}})->body,
+            R"({"status":"ok","cleared":{"tier":"all"},"deleted":9})");
+  EXPECT_EQ(list()["entries"].size(), 0U);
+  EXPECT_EQ(client.lookup(key_of(2, 48)), "00");
+  EXPECT_EQ(server.terminate(), "0 0 0");
+}
+
 TEST_F(ServerTest, OffersAPoolThatGoesWithIt) {
   for (const bool is_killed : {false, true}) {
     ServerProcess server{small_options()};

@@ -136,6 +136,7 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
   std::uint64_t capacity_bytes = 64 * 4096;
   bool has_pool = true;
   CopyBackend* copies = nullptr;
+  PageReader* pages = nullptr;
 
   ServiceFixture() { options.chunk_tokens = kChunk; }
 
@@ -150,7 +151,7 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
       if (!opened) ADD_FAILURE() << opened.error().text;
       arena_ = std::move(*opened);
       service_ = std::make_unique<Service>(options, *arena_, std::move(tiers_),
-                                           static_cast<ReplySink&>(*this), copies);
+                                           static_cast<ReplySink&>(*this), copies, pages);
       service_->begin_turn(now_ns);
     }
     return *service_;

@@ -51,8 +51,8 @@ std::size_t number_of(wire::Operation operation) noexcept {
 // ---- The class.
 
 Service::Service(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
-                 ReplySink& sink, CopyBackend* copies)
-    : core_(std::make_unique<Core>(options, arena, std::move(tiers), sink, copies)) {}
+                 ReplySink& sink, CopyBackend* copies, PageReader* pages)
+    : core_(std::make_unique<Core>(options, arena, std::move(tiers), sink, copies, pages)) {}
 Service::~Service() = default;
 void Service::begin_turn(std::uint64_t now_ns) {
   core_->begin_turn(now_ns);
@@ -72,6 +72,9 @@ void Service::on_tier(std::size_t tier) {
 void Service::on_copies() {
   core_->on_copies();
 }
+void Service::on_page(const cache::PageWanted& question, const cache::PurgePage& page) {
+  core_->on_page(question, page);
+}
 void Service::on_admin(AdminCommand command, AdminDone done) {
   core_->on_admin(std::move(command), std::move(done));
 }
@@ -89,11 +92,14 @@ void Service::check_invariants() const {
 }
 
 Service::Core::Core(const ServerOptions& options, cache::Arena& arena,
-                    std::vector<cache::Tier> tiers, ReplySink& sink, CopyBackend* copies)
+                    std::vector<cache::Tier> tiers, ReplySink& sink, CopyBackend* copies,
+                    PageReader* pages)
     : options_(options),
       arena_(arena),
       sink_(sink),
       copies_backend_(copies),
+      page_reader_(pages),
+      tiers_(tiers.size()),
       engine_(options.engine, arena, spaces_, std::move(tiers), *this),
       instances_(options_, engine_, spaces_),
       heartbeat_ns_(kHeartbeatNs) {
@@ -128,6 +134,7 @@ void Service::Core::on_sockets_empty() {
 
 std::uint64_t Service::Core::end_turn() {
   if (Connection* const connection = connections_.take_turn()) work_on(*connection);
+  end_prefetches();
   if (now_ns_ >= next_look_ns_) {
     if (!is_after_stall_) reap();
     // That of a client which has gone counts no more.
@@ -425,6 +432,7 @@ void Service::Core::wait(Connection& connection, const Request& request,
 }
 
 void Service::Core::on_result(cache::Ticket ticket, std::optional<std::uint32_t> hit_chunks) {
+  if (note_prefetched(ticket, hit_chunks.value_or(0))) return;
   const auto found = waiters_.find(static_cast<std::uint64_t>(ticket));
   LARDER_CHECK(found != waiters_.end());
   const Asker waiter = std::move(found->second);

@@ -13,6 +13,7 @@
 #include "larder/server/message.h"
 #include "larder/server/options.h"
 #include "larder/server/status.h"
+#include "larder/server/tier_scans.h"
 
 namespace larder::server {
 
@@ -29,9 +30,10 @@ class Service {
  public:
   /// `options` are valid. `arena` is shared memory where engine-driven workers may register.
   /// `copies`, which outlives it, moves the bytes of workers that do not copy themselves, and has
-  /// the arena already; null: such workers cannot register.
+  /// the arena already; null: such workers cannot register. `pages`, which outlives it, too, reads
+  /// the keys of tiers; null: they cannot be cleared.
   Service(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
-          ReplySink& sink, CopyBackend* copies = nullptr);
+          ReplySink& sink, CopyBackend* copies = nullptr, PageReader* pages = nullptr);
   ~Service();
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
@@ -48,8 +50,10 @@ class Service {
   void on_tier(std::size_t tier);
   /// The event fd of the copies is readable.
   void on_copies();
+  /// A page that the service has asked its PageReader for.
+  void on_page(const cache::PageWanted& question, const cache::PurgePage& page);
   /// A command of the admin HTTP (S28). `done` is called once with its answer: before this returns,
-  /// or from a later on_copies().
+  /// or from a later call of this class.
   void on_admin(AdminCommand command, AdminDone done);
   /// Bounded work: hashing, the engine, timers. Returns when to call begin_turn() again at the
   /// latest; 0: at once.

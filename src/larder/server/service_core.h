@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,7 +30,7 @@ namespace larder::server {
 class Service::Core final : private cache::Listener {
  public:
   Core(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
-       ReplySink& sink, CopyBackend* copies);
+       ReplySink& sink, CopyBackend* copies, PageReader* pages);
   ~Core() override = default;
 
   void begin_turn(std::uint64_t now_ns);
@@ -38,6 +39,9 @@ class Service::Core final : private cache::Listener {
   void on_closed(ConnectionId connection);
   void on_tier(std::size_t tier) { engine_.on_tier(tier); }
   void on_copies();
+  void on_page(const cache::PageWanted& question, const cache::PurgePage& page) {
+    engine_.give_page(question, page);
+  }
   void on_admin(AdminCommand command, AdminDone done);
   std::uint64_t end_turn();
   bool drain(std::uint64_t deadline_ns);
@@ -60,6 +64,8 @@ class Service::Core final : private cache::Listener {
   void on_get(cache::Ticket /*ticket*/, std::span<const cache::GetOutcome> /*found*/) override {}
   void on_column(cache::ColumnEvent event, cache::SpaceId space,
                  const cache::ChunkHash& chunk) override;
+  void on_page_wanted(const cache::PageWanted& question) override;
+  void on_purged(cache::Ticket ticket, const cache::PurgeResult& result) override;
 
   // ---- Replies.
   void reply(const Request& request);  ///< "None".
@@ -174,8 +180,32 @@ class Service::Core final : private cache::Listener {
   void finish(Transfer& transfer);
   void void_transfers();
 
-  // ---- Commands of the admin HTTP (S28): in admin_requests.cc.
-  void carry_out(const ClearCommand& command, const AdminDone& done);
+  // ---- Commands of the admin HTTP (S28): in admin_requests.cc, and cache_requests.cc.
+  /// Deletes in the tiers that the engine is at.
+  struct Purge {
+    AdminDone done;
+    ObjectFilter filter;
+    std::uint64_t deleted_in_l1 = 0;
+    std::uint64_t skipped = 0;
+    /// Of a delete of these keys; nothing: a clear.
+    std::optional<std::uint64_t> keys;
+  };
+  struct Prefetch {
+    std::uint64_t began_ns = 0;
+    std::uint64_t objects_of_chunk = 0;
+    std::uint64_t chunks = 0;
+    std::optional<std::uint32_t> hit;  ///< Chunks; nothing: it runs.
+  };
+  void carry_out(const ClearCommand& command, AdminDone& done);
+  void carry_out(DeleteCommand& command, AdminDone& done);
+  void carry_out(const PrefetchCommand& command, const AdminDone& done);
+  void carry_out(const PrefetchQuery& command, const AdminDone& done);
+  /// True: the ticket was of a prefetch.
+  bool note_prefetched(cache::Ticket ticket, std::uint32_t hit_chunks);
+  /// Ends the sessions of those that are through, and forgets those that nobody asks about.
+  void end_prefetches();
+  /// Why no further one can be begun.
+  std::optional<AdminError> why_not(std::size_t running, std::size_t running_max) const;
   void carry_out(ChecksumCommand& command, AdminDone& done);
   void finish(Checksums& checksums);
 
@@ -183,6 +213,8 @@ class Service::Core final : private cache::Listener {
   cache::Arena& arena_;
   ReplySink& sink_;
   CopyBackend* const copies_backend_;  ///< Null: the server copies for no worker.
+  PageReader* const page_reader_;      ///< Null: no tier can be cleared.
+  const std::size_t tiers_;
   Copies copies_;
   Spaces spaces_;
   cache::Engine engine_;
@@ -194,6 +226,9 @@ class Service::Core final : private cache::Listener {
   /// Of the connections whose first request has been begun.
   std::unordered_map<std::uint64_t, std::unique_ptr<wire::KeyReader>> in_work_;
   std::unordered_map<std::uint64_t, Asker> waiters_;  ///< WAITs, by ticket.
+  std::unordered_map<std::uint64_t, Purge> purges_;   ///< By ticket.
+  std::map<std::uint64_t, Prefetch> prefetches_;      ///< By ticket, and so by age.
+  std::vector<std::uint64_t> prefetched_;             ///< Their sessions are to end.
   std::uint64_t tickets_ = 0;
   ServiceTotals totals_;
 

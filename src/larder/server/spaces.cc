@@ -86,14 +86,27 @@ cache::SaltId Spaces::salt_id(std::string_view salt) {
       .first->second;
 }
 
+std::string& Spaces::space_text(const Model& model, std::string_view salt) {
+  const auto number = static_cast<std::uint32_t>(&model - models_.data());
+  scratch_.assign(reinterpret_cast<const char*>(&number), sizeof number);
+  scratch_.append(salt);
+  return scratch_;
+}
+
+std::optional<cache::SpaceId> Spaces::find_known(std::string_view model, std::uint32_t world_size,
+                                                 std::string_view salt) {
+  const Model* const of_model = find_model(model, world_size);
+  if (of_model == nullptr) return std::nullopt;
+  const auto found = by_text_.find(space_text(*of_model, salt));
+  if (found == by_text_.end()) return std::nullopt;
+  return found->second;
+}
+
 std::optional<cache::SpaceId> Spaces::find(cache::Engine& engine, std::string_view model,
                                            std::uint32_t world_size, std::string_view salt) {
   const Model* const of_model = find_model(model, world_size);
   if (of_model == nullptr || of_model->registrations == 0) return std::nullopt;
-  const auto number = static_cast<std::uint32_t>(of_model - models_.data());
-  scratch_.assign(reinterpret_cast<const char*>(&number), sizeof number);
-  scratch_.append(salt);
-  const auto found = by_text_.find(scratch_);
+  const auto found = by_text_.find(space_text(*of_model, salt));
   if (found != by_text_.end()) return found->second;
   if (model.size() + salt.size() > kTextBytesMax || by_text_.size() == kSpacesMax) {
     return std::nullopt;
@@ -101,6 +114,7 @@ std::optional<cache::SpaceId> Spaces::find(cache::Engine& engine, std::string_vi
   const cache::SpaceId space = engine.space(of_model->layout, salt_id(salt));
   by_text_.emplace(scratch_, space);
   if (spaces_.size() <= cache::index_of(space)) spaces_.resize(cache::index_of(space) + 1);
+  const auto number = static_cast<std::uint32_t>(of_model - models_.data());
   spaces_[cache::index_of(space)] = {.model = number, .salt = std::string{salt}};
   return space;
 }

@@ -37,6 +37,10 @@ class Spaces final : public cache::KeyNames {
   std::optional<cache::SpaceId> find(cache::Engine& engine, std::string_view model,
                                      std::uint32_t world_size, std::string_view salt);
 
+  /// The same of a model that need not be registered now. Nothing: find() has not given it.
+  std::optional<cache::SpaceId> find_known(std::string_view model, std::uint32_t world_size,
+                                           std::string_view salt);
+
   /// Of a space that find() has given.
   std::string_view model_of(cache::SpaceId space) const noexcept;
   std::string_view salt_of(cache::SpaceId space) const noexcept;
@@ -56,6 +60,8 @@ class Spaces final : public cache::KeyNames {
     std::string salt;
   };
 
+  /// In scratch_: a text that no other pair has.
+  std::string& space_text(const Model& model, std::string_view salt);
   std::string& model_text(std::string_view model, std::uint32_t world_size);
   Model* find_model(std::string_view model, std::uint32_t world_size);
   cache::SaltId salt_id(std::string_view salt);
