@@ -139,6 +139,19 @@ class Sandbox:
         self.values["metrics_port"] = server.address.rpartition(":")[2]
         self._until_the_end.enter_context(larder.serve_metrics(self.mapped("/run/larder.sock")))
 
+    def serve_admin(self):
+        """A server at the unix socket that the documentation names."""
+        path = Path(self.mapped("/run/larder-admin.sock"))
+        program = Path(sys.executable).parent / "larder"
+        options = ["--port", "0", "--no-http", "--l1-size-gb", "0.0625", "--admin-socket", path]
+        server = subprocess.Popen([program, "server", *options])
+        self._until_the_end.callback(server.wait)
+        self._until_the_end.callback(server.terminate)
+        deadline = time.monotonic() + 30
+        while not path.exists():
+            assert server.poll() is None and time.monotonic() < deadline, "it does not listen"
+            time.sleep(0.02)
+
     def close(self):
         self._until_the_end.close()
 

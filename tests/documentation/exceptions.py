@@ -21,6 +21,7 @@ PATHS = [
     (r"/usr/local/bin", "{bin}"),
     (r"127\.0\.0\.1:6379", "127.0.0.1:{port}"),
     (r"/run/larder\.sock", "{home}/larder.sock"),
+    (r"/run/larder-admin\.sock", "{home}/admin.sock"),
     (r"127\.0\.0\.1:(9187|8080)", "127.0.0.1:{metrics_port}"),
 ]
 
@@ -55,6 +56,7 @@ SHORTER = [
 # Commands that find what others made, and what makes it in the test.
 BEFORE = [
     (r"^larder stats (?!--list)", "serve_metrics"),
+    (r"^curl .*--unix-socket", "serve_admin"),
     (r"larder inspect /fast/kv", "larder format /fast/kv --capacity 512MiB"),
     (r"larder inspect|rm -r /data/kv", "make_store"),
     (r"larder server .*/etc/larder\.toml", "cp examples/larder.toml /etc/larder.toml"),
