@@ -13,6 +13,7 @@
 
 #include "larder/base/clock.h"
 #include "larder/base/logging.h"
+#include "larder/base/service_manager.h"
 #include "larder/base/size_text.h"
 #include "larder/server/admin_http.h"
 #include "larder/server/admin_mailbox.h"
@@ -31,6 +32,8 @@ namespace {
 
 constexpr std::uint64_t kCancelledNs = 5'000'000'000;  ///< For what was cancelled to come back.
 constexpr std::uint64_t kStopNs = 10'000'000'000;      ///< For connectors.
+/// Beside --drain-seconds, all that the end of a server may take (Server::end()).
+constexpr std::uint64_t kEndNs = 2 * (kCancelledNs + kStopNs);
 constexpr rlim_t kDescriptorsWanted = rlim_t{1} << 20;
 
 std::uint64_t now_ns() noexcept {
@@ -66,6 +69,18 @@ SetupResult<ServerOptions> with_drawn_values(ServerOptions options) {
     options.shm_name = "larder_pid_" + std::to_string(::getpid());
   }
   return options;
+}
+
+/// A service manager that is not told takes the server for one that never started, and ends it.
+void tell_service_manager(const std::string& state) {
+  const auto told = notify_service_manager(state);
+  if (!told) log(LogLevel::kWarning, "server", told.error().text);
+}
+
+/// The drain may be longer than the manager's own patience.
+std::string stopping_state(const ServerOptions& options) {
+  return "STOPPING=1\nSTATUS=storing what L2 does not have yet\nEXTEND_TIMEOUT_USEC=" +
+         std::to_string((options.drain_ns + kEndNs) / 1000);
 }
 
 /// The parts of a server, in the order in which they are opened.
@@ -215,7 +230,10 @@ SetupResult<DrainReport> run_server(const ServerOptions& options, const Registry
   Server server{std::move(drawn)};
   LARDER_TRY(server.open(registry, wake_fd));
   on_listening(server.address());
+  tell_service_manager("READY=1\nSTATUS=listening on port " +
+                       std::to_string(server.address().port));
   server.run(stop);
+  tell_service_manager(stopping_state(options));
   return server.end();
 }
 

@@ -28,6 +28,7 @@ struct DrainReport {
 
 /// Runs a server in the calling thread until `stop` becomes true (S12, S32): opens the pool, the
 /// connectors and the sockets, says through `on_listening` where it listens, and drains at the end.
+/// A service manager (NOTIFY_SOCKET) is told when clients may come and when the drain begins.
 ///
 /// `options` are valid (validate()). `stop` is looked at whenever `wake_fd` is readable, which is
 /// then read; without one (-1) four times a second.

@@ -18,12 +18,14 @@
 #include "larder/server/router_test_support.h"
 #include "larder/server/server_test_support.h"
 #include "tests/support/eventually.h"
+#include "tests/support/notify_socket.h"
 #include "tests/support/temporary_directory.h"
 
 namespace larder::server {
 namespace {
 
 using larder::testing::eventually;
+using larder::testing::NotifySocket;
 using larder::testing::TemporaryDirectory;
 using nlohmann::json;
 using testing::Dealer;
@@ -411,6 +413,30 @@ TEST_F(ServerTest, SaysWhatItCouldNotStore) {
   ASSERT_EQ(server.error, "");
   ASSERT_EQ(Client{server.port}.store(key_of(1, 64)), kTrue);
   EXPECT_EQ(server.terminate(), "0 4 16384");
+}
+
+TEST_F(ServerTest, TellsTheServiceManagerWhenItServesAndHowLongItsEndMayTake) {
+  const TemporaryDirectory directory;
+  const NotifySocket manager{directory.path() + "/notify"};
+  ServerOptions options = small_options();
+  options.drain_ns = 120'000'000'000;
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  EXPECT_EQ(Client{server.port}.ping(), kTrue);
+  EXPECT_EQ(manager.heard(), "READY=1\nSTATUS=listening on port " + std::to_string(server.port));
+  EXPECT_EQ(manager.heard(), "nothing");
+  EXPECT_EQ(server.terminate(), "0 0 0");
+  EXPECT_EQ(manager.heard(),
+            "STOPPING=1\nSTATUS=storing what L2 does not have yet\nEXTEND_TIMEOUT_USEC=150000000");
+}
+
+TEST_F(ServerTest, ServesWithoutTheServiceManagerItCannotTell) {
+  ::setenv("NOTIFY_SOCKET", "/nonexistent/notify", 1);
+  ServerProcess server{small_options()};
+  ::unsetenv("NOTIFY_SOCKET");
+  ASSERT_EQ(server.error, "");
+  EXPECT_EQ(Client{server.port}.ping(), kTrue);
+  EXPECT_EQ(server.terminate(), "0 0 0");
 }
 
 TEST_F(ServerTest, NamesAPortInUse) {

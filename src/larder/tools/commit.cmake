@@ -5,6 +5,10 @@ execute_process(
   OUTPUT_VARIABLE commit
   OUTPUT_STRIP_TRAILING_WHITESPACE
   ERROR_QUIET)
+# A build in a container has no repository beside it.
+if(NOT commit)
+  set(commit "$ENV{LARDER_COMMIT}")
+endif()
 if(NOT commit)
   set(commit unknown)
 endif()
