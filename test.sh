@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds larder and runs its tests.
 #
-#   ./test.sh          the C++ rings (a release build with assertions on), the Python package's tests, and
-#                      every command of the documentation
+#   ./test.sh          the C++ rings (a release build with assertions on), the Python package's tests,
+#                      every command of the documentation, and the files of deploy/
 #   ./test.sh --full   also the C++ rings under ASan+UBSan and under TSan, every bit of the corruption
 #                      ring, fuzzing, the mutation check, the package under ASan and as a wheel, an
 #                      unmodified LMCache, the adapter under its other releases, and the code checks
@@ -105,6 +105,7 @@ build release
 run_tests release
 run_pytest python test python/tests
 run_pytest documentation test tests/documentation
+run_pytest deploy test tests/deploy
 
 if [[ $full == yes ]]; then
   build asan

@@ -50,7 +50,7 @@ install_once build 'scikit-build-core>=0.10' 'nanobind>=2.4' ninja
 case $kind in
   test)
     # msgspec and pyzmq: a raw client of the server (tests/interop/mp_wire.py).
-    install_once tests pytest hypothesis numpy mypy prometheus_client msgspec pyzmq
+    install_once tests pytest hypothesis numpy mypy prometheus_client msgspec pyzmq pyyaml kubernetes-validate
     ;;
   interop)
     # A torch that is named here: pip never chooses one with gigabytes of CUDA.

@@ -1,6 +1,7 @@
 """Where documented commands run: a copy of the sources, directories in place of the documentation's."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -139,18 +140,15 @@ class Sandbox:
         self.values["metrics_port"] = server.address.rpartition(":")[2]
         self._until_the_end.enter_context(larder.serve_metrics(self.mapped("/run/larder.sock")))
 
-    def serve_admin(self):
-        """A server at the unix socket that the documentation names."""
-        path = Path(self.mapped("/run/larder-admin.sock"))
+    def serve(self):
+        """`larder server`, at the HTTP port and the unix socket that the documentation names."""
+        options = ["--json", "--l1-size-gb", "2", "--shm-name", "", "--port", "0", "--http-port", "0"]
+        options += ["--admin-open", "--admin-socket", self.mapped("/run/larder-admin.sock")]
         program = Path(sys.executable).parent / "larder"
-        options = ["--port", "0", "--no-http", "--l1-size-gb", "0.0625", "--admin-socket", path]
-        server = subprocess.Popen([program, "server", *options])
-        self._until_the_end.callback(server.wait)
+        server = subprocess.Popen([program, "server", *options], stdout=subprocess.PIPE, text=True)
+        self._until_the_end.enter_context(server)
         self._until_the_end.callback(server.terminate)
-        deadline = time.monotonic() + 30
-        while not path.exists():
-            assert server.poll() is None and time.monotonic() < deadline, "it does not listen"
-            time.sleep(0.02)
+        self.values["metrics_port"] = json.loads(server.stdout.readline())["http_port"]
 
     def close(self):
         self._until_the_end.close()

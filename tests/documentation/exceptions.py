@@ -18,6 +18,7 @@ PATHS = [
     (r"(?<= )DIR\b", "{data}/kv"),
     (r"/run/secrets/", "{home}/secrets/"),
     (r"/etc/larder\.toml", "{home}/larder.toml"),
+    (r"/etc/larder/", "{home}/etc/"),
     (r"/usr/local/bin", "{bin}"),
     (r"127\.0\.0\.1:6379", "127.0.0.1:{port}"),
     (r"/run/larder\.sock", "{home}/larder.sock"),
@@ -56,10 +57,14 @@ SHORTER = [
 # Commands that find what others made, and what makes it in the test.
 BEFORE = [
     (r"^larder stats (?!--list)", "serve_metrics"),
-    (r"^curl .*--unix-socket", "serve_admin"),
     (r"larder inspect /fast/kv", "larder format /fast/kv --capacity 512MiB"),
     (r"larder inspect|rm -r /data/kv", "make_store"),
     (r"larder server .*/etc/larder\.toml", "cp examples/larder.toml /etc/larder.toml"),
+    (
+        r"larder server .*/etc/larder/larder\.toml",
+        "install -D -m 644 deploy/larder.toml /etc/larder/larder.toml",
+    ),
+    (r"^curl .*(--unix-socket|/quota|-sf http://127\.0\.0\.1:8080/)", "serve"),
     (r"sqlite:/data/kv\.db|^python -m pytest tests$", "install_example"),
     (r"^cp -a /data/kv /fast/kv", "larder format /data/kv --capacity 512MiB && mkdir /fast"),
     (r"^larder replay trace\.jsonl log:/data/kv$", "larder format /data/kv --capacity 512MiB"),
@@ -88,11 +93,21 @@ NOT_RUN = [
     (r"^\./quickstart\.sh", "minutes; with LARDER_FULL=1 it is run by a test of its own"),
     (r"^scripts/deps\.sh|^apt-get ", "installs packages; ./test.sh began with it"),
     (r"^python3 -m venv|^source .*activate|^pip install", "scripts/python_env.sh did the same"),
-    (r"^(cmake --preset|ctest|build/|LARDER_SEED=\d+ build/)", "the C++ tests, which ./test.sh runs"),
+    (
+        r"^(cmake --(preset|build)|ctest|build/|LARDER_SEED=\d+ build/)",
+        "the C++ tests, which ./test.sh runs",
+    ),
     (r"^mdadm |^mkfs|^mount |^mkdir -p /data$", "needs root and two empty disks"),
+    (r"^cmake --install|^systemctl |^systemd-sysusers$|^journalctl ", "needs root and systemd"),
+    (r"^install .* (/usr/local/share/|/var/lib/)", "needs root, and what came before it"),
+    (r"^podman ", "needs podman; deploy/container/check.sh builds the image and starts it"),
+    (r"kubectl ", "needs a cluster; tests/deploy checks the manifests"),
     (r"^tests/fuzz/run\.sh", "needs clang; ./test.sh --full runs it"),
     (r"^larder (bench|format|replay|inspect|server|stats)$", "names the command within a sentence"),
-    (r"^larder (stats ADDRESS|inspect --verify|evicts by itself|connectors TYPE|help COMMAND)$", "names a form"),
+    (
+        r"^larder (stats ADDRESS|inspect --verify|evicts by itself|connectors TYPE|help COMMAND)$",
+        "names a form",
+    ),
     (r"^source ~/", "what activating does, within a sentence"),
     (r"^curl -s http://localhost:8000/", "needs vLLM; tests/interop/test_mp_vllm.py does the same"),
 ]
