@@ -97,9 +97,12 @@ SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t p
       host.empty() ? EAI_NONAME : ::getaddrinfo(std::string{host}.c_str(), nullptr, &hints, &found);
   const std::unique_ptr<::addrinfo, FreeAddresses> list{found};
   if (code != 0) {
-    return invalid(std::string{option} + " '" + printable(host) +
-                   "' is no address and no known name (" + ::gai_strerror(code) +
-                   "); give an address of this machine, localhost, or 0.0.0.0 for all of them");
+    // A name server that does not answer yet, as while a machine boots, is worth another try.
+    return SetupError{
+        code == EAI_AGAIN ? ErrorCode::kUnavailable : ErrorCode::kInvalidArgument,
+        std::string{option} + " '" + printable(host) + "' is no address and no known name (" +
+            ::gai_strerror(code) +
+            "); give an address of this machine, localhost, or 0.0.0.0 for all of them"};
   }
   const ::addrinfo* best = found;
   for (const ::addrinfo* at = found; at != nullptr; at = at->ai_next) {
