@@ -24,8 +24,12 @@ fi
 work=$(mktemp -d)
 server=0
 cleanup() {
-  ((server == 0)) || kill -KILL "$server" 2>/dev/null || true
-  for below in dev/shm dev proc; do umount -q "$work/root/$below" 2>/dev/null || true; done
+  if ((server != 0)); then
+    kill -KILL "$server" 2>/dev/null || true
+    wait "$server" 2>/dev/null || true
+  fi
+  # Lazily, so that nothing below can reach the machine's own /dev.
+  for below in dev/shm dev proc; do umount -q -l "$work/root/$below" 2>/dev/null || true; done
   buildah --root "$work/storage" --runroot "$work/run" --storage-driver vfs rm --all \
     >/dev/null 2>&1 || true
   rm -rf --one-file-system "$work"
