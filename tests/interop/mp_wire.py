@@ -147,6 +147,8 @@ class RawClient:
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         self.socket.connect(f"tcp://{host}:{port}")
         self.next_uid = 0
+        self.begun: dict[bytes, bytes] = {}  # uid -> operation frame
+        self.early: dict[bytes, list[bytes]] = {}
 
     def send(self, frames: list[bytes]) -> None:
         self.socket.send_multipart(frames)
@@ -157,21 +159,42 @@ class RawClient:
             return None
         return self.socket.recv_multipart()
 
-    def ask(self, operation: str, *arguments, seconds: float = 10):
-        """Sends one request and waits for its reply, as no other is under way. Gives the decoded
-        third frame, None where there is none; raises `Refused` for an error text."""
+    def begin(self, operation: str, *arguments) -> bytes:
+        """Sends a request; answer() has its reply. Several may be under way."""
         uid = encode(self.next_uid)
         self.next_uid += 1
-        named = encode(OPERATIONS.get(operation, operation))
-        self.send([uid, named, *map(encode, arguments)])
+        self.begun[uid] = encode(OPERATIONS.get(operation, operation))
+        self.send([uid, self.begun[uid], *map(encode, arguments)])
+        return uid
+
+    def answer(self, uid: bytes, seconds: float = 10):
+        """Waits for the reply to `uid` and keeps those to other requests. Gives the decoded third
+        frame, None where there is none; raises `Refused` for an error text."""
         deadline = time.monotonic() + seconds
-        while (reply := self.receive(deadline - time.monotonic())) is not None:
-            if reply[0] != uid:
-                continue
-            if reply[1] != named:
-                raise Refused(operation_of(reply))
-            return decode(reply[2]) if len(reply) > 2 else None
-        raise TimeoutError(f"{operation} was not answered within {seconds} s")
+        while uid not in self.early:
+            reply = self.receive(deadline - time.monotonic())
+            if reply is None:
+                raise TimeoutError(f"request {uid.hex()} was not answered within {seconds} s")
+            if reply[0] in self.begun:  # Not to one that was given up.
+                self.early[reply[0]] = reply
+        named, reply = self.begun.pop(uid), self.early.pop(uid)
+        if reply[1] != named:
+            raise Refused(operation_of(reply))
+        return decode(reply[2]) if len(reply) > 2 else None
+
+    def give_up(self, uid: bytes) -> None:
+        """Its reply is dropped if it comes at all."""
+        self.begun.pop(uid, None)
+        self.early.pop(uid, None)
+
+    def ask(self, operation: str, *arguments, seconds: float = 10):
+        """Sends one request and gives its answer()."""
+        uid = self.begin(operation, *arguments)
+        try:
+            return self.answer(uid, seconds)
+        except TimeoutError:
+            self.give_up(uid)
+            raise TimeoutError(f"{operation} was not answered within {seconds} s") from None
 
     def close(self) -> None:
         self.socket.close()
