@@ -36,11 +36,11 @@ def tokens_of(seed, count):
     return [(seed * 7_919 + 31 * i) % 151_000 for i in range(count)]
 
 
-def block_values(tokens, block, rank):
-    """Of one block in one layer, [2, BLOCK, HEADS, HEAD]: from its tokens and those before."""
+def block_values(tokens, block, rank, sizes=(LAYERS, 2, BLOCK, HEADS, HEAD)):
+    """Of one block in all layers: from its tokens and those before."""
     seed = hash((tuple(tokens[: (block + 1) * BLOCK]), rank)) & 0xFFFF_FFFF
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand((LAYERS, 2, BLOCK, HEADS, HEAD), generator=generator).half()
+    return torch.rand(sizes, generator=generator).half()
 
 
 class Worker:
@@ -262,12 +262,12 @@ def run(engine, seconds):
     return sorted(events, key=lambda event: event[1])
 
 
-def main():
+def main(make_engine=Engine):
     job = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # LMCache's log goes with its errors.
     os.environ["LMCACHE_MP_TRANSFER_MODE"] = job.get("mode", "engine_driven")
-    engine = Engine({"world": 1, "model": "mp-client", **job})
+    engine = make_engine({"world": 1, "model": "mp-client", **job})
     print(json.dumps({"chunk": engine.chunk}), file=answers, flush=True)
     for line in sys.stdin:
         what, *arguments = json.loads(line)

@@ -168,22 +168,55 @@ class MpServer:
         self.stop()
 
 
-class Client:
-    """mp_client.py in a process of its own, with the LMCache of `version`."""
+class Restartable:
+    """Servers one after another on the same ports and with the same pool."""
 
-    def __init__(self, version, server, log_path, **job):
+    def __init__(self, tmp_path, **more):
+        self.log_path = tmp_path / "server.log"
+        self.arguments = {"port": free_port(), "http_port": free_port(), **more}
+        self.server = None
+
+    def start(self):
+        self.server = MpServer(TESTED, self.log_path, **self.arguments)
+        return self.server
+
+    def __enter__(self):
+        self.start().wait_ready()
+        return self
+
+    def __exit__(self, *_):
+        self.server.stop()
+
+
+def log_url(tmp_path, **more):
+    given = {"capacity": "512MiB", "max_value": "1MiB", "min_free": "0", **more}
+    return f"log:{tmp_path}/kv?" + "&".join(f"{name}={value}" for name, value in given.items())
+
+
+class Client:
+    """mp_client.py, or another program of its form, in a process of its own, with the LMCache of
+    `version`."""
+
+    def __init__(
+        self, version, server, log_path, program="mp_client.py", is_waited_for=True, **job
+    ):
         require(version)
         job = {"port": server.port, "http_port": server.http_port, **job}
         self.log_path = pathlib.Path(log_path)
         with open(self.log_path, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, pathlib.Path(__file__).with_name("mp_client.py"), json.dumps(job)],
+                [sys.executable, pathlib.Path(__file__).with_name(program), json.dumps(job)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env=environment_of(version),
             )
+        if is_waited_for:
+            self.wait_ready()
+
+    def wait_ready(self):
+        """A client that waits for others answers when they are there."""
         self.chunk = self.answer()["chunk"]
 
     def answer(self):

@@ -6,36 +6,21 @@ import signal
 import time
 
 import pytest
-from mp_server import STOCK, TESTED, Client, MpServer, free_port, full_only, l2_option, wait_for
+from mp_server import (
+    STOCK,
+    TESTED,
+    Client,
+    MpServer,
+    Restartable,
+    full_only,
+    l2_option,
+    log_url,
+    wait_for,
+)
 
 HEARTBEAT = 1.0
 # The adapters' own bound on an operation whose answer died with the server.
 MQ_TIMEOUT = 6.0
-
-
-class Restartable:
-    """Servers one after another on the same ports and with the same pool."""
-
-    def __init__(self, tmp_path, **more):
-        self.log_path = tmp_path / "server.log"
-        self.arguments = {"port": free_port(), "http_port": free_port(), **more}
-        self.server = None
-
-    def start(self):
-        self.server = MpServer(TESTED, self.log_path, **self.arguments)
-        return self.server
-
-    def __enter__(self):
-        self.start().wait_ready()
-        return self
-
-    def __exit__(self, *_):
-        self.server.stop()
-
-
-def log_url(tmp_path, **more):
-    given = {"capacity": "512MiB", "max_value": "1MiB", "min_free": "0", **more}
-    return f"log:{tmp_path}/kv?" + "&".join(f"{name}={value}" for name, value in given.items())
 
 
 def killed_and_restarted(tmp_path, version):
