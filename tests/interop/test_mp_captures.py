@@ -56,8 +56,8 @@ def cases(*left_out):
     ]
 
 
-# 04 is of a server without a pool, which larder does not have; in 10 and 11 it is the server that
-# copies, which `larder server` does not do.
+# 04 is of a server that offers no shared memory and takes the values of chunks inline, as pickles
+# in 0.5.6; larder always offers it, and refuses inline values (S6).
 LARDER_CASES = cases("04")
 LMCACHE_CASES = cases("04")
 
