@@ -6,6 +6,7 @@
 #include "apps/larder/command.h"
 #include "larder/connectors/builtin.h"
 #include "larder/tools/metrics_list.h"
+#include "larder/tools/metrics_source.h"
 #include "larder/tools/stats.h"
 
 namespace larder::cli {

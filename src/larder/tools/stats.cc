@@ -4,88 +4,17 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <optional>
 
 #include "larder/base/key_text.h"
 #include "larder/base/size_text.h"
 #include "larder/connector/metrics.h"
 #include "larder/connector/op.h"
+#include "larder/tools/metric_samples.h"
 
 namespace larder::tools {
 namespace {
-
-constexpr std::string_view kPrefix = "larder_";
-
-// --- Reading ------------------------------------------------------------------------------------
-
-struct Sample {
-  std::string name;
-  std::map<std::string, std::string> labels;
-  double value = 0;
-};
-
-/// name{label="value",...} value [time]. Nothing: it is none.
-class SampleParser {
- public:
-  explicit SampleParser(std::string_view line) : rest_(line) {}
-
-  std::optional<Sample> parse() {
-    Sample sample;
-    sample.name = take_while([](char c) { return c != '{' && c != ' ' && c != '\t'; });
-    if (sample.name.empty()) return std::nullopt;
-    if (take('{') && !parse_labels(sample.labels)) return std::nullopt;
-    skip_spaces();
-    const std::string number = take_while([](char c) { return c != ' ' && c != '\t'; });
-    const auto [end, error] =
-        std::from_chars(number.data(), number.data() + number.size(), sample.value);
-    if (error == std::errc{} && end == number.data() + number.size()) return sample;
-    if (number != "+Inf" && number != "-Inf" && number != "NaN") return std::nullopt;
-    sample.value = std::nan("");
-    return sample;
-  }
-
- private:
-  bool parse_labels(std::map<std::string, std::string>& labels) {
-    while (!take('}')) {
-      const std::string name = take_while([](char c) { return c != '=' && c != '}'; });
-      if (name.empty() || !take('=') || !take('"')) return false;
-      std::string& value = labels[name];
-      while (!take('"')) {
-        if (rest_.empty()) return false;
-        const bool is_escaped = take('\\');
-        if (rest_.empty()) return false;
-        value += is_escaped && rest_.front() == 'n' ? '\n' : rest_.front();
-        rest_.remove_prefix(1);
-      }
-      if (!take(',') && !rest_.starts_with('}')) return false;
-    }
-    return true;
-  }
-
-  void skip_spaces() {
-    while (take(' ') || take('\t')) {
-    }
-  }
-  bool take(char wanted) {
-    if (!rest_.starts_with(wanted)) return false;
-    rest_.remove_prefix(1);
-    return true;
-  }
-  template <class Wanted>
-  std::string take_while(Wanted is_wanted) {
-    const auto end = std::ranges::find_if_not(rest_, is_wanted);
-    std::string taken{rest_.begin(), end};
-    rest_.remove_prefix(taken.size());
-    return taken;
-  }
-
-  std::string_view rest_;
-};
-
-// --- Writing ------------------------------------------------------------------------------------
 
 std::uint64_t whole(double value) {
   return value > 0 ? static_cast<std::uint64_t>(std::llround(value)) : 0;
@@ -202,23 +131,10 @@ double StoreNumbers::of(std::string_view name, std::string_view label_value) con
 }
 
 SetupResult<std::vector<StoreNumbers>> parse_metrics(std::string_view text) {
+  LARDER_ASSIGN(std::vector<MetricSample> samples, read_samples(text));
   std::vector<StoreNumbers> stores;
-  std::size_t number = 0;
-  while (!text.empty()) {
-    const std::size_t end = text.find('\n');
-    std::string_view row = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    ++number;
-    if (row.ends_with('\r')) row.remove_suffix(1);
-    if (!row.starts_with(kPrefix)) continue;  // Others' metrics, comments.
-    row.remove_prefix(kPrefix.size());
-    auto sample = SampleParser{row}.parse();
-    if (!sample) {
-      return SetupError{ErrorCode::kInvalidArgument,
-                        fmt::format("line {}: not of Prometheus' text format: {}{}", number,
-                                    kPrefix, printable(row))};
-    }
-    auto& labels = sample->labels;
+  for (MetricSample& sample : samples) {
+    auto& labels = sample.labels;
     // Not of a store: another larder's own metrics. A histogram: its quantiles are there too.
     if (!labels.contains("type") || labels.contains("le")) continue;
     const std::string type = labels["type"];
@@ -232,8 +148,8 @@ SetupResult<std::vector<StoreNumbers>> parse_metrics(std::string_view text) {
       stores.push_back({.type = type, .where = where, .values = {}});
       store = std::prev(stores.end());
     }
-    store->values[{sample->name, labels.empty() ? std::string{} : labels.begin()->second}] =
-        sample->value;
+    store->values[{sample.name, labels.empty() ? std::string{} : labels.begin()->second}] =
+        sample.value;
   }
   return stores;
 }

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <map>
 #include <string>
 #include <string_view>
@@ -21,14 +20,8 @@ struct StoreNumbers {
   double of(std::string_view name, std::string_view label_value = {}) const;
 };
 
-/// Reads the text behind `address`: "unix:PATH" or the path of a socket, "HOST:PORT",
-/// "http://HOST[:PORT][/PATH]", the path of a file, or "-" for standard input. Blocks, at most for
-/// `timeout` for each step. Errors name the address and the remedy.
-SetupResult<std::string> read_metrics(const std::string& address,
-                                      std::chrono::milliseconds timeout);
-
-/// larder's numbers in it, store by store in the order of the text; others are skipped. A line that
-/// is none of the format is an error, with its number.
+/// The numbers of stores in a text of Prometheus' format, store by store in the order of the text.
+/// Errors are those of read_samples().
 SetupResult<std::vector<StoreNumbers>> parse_metrics(std::string_view text);
 
 /// For people: what was asked for, what was found, why not, and how long it took, since each store

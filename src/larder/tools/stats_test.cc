@@ -20,6 +20,7 @@
 #include "larder/connector/metrics.h"
 #include "larder/connectors/builtin.h"
 #include "larder/tools/metrics_list.h"
+#include "larder/tools/metrics_source.h"
 #include "tests/support/temporary_directory.h"
 
 namespace larder::tools {
