@@ -52,6 +52,7 @@ std::unique_ptr<Command> make_bench_command();
 std::unique_ptr<Command> make_connectors_command();
 std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_stats_command();
+std::unique_ptr<Command> make_top_command();
 std::unique_ptr<Command> make_doctor_command();
 std::unique_ptr<Command> make_format_command();
 std::unique_ptr<Command> make_completion_command();

@@ -22,6 +22,7 @@ int run(const std::vector<std::string>& words) {
                                make_bench_command(),
                                make_inspect_command(),
                                make_stats_command(),
+                               make_top_command(),
                                make_doctor_command(),
                                make_format_command(),
                                make_connectors_command(),

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "larder/tools/scrape.h"
+#include "larder/tools/top_figures.h"
+#include "larder/tools/top_pages.h"
+
+namespace larder::tools {
+
+/// What a target said at one moment.
+struct TopSample {
+  Scrape scrape = {};
+  std::optional<std::vector<std::string>> reasons =
+      {};                                 ///< Of a server's /degraded, where it answered.
+  std::optional<StatusPage> status = {};  ///< Of its /status, likewise.
+};
+
+/// The last samples of a target, and what they tell together. Pure: time is that of the samples.
+/// Threads: one. Bounds: two whole samples, and 15 minutes of a few counters, 5 s apart.
+class TopHistory {
+ public:
+  void add(TopSample sample);
+  bool is_empty() const noexcept { return !latest_.has_value(); }
+
+  /// After the first add().
+  TopFigures figures() const;
+
+  const TopSample& latest() const { return *latest_; }
+  /// The sample before the last one, if any.
+  const Scrape* previous() const;
+  /// The oldest of the last `seconds`, without histograms and most gauges; else previous().
+  const Scrape* since(double seconds) const;
+
+ private:
+  std::optional<TopSample> latest_ = {};
+  std::optional<Scrape> previous_ = {};
+  std::deque<Scrape> kept_;  ///< The oldest first.
+};
+
+/// The parts of figures() that a server has, and those that stores have: top_server.cc and
+/// top_stores.cc.
+void add_server_figures(const TopHistory& history, TopFigures& figures);
+/// Of the stores of a process, or of those behind a server: rooms and connectors.
+void add_store_figures(const TopHistory& history, TopFigures& figures);
+/// Of a process without a server: health, shares and what was loaded.
+void add_process_figures(const TopHistory& history, TopFigures& figures);
+
+/// By how much a counter grew in a second since `before`; nothing where there is no such.
+std::optional<double> rate_of(const Scrape& now, const Scrape* before, std::string_view name,
+                              Scrape::Labels labels = {});
+/// By how much a gauge changed in a second.
+std::optional<double> change_of(const Scrape& now, const Scrape* before, double value,
+                                double value_before);
+
+}  // namespace larder::tools
