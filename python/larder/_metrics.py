@@ -1,4 +1,4 @@
-"""The numbers of a process's open stores over HTTP, for Prometheus and for `larder stats`."""
+"""The numbers of a process's open stores over HTTP, for Prometheus, `larder stats` and `larder top`."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def serve_metrics(address: str = "127.0.0.1:9187") -> MetricsServer:
     the process ends.
 
         larder.serve_metrics("127.0.0.1:9187")            # For Prometheus, and
-        larder.serve_metrics("unix:/run/larder-{pid}.sock")  # for `larder stats /run/larder-123.sock`.
+        larder.serve_metrics("unix:/run/larder-{pid}.sock")  # for `larder top /run/larder-123.sock`.
 
     `address` is `HOST:PORT`, `PORT` (of 127.0.0.1; 0 takes a free one), or `unix:PATH`, a socket
     that only its owner can connect to. `{pid}` becomes the process's number. The environment variable
     LARDER_METRICS does the same for a program that knows nothing of it, when its first store is
-    opened.
+    opened, and `larder.open(spec, metrics_address=ADDRESS)` until that store is closed.
 
     Raises `TypeError` and `ValueError` for an address that is none, and `OSError` where it cannot be
     had. A forked child serves nothing.
@@ -170,6 +170,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 _servers: weakref.WeakSet[MetricsServer] = weakref.WeakSet()
 _lock = threading.Lock()
 _asked: list[MetricsServer | None] = []
+_shared: dict[str, list[Lease]] = {}  # By address. Behind _lock.
 
 
 def serve_if_asked() -> None:
@@ -188,12 +189,50 @@ def serve_if_asked() -> None:
             _log.warning("%s=%s: no metrics are served: %s", ENVIRONMENT_VARIABLE, address, error)
 
 
+class Lease:
+    """A store's part in the server at an address: the first one starts it, and the last one that ends
+    closes it. Threads: any."""
+
+    def __init__(self, address: str) -> None:
+        if not isinstance(address, str):
+            raise TypeError(f"metrics_address: {address!r}, {_WANTED}")
+        self._key = address
+        with _lock:
+            users = _shared.get(address)
+            self.server: MetricsServer = users[0].server if users else serve_metrics(address)
+            _shared.setdefault(address, []).append(self)
+
+    def end(self) -> None:
+        """Idempotent."""
+        with _lock:
+            users = _shared.get(self._key, [])
+            if self not in users:  # Ended before, or the parent's, in a forked child.
+                return
+            users.remove(self)
+            if users:
+                return
+            del _shared[self._key]
+            self.server.close()
+
+    def end_with(self, store: object) -> None:
+        """Also where the store is freed without being closed; in a thread, as the collector of garbage
+        may run in any, the server's own among them."""
+        freed = weakref.finalize(store, lambda: threading.Thread(target=self.end).start())
+        freed.atexit = False
+
+
+def lease(address: str | None) -> Lease | None:
+    """What `metrics_address=` asks for."""
+    return None if address is None else Lease(address)
+
+
 def _end_in_child() -> None:
     """The parent serves; a child that kept its sockets would keep its addresses, too."""
     for server in _servers:
         server._server.socket.close()
     _servers.clear()
     _asked.clear()
+    _shared.clear()
 
 
 os.register_at_fork(after_in_child=_end_in_child)

@@ -92,7 +92,9 @@ def report_of(raw: dict[str, Any]) -> Report:
     return Report(**{**raw, "recent": recent})
 
 
-def open(spec: SpecLike | None = None, **parameters: Any) -> Store:
+def open(
+    spec: SpecLike | None = None, *, metrics_address: str | None = None, **parameters: Any
+) -> Store:
     """Opens a store.
 
         larder.open("log:/data/kv?capacity=200GiB")                   # A URL,
@@ -103,9 +105,14 @@ def open(spec: SpecLike | None = None, **parameters: Any) -> Store:
     `larder connectors` on the command line lists types and parameters. Of a keyword, None means "not
     set"; one that `spec` has too is a `TypeError`.
 
-    Raises `OpenError`, whose text names what is wrong with the spec, the disk or the other owner.
+    `metrics_address` serves the numbers of this process's stores there, as `larder.serve_metrics()`
+    does, for Prometheus and `larder top`, until this store is closed. Stores that name the same
+    address share one server, which the last of them closes.
+
+    Raises `OpenError`, whose text names what is wrong with the spec, the disk or the other owner, and
+    what `serve_metrics()` raises for an address.
     """
-    return Store(spec, **parameters)
+    return Store(spec, metrics_address=metrics_address, **parameters)
 
 
 class Store:
@@ -123,9 +130,19 @@ class Store:
     After `os.fork()` the child's object raises `ForkedError`, and the parent's goes on.
     """
 
-    def __init__(self, spec: SpecLike | None = None, **parameters: Any) -> None:
+    def __init__(
+        self, spec: SpecLike | None = None, *, metrics_address: str | None = None, **parameters: Any
+    ) -> None:
         text = _spec.text_of(spec, parameters)
-        self._client = _larder.Client(text)
+        self._lease = _metrics.lease(metrics_address)
+        try:
+            self._client = _larder.Client(text)
+        except BaseException:
+            if self._lease is not None:
+                self._lease.end()
+            raise
+        if self._lease is not None:
+            self._lease.end_with(self)
         _metrics.serve_if_asked()
         self._shown_spec = _larder.shown_spec(text)  # The other one may hold a password.
 
@@ -225,6 +242,13 @@ class Store:
         buffers stay alive, and another close() goes on waiting.
         """
         self._client.close(timeout)
+        if self._lease is not None:
+            self._lease.end()
+
+    @property
+    def metrics_address(self) -> str | None:
+        """Where the numbers are served that `metrics_address=` asked for, with the port that it got."""
+        return None if self._lease is None else self._lease.server.address
 
     @property
     def closed(self) -> bool:

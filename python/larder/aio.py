@@ -43,22 +43,25 @@ _PAST_TIMEOUT = 1.0
 _CLOSED_EARLY = (_larder.ClosedError, "the store was closed before the answer came")
 
 
-def open(spec: SpecLike | None = None, **parameters: Any) -> Opening:
+def open(
+    spec: SpecLike | None = None, *, metrics_address: str | None = None, **parameters: Any
+) -> Opening:
     """Opens a store: `store = await larder.aio.open(spec)`, or `async with larder.aio.open(spec) as
-    store:`, which closes it at the end. `spec` and `parameters` are those of `larder.open()`.
+    store:`, which closes it at the end. The arguments are those of `larder.open()`.
 
     It may take seconds, which are a thread's and not the loop's. Raises `OpenError`, whose text
     names what is wrong with the spec, the disk or the other owner. When the task is cancelled
     meanwhile, the store is closed again as soon as it is open.
     """
-    return Opening(_spec.text_of(spec, parameters))
+    return Opening(_spec.text_of(spec, parameters), metrics_address)
 
 
 class Opening:
     """What `open()` gives: to be awaited, or used by `async with`."""
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, spec: str, metrics_address: str | None = None) -> None:
         self._spec = spec
+        self._metrics_address = metrics_address
         self._store: Store | None = None
 
     def __await__(self) -> Generator[Any, None, Store]:
@@ -67,19 +70,27 @@ class Opening:
     async def _open(self) -> Store:
         is_wanted = True
 
-        def open_client() -> _larder.AsyncClient:
-            client = _larder.AsyncClient(self._spec)
-            _metrics.serve_if_asked()
-            if not is_wanted:
-                client.close(0.0, 30.0)
-            return client
+        def open_client() -> tuple[_larder.AsyncClient, _metrics.Lease | None]:
+            lease = _metrics.lease(self._metrics_address)
+            try:
+                client = _larder.AsyncClient(self._spec)
+                _metrics.serve_if_asked()
+                if not is_wanted:
+                    client.close(0.0, 30.0)
+            except BaseException:
+                if lease is not None:
+                    lease.end()
+                raise
+            if not is_wanted and lease is not None:
+                lease.end()
+            return client, lease
 
         try:
-            client = await asyncio.get_running_loop().run_in_executor(None, open_client)
+            client, lease = await asyncio.get_running_loop().run_in_executor(None, open_client)
         except BaseException:
             is_wanted = False
             raise
-        return Store(client, _larder.shown_spec(self._spec))
+        return Store(client, _larder.shown_spec(self._spec), lease)
 
     async def __aenter__(self) -> Store:
         self._store = await self._open()
@@ -116,8 +127,13 @@ class Store:
     knows its keys in memory. After `os.fork()` the child's object raises `ForkedError`.
     """
 
-    def __init__(self, client: _larder.AsyncClient, shown_spec: str) -> None:
+    def __init__(
+        self, client: _larder.AsyncClient, shown_spec: str, lease: _metrics.Lease | None = None
+    ) -> None:
         self._client = client
+        self._lease = lease
+        if lease is not None:
+            lease.end_with(self)
         self._shown_spec = shown_spec
         self._fd = client.event_fd()
         self._numbers = itertools.count(1)
@@ -256,9 +272,16 @@ class Store:
             left = None if timeout is None else max(0.0, deadline - time.monotonic())
             await loop.run_in_executor(None, self._client.close, 0.0, left)
             self._fail_all(*_CLOSED_EARLY)  # Other threads' calls that were just being submitted.
+        if self._lease is not None:
+            await loop.run_in_executor(None, self._lease.end)
         for user in tuple(self._loops):
             _call_in(user, loop, user.remove_reader, self._fd)
         self._loops.clear()
+
+    @property
+    def metrics_address(self) -> str | None:
+        """Where the numbers are served that `metrics_address=` asked for, with the port that it got."""
+        return None if self._lease is None else self._lease.server.address
 
     @property
     def closed(self) -> bool:

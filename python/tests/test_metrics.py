@@ -1,10 +1,13 @@
 """The numbers of a process's stores: as text, over HTTP, and in the program `larder stats`."""
 
+import asyncio
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,6 +17,7 @@ from conftest import run_python
 from prometheus_client.parser import text_string_to_metric_families
 
 import larder
+import larder.aio
 from larder.connectors import PythonConnector
 
 LARDER = Path(sys.executable).parent / "larder"
@@ -155,6 +159,59 @@ def test_a_forked_child_serves_nothing_and_does_not_hold_the_address(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_stores_of_one_address_share_a_server_until_the_last_is_closed(tmp_path):
+    path = tmp_path / "s"
+    first = larder.open("memory:", metrics_address=str(path))
+    second = larder.open("memory:", metrics_address=str(path))
+    assert first.metrics_address == second.metrics_address == f"unix:{path}"
+    first.close()
+    first.close()
+    assert "memory: healthy" in stats(path).stdout or "memory #2: healthy" in stats(path).stdout
+    second.close()
+    assert not path.exists()
+    with larder.open("memory:", metrics_address=str(path)):
+        assert stats(path).returncode == 0, "and the address is free again"
+    assert larder.open("memory:").metrics_address is None
+
+
+def test_an_address_of_a_store_that_cannot_be_had_opens_nothing(tmp_path):
+    with pytest.raises(ValueError, match="wanted HOST:PORT"):
+        larder.open("memory:", metrics_address="nonsense")
+    with pytest.raises(TypeError, match="metrics_address: 9187"):
+        larder.open("memory:", metrics_address=9187)
+    with pytest.raises(larder.OpenError):
+        larder.open("log:/proc/none?capacity=1GiB", metrics_address=f"{tmp_path}/s")
+    assert list(tmp_path.iterdir()) == []
+    assert samples_of(larder.metrics_text()) == {}
+
+
+def test_a_store_that_is_freed_gives_its_address_back(tmp_path):
+    path = tmp_path / "s"
+    store = larder.open("memory:", metrics_address=str(path))
+    assert path.exists()
+    del store
+    gc.collect()
+    deadline = time.monotonic() + 60
+    while path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_asyncio_store_has_an_address_too(tmp_path):
+    path = tmp_path / "s"
+
+    async def use():
+        async with larder.aio.open("memory:", metrics_address=str(path)) as store:
+            await store.set("key", b"value")
+            assert store.metrics_address == f"unix:{path}"
+            assert "memory: healthy, 1 key" in (await asyncio.to_thread(stats, path)).stdout
+        with pytest.raises(larder.OpenError):
+            await larder.aio.open("log:/proc/none?capacity=1GiB", metrics_address=str(path))
+
+    asyncio.run(use())
+    assert not path.exists()
 
 
 class Unreachable(PythonConnector):
