@@ -51,12 +51,18 @@ SHORTER = [
         " --check",
         "it serves until it is told to end",
     ),
+    (
+        r"^larder top *(#|$)",
+        r"\Z",
+        " 127.0.0.1:8080",
+        "the port of a server is not the one that the test has",
+    ),
     (r"^larder stats .*--every", r" --every \d+", "", "it goes on until it is interrupted"),
 ]
 
 # Commands that find what others made, and what makes it in the test.
 BEFORE = [
-    (r"^larder stats (?!--list)", "serve_metrics"),
+    (r"^larder (stats (?!--list)|top)", "serve_metrics"),
     (r"larder inspect /fast/kv", "larder format /fast/kv --capacity 512MiB"),
     (r"larder inspect|rm -r /data/kv", "make_store"),
     (r"larder server .*/etc/larder\.toml", "cp examples/larder.toml /etc/larder.toml"),
@@ -103,9 +109,13 @@ NOT_RUN = [
     (r"^podman ", "needs podman; deploy/container/check.sh builds the image and starts it"),
     (r"kubectl ", "needs a cluster; tests/deploy checks the manifests"),
     (r"^tests/fuzz/run\.sh", "needs clang; ./test.sh --full runs it"),
-    (r"^larder (bench|format|replay|inspect|server|stats)$", "names the command within a sentence"),
     (
-        r"^larder (stats ADDRESS|inspect --verify|evicts by itself|connectors TYPE|help COMMAND)$",
+        r"^larder (bench|format|replay|inspect|server|stats|top)$",
+        "names the command within a sentence",
+    ),
+    (
+        r"^larder (stats|top) ADDRESS$"
+        r"|^larder (inspect --verify|evicts by itself|connectors TYPE|help COMMAND)$",
         "names a form",
     ),
     (r"^source ~/", "what activating does, within a sentence"),
