@@ -1,5 +1,6 @@
 #include "larder/tools/live_screen.h"
 
+#include <poll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -90,7 +91,8 @@ bool LiveScreen::write(std::string_view text) const noexcept {
     const ssize_t count = ::write(out_, text.data(), text.size());
     if (count < 0 && errno == EINTR && !stop_.load()) continue;
     if (count < 0 && errno == EAGAIN && !stop_.load()) {
-      ::usleep(1000);
+      pollfd room{.fd = out_, .events = POLLOUT, .revents = 0};
+      ::poll(&room, 1, 100);
       continue;
     }
     if (count < 0) return false;

@@ -39,9 +39,7 @@ std::vector<TerminalKey> TerminalKeys::decode(std::string_view bytes) {
     if (c == '\x1b') {
       state_ = State::kEscape;
     } else if (before == State::kSequence) {
-      const bool is_end = c >= '@' && c <= '~';
-      const bool is_part = c >= ' ' && c <= '?';
-      if (is_part && !is_end) state_ = State::kSequence;
+      if (c >= ' ' && c <= '?') state_ = State::kSequence;  // Its end is a letter or ~.
     } else if (before == State::kEscape && c == '[') {
       state_ = State::kSequence;
     } else if (before == State::kEscape && c == 'O') {

@@ -2,12 +2,9 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "larder/base/result.h"

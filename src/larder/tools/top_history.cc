@@ -10,7 +10,7 @@ constexpr double kStepS = 5;
 constexpr double kLongestS = 900;
 
 /// What is kept of a sample for longer than until the next one: it is asked for by since().
-constexpr std::array<std::string_view, 19> kKept{"engine_bytes_evicted_total",
+constexpr std::array<std::string_view, 17> kKept{"engine_bytes_evicted_total",
                                                  "engine_l1_bytes",
                                                  "hits_total",
                                                  "load_misses_total",
@@ -26,9 +26,7 @@ constexpr std::array<std::string_view, 19> kKept{"engine_bytes_evicted_total",
                                                  "tier1_hits_total",
                                                  "tier2_hits_total",
                                                  "tier3_hits_total",
-                                                 "tier4_hits_total",
-                                                 "engine_stores_lost_total",
-                                                 "engine_stores_failed_total"};
+                                                 "tier4_hits_total"};
 
 }  // namespace
 

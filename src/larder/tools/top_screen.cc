@@ -181,14 +181,14 @@ std::string errors_text(double all, std::optional<double> now) {
 }
 
 Section TopDrawing::connectors() const {
-  const ScreenTable shown = table(kStoreNameMax, {{"STORES", 14},
+  const ScreenTable shown = table(kStoreNameMax, {{"STORES", 12},
                                                   {"load", 9},
                                                   {"p50", 7, 2},
                                                   {"p99", 7},
                                                   {"store", 9},
                                                   {"p50", 7, 3},
                                                   {"p99", 7, 1},
-                                                  {"errors", 9},
+                                                  {"errors", 11},
                                                   {"loads/s", 8, 4},
                                                   {"stores/s", 8, 5},
                                                   {"lookups/s", 9, 6},

@@ -12,6 +12,9 @@
 namespace larder::tools {
 namespace {
 
+/// A server has no more: the rest is one called `other`.
+constexpr std::size_t kSaltsMax = 101;
+
 struct Reason {
   const char* name;
   const char* note;
@@ -177,13 +180,16 @@ void add_salts(const TopHistory& history, TopFigures& figures) {
       const auto found = series.labels.find(name);
       return found == series.labels.end() ? std::string{} : found->second;
     };
-    SaltRow row{.salt = label("cache_salt"), .model = label("model_name"), .tokens = series.value};
+    figures.salts.push_back(
+        {.salt = label("cache_salt"), .model = label("model_name"), .tokens = series.value});
+  }
+  std::ranges::stable_sort(figures.salts, std::ranges::greater{}, &SaltRow::tokens);
+  if (figures.salts.size() > kSaltsMax) figures.salts.resize(kSaltsMax);
+  for (SaltRow& row : figures.salts) {
     const Scrape::Labels labels{{"cache_salt", row.salt}, {"model_name", row.model}};
     row.found = share_of(now.sum("engine_hit_tokens_total", labels), row.tokens);
     row.tokens_per_s = rate_of(now, history.previous(), "engine_lookup_tokens_total", labels);
-    figures.salts.push_back(std::move(row));
   }
-  std::ranges::stable_sort(figures.salts, std::ranges::greater{}, &SaltRow::tokens);
 }
 
 }  // namespace

@@ -12,6 +12,12 @@
 namespace larder::tools {
 namespace {
 
+/// Of a text from anywhere: each is looked for in all of it.
+constexpr std::size_t kStoresMax = 1000;
+
+/// What is kept is 5 s apart.
+constexpr double kMinuteLeastS = 54;
+
 struct StoreId {
   std::string type = {};
   std::string where = {};
@@ -29,7 +35,7 @@ std::vector<StoreId> stores_of(const Scrape& now) {
   for (const Scrape::Series& series : now.series("health")) {
     const auto type = series.labels.find("type");
     const auto where = series.labels.find("where");
-    if (type == series.labels.end()) continue;
+    if (type == series.labels.end() || stores.size() == kStoresMax) continue;
     stores.push_back({.type = type->second,
                       .where = where == series.labels.end() ? "" : where->second,
                       .health = static_cast<TopHealth>(std::clamp(series.value, 0.0, 2.0))});
@@ -140,7 +146,7 @@ Asked asked_since(const Scrape& now, const Scrape* before) {
   return asked;
 }
 
-/// As the stores themselves tell of the last minute.
+/// As the stores themselves tell of the last minute, without bytes and tiers.
 Asked asked_recently(const Scrape& now) {
   Asked asked{.lookup_hits = now.sum("recent_hits", {{"operation", "lookup"}}),
               .load_hits = now.sum("recent_hits", {{"operation", "load"}}),
@@ -169,7 +175,9 @@ void add_shares(const TopHistory& history, TopFigures& figures) {
   const Scrape* const longest = history.since(900);
   Windows windows;
   if (history.previous() != nullptr) windows[0] = asked_since(now, history.previous());
-  windows[1] = asked_recently(now);
+  const Scrape* const minute = history.since(60);
+  const bool has_minute = minute != nullptr && now.at_s() - minute->at_s() >= kMinuteLeastS;
+  windows[1] = has_minute ? asked_since(now, minute) : asked_recently(now);
   if (longest != nullptr) windows[2] = asked_since(now, longest);
   windows[3] = asked_since(now, nullptr);
   const double seconds = longest == nullptr ? 0 : now.at_s() - longest->at_s();
