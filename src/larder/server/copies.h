@@ -26,6 +26,7 @@ struct Asker {
 struct Transfer {
   Asker asker;
   wire::Integer instance;
+  std::uint32_t chunks = 0;
   wire::BlockIds blocks;
   wire::Bytes event;
   std::vector<JobCell> cells;

@@ -187,6 +187,7 @@ std::unique_ptr<Transfer> Service::Core::begin_transfer(Request& request, const 
   auto transfer = std::make_unique<Transfer>();
   transfer->asker = asker_of(request);
   transfer->instance = range.instance->id;
+  transfer->chunks = range.range.size();
   transfer->blocks = std::move(blocks);
   transfer->event.assign(event.begin(), event.end());
   transfer->job.view = range.instance->view;
@@ -289,6 +290,8 @@ void Service::Core::finish(Transfer& transfer) {
     is_good = engine_.end_write(transfer.write, how) && is_good;
   } else {
     engine_.end_read(transfer.read);
+    Instance* const instance = instances_.find({transfer.instance, true});
+    if (is_good && instance != nullptr) instance->chunks_loaded += transfer.chunks;
   }
   if (!is_good) {
     return fail(transfer.asker, transfer.is_void

@@ -158,6 +158,23 @@ TEST_F(CopyRequestsTest, AStoreIsVisibleWhenItIsAnswered) {
   EXPECT_TRUE(backend.jobs.empty());
 }
 
+TEST_F(CopyRequestsTest, ChunksThatAWorkerHasRetrievedAreItsOwn) {
+  register_driven();
+  EXPECT_EQ(status().instances[0].rank, std::nullopt);
+  ask_to_store(key("r", 1, 0, 32), blocks(8));
+  finish(CopyOp::kStore);
+  EXPECT_EQ(status().instances[0].rank, 0U);
+  EXPECT_EQ(lookup(key("s", 1, 0, 32)), 2U);
+  ask_to_retrieve(key("s", 1, 0, 32), blocks(8, 20));
+  EXPECT_EQ(status().instances[0].chunks_loaded, 0U);
+  finish(CopyOp::kRetrieve);
+  EXPECT_EQ(status().instances[0].chunks_loaded, 2U);
+  EXPECT_EQ(lookup(key("t", 1, 0, 32)), 2U);
+  ask_to_retrieve(key("t", 1, 0, 32), blocks(8, 20));
+  finish(CopyOp::kRetrieve, CopyOutcome::kFailed);
+  EXPECT_EQ(status().instances[0].chunks_loaded, 2U);
+}
+
 TEST_F(CopyRequestsTest, AFailedStorePublishesNothing) {
   register_driven();
   ask_to_store(key("r", 1, 0, 32), blocks(8));

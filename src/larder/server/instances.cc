@@ -326,6 +326,7 @@ void Instances::fill(std::vector<InstanceStatus>& out, std::uint64_t now_ns) con
     status.id = id.id.to_string();
     status.model = instance->model;
     status.world_size = instance->world_size;
+    status.rank = instance->rank;
     status.num_layers = instance->num_layers;
     status.block_tokens = instance->block_tokens;
     status.dtype = instance->dtype;

@@ -58,8 +58,9 @@ struct Instance {
   std::uint64_t closed_ns = kNever;  ///< When that connection was seen to close.
   Heartbeat heartbeat;
   std::vector<OpenRead> reads;
-  bool has_sent_inline = false;     ///< The log has it.
-  std::uint64_t chunks_loaded = 0;  ///< By reads that it has committed.
+  bool has_sent_inline = false;       ///< The log has it.
+  std::uint64_t chunks_loaded = 0;    ///< By its reads that have ended well.
+  std::optional<std::uint32_t> rank;  ///< Of its last transfer: a registration has none.
 
   std::uint64_t chunk_bytes() const noexcept;  ///< Of all groups, on its rank.
 };

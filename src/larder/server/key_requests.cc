@@ -192,6 +192,7 @@ std::optional<Service::Core::WorkerRange> Service::Core::read_transfer(
     fail(request, "model name and salt are too long together, or there are too many salts");
     return std::nullopt;
   }
+  instance->rank = key.worker;
   const std::uint64_t chunk = chunk_tokens();
   return WorkerRange{.instance = instance,
                      .space = *space,

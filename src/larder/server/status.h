@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,7 @@ struct InstanceStatus {
   std::string id;  ///< The client's number, in decimal.
   std::string model;
   std::uint32_t world_size = 0;
+  std::optional<std::uint32_t> rank;  ///< Of its last transfer.
   std::uint32_t num_layers = 0;
   std::uint32_t block_tokens = 0;
   std::string dtype;
