@@ -3,10 +3,10 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "larder/base/size_text.h"
 #include "larder/base/version.h"
 #include "larder/server/admin_access.h"
 #include "larder/server/config_json.h"
+#include "larder/server/status_details_json.h"
 
 namespace larder::server {
 namespace {
@@ -170,26 +170,21 @@ json misses(const std::array<std::uint64_t, cache::kMisses>& missed) {
   return out;
 }
 
-/// Of lookups, by how far back, in chunks.
+/// Of lookups, by how far back, in chunks and in tokens.
 json hit_rates(const ServerStatus& status) {
-  const auto of = [](const WatchedTotals& totals) -> json {
+  const auto of = [chunk = status.chunk_tokens](const WatchedTotals& totals) -> json {
     return {{"l1", totals.l1_rate()},
             {"l2", totals.l2_rate()},
             {"asked", totals.asked},
-            {"missed", misses(totals.missed)}};
+            {"missed", misses(totals.missed)},
+            {"asked_tokens", totals.asked * chunk},
+            {"hit_l1_tokens", totals.hit_l1 * chunk},
+            {"hit_l2_tokens", totals.hit_l2 * chunk}};
   };
   return {{"1m", of(status.last_minute)},
           {"5m", of(status.last_5_minutes)},
           {"15m", of(status.last_15_minutes)},
           {"all", of(WatchedTotals::of(status.engine.totals, status.replies_dropped))}};
-}
-
-void put_tier_reasons(json& reasons, const TierStatus& tier) {
-  if (tier.report.health == Health::kHealthy) return;
-  const std::string what =
-      tier.spec + (tier.report.health == Health::kDown ? " is down" : " is degraded");
-  if (tier.report.reasons.empty()) reasons.push_back(what);
-  for (const std::string& reason : tier.report.reasons) reasons.push_back(what + ": " + reason);
 }
 
 json kv_events(const KvEventStatus& events) {
@@ -203,12 +198,14 @@ json kv_events(const KvEventStatus& events) {
           {"subscribers", events.streams}};
 }
 
-json own(const ServerStatus& status, const ServerOptions& options) {
+json own(const ServerStatus& status, const ServerOptions& options, bool is_healthy) {
   const cache::EngineStats& engine = status.engine;
   const ServiceTotals& totals = status.totals;
   return {{"version", version()},
           {"uptime_seconds", seconds(status.now_ns - status.started_ns)},
           {"is_draining", status.is_draining},
+          {"health", health_json(status, is_healthy)},
+          {"attach_command", attach_command(options)},
           {"admin_access", admin_access_name(options)},
           {"connections", status.connections},
           {"connections_shut", status.connections_shut},
@@ -247,7 +244,16 @@ json own(const ServerStatus& status, const ServerOptions& options) {
           {"hash_memory",
            {{"bytes", status.hash_memory_bytes},
             {"chunks_found", status.hash_chunks_found},
-            {"chunks_absent", status.hash_chunks_absent}}}};
+            {"chunks_absent", status.hash_chunks_absent}}},
+          {"lookups",
+           {{"total", engine.totals.lookups},
+            {"running", engine.lookups_running},
+            {"waiting", engine.lookups_waiting},
+            {"late", engine.totals.lookups_late}}},
+          {"evictions", evictions_json(status)},
+          {"tiers", tiers_json(status)},
+          {"workers", workers_json(status)},
+          {"lookups_by_salt", lookups_by_salt_json(status)}};
 }
 
 }  // namespace
@@ -268,7 +274,7 @@ json status_json(const ServerStatus& status, const ServerOptions& options, bool 
                 {"registration_grace_seconds", seconds(options.worker_grace_ns)},
                 {"tracked_instances", status.instances.size()}}},
               {"kv_events", kv_events(status.kv_events)},
-              {"larder", own(status, options)}};
+              {"larder", own(status, options, is_healthy)}};
   put_instances(out, status);
   return out;
 }
@@ -287,22 +293,13 @@ json adapters_json(const ServerStatus& status) {
 
 json degraded_json(const ServerStatus& status, bool is_healthy) {
   json reasons = json::array();
-  if (!is_healthy) reasons.push_back("the thread that answers clients did not run for a second");
-  if (status.is_draining) reasons.push_back("the server is ending");
-  for (const TierStatus& tier : status.tiers) put_tier_reasons(reasons, tier);
-  const WatchedTotals& recent = status.last_5_minutes;
-  constexpr const char* kWhen = " within the last 5 minutes ";
-  if (recent.stores_failed != 0) {
-    reasons.push_back(format_count(recent.stores_failed, "object") + kWhen +
-                      "could not be stored in L2 and will be computed again");
-  }
-  if (recent.stores_lost != 0) {
-    reasons.push_back(format_count(recent.stores_lost, "object") + kWhen +
-                      "left L1 before L2 had them: L2 is slower than what is stored");
-  }
-  if (recent.replies_dropped != 0) {
-    reasons.push_back(format_count(recent.replies_dropped, "reply", "replies") + kWhen +
-                      "could not be sent: their clients had gone or do not read");
+  const json health = health_json(status, is_healthy);
+  for (const json& reason : health["reasons"]) {
+    const std::string what = reason["what"];
+    if (reason["because"].empty()) reasons.push_back(what);
+    for (const json& because : reason["because"]) {
+      reasons.push_back(what + ": " + because.get<std::string>());
+    }
   }
   return {{"degraded", !reasons.empty()}, {"reasons", std::move(reasons)}};
 }

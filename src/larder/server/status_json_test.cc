@@ -106,6 +106,117 @@ TEST(StatusJsonTest, EachReasonIsASentenceOfItsOwn) {
             "again");
 }
 
+TEST(StatusJsonTest, HealthHasARemedyForEachReason) {
+  ServerStatus status = some_status();
+  const json healthy = status_json(status, {}, true)["larder"]["health"];
+  EXPECT_EQ(healthy, (json{{"state", "healthy"}, {"reasons", json::array()}}));
+  status.tiers[0].report.health = Health::kDegraded;
+  status.last_5_minutes.stores_lost = 1;
+  const json degraded = status_json(status, {}, true)["larder"]["health"];
+  EXPECT_EQ(degraded["state"], "degraded");
+  ASSERT_EQ(degraded["reasons"].size(), 2U);
+  EXPECT_EQ(degraded["reasons"][0]["what"], "log:/data/kv is degraded");
+  EXPECT_EQ(degraded["reasons"][0]["because"], json::array());
+  const std::string remedy = degraded["reasons"][1]["remedy"];
+  EXPECT_NE(remedy.find("--l1-size-gb"), std::string::npos) << remedy;
+  for (const json& reason : degraded["reasons"]) EXPECT_NE(reason["remedy"], "");
+  status.tiers[0].report.reasons = {"the disk is slow", "the disk is full"};
+  const json again = status_json(status, {}, true)["larder"]["health"];
+  ASSERT_EQ(again["reasons"].size(), 2U);
+  EXPECT_EQ(again["reasons"][0]["because"], (json{"the disk is slow", "the disk is full"}));
+  EXPECT_EQ(degraded_json(status, true)["reasons"].size(), 3U);
+  status.is_draining = true;
+  EXPECT_EQ(status_json(status, {}, true)["larder"]["health"]["state"], "draining");
+  EXPECT_EQ(status_json(status, {}, false)["larder"]["health"]["state"], "down");
+}
+
+TEST(StatusJsonTest, TiersHaveWhatTheyWereAskedFor) {
+  ServerStatus status = some_status();
+  status.now_ns = status.started_ns + 10'000'000'000;  // Ten seconds of the minute.
+  Report& report = status.tiers[0].report;
+  OpReport& loads = report.operations[index_of(Op::kGet)];
+  loads.total.hits = 7;
+  loads.total.bytes = 700;
+  loads.total.failed = 2;
+  loads.last_minute.bytes = 500;
+  loads.last_minute.failed = 1;
+  ClassReport& batches = report.classes[index_of(BatchClass::kLoad)];
+  batches.latency = {.batches = 3, .p50_ns = 2'000'000, .p99_ns = 4'000'000};
+  batches.latency_last_minute = {.batches = 1, .p50_ns = 5'000'000, .p99_ns = 6'000'000};
+  batches.batches_in_flight = 2;
+  status.engine.totals.tiers.emplace_back().store_lost = 9;
+  const json tier = status_json(status, {}, true)["larder"]["tiers"].at(0);
+  EXPECT_EQ(tier["spec"], "log:/data/kv");
+  EXPECT_EQ(tier["health"], "healthy");
+  EXPECT_EQ(tier["bytes_used"], 100);
+  EXPECT_EQ(tier["stores_lost"], 9);
+  const json& load = tier["load"];
+  EXPECT_EQ(load["objects"], 9);
+  EXPECT_EQ(load["bytes"], 700);
+  EXPECT_EQ(load["failed"], 2);
+  EXPECT_EQ(load["in_flight"], 2);
+  EXPECT_EQ(load["batches"], 3);
+  EXPECT_EQ(load["p99_seconds"], 0.004);
+  EXPECT_EQ(load["last_minute"]["bytes_per_second"], 50.0);
+  EXPECT_EQ(load["last_minute"]["failed"], 1);
+  EXPECT_EQ(load["last_minute"]["p50_seconds"], 0.005);
+  EXPECT_EQ(tier["store"]["bytes"], 0);
+}
+
+TEST(StatusJsonTest, WorkersAndSaltsAreListed) {
+  ServerStatus status = some_status();
+  status.instances[0].rank = 1;
+  status.instances[0].silent_ns = 1'500'000'000;
+  status.instances[0].chunks_loaded = 3;
+  status.instances[1].is_driven = true;
+  status.spaces.push_back({.model = "m", .salt = "tenant", .lookups = {2, 10, 4, 1}});
+  const json own = status_json(status, {}, true)["larder"];
+  EXPECT_EQ(own["workers"][0]["rank"], 1);
+  EXPECT_EQ(own["workers"][0]["world_size"], 2);
+  EXPECT_EQ(own["workers"][0]["mode"], "engine_driven");
+  EXPECT_EQ(own["workers"][0]["silent_seconds"], 1.5);
+  EXPECT_EQ(own["workers"][0]["loaded_tokens"], 48);
+  EXPECT_EQ(own["workers"][1]["rank"], nullptr);
+  EXPECT_EQ(own["workers"][1]["mode"], "lmcache_driven");
+  EXPECT_EQ(own["lookups_by_salt"], (json::array({{{"salt", "tenant"},
+                                                   {"model", "m"},
+                                                   {"lookups", 2},
+                                                   {"asked_tokens", 160},
+                                                   {"hit_l1_tokens", 64},
+                                                   {"hit_l2_tokens", 16}}})));
+}
+
+TEST(StatusJsonTest, EvictionsHaveTheirMeanAge) {
+  ServerStatus status = some_status();
+  EXPECT_EQ(status_json(status, {}, true)["larder"]["evictions"]["age"]["mean_seconds"], 0.0);
+  status.engine.totals.columns_evicted = 2;
+  status.engine.totals.evicted_age.record(1'000);
+  status.engine.totals.evicted_age.record(4'000);
+  const json evictions = status_json(status, {}, true)["larder"]["evictions"];
+  EXPECT_EQ(evictions["chunks"], 2);
+  EXPECT_EQ(evictions["age"], (json{{"chunks", 2}, {"mean_seconds", 2.5}}));
+}
+
+TEST(StatusJsonTest, TheCommandForVllmNamesWhereTheServerListens) {
+  ServerOptions options;
+  options.port = 6000;
+  const auto transfer = [&](const std::string& host) {
+    options.host = host;
+    const std::string command = status_json({}, options, true)["larder"]["attach_command"];
+    const std::size_t begin = command.find('{');
+    return json::parse(command.substr(begin, command.rfind('}') + 1 - begin));
+  };
+  EXPECT_EQ(transfer("localhost")["kv_connector"], "LMCacheMPConnector");
+  EXPECT_EQ(transfer("localhost")["kv_connector_extra_config"]["lmcache.mp.port"], 6000);
+  const auto host = [&](const std::string& bound) {
+    return transfer(bound)["kv_connector_extra_config"]["lmcache.mp.host"].get<std::string>();
+  };
+  EXPECT_EQ(host("10.0.0.7"), "tcp://10.0.0.7");
+  EXPECT_EQ(host("0.0.0.0"), "tcp://localhost");
+  EXPECT_EQ(host("::"), "tcp://localhost");
+  EXPECT_EQ(host("::1"), "tcp://[::1]");
+}
+
 TEST(StatusJsonTest, WhatWentWrongLongAgoIsNoReason) {
   ServerStatus status = some_status();
   status.engine.totals.l2_store_failed = 3;
@@ -123,6 +234,9 @@ TEST(StatusJsonTest, HitRatesAreThoseOfTheLastMinutes) {
   status.last_minute.hit_l2 = 2;
   status.last_minute.missed[static_cast<std::size_t>(cache::Miss::kLate)] = 3;
   const json rates = status_json(status, {}, true)["larder"]["hit_rate"];
+  EXPECT_EQ(rates["1m"]["asked_tokens"], 160);
+  EXPECT_EQ(rates["1m"]["hit_l1_tokens"], 80);
+  EXPECT_EQ(rates["1m"]["hit_l2_tokens"], 32);
   EXPECT_EQ(rates["1m"]["l1"], 0.5);
   EXPECT_EQ(rates["1m"]["l2"], 0.2);
   EXPECT_EQ(rates["1m"]["missed"]["late"], 3);

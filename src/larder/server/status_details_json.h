@@ -1,0 +1,28 @@
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "larder/server/options.h"
+#include "larder/server/status.h"
+
+namespace larder::server {
+
+// Parts of what /status has under "larder": the numbers that the page shows. Each field is in
+// docs/server.md. All are pure.
+
+/// "state" (healthy, degraded, draining or down), and what is wrong: what, because of what, and the
+/// remedy.
+nlohmann::ordered_json health_json(const ServerStatus& status, bool is_healthy);
+
+/// The command that connects a vLLM on this machine.
+std::string attach_command(const ServerOptions& options);
+
+nlohmann::ordered_json evictions_json(const ServerStatus& status);
+/// Each connector behind L1, in the order in which they are asked.
+nlohmann::ordered_json tiers_json(const ServerStatus& status);
+nlohmann::ordered_json workers_json(const ServerStatus& status);
+/// Tokens by salt and model: the first cache::kSpacesCounted, and one entry for all others.
+nlohmann::ordered_json lookups_by_salt_json(const ServerStatus& status);
+
+}  // namespace larder::server
