@@ -16,6 +16,7 @@
 #include "larder/server/http_routes.h"
 #include "larder/server/http_server.h"
 #include "larder/server/metrics_text.h"
+#include "larder/server/page/page.h"
 #include "larder/server/status_json.h"
 
 namespace larder::server {
@@ -58,6 +59,8 @@ class AdminHttp::Impl {
 
   void add(const char* method, const char* path, HttpNeeds needs, Answer answer);
   StatusBoard::Reading ask();
+  static HttpReply front(const HttpRequest& request);
+  static HttpReply show_page(const HttpRequest& request);
   HttpReply healthcheck(const HttpRequest& request);
   HttpReply ready(const HttpRequest& request);
   /// What the loop says of itself, as JSON.
@@ -99,7 +102,10 @@ void AdminHttp::Impl::add_metrics() {
 
 void AdminHttp::Impl::add_admin(const std::string& pool_name) {
   const std::string own_version = text_of("larder-" + std::string{version()});
-  routes_.add_fixed("/", text_of({{"status", "ok"}, {"service", "larder HTTP API"}}));
+  routes_.add(
+      {.method = "GET", .path = "/", .needs = HttpNeeds::kNothing, .answer = &Impl::front});
+  routes_.add(
+      {.method = "GET", .path = "/page", .needs = HttpNeeds::kNothing, .answer = &Impl::show_page});
   add("GET", "/healthcheck", HttpNeeds::kNothing, &Impl::healthcheck);
   routes_.add_fixed("/live", text_of({{"status", "alive"}}));
   add("GET", "/ready", HttpNeeds::kNothing, &Impl::ready);
@@ -123,6 +129,21 @@ void AdminHttp::Impl::add_admin(const std::string& pool_name) {
 }
 
 // --- How it stands ------------------------------------------------------------------------------
+
+/// The page for a browser; the clients of LMCache get its JSON.
+HttpReply AdminHttp::Impl::front(const HttpRequest& request) {
+  HttpReply reply = wants_page(request.accept)
+                        ? show_page(request)
+                        : reply_of({{"status", "ok"}, {"service", "larder HTTP API"}});
+  reply.headers.emplace_back("Vary", "Accept");
+  return reply;
+}
+
+HttpReply AdminHttp::Impl::show_page(const HttpRequest& /*request*/) {
+  return {.body = page().html,
+          .content_type = "text/html; charset=utf-8",
+          .headers = page().headers};
+}
 
 StatusBoard::Reading AdminHttp::Impl::ask() {
   return board_.ask(RealClock::instance().now_ns() + kLoopAnswersNs);

@@ -12,11 +12,10 @@
 
 namespace larder::server {
 
-/// The HTTP side (S28, S29): `/`, `/healthcheck`, `/live`, `/status`, `/config` and versions, in
-/// the shapes that LMCache's own commands and SDK read, and `/metrics` (S30), and two commands:
-/// POST
-/// `/cache/clear` and `/cache/checksums`. Everything else is 404 with a sentence. Reads the board,
-/// asks the mailbox, and never touches the service.
+/// The HTTP side (S28, S29): how the server stands, its configuration, metrics (S30), the page (S31)
+/// and the commands that change what is cached, in the shapes that LMCache's own commands and SDK
+/// read; docs/server.md lists the paths. Reads the board, asks the mailbox and the scans of the
+/// tiers, and never touches the service.
 ///
 /// GET changes nothing. What changes state needs the token of --admin-token-file, or --admin-open,
 /// or the unix socket.

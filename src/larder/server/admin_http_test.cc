@@ -189,6 +189,31 @@ TEST_F(AdminHttpTest, TheLogLevelIsReadByGetAndSetByPut) {
   EXPECT_EQ(other.Put("/loglevel?level=error", "", "text/plain")->status, 401);
 }
 
+TEST_F(AdminHttpTest, ShowsBrowsersThePage) {
+  const httplib::Headers browser{{"Accept", "text/html,application/xhtml+xml,*/*;q=0.8"}};
+  httplib::Client client{"127.0.0.1", http_->port()};
+  const auto json_reply = get("/", {{"Accept", "*/*"}});
+  EXPECT_EQ(json::parse(json_reply->body)["service"], "larder HTTP API");
+  EXPECT_EQ(json_reply->get_header_value("Vary"), "Accept");
+  const auto page = get("/page");
+  EXPECT_EQ(get("/", browser)->body, page->body);
+  EXPECT_EQ(get("/", browser)->get_header_value("Vary"), "Accept");
+  for (const httplib::Result& reply :
+       {get("/", browser), get("/page"), get("/page", {{"Accept", "application/json"}}),
+        client.Head("/page"), client.Head("/", browser)}) {
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->status, 200);
+    EXPECT_EQ(reply->get_header_value("Content-Type"), "text/html; charset=utf-8");
+    EXPECT_EQ(reply->get_header_value("X-Content-Type-Options"), "nosniff");
+    EXPECT_EQ(reply->get_header_value("Cache-Control"), "no-store");
+    EXPECT_TRUE(
+        reply->get_header_value("Content-Security-Policy").starts_with("default-src 'none'"));
+  }
+  EXPECT_EQ(client.Head("/page")->body, "");
+  EXPECT_EQ(get("/page", {{"Host", "evil.example"}})->status, 403);
+  EXPECT_EQ(post("/page", "")->status, 404);
+}
+
 TEST_F(AdminHttpTest, IsUnhealthyWhileTheLoopDoesNotRun) {
   EXPECT_EQ(get("/status")->status, 503);  // It never ran.
   const auto health = get("/healthcheck");
@@ -232,7 +257,7 @@ TEST_F(AdminHttpTest, APortForMetricsHasNothingElse) {
   EXPECT_NE(metrics->body.find("\nlarder_engine_lookups_total 0\n"), std::string::npos);
   EXPECT_EQ(metrics->body.find("lmcache_mp_"), std::string::npos);
   EXPECT_EQ(client.Post("/cache/clear", "{}", "application/json")->status, 404);
-  for (const char* path : {"/", "/status", "/config", "/healthcheck"}) {
+  for (const char* path : {"/", "/page", "/status", "/config", "/healthcheck"}) {
     const auto reply = client.Get(path);
     EXPECT_EQ(reply->status, 404) << path;
     EXPECT_NE(reply->body.find("it has GET /metrics\""), std::string::npos) << reply->body;
