@@ -30,7 +30,7 @@ void Operations::act() {
       if (world_.plan.has_purges) purge();
       return;
     default:
-      if (world_.plan.has_tier_limits) set_accounts();
+      if (world_.plan.has_tier_limits) count_accounts();
       if (world_.plan.changes_layout && world_.one_in(2)) change_layout();
       return;
   }
@@ -137,13 +137,37 @@ void Operations::purge() {
 }
 
 /// As the driver finds it in its tiers; only the scripted ones say.
-void Operations::set_accounts() {
-  for (TierId tier = 0; tier < tiers_.size(); ++tier) {
-    for (std::uint32_t salt = 0; salt < kSalts; ++salt) {
-      world_.engine->set_account(tier, SaltId{salt}, tiers_[tier].bytes_of_space(salt));
-    }
+std::vector<SaltBytes> Operations::look(TierId tier) const {
+  std::vector<SaltBytes> found;
+  for (std::uint32_t salt = 0; salt < kSalts; ++salt) {
+    found.push_back({SaltId{salt}, tiers_[tier].bytes_of_space(salt)});
   }
+  return found;
+}
+
+void Operations::count_accounts() {
+  for (TierId tier = 0; tier < tiers_.size(); ++tier) {
+    if (const auto running = counts_.find(tier); running != counts_.end()) {
+      end_count(tier, running->second);
+      counts_.erase(running);
+      continue;
+    }
+    world_.engine->begin_count(tier);
+    Count& count = counts_[tier];
+    count.has_looked = world_.one_in(2);
+    if (count.has_looked) count.found = look(tier);
+  }
+}
+
+void Operations::end_count(TierId tier, Count& count) {
+  if (!count.has_looked) count.found = look(tier);
+  world_.engine->end_count(tier, count.found);
+  world_.trace("the keys of tier %u are counted", tier);
   world_.coverage.note(Seen::kAccountSet);
+  for (const SaltBytes& one : look(tier)) {
+    world_.expect(world_.engine->account(tier, one.salt) >= one.bytes,
+                  "E34: a tier holds more of a salt than its account says");
+  }
 }
 
 void Operations::set_quota() {

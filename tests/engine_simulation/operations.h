@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <optional>
+#include <vector>
 
 #include "tests/engine_simulation/clients.h"
 #include "tests/engine_simulation/purging.h"
@@ -29,9 +31,19 @@ class Operations {
   void event();
   void clear(bool force, ClearScope scope);
   void set_quota();
-  void set_accounts();
+  /// What the tiers hold of each salt: of each tier a count begins, or the one that runs ends.
+  void count_accounts();
+  void on_restart() { counts_.clear(); }
 
  private:
+  /// Of a tier whose keys are being counted.
+  struct Count {
+    bool has_looked = false;
+    std::vector<SaltBytes> found;
+  };
+
+  std::vector<SaltBytes> look(TierId tier) const;
+  void end_count(TierId tier, Count& count);
   void act();
   void disturb();
   std::uint64_t deadline_ns();
@@ -46,6 +58,7 @@ class Operations {
   RoomWatch& room_;
   Purging& purging_;
   std::deque<TierUnderTest>& tiers_;
+  std::map<TierId, Count> counts_;  ///< That have not ended.
 };
 
 }  // namespace larder::cache::simulation

@@ -66,7 +66,18 @@ std::uint64_t Cells::share_of_l1(double share) const noexcept {
   return static_cast<std::uint64_t>(share * static_cast<double>(slots_.arena().capacity_bytes()));
 }
 
+/// What a tier still wants goes, too: the limit may have been lowered for good.
+bool Cells::trim_above_limits() {
+  for (;;) {
+    const ColumnId victim = room_.victim_above_limit();
+    if (victim == kNone) return false;
+    if (is_spent()) return true;
+    evict(victim);
+  }
+}
+
 bool Cells::trim() {
+  if (trim_above_limits()) return true;
   if (is_broken(CacheRule::kWatermarks)) return false;
   const std::uint64_t low_bytes = share_of_l1(state_.options.low_watermark);
   if (slots_.arena().used_bytes() > share_of_l1(state_.options.high_watermark)) is_trimming_ = true;
@@ -100,7 +111,10 @@ Reserved Cells::reserve(ColumnId id, Row row, std::uint64_t bytes, SlotState as,
     ColumnId victim = kNone;
     if (!room_.is_within_limit(salt, wish.taken)) {
       victim = is_spent() ? kNone : room_.own_victim(wish);
-      if (victim == kNone && !is_spent()) ++state_.totals.failed_quota;
+      if (victim == kNone && !is_spent()) {
+        ++state_.totals.failed_quota;
+        room_.note_refused(salt);
+      }
     } else {
       const std::uint64_t held = may_use_held ? 0 : held_bytes_;
       const bool has_bytes =

@@ -58,7 +58,8 @@ class Cells {
                    bool may_use_held = false);
   /// Evicts until so many bytes are free beside the held ones, as far as the turn allows.
   Reserved make_room(std::uint64_t bytes, const RoomWish& wish, bool may_use_held);
-  /// Evicts ahead of need (E19), as far as the turn allows. True: there is more to evict.
+  /// Evicts what salts have above their limits (E22), and ahead of need (E19), as far as the turn
+  /// allows. True: there is more to evict.
   bool trim();
   /// So many free bytes are kept for the head of the admission queue (E25).
   void hold(std::uint64_t bytes) noexcept { held_bytes_ = bytes; }
@@ -137,6 +138,7 @@ class Cells {
   void check_claims(std::uint64_t claims) const;
 
  private:
+  bool trim_above_limits();
   /// It is no victim.
   bool is_protected(const Column& column) const noexcept {
     return column.pins > 0 || (state_.options.keeps_wanted && column.wanted > 0);

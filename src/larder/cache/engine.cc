@@ -57,6 +57,8 @@ class Engine::Core {
   /// What follows from what has just happened, until nothing does. Every call ends with it.
   void go_on();
   void fire(const Timer& timer);
+  SaltStats stats_of(SaltId salt) const noexcept;
+  void fill_salts(EngineStats& stats) const;
   void end_owner(std::uint32_t number);
   void end_session(SessionId id);
   /// What follows is the caller's to go on with.
@@ -408,9 +410,14 @@ void Engine::give_page(const PageWanted& question, const PurgePage& page) {
   core_->go_on();
 }
 
-void Engine::set_account(TierId tier, SaltId salt, std::uint64_t bytes) {
+void Engine::begin_count(TierId tier) {
   LARDER_CHECK(tier < core_->tiers.size());
-  core_->tiers.accounts().set(tier, salt, bytes);
+  core_->tiers.accounts().begin_count(tier);
+}
+
+void Engine::end_count(TierId tier, std::span<const SaltBytes> counted) {
+  LARDER_CHECK(tier < core_->tiers.size());
+  core_->tiers.accounts().end_count(tier, counted);
 }
 
 std::uint64_t Engine::account(TierId tier, SaltId salt) const noexcept {
@@ -511,6 +518,45 @@ void Engine::snapshot(EngineStats& stats) const {
   stats.lookups_waiting = core.fetches.waiting();
   stats.l2_batches = core.tiers.operations();
   stats.purges = core.purges.size();
+  core.fill_salts(stats);
+}
+
+SaltStats Engine::Core::stats_of(SaltId salt) const noexcept {
+  SaltStats stats = room.stats_of(salt);
+  for (TierId tier = 0; tier < tiers.size(); ++tier) {
+    stats.l2_bytes.at(tier) = tiers.accounts().bytes(tier, salt);
+  }
+  stats.l2_refused = tiers.accounts().refused(salt);
+  return stats;
+}
+
+SaltStats Engine::salt_stats(SaltId salt) const noexcept {
+  return core_->stats_of(salt);
+}
+
+void Engine::Core::fill_salts(EngineStats& stats) const {
+  stats.salts.clear();
+  const std::size_t shown = std::min(room.salts(), kSaltsCounted);
+  // What the shown ones do not have is the others'.
+  SaltStats others{.l1_bytes = room.bytes(),
+                   .columns = room.columns(),
+                   .refused = state.totals.failed_quota,
+                   .l2_refused = state.totals.l2_store_over_quota};
+  for (TierId tier = 0; tier < tiers.size(); ++tier) {
+    others.l2_bytes.at(tier) = tiers.accounts().total(tier);
+  }
+  for (std::size_t i = 0; i < shown; ++i) {
+    const SaltStats& one =
+        stats.salts.emplace_back(stats_of(SaltId{static_cast<std::uint32_t>(i)}));
+    others.l1_bytes -= one.l1_bytes;
+    others.columns -= one.columns;
+    others.refused -= one.refused;
+    others.l2_refused -= one.l2_refused;
+    for (TierId tier = 0; tier < tiers.size(); ++tier) {
+      others.l2_bytes.at(tier) -= one.l2_bytes.at(tier);
+    }
+  }
+  if (room.salts() > shown) stats.salts.push_back(others);
 }
 
 void Engine::check_invariants() const {

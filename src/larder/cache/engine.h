@@ -14,6 +14,7 @@
 #include "larder/cache/engine_stats.h"
 #include "larder/cache/ids.h"
 #include "larder/cache/layouts.h"
+#include "larder/cache/tier_accounts.h"
 #include "larder/connector/connector.h"
 
 namespace larder::cache {
@@ -252,16 +253,19 @@ class Engine {
   /// Answers on_page_wanted(), at any later time. Of a purge that has ended it is ignored.
   void give_page(const PageWanted& question, const PurgePage& page);
   void set_quota(SaltId salt, const Quota& quota);
-  /// What the tier holds of the salt now, for `Quota::tier_limit_bytes`. The engine itself adds
-  /// what it stores and subtracts what a purge of named columns deletes, where the layout says its
-  /// size; of what else goes, only the driver knows.
-  void set_account(TierId tier, SaltId salt, std::uint64_t bytes);
+  /// What the tier holds of each salt, for `Quota::tier_limit_bytes`. The engine itself adds what
+  /// it stores and subtracts what a purge of named columns deletes, where the layout says its size;
+  /// what else has come or gone the driver finds by counting the tier's keys. It looks at each of
+  /// them between these two calls, while stores go on. The accounts of other salts stay.
+  void begin_count(TierId tier);
+  void end_count(TierId tier, std::span<const SaltBytes> counted);
   std::uint64_t account(TierId tier, SaltId salt) const noexcept;
   /// The tier's event fd is readable.
   void on_tier(std::size_t tier);
   /// Bounded work; returns when to call again, kNever if nothing is to be done.
   std::uint64_t turn(std::uint64_t now_ns);
   void snapshot(EngineStats& stats) const;
+  SaltStats salt_stats(SaltId salt) const noexcept;
   /// Refuses lookups' loads and stores to come; true when nothing is in flight any more. Call again
   /// after on_tier() and turn() while it is false.
   bool drain(std::uint64_t deadline_ns);

@@ -47,7 +47,7 @@ struct Tier {
 struct Quota {
   std::uint64_t limit_bytes = kNever;  ///< Above it the salt loses its own coldest columns first.
   std::uint64_t guarantee_bytes = 0;   ///< Up to it the salt loses no column to others.
-  /// Of each tier: what would go above it is not stored there (E34). See Engine::set_account().
+  /// Of each tier: what would go above it is not stored there (E34). See Engine::begin_count().
   std::uint64_t tier_limit_bytes = kNever;
 };
 

@@ -312,6 +312,104 @@ TEST_F(EngineRoomTest, ALimitThatIsLoweredFreesRoomForOthersFirst) {
   EXPECT_EQ(resident_of(chain_of(1, 6), salt(1)), 2U);
 }
 
+TEST_F(EngineRoomTest, WhatIsAboveALoweredLimitLeavesInBoundedTurns) {
+  options.evict_cells_max = 16;
+  add_model();
+  store(chain_of(2, 4), salt(2));
+  store(chain_of(1, 50), salt(1));
+  const std::uint64_t others = stats().resident_bytes - engine().salt_stats(SaltId{1}).l1_bytes;
+  engine().set_quota(SaltId{1}, {.limit_bytes = 10 * kGrain});
+  EXPECT_EQ(engine().salt_stats(SaltId{1}).l1_bytes, 50 * kGrain);
+
+  for (const std::uint64_t left : {34U, 18U, 10U}) {
+    const bool is_done = engine().turn(now_ns) > now_ns;
+    EXPECT_EQ(engine().salt_stats(SaltId{1}).l1_bytes, left * kGrain);
+    EXPECT_EQ(is_done, left == 10);
+    engine().check_invariants();
+  }
+
+  EXPECT_EQ(resident_of(chain_of(1, 50), salt(1)), 10U);  // The tails went first.
+  EXPECT_EQ(engine().salt_stats(SaltId{2}).l1_bytes, others);
+}
+
+TEST_F(EngineRoomTest, WhatIsAboveALimitAndLockedStaysUntilItIsNot) {
+  add_model();
+  const auto chain = chain_of(1, 6);
+  store(chain, salt(1));
+  space_ = salt(1);
+  look_up("r", chain);
+  engine().set_quota(SaltId{1}, {.limit_bytes = 2 * kGrain});
+  advance(1);
+  EXPECT_EQ(engine().salt_stats(SaltId{1}).l1_bytes, 6 * kGrain);
+  end("r");
+  advance(1);
+  EXPECT_EQ(engine().salt_stats(SaltId{1}).l1_bytes, 2 * kGrain);
+}
+
+TEST_F(EngineRoomTest, AQuotaThatEndsLeavesItsColumnsToTheOrderOfAll) {
+  capacity_cells = 12;
+  add_model();
+  engine().set_quota(SaltId{1}, {.guarantee_bytes = 8 * kGrain});
+  store(chain_of(1, 2), salt(1));
+  store(chain_of(2, 2), salt(1));
+  store(chain_of(3, 4), salt(2));
+  engine().set_quota(SaltId{1}, {});
+  engine().check_invariants();
+  resident_of(chain_of(1, 2), salt(1));  // Used again: it goes over to the shared order.
+  engine().check_invariants();
+  EXPECT_EQ(engine().salt_stats(SaltId{1}).columns, 4U);
+
+  store(chain_of(4, 6), salt(2));  // Four are free, so two must go.
+
+  EXPECT_EQ(resident_of(chain_of(2, 2), salt(1)), 0U);
+  EXPECT_EQ(resident_of(chain_of(1, 2), salt(1)), 2U);
+  // The salt gets a quota again: what is left of the old one and what went over come together.
+  engine().set_quota(SaltId{1}, {.limit_bytes = 4 * kGrain});
+  engine().check_invariants();
+  EXPECT_EQ(engine().salt_stats(SaltId{1}).columns, 2U);
+}
+
+TEST_F(EngineRoomTest, OfManySaltsWithQuotasTheColdestColumnGoes) {
+  capacity_cells = 200;
+  add_model();
+  // Each salt is used in turn; the first of them has the coldest columns.
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    engine().set_quota(SaltId{i}, {.limit_bytes = 8 * kGrain});
+    store(chain_of(1, 2), salt(i));
+  }
+  store(chain_of(2, 6), salt(101));
+  for (std::uint32_t i = 0; i < 100; ++i) {
+    EXPECT_EQ(engine().salt_stats(SaltId{i}).columns, i < 3 ? 0U : 2U) << i;
+  }
+  for (std::uint32_t i = 0; i < 100; ++i) engine().set_quota(SaltId{i}, {});
+  engine().check_invariants();
+  store(chain_of(3, 4), salt(101));
+  EXPECT_EQ(engine().salt_stats(SaltId{4}).columns, 0U);
+  EXPECT_EQ(engine().salt_stats(SaltId{5}).columns, 2U);
+  engine().check_invariants();
+}
+
+TEST_F(EngineRoomTest, SaltsBeyondTheFirstAreOneInTheStatistics) {
+  capacity_cells = 256;
+  add_model();
+  for (std::uint32_t i = 0; i < kSaltsCounted + 3; ++i) store(chain_of(1, 2), salt(i));
+  engine().set_quota(SaltId{1}, {.limit_bytes = 2 * kGrain, .guarantee_bytes = kGrain});
+  engine().set_quota(SaltId{kSaltsCounted + 1}, {.limit_bytes = 2 * kGrain});
+  EXPECT_EQ(store(chain_of(2, 4), salt(1)), 2U);
+  EXPECT_EQ(store(chain_of(2, 4), salt(kSaltsCounted + 1)), 2U);
+
+  const EngineStats now = stats();
+  ASSERT_EQ(now.salts.size(), kSaltsCounted + 1);
+  EXPECT_EQ(now.salts[1].quota.guarantee_bytes, kGrain);
+  EXPECT_EQ(now.salts[1].l1_bytes, 2 * kGrain);
+  EXPECT_EQ(now.salts[1].columns, 2U);
+  EXPECT_EQ(now.salts[1].refused, 1U);
+  EXPECT_EQ(now.salts.back().l1_bytes, 3 * 2 * kGrain);
+  EXPECT_EQ(now.salts.back().columns, 6U);
+  EXPECT_EQ(now.salts.back().refused, 1U);
+  EXPECT_EQ(engine().salt_stats(SaltId{5000}).l1_bytes, 0U);
+}
+
 TEST_F(EngineRoomTest, AboveTheHighWatermarkColumnsLeaveDownToTheLowOne) {
   capacity_cells = 100;
   options.high_watermark = 0.8;

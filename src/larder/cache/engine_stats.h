@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "larder/base/bucket_counts.h"
+#include "larder/cache/engine_options.h"
+#include "larder/cache/ids.h"
 
 namespace larder::cache {
 
@@ -68,6 +70,19 @@ struct LookupTotals {
 };
 /// The first so many spaces are counted each on its own, all further ones together.
 inline constexpr std::size_t kSpacesCounted = 100;
+
+/// One salt: its quota and what it has.
+struct SaltStats {
+  SaltId salt{};
+  Quota quota{};
+  std::uint64_t l1_bytes = 0;  ///< Written, loading or resident.
+  std::uint64_t columns = 0;   ///< That no worker is still writing.
+  std::uint64_t refused = 0;   ///< E22: reservations that got no room for its limit alone.
+  std::array<std::uint64_t, kTiersMax> l2_bytes{};  ///< By tier: see Engine::begin_count().
+  std::uint64_t l2_refused = 0;                     ///< E34: cells that were not stored.
+};
+/// The first so many salts stand each on its own in EngineStats, all further ones together.
+inline constexpr std::size_t kSaltsCounted = 100;
 
 /// Totals only grow.
 struct EngineTotals {
@@ -163,6 +178,8 @@ struct EngineStats {
   std::uint64_t lookups_waiting = 0;  ///< In the admission queue.
   std::uint64_t l2_batches = 0;       ///< In flight.
   std::uint64_t purges = 0;           ///< Running (E36).
+  /// By SaltId. [kSaltsCounted] has all further ones together, without a quota.
+  std::vector<SaltStats> salts;
 };
 
 }  // namespace larder::cache

@@ -640,7 +640,8 @@ TEST_F(EngineStoreTest, ASaltAboveItsLimitInATierIsNotStoredThere) {
   add_model();
   const SpaceId other = engine().space(layout_, SaltId{1});
   engine().set_quota(SaltId{0}, {.tier_limit_bytes = 5 * kGrain});
-  engine().set_account(1, SaltId{0}, 3 * kGrain);  // From before.
+  engine().begin_count(1);
+  engine().end_count(1, std::array{SaltBytes{SaltId{0}, 3 * kGrain}});  // From before.
 
   store(chain_of(1, 8));
   store(chain_of(2, 8), other);
@@ -681,11 +682,42 @@ TEST_F(EngineStoreTest, AnAccountThatTheDriverLowersLetsStoresGoOn) {
   reap();
   ASSERT_EQ(tier.sizes.size(), 2U);
 
-  engine().set_account(0, SaltId{0}, 0);  // The connector has evicted them.
+  engine().begin_count(0);
+  engine().end_count(0, std::array{SaltBytes{SaltId{0}, 0}});  // The connector has evicted them.
   store(chain_of(2, 2));
   reap();
 
   EXPECT_EQ(tier.sizes.size(), 4U);
+}
+
+/// Whether a scan saw it or not, what was in flight when the count began is on the account.
+TEST_F(EngineStoreTest, ACountNeverMissesWhatIsStoredMeanwhile) {
+  ScriptedTier& tier = add_tier();
+  tier.holds = true;
+  add_model();
+  tier.failing_stores.insert(key_of(chain_of(2, 1)[0]));
+  store(chain_of(1, 4));  // In flight when it begins.
+  engine().begin_count(0);
+  tier.finish_all();
+  reap();
+  store(chain_of(2, 3));  // Begun and ended during it; one fails and is in flight at the end.
+  tier.finish_all();
+  reap();
+  EXPECT_EQ(engine().account(0, SaltId{0}), (4 + 2 + 1) * kGrain);  // It is tried again.
+
+  // The scan found ten others, and none of these.
+  engine().end_count(0, std::array{SaltBytes{SaltId{0}, 10 * kGrain}});
+
+  EXPECT_EQ(engine().account(0, SaltId{0}), (10 + 4 + 2 + 1) * kGrain);
+  for (int tries = 0; tries < 3; ++tries) {
+    tier.finish_all();
+    reap();
+    advance(options.tier_retry_ns);
+  }
+  EXPECT_EQ(engine().account(0, SaltId{0}), (10 + 4 + 2) * kGrain);
+  engine().begin_count(0);
+  engine().end_count(0, std::array{SaltBytes{SaltId{0}, 6 * kGrain}});
+  EXPECT_EQ(engine().account(0, SaltId{0}), 6 * kGrain);
 }
 
 }  // namespace

@@ -132,6 +132,7 @@ L2Operation* Stores::collect(TierId tier) {
     if (is_over_quota(tier, salt, slot.bytes)) {
       ++state_.totals.l2_store_over_quota;
       ++state_.totals.tiers[tier].store_over_quota;
+      tiers_.accounts().note_refused(tier, salt);
       drop_first(lane);
       end_want(place.column.id, place.row, tier);
       cells_.settle(place.column.id);
@@ -146,7 +147,7 @@ L2Operation* Stores::collect(TierId tier) {
     drop_first(lane);
     cell.storing |= bit_of(tier);
     cells_.add_io(cell.slot);
-    tiers_.accounts().add(tier, salt, slot.bytes);
+    tiers_.accounts().begin_store(tier, salt, slot.bytes);
     const Layout& layout = cells_.layout_of(column);
     tiers_.add(*operation,
                {column.space, column.hash, layout.rank_of(place.row), layout.group_of(place.row)},
@@ -193,9 +194,8 @@ void Stores::on_ended(L2Operation& operation) {
     const Item& item = operation.items()[i];
     if (item.outcome != Outcome::kFailed) ++stored;
     if (item.outcome == Outcome::kFailed && !is_values_own(item.error.code())) ++failed;
-    if (item.outcome == Outcome::kFailed || item.existed) {
-      tiers_.accounts().subtract(tier, SaltId{operation.cells()[i].number}, bytes_of(item.value));
-    }
+    tiers_.accounts().end_store(tier, SaltId{operation.cells()[i].number}, bytes_of(item.value),
+                                item.outcome != Outcome::kFailed && !item.existed);
     if (cells_.slots()[slot].state == SlotState::kOrphan) {
       cells_.drop_io(slot);
       continue;
