@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "larder/base/result.h"
+#include "larder/cache/engine_stats.h"
 #include "larder/cache/ids.h"
 #include "larder/server/copy/block_checksums.h"
 #include "larder/server/object_key.h"
@@ -57,9 +59,30 @@ struct ChecksumCommand {
   bool is_by_layer = false;
 };
 
-/// What the admin HTTP can ask of the service (S28).
+/// PUT and DELETE /quota/SALT: what the salt has from now on.
+struct QuotaCommand {
+  std::string salt{};
+  cache::Quota quota{};
+};
+
+/// GET /quota and /quota/SALT.
+struct UsageCommand {
+  std::vector<std::string> salts{};
+};
+
+/// A count of a tier's keys by salt has begun, or ended: see Engine::begin_count().
+struct BeginCountCommand {
+  cache::TierId tier = 0;
+};
+struct EndCountCommand {
+  cache::TierId tier = 0;
+  std::map<std::string, std::uint64_t> bytes{};  ///< By salt; others were not counted.
+};
+
+/// What the admin HTTP can ask of the service (S28), and what counts the tiers.
 using AdminCommand =
-    std::variant<ClearCommand, ChecksumCommand, DeleteCommand, PrefetchCommand, PrefetchQuery>;
+    std::variant<ClearCommand, ChecksumCommand, DeleteCommand, PrefetchCommand, PrefetchQuery,
+                 QuotaCommand, UsageCommand, BeginCountCommand, EndCountCommand>;
 
 /// The result of a command that was carried out.
 struct AdminResult {
@@ -69,8 +92,10 @@ struct AdminResult {
   std::uint64_t skipped = 0;     ///< Objects of L1 that are locked.
   std::string trouble{};         ///< What a delete could not do; empty: nothing.
   std::string prefetch{};        ///< The new prefetch's id.
-  std::optional<std::uint64_t> found{};  ///< Objects of it in L1; nothing: it runs.
-  std::uint64_t asked = 0;               ///< Objects that it is about.
+  std::optional<std::uint64_t> found{};   ///< Objects of it in L1; nothing: it runs.
+  std::uint64_t asked = 0;                ///< Objects that it is about.
+  std::vector<cache::SaltStats> salts{};  ///< As UsageCommand::salts.
+  std::vector<std::uint64_t> counted_ago_ns{};  ///< By tier, of a usage; kNever: it never was.
 };
 
 /// Why a command was not carried out.

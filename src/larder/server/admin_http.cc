@@ -17,6 +17,7 @@
 #include "larder/server/http_server.h"
 #include "larder/server/metrics_text.h"
 #include "larder/server/page/page.h"
+#include "larder/server/quota_http.h"
 #include "larder/server/status_json.h"
 
 namespace larder::server {
@@ -25,6 +26,9 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kLoopAnswersNs = 1'000'000'000;
+/// All that may wait for the loop or for a disk, and one that does not.
+constexpr std::size_t kThreads =
+    AdminMailbox::kAskersMax + Quotas::kChangersMax + TierScans::kCallersMax + 1;
 
 std::string text_of(const json& value, int indent = -1) {
   return value.dump(indent, ' ', false, json::error_handler_t::replace);
@@ -41,11 +45,12 @@ class AdminHttp::Impl {
   using Servers = std::vector<std::unique_ptr<HttpServer>>;
 
   Impl(const ServerOptions& options, Servers servers, std::optional<AdminAccess> access,
-       StatusBoard& board, std::optional<CacheHttp> cache)
+       StatusBoard& board, std::optional<CacheHttp> cache, std::optional<QuotaHttp> quotas)
       : options_(options),
         access_(std::move(access)),
         board_(board),
         cache_(std::move(cache)),
+        quotas_(std::move(quotas)),
         routes_(access_ ? &*access_ : nullptr),
         servers_(std::move(servers)) {}
 
@@ -76,7 +81,8 @@ class AdminHttp::Impl {
   const ServerOptions options_;  ///< With the ports that were bound.
   const std::optional<AdminAccess> access_;
   StatusBoard& board_;
-  std::optional<CacheHttp> cache_;  ///< Nothing: it takes no commands.
+  std::optional<CacheHttp> cache_;  ///< Nothing, as the next: it takes no commands.
+  std::optional<QuotaHttp> quotas_;
   HttpRoutes routes_;
   Servers servers_;  ///< The last: their threads use the others.
 };
@@ -126,6 +132,7 @@ void AdminHttp::Impl::add_admin(const std::string& pool_name) {
                .needs = HttpNeeds::kToken,
                .answer = &Impl::change_log_level});
   cache_->add_to(routes_);
+  quotas_->add_to(routes_);
 }
 
 // --- How it stands ------------------------------------------------------------------------------
@@ -236,26 +243,27 @@ AdminHttp::AdminHttp(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl
 AdminHttp::~AdminHttp() = default;
 
 SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& options,
-                                                        const std::string& pool_name,
-                                                        StatusBoard& board, AdminMailbox& mailbox,
-                                                        TierScans& scans) {
+                                                        const std::string& pool_name, Parts parts) {
   ServerOptions bound = options;
   Impl::Servers servers;
   TcpEndpoint endpoint{.address = "127.0.0.1"};  // Of no server: a unix socket needs no token.
   if (options.has_http) {
     LARDER_ASSIGN(auto server,
-                  HttpServer::open({.host = options.http_host, .port = options.http_port}));
+                  HttpServer::open({.host = options.http_host,
+                                                 .port = options.http_port,
+                                                 .threads = kThreads}));
     endpoint = {server->address(), server->port()};
     bound.http_port = server->port();
     servers.push_back(std::move(server));
   }
   LARDER_ASSIGN(auto access, AdminAccess::open(options, endpoint));
   if (!options.admin_socket.empty()) {
-    LARDER_ASSIGN(auto server, HttpServer::open({.unix_path = options.admin_socket}));
+    LARDER_ASSIGN(auto server, HttpServer::open({.unix_path = options.admin_socket, .threads = kThreads}));
     servers.push_back(std::move(server));
   }
-  auto impl = std::make_unique<Impl>(bound, std::move(servers), std::move(access), board,
-                                     CacheHttp{board, mailbox, scans});
+  auto impl = std::make_unique<Impl>(bound, std::move(servers), std::move(access), parts.board,
+                                     CacheHttp{parts.board, parts.mailbox, parts.scans},
+                                     QuotaHttp{parts.quotas, parts.mailbox, parts.on_quotas});
   impl->add_admin(pool_name);
   LARDER_TRY(impl->start());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};
@@ -270,7 +278,8 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open_metrics(const ServerOpti
   Impl::Servers servers;
   servers.push_back(std::move(server));
   auto impl =
-      std::make_unique<Impl>(options, std::move(servers), std::nullopt, board, std::nullopt);
+      std::make_unique<Impl>(options, std::move(servers), std::nullopt, board, std::nullopt,
+                             std::nullopt);
   impl->add_metrics();
   LARDER_TRY(impl->start());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};

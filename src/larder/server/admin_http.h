@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "larder/base/result.h"
 #include "larder/server/admin_mailbox.h"
 #include "larder/server/options.h"
+#include "larder/server/quotas.h"
 #include "larder/server/status_board.h"
 #include "larder/server/tier_scans.h"
 
@@ -22,12 +24,17 @@ namespace larder::server {
 /// Bounds and who may ask at all: see HttpServer.
 class AdminHttp {
  public:
-  /// At --http-port, at --admin-socket, or at both. Listens when it returns. `board` and `mailbox`
-  /// outlive it; `options` are copied.
+  /// What it shows and asks. All of it outlives the HTTP side.
+  struct Parts {
+    StatusBoard& board;
+    AdminMailbox& mailbox;
+    TierScans& scans;
+    Quotas& quotas;
+    std::function<void()> on_quotas = [] {};  ///< After each change of one, on any thread.
+  };
+  /// At --http-port, at --admin-socket, or at both. Listens when it returns. `options` are copied.
   static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
-                                                      const std::string& pool_name,
-                                                      StatusBoard& board, AdminMailbox& mailbox,
-                                                      TierScans& scans);
+                                                      const std::string& pool_name, Parts parts);
   /// The same at --metrics-host and --metrics-port, which is set, and `/metrics` alone.
   static SetupResult<std::unique_ptr<AdminHttp>> open_metrics(const ServerOptions& options,
                                                               StatusBoard& board);

@@ -38,14 +38,20 @@ class AdminHttpTest : public ::testing::Test {
     auto scans = TierScans::start({});
     ASSERT_TRUE(scans);
     scans_ = *std::move(scans);
+    auto quotas = Quotas::open(options_);
+    ASSERT_TRUE(quotas);
+    quotas_ = *std::move(quotas);
     options_.http_port = 0;
     options_.chunk_tokens = 16;
     options_.instance_id = "an-id";
     open_http();
   }
+  AdminHttp::Parts parts() const {
+    return {.board = *board_, .mailbox = *mailbox_, .scans = *scans_, .quotas = *quotas_};
+  }
   /// Anew, with what the options are now.
   void open_http() {
-    auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", *board_, *mailbox_, *scans_);
+    auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", parts());
     ASSERT_TRUE(http) << http.error().text;
     http_ = *std::move(http);
   }
@@ -112,6 +118,7 @@ class AdminHttpTest : public ::testing::Test {
   std::unique_ptr<StatusBoard> board_;
   std::unique_ptr<AdminMailbox> mailbox_;
   std::unique_ptr<TierScans> scans_;
+  std::unique_ptr<Quotas> quotas_;
   std::unique_ptr<EventFd> stop_;
   std::vector<AdminCommand> commands_;
   Thread loop_;
@@ -339,7 +346,7 @@ TEST_F(AdminHttpTest, OutlivesGarbageAndWhoSaysNothing) {
 TEST_F(AdminHttpTest, NamesAPortInUse) {
   ServerOptions options = options_;
   options.http_port = http_->port();
-  const auto second = AdminHttp::open(options, "", *board_, *mailbox_, *scans_);
+  const auto second = AdminHttp::open(options, "", parts());
   ASSERT_FALSE(second);
   EXPECT_NE(second.error().text.find("is in use"), std::string::npos) << second.error().text;
   EXPECT_NE(second.error().text.find("--http-port"), std::string::npos);
@@ -408,7 +415,7 @@ TEST_F(AdminHttpTest, AnOpenServerListensOnLoopbackAlone) {
   ServerOptions options = options_;
   options.is_admin_open = true;
   options.http_host = "0.0.0.0";
-  const auto opened = AdminHttp::open(options, "", *board_, *mailbox_, *scans_);
+  const auto opened = AdminHttp::open(options, "", parts());
   ASSERT_FALSE(opened);
   EXPECT_NE(opened.error().text.find("--admin-open is for loopback"), std::string::npos);
 }
@@ -427,7 +434,7 @@ TEST_F(AdminHttpTest, AUnixSocketNeedsNoTokenAndIsForThisUserAlone) {
 
   ServerOptions second = options_;
   second.has_http = false;
-  const auto refused = AdminHttp::open(second, "", *board_, *mailbox_, *scans_);
+  const auto refused = AdminHttp::open(second, "", parts());
   ASSERT_FALSE(refused);  // A live one is not taken over.
   EXPECT_TRUE(refused.error().text.starts_with("--admin-socket '")) << refused.error().text;
   EXPECT_EQ(unix_client().Get("/live")->status, 200);

@@ -74,6 +74,23 @@ Result<ChecksumCommand, AdminError> read_checksums(std::string_view body) {
   return command;
 }
 
+int http_code_of(AdminError::Kind kind) noexcept {
+  switch (kind) {
+    case AdminError::Kind::kMalformed:
+      return 422;
+    case AdminError::Kind::kInvalid:
+      return 400;
+    case AdminError::Kind::kNotFound:
+      return 404;
+    case AdminError::Kind::kBusy:
+    case AdminError::Kind::kUnfinished:
+      return 503;
+    case AdminError::Kind::kFailed:
+      return 500;
+  }
+  return 500;
+}
+
 Json checksums_json(const ChecksumCommand& command, const AdminResult& result) {
   const std::uint64_t per_chunk = command.blocks_per_chunk;
   const std::uint64_t chunks = (command.blocks.size() + per_chunk - 1) / per_chunk;

@@ -15,6 +15,9 @@ namespace larder::server {
 /// left out is empty, 0 or false, as in LMCache; the service says what it needs.
 Result<ChecksumCommand, AdminError> read_checksums(std::string_view body);
 
+/// The status that says so.
+int http_code_of(AdminError::Kind kind) noexcept;
+
 /// The answer to `command`, with its result.
 nlohmann::ordered_json checksums_json(const ChecksumCommand& command, const AdminResult& result);
 

@@ -26,7 +26,7 @@ enum class AdminTicket : std::uint64_t {};
 ///   threads than that, so commands never delay /healthcheck.
 class AdminMailbox {
  public:
-  static constexpr std::size_t kAskersMax = 2;
+  static constexpr std::size_t kAskersMax = 4;
 
   static Result<std::unique_ptr<AdminMailbox>> create();
 

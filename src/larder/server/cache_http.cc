@@ -35,29 +35,12 @@ std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
 }
 
-int code_of(Kind kind) noexcept {
-  switch (kind) {
-    case Kind::kMalformed:
-      return 422;
-    case Kind::kInvalid:
-      return 400;
-    case Kind::kNotFound:
-      return 404;
-    case Kind::kBusy:
-    case Kind::kUnfinished:
-      return 503;
-    case Kind::kFailed:
-      return 500;
-  }
-  return 500;
-}
-
 HttpReply reply_of(const Json& value, int status = 200) {
   return {.status = status, .body = value.dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
 
 HttpReply refusal_of(const AdminError& error) {
-  return refusal(code_of(error.kind), error.text);
+  return refusal(http_code_of(error.kind), error.text);
 }
 
 AdminError error(Kind kind, std::string text) {

@@ -151,7 +151,8 @@ Json larders(const ServerOptions& options, const std::string& pool) {
           {"hash_memory_bytes", options.hash_memory_bytes},
           {"l2_load_timeout_seconds", seconds(options.engine.load_timeout_ns)},
           {"drain_seconds", seconds(options.drain_ns)},
-          {"quota_default_bytes", quota == kNever ? Json(nullptr) : Json(quota)}};
+          {"quota_default_bytes", quota == kNever ? Json(nullptr) : Json(quota)},
+          {"quota_file", options.quota_file}};
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ namespace larder::server {
 struct HttpRequest {
   std::string method;  ///< "GET" for a HEAD, too, whose reply only loses its body.
   std::string path;    ///< Decoded, without the query.
+  std::string target;  ///< Path and query as they came.
   std::multimap<std::string, std::string> query;  ///< Decoded.
   std::string authorization;                      ///< The header; empty: there is none.
   std::string accept;                             ///< The header; empty: there is none.

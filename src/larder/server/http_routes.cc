@@ -10,9 +10,10 @@ namespace {
 
 bool matches(std::string_view pattern, std::string_view path) noexcept {
   if (!pattern.ends_with('*')) return pattern == path;
-  pattern.remove_suffix(1);
+  const bool has_more_segments = pattern.ends_with("**");
+  pattern.remove_suffix(has_more_segments ? 2 : 1);
   return path.size() > pattern.size() && path.starts_with(pattern) &&
-         path.find('/', pattern.size()) == std::string_view::npos;
+         (has_more_segments || path.find('/', pattern.size()) == std::string_view::npos);
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ enum class HttpNeeds : std::uint8_t {
 struct HttpRoute {
   std::string method;
   /// "/cache/prefetches/*": the star is one more segment, and is what HttpRoutes::tail_of() gives.
+  /// "/quota/**": the same of one or more segments.
   std::string path;
   HttpNeeds needs = HttpNeeds::kNothing;
   std::function<HttpReply(const HttpRequest&)> answer;

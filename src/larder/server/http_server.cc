@@ -31,7 +31,6 @@ namespace larder::server {
 namespace {
 
 constexpr int kBacklog = 128;  ///< Pages that open many connections at once.
-constexpr std::size_t kThreads = 4;
 constexpr std::size_t kWaitingMax = 64;
 /// Without descriptors or memory for a further connection.
 constexpr std::uint64_t kAcceptAgainNs = 10'000'000;
@@ -106,6 +105,7 @@ bool Protocol::admit(const httplib::Request& request, httplib::Response& respons
   if (const auto refused = refuse_foreign(request)) return answered(*refused);
   head_ = {.method = request.method == "HEAD" ? "GET" : request.method,
            .path = request.path,
+           .target = request.target,
            .query = {request.params.begin(), request.params.end()},
            .authorization = request.get_header_value("Authorization"),
            .accept = request.get_header_value("Accept"),
@@ -225,7 +225,7 @@ SetupStatus HttpServer::Impl::start(HttpHandler& handler) {
     threads_.push_back(*std::move(thread));
     return {};
   };
-  for (std::size_t i = 0; i < kThreads; ++i) {
+  for (std::size_t i = 0; i < site_.threads; ++i) {
     LARDER_TRY(begin("larder-http", [this, &handler] { serve(handler); }));
   }
   return begin("larder-accept", [this] { accept_all(); });

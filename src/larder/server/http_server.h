@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -17,13 +18,14 @@ struct HttpSite {
   const char* port_option = "--http-port (or --no-http)";
   std::string unix_path{};  ///< Not empty: a unix socket, and neither host nor port.
   const char* unix_option = "--admin-socket";
+  std::size_t threads = 4;  ///< So many requests are answered at a time.
 };
 
 /// A listener for HTTP with threads of its own. The handler says what is there.
 ///
 /// Who may ask: over TCP a foreign Host or Origin is refused (S29). A unix socket has mode 0600,
 ///   and a peer of another user is refused as well.
-/// Bounds: four requests at a time and 64 that wait; further ones wait in the system's queue. A
+/// Bounds: HttpSite::threads requests at a time and 64 that wait; further ones wait in the system's queue. A
 ///   connection has one request, of which the head may have 64 KiB and five seconds, and the body
 ///   what the handler allows and twenty seconds. Bodies that are compressed are refused.
 /// Ownership: the handler outlives it.

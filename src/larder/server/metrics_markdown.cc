@@ -25,8 +25,8 @@ A scrape asks the thread that answers clients for its numbers. If that does not 
 `larder_engine_stall_seconds` says for how long it has not answered. A scrape costs that thread no more than the numbers themselves: it walks no chunks.
 
 Tokens are counted in whole chunks. An object is one chunk on one rank, and of one group of layers where a model has several. `cache_salt` and
-`model_name` are what clients send: at most 100 pairs of them are counted on their own, in the order in which they came, and all further ones as
-`other`; a text is cut at 128 bytes, and what is not printable stands as `\xNN`.
+`model_name` are what clients send: at most 100 pairs of them (and of salts alone) are counted on their own, in the order in which they came, and
+all further ones as `other`; a text is cut at 128 bytes, and what is not printable stands as `\xNN`.
 
 [examples/observability](../examples/observability/README.md) has a dashboard for Grafana and rules for alerts.
 

@@ -84,6 +84,20 @@ struct SpaceSample {
 /// At least one, which is empty before the first lookup. No two have the same labels.
 std::vector<SpaceSample> space_samples(const ServerStatus& status);
 
+/// Of one salt.
+struct SaltSample {
+  std::string label;
+  std::uint64_t l1_bytes = 0;
+  std::uint64_t chunks = 0;
+  std::uint64_t limit_bytes = 0;  ///< Of L1; where there is no limit, all of L1.
+  std::uint64_t guarantee_bytes = 0;
+  std::uint64_t refused = 0;
+  std::uint64_t l2_refused = 0;
+  std::array<std::uint64_t, cache::kTiersMax> l2_bytes{};
+};
+/// As space_samples().
+std::vector<SaltSample> salt_samples(const ServerStatus& status);
+
 /// A client's text as a label: printable, and of a bounded length.
 std::string client_label(std::string_view name, std::string_view value);
 std::string tier_label(std::string_view name, const TierStatus& tier);

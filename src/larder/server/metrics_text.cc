@@ -1,5 +1,6 @@
 #include "larder/server/metrics_text.h"
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -66,6 +67,28 @@ std::vector<SpaceSample> space_samples(const ServerStatus& status) {
     sample.l2_tokens += space.lookups.hit_l2 * tokens;
   }
   if (samples.empty()) samples.push_back({.labels = R"(cache_salt="",model_name="")"});
+  return samples;
+}
+
+std::vector<SaltSample> salt_samples(const ServerStatus& status) {
+  std::map<std::string, std::size_t> by_label;
+  std::vector<SaltSample> samples;
+  for (const SaltStatus& salt : status.salts) {
+    std::string label = client_label("cache_salt", salt.salt);
+    const auto [at, is_new] = by_label.try_emplace(label, samples.size());
+    if (is_new) samples.emplace_back().label = std::move(label);
+    SaltSample& sample = samples[at->second];
+    const cache::SaltStats& stats = salt.stats;
+    sample.l1_bytes += stats.l1_bytes;
+    sample.chunks += stats.columns;
+    sample.limit_bytes += std::min(stats.quota.limit_bytes, status.engine.capacity_bytes);
+    sample.guarantee_bytes += stats.quota.guarantee_bytes;
+    sample.refused += stats.refused;
+    sample.l2_refused += stats.l2_refused;
+    for (std::size_t i = 0; i < cache::kTiersMax; ++i)
+      sample.l2_bytes.at(i) += stats.l2_bytes.at(i);
+  }
+  if (samples.empty()) samples.push_back({.label = R"(cache_salt="")"});
   return samples;
 }
 

@@ -190,6 +190,38 @@ TEST(MetricsTextTest, TokensAskedAreThoseThatHitAndThoseThatMissed) {
             "480");
 }
 
+TEST(MetricsTextTest, EachSaltHasItsBytesAndItsLimit) {
+  ServerStatus status = two_tiers();
+  status.engine.capacity_bytes = 1000;
+  SaltStatus salt;
+  salt.stats.l1_bytes = 10;
+  salt.stats.columns = 2;
+  status.salts.push_back(salt);
+  salt.salt = "tenant";
+  salt.stats.quota = {.limit_bytes = 300, .guarantee_bytes = 50};
+  salt.stats.refused = 4;
+  salt.stats.l2_refused = 5;
+  salt.stats.l2_bytes = {7, 8};
+  status.salts.push_back(salt);
+  // Two that look alike when they are cut are one.
+  salt.salt = std::string(200, 'x') + "1";
+  status.salts.push_back(salt);
+  salt.salt = std::string(200, 'x') + "2";
+  status.salts.push_back(salt);
+  Parsed parsed = shown(status);
+  const std::string prefix = "larder_engine_salt_";
+  EXPECT_EQ(parsed.samples[prefix + R"(l1_bytes{cache_salt=""})"], "10");
+  EXPECT_EQ(parsed.samples[prefix + R"(l1_limit_bytes{cache_salt=""})"], "1000");
+  EXPECT_EQ(parsed.samples[prefix + R"(l1_limit_bytes{cache_salt="tenant"})"], "300");
+  EXPECT_EQ(parsed.samples[prefix + R"(l1_guarantee_bytes{cache_salt="tenant"})"], "50");
+  EXPECT_EQ(parsed.samples[prefix + R"(l1_chunks{cache_salt="tenant"})"], "2");
+  EXPECT_EQ(parsed.samples[prefix + R"(over_limit_total{cache_salt="tenant"})"], "4");
+  EXPECT_EQ(parsed.samples[prefix + R"(l2_over_limit_total{cache_salt="tenant"})"], "5");
+  EXPECT_EQ(parsed.samples[prefix + R"(l2_bytes{cache_salt="tenant",tier="fs#2"})"], "8");
+  const std::string cut = "l1_bytes{cache_salt=\"" + std::string(128, 'x') + "...\"}";
+  EXPECT_EQ(parsed.samples[prefix + cut], "20");
+}
+
 TEST(MetricsTextTest, NoTextOfAClientBreaksThePage) {
   ServerStatus status = two_tiers();
   const std::string hostile[] = {"\"} 1\nlarder_evil 1\n{x=\"",

@@ -18,6 +18,18 @@ TEST(ObjectKeyTest, ANameAndItsPartsAreOneAndTheSame) {
   EXPECT_EQ((ObjectKey{kHash, "m", 0x01000100, 11, "s"}.name()), "m@01000100@b@" + kHash + "@s");
 }
 
+TEST(ObjectKeyTest, ASaltThatLooksLikeAnotherPartIsASalt) {
+  const std::string cell = "a@b@m@01000100@0@" + kHash;
+  for (const std::string& salt : {std::string(64, 'b'), kHash, std::string{"0"},
+                                  std::string{"01000100"}}) {
+    const auto read = parse_object_name(cell + "@" + salt);
+    ASSERT_TRUE(read) << salt;
+    EXPECT_EQ(read->salt, salt);
+    EXPECT_EQ(read->model, "a@b@m");
+  }
+  EXPECT_EQ(parse_object_name(kHash + "@01000100@0@" + kHash)->model, kHash);
+}
+
 TEST(ObjectKeyTest, OtherNamesAreNoObjects) {
   for (const std::string& name :
        {std::string{}, std::string{"larder"}, "m@01000100@0@" + kHash.substr(1),

@@ -341,6 +341,12 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .group = kMemory,
      .help = "What a cache_salt without a quota of its own may take of L1; no limit unless given.",
      .set = set_quota_default},
+    {.name = "quota-file",
+     .value = "FILE",
+     .group = kMemory,
+     .help = "Where the quotas are kept that PUT /quota/SALT sets: read at the start, and written "
+             "anew at each change. Without it they end with the server. One file for each server.",
+     .set = set_path<&ServerOptions::quota_file>},
     {.name = "l1-read-ttl-seconds",
      .value = "SECONDS",
      .group = kMemory,

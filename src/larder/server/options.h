@@ -71,6 +71,7 @@ struct ServerOptions {
   bool has_pool = true;    ///< No: `--shm-name ""`; then engine-driven workers cannot register.
   std::string shm_name;  ///< "": `larder_<port>`. As in LMCache, without "lmcache_l1_pool_" (S20).
   cache::EngineOptions engine;
+  std::string quota_file;  ///< `--quota-file`: the quotas by salt. "": they end with the server.
 
   // ---- L2.
   std::vector<L2Adapter> l2_adapters;  ///< In the order of the command line.

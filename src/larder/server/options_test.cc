@@ -195,6 +195,7 @@ TEST(OptionsTest, ValuesBecomeFields) {
                            given("quota-default-gb", {"2"}),
                            given("l1-init-size-gb", {"1"}),
                            given("no-l1-use-lazy"),
+                           given("quota-file", {"/data/quotas.json"}),
                            given("separate-object-groups", {"false"}),
                            given("supported-transfer-mode", {"engine_driven"}),
                            given("drain-seconds", {"0"}),
@@ -220,6 +221,7 @@ TEST(OptionsTest, ValuesBecomeFields) {
   EXPECT_EQ(options.engine.default_quota.limit_bytes, 2 * kGib);
   EXPECT_EQ(options.l1_ahead_bytes, kGib);
   EXPECT_FALSE(options.is_l1_lazy);
+  EXPECT_EQ(options.quota_file, "/data/quotas.json");
   EXPECT_EQ(options.object_groups, ObjectGroups::kTogether);
   EXPECT_EQ(options.transfer_mode, TransferMode::kEngineDriven);
   EXPECT_EQ(options.drain_ns, 0U);

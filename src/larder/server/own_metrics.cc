@@ -50,6 +50,11 @@ void hit_tokens(const MetricsView& view, Samples& out) {
   }
 }
 
+template <std::uint64_t SaltSample::* kMember>
+void by_salt(const MetricsView& view, Samples& out) {
+  for (const SaltSample& salt : salt_samples(view.status)) out.add(salt.*kMember, salt.label);
+}
+
 void missed_tokens(const MetricsView& view, Samples& out) {
   for (std::size_t i = 0; i < cache::kMisses; ++i) {
     out.add(view.status.engine.totals.missed[i] * view.status.chunk_tokens,
@@ -109,6 +114,15 @@ void by_tier(const MetricsView& view, Samples& out) {
   each_tier(view, [&](const TierStatus&, const std::string& label, const TierTotals& totals) {
     out.add(totals.*kMember, label);
   });
+}
+
+void salt_l2_bytes(const MetricsView& view, Samples& out) {
+  const std::vector<TierStatus>& tiers = view.status.tiers;
+  for (const SaltSample& salt : salt_samples(view.status)) {
+    for (std::size_t i = 0; i < tiers.size() && i < cache::kTiersMax; ++i) {
+      out.add(salt.l2_bytes.at(i), salt.label + "," + tier_label("tier", tiers[i]));
+    }
+  }
 }
 
 void tier_info(const MetricsView& view, Samples& out) {
@@ -252,6 +266,29 @@ constexpr auto kRows = std::to_array<ServerMetric>({
      kTotal<&EngineTotals::failed_fragmentation>},
     {"larder_engine_allocations_over_quota_total", kCounter,
      "Of these, the ones whose salt had reached its limit.", kTotal<&EngineTotals::failed_quota>},
+
+    // ---- Salts.
+    {"larder_engine_salt_l1_bytes", kGauge,
+     "Bytes of L1 that a salt has: written, loading or resident.", by_salt<&SaltSample::l1_bytes>,
+     "cache_salt"},
+    {"larder_engine_salt_l1_chunks", kGauge, "Chunks that it has there.",
+     by_salt<&SaltSample::chunks>, "cache_salt"},
+    {"larder_engine_salt_l1_limit_bytes", kGauge,
+     "What it may have there: its quota, or all of L1 where it has none.",
+     by_salt<&SaltSample::limit_bytes>, "cache_salt"},
+    {"larder_engine_salt_l1_guarantee_bytes", kGauge,
+     "Up to so much it loses nothing to other salts.", by_salt<&SaltSample::guarantee_bytes>,
+     "cache_salt"},
+    {"larder_engine_salt_over_limit_total", kCounter,
+     "Objects that found no room in L1, as the salt had reached its limit.",
+     by_salt<&SaltSample::refused>, "cache_salt"},
+    {"larder_engine_salt_l2_bytes", kGauge,
+     "Bytes that it has in a store behind L1, as far as larder knows: counted where the salt has a "
+     "quota and some quota limits L2, else what was stored since the server's start.",
+     salt_l2_bytes, "cache_salt, tier"},
+    {"larder_engine_salt_l2_over_limit_total", kCounter,
+     "Objects that were not stored there, as the salt had reached its limit.",
+     by_salt<&SaltSample::l2_refused>, "cache_salt"},
 
     // ---- Requests and workers.
     {"larder_engine_sessions", kGauge, "Requests that hold a lookup's result or locks.",

@@ -19,8 +19,10 @@
 #include "larder/server/admin_mailbox.h"
 #include "larder/server/copy/cpu_copy_backend.h"
 #include "larder/server/l2_connectors.h"
+#include "larder/server/l2_counts.h"
 #include "larder/server/pool.h"
 #include "larder/server/pool_guard.h"
+#include "larder/server/quotas.h"
 #include "larder/server/router.h"
 #include "larder/server/server_loop.h"
 #include "larder/server/service.h"
@@ -108,9 +110,11 @@ class Server {
   std::unique_ptr<CpuCopyBackend> copies_;
   std::unique_ptr<L2Connectors> connectors_;
   std::unique_ptr<TierScans> scans_;
+  std::unique_ptr<Quotas> quotas_;
   std::unique_ptr<Router> router_;
   std::unique_ptr<StatusBoard> board_;
   std::unique_ptr<AdminMailbox> mailbox_;
+  std::unique_ptr<L2Counts> counts_;
   std::unique_ptr<AdminHttp> http_;
   std::unique_ptr<AdminHttp> metrics_http_;
   std::unique_ptr<Service> service_;
@@ -118,6 +122,7 @@ class Server {
 };
 
 SetupStatus Server::open(const Registry& registry, int wake_fd) {
+  LARDER_ASSIGN(quotas_, Quotas::open(options_));
   LARDER_TRY(open_memory());
   LARDER_TRY(open_copies());
   LARDER_ASSIGN(connectors_, L2Connectors::open(options_, registry));
@@ -125,6 +130,9 @@ SetupStatus Server::open(const Registry& registry, int wake_fd) {
   LARDER_TRY(open_sockets());
   service_ = std::make_unique<Service>(options_, *arena_, connectors_->take_tiers(), *router_,
                                        copies_.get(), scans_.get());
+  for (const auto& [salt, setting] : quotas_->all()) {
+    service_->set_quota(salt, quotas_->quota_of(setting));
+  }
   auto loop = ServerLoop::create({.router = *router_,
                                   .service = *service_,
                                   .board = *board_,
@@ -180,8 +188,14 @@ SetupStatus Server::open_sockets() {
     LARDER_ASSIGN(metrics_http_, AdminHttp::open_metrics(options_, *board_));
     options_.metrics_port = metrics_http_->port();
   }
+  LARDER_ASSIGN(counts_, L2Counts::start(*scans_, connectors_->size(), *quotas_, *mailbox_));
   if (!options_.has_http && options_.admin_socket.empty()) return {};
-  LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(), *board_, *mailbox_, *scans_));
+  LARDER_ASSIGN(http_, AdminHttp::open(options_, arena_->name(),
+                                       {.board = *board_,
+                                        .mailbox = *mailbox_,
+                                        .scans = *scans_,
+                                        .quotas = *quotas_,
+                                        .on_quotas = [this] { counts_->wake(); }}));
   return {};
 }
 
@@ -197,6 +211,7 @@ DrainReport Server::end() {
   bool is_empty = loop_->drain(deadline_ns, deadline_ns + kCancelledNs);
   const cache::EngineStats left = loop_->status().engine;
   const bool has_copies = !copies_->stop(now_ns() + kStopNs);
+  mailbox_->close();  // Nothing takes what is in it any more.
   const bool has_scan = !scans_->stop(now_ns() + kStopNs);
   const bool is_stopped = connectors_->stop(now_ns() + kStopNs) && !has_copies && !has_scan;
   // What a stopped connector had is back, and only to be taken.

@@ -9,7 +9,9 @@
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <csignal>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -497,6 +499,104 @@ TEST_F(ServerTest, TakesMoreConnectionsThanTheSoftLimit) {
     ASSERT_TRUE(peers.back()->shake_hands());
   }
   EXPECT_EQ(Client{server.port}.ping(), kTrue);
+}
+
+// ---- Quotas.
+
+/// Of a salt, as GET has it.
+json quota_of(std::uint16_t port, const std::string& salt) {
+  httplib::Client http{"127.0.0.1", port};
+  return json::parse(http.Get("/quota/" + salt)->body);
+}
+
+TEST_F(ServerTest, QuotasAreThereAfterAKillAndHoldBeforeTheirSaltsCome) {
+  const TemporaryDirectory directory;
+  ServerOptions options = small_options();
+  options.is_admin_open = true;
+  options.quota_file = directory.path() + "/quotas.json";
+  constexpr double kGiB = 1 << 30;
+  {
+    ServerProcess server{options};
+    ASSERT_EQ(server.error, "");
+    httplib::Client http{"127.0.0.1", server.http_port};
+    const std::string body = "{\"limit_gb\": " + json(2 * 4096 / kGiB).dump() + "}";
+    ASSERT_EQ(http.Put("/quota/tenant", body, "application/json")->status, 200);
+    server.kill();
+  }
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  EXPECT_EQ(quota_of(server.http_port, "tenant")["exists"], true);
+  Client client{server.port};
+  wire::KeySample sample = key_of(1, 64);
+  sample.salt = "tenant";
+  ASSERT_EQ(client.store(sample), kTrue);  // Two of its four chunks.
+  EXPECT_EQ(client.lookup(sample), "02");
+  httplib::Client http{"127.0.0.1", server.http_port};
+  const json salts = json::parse(http.Get("/status")->body)["larder"]["salts"];
+  const auto tenant =
+      std::ranges::find_if(salts, [](const json& salt) { return salt["salt"] == "tenant"; });
+  ASSERT_NE(tenant, salts.end());
+  EXPECT_EQ((*tenant)["l1_bytes"], 2 * 4096);
+  EXPECT_EQ((*tenant)["limit_bytes"], 2 * 4096);
+  EXPECT_EQ((*tenant)["over_limit"], 1);
+  // Lowered while it runs: what is above it leaves, once no request has it locked.
+  client.ask(wire::Operation::kEndSession, {text(sample.request_id)});
+  ASSERT_EQ(http.Put("/quota/tenant", R"({"limit_gb": 0})", "application/json")->status, 200);
+  EXPECT_TRUE(
+      eventually([&] { return quota_of(server.http_port, "tenant")["current_usage_gb"] == 0.0; }));
+  EXPECT_EQ(http.Delete("/quota/tenant")->status, 200);
+  sample = key_of(2, 64);
+  sample.salt = "tenant";
+  ASSERT_EQ(client.store(sample), kTrue);
+  EXPECT_EQ(client.lookup(sample), "04");
+  EXPECT_EQ(server.terminate(), "0 0 0");
+}
+
+TEST_F(ServerTest, ABrokenQuotaFileStopsTheStart) {
+  const TemporaryDirectory directory;
+  ServerOptions options = small_options();
+  options.quota_file = directory.path() + "/quotas.json";
+  std::ofstream{options.quota_file} << "{\"version\": 1,\n \"quotas\": nope}";
+  ServerProcess server{options};
+  EXPECT_NE(server.error.find("--quota-file " + options.quota_file), std::string::npos);
+  EXPECT_NE(server.error.find("line 2"), std::string::npos) << server.error;
+}
+
+/// A limit of L2 counts what the store held before the server began, and what it evicts.
+TEST_F(ServerTest, ALimitOfL2CountsWhatIsThereFromBefore) {
+  const TemporaryDirectory directory;
+  ServerOptions options = small_options();
+  options.is_admin_open = true;
+  options.l2_adapters.push_back(adapter_of("fs:" + directory.path()));
+  wire::KeySample sample = key_of(1, 64);
+  sample.salt = "tenant";
+  {
+    ServerProcess server{options};
+    ASSERT_EQ(server.error, "");
+    Client client{server.port};
+    ASSERT_EQ(client.store(sample), kTrue);
+    EXPECT_EQ(server.terminate(), "0 0 0");
+  }
+  ServerProcess server{options};
+  ASSERT_EQ(server.error, "");
+  httplib::Client http{"127.0.0.1", server.http_port};
+  EXPECT_EQ(quota_of(server.http_port, "tenant")["l2_usage_gb"], json::array({0.0}));
+  constexpr double kGiB = 1 << 30;
+  const std::string body = "{\"l2_limit_gb\": " + json(5 * 1024 / kGiB).dump() + "}";
+  ASSERT_EQ(http.Put("/quota/tenant", body, "application/json")->status, 200);
+  const auto used = [&] { return quota_of(server.http_port, "tenant")["l2_usage_gb"]; };
+  EXPECT_TRUE(eventually([&] { return used() == json::array({4 * 1024 / kGiB}); })) << used();
+  Client client{server.port};
+  sample = key_of(2, 64);
+  sample.salt = "tenant";
+  ASSERT_EQ(client.store(sample), kTrue);  // There is room for one of its four.
+  EXPECT_TRUE(eventually([&] { return used() == json::array({5 * 1024 / kGiB}); })) << used();
+  EXPECT_TRUE(eventually([&] {
+    return http.Get("/metrics")
+               ->body.find("\nlarder_engine_salt_l2_over_limit_total{cache_salt=\"tenant\"} 3\n") !=
+           std::string::npos;
+  }));
+  EXPECT_EQ(server.terminate(), "0 0 0");
 }
 
 }  // namespace

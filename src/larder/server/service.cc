@@ -78,6 +78,9 @@ void Service::on_page(const cache::PageWanted& question, const cache::PurgePage&
 void Service::on_admin(AdminCommand command, AdminDone done) {
   core_->on_admin(std::move(command), std::move(done));
 }
+bool Service::set_quota(std::string_view salt, const cache::Quota& quota) {
+  return core_->set_quota(salt, quota);
+}
 std::uint64_t Service::end_turn() {
   return core_->end_turn();
 }
@@ -100,6 +103,7 @@ Service::Core::Core(const ServerOptions& options, cache::Arena& arena,
       copies_backend_(copies),
       page_reader_(pages),
       tiers_(tiers.size()),
+      counted_ns_(tiers.size(), kNever),
       engine_(options.engine, arena, spaces_, std::move(tiers), *this),
       instances_(options_, engine_, spaces_),
       heartbeat_ns_(kHeartbeatNs) {
@@ -502,6 +506,7 @@ void Service::Core::fill(ServerStatus& status) const {
   engine_.snapshot(status.engine);
   status.l1_memory = arena_.report();
   fill_spaces(status);
+  fill_salts(status);
   if (hashing_ == nullptr) return;
   const wire::HashMemo::Statistics memo = hashing_->memo.statistics();
   status.hash_memory_bytes = memo.bytes;

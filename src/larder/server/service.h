@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "larder/cache/arena/arena.h"
@@ -55,6 +56,9 @@ class Service {
   /// A command of the admin HTTP (S28). `done` is called once with its answer: before this returns,
   /// or from a later call of this class.
   void on_admin(AdminCommand command, AdminDone done);
+  /// E22, E34: what the salt has from now on, whether a client has used it yet or not. False: there
+  /// are too many salts.
+  bool set_quota(std::string_view salt, const cache::Quota& quota);
   /// Bounded work: hashing, the engine, timers. Returns when to call begin_turn() again at the
   /// latest; 0: at once.
   std::uint64_t end_turn();

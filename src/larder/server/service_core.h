@@ -43,10 +43,12 @@ class Service::Core final : private cache::Listener {
     engine_.give_page(question, page);
   }
   void on_admin(AdminCommand command, AdminDone done);
+  bool set_quota(std::string_view salt, const cache::Quota& quota);
   std::uint64_t end_turn();
   bool drain(std::uint64_t deadline_ns);
   void fill(ServerStatus& status) const;
   void fill_spaces(ServerStatus& status) const;
+  void fill_salts(ServerStatus& status) const;
   void check_invariants() const { engine_.check_invariants(); }
 
  private:
@@ -208,6 +210,11 @@ class Service::Core final : private cache::Listener {
   std::optional<AdminError> why_not(std::size_t running, std::size_t running_max) const;
   void carry_out(ChecksumCommand& command, AdminDone& done);
   void finish(Checksums& checksums);
+  // Of quotas: in quota_requests.cc.
+  void carry_out(const QuotaCommand& command, const AdminDone& done);
+  void carry_out(const UsageCommand& command, const AdminDone& done);
+  void carry_out(const BeginCountCommand& command, const AdminDone& done);
+  void carry_out(const EndCountCommand& command, const AdminDone& done);
 
   const ServerOptions& options_;
   cache::Arena& arena_;
@@ -217,6 +224,7 @@ class Service::Core final : private cache::Listener {
   const std::size_t tiers_;
   Copies copies_;
   Spaces spaces_;
+  std::vector<std::uint64_t> counted_ns_;  ///< By tier: when its keys were counted; kNever.
   cache::Engine engine_;
   Instances instances_;
   Connections connections_;

@@ -80,10 +80,18 @@ std::string_view Spaces::salt_of(cache::SpaceId space) const noexcept {
   return spaces_[cache::index_of(space)].salt;
 }
 
-cache::SaltId Spaces::salt_id(std::string_view salt) {
-  return salts_
-      .try_emplace(std::string{salt}, cache::SaltId{static_cast<std::uint32_t>(salts_.size())})
-      .first->second;
+std::optional<cache::SaltId> Spaces::find_salt(std::string_view salt) const {
+  const auto found = salts_.find(std::string{salt});
+  if (found == salts_.end()) return std::nullopt;
+  return found->second;
+}
+
+std::optional<cache::SaltId> Spaces::add_salt(std::string_view salt) {
+  if (const auto found = find_salt(salt)) return found;
+  if (salts_.size() == kSpacesMax) return std::nullopt;
+  const cache::SaltId made{static_cast<std::uint32_t>(salts_.size())};
+  salt_texts_.push_back(&salts_.emplace(salt, made).first->first);
+  return made;
 }
 
 std::string& Spaces::space_text(const Model& model, std::string_view salt) {
@@ -111,7 +119,9 @@ std::optional<cache::SpaceId> Spaces::find(cache::Engine& engine, std::string_vi
   if (model.size() + salt.size() > kTextBytesMax || by_text_.size() == kSpacesMax) {
     return std::nullopt;
   }
-  const cache::SpaceId space = engine.space(of_model->layout, salt_id(salt));
+  const auto of_salt = add_salt(salt);
+  if (!of_salt) return std::nullopt;
+  const cache::SpaceId space = engine.space(of_model->layout, *of_salt);
   by_text_.emplace(scratch_, space);
   if (spaces_.size() <= cache::index_of(space)) spaces_.resize(cache::index_of(space) + 1);
   const auto number = static_cast<std::uint32_t>(of_model - models_.data());

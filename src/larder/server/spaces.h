@@ -20,7 +20,7 @@ namespace larder::server {
 ///   kv_rank = world size << 24 | rank << 16 | world size << 8 | rank: what LMCache's servers call
 ///   them, so that L2 is shared with these. No salt contains '@', and a model's part ends where 75
 ///   characters of fixed form begin, so no two cells have one name (P10).
-/// A space and a salt stay for ever, as in the engine; there are at most kSpacesMax.
+/// A space and a salt stay for ever, as in the engine; there are at most kSpacesMax of each.
 /// Threads: the service's. Cost: two look-ups by hash; no allocation for a space that is known.
 class Spaces final : public cache::KeyNames {
  public:
@@ -40,6 +40,13 @@ class Spaces final : public cache::KeyNames {
   /// The same of a model that need not be registered now. Nothing: find() has not given it.
   std::optional<cache::SpaceId> find_known(std::string_view model, std::uint32_t world_size,
                                            std::string_view salt);
+  /// The salt's number, also before any client has used it. Nothing: there are too many.
+  std::optional<cache::SaltId> add_salt(std::string_view salt);
+  /// Nothing: it has none.
+  std::optional<cache::SaltId> find_salt(std::string_view salt) const;
+  std::string_view text_of(cache::SaltId salt) const noexcept {
+    return *salt_texts_[cache::index_of(salt)];
+  }
 
   /// Of a space that find() has given.
   std::string_view model_of(cache::SpaceId space) const noexcept;
@@ -64,13 +71,13 @@ class Spaces final : public cache::KeyNames {
   std::string& space_text(const Model& model, std::string_view salt);
   std::string& model_text(std::string_view model, std::uint32_t world_size);
   Model* find_model(std::string_view model, std::uint32_t world_size);
-  cache::SaltId salt_id(std::string_view salt);
 
   std::vector<Model> models_;
   std::unordered_map<std::string, std::uint32_t> by_model_;
   std::vector<Space> spaces_;  ///< By SpaceId.
   std::unordered_map<std::string, cache::SpaceId> by_text_;
   std::unordered_map<std::string, cache::SaltId> salts_;
+  std::vector<const std::string*> salt_texts_;  ///< By SaltId, in `salts_`.
   std::string scratch_;
 };
 

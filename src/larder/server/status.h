@@ -51,6 +51,12 @@ struct SpaceStatus {
   cache::LookupTotals lookups;
 };
 
+/// What a salt has, and may have.
+struct SaltStatus {
+  std::string salt;  ///< The clients', as above.
+  cache::SaltStats stats;
+};
+
 /// What stands for a model and a salt that are not counted on their own.
 inline constexpr const char* kOtherSpaces = "other";
 
@@ -104,6 +110,7 @@ struct ServerStatus {
   std::vector<InstanceStatus> instances;
   std::vector<TierStatus> tiers;
   std::vector<SpaceStatus> spaces;  ///< At most cache::kSpacesCounted and one for all others.
+  std::vector<SaltStatus> salts;    ///< At most cache::kSaltsCounted and one for all others.
   ServiceTotals totals;
   KvEventStatus kv_events;
   CopyStatistics copies;

@@ -198,6 +198,31 @@ json kv_events(const KvEventStatus& events) {
           {"subscribers", events.streams}};
 }
 
+json limit_bytes(std::uint64_t limit) {
+  return limit == kNever ? json(nullptr) : json(limit);
+}
+
+json salts(const ServerStatus& status) {
+  json list = json::array();
+  for (const SaltStatus& salt : status.salts) {
+    const cache::SaltStats& stats = salt.stats;
+    json l2_bytes = json::array();
+    for (std::size_t tier = 0; tier < status.tiers.size() && tier < cache::kTiersMax; ++tier) {
+      l2_bytes.push_back(stats.l2_bytes.at(tier));
+    }
+    list.push_back({{"salt", salt.salt},
+                    {"l1_bytes", stats.l1_bytes},
+                    {"l1_chunks", stats.columns},
+                    {"limit_bytes", limit_bytes(stats.quota.limit_bytes)},
+                    {"guarantee_bytes", stats.quota.guarantee_bytes},
+                    {"over_limit", stats.refused},
+                    {"l2_bytes", std::move(l2_bytes)},
+                    {"l2_limit_bytes", limit_bytes(stats.quota.tier_limit_bytes)},
+                    {"l2_over_limit", stats.l2_refused}});
+  }
+  return list;
+}
+
 json own(const ServerStatus& status, const ServerOptions& options, bool is_healthy) {
   const cache::EngineStats& engine = status.engine;
   const ServiceTotals& totals = status.totals;
@@ -241,6 +266,7 @@ json own(const ServerStatus& status, const ServerOptions& options, bool is_healt
            {{"done", engine.totals.l2_store_done},
             {"failed", engine.totals.l2_store_failed},
             {"lost", engine.totals.l2_store_lost}}},
+          {"salts", salts(status)},
           {"hash_memory",
            {{"bytes", status.hash_memory_bytes},
             {"chunks_found", status.hash_chunks_found},

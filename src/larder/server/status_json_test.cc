@@ -266,5 +266,27 @@ TEST(StatusJsonTest, SaysWhatIsWrongWithATier) {
   EXPECT_EQ(out["larder"]["uptime_seconds"], 2.5);
 }
 
+TEST(StatusJsonTest, HasWhatEachSaltMayHaveAndHas) {
+  ServerStatus status = some_status();
+  SaltStatus salt{.salt = "tenant", .stats = {}};
+  salt.stats.quota = {.limit_bytes = 300, .guarantee_bytes = 50};
+  salt.stats.l1_bytes = 20;
+  salt.stats.columns = 2;
+  salt.stats.refused = 4;
+  salt.stats.l2_bytes = {7};
+  salt.stats.l2_refused = 5;
+  status.salts.push_back(salt);
+  EXPECT_EQ(json(status_json(status, {}, true)["larder"]["salts"]),
+            json::array({{{"salt", "tenant"},
+                          {"l1_bytes", 20},
+                          {"l1_chunks", 2},
+                          {"limit_bytes", 300},
+                          {"guarantee_bytes", 50},
+                          {"over_limit", 4},
+                          {"l2_bytes", json::array({7})},
+                          {"l2_limit_bytes", nullptr},
+                          {"l2_over_limit", 5}}}));
+}
+
 }  // namespace
 }  // namespace larder::server

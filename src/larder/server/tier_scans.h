@@ -28,12 +28,12 @@ class PageReader {
 ///
 /// Only names of objects count: a tier may be shared with others, whose keys are neither shown nor
 ///   deleted.
-/// Bounds: one scan at a time; kCallersMax callers of page(), and the purges' questions, of which
-///   there is one for each tier and purge.
+/// Bounds: one scan at a time; kCallersMax callers of page(), which are a listing over HTTP and
+///   L2Counts, and the purges' questions, of which there is one for each tier and purge.
 /// Ownership: the connectors outlive it, or stop() has returned true.
 class TierScans final : public PageReader {
  public:
-  static constexpr std::size_t kCallersMax = 1;
+  static constexpr std::size_t kCallersMax = 2;
 
   static SetupResult<std::unique_ptr<TierScans>> start(std::vector<Connector*> tiers);
   /// Waits for a scan that runs, unless stop() has given it up.

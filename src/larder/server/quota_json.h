@@ -1,0 +1,63 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "larder/base/result.h"
+#include "larder/cache/engine_options.h"
+#include "larder/server/admin_command.h"
+
+namespace larder::server {
+
+/// What was set for one salt, in GiB as LMCache's HTTP has it. A number that is left out is that of
+/// the salts without a quota.
+struct QuotaSetting {
+  std::optional<double> limit_gb{};      ///< Of L1.
+  std::optional<double> guarantee_gb{};  ///< Of L1.
+  std::optional<double> l2_limit_gb{};   ///< Of each tier.
+
+  friend bool operator==(const QuotaSetting&, const QuotaSetting&) = default;
+};
+
+/// By salt; "" is that of requests without one.
+using QuotaSettings = std::map<std::string, QuotaSetting>;
+
+// Quotas in JSON, in the shapes of LMCache 0.5.6 and 0.5.7 (S28), and in a file. All are pure; the
+// errors are sentences that name the field, its value and the remedy, or LMCache's own.
+
+/// What stands for the salt "" in a path and in JSON, as in LMCache.
+inline constexpr std::string_view kDefaultSalt = "_default";
+/// Longer than any salt of a client (wire::limits).
+inline constexpr std::size_t kSaltBytesMax = 1024;
+
+std::string_view salt_name(std::string_view salt) noexcept;
+/// Of what salt_name() gives.
+std::string_view salt_of_name(std::string_view name) noexcept;
+/// The salt in the path of a request, as it came: `/quota/` and any bytes, percent-encoded where a
+/// URL needs it. What is no encoding stands for itself. A query is no part of it.
+Result<std::string, AdminError> salt_of_target(std::string_view target);
+/// Nothing: clients may have such a salt. Else what is wrong with it.
+std::optional<std::string> salt_defect(std::string_view salt);
+
+/// The body of a PUT.
+Result<QuotaSetting, std::string> read_quota(std::string_view body);
+/// One quota in a JSON document.
+Result<QuotaSetting, std::string> quota_setting(const nlohmann::ordered_json& json);
+/// Nothing: the setting can be had. Else why not.
+std::optional<std::string> quota_defect(const QuotaSetting& setting,
+                                        const cache::Quota& default_quota);
+
+cache::Quota quota_of(const QuotaSetting& setting, const cache::Quota& default_quota) noexcept;
+std::uint64_t bytes_of_gb(double gb) noexcept;
+double gb_of_bytes(std::uint64_t bytes) noexcept;
+/// A limit; null: there is none.
+nlohmann::ordered_json limit_json(std::uint64_t bytes);
+
+/// What was set, and nothing else.
+nlohmann::ordered_json setting_json(const QuotaSetting& setting);
+
+}  // namespace larder::server
