@@ -78,7 +78,7 @@ class Sandbox:
         directories = {name: root / name for name in ["data", "bin", "home"]}
         for directory in directories.values():
             directory.mkdir(parents=True)
-        self.values = {**directories, "port": redis_port, "metrics_port": 1, "http_port": 1}
+        self.values = {**directories, "port": redis_port, "metrics_port": 1}
         self.packages = root / "packages"
         self._until_the_end = contextlib.ExitStack()
         secrets = self.values["home"] / "secrets"
