@@ -194,7 +194,7 @@ TEST(OptionsTest, ValuesBecomeFields) {
                            given("worker-reap-timeout-seconds", {"30"}),
                            given("quota-default-gb", {"2"}),
                            given("l1-init-size-gb", {"1"}),
-                           given("no-l1-use-lazy"),
+                           given("l1-use-lazy", {"false"}),
                            given("quota-file", {"/data/quotas.json"}),
                            given("separate-object-groups", {"false"}),
                            given("supported-transfer-mode", {"engine_driven"}),
