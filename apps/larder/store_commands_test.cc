@@ -187,7 +187,7 @@ TEST_F(StoreCommandsTest, DoctorTellsAboutTheMachineAndTheDirectory) {
   const Ended ended = run("doctor " + store_ + " --json");
   const auto json = nlohmann::json::parse(ended.output, nullptr, false);
   ASSERT_TRUE(json.is_object()) << ended.output;
-  EXPECT_EQ(json["findings"].size(), 12U);
+  EXPECT_EQ(json["findings"].size(), 13U);
   EXPECT_EQ(ended.exit_code, json["ok"] == true ? 0 : 1);
 }
 

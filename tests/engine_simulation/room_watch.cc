@@ -97,6 +97,7 @@ void RoomWatch::on_hit(const Request& request) {
     Column& column = at(request.space, request.prompt, chunk);
     column.used = calls_;
     column.was_hit = column.was_hit || request.asks_for(chunk);
+    column.was_warmed = column.was_warmed || !request.keeps_locks;
   }
 }
 
@@ -148,8 +149,8 @@ void RoomWatch::check(const EngineStats& stats) {
                 "E19: more cells are evicted in a turn than it may");
 }
 
-/// E30, E34: with "noop" what was not written, nor promoted, leaves with its last pin; and what was
-/// written leaves a buffer when every tier has it.
+/// E30, E34: with "noop" what was not written, nor promoted, nor warmed up, leaves with its last
+/// pin; and what was written leaves a buffer when every tier has it.
 void RoomWatch::check_kept() {
   const Plan& plan = world_.plan;
   if (plan.options.policy != "noop" || !plan.polls_eagerly || plan.changes_layout) return;
@@ -168,7 +169,8 @@ void RoomWatch::check_kept() {
   for (std::uint32_t i = 0; i < columns_.size(); ++i) {
     const Column& column = columns_[i];
     if (!column.is_there) continue;
-    const bool may_stay = (promotes && column.was_hit) || (column.was_written && !drains);
+    const bool may_stay =
+        column.was_warmed || (promotes && column.was_hit) || (column.was_written && !drains);
     if (may_stay) continue;
     world_.fail(column.was_written ? "E34: a buffer-only cell stays in L1"
                                    : "E30: a column stays that nothing has kept");

@@ -44,6 +44,7 @@ class RoomWatch {
     bool is_there = false;
     bool was_written = false;
     bool was_hit = false;
+    bool was_warmed = false;  ///< A warm-up has hit it.
     /// Published late: while another one writes it, it is in no order.
     bool is_late = false;
     std::uint64_t used = 0;  ///< The call that used it last.

@@ -22,21 +22,19 @@ struct RoomWish {
 
 /// Which column goes next (E18 to E22). It chooses; Cells evicts.
 ///
-/// Partitions: columns of all salts are ordered by one Policy, those of a salt with a quota in L1
-/// by
-///   one of their own; with a policy that is partitioned by salt, every salt has its own. A
-///   partition begins with its first column and ends with its last one.
+/// Partitions: one Policy orders the columns of all salts, and one of its own those of a salt with
+/// a
+///   quota in L1; with a policy that is partitioned by salt, every salt has its own. A partition
+///   begins with its first column and ends with its last one.
 /// Quotas: a salt's bytes are those of its slots that are written, loading or resident. Above its
 ///   limit it loses its own columns; up to its guarantee it loses none to others.
 /// A quota that ends: the salt's columns stay in its old partition, without limit and guarantee,
-/// and
-///   leave by their age among all others; each of them moves to the shared order at its next use.
+///   leave by their age among all others, and move to the shared order at their next use.
 /// Choice: of the partitions that may lose one, the one whose coldest column was used longest ago;
 ///   within it the coldest of the wish's own size class that no connector wants, among the first
 ///   kCandidates.
 /// Invariant: a column with a resident cell is in the policy of its partition from the first time
-/// on
-///   that it has no pins, and is hidden there while it has some.
+///   on that it has no pins, and is hidden there while it has some.
 /// Threads: the engine's. Cost: victim() is O(log partitions) for each partition that has changed
 ///   since the last one, the rest O(log partitions) and the policy's own; set_quota() walks all
 ///   columns.

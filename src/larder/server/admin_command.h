@@ -92,9 +92,9 @@ struct AdminResult {
   std::uint64_t skipped = 0;     ///< Objects of L1 that are locked.
   std::string trouble{};         ///< What a delete could not do; empty: nothing.
   std::string prefetch{};        ///< The new prefetch's id.
-  std::optional<std::uint64_t> found{};   ///< Objects of it in L1; nothing: it runs.
-  std::uint64_t asked = 0;                ///< Objects that it is about.
-  std::vector<cache::SaltStats> salts{};  ///< As UsageCommand::salts.
+  std::optional<std::uint64_t> found{};         ///< Objects of it in L1; nothing: it runs.
+  std::uint64_t asked = 0;                      ///< Objects that it is about.
+  std::vector<cache::SaltStats> salts{};        ///< As UsageCommand::salts.
   std::vector<std::uint64_t> counted_ago_ns{};  ///< By tier, of a usage; kNever: it never was.
 };
 

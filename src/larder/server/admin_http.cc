@@ -108,8 +108,7 @@ void AdminHttp::Impl::add_metrics() {
 
 void AdminHttp::Impl::add_admin(const std::string& pool_name) {
   const std::string own_version = text_of("larder-" + std::string{version()});
-  routes_.add(
-      {.method = "GET", .path = "/", .needs = HttpNeeds::kNothing, .answer = &Impl::front});
+  routes_.add({.method = "GET", .path = "/", .needs = HttpNeeds::kNothing, .answer = &Impl::front});
   routes_.add(
       {.method = "GET", .path = "/page", .needs = HttpNeeds::kNothing, .answer = &Impl::show_page});
   add("GET", "/healthcheck", HttpNeeds::kNothing, &Impl::healthcheck);
@@ -147,9 +146,8 @@ HttpReply AdminHttp::Impl::front(const HttpRequest& request) {
 }
 
 HttpReply AdminHttp::Impl::show_page(const HttpRequest& /*request*/) {
-  return {.body = page().html,
-          .content_type = "text/html; charset=utf-8",
-          .headers = page().headers};
+  return {
+      .body = page().html, .content_type = "text/html; charset=utf-8", .headers = page().headers};
 }
 
 StatusBoard::Reading AdminHttp::Impl::ask() {
@@ -249,16 +247,16 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& opt
   TcpEndpoint endpoint{.address = "127.0.0.1"};  // Of no server: a unix socket needs no token.
   if (options.has_http) {
     LARDER_ASSIGN(auto server,
-                  HttpServer::open({.host = options.http_host,
-                                                 .port = options.http_port,
-                                                 .threads = kThreads}));
+                  HttpServer::open(
+                      {.host = options.http_host, .port = options.http_port, .threads = kThreads}));
     endpoint = {server->address(), server->port()};
     bound.http_port = server->port();
     servers.push_back(std::move(server));
   }
   LARDER_ASSIGN(auto access, AdminAccess::open(options, endpoint));
   if (!options.admin_socket.empty()) {
-    LARDER_ASSIGN(auto server, HttpServer::open({.unix_path = options.admin_socket, .threads = kThreads}));
+    LARDER_ASSIGN(auto server,
+                  HttpServer::open({.unix_path = options.admin_socket, .threads = kThreads}));
     servers.push_back(std::move(server));
   }
   auto impl = std::make_unique<Impl>(bound, std::move(servers), std::move(access), parts.board,
@@ -277,9 +275,8 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open_metrics(const ServerOpti
                                                .port_option = "--metrics-port"}));
   Impl::Servers servers;
   servers.push_back(std::move(server));
-  auto impl =
-      std::make_unique<Impl>(options, std::move(servers), std::nullopt, board, std::nullopt,
-                             std::nullopt);
+  auto impl = std::make_unique<Impl>(options, std::move(servers), std::nullopt, board, std::nullopt,
+                                     std::nullopt);
   impl->add_metrics();
   LARDER_TRY(impl->start());
   return std::unique_ptr<AdminHttp>{new AdminHttp{std::move(impl)}};

@@ -14,9 +14,9 @@
 
 namespace larder::server {
 
-/// The HTTP side (S28, S29): how the server stands, its configuration, metrics (S30), the page (S31)
-/// and the commands that change what is cached, in the shapes that LMCache's own commands and SDK
-/// read; docs/server.md lists the paths. Reads the board, asks the mailbox and the scans of the
+/// The HTTP side (S28, S29): how the server stands, its configuration, metrics (S30), the page
+/// (S31) and the commands that change what is cached, in the shapes that LMCache's own commands and
+/// SDK read; docs/server.md lists the paths. Reads the board, asks the mailbox and the scans of the
 /// tiers, and never touches the service.
 ///
 /// GET changes nothing. What changes state needs the token of --admin-token-file, or --admin-open,

@@ -35,6 +35,9 @@ constexpr std::size_t kWaitingMax = 64;
 /// Without descriptors or memory for a further connection.
 constexpr std::uint64_t kAcceptAgainNs = 10'000'000;
 
+/// "." would not match a line's end, which a path may have when it is decoded.
+constexpr const char* kAnyPath = R"([\s\S]*)";
+
 std::string machine_name() {
   std::array<char, 256> name{};
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "";
@@ -65,10 +68,10 @@ class Protocol final : private httplib::Server {
     set_pre_routing_handler([this](const auto& request, auto& response) {
       return admit(request, response) ? HandlerResponse::Unhandled : HandlerResponse::Handled;
     });
-    Post(".*", answer_with_body);
-    Put(".*", answer_with_body);
-    Patch(".*", answer_with_body);
-    Delete(".*", answer_with_body);
+    Post(kAnyPath, answer_with_body);
+    Put(kAnyPath, answer_with_body);
+    Patch(kAnyPath, answer_with_body);
+    Delete(kAnyPath, answer_with_body);
   }
 
   void answer(int fd) {

@@ -25,7 +25,8 @@ struct HttpSite {
 ///
 /// Who may ask: over TCP a foreign Host or Origin is refused (S29). A unix socket has mode 0600,
 ///   and a peer of another user is refused as well.
-/// Bounds: HttpSite::threads requests at a time and 64 that wait; further ones wait in the system's queue. A
+/// Bounds: HttpSite::threads requests at a time and 64 that wait; further ones wait in the system's
+/// queue. A
 ///   connection has one request, of which the head may have 64 KiB and five seconds, and the body
 ///   what the handler allows and twenty seconds. Bodies that are compressed are refused.
 /// Ownership: the handler outlives it.

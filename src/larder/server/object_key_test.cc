@@ -20,8 +20,8 @@ TEST(ObjectKeyTest, ANameAndItsPartsAreOneAndTheSame) {
 
 TEST(ObjectKeyTest, ASaltThatLooksLikeAnotherPartIsASalt) {
   const std::string cell = "a@b@m@01000100@0@" + kHash;
-  for (const std::string& salt : {std::string(64, 'b'), kHash, std::string{"0"},
-                                  std::string{"01000100"}}) {
+  for (const std::string& salt :
+       {std::string(64, 'b'), kHash, std::string{"0"}, std::string{"01000100"}}) {
     const auto read = parse_object_name(cell + "@" + salt);
     ASSERT_TRUE(read) << salt;
     EXPECT_EQ(read->salt, salt);

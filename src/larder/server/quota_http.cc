@@ -99,10 +99,10 @@ HttpReply QuotaHttp::get_all(const HttpRequest& /*request*/) {
     counted.push_back(ago_ns == kNever ? Json(nullptr) : Json(static_cast<double>(ago_ns) / 1e9));
   }
   return reply_of({{"users", std::move(users)},
-                    {"larder",
-                     {{"is_kept_in_file", quotas_.is_kept()},
-                      {"default_limit_gb", limit_json(quotas_.default_quota().limit_bytes)},
-                      {"l2_counted_seconds_ago", std::move(counted)}}}});
+                   {"larder",
+                    {{"is_kept_in_file", quotas_.is_kept()},
+                     {"default_limit_gb", limit_json(quotas_.default_quota().limit_bytes)},
+                     {"l2_counted_seconds_ago", std::move(counted)}}}});
 }
 
 HttpReply QuotaHttp::get_one(const HttpRequest& request) {
@@ -125,8 +125,8 @@ HttpReply QuotaHttp::put(const HttpRequest& request) {
   if (const auto defect = quota_defect(*setting, quotas_.default_quota())) {
     return refused(*defect);
   }
-  const auto set = quotas_.set(
-      *salt, *setting, [this](QuotaCommand command) { return ask(std::move(command)); });
+  const auto set = quotas_.set(*salt, *setting,
+                               [this](QuotaCommand command) { return ask(std::move(command)); });
   on_change_();
   if (!set) return refused(set.error());
   Json json = {{"cache_salt", salt_name(*salt)},
@@ -144,7 +144,7 @@ HttpReply QuotaHttp::remove(const HttpRequest& request) {
   on_change_();
   if (!removed) return refused(removed.error());
   return reply_of(
-         {{"cache_salt", salt_name(*salt)}, {"status", *removed ? "removed" : "not_found"}});
+      {{"cache_salt", salt_name(*salt)}, {"status", *removed ? "removed" : "not_found"}});
 }
 
 }  // namespace larder::server

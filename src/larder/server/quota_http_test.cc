@@ -183,6 +183,7 @@ TEST_F(QuotaHttpTest, ASaltMayHaveAnyText) {
                                                                {"..%2F..%2Fetc", "../../etc"},
                                                                {long_salt, long_salt}};
   for (const auto& [path, salt] : salts) {
+    SCOPED_TRACE(path);
     const auto [code, set] = put("/quota/" + path, R"({"limit_gb": 0.25})");
     EXPECT_EQ(code, 200) << path;
     EXPECT_EQ(set["cache_salt"], salt) << path;
