@@ -128,9 +128,10 @@ def ping_under_lookups(bench, count, turn):
     return values
 
 
-def cycles(port, frames, seconds, counts, number):
+def cycles(port, frames, seconds, counts, number, all_ready):
     """LOOKUP, QUERY, FREE, END, again and again. In a process of its own."""
     client = Client(port)
+    all_ready.wait()
     done = 0
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
@@ -143,16 +144,22 @@ def cycles(port, frames, seconds, counts, number):
     counts[number] = done / seconds
 
 
-def measure_cycles(benches, rounds, count, clients, seconds=2.0):
-    rates = collections.defaultdict(list)
+def prompts_of_cycles(benches, count):
+    """Stored in all servers."""
     prompts = [tokens_of((seed, 5), count) for seed in range(PROMPTS)]
     for bench in benches:
         for number, tokens in enumerate(prompts):
             bench.store(tokens, f"cycle-{number}")
+    return prompts
+
+
+def measure_cycles(benches, rounds, prompts, clients, seconds=2.0):
+    rates = collections.defaultdict(list)
     for _ in range(rounds):
         for bench in random.sample(benches, len(benches)):
             spawning = multiprocessing.get_context("spawn")
             counts = spawning.Array("d", clients)
+            all_ready = spawning.Barrier(clients)
             workers = []
             for number in range(clients):
                 frames = [
@@ -164,7 +171,7 @@ def measure_cycles(benches, rounds, count, clients, seconds=2.0):
                     )
                     for i, tokens in enumerate(prompts)
                 ]
-                arguments = (bench.server.port, frames, seconds, counts, number)
+                arguments = (bench.server.port, frames, seconds, counts, number, all_ready)
                 workers.append(spawning.Process(target=cycles, args=arguments))
             for worker in workers:
                 worker.start()
@@ -174,7 +181,7 @@ def measure_cycles(benches, rounds, count, clients, seconds=2.0):
     for bench in benches:
         middle, low, high = quartiles(rates[bench.kind])
         print(
-            f"cycles/s, {clients} clients, {count} tokens, {bench.kind}: "
+            f"cycles/s, {clients} clients, {len(prompts[0])} tokens, {bench.kind}: "
             f"{middle:.0f} ({low:.0f} to {high:.0f})"
         )
 
@@ -183,14 +190,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=131072)
-    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
     parser.add_argument("--only", action="append", help="larder, 0.5.6 or 0.5.7rc2; default both")
     options = parser.parse_args()
     kinds = options.only or ["larder", "0.5.6"]
     with tempfile.TemporaryDirectory() as directory:
         benches = [Bench(kind, directory, 1, 4) for kind in kinds]
         measure_latencies(benches, options.rounds, options.tokens)
-        measure_cycles(benches, options.rounds, 32768, options.clients)
+        prompts = prompts_of_cycles(benches, 32768)
+        for clients in options.clients:
+            measure_cycles(benches, options.rounds, prompts, clients)
         for bench in benches:
             bench.close()
 

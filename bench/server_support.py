@@ -52,9 +52,9 @@ class Client(RawClient):
 class Bench:
     """One server, with the prompts of this run stored in it."""
 
-    def __init__(self, kind, directory, l1_gb, hidden, l2=None):
+    def __init__(self, kind, directory, l1_gb, hidden, l2=None, own_options=()):
         self.kind = kind
-        options = ["--hash-memory", "512MiB"] if kind == "larder" else []
+        options = ["--hash-memory", "512MiB", *own_options] if kind == "larder" else []
         if l2 is not None:
             options += ["--l2-adapter", l2]
         self.server = MpServer(

@@ -1,7 +1,7 @@
 """Transfers of `larder server` beside LMCache's own server, in turn: through shared memory against
 memcpy, and from a log store below L1 against what that store loads by itself.
 
-    python bench/server_transfers.py [--rounds 20] [--only larder] [--disk DIR]
+    python bench/server_transfers.py [--rounds 20] [--only larder] [--copy-threads 1] [--disk DIR]
 
 Run it with the python of the environment `engine` (scripts/python_env.sh). DIR is on the disk to
 measure and has room for 6 GiB.
@@ -159,16 +159,19 @@ def measure_memory(benches, rounds, mib):
 
 
 class DrivenWorker:
-    """A worker whose blocks the server copies: layers of [2, BLOCKS, 16, 8, 128] float16 in shared
-    memory, so a chunk of 256 tokens takes a MiB in each. Of the blocks one half is stored, and what
-    is retrieved goes into the other one."""
+    """A worker whose blocks the server copies: layers of float16 in shared memory, [2, BLOCKS, 16, 8,
+    128] where tokens come before heads (NHD) and [2, BLOCKS, 8, 16, 128] where heads do (HND), so a
+    chunk of 256 tokens takes a MiB in each. Of the blocks one half is stored, and what is retrieved
+    goes into the other one."""
 
     BLOCKS, BLOCK, HEADS, HEAD = 2 * CHUNKS * CHUNK // 16 + 1, 16, 8, 128
-    INSTANCE, MODEL = INSTANCE + 1, "bench/driven"
+    INSTANCE = INSTANCE + 1
 
-    def __init__(self, bench, layers):
+    def __init__(self, bench, layers, order):
         self.bench, self.client = bench, bench.client
-        shape = [2, self.BLOCKS, self.BLOCK, self.HEADS, self.HEAD]
+        self.model = f"bench/driven-{order}"
+        of_block = [self.BLOCK, self.HEADS] if order == "NHD" else [self.HEADS, self.BLOCK]
+        shape = [2, self.BLOCKS, *of_block, self.HEAD]
         stride = [math.prod(shape[i + 1 :]) for i in range(5)]
         size = 2 * math.prod(shape)
         self.paths, tensors = [], []
@@ -181,15 +184,15 @@ class DrivenWorker:
             body = {"type": "cpu_shm", "shm_name": name, "nbytes": size, "version": 1}
             tensors.append(msgspec.msgpack.Ext(1, encode(body | {"metadata": metadata})))
         self.layers = [numpy.memmap(path, numpy.uint8, "r+").reshape(2, -1) for path in self.paths]
-        hints = {"kv_layout": "NHD"}
-        arguments = [self.INSTANCE, tensors, self.MODEL, 1, "vllm", hints, []]
+        hints = {"kv_layout": order}
+        arguments = [self.INSTANCE, tensors, self.model, 1, "vllm", hints, []]
         assert self.client.ask("register_kv_cache", *arguments, seconds=60) is None
         self.first = list(range(1, 1 + self.BLOCKS // 2))
         self.second = list(range(1 + self.BLOCKS // 2, self.BLOCKS))
 
     def key(self, number):
         tokens = tokens_of((number, 11), CHUNK * CHUNKS)
-        return key(tokens, f"v{number}", worker=0, model=self.MODEL, version=self.bench.version)
+        return key(tokens, f"v{number}", worker=0, model=self.model, version=self.bench.version)
 
     def look_up(self, stored, request):
         """Until all chunks are hit: LMCache answers a store before it has published it."""
@@ -217,12 +220,12 @@ class DrivenWorker:
             path.unlink()
 
 
-def measure_driven(benches, rounds, mib):
+def measure_driven(benches, rounds, mib, order):
     """STORE and RETRIEVE of 16 chunks, which the server copies."""
     size = CHUNKS * mib << 20
     source = numpy.random.default_rng(1).integers(0, 255, size, dtype=numpy.uint8)
     target = numpy.zeros_like(source)
-    workers = [DrivenWorker(bench, mib) for bench in benches]
+    workers = [DrivenWorker(bench, mib, order) for bench in benches]
     times = collections.defaultdict(list)
     event = b"stub_ipc_handle"
     for number in range(rounds):
@@ -248,18 +251,21 @@ def measure_driven(benches, rounds, mib):
     print(f"memcpy of {size >> 20} MiB in one piece, warm: {size / ceiling / 1e6:.2f} GB/s")
     for way in ("store", "retrieve"):
         for bench in benches:
-            what = f"{way} {CHUNKS} x {mib} MiB, copied by the server, {bench.kind}"
+            what = f"{way} {CHUNKS} x {mib} MiB {order}, copied by the server, {bench.kind}"
             show(what, size, times[way, bench.kind], ceiling)
     for worker in workers:
         worker.close()
 
 
 def measure_first_fill(directory, mib):
-    """F27: L1 filled once, and once more, by a worker that has touched nothing before."""
+    """F27: L1 filled once, and once more, by a worker that has touched nothing before. The server
+    has its memory from the system, as `--no-l1-use-lazy` takes it at the start."""
     chunk_bytes = mib << 20
     rounds = (L1_GIB << 30) // (CHUNKS * chunk_bytes) - 1
     source = numpy.ones(CHUNKS * chunk_bytes, dtype=numpy.uint8)
-    bench = Bench("larder", directory, L1_GIB, hidden_of(mib))
+    bench = Bench("larder", directory, L1_GIB, hidden_of(mib), own_options=["--no-l1-use-lazy"])
+    status = bench.server.status
+    wait_for(lambda: status()["larder"]["l1_memory"]["committed"] == L1_GIB << 30, "all of L1", 60)
     worker = Worker(bench, Memory(bench.server.pool(), is_touched=False))
     passes = []
     for number in range(3):
@@ -406,15 +412,20 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--only", action="append", help="larder, 0.5.6 or 0.5.7rc2; default both")
+    parser.add_argument("--copy-threads", help="of larder's server; default its own")
     parser.add_argument("--disk", type=pathlib.Path, help="measure L2, too, in this directory")
     options = parser.parse_args()
     kinds = options.only or ["larder", "0.5.6"]
+    own = ["--copy-threads", options.copy_threads] if options.copy_threads else []
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         for mib in (1, 4):
-            benches = [Bench(kind, directory, L1_GIB, hidden_of(mib)) for kind in kinds]
+            benches = [
+                Bench(kind, directory, L1_GIB, hidden_of(mib), own_options=own) for kind in kinds
+            ]
             measure_memory(benches, options.rounds, mib)
-            measure_driven(benches, options.rounds, mib)
+            for order in ("NHD", "HND"):
+                measure_driven(benches, options.rounds, mib, order)
             for bench in benches:
                 bench.close()
             measure_first_fill(directory, mib)
