@@ -4,6 +4,7 @@ server, at 400 and at 1,400 pixels, in light and dark. Screenshots lie in the te
 import contextlib
 import json
 import re
+import urllib.request
 
 import pytest
 from mp_cache import CHUNKS, Cache
@@ -305,25 +306,19 @@ def test_texts_of_clients_are_texts(browser, tmp_path):
         each_look(browser, server, tmp_path, "texts", check)
 
 
-def test_room_of_salts_is_shown_where_the_server_tells_it(browser, tmp_path):
-    salts = [
-        {"salt": "", "l1_bytes": 1024, "limit_bytes": None, "guarantee_bytes": 0},
-        {"salt": "idle", "l1_bytes": 2048, "limit_bytes": 4096, "guarantee_bytes": 512},
-    ]
-
-    def answer(route):
-        reply = route.fetch()
-        status = reply.json()
-        status["larder"]["salts"] = salts
-        route.fulfill(response=reply, json=status)
-
-    with server_of(tmp_path) as server, contextlib.closing(Cache(server)) as cache:
+def test_room_and_quotas_of_salts_are_shown(browser, tmp_path):
+    with (
+        MpServer("larder", tmp_path / "log", options=["--admin-open"]) as server,
+        contextlib.closing(Cache(server)) as cache,
+    ):
         cache.look_up(1)
+        quota = json.dumps({"limit_gb": 4 / 1024, "guarantee_gb": 1 / 1024}).encode()
+        url = f"http://127.0.0.1:{server.http_port}/quota/idle"
+        urllib.request.urlopen(urllib.request.Request(url, quota, method="PUT"), timeout=30).close()
         with Shown(browser, server) as shown:
-            shown.page.route("**/status", answer)
             wait_for(lambda: len(rows_of(shown, "#salt-rows")) == 2, "the second salt", 20)
             rows = [(row[0], row[4]) for row in rows_of(shown, "#salt-rows")]
-            assert rows == [("no salt", "1.00 KiB"), ("idle", "2.00 KiB of 4.00 KiB, 512 B sure")]
+            assert rows == [("no salt", "0 B"), ("idle", "0 B of 4.00 MiB, 1.00 MiB sure")]
             shown.check()
 
 

@@ -21,7 +21,6 @@
   function read(status) {
     const now = pick(status, FIELDS.server);
     for (const [name, list] of Object.entries(FIELDS.lists)) now[name] = pickList(status, list);
-    for (const [name, list] of Object.entries(FIELDS.optional)) now[name] = pickList(status, list) ?? [];
     return now;
   }
 
@@ -287,7 +286,6 @@
     const shown = list.slice(0, SALTS_MAX);
     show($("no-salts"), shown.length === 0);
     show($("salt-table"), shown.length > 0);
-    show($("salt-room"), now.salts.length > 0);
     rows($("salt-rows"), "salt-row", shown, (space) => JSON.stringify([space.salt, space.model]), (row, space) => {
       put(cell(row, "salt"), space.salt === "" ? "no salt" : space.salt);
       put(cell(row, "model"), space.model);
@@ -296,7 +294,6 @@
       put(cell(row, "asked"), count(space.asked));
       put(cell(row, "found"), space.asked === 0 ? "" : percent(space.l1 + space.l2, space.asked));
       const room = bySalt.get(space.salt);
-      show(cell(row, "room"), now.salts.length > 0);
       put(cell(row, "room"), !room ? "" : bytes(room.bytes) + (room.limit ? ` of ${bytes(room.limit)}` : "") +
         (room.guarantee ? `, ${bytes(room.guarantee)} sure` : ""));
     });
