@@ -19,6 +19,7 @@ MOCK_FAST = '{"type":"mock","max_size_gb":1,"mock_bandwidth_gb":1}'
 
 # What a capture's server was started with beside the options that all have.
 OPTIONS = {
+    "12_hybrid_two_groups_sliding_window": ["--separate-object-groups"],
     "37_l1_full": ["--eviction-trigger-watermark", "1.0"],
     "38_prefetch_pending_from_l2": ["--l2-adapter", MOCK_SLOW],
     "39_prefetch_retain_policy": [
@@ -26,6 +27,7 @@ OPTIONS = {
     ],
     "43_wait_blocks_normal_pool": ["--l2-adapter", MOCK_SLOW],
     "45_lock_ttls": ["--l1-read-ttl-seconds", "1", "--l1-write-ttl-seconds", "1"],
+    "54_sub_chunk_window_layout": ["--separate-object-groups"],
 }
 L1_GB = {"37_l1_full": "0.0000305176"}
 
