@@ -10,6 +10,7 @@
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/base/size_text.h"
+#include "larder/server/attach_command.h"
 #include "larder/server/config_json.h"
 #include "larder/server/metrics_text.h"
 #include "larder/server/options_markdown.h"
@@ -95,7 +96,6 @@ std::string address_of(const std::string& host, std::uint16_t port) {
 
 /// What is said when clients may come, and what to tell them.
 std::string listening_text(const ServerOptions& options, const server::ServerAddress& address) {
-  const std::string port = std::to_string(address.port);
   std::string text = "larder server: listening on tcp://" + address_of(options.host, address.port) +
                      (options.ipc_path.empty() ? "" : " and ipc://" + printable(options.ipc_path)) +
                      "\n";
@@ -110,17 +110,14 @@ std::string listening_text(const ServerOptions& options, const server::ServerAdd
   text += address.http_port == 0
               ? "  HTTP: none\n"
               : "  HTTP: http://" + address_of(options.http_host, address.http_port) +
-                    "/status, /metrics\n";
+                    " is its page in a browser; /status, /metrics\n";
   if (address.metrics_port != 0) {
     text += "  Metrics: http://" + address_of(options.metrics_host, address.metrics_port) +
             "/metrics\n";
   }
-  text +=
-      "  vLLM: --kv-transfer-config '{\"kv_connector\": \"LMCacheMPConnector\", \"kv_role\": "
-      "\"kv_both\", \"kv_connector_extra_config\": {\"lmcache.mp.host\": \"tcp://" +
-      (options.host == "0.0.0.0" || options.host == "::" ? "THIS_HOST" : host_of(options.host)) +
-      "\", \"lmcache.mp.port\": " + port + "}}'\n";
-  return text;
+  server::ServerOptions bound = options;
+  bound.port = address.port;
+  return text + "  vLLM: " + server::attach_command(bound) + "\n";
 }
 
 std::string listening_json(const ServerOptions& options, const server::ServerAddress& address) {

@@ -20,10 +20,12 @@ constexpr std::size_t kTokenBytesMin = 16;
 constexpr std::size_t kTokenBytesMax = 4096;
 constexpr const char* kRemedy =
     "; write one line with a random token into it, as in `openssl rand -hex 32 > FILE`";
+constexpr const char* kRightsRemedy = "; make it readable for the server's user (chown, chmod)";
 
-SetupError wrong(const std::string& path, const std::string& trouble) {
+SetupError wrong(const std::string& path, const std::string& trouble,
+                 const char* remedy = kRemedy) {
   return {ErrorCode::kInvalidArgument,
-          "--admin-token-file " + printable(path) + " " + trouble + kRemedy};
+          "--admin-token-file " + printable(path) + " " + trouble + remedy};
 }
 
 bool is_loopback(const TcpEndpoint& endpoint) noexcept {
@@ -40,8 +42,11 @@ SetupResult<std::string> read_token(const std::string& path) {
   if (std::filesystem::is_directory(path, error)) return wrong(path, "is a directory");
   errno = 0;
   std::ifstream file{path, std::ios::binary};
-  if (!file.is_open())
-    return wrong(path, "cannot be read: " + errno_text(errno == 0 ? EIO : errno));
+  if (!file.is_open()) {
+    const int code = errno == 0 ? EIO : errno;
+    return wrong(path, "cannot be read: " + errno_text(code),
+                 code == EACCES ? kRightsRemedy : kRemedy);
+  }
   std::string token;
   for (std::istreambuf_iterator<char> at{file}, end; at != end; ++at) {
     if (token.size() > kTokenBytesMax) break;
@@ -101,6 +106,21 @@ bool AdminAccess::allows(std::string_view authorization) const noexcept {
     difference |= static_cast<unsigned char>(given[i]) ^ static_cast<unsigned char>(token_[i]);
   }
   return difference == 0;
+}
+
+const char* AdminAccess::refusal(std::string_view authorization) const noexcept {
+  if (token_.empty()) {
+    return "this changes the cache's state and needs a token: start the server with "
+           "--admin-token-file FILE and send the header 'Authorization: Bearer TOKEN', or start it "
+           "with --admin-socket PATH and use `curl --unix-socket PATH`, or start it with "
+           "--admin-open to allow every client of this machine";
+  }
+  if (authorization.empty()) {
+    return "this changes the cache's state: send the header 'Authorization: Bearer TOKEN' with the "
+           "token of --admin-token-file";
+  }
+  return "the token is not the one of --admin-token-file, which the server has read at its start; "
+         "after a change of the file restart the server";
 }
 
 std::string_view admin_access_name(const ServerOptions& options) noexcept {

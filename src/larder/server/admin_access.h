@@ -22,6 +22,8 @@ class AdminAccess {
   /// `authorization` is the value of that header; empty: there is none. Takes the same time for
   /// every wrong token of the same length.
   bool allows(std::string_view authorization) const noexcept;
+  /// Why a request with this header is not allowed, and what to do: the detail of a 401.
+  const char* refusal(std::string_view authorization) const noexcept;
 
  private:
   AdminAccess(bool is_open, std::string token) noexcept
@@ -30,13 +32,6 @@ class AdminAccess {
   bool is_open_;
   std::string token_;  ///< Empty: none.
 };
-
-/// The detail of a 401.
-inline constexpr const char* kTokenWanted =
-    "this changes the cache's state and needs a token: start the server with --admin-token-file "
-    "FILE and send the header 'Authorization: Bearer TOKEN', or start it with --admin-socket PATH "
-    "and use `curl --unix-socket PATH`, or start it with --admin-open to allow every client of "
-    "this machine";
 
 /// "token", "open" or "read_only": what /status says of it.
 std::string_view admin_access_name(const ServerOptions& options) noexcept;

@@ -228,7 +228,7 @@ HttpReply AdminHttp::Impl::change_log_level(const HttpRequest& request) {
   const auto level = parse_log_level(name);
   if (!level) {
     return refusal(400, "level: '" + printable(name) +
-                            "' is no level; one of debug, info, warning, error, off, as in PUT "
+                            "' is not a level; one of debug, info, warning, error, off, as in PUT "
                             "/loglevel?level=info");
   }
   set_log_level(*level);
@@ -272,7 +272,8 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open_metrics(const ServerOpti
   LARDER_ASSIGN(auto server, HttpServer::open({.host = options.metrics_host,
                                                .port = *options.metrics_port,
                                                .host_option = "--metrics-host",
-                                               .port_option = "--metrics-port"}));
+                                               .port_option = "--metrics-port",
+                                               .is_any_name_own = true}));
   Impl::Servers servers;
   servers.push_back(std::move(server));
   auto impl = std::make_unique<Impl>(options, std::move(servers), std::nullopt, board, std::nullopt,

@@ -218,7 +218,7 @@ TEST_F(AdminHttpTest, ShowsBrowsersThePage) {
   }
   EXPECT_EQ(client.Head("/page")->body, "");
   EXPECT_EQ(get("/page", {{"Host", "evil.example"}})->status, 403);
-  EXPECT_EQ(post("/page", "")->status, 404);
+  EXPECT_EQ(post("/page", "")->status, 405);
 }
 
 TEST_F(AdminHttpTest, IsUnhealthyWhileTheLoopDoesNotRun) {
@@ -269,7 +269,7 @@ TEST_F(AdminHttpTest, APortForMetricsHasNothingElse) {
     EXPECT_EQ(reply->status, 404) << path;
     EXPECT_NE(reply->body.find("it has GET /metrics\""), std::string::npos) << reply->body;
   }
-  EXPECT_EQ(client.Get("/metrics", {{"Origin", "http://evil.example"}})->status, 403);
+  EXPECT_EQ(client.Get("/metrics", {{"Host", "node-7.cluster:9400"}})->status, 200);
 
   options.metrics_port = (*opened)->port();
   const auto second = AdminHttp::open_metrics(options, *board_);
@@ -278,15 +278,63 @@ TEST_F(AdminHttpTest, APortForMetricsHasNothingElse) {
 }
 
 TEST_F(AdminHttpTest, SaysThatAPathIsNotThere) {
-  for (const char* path :
-       {"/run_script", "/env", "/threads", "/nope", "/status/", "/cache/clear"}) {
+  for (const char* path : {"/run_script", "/env", "/threads", "/nope", "/status/"}) {
     const auto reply = get(path);
     EXPECT_EQ(reply->status, 404) << path;
     EXPECT_NE(json::parse(reply->body)["detail"].get<std::string>().find(path), std::string::npos);
   }
   httplib::Client client{"127.0.0.1", http_->port()};
-  EXPECT_EQ(client.Post("/status", "{}", "application/json")->status, 404);
   EXPECT_EQ(client.Post("/run_script", std::string(1 << 20, 'x'), "text/plain")->status, 404);
+}
+
+TEST_F(AdminHttpTest, SaysWhichMethodsAPathHas) {
+  httplib::Client client{"127.0.0.1", http_->port()};
+  const auto no_post = client.Post("/status", "{}", "application/json");
+  EXPECT_EQ(no_post->status, 405);
+  EXPECT_EQ(no_post->get_header_value("Allow"), "GET");
+  EXPECT_EQ(json::parse(no_post->body)["detail"], "/status has no POST; it has GET");
+  EXPECT_EQ(client.Patch("/quota/a", "{}", "application/json")->get_header_value("Allow"),
+            "GET, PUT, DELETE");
+}
+
+TEST_F(AdminHttpTest, ABodyThatIsPostedAsAFormIsAsLongAsAnyOther) {
+  options_.is_admin_open = true;
+  open_http();
+  httplib::Client client{"127.0.0.1", http_->port()};
+  const std::string body = R"({"tier": "l1", "force": false})" + std::string(20'000, ' ');
+  const char* const form = "application/x-www-form-urlencoded";
+  run_mailbox(AdminResult{});
+  EXPECT_EQ(client.Post("/cache/clear", body, form)->status, 200);
+  EXPECT_EQ(client.Post("/cache/clear", body + std::string(64 << 10, ' '), form)->status, 413);
+  const httplib::Headers chunked{};
+  const auto in_chunks = client.Post(
+      "/cache/clear", chunked,
+      [](std::size_t at, httplib::DataSink& sink) {
+        if (at > 100'000) {
+          sink.done();
+        } else {
+          const std::string blanks(10'000, ' ');
+          sink.write(blanks.data(), blanks.size());
+        }
+        return true;
+      },
+      form);
+  ASSERT_TRUE(in_chunks);
+  EXPECT_EQ(in_chunks->status, 413);
+  const auto parts = client.Post("/cache/clear", {{"a", "b", "", ""}});
+  EXPECT_EQ(parts->status, 415);
+}
+
+TEST_F(AdminHttpTest, AClearWithAMisspelledFieldClearsNothing) {
+  options_.is_admin_open = true;
+  open_http();
+  for (const auto& [body, said] :
+       {std::pair{R"({"tier": "all", "model": "x"})", "no field 'model'"},
+        std::pair{R"({"tiers": "all"})", "did you mean 'tier'"}}) {
+    const auto refused = post("/cache/clear", body);
+    EXPECT_EQ(refused->status, 422) << body;
+    EXPECT_NE(refused->body.find(said), std::string::npos) << refused->body;
+  }
 }
 
 TEST_F(AdminHttpTest, RefusesABodyBeyondWhatThePathTakes) {
@@ -400,7 +448,7 @@ TEST_F(AdminHttpTest, AClearNeedsATokenOrAnOpenServer) {
   open_http();
   EXPECT_EQ(post("/cache/clear", "")->body, R"({"status":"ok","cleared":{"tier":"l1"}})");
   EXPECT_EQ(post("/cache/clear", R"({"tier": "l1", "force": true})")->status, 200);
-  EXPECT_EQ(get("/cache/clear")->status, 404);  // GET changes nothing.
+  EXPECT_EQ(get("/cache/clear")->status, 405);  // GET changes nothing.
   EXPECT_EQ(post("/cache/clear", "{}", {{"Origin", "http://evil.example"}})->status, 403);
   EXPECT_EQ(post("/cache/clear", "{}", {{"Host", "evil.example"}})->status, 403);
   const auto l2 = post("/cache/clear", R"({"tier": "l2"})");
@@ -483,7 +531,7 @@ TEST_F(AdminHttpTest, ChecksumsNeedNoToken) {
   EXPECT_EQ(wrong->status, 422);
   EXPECT_NE(json::parse(wrong->body)["detail"].get<std::string>().find("block_ids"),
             std::string::npos);
-  EXPECT_EQ(get("/cache/checksums")->status, 404);
+  EXPECT_EQ(get("/cache/checksums")->status, 405);
   ASSERT_EQ(commands().size(), 1U);
   EXPECT_EQ(std::get<ChecksumCommand>(commands_[0]).instance.bits, 7U);
 }

@@ -16,6 +16,10 @@ namespace {
 constexpr std::size_t kPageSizeMax = 5000;
 constexpr std::size_t kSaltCharactersMax = 128;  // LMCache's.
 
+constexpr std::array<std::string_view, 5> kClearFields{"tier", "force", "model_name", "world_size",
+                                                       "cache_salt"};
+constexpr std::array<std::string_view, 4> kDeleteFields{"keys", "tier", "adapter", "force"};
+
 enum class TierName : std::uint8_t { kL1 = 0, kL2, kAll };
 constexpr std::array<std::string_view, 3> kTierNames{"l1", "l2", "all"};
 
@@ -26,7 +30,8 @@ std::string in_quotes(std::string_view text) {
 Field<TierName> read_tier(std::string_view field, std::string_view text) {
   const auto* const found = std::ranges::find(kTierNames, text);
   if (found != kTierNames.end()) return static_cast<TierName>(found - kTierNames.begin());
-  return malformed(std::string{field} + ": " + in_quotes(text) + " is no tier; one of l1, l2, all");
+  return malformed(std::string{field} + ": " + in_quotes(text) +
+                   " is not a tier; one of l1, l2, all");
 }
 
 Field<TierName> read_tier(const Json& json, const char* field, std::string if_absent) {
@@ -110,6 +115,7 @@ AdminError unsupported_tier(TierName tier, const char* only) {  // LMCache's sen
 
 Result<ClearCommand, AdminError> read_clear(std::string_view body) {
   LARDER_ASSIGN(const Json json, read_object(body));
+  LARDER_TRY(check_fields(json, kClearFields));
   LARDER_ASSIGN(const TierName tier, read_tier(json, "tier", "l1"));
   if (tier == TierName::kL2) return unsupported_tier(tier, "'l1' and 'all'");
   ClearCommand command{.has_all_tiers = tier == TierName::kAll};
@@ -138,6 +144,7 @@ Json clear_json(const ClearCommand& command, const AdminResult& result) {
 
 Result<DeleteRequest, AdminError> read_delete(std::string_view body) {
   LARDER_ASSIGN(const Json json, read_object(body));
+  LARDER_TRY(check_fields(json, kDeleteFields));
   DeleteRequest request;
   LARDER_ASSIGN(const TierName tier, read_tier(json, "tier", "l2"));
   request.is_in_l1 = tier != TierName::kL2;

@@ -23,7 +23,7 @@ void expect_error(Read read, const std::string& body, Kind kind, const std::stri
 // ---- Clear.
 
 TEST(CacheJsonTest, AClearIsOfL1AndNotForcedUnlessItSaysSo) {
-  for (const char* body : {"", "{}", R"({"tier": "l1"})", R"({"force": false, "more": 1})"}) {
+  for (const char* body : {"", "{}", R"({"tier": "l1"})", R"({"force": false})"}) {
     const auto command = read_clear(body);
     ASSERT_TRUE(command) << body;
     EXPECT_FALSE(command->force || command->has_all_tiers || command->space);
@@ -44,8 +44,10 @@ TEST(CacheJsonTest, AWrongFieldOfAClearIsNamedWithItsValue) {
   expect_error(read_clear, R"({"tier": "l2"})", Kind::kInvalid, "tier 'l2' not supported; only ");
   for (const auto& [body, expected] : std::vector<std::pair<std::string, std::string>>{
            {R"({"tier": 1})", R"(tier: 1 is not a text)"},
-           {R"({"tier": "disk"})", R"(tier: 'disk' is no tier)"},
+           {R"({"tier": "disk"})", R"(tier: 'disk' is not a tier)"},
            {R"({"force": 1})", "force: 1 is not true or false"},
+           {R"({"forced": true})", "there is no field 'forced'; did you mean 'force'?"},
+           {R"({"more": 1})", "the fields are tier, force, model_name"},
            {R"({"force": null})", "force: null is not"},
            {R"({"cache_salt": "s"})", "model_name is missing"},
            {R"({"model_name": "m"})", "world_size is missing"},
@@ -102,7 +104,7 @@ TEST(CacheJsonTest, AWrongKeyIsNamedByItsPlace) {
            {R"({"keys": [1]})", "keys[0]: not a JSON object"},
            {R"({"keys": [{}]})", "keys[0]: chunk_hash_hex is missing"},
            {key_json(R"(, "object_group_id": -1)"), "keys[0]: object_group_id: -1 is not"},
-           {R"({"keys": [], "tier": "l3"})", "tier: 'l3' is no tier"}}) {
+           {R"({"keys": [], "tier": "l3"})", "tier: 'l3' is not a tier"}}) {
     expect_error(read_delete, body, Kind::kMalformed, expected);
   }
   std::string many = R"({"keys": [)";

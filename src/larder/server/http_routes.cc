@@ -40,9 +40,9 @@ Result<std::size_t, HttpReply> HttpRoutes::admit(const HttpRequest& head) {
   const HttpRoute* const route = find(head);
   if (route == nullptr) return refuse_path(head);
   const bool is_allowed = route->needs == HttpNeeds::kNothing || head.is_of_same_user ||
-                          (access_ != nullptr && access_->allows(head.authorization));
+                          access_->allows(head.authorization);
   if (is_allowed) return route->body_bytes_max;
-  HttpReply refused = refusal(401, kTokenWanted);
+  HttpReply refused = refusal(401, access_->refusal(head.authorization));
   refused.headers.emplace_back("WWW-Authenticate", "Bearer");
   return refused;
 }
@@ -53,6 +53,17 @@ HttpReply HttpRoutes::answer(const HttpRequest& request) {
 }
 
 HttpReply HttpRoutes::refuse_path(const HttpRequest& request) const {
+  std::string methods;
+  for (const HttpRoute& route : routes_) {
+    if (!matches(route.path, request.path)) continue;
+    methods += (methods.empty() ? "" : ", ") + route.method;
+  }
+  if (!methods.empty()) {
+    HttpReply refused = refusal(405, printable(request.path) + " has no " +
+                                         printable(request.method) + "; it has " + methods);
+    refused.headers.emplace_back("Allow", methods);
+    return refused;
+  }
   std::string there;
   for (const HttpRoute& route : routes_) {
     there += (there.empty() ? "" : ", ") + route.method + " " + route.path;

@@ -28,12 +28,12 @@ struct HttpRoute {
   std::size_t body_bytes_max = std::size_t{64} << 10;
 };
 
-/// The table of what a server's HTTP has. Everything else is 404 with a sentence; a change without
-/// a token is 401, before its body is read.
-/// Threads: add() before the server starts; the rest any. What the routes do is theirs to guard.
+/// The table of what a server's HTTP has. Everything else is 404 with a sentence, and 405 where a
+/// path has other methods; a change without a token is 401, before its body is read. Threads: add()
+/// before the server starts; the rest any. What the routes do is theirs to guard.
 class HttpRoutes final : public HttpHandler {
  public:
-  /// `access` outlives it; null: nothing here needs a token.
+  /// `access` outlives it; null: nothing here may need a token.
   explicit HttpRoutes(const AdminAccess* access) : access_(access) {}
 
   void add(HttpRoute route) { routes_.push_back(std::move(route)); }

@@ -60,10 +60,15 @@ class Protocol final : private httplib::Server {
  public:
   Protocol(const HttpSite& site, const std::string& machine, HttpHandler& handler)
       : site_(site), machine_(machine), handler_(handler) {
-    const auto answer_with_body = [this](const httplib::Request& request,
-                                         httplib::Response& response) {
-      head_.body = request.body;
-      give(handler_.answer(head_), response);
+    // Through a reader: what a form is posted as, as by curl, the library itself cuts at 8 KiB.
+    const auto answer_with_body = [this](const httplib::Request&, httplib::Response& response,
+                                         const httplib::ContentReader& read) {
+      const bool is_whole = read([this](const char* data, std::size_t bytes) {
+        head_.body.append(data, bytes);
+        return head_.body.size() <= body_bytes_max_;
+      });
+      if (is_whole) return give(handler_.answer(head_), response);
+      if (head_.body.size() > body_bytes_max_) give(too_long(), response);
     };
     set_pre_routing_handler([this](const auto& request, auto& response) {
       return admit(request, response) ? HandlerResponse::Unhandled : HandlerResponse::Handled;
@@ -88,6 +93,7 @@ class Protocol final : private httplib::Server {
   /// True: the library is to read the body. Else `response` has the answer.
   bool admit(const httplib::Request& request, httplib::Response& response);
   std::optional<HttpReply> refuse_foreign(const httplib::Request& request) const;
+  HttpReply too_long() const;
   static void give(const HttpReply& reply, httplib::Response& response);
 
   const HttpSite& site_;
@@ -95,6 +101,7 @@ class Protocol final : private httplib::Server {
   HttpHandler& handler_;
   HttpStream* stream_ = nullptr;
   HttpRequest head_;
+  std::size_t body_bytes_max_ = 0;
   bool has_unread_body_ = false;
 };
 
@@ -123,10 +130,13 @@ bool Protocol::admit(const httplib::Request& request, httplib::Response& respons
   if (request.has_header("Content-Encoding")) {
     return answered(refusal(415, "the body is compressed; send it as it is"));
   }
+  if (request.is_multipart_form_data()) {
+    return answered(refusal(415, "the body is a form of several parts; send JSON"));
+  }
+  body_bytes_max_ = *body_bytes_max;
   const std::string length = request.get_header_value("Content-Length");
   if (std::strtoull(length.c_str(), nullptr, 10) > *body_bytes_max) {
-    return answered(refusal(413, "the body has more than the " + std::to_string(*body_bytes_max) +
-                                     " bytes that " + printable(request.path) + " takes"));
+    return answered(too_long());
   }
   stream_->allow_body(*body_bytes_max);
   has_unread_body_ = false;
@@ -135,6 +145,7 @@ bool Protocol::admit(const httplib::Request& request, httplib::Response& respons
 
 std::optional<HttpReply> Protocol::refuse_foreign(const httplib::Request& request) const {
   if (!site_.unix_path.empty()) return std::nullopt;  // No browser reaches it.
+  if (site_.is_any_name_own) return std::nullopt;
   const std::string host = request.get_header_value("Host");
   const std::string origin = request.get_header_value("Origin");
   if (request.has_header("Host") && !is_own_host(host, site_.host, machine_)) {
@@ -147,6 +158,11 @@ std::optional<HttpReply> Protocol::refuse_foreign(const httplib::Request& reques
     return refusal(403, "pages of '" + printable(origin) + "' may not ask this server");
   }
   return std::nullopt;
+}
+
+HttpReply Protocol::too_long() const {
+  return refusal(413, "the body has more than the " + std::to_string(body_bytes_max_) +
+                          " bytes that " + printable(head_.path) + " takes");
 }
 
 void Protocol::give(const HttpReply& reply, httplib::Response& response) {

@@ -19,11 +19,14 @@ struct HttpSite {
   std::string unix_path{};  ///< Not empty: a unix socket, and neither host nor port.
   const char* unix_option = "--admin-socket";
   std::size_t threads = 4;  ///< So many requests are answered at a time.
+  /// Monitors come by names of their own, and read what is no secret.
+  bool is_any_name_own = false;
 };
 
 /// A listener for HTTP with threads of its own. The handler says what is there.
 ///
-/// Who may ask: over TCP a foreign Host or Origin is refused (S29). A unix socket has mode 0600,
+/// Who may ask: over TCP a foreign Host or Origin is refused (S29), unless HttpSite allows them. A
+/// unix socket has mode 0600,
 ///   and a peer of another user is refused as well.
 /// Bounds: HttpSite::threads requests at a time and 64 that wait; further ones wait in the system's
 /// queue. A

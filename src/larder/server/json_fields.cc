@@ -1,9 +1,11 @@
 #include "larder/server/json_fields.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
 #include "larder/base/key_text.h"
+#include "larder/base/nearest_name.h"
 
 namespace larder::server {
 namespace {
@@ -14,6 +16,10 @@ std::string shown(const Json& value) {
   std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
   if (text.size() > kShownBytes) text = text.substr(0, kShownBytes) + "...";
   return printable(text);
+}
+
+std::string unknown(std::string_view field) {
+  return "there is no field '" + printable(field.substr(0, 64)) + "'";
 }
 
 AdminError absent(const char* field) {
@@ -40,6 +46,31 @@ Field<Json> read_object(std::string_view body) {
   if (json.is_object()) return json;
   if (json.is_discarded()) return malformed("the body is not valid JSON");
   return malformed("the body is " + shown(json) + ", and not a JSON object");
+}
+
+std::optional<std::string> misspelled_field(const Json& object,
+                                            std::span<const std::string_view> known) {
+  for (const auto& [name, value] : object.items()) {
+    if (std::ranges::find(known, name) != known.end()) continue;
+    const std::string_view nearest = nearest_name(name, known);
+    if (!nearest.empty()) {
+      return unknown(name) + "; did you mean '" + std::string{nearest} + "'?";
+    }
+  }
+  return std::nullopt;
+}
+
+Result<void, AdminError> check_fields(const Json& object, std::span<const std::string_view> known) {
+  if (const auto misspelled = misspelled_field(object, known)) return malformed(*misspelled);
+  for (const auto& [name, value] : object.items()) {
+    if (std::ranges::find(known, name) != known.end()) continue;
+    std::string text = unknown(name) + "; the fields are ";
+    for (std::size_t i = 0; i < known.size(); ++i) {
+      text += (i == 0 ? "" : ", ") + std::string{known[i]};
+    }
+    return malformed(std::move(text));
+  }
+  return {};
 }
 
 bool is_u32(const Json& value) {

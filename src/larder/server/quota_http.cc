@@ -65,7 +65,7 @@ void QuotaHttp::add_to(HttpRoutes& routes) {
   // A salt may have any character, also '/'.
   constexpr const char* kOfSalt = "/quota/**";
   add("GET", "/quota", HttpNeeds::kNothing, &QuotaHttp::get_all);
-  add("GET", "/quota/", HttpNeeds::kNothing, &QuotaHttp::get_all);
+  add("GET", "/quota/", HttpNeeds::kNothing, &QuotaHttp::get_all);  // As LMCache.
   add("GET", kOfSalt, HttpNeeds::kNothing, &QuotaHttp::get_one);
   add("PUT", kOfSalt, HttpNeeds::kToken, &QuotaHttp::put);
   add("DELETE", kOfSalt, HttpNeeds::kToken, &QuotaHttp::remove);

@@ -119,6 +119,9 @@ TEST_F(QuotaHttpTest, HasLmcachesShapes) {
   for (const auto& [body, error] :
        {std::pair{R"({"limit_gb": -1})", "limit_gb must be non-negative"},
         std::pair{R"({"nope": 1})", "body must be {'limit_gb': <float>}"},
+        std::pair{R"({"limit_gb": 1, "garantee_gb": 1})",
+                  "there is no field 'garantee_gb'; did you mean 'guarantee_gb'?"},
+        std::pair{R"({"limit_bg": 1})", "there is no field 'limit_bg'; did you mean 'limit_gb'?"},
         std::pair{"", "invalid JSON body"}}) {
     const auto [code, refused] = put("/quota/x", body);
     EXPECT_EQ(code, 400);

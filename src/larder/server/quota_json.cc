@@ -6,25 +6,25 @@
 #include <utility>
 
 #include "larder/base/key_text.h"
+#include "larder/server/json_fields.h"
 #include "larder/wire/fields.h"
 
 namespace larder::server {
 namespace {
-
-using Json = nlohmann::ordered_json;
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
 /// 8 EiB: what 63 bits of bytes hold.
 constexpr double kGbMax = 8.0 * 1024 * 1024 * 1024;
 constexpr const char* kNoBody = "body must be {'limit_gb': <float>}";
 
-struct Field {
+struct QuotaField {
   const char* name;
   std::optional<double> QuotaSetting::* member;
 };
-constexpr std::array kFields{Field{"limit_gb", &QuotaSetting::limit_gb},
-                             Field{"guarantee_gb", &QuotaSetting::guarantee_gb},
-                             Field{"l2_limit_gb", &QuotaSetting::l2_limit_gb}};
+constexpr std::array kFields{QuotaField{"limit_gb", &QuotaSetting::limit_gb},
+                             QuotaField{"guarantee_gb", &QuotaSetting::guarantee_gb},
+                             QuotaField{"l2_limit_gb", &QuotaSetting::l2_limit_gb}};
+constexpr std::array<std::string_view, 3> kFieldNames{"limit_gb", "guarantee_gb", "l2_limit_gb"};
 
 std::string number_text(double value) {
   return Json(value).dump();
@@ -116,12 +116,13 @@ Result<QuotaSetting, std::string> quota_setting(const Json& json) {
   if (!json.is_object()) return std::string{kNoBody};
   QuotaSetting setting;
   bool has_any = false;
-  for (const Field& field : kFields) {
+  for (const QuotaField& field : kFields) {
     const auto found = json.find(field.name);
     if (found == json.end()) continue;
     LARDER_ASSIGN(setting.*field.member, read_gb(field.name, *found));
     has_any = true;
   }
+  if (const auto misspelled = misspelled_field(json, kFieldNames)) return *misspelled;
   if (!has_any) return std::string{kNoBody};
   return setting;
 }
@@ -170,7 +171,7 @@ Json limit_json(std::uint64_t bytes) {
 
 Json setting_json(const QuotaSetting& setting) {
   Json json = Json::object();
-  for (const Field& field : kFields) {
+  for (const QuotaField& field : kFields) {
     if (const auto& value = setting.*field.member) json[field.name] = *value;
   }
   return json;

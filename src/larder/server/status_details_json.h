@@ -15,9 +15,6 @@ namespace larder::server {
 /// remedy.
 nlohmann::ordered_json health_json(const ServerStatus& status, bool is_healthy);
 
-/// The command that connects a vLLM on this machine.
-std::string attach_command(const ServerOptions& options);
-
 nlohmann::ordered_json evictions_json(const ServerStatus& status);
 /// Each connector behind L1, in the order in which they are asked.
 nlohmann::ordered_json tiers_json(const ServerStatus& status);

@@ -5,6 +5,7 @@
 
 #include "larder/base/version.h"
 #include "larder/server/admin_access.h"
+#include "larder/server/attach_command.h"
 #include "larder/server/config_json.h"
 #include "larder/server/status_details_json.h"
 

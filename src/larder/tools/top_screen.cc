@@ -124,7 +124,7 @@ void TopDrawing::put_health(std::vector<ScreenLine>& lines) const {
 ScreenLine TopDrawing::saved() const {
   const SavedFigures& saved = figures_.saved;
   std::string text = fmt::format("{} {} {}", count_text(saved.total), saved.unit,
-                                 figures_.is_server ? "not computed" : "loaded");
+                                 figures_.is_server ? "found" : "loaded");
   if (saved.per_s) text += fmt::format(" ({}/s now)", count_text(saved.per_s));
   text += ", " + bytes_text(saved.bytes) + (figures_.is_server ? " loaded from L2" : "");
   return {{fit_left("saved", kHealthColumns, false), kDim},

@@ -126,7 +126,7 @@
     put($("health-pill"), name);
     const reasons = now.reasons.length;
     put($("health-text"), reasons === 0
-      ? `The server answers${now.tiers.length ? ", every connector is well" : ""}, and nothing was lost within the last 5 minutes.`
+      ? `The server answers${now.tiers.length ? ", all connectors are healthy" : ""}, and nothing was lost in the last 5 minutes.`
       : reasons === 1 ? "One thing is not as it should be:" : `${reasons} things are not as they should be:`);
     rows($("reasons"), "reason-row", now.reasons, (reason, i) => i, (row, reason) => {
       put(cell(row, "what"), reason.what + ".");
@@ -138,7 +138,7 @@
     put($("version"), now.version);
     put($("facts"), [`up ${span(now.uptime)}`, many(now.workers.length, "worker"), many(now.connections, "connection"),
       `chunks of ${now.chunk} tokens`,
-      { read_only: "HTTP only reads", token: "changes need a token", open: "changes open to this machine" }[now.access] ?? now.access,
+      { read_only: "HTTP is read-only", token: "changes need a token", open: "any local process may change state" }[now.access] ?? now.access,
     ].join(" · "));
   }
   function showAttach(now) {
@@ -150,7 +150,7 @@
     const has = now.workers.length > 0;
     put($("attach-title"), has ? "No prompt was looked up yet" : "No engine has connected yet");
     put($("attach-text"), has
-      ? `${many(now.workers.length, "worker is", "workers are")} registered. What the engine looks up and finds here shows as tokens that were not computed.`
+      ? `${many(now.workers.length, "worker is", "workers are")} registered. What the engine looks up and finds here need not be computed, and is counted here.`
       : "The server is ready. Attach vLLM on this machine, with the name of a model for MODEL:");
     show($("attach-how"), !has);
     put($("attach-command"), now.attach);
@@ -201,7 +201,7 @@
     put($("l1-lost"), many(now.lost, "object"));
     const fills = growth((each) => each.used + each.evicted_bytes);
     put($("l1-fills"), fills === null ? "measuring" : rate(Math.max(0, fills)));
-    put($("l1-age"), now.evicted_chunks === 0 ? "none evicted" : span(now.evicted_age));
+    put($("l1-age"), now.evicted_chunks === 0 ? "nothing evicted yet" : span(now.evicted_age));
     put($("l1-advice"), now.returned === 0 ? "" :
       `${many(now.returned, "evicted chunk")} came back, after ${span(now.returned_after)} on average: a larger --l1-size-gb would have had them.`);
   }
@@ -275,7 +275,7 @@
     const last = values.findLast((value) => value !== null);
     put($("lookup-rate"), now.lookups === 0 ? "No lookup has come yet."
       : last === undefined ? `${many(now.lookups, "lookup")} since the start.`
-      : `${digits(last)} lookups/s now, ${count(now.lookups)} since the start; ${many(now.sessions, "request")} under way.`);
+      : `${digits(last)} lookups/s now, ${count(now.lookups)} since the start; ${many(now.sessions, "request")} running.`);
   }
   /* Salts by tokens asked for; a salt that has room of L1 and no lookups comes last. */
   function showSalts(now) {
@@ -294,6 +294,7 @@
       put(cell(row, "asked"), count(space.asked));
       put(cell(row, "found"), space.asked === 0 ? "" : percent(space.l1 + space.l2, space.asked));
       const room = bySalt.get(space.salt);
+      bySalt.delete(space.salt);  /* It is that of all its models: once. */
       put(cell(row, "room"), !room ? "" : bytes(room.bytes) + (room.limit ? ` of ${bytes(room.limit)}` : "") +
         (room.guarantee ? `, ${bytes(room.guarantee)} sure` : ""));
     });
