@@ -144,6 +144,7 @@ class Sandbox:
         """`larder server`, at the HTTP port and the unix socket that the documentation names."""
         options = ["--json", "--l1-size-gb", "2", "--shm-name", "", "--port", "0", "--http-port", "0"]
         options += ["--admin-open", "--admin-socket", self.mapped("/run/larder-admin.sock")]
+        options += ["--l2-adapter", "memory:?capacity=64MiB"]
         program = Path(sys.executable).parent / "larder"
         server = subprocess.Popen([program, "server", *options], stdout=subprocess.PIPE, text=True)
         self._until_the_end.enter_context(server)

@@ -86,6 +86,7 @@ OTHER_ENDS = [
     (r"^larder doctor", 1, r"[1-9]\d* problems?\n"),
     (r"^larder doctor .*--json", 1, r'"level": "problem"'),
     (r"^larder bench (?!.*--warm)", 1, r"NOT COLD"),
+    (r"^curl .*/cache/prefetches", 22, r"503"),  # No engine is there.
 ]
 
 # What is checked without being run: that it can be read, and that its specs can.

@@ -244,6 +244,7 @@ TEST_F(EngineLoadTest, AWarmUpLoadsWithItsOwnUrgencyLocksNothingAndIsKept) {
   EXPECT_EQ(stats().resident_bytes, 4 * kGrain);
   EXPECT_EQ(tier.calls[0].urgency, Urgency::kPrefetch);
   EXPECT_EQ(stats().totals.cells_promoted, 4U);
+  EXPECT_EQ(stats().totals.lookups, 0U);
 }
 
 // ---- E27.

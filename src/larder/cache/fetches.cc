@@ -213,6 +213,7 @@ Miss Fetches::reason(const Fetch& fetch, std::uint32_t hit) const {
 }
 
 void Fetches::count(const Fetch& fetch, std::uint32_t hit) {
+  if (!fetch.keeps_locks) return;  // A warm-up: no engine has asked for it.
   const auto asked = static_cast<std::uint32_t>(fetch.chunks.size());
   const std::uint32_t in_l1 = std::min(fetch.l1_hit, hit);
   state_.count_lookup(fetch.space,

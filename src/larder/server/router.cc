@@ -17,6 +17,9 @@ namespace larder::server {
 namespace {
 
 /// Values that a worker sends inline (wire::CommitStore); what else is too long is answered so.
+/// For replies that are under way at the end. Without any, libzmq 4.3.4 aborts when it closes in the
+/// middle of a reply to a client that goes at the same time (session_base.cpp, clean_pipes()).
+constexpr int kLingerMs = 200;
 constexpr std::int64_t kFrameBytesMax = std::int64_t{4} << 30;
 constexpr int kMessagesQueuedMax = 64;  ///< A connection; then TCP pushes back.
 constexpr int kRepliesQueuedMax = 1000;
@@ -95,7 +98,7 @@ class Router::Impl {
 SetupStatus Router::Impl::open(const RouterOptions& options) {
   if (!router_ || !monitor_) return zmq_error("cannot be made");
   const bool is_set =
-      router_.set(ZMQ_ROUTER_MANDATORY, 1) && router_.set(ZMQ_LINGER, 0) &&
+      router_.set(ZMQ_ROUTER_MANDATORY, 1) && router_.set(ZMQ_LINGER, kLingerMs) &&
       router_.set(ZMQ_MAXMSGSIZE, kFrameBytesMax) && router_.set(ZMQ_RCVHWM, kMessagesQueuedMax) &&
       router_.set(ZMQ_SNDHWM, kRepliesQueuedMax) && router_.set(ZMQ_BACKLOG, kBacklog) &&
       // A host that has gone without a word is found out after two minutes.

@@ -87,7 +87,7 @@ class RouterHost final : public Router::Handler {
 class Dealer {
  public:
   explicit Dealer(const std::string& url, std::string_view identity = {}) {
-    socket_.set(ZMQ_LINGER, 0);
+    socket_.set(ZMQ_LINGER, 10);  // See kLingerMs of the router.
     if (!identity.empty()) {
       ::zmq_setsockopt(socket_.get(), ZMQ_ROUTING_ID, identity.data(), identity.size());
     }

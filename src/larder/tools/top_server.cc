@@ -22,7 +22,7 @@ struct Reason {
 
 constexpr std::array kReasons{
     Reason{"never_stored", "new prompts; those gone for long need a larger L2"},
-    Reason{"evicted", "raise --l1-size-gb or add an --l2-adapter: it was here lately"},
+    Reason{"evicted", "raise --l1-size-gb or add an --l2-adapter; or it was cleared"},
     Reason{"failed", "loads from L2 failed: see errors below and the server's log"},
     Reason{"late", "L2 took longer than --l2-load-timeout-seconds"},
     Reason{"down", "a store did not answer: larder doctor checks it"},
