@@ -19,11 +19,11 @@ larder_look_for(OpenSSL libssl-dev)
 larder_look_for(tomlplusplus libtomlplusplus-dev)
 find_program(PKG_CONFIG_EXECUTABLE pkg-config)
 if(NOT PKG_CONFIG_EXECUTABLE)
-  list(APPEND larder_missing pkg-config liburing-dev libxxhash-dev libzstd-dev libzmq3-dev
-       libcpp-httplib-dev)
+  list(APPEND larder_missing pkg-config liburing-dev libxxhash-dev libzstd-dev zlib1g-dev
+       libzmq3-dev libcpp-httplib-dev)
 else()
   foreach(larder_pair "liburing:liburing-dev" "libxxhash:libxxhash-dev" "libzstd:libzstd-dev"
-                      "libzmq:libzmq3-dev" "cpp-httplib:libcpp-httplib-dev")
+                      "zlib:zlib1g-dev" "libzmq:libzmq3-dev" "cpp-httplib:libcpp-httplib-dev")
     string(REPLACE ":" ";" larder_pair ${larder_pair})
     list(GET larder_pair 0 larder_module_name)
     list(GET larder_pair 1 larder_package_name)

@@ -11,7 +11,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config ccache git
   libexpected-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libcli11-dev
-  liburing-dev libxxhash-dev libzstd-dev libssl-dev
+  liburing-dev libxxhash-dev libzstd-dev zlib1g-dev libssl-dev
   libzmq3-dev libtomlplusplus-dev libcpp-httplib-dev
   libgtest-dev libgmock-dev libbenchmark-dev
   fio util-linux zstd

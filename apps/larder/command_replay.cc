@@ -24,7 +24,7 @@ class ReplayCommand final : public Command {
         "'memory:?capacity=2GiB'\n"
         "  larder replay trace.jsonl 'log:/data/kv?capacity=200GiB' --block-bytes 1MiB "
         "--speed trace\n"
-        "  zcat trace.jsonl.gz | larder replay - 'log:/data/kv?capacity=200GiB' --json\n"
+        "  larder replay trace.jsonl.gz 'log:/data/kv?capacity=200GiB' --block-tokens 16 --json\n"
         "  larder replay trace.jsonl --l1 4GiB --policy ARC\n"
         "  larder replay trace.jsonl 'log:/data/kv?capacity=200GiB' --l1 4GiB --ranks 8\n\n"
         "Requests start in the order of the trace. Each looks its chain of blocks up, loads the\n"
@@ -46,18 +46,28 @@ class ReplayCommand final : public Command {
         "fault.");
     command
         .add_option("TRACE", options_.trace_path,
-                    "Mooncake's JSON lines: .jsonl, .jsonl.zst, or - for standard input")
+                    "JSON lines, plain, .gz or .zst, or - for standard input")
         ->required();
     command.add_option("SPEC", specs_,
                        "The connector, e.g. 'log:/data/kv?capacity=200GiB'; with --l1 any number "
                        "of them; 'none' is the same as leaving it out");
-    command.add_option("--block-bytes", block_bytes_, "Bytes of KV cache of one 512-token block")
+    command
+        .add_option("--block-bytes", block_bytes_, "Bytes of KV cache of one block of the trace")
         ->check(valid(parse_size), "SIZE")
         ->capture_default_str();
+    command
+        .add_option("--block-tokens", block_tokens_,
+                    "Tokens of one block [the trace's block_size, or 512]")
+        ->check(valid(tools::parse_block_tokens), "COUNT");
     command.add_option("--requests", options_.requests_max, "Stop after this many requests")
         ->check(valid(parse_count), "COUNT");
     command.add_option("--speed", speed_, "max, trace (as it happened), or a factor such as 20x")
         ->check(valid(tools::parse_speed), "SPEED")
+        ->capture_default_str();
+    command
+        .add_option("--timestamp-unit", timestamp_unit_,
+                    "Unit of timestamps that are numbers: s, ms, us or ns")
+        ->check(valid(tools::parse_timestamp_unit), "UNIT")
         ->capture_default_str();
     command
         .add_option("--tokens-per-second", options_.tokens_per_second,
@@ -88,7 +98,11 @@ class ReplayCommand final : public Command {
 
   int run() override {
     options_.block_bytes = *parse_bytes(block_bytes_);
+    if (!block_tokens_.empty()) {
+      options_.block_tokens = *tools::parse_block_tokens(block_tokens_);
+    }
     options_.speed = *tools::parse_speed(speed_);
+    options_.timestamp_unit_ns = *tools::parse_timestamp_unit(timestamp_unit_);
     options_.with_model = !without_model_;
     if (!l1_.empty()) return run_l1();
     if (specs_.size() != 1) {
@@ -158,7 +172,9 @@ class ReplayCommand final : public Command {
   std::string l1_;  ///< Empty: without the engine.
   std::string promote_ = "retain";
   std::string block_bytes_ = "64KiB";
+  std::string block_tokens_;  ///< Empty: the trace's own.
   std::string speed_ = "max";
+  std::string timestamp_unit_ = "ms";
   bool with_model_ = false;  ///< Says what is the default anyway.
   bool without_model_ = false;
   bool is_json_ = false;

@@ -1,5 +1,6 @@
 #include "larder/tools/block_trace.h"
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <unordered_map>
@@ -17,7 +18,8 @@ struct BlockFacts {
 
 }  // namespace
 
-SetupResult<BlockTrace> BlockTrace::make(std::span<const TraceRequest> requests) {
+SetupResult<BlockTrace> BlockTrace::make(std::span<const TraceRequest> requests,
+                                         std::size_t warmup_requests) {
   std::size_t references = 0;
   for (const TraceRequest& request : requests) references += request.blocks.size();
   if (references > kReferencesMax) {
@@ -27,6 +29,7 @@ SetupResult<BlockTrace> BlockTrace::make(std::span<const TraceRequest> requests)
                           " can be simulated: limit it with --requests"};
   }
   BlockTrace trace;
+  trace.warmup_requests_ = std::min(warmup_requests, requests.size());
   trace.references_.reserve(references);
   trace.begins_.reserve(requests.size() + 1);
   std::unordered_map<std::uint64_t, BlockNumber> numbers;

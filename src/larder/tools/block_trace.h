@@ -21,16 +21,24 @@ using BlockNumber = std::uint32_t;
 /// Prefix-consistent: each block follows the same block in every request, as ids that stand for a
 /// whole prefix do. Only in such a trace is PrefixOptimum exact; blocks that break the rule are
 /// counted.
+/// Warm-up: the models use its requests, and do not count what they hit.
 /// Threads: any, once made. Memory: 4 bytes a reference.
 class BlockTrace {
  public:
   static constexpr std::size_t kReferencesMax = std::size_t{1} << 30;
 
   /// kInvalidArgument above kReferencesMax.
-  static SetupResult<BlockTrace> make(std::span<const TraceRequest> requests);
+  /// The first `warmup_requests` are the warm-up; at most all of them.
+  static SetupResult<BlockTrace> make(std::span<const TraceRequest> requests,
+                                      std::size_t warmup_requests = 0);
 
   std::size_t requests() const noexcept { return begins_.size() - 1; }
   std::size_t references() const noexcept { return references_.size(); }
+  std::size_t warmup_requests() const noexcept { return warmup_requests_; }
+  /// Those behind the warm-up.
+  std::size_t counted_references() const noexcept {
+    return references_.size() - begins_[warmup_requests_];
+  }
   std::size_t blocks() const noexcept { return blocks_; }  ///< Distinct ones.
   /// Of request number `index`.
   std::span<const BlockNumber> chain(std::size_t index) const noexcept {
@@ -49,6 +57,7 @@ class BlockTrace {
 
   std::vector<BlockNumber> references_;
   std::vector<std::size_t> begins_{0};  ///< Of each request, and the end of the last.
+  std::size_t warmup_requests_ = 0;
   std::size_t blocks_ = 0;
   std::uint64_t repeats_ = 0;
   std::uint64_t inconsistent_blocks_ = 0;

@@ -95,8 +95,7 @@ bool L1ReplayResult::is_good() const {
 SetupResult<L1ReplayResult> replay_l1(const L1ReplayOptions& options,
                                       const std::atomic<bool>& stop) {
   LARDER_TRY(options.validate());
-  LARDER_ASSIGN(const std::vector<TraceRequest> trace,
-                read_trace(options.trace_path, options.requests_max, stop));
+  LARDER_ASSIGN(const Trace trace, read_trace(options, stop));
   for (const std::string& spec : options.specs) LARDER_TRY(rehearse(options, spec));
   Connectors opened;
   const SetupStatus allowed = open_all(options, stop, opened);
@@ -104,7 +103,7 @@ SetupResult<L1ReplayResult> replay_l1(const L1ReplayOptions& options,
   if (allowed) {
     std::vector<Connector*> tiers;
     for (const auto& connector : opened) tiers.push_back(connector.get());
-    result = replay_l1(options, trace, tiers, stop);
+    result = replay_l1(options, trace.requests, tiers, stop);
   }
   SetupStatus stopped;
   for (const auto& connector : opened) {
@@ -112,6 +111,7 @@ SetupResult<L1ReplayResult> replay_l1(const L1ReplayOptions& options,
   }
   LARDER_TRY(stopped);
   if (!allowed) return allowed.error();
+  if (result) result->trace_notes = trace.notes;
   return result;
 }
 

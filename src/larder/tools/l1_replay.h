@@ -44,8 +44,9 @@ struct RequestHits {
 };
 
 struct L1ReplayResult {
-  std::string interrupted_by;         ///< Empty: the whole trace was replayed.
-  std::vector<RequestHits> requests;  ///< By request: those that were answered.
+  std::string interrupted_by;            ///< Empty: the whole trace was replayed.
+  std::vector<std::string> trace_notes;  ///< Trace::notes.
+  std::vector<RequestHits> requests;     ///< By request: those that were answered.
   HitCount total;
   HitCount hit_l1;     ///< Read from L1 as the lookup found it.
   HitCount hit_l2;     ///< Loaded from L2 into L1, and read there.

@@ -164,7 +164,8 @@ std::string to_text(const L1ReplayOptions& options, const L1ReplayResult& result
   std::string text = head_text(options, result) + hits_text(result) + bytes_text(options, result);
   text += "latency per request\n" + latency_line("lookup", result.lookup_ns);
   return text + saved_text(options, result.hit(), result.lookup_busy_ns) + failures_text(result) +
-         wrong_bytes_text(result.mismatches, result.first_mismatch);
+         wrong_bytes_text(result.mismatches, result.first_mismatch) +
+         notes_text(result.trace_notes);
 }
 
 std::string to_json(const L1ReplayOptions& options, const L1ReplayResult& result) {
@@ -174,6 +175,7 @@ std::string to_json(const L1ReplayOptions& options, const L1ReplayResult& result
   }
   nlohmann::json json = {
       {"trace", options.trace_path},
+      {"notes", result.trace_notes},
       {"interrupted_by", result.interrupted_by},
       {"ok", result.is_good() && result.interrupted_by.empty()},
       {"wall_seconds", seconds(result.wall_ns)},

@@ -373,9 +373,9 @@ TEST(L1ReplayTest, AStoreWithOthersKeysIsRefused) {
 // ---- Real traces.
 
 std::vector<TraceRequest> read(const std::string& path, std::uint64_t requests_max = kNever) {
-  auto trace = read_trace(path, requests_max, kNoStop);
+  auto trace = read_trace({.trace_path = path, .requests_max = requests_max}, kNoStop);
   EXPECT_TRUE(trace) << trace.error().text;
-  return trace ? std::move(*trace) : std::vector<TraceRequest>{};
+  return trace ? std::move(trace->requests) : std::vector<TraceRequest>{};
 }
 
 std::vector<TraceRequest> conversation() {

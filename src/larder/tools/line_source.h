@@ -10,7 +10,9 @@
 
 namespace larder::tools {
 
-/// The lines of a file, plain or compressed with zstd; "-" is standard input.
+/// The lines of a file, plain or compressed with zstd or gzip, as its first bytes tell; "-" is
+/// standard input. Compressed files may be several frames or members, one behind the other,
+/// skippable frames of zstd included.
 ///
 /// Bounded: a line above kLineBytesMax is an error, whatever the file says. One thread at a time.
 class LineSource {

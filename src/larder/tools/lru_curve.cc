@@ -96,12 +96,13 @@ SetupResult<LruCurve> LruCurve::measure(const BlockTrace& trace, const std::atom
       return SetupError{ErrorCode::kCancelled, "interrupted while LRU was simulated"};
     }
     const auto chain = trace.chain(request);
+    const bool is_counted = request >= trace.warmup_requests();
     std::uint64_t deepest = 0;
     for (const BlockNumber block : chain) {
       const std::uint64_t depth = stack.depth(block);
       if (depth == 0) break;
       deepest = std::max(deepest, depth);
-      ++hits[deepest];
+      if (is_counted) ++hits[deepest];
     }
     for (std::size_t i = chain.size(); i > 0; --i) stack.touch(chain[i - 1]);
   }

@@ -23,6 +23,7 @@ namespace larder::tools {
 /// Fenwick tree, as Bennett and Kruskal do ("LRU stack processing", IBM Journal of Research and
 /// Development 19(4), 1975).
 ///
+/// Hits of the trace's warm-up do not count.
 /// Threads: any, once made. Cost: O(log blocks) a reference, below 100 ns; about 30 bytes a block.
 class LruCurve {
  public:
@@ -31,7 +32,8 @@ class LruCurve {
 
   /// Blocks that a cache of this size hits. O(1).
   std::uint64_t hits(std::uint64_t capacity_blocks) const noexcept;
-  /// The most that any cache hits: what is not referenced for the first time.
+  /// The most that any cache hits: what is not referenced for the first time,
+  /// behind the warm-up.
   std::uint64_t hits_max() const noexcept { return hits_.back(); }
   /// The smallest size that hits so many blocks, hits_max() at most. O(log blocks).
   std::uint64_t capacity_for(std::uint64_t hits) const noexcept;

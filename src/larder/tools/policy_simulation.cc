@@ -62,7 +62,8 @@ SetupResult<std::uint64_t> policy_hits(const BlockTrace& trace, const cache::Pol
       return SetupError{ErrorCode::kCancelled,
                         "interrupted while " + std::string{kind.name} + " was simulated"};
     }
-    hits += simulation.request(trace.chain(request));
+    const std::size_t request_hits = simulation.request(trace.chain(request));
+    if (request >= trace.warmup_requests()) hits += request_hits;
   }
   return hits;
 }

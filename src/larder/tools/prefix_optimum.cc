@@ -39,7 +39,7 @@ SetupResult<std::uint64_t> PrefixOptimum::hits(std::uint64_t capacity_blocks,
     for (std::size_t i = begin; i < end; ++i) {
       const BlockNumber block = trace_->reference(i);
       if (is_resident[block]) {
-        ++hits;
+        if (request >= trace_->warmup_requests()) ++hits;
         --resident;
       }
       is_resident[block] = next_use_[i] != kNever;

@@ -19,6 +19,8 @@ namespace larder::tools {
 /// prefix-consistent trace a block is used in every request that uses a block behind it, so it is
 /// never dropped before that one: what MIN keeps is always whole prefixes, and its hits are
 /// prefix hits. In any other trace hits() counts blocks behind holes too: an upper bound.
+/// Warm-up: the choice is the best one for the whole trace. Behind a warm-up, whose hits do not
+/// count, another choice could hit more.
 /// Threads: any, once made. The trace must outlive it. Memory: 4 bytes a reference.
 class PrefixOptimum {
  public:

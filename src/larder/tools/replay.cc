@@ -50,8 +50,7 @@ bool ReplayResult::is_good() const {
 }
 
 SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic<bool>& stop) {
-  LARDER_ASSIGN(const std::vector<TraceRequest> trace,
-                read_trace(options.trace_path, options.requests_max, stop));
+  LARDER_ASSIGN(const Trace trace, read_trace(options, stop));
   LARDER_ASSIGN(const ReadSpec read, read_spec(options.spec));
   const auto limits = rehearse_open(read);  // No store is made for blocks that it would refuse.
   if (!limits && limits.error().code != ErrorCode::kUnavailable) return limits.error();
@@ -62,9 +61,10 @@ SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic
   if (!options.allow_eviction) {
     allowed = check_no_foreign_keys(*connector, options.key_prefix, "a replay", stop);
   }
-  if (allowed) result = replay(options, trace, *connector, stop);
+  if (allowed) result = replay(options, trace.requests, *connector, stop);
   LARDER_TRY(stop_connector(*connector));
   if (!allowed) return allowed.error();
+  if (result) result->trace_notes = trace.notes;
   return result;
 }
 

@@ -16,10 +16,8 @@
 namespace larder::tools {
 
 /// What is replayed, how fast, and how it is reported: of every kind of replay.
-struct ReplayInput {
-  std::string trace_path;  ///< JSON lines, plain or zstd; "-" is standard input.
+struct ReplayInput : TraceOptions {
   std::uint64_t block_bytes = std::uint64_t{64} << 10;
-  std::uint64_t requests_max = kNever;
   /// Trace time runs this many times faster than the clock; 0: as fast as the connector allows.
   double speed = 0;
   double tokens_per_second = 8000;  ///< Prefill rate that the seconds saved are stated for.
@@ -63,7 +61,8 @@ struct HitCount {
 };
 
 struct ReplayResult {
-  std::string interrupted_by;  ///< Empty: the whole trace was replayed.
+  std::string interrupted_by;            ///< Empty: the whole trace was replayed.
+  std::vector<std::string> trace_notes;  ///< Trace::notes.
   std::uint64_t requests = 0;
   HitCount total;
   HitCount hit;        ///< Contiguous prefixes, loaded and verified.

@@ -121,13 +121,15 @@ std::string to_text(const ReplayOptions& options, const ReplayResult& result) {
         result.is_every_store_refused() ? "FAILED: EVERY STORE WAS REFUSED" : "refused",
         format_count(result.blocks_refused.count, "block"), printable(result.blocks_refused.first));
   }
-  return text + wrong_bytes_text(result.mismatches, result.first_mismatch);
+  return text + wrong_bytes_text(result.mismatches, result.first_mismatch) +
+         notes_text(result.trace_notes);
 }
 
 std::string to_json(const ReplayOptions& options, const ReplayResult& result) {
   const Report& report = result.report_at_end;
   nlohmann::json json = {
       {"trace", options.trace_path},
+      {"notes", result.trace_notes},
       {"connector", report.type},
       {"where", report.where},
       {"interrupted_by", result.interrupted_by},

@@ -130,7 +130,7 @@ TEST(ReplayTest, WithRoomForAllEveryPrefixThatWasSeenIsAHit) {
     std::uint64_t hits = 0;
     while (hits < request.blocks.size() && seen.contains(request.blocks[hits])) ++hits;
     expected_blocks += hits;
-    expected_tokens += std::min(hits * kTokensPerBlock, request.input_tokens);
+    expected_tokens += std::min(hits * kDefaultBlockTokens, request.input_tokens);
     all_blocks += request.blocks.size();
     seen.insert(request.blocks.begin(), request.blocks.end());
   }

@@ -55,4 +55,10 @@ std::string interrupted_text(const std::string& interrupted_by) {
   return fmt::format("  INTERRUPTED by {}: this is what was measured until then\n", interrupted_by);
 }
 
+std::string notes_text(const std::vector<std::string>& notes) {
+  std::string text;
+  for (const std::string& note : notes) text += "note: " + note + "\n";
+  return text;
+}
+
 }  // namespace larder::tools

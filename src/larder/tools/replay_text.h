@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "larder/base/histogram.h"
 #include "larder/tools/replay.h"
@@ -29,5 +30,7 @@ std::string saved_text(const ReplayInput& options, const HitCount& hit, std::uin
 std::string wrong_bytes_text(std::uint64_t mismatches, const std::string& first);
 /// Empty: the whole trace was replayed.
 std::string interrupted_text(const std::string& interrupted_by);
+/// A line for each.
+std::string notes_text(const std::vector<std::string>& notes);
 
 }  // namespace larder::tools

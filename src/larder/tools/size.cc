@@ -8,6 +8,7 @@
 
 #include "larder/base/size_text.h"
 #include "larder/cache/policies/policy.h"
+#include "larder/tools/baseline_policies.h"
 #include "larder/tools/lru_curve.h"
 #include "larder/tools/policy_simulation.h"
 #include "larder/tools/prefix_optimum.h"
@@ -35,7 +36,7 @@ SetupResult<std::vector<const cache::PolicyKind*>> policies_of(const SizeOptions
     }
   };
   for (const std::string& name : options.policies) {
-    LARDER_ASSIGN(const cache::PolicyKind* const kind, cache::find_policy(name));
+    LARDER_ASSIGN(const cache::PolicyKind* const kind, find_simulated_policy(name));
     add(*kind);
   }
   if (!options.policies.empty()) return kinds;
@@ -43,6 +44,7 @@ SetupResult<std::vector<const cache::PolicyKind*>> policies_of(const SizeOptions
     // With one salt, a policy by salt is the same as its base.
     if (!kind.is_partitioned_by_salt && kind.name != "noop") add(kind);
   }
+  for (const cache::PolicyKind& kind : baseline_policies()) add(kind);
   return kinds;
 }
 
@@ -96,10 +98,18 @@ std::vector<std::uint64_t> default_capacities(const BlockTrace& trace, std::uint
 SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const std::atomic<bool>& stop) {
   // Reports a misspelt policy before reading a long trace.
   LARDER_TRY(policies_of(options));
-  LARDER_ASSIGN(const std::vector<TraceRequest> requests,
-                read_trace(options.trace_path, options.requests_max, stop));
-  LARDER_ASSIGN(const BlockTrace trace, BlockTrace::make(requests));
-  return measure_sizes(options, trace, stop);
+  if (!(options.warmup >= 0 && options.warmup < 1)) {
+    return invalid("warm-up: expected a share of the requests below 100 %");
+  }
+  LARDER_ASSIGN(const Trace read, read_trace(options, stop));
+  const auto warmup_requests =
+      static_cast<std::size_t>(options.warmup * static_cast<double>(read.requests.size()));
+  LARDER_ASSIGN(const BlockTrace trace, BlockTrace::make(read.requests, warmup_requests));
+  LARDER_ASSIGN(SizeResult result, measure_sizes(options, trace, stop));
+  result.block_tokens = read.block_tokens;
+  result.sessions = read.sessions;
+  result.trace_notes = read.notes;
+  return result;
 }
 
 SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const BlockTrace& trace,
@@ -108,7 +118,8 @@ SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const BlockTra
   LARDER_TRY(check_bytes(options, trace));
   SizeResult result;
   result.requests = trace.requests();
-  result.references = trace.references();
+  result.warmup_requests = trace.warmup_requests();
+  result.references = trace.counted_references();
   result.blocks = trace.blocks();
   result.repeats = trace.repeats();
   result.inconsistent_blocks = trace.inconsistent_blocks();
@@ -124,6 +135,10 @@ SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const BlockTra
   pass_done();
   for (SizePoint& point : result.points) point.hits.push_back(lru.hits(point.capacity_blocks));
   result.hits_max = lru.hits_max();
+  if (result.hits_max == result.references) {
+    return invalid("behind the warm-up of " + format_count(result.warmup_requests, "request") +
+                   " no block is new, and a large cache misses nothing: use a smaller --warmup");
+  }
   for (const double share : kSharesOfMost) {
     const double hits = std::ceil(share * static_cast<double>(result.hits_max));
     result.enough.push_back(
@@ -148,8 +163,15 @@ SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const BlockTra
   return result;
 }
 
+std::optional<double> gap_closed(const SizePoint& point, std::uint64_t hits) {
+  const auto lru = static_cast<double>(point.hits.front());
+  const auto optimum = static_cast<double>(point.hits.back());
+  if (lru == optimum) return std::nullopt;
+  return (static_cast<double>(hits) - lru) / (optimum - lru);
+}
+
 double prefill_speedup(const SizeResult& result, std::uint64_t hits) {
-  // A block's first reference is a miss, so no trace is without misses.
+  // measure_sizes() lets no trace pass that is without misses.
   return static_cast<double>(result.references) / static_cast<double>(result.references - hits);
 }
 

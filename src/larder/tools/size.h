@@ -2,7 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,13 +11,14 @@
 
 namespace larder::tools {
 
-struct SizeOptions {
-  std::string trace_path;  ///< JSON lines, plain or zstd; "-" is standard input.
+struct SizeOptions : TraceOptions {
   std::uint64_t block_bytes = std::uint64_t{64} << 10;
-  std::uint64_t requests_max = std::numeric_limits<std::uint64_t>::max();
   std::vector<std::uint64_t> capacities_bytes;  ///< Empty: default_capacities().
-  /// By name, beside LRU and the optimum. Empty: all of the engine's that evict by themselves.
+  /// By name, beside LRU and the optimum. Empty: all of the engine's that evict by themselves, and
+  /// the baselines.
   std::vector<std::string> policies;
+  /// The share of requests, from the first on, that fill the caches and are not counted. Below 1.
+  double warmup = 0;
   bool is_quiet = false;  ///< No progress.
 };
 
@@ -30,8 +31,11 @@ struct SizePoint {
 
 struct SizeResult {
   std::uint64_t requests = 0;
-  std::uint64_t references = 0;  ///< Blocks that the requests asked for.
-  std::uint64_t blocks = 0;      ///< Distinct ones: the working set.
+  std::uint64_t warmup_requests = 0;
+  std::uint32_t block_tokens = kDefaultBlockTokens;
+  std::uint64_t sessions = 0;    ///< Trace::sessions.
+  std::uint64_t references = 0;  ///< Blocks that the requests behind the warm-up asked for.
+  std::uint64_t blocks = 0;      ///< Distinct ones of the whole trace: the working set.
   std::uint64_t repeats = 0;
   std::uint64_t inconsistent_blocks = 0;
   std::uint64_t hits_max = 0;        ///< Of a cache without a bound.
@@ -43,6 +47,7 @@ struct SizeResult {
     std::uint64_t blocks = 0;
   };
   std::vector<Enough> enough;
+  std::vector<std::string> trace_notes;  ///< Trace::notes.
 };
 
 /// The default sweep: powers of two of bytes from about four requests up, at most 12 of them, and
@@ -55,9 +60,13 @@ std::vector<std::uint64_t> default_capacities(const BlockTrace& trace, std::uint
 /// `stop` is set.
 SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const std::atomic<bool>& stop);
 
-/// The same over a trace that the caller has.
+/// The same over a trace that the caller has, with its warm-up instead of the options'.
 SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const BlockTrace& trace,
                                       const std::atomic<bool>& stop);
+
+/// How much of the way from LRU's hits to the optimum's so many hits go: 1 is the optimum, and
+/// below 0 is worse than LRU. Nothing where the two hit the same.
+std::optional<double> gap_closed(const SizePoint& point, std::uint64_t hits);
 
 /// How many times faster prefill is if loading a hit takes no time: references / misses.
 double prefill_speedup(const SizeResult& result, std::uint64_t hits);

@@ -95,11 +95,11 @@ TEST(SizeTest, CapacitiesAreSortedAndWholeBlocks) {
 TEST(SizeTest, ColumnsAreLruThePoliciesAndTheOptimum) {
   const BlockTrace trace = conversations(300, 20, 2);
   EXPECT_EQ(measured(small_options(), trace).columns,
-            (std::vector<std::string>{"LRU", "ARC", "S3-FIFO", "optimum"}));
+            (std::vector<std::string>{"LRU", "ARC", "S3-FIFO", "FIFO", "CLOCK", "optimum"}));
   SizeOptions options = small_options();
-  options.policies = {"noop", "lru", "s3fifo", "NOOP"};
+  options.policies = {"noop", "lru", "s3fifo", "fifo", "NOOP"};
   EXPECT_EQ(measured(options, trace).columns,
-            (std::vector<std::string>{"LRU", "noop", "S3-FIFO", "optimum"}));
+            (std::vector<std::string>{"LRU", "noop", "S3-FIFO", "FIFO", "optimum"}));
 }
 
 TEST(SizeTest, EnoughIsTheSmallestSizeThatReachesTheShare) {
@@ -163,9 +163,11 @@ TEST(SizeTest, TheTextHasEachMeasure) {
   SizeOptions options = small_options();
   options.capacities_bytes = {163'840};
   const std::string text = to_text(options, measured(options, conversations(300, 20, 2)), {});
-  for (const char* const part : {"300 requests", "hit rate, of blocks", "misses, in blocks",
-                                 "ideal prefill speed-up", "loaded instead of computed", "160 KiB",
-                                 "optimum", "of these hits LRU reaches 50 % with"}) {
+  for (const char* const part :
+       {"300 requests", "hit rate, of blocks", "misses, 1 - hit rate", "misses beside those of LRU",
+        "gap from LRU to the optimum that is closed", "ideal prefill speed-up",
+        "loaded instead of computed", "160 KiB", "optimum",
+        "of these hits LRU reaches 50 % with"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
   EXPECT_EQ(text.find("note:"), std::string::npos) << text;
@@ -199,9 +201,78 @@ TEST(SizeTest, TheJsonAddsUp) {
       const auto hits = policy["hit_blocks"].get<std::uint64_t>();
       EXPECT_EQ(policy["miss_blocks"], trace.references() - hits);
       EXPECT_EQ(policy["hit_bytes"], hits * 4096);
+      EXPECT_DOUBLE_EQ(policy["miss_rate"].get<double>(), 1 - policy["hit_rate"].get<double>());
       EXPECT_DOUBLE_EQ(policy["hit_rate"].get<double>() * policy["prefill_speedup"].get<double>(),
                        policy["prefill_speedup"].get<double>() - 1);
     }
+  }
+}
+
+TEST(SizeTest, TheGapClosedGoesFromLruToTheOptimum) {
+  const SizePoint point{.capacity_bytes = 1, .capacity_blocks = 1, .hits = {100, 150, 80, 200}};
+  EXPECT_DOUBLE_EQ(gap_closed(point, 100).value(), 0);
+  EXPECT_DOUBLE_EQ(gap_closed(point, 150).value(), 0.5);
+  EXPECT_DOUBLE_EQ(gap_closed(point, 80).value(), -0.2);
+  EXPECT_DOUBLE_EQ(gap_closed(point, 200).value(), 1);
+  EXPECT_FALSE(gap_closed({.hits = {100, 90, 100}}, 90));
+  SizeResult result;
+  result.references = 1000;
+  result.columns = {"LRU", "ARC", "S3-FIFO", "optimum"};
+  result.points = {point};
+  const std::string text = to_text(small_options(), result, {});
+  EXPECT_NE(text.find("50.0 %"), std::string::npos) << text;
+  EXPECT_NE(text.find("-20.0 %"), std::string::npos) << text;
+  EXPECT_NE(text.find("+2.22 %"), std::string::npos) << text;  // 920 misses for 900.
+  const auto json = nlohmann::json::parse(to_json(small_options(), result));
+  const auto& policies = json["sizes"][0]["policies"];
+  EXPECT_DOUBLE_EQ(policies["ARC"]["gap_closed"].get<double>(), 0.5);
+  EXPECT_DOUBLE_EQ(policies["S3-FIFO"]["misses_beside_lru"].get<double>(), 920.0 / 900 - 1);
+}
+
+TEST(SizeTest, NotesOfTheTraceAreInTheReports) {
+  const testing::TemporaryDirectory directory;
+  SizeOptions options = small_options();
+  options.trace_path = directory.path() + "/trace";
+  std::ofstream{options.trace_path}
+      << R"({"type":"x","session_id":"s","block_size":16,"input_length":32,"hash_ids":[1,2]})";
+  const auto result = measure_sizes(options, kNoStop);
+  ASSERT_TRUE(result) << result.error().text;
+  const std::string text = to_text(options, *result, {});
+  EXPECT_NE(text.find("note: field ignored: type\n"), std::string::npos) << text;
+  EXPECT_NE(text.find("  1 session\n"), std::string::npos) << text;
+  const auto json = nlohmann::json::parse(to_json(options, *result));
+  EXPECT_EQ(json["notes"][0], "field ignored: type");
+  EXPECT_EQ(json["block_tokens"], 16);
+  EXPECT_EQ(json["sessions"], 1);
+}
+
+TEST(SizeTest, AWarmupFillsTheCachesAndIsNotCounted) {
+  const testing::TemporaryDirectory directory;
+  SizeOptions options = small_options();
+  options.trace_path = directory.path() + "/trace";
+  std::ofstream file{options.trace_path};
+  for (const char* const ids : {"[1,2]", "[1,2]", "[1,2]", "[3]"}) {
+    file << "{\"hash_ids\":" << ids << "}\n";
+  }
+  file.close();
+  options.capacities_bytes = {4 * 4096};
+  options.warmup = 0.5;
+  const auto result = measure_sizes(options, kNoStop);
+  ASSERT_TRUE(result) << result.error().text;
+  EXPECT_EQ(result->warmup_requests, 2U);
+  EXPECT_EQ(result->references, 3U);
+  EXPECT_EQ(result->hits_max, 2U);
+  for (const std::uint64_t hits : result->points[0].hits) EXPECT_EQ(hits, 2U);
+  EXPECT_NE(to_text(options, *result, {}).find("2 requests at the beginning not counted"),
+            std::string::npos);
+  // Behind it there must be something that a cache can miss.
+  options.requests_max = 3;
+  const auto known = measure_sizes(options, kNoStop);
+  ASSERT_FALSE(known);
+  EXPECT_NE(known.error().text.find("no block is new"), std::string::npos) << known.error().text;
+  for (const double warmup : {-0.1, 1.0}) {
+    options.warmup = warmup;
+    EXPECT_EQ(measure_sizes(options, kNoStop).error().code, ErrorCode::kInvalidArgument);
   }
 }
 

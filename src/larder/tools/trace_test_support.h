@@ -27,8 +27,8 @@ inline std::vector<TraceRequest> make_conversations(std::size_t count, std::size
     if (chain.size() > 30) chain = {0};
     for (std::uint64_t more = 1 + random.below(4); more > 0; --more) chain.push_back(next_block++);
     TraceRequest request;
-    request.timestamp_ms = i;
-    request.input_tokens = chain.size() * kTokensPerBlock - random.below(kTokensPerBlock);
+    request.timestamp_ns = i * 1'000'000;
+    request.input_tokens = chain.size() * kDefaultBlockTokens - random.below(kDefaultBlockTokens);
     request.blocks = chain;
     trace.push_back(std::move(request));
   }
