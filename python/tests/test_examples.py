@@ -19,6 +19,7 @@ SAYS = {
 ELSEWHERE = {
     "lmcache_example.py": "what the next two share",
     "lmcache_native_plugin.py": "tests/interop/test_lmcache_examples.py",
+    "record_trace.py": "test_record_trace.py",
     "lmcache_plugin.py": "tests/interop/test_lmcache_examples.py",
     "transformers_prompt_cache.py": "tests/interop/test_hf.py",
 }

@@ -298,7 +298,7 @@ TEST_F(TraceFile, FurtherFieldsAreIgnoredWithANote) {
             R"({"a\u001b": [{"b": "c"}], "turn": 2, "hash_ids": [1], "input_length": 512})"),
       kNoStop);
   ASSERT_TRUE(trace) << trace.error().text;
-  EXPECT_EQ(trace->notes.front(), "fields ignored: a\\\\u001b, chat_id, turn, type");
+  EXPECT_EQ(trace->notes.front(), "fields ignored: a\\u001b, chat_id, turn, type");
   EXPECT_EQ(trace->sessions, 0U);
 }
 
