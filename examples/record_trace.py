@@ -185,15 +185,15 @@ class EventRecorder:
         if size < 1 or not event.get("block_hashes"):
             return False  # vLLM's offloading tells sizes of 0.
         medium = event.get("medium") or ""
+        group = event.get("group_idx") or 0
         if self._medium is None:
             self._medium = medium
-        if self._block_size is None:
-            self._block_size = size
-        group = event.get("group_idx") or 0
-        if medium.lower() == self._medium.lower() and size == self._block_size:
-            if self._group is None:
+        if medium.lower() == self._medium.lower():
+            if self._block_size is None:
+                self._block_size = size
+            if self._group is None and size == self._block_size:
                 self._group = group
-            if group == self._group:
+            if size == self._block_size and group == self._group:
                 return True
         self.notes[f"events ignored: medium {medium!r}, blocks of {size}, group {group}"] += 1
         return False

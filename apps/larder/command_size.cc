@@ -34,7 +34,7 @@ class SizeCommand final : public Command {
         "  larder size bench/data/mooncake_conversation_trace.jsonl.zst\n"
         "  larder size trace.jsonl --block-bytes 64MiB --capacities 500GiB,1TiB,2TiB\n"
         "  larder size trace.jsonl --svg sizes.svg --quiet\n"
-        "  larder size trace.jsonl.gz --block-tokens 16 --policies ARC,FIFO --warmup 50% --json\n\n"
+        "  larder size trace.jsonl.gz --block-tokens 512 --policies ARC,FIFO --warmup 50% --json\n\n"
         "Nothing is stored. Caches of blocks are simulated: with LRU, with the policies of "
         "larder's\n"
         "engine, with FIFO and CLOCK, and with the optimum, which knows the future and which no "

@@ -238,6 +238,8 @@ def test_one_tier_and_one_group_of_layers_are_taken(tmp_path):
     assert "note: 1 events ignored: medium 'GPU', blocks of 16, group 1" in says
     lines, _ = events(tmp_path, batches, "--medium", "cpu", "--block-size", 32)
     assert ids(lines) == [[0]] and lines[0]["block_size"] == 32
+    lines, _ = events(tmp_path, batches, "--medium", "CPU")  # The size is that of its first event.
+    assert ids(lines) == [[0]] and lines[0]["block_size"] == 32
 
 
 def test_events_in_the_form_of_lists_are_read(tmp_path):

@@ -5,6 +5,7 @@
 #include <set>
 #include <span>
 #include <unordered_set>
+#include <utility>
 
 #include "larder/base/hash.h"
 #include "larder/base/key_text.h"
@@ -356,7 +357,7 @@ class TraceReader {
     const auto too_short = std::erase_if(
         trace_.requests, [](const TraceRequest& request) { return request.blocks.empty(); });
     if (requests() == 0) return invalid(options_.trace_path + ": no request has a block");
-    std::ranges::stable_sort(trace_.requests, {}, &TraceRequest::timestamp_ns);
+    if (out_of_order_ > 0) sort_by_time();
     trace_.sessions = sessions_.size();
     write_notes(too_short);
     return std::move(trace_);
@@ -405,6 +406,19 @@ class TraceReader {
     }
     if (has_blocks(request.input_tokens, request.block_tokens, request.blocks.size())) return {};
     return at_line(line_numbers_[index], wrong_block_count(request, request.block_tokens));
+  }
+
+  /// Those of equal timestamps in the order of the file.
+  void sort_by_time() {
+    std::vector<std::pair<std::uint64_t, std::size_t>> order;
+    for (const TraceRequest& request : trace_.requests) {
+      order.emplace_back(request.timestamp_ns, order.size());
+    }
+    std::ranges::sort(order);
+    std::vector<TraceRequest> sorted;
+    sorted.reserve(order.size());
+    for (const auto& [time, index] : order) sorted.push_back(std::move(trace_.requests[index]));
+    trace_.requests = std::move(sorted);
   }
 
   void write_notes(std::size_t too_short) {
