@@ -227,7 +227,10 @@ def lease(address: str | None) -> Lease | None:
 
 
 def _end_in_child() -> None:
-    """The parent serves; a child that kept its sockets would keep its addresses, too."""
+    """The parent serves; a child that kept its sockets would keep its addresses, too. Another thread
+    of the parent may have held the lock, and is not here to give it back."""
+    global _lock
+    _lock = threading.Lock()
     for server in _servers:
         server._server.socket.close()
     _servers.clear()

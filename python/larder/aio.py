@@ -12,6 +12,7 @@ Names, arguments and results are those of `larder.open()`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import time
@@ -69,27 +70,36 @@ class Opening:
 
     async def _open(self) -> Store:
         is_wanted = True
+        opened: list[tuple[_larder.AsyncClient, _metrics.Lease | None]] = []
 
-        def open_client() -> tuple[_larder.AsyncClient, _metrics.Lease | None]:
+        def end_unwanted() -> None:
+            """By whoever comes first: the cancelled caller, or the thread that has opened it."""
+            with contextlib.suppress(IndexError):
+                client, lease = opened.pop()
+                client.close(0.0, 30.0)
+                if lease is not None:
+                    lease.end()
+
+        def open_client() -> None:
             lease = _metrics.lease(self._metrics_address)
             try:
-                client = _larder.AsyncClient(self._spec)
-                _metrics.serve_if_asked()
-                if not is_wanted:
-                    client.close(0.0, 30.0)
+                opened.append((_larder.AsyncClient(self._spec), lease))
             except BaseException:
                 if lease is not None:
                     lease.end()
                 raise
-            if not is_wanted and lease is not None:
-                lease.end()
-            return client, lease
+            _metrics.serve_if_asked()
+            if not is_wanted:
+                end_unwanted()
 
+        loop = asyncio.get_running_loop()
         try:
-            client, lease = await asyncio.get_running_loop().run_in_executor(None, open_client)
+            await loop.run_in_executor(None, open_client)
         except BaseException:
             is_wanted = False
+            loop.run_in_executor(None, end_unwanted)
             raise
+        client, lease = opened.pop()
         return Store(client, _larder.shown_spec(self._spec), lease)
 
     async def __aenter__(self) -> Store:

@@ -38,7 +38,7 @@ class AdminHttp {
   /// The same at --metrics-host and --metrics-port, which is set, and `/metrics` alone.
   static SetupResult<std::unique_ptr<AdminHttp>> open_metrics(const ServerOptions& options,
                                                               StatusBoard& board);
-  /// Ends the threads; requests that have come whole are answered first. Close board and mailbox
+  /// Ends the threads; requests that are being answered have a second. Close board and mailbox
   /// before, or they may wait for the loop for seconds.
   ~AdminHttp();
   AdminHttp(const AdminHttp&) = delete;

@@ -325,6 +325,32 @@ TEST_F(AdminHttpTest, ABodyThatIsPostedAsAFormIsAsLongAsAnyOther) {
   EXPECT_EQ(parts->status, 415);
 }
 
+TEST_F(AdminHttpTest, GivesARequestWithRangesTheWholeBodyOnce) {
+  run_loop();
+  const std::string whole = get("/config")->body;
+  std::string ranges = "bytes=0-";
+  for (int i = 0; i < 1000; ++i) ranges += ",0-";
+  for (const std::string& range : {ranges, std::string{"bytes=0-3"}}) {
+    const auto reply = get("/config", {{"Range", range}});
+    ASSERT_TRUE(reply);
+    EXPECT_EQ(reply->body, whole) << range.substr(0, 16);
+  }
+}
+
+TEST_F(AdminHttpTest, ABodyThatIsNestedWithoutEndIsRefused) {
+  options_.is_admin_open = true;
+  open_http();
+  const std::string deep = std::string(200'000, '[') + std::string(200'000, ']');
+  httplib::Client client{"127.0.0.1", http_->port()};
+  for (const std::string& body : {deep, "{\"keys\": " + deep + "}"}) {
+    EXPECT_EQ(client.Delete("/cache/objects", body, "application/json")->status, 422);
+    EXPECT_EQ(client.Post("/cache/prefetches", body, "application/json")->status, 422);
+  }
+  const std::string shorter = std::string(30'000, '[') + std::string(30'000, ']');
+  EXPECT_EQ(client.Put("/quota/a", shorter, "application/json")->status, 400);
+  EXPECT_EQ(client.Post("/cache/checksums", shorter, "application/json")->status, 422);
+}
+
 TEST_F(AdminHttpTest, AClearWithAMisspelledFieldClearsNothing) {
   options_.is_admin_open = true;
   open_http();

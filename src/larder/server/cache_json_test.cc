@@ -54,7 +54,7 @@ TEST(CacheJsonTest, AWrongFieldOfAClearIsNamedWithItsValue) {
            {"[]", "the body is [], and not a JSON object"},
            {"{", "not valid JSON"},
            {"\xFF", "not valid JSON"},
-           {std::string(60'000, '['), "not valid JSON"}}) {
+           {std::string(60'000, '['), "nested more than 16 deep"}}) {
     expect_error(read_clear, body, Kind::kMalformed, expected);
   }
 }

@@ -155,6 +155,8 @@ void Service::Core::carry_out(const PrefetchCommand& command, const AdminDone& d
                                        "' world_size=" + std::to_string(name.world_size) +
                                        "; the model has not allocated KV cache on this node yet"));
   }
+  if (command.chunks.empty()) return done(AdminResult{});  // Nothing to ask about later.
+  drop_one_prefetch();
   if (const auto refused = why_not(prefetches_.size(), kPrefetchesMax)) return done(*refused);
   if (command.chunk_tokens != chunk_tokens()) {
     return done(error(Kind::kBusy, "the size of a chunk was settled meanwhile; ask again"));
@@ -169,6 +171,14 @@ void Service::Core::carry_out(const PrefetchCommand& command, const AdminDone& d
   engine_.lookup(session, {.space = *space, .chunks = command.chunks, .lock = false});
   engine_.wait_result(cache::Ticket{ticket}, session, kNever);
   done(AdminResult{.prefetch = id});
+}
+
+/// Where there are as many as may be: the oldest that has ended, as nobody may ever ask for it.
+void Service::Core::drop_one_prefetch() {
+  if (prefetches_.size() < kPrefetchesMax) return;
+  const auto ended = std::ranges::find_if(
+      prefetches_, [](const auto& entry) { return entry.second.hit.has_value(); });
+  if (ended != prefetches_.end()) prefetches_.erase(ended);
 }
 
 bool Service::Core::note_prefetched(cache::Ticket ticket, std::uint32_t hit_chunks) {

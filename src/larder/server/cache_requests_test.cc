@@ -287,11 +287,39 @@ TEST_F(CacheRequestsTest, PrefetchesThatNobodyAsksAboutAreForgotten) {
     return carry_out(
         PrefetchCommand{.space = space(), .chunk_tokens = kChunk, .chunks = chunks_of(1, 1)});
   };
-  for (int i = 0; i < 1024; ++i) ASSERT_TRUE(begin());
-  ASSERT_FALSE(begin());
+  const auto first = begin();
+  for (int i = 1; i < 1024; ++i) ASSERT_TRUE(begin());
+  // The oldest that has ended makes room.
+  const auto last = begin();
+  ASSERT_TRUE(last);
+  EXPECT_FALSE(carry_out(PrefetchQuery{first->prefetch}));
   now_ns += 601 * kSecond;
   turn();
-  EXPECT_TRUE(begin());
+  EXPECT_FALSE(carry_out(PrefetchQuery{last->prefetch}));
+}
+
+TEST_F(CacheRequestsTest, PrefetchesThatRunAreBoundedAndEmptyOnesTakeNoPlace) {
+  add_tier();
+  register_worker();
+  store(key("r", 1, 0, 16));
+  turn();
+  ASSERT_TRUE(carry_out(ClearCommand{}));
+  scripted[0]->holds = true;
+  const auto begin = [&](std::uint32_t chunks) {
+    return carry_out(
+        PrefetchCommand{.space = space(), .chunk_tokens = kChunk, .chunks = chunks_of(1, chunks)});
+  };
+  for (int i = 0; i < 1024; ++i) {
+    ASSERT_TRUE(begin(0));
+    ASSERT_TRUE(begin(1));
+  }
+  const auto one_more = begin(1);
+  ASSERT_FALSE(one_more);
+  EXPECT_EQ(one_more.error().kind, Kind::kBusy);
+  EXPECT_TRUE(begin(0));
+  scripted[0]->holds = false;
+  scripted[0]->finish_all();
+  turn();
 }
 
 }  // namespace

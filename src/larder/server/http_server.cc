@@ -34,6 +34,8 @@ constexpr int kBacklog = 128;  ///< Pages that open many connections at once.
 constexpr std::size_t kWaitingMax = 64;
 /// Without descriptors or memory for a further connection.
 constexpr std::uint64_t kAcceptAgainNs = 10'000'000;
+/// How long replies may take that are being sent at the end.
+constexpr std::uint64_t kRepliesEndNs = 1'000'000'000;
 
 /// "." would not match a line's end, which a path may have when it is decoded.
 constexpr const char* kAnyPath = R"([\s\S]*)";
@@ -106,6 +108,8 @@ class Protocol final : private httplib::Server {
 };
 
 bool Protocol::admit(const httplib::Request& request, httplib::Response& response) {
+  // Whole, whatever part was asked for: the library would give as many copies as there are ranges.
+  const_cast<httplib::Request&>(request).ranges.clear();
   const bool has_body_of_its_own = has_body(request);
   has_unread_body_ = has_body_of_its_own;
   const auto answered = [&](const HttpReply& reply) {
@@ -255,10 +259,18 @@ void HttpServer::Impl::end() {
   {
     const MutexLock lock{mutex_};
     is_ending_ = true;
+    waiting_.clear();
     // A client that sends its request a byte at a time would keep a thread for seconds.
     for (const int fd : in_work_) ::shutdown(fd, SHUT_RD);
-    for (const UniqueFd& connection : waiting_) ::shutdown(connection.get(), SHUT_RD);
     changed_.notify_all();
+    // And so would one that does not read its reply.
+    const std::uint64_t until_ns = RealClock::instance().now_ns() + kRepliesEndNs;
+    while (!in_work_.empty()) {
+      const std::uint64_t now_ns = RealClock::instance().now_ns();
+      if (now_ns >= until_ns) break;
+      changed_.wait_for(mutex_, until_ns - now_ns);
+    }
+    for (const int fd : in_work_) ::shutdown(fd, SHUT_RDWR);
   }
   threads_.clear();
 }
@@ -317,6 +329,7 @@ void HttpServer::Impl::give_back(UniqueFd connection) {
   const MutexLock lock{mutex_};
   in_work_.erase(connection.get());
   connection.reset();
+  changed_.notify_all();
 }
 
 void HttpServer::Impl::serve(HttpHandler& handler) {

@@ -38,8 +38,8 @@ class HttpServer {
   /// Listens when it returns, and accepts after start().
   static SetupResult<std::unique_ptr<HttpServer>> open(HttpSite site);
   SetupStatus start(HttpHandler& handler);
-  /// Ends the threads; requests that have come whole are answered first. Close whatever the handler
-  /// waits for before, or it may wait for seconds.
+  /// Ends the threads; requests that are being answered have a second to end. Close whatever the
+  /// handler waits for before, or it may wait for seconds.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;

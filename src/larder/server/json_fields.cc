@@ -1,11 +1,13 @@
 #include "larder/server/json_fields.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
 #include <utility>
 
 #include "larder/base/key_text.h"
 #include "larder/base/nearest_name.h"
+#include "larder/server/json_watch.h"
 
 namespace larder::server {
 namespace {
@@ -42,7 +44,12 @@ AdminError wrong_field(std::string_view field, const Json& value, std::string_vi
 
 Field<Json> read_object(std::string_view body) {
   if (body.empty()) return Json::object();
-  Json json = Json::parse(body, nullptr, false);
+  JsonWatch watch;
+  Json json = Json::parse(body, std::ref(watch), false);
+  if (watch.is_too_deep()) {
+    return malformed("the body is nested more than " + std::to_string(JsonWatch::kDepthMax) +
+                     " deep");
+  }
   if (json.is_object()) return json;
   if (json.is_discarded()) return malformed("the body is not valid JSON");
   return malformed("the body is " + shown(json) + ", and not a JSON object");

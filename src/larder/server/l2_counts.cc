@@ -67,6 +67,16 @@ void L2Counts::wait(std::uint64_t until_ns) {
   is_woken_ = false;
 }
 
+void L2Counts::wait_briefly() {
+  const std::uint64_t until_ns = now_ns() + kTryAgainNs;
+  const MutexLock lock{mutex_};
+  while (!is_ending_) {
+    const std::uint64_t now = now_ns();
+    if (now >= until_ns) return;
+    changed_.wait_for(mutex_, until_ns - now);
+  }
+}
+
 void L2Counts::run() {
   std::uint64_t next_ns = 0;
   bool has_told = false;
@@ -108,8 +118,20 @@ void L2Counts::tell_of_tiers_without_scan() const {
   }
 }
 
-bool L2Counts::tell(AdminCommand command) {
-  return mailbox_.ask(std::move(command), now_ns() + kLoopAnswersNs).has_value();
+bool L2Counts::tell(const AdminCommand& command) {
+  const std::uint64_t until_ns = now_ns() + kLoopAnswersNs;
+  for (;;) {
+    const AdminAnswer answer = mailbox_.ask(command, until_ns);
+    if (answer || is_ending()) return answer.has_value();
+    // HTTP may have all the places that there are.
+    if (answer.error().kind == AdminError::Kind::kBusy && now_ns() < until_ns) {
+      wait_briefly();
+      continue;
+    }
+    log(LogLevel::kWarning, "server",
+        "a count of L2 by salt was not taken: " + answer.error().text + "; it is tried again");
+    return false;
+  }
 }
 
 Result<TierScans::Page> L2Counts::read_page(cache::TierId tier, ScanCursor from) {
@@ -118,7 +140,7 @@ Result<TierScans::Page> L2Counts::read_page(cache::TierId tier, ScanCursor from)
     auto page = scans_.page(tier, from, kKeysAtATime, until_ns);
     const bool is_busy = !page && page.error().code() == ErrorCode::kResourceExhausted;
     if (!is_busy || now_ns() >= until_ns || is_ending()) return page;
-    wait(now_ns() + kTryAgainNs);
+    wait_briefly();
   }
 }
 

@@ -50,12 +50,15 @@ class L2Counts {
   bool is_ending() const LARDER_EXCLUDES(mutex_);
   /// Until then, wake() or the end.
   void wait(std::uint64_t until_ns) LARDER_EXCLUDES(mutex_);
+  /// Until another one is through that has what is wanted now, or the end.
+  void wait_briefly() LARDER_EXCLUDES(mutex_);
   /// By salt with a quota: nothing yet. Empty: no quota limits the tiers.
   BytesBySalt salts() const;
   void tell_of_tiers_without_scan() const;
   void count(cache::TierId tier, BytesBySalt bytes);
   Result<TierScans::Page> read_page(cache::TierId tier, ScanCursor from);
-  bool tell(AdminCommand command);
+  /// False: the loop did not take it.
+  bool tell(const AdminCommand& command);
 
   TierScans& scans_;
   const std::size_t tiers_;

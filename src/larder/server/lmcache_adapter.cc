@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <utility>
 
 #include "larder/base/key_text.h"
 #include "larder/base/nearest_name.h"
+#include "larder/server/json_watch.h"
 #include "larder/server/valkey_adapter.h"
 
 namespace larder::server {
@@ -16,7 +17,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kTextBytesMax = std::size_t{64} << 10;  ///< As a spec's.
-constexpr int kDepthMax = 16;
 constexpr std::string_view kPython = "python";
 constexpr std::array<std::string_view, 5> kTierKeys{"load", "store", "min_hits", "fill", "touch"};
 
@@ -63,27 +63,17 @@ std::string in_quotes(std::string_view text) {
 /// Keys that are given twice, and depth, are errors: Json itself would keep the last, and recurse.
 SetupResult<Json> parse_object(std::string_view text) {
   if (text.size() > kTextBytesMax) return wrong("its JSON has more than 64 KiB");
-  std::vector<std::set<std::string>> keys;
-  std::string twice;
-  bool is_too_deep = false;
-  const auto look = [&](int depth, Json::parse_event_t event, Json& value) {
-    is_too_deep = is_too_deep || depth > kDepthMax;
-    if (event == Json::parse_event_t::object_start) keys.emplace_back();
-    if (event == Json::parse_event_t::object_end) keys.pop_back();
-    if (event == Json::parse_event_t::key && !keys.back().insert(value.get<std::string>()).second) {
-      twice = value.get<std::string>();
-    }
-    return !is_too_deep;
-  };
-  Json json = Json::parse(text, look, false);
-  if (is_too_deep)
-    return wrong("its JSON is nested more than " + std::to_string(kDepthMax) + " deep");
+  JsonWatch watch;
+  Json json = Json::parse(text, std::ref(watch), false);
+  if (watch.is_too_deep()) {
+    return wrong("its JSON is nested more than " + std::to_string(JsonWatch::kDepthMax) + " deep");
+  }
   if (json.is_discarded()) {
     // The spec's own reader says where; it knows not to show a password.
     const auto spec = Spec::parse(text);
     return spec ? wrong("its JSON cannot be read") : spec.error();
   }
-  if (!twice.empty()) return wrong(in_quotes(twice) + " is given twice");
+  if (!watch.twice().empty()) return wrong(in_quotes(watch.twice()) + " is given twice");
   return json;
 }
 

@@ -9,15 +9,16 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <sstream>
 #include <string_view>
 
 #include "larder/base/key_text.h"
 #include "larder/base/logging.h"
 #include "larder/base/unique_fd.h"
+#include "larder/server/json_watch.h"
 
 namespace larder::server {
 namespace {
@@ -46,30 +47,13 @@ std::string place_of(const Json::parse_error& error) {
 }
 
 /// A salt that stands there twice has one of two quotas, and nobody can say which.
-struct KeyWatch {
-  std::set<std::string> seen;
-  std::string twice;
-  bool has_twice = false;
-
-  bool operator()(int depth, Json::parse_event_t event, Json& parsed) {
-    constexpr int kSalts = 2;
-    if (event != Json::parse_event_t::key || depth != kSalts || has_twice) return true;
-    if (!seen.insert(parsed.get<std::string>()).second) {
-      twice = parsed.get<std::string>();
-      has_twice = true;
-    }
-    return true;
-  }
-};
-
 SetupResult<Json> parse(const std::string& text, const std::string& path) {
-  KeyWatch keys;
+  JsonWatch watch;
   try {
-    Json json = Json::parse(text, [&](int depth, Json::parse_event_t event, Json& parsed) {
-      return keys(depth, event, parsed);
-    });
-    if (!keys.has_twice) return json;
-    return wrong(path, "the salt \"" + printable(keys.twice) + "\" stands there twice" + kRemedy);
+    Json json = Json::parse(text, std::ref(watch));
+    if (watch.is_too_deep()) return wrong(path, std::string{"it is nested too deep"} + kRemedy);
+    if (watch.twice().empty()) return json;
+    return wrong(path, "\"" + printable(watch.twice()) + "\" stands there twice" + kRemedy);
   } catch (const Json::parse_error& error) {
     return wrong(path, "no valid JSON at " + place_of(error) + kRemedy);
   } catch (const Json::exception&) {
@@ -94,6 +78,9 @@ SetupResult<QuotaSettings> settings_of(const Json& json, const std::string& path
     const std::string salt{salt_of_name(name)};
     auto setting = quota_setting(value);
     if (!setting) return wrong(path, place_of(salt) + ": " + setting.error() + kRemedy);
+    if (const auto unknown = unknown_quota_field(value)) {
+      return wrong(path, place_of(salt) + ": " + *unknown + kRemedy);
+    }
     if (const auto defect = salt_defect(salt)) {
       return wrong(path, place_of(salt) + ": " + *defect + kRemedy);
     }
@@ -131,7 +118,9 @@ int write_all(int fd, std::string_view text) noexcept {
 }
 
 int write_synced(const std::string& path, std::string_view text, ::mode_t mode) noexcept {
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW;
+  // What a crash has left there, or is no file, goes.
+  ::unlink(path.c_str());
+  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
   const UniqueFd file{::open(path.c_str(), kFlags, mode)};
   if (!file) return errno;
   if (::fchmod(file.get(), mode) != 0) return errno;

@@ -127,7 +127,7 @@ HttpReply QuotaHttp::put(const HttpRequest& request) {
   }
   const auto set = quotas_.set(*salt, *setting,
                                [this](QuotaCommand command) { return ask(std::move(command)); });
-  on_change_();
+  if (set || set.error().kind == AdminError::Kind::kUnfinished) on_change_();
   if (!set) return refused(set.error());
   Json json = {{"cache_salt", salt_name(*salt)},
                {"limit_gb", limit_json(quotas_.quota_of(*setting).limit_bytes)}};
@@ -141,7 +141,7 @@ HttpReply QuotaHttp::remove(const HttpRequest& request) {
   if (!salt) return refused(salt.error());
   const auto removed =
       quotas_.remove(*salt, [this](QuotaCommand command) { return ask(std::move(command)); });
-  on_change_();
+  if (removed ? *removed : removed.error().kind == AdminError::Kind::kUnfinished) on_change_();
   if (!removed) return refused(removed.error());
   return reply_of(
       {{"cache_salt", salt_name(*salt)}, {"status", *removed ? "removed" : "not_found"}});

@@ -2,11 +2,13 @@
 
 #include <array>
 #include <cmath>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "larder/base/key_text.h"
 #include "larder/server/json_fields.h"
+#include "larder/server/json_watch.h"
 #include "larder/wire/fields.h"
 
 namespace larder::server {
@@ -127,9 +129,18 @@ Result<QuotaSetting, std::string> quota_setting(const Json& json) {
   return setting;
 }
 
+std::optional<std::string> unknown_quota_field(const Json& json) {
+  const auto known = check_fields(json, kFieldNames);
+  if (known) return std::nullopt;
+  return known.error().text;
+}
+
 Result<QuotaSetting, std::string> read_quota(std::string_view body) {
   try {
-    return quota_setting(Json::parse(body));
+    JsonWatch watch;
+    const Json json = Json::parse(body, std::ref(watch));
+    if (watch.is_too_deep()) return std::string{kNoBody};
+    return quota_setting(json);
   } catch (const Json::out_of_range&) {  // A number beyond what a double holds.
     return std::string{"limit_gb must be finite"};
   } catch (const Json::exception&) {

@@ -45,8 +45,12 @@ std::optional<std::string> salt_defect(std::string_view salt);
 
 /// The body of a PUT.
 Result<QuotaSetting, std::string> read_quota(std::string_view body);
-/// One quota in a JSON document.
+/// One quota in a JSON document. Fields that are not known are ignored, as by LMCache, unless they
+/// are like one that is.
 Result<QuotaSetting, std::string> quota_setting(const nlohmann::ordered_json& json);
+/// What is wrong with the fields of a setting, an object, that a person has written. Nothing: all
+/// are known.
+std::optional<std::string> unknown_quota_field(const nlohmann::ordered_json& json);
 /// Nothing: the setting can be had. Else why not.
 std::optional<std::string> quota_defect(const QuotaSetting& setting,
                                         const cache::Quota& default_quota);

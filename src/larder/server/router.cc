@@ -17,8 +17,8 @@ namespace larder::server {
 namespace {
 
 /// Values that a worker sends inline (wire::CommitStore); what else is too long is answered so.
-/// For replies that are under way at the end. Without any, libzmq 4.3.4 aborts when it closes in the
-/// middle of a reply to a client that goes at the same time (session_base.cpp, clean_pipes()).
+/// For replies that are under way at the end. Without any, libzmq 4.3.4 aborts when it closes in
+/// the middle of a reply to a client that goes at the same time (session_base.cpp, clean_pipes()).
 constexpr int kLingerMs = 200;
 constexpr std::int64_t kFrameBytesMax = std::int64_t{4} << 30;
 constexpr int kMessagesQueuedMax = 64;  ///< A connection; then TCP pushes back.

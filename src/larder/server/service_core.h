@@ -203,6 +203,7 @@ class Service::Core final : private cache::Listener {
   void carry_out(const PrefetchCommand& command, const AdminDone& done);
   void carry_out(const PrefetchQuery& command, const AdminDone& done);
   /// True: the ticket was of a prefetch.
+  void drop_one_prefetch();
   bool note_prefetched(cache::Ticket ticket, std::uint32_t hit_chunks);
   /// Ends the sessions of those that are through, and forgets those that nobody asks about.
   void end_prefetches();

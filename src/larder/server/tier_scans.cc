@@ -118,7 +118,12 @@ void TierScans::run() {
 }
 
 Result<TierScans::Page> TierScans::scan(const Job& job) const {
-  LARDER_ASSIGN(ScanPage scanned, tiers_[job.tier]->scan(job.from, job.keys_max));
+  Result<ScanPage> read = tiers_[job.tier]->scan(job.from, job.keys_max);
+  // Other scans may have pushed its cursor out. What a purge has deleted is not there any more, so
+  // it may begin again.
+  const bool is_lost = !read && read.error().code() == ErrorCode::kInvalidArgument;
+  if (is_lost && job.call == nullptr) read = tiers_[job.tier]->scan({}, job.keys_max);
+  LARDER_ASSIGN(ScanPage scanned, std::move(read));
   Page page{.entries = {}, .next = scanned.next, .done = scanned.done};
   for (const ScanPage::Entry& entry : scanned.entries) {
     auto key = parse_object_name(entry.key);

@@ -42,6 +42,10 @@ class ListedTier final : public Connector {
       go_on.wait();
     }
     if (fails) return Error{ErrorCode::kUnavailable, "test", "the disk is gone"};
+    if (is_forgetful && from.words[0] != 0) {
+      is_forgetful = false;
+      return Error{ErrorCode::kInvalidArgument, "test", "the scan was given up"};
+    }
     ScanPage page;
     std::size_t at = from.words[0];
     for (; at < keys.size() && page.entries.size() < keys_max; ++at) {
@@ -55,6 +59,7 @@ class ListedTier final : public Connector {
   std::vector<std::string> keys;
   bool has_scan = true;
   bool fails = false;
+  bool is_forgetful = false;  ///< Another scan pushes the next cursor out.
   bool hangs = false;
   std::latch entered{1};
   std::latch go_on{1};
@@ -113,6 +118,18 @@ TEST_F(TierScansTest, APurgesQuestionIsAnsweredWithWhatItsFilterTakes) {
   tier_.fails = true;
   scans_->ask({.purge = cache::Ticket{3}, .tier = 0, .from = {}, .number = 10}, {});
   EXPECT_EQ(answer().error.code(), ErrorCode::kUnavailable);
+}
+
+TEST_F(TierScansTest, APurgeWhoseScanWasPushedOutBeginsAgain) {
+  tier_.keys = {name('a'), name('b')};
+  tier_.is_forgetful = true;
+  start();
+  scans_->ask({.purge = cache::Ticket{3}, .tier = 0, .from = {{1, 0}}, .number = 2}, {});
+  const auto found = answer();
+  EXPECT_EQ(found.keys.size(), 2U);
+  EXPECT_EQ(found.error.code(), ErrorCode::kNone);
+  tier_.is_forgetful = true;
+  EXPECT_EQ(scans_->page(0, {{1, 0}}, 3, soon()).error().code(), ErrorCode::kInvalidArgument);
 }
 
 TEST_F(TierScansTest, ACallerDoesNotWaitForATierThatHangs) {

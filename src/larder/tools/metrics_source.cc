@@ -240,6 +240,9 @@ SetupResult<std::string> target_of(const std::string& address, bool& is_file) {
                                   ". A store that nobody has open: larder inspect {}",
                                   printable(address), kRemedy, printable(address))};
   }
+  if (!S_ISSOCK(facts.st_mode) && !S_ISREG(facts.st_mode)) {
+    return cannot_read(address, "it is neither a file nor a socket");
+  }
   is_file = !S_ISSOCK(facts.st_mode);
   return is_file ? address : "unix:" + address;
 }

@@ -9,6 +9,7 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kReasonsMax = 100;
+constexpr std::size_t kReasonBytesMax = 1000;
 constexpr std::size_t kWorkersMax = 10'000;
 
 /// The member of an object; null for everything else.
@@ -68,7 +69,8 @@ std::optional<std::vector<std::string>> parse_degraded(std::string_view text) {
   if (!listed.is_array()) return std::nullopt;
   std::vector<std::string> reasons;
   for (const json& reason : listed) {
-    if (reason.is_string() && reasons.size() < kReasonsMax) reasons.push_back(reason);
+    if (!reason.is_string() || reasons.size() == kReasonsMax) continue;
+    reasons.push_back(reason.get_ref<const std::string&>().substr(0, kReasonBytesMax));
   }
   return reasons;
 }
