@@ -164,7 +164,8 @@ Plan make_plan(std::uint64_t seed) {
   plan.capacity_bytes = (15 + random.below(25)) * std::max<std::uint64_t>(column_bytes, 128);
   plan.capacity_bytes = plan.capacity_bytes / plan.grain_bytes * plan.grain_bytes;
 
-  const std::array<const char*, 5> policies{"lru", "arc", "s3-fifo", "isolated-lru", "noop"};
+  const std::array<const char*, 6> policies{"lru",    "arc",          "s3-fifo",
+                                            "prefix", "isolated-lru", "noop"};
   plan.options.policy = policies[static_cast<std::size_t>(random.below(policies.size()))];
   if (is_exact && random.one_in(2)) plan.options.policy = "lru";
   if (plan.manner == Manner::kBuffer) plan.options.policy = "noop";

@@ -90,6 +90,10 @@ class Cells {
 
   // ---- Use.
   void touch(ColumnId column);
+  /// The uses and the new columns of this space that follow are one request's (E21).
+  void begin_chain(SpaceId space, const ChainUse& chain) {
+    room_.begin_chain(state_.layouts.salt(space), chain);
+  }
   /// For the statistics: a lookup or a get has used it.
   void note_use(ColumnId column) noexcept;
   /// E20 does not cool it any more. The column has a pin.

@@ -187,6 +187,11 @@ void Fetches::promote(Fetch& fetch, std::uint32_t hit) {
 
 void Fetches::use(const Fetch& fetch, std::uint32_t hit) {
   const Session& session = sessions_[fetch.session];
+  const auto begin = static_cast<std::uint32_t>(fetch.before.size());
+  cells_.begin_chain(fetch.space,
+                     {.chunks = begin + static_cast<std::uint32_t>(fetch.chunks.size()),
+                      .resident = begin + hit,
+                      .end = begin + hit});
   for (std::uint32_t i = hit; i-- > 0;) {
     const std::uint32_t chunk = is_broken(CacheRule::kTailsFirst) ? hit - 1 - i : i;
     const ColumnRef ref = session.columns[chunk];

@@ -191,6 +191,7 @@ void Gets::finish(std::uint32_t id) {
   const auto count = static_cast<std::uint32_t>(get.parts.size());
   while (end < count && get.spec.items[end].outcome == Outcome::kHit) ++end;
   if (!get.spec.is_ordered || is_broken(CacheRule::kPromoteOnlyPrefix)) end = count;
+  cells_.begin_chain(get.spec.space, {.chunks = count, .resident = end, .end = end});
   for (std::uint32_t number = end; number-- > 0;) {
     if (get.spec.items[number].outcome == Outcome::kHit) promote(get, number);
   }

@@ -43,6 +43,10 @@ void Lookups::answer(SessionId session, const LookupSpec& spec, std::span<const 
       spec.lock ? fetches_.admission().fit_locks(scan_, state_.layouts[layout], found) : found;
   sessions_.set_columns(session, scan_.columns().first(hit), layout);
   if (spec.lock) sessions_.lock_hit(session, hit, readers);
+  const auto begin = static_cast<std::uint32_t>(before.size());
+  cells_.begin_chain(spec.space, {.chunks = begin + static_cast<std::uint32_t>(spec.chunks.size()),
+                                  .resident = begin + hit,
+                                  .end = begin + hit});
   for (std::uint32_t i = hit; i-- > 0;) {  // E20
     const std::uint32_t chunk = is_broken(CacheRule::kTailsFirst) ? hit - 1 - i : i;
     const ColumnId column = scan_.columns()[chunk];

@@ -150,6 +150,13 @@ void Room::touch(ColumnId id) {
   if (column.is_hidden) hide(id);
 }
 
+void Room::begin_chain(SaltId salt, const ChainUse& chain) {
+  // A salt whose own partition has no column yet is told of no chain: its first one is not learned
+  // from.
+  if (index_of(salt) >= salts_.size()) return partitions_.front()->policy->begin_chain(chain);
+  partitions_[salts_[index_of(salt)].partition]->policy->begin_chain(chain);
+}
+
 void Room::hide(ColumnId id) {
   changing(id).hide(id);
 }

@@ -48,6 +48,8 @@ class Room {
   void insert(ColumnId column);
   void resize(ColumnId column);
   void touch(ColumnId column);
+  /// The uses of this salt that follow are one request's, the deepest chunk first.
+  void begin_chain(SaltId salt, const ChainUse& chain);
   void hide(ColumnId column);
   void show(ColumnId column);
   void cool(ColumnId column);

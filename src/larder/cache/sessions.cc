@@ -232,6 +232,8 @@ std::uint64_t Sessions::release(SessionId id, ChunkRange range) {
 
 std::uint64_t Sessions::release_columns(Session& session, ChunkRange columns) {
   const std::uint64_t before = session.shares_left;
+  cells_.begin_chain(session.space,
+                     {.chunks = columns.end, .resident = columns.end, .end = columns.end});
   // From the last chunk to the first: what is not pinned any more goes cold, or enters its policy,
   // in this order (E20).
   for (std::uint32_t chunk = columns.end; chunk-- > columns.begin && session.shares_left > 0;) {
@@ -264,6 +266,8 @@ void Sessions::release_read(SessionId id, OwnerId owner, std::uint32_t rank, Chu
   const Row from = static_cast<Row>(rank * groups);
   if (from + groups > session.rows) return;
   bool is_second = false;
+  cells_.begin_chain(session.space,
+                     {.chunks = columns.end, .resident = columns.end, .end = columns.end});
   for (std::uint32_t chunk = columns.end; chunk-- > columns.begin;) {
     std::uint64_t& word = reader->chunks[chunk / 64];
     const std::uint64_t bit = std::uint64_t{1} << chunk % 64;

@@ -120,6 +120,9 @@ void Writes::touch_behind_hole(const WriteSpec& spec) {
   while (first < spec.chunks.size() && cells_.find(spec.space, spec.chunks[first]) != kNone) {
     ++first;
   }
+  cells_.begin_chain(spec.space, {.chunks = spec.range.end,
+                                  .resident = spec.range.begin + static_cast<std::uint32_t>(first),
+                                  .end = spec.range.end});
   for (std::size_t chunk = spec.chunks.size(); chunk-- > first;) {
     const ColumnId column = cells_.find(spec.space, spec.chunks[chunk]);
     if (column != kNone) cells_.touch(column);
@@ -181,6 +184,9 @@ void Writes::publish(Write& write) {
   for (const Piece& piece : write.pieces) bytes += cells_.slots()[piece.slot].ref.bytes;
   state_.count_rate(state_.totals.write_rate, bytes, write.begun_ns);
   const bool is_reversed = !is_broken(CacheRule::kTailsFirst);
+  cells_.begin_chain(
+      write.space,
+      {.chunks = write.range.end, .resident = write.range.begin, .end = write.range.end});
   for (std::size_t i = 0; i < write.pieces.size(); ++i) {
     Piece& piece = write.pieces[is_reversed ? write.pieces.size() - 1 - i : i];
     if (piece.is_void) {

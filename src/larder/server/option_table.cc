@@ -320,7 +320,8 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .value = "POLICY",
      .group = kMemory,
      .default_text = "LRU",
-     .help = "What leaves when it is full: LRU, ARC, S3-FIFO, IsolatedLRU (LRU within each "
+     .help = "What leaves when it is full: LRU, ARC, S3-FIFO, prefix (learns which prefixes are "
+             "used again, and is LRU where that does no better), IsolatedLRU (LRU within each "
              "cache_salt), or noop: nothing, and a full L1 takes no more.",
      .set = set_eviction_policy},
     {.name = "eviction-trigger-watermark",

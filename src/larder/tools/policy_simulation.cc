@@ -19,6 +19,9 @@ class Simulation {
   std::size_t request(std::span<const BlockNumber> chain) {
     std::size_t hits = 0;
     while (hits < chain.size() && is_resident_[chain[hits]]) ++hits;
+    const auto chunks = static_cast<std::uint32_t>(chain.size());
+    policy_->begin_chain(
+        {.chunks = chunks, .resident = static_cast<std::uint32_t>(hits), .end = chunks});
     for (std::size_t i = chain.size(); i > 0; --i) use(chain[i - 1]);
     return hits;
   }

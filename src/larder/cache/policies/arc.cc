@@ -23,7 +23,7 @@ ArcPolicy::ArcPolicy(const PolicyOptions& options)
       once_ghosts_(options.ghosts_max),
       again_ghosts_(options.ghosts_max) {}
 
-QueuedPolicy::Queue ArcPolicy::enter(ColumnRecord& record) {
+QueuedPolicy::Queue ArcPolicy::enter(ColumnId /*column*/, ColumnRecord& record) {
   const std::uint64_t once = once_ghosts_.bytes();
   const std::uint64_t again = again_ghosts_.bytes();
   if (once_ghosts_.erase(record.fingerprint)) {

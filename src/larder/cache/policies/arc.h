@@ -31,8 +31,8 @@ class ArcPolicy final : public QueuedPolicy {
   static constexpr Queue kOnce = 1;   ///< T1
   static constexpr Queue kAgain = 2;  ///< T2
 
-  Queue enter(ColumnRecord& record) override;
-  Queue use(ColumnRecord& /*record*/) override { return kAgain; }
+  Queue enter(ColumnId /*column*/, ColumnRecord& record) override;
+  Queue use(ColumnId /*column*/, ColumnRecord& /*record*/) override { return kAgain; }
   void on_evicted(const ColumnRecord& record) override;
   std::size_t choose(std::span<ColumnId> out) override;
   void on_changed() override;

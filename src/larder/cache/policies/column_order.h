@@ -28,6 +28,7 @@ class ColumnOrder {
  public:
   using Place = std::uint32_t;
   static constexpr Place kEnd = 0xFFFF'FFFF;
+  static constexpr ColumnId kNoColumn = 0xFFFF'FFFF;
 
   explicit ColumnOrder(ColumnRecords& records) noexcept : records_(&records) {}
 
@@ -46,14 +47,16 @@ class ColumnOrder {
 
   /// The coldest visible column at this place or nearer to the hot end; kEnd: there is none.
   Place visible_from(Place place) const noexcept;
+  /// kNoColumn: its column has left.
   ColumnId at(Place place) const noexcept { return columns_[place]; }
+  /// For samples: those below it may have columns.
+  std::size_t places() const noexcept { return next_place_; }
 
   std::size_t size() const noexcept { return size_; }      ///< Hidden ones, too.
   std::uint64_t bytes() const noexcept { return bytes_; }  ///< Of all of them.
   std::uint64_t steps() const noexcept { return steps_; }  ///< Words that visible_from() has read.
 
  private:
-  static constexpr ColumnId kNoColumn = 0xFFFF'FFFF;
   static constexpr std::size_t kSweepPlaces = 8;  ///< For each push.
 
   ColumnRecord& record(ColumnId column) noexcept { return (*records_)[column]; }

@@ -2,14 +2,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "larder/base/check.h"
 #include "larder/cache/policies/policy.h"
+#include "larder/cache/policies/reuse_model.h"
 
 namespace larder::cache {
 
-/// What the policies know of one resident column. 48 bytes.
+/// What the policies know of one resident column. 56 bytes.
 struct ColumnRecord {
   std::uint64_t fingerprint = 0;
   std::uint64_t bytes = 0;
@@ -19,7 +21,14 @@ struct ColumnRecord {
   std::uint8_t queue = 0;         ///< Of its policy.
   std::uint8_t uses = 0;          ///< The policy's own count.
   bool is_hidden = false;
+  // What PrefixPolicy knows of it.
+  bool is_last = false;         ///< It was the last one of the request that used it last.
+  std::uint32_t used = 0;       ///< When it was used last, in uses of its policy.
+  std::uint32_t run = 0;        ///< The columns that one request used last.
+  std::uint32_t deeper = 0;     ///< The column behind it in its run.
+  std::uint32_t shallower = 0;  ///< The column before it in its run.
 };
+static_assert(sizeof(ColumnRecord) == 56);
 
 class ColumnRecords {
  public:
@@ -33,8 +42,15 @@ class ColumnRecords {
   const ColumnRecord& operator[](ColumnId column) const noexcept { return records_[column]; }
   std::size_t size() const noexcept { return records_.size(); }
 
+  /// What the PrefixPolicies with these records have learned; made when it is first asked for.
+  ReuseModel& reuse_model(std::size_t classes) {
+    if (reuse_model_ == nullptr) reuse_model_ = std::make_unique<ReuseModel>(classes);
+    return *reuse_model_;
+  }
+
  private:
   std::vector<ColumnRecord> records_;
+  std::unique_ptr<ReuseModel> reuse_model_;
 };
 
 }  // namespace larder::cache

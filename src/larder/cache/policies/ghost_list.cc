@@ -6,32 +6,45 @@
 namespace larder::cache {
 
 GhostList::GhostList(std::size_t ghosts_max)
-    : ghosts_max_(std::min<std::size_t>(ghosts_max, kNone - 1)) {}
+    : ghosts_max_(std::min<std::size_t>(ghosts_max, kFree - 1)) {}
 
-void GhostList::push(std::uint64_t fingerprint, std::uint64_t bytes) {
+void GhostList::push(std::uint64_t fingerprint, std::uint64_t bytes, std::uint64_t note) {
   erase(fingerprint);
   if (ghosts_max_ == 0) return;
   if (size_ == ghosts_max_) drop_oldest();
   const Node node = take_node();
-  ghosts_[node] = {.fingerprint = fingerprint, .bytes = bytes, .older = newest_, .newer = kNone};
+  ghosts_[node] = {
+      .fingerprint = fingerprint, .bytes = bytes, .note = note, .older = newest_, .newer = kNone};
   (newest_ == kNone ? oldest_ : ghosts_[newest_].newer) = node;
   newest_ = node;
   ++size_;
   bytes_ += bytes;
   if (2 * size_ > table_.size()) {
-    grow_table();
+    grow_table(std::max<std::size_t>(64, 2 * table_.size()));
   } else {
-    table_[find(fingerprint)] = node;
+    table_[slot_of(fingerprint)] = node;
   }
 }
 
+void GhostList::reserve(std::size_t ghosts) {
+  ghosts_.reserve(ghosts);
+  const std::size_t slots = std::bit_ceil(2 * ghosts);
+  if (slots > table_.size()) grow_table(slots);
+}
+
+const GhostList::Ghost* GhostList::find(std::uint64_t fingerprint) const noexcept {
+  if (table_.empty()) return nullptr;
+  const Node node = table_[slot_of(fingerprint)];
+  return node == kNone ? nullptr : &ghosts_[node];
+}
+
 bool GhostList::contains(std::uint64_t fingerprint) const noexcept {
-  return !table_.empty() && table_[find(fingerprint)] != kNone;
+  return !table_.empty() && table_[slot_of(fingerprint)] != kNone;
 }
 
 bool GhostList::erase(std::uint64_t fingerprint) noexcept {
   if (table_.empty()) return false;
-  const Node node = table_[find(fingerprint)];
+  const Node node = table_[slot_of(fingerprint)];
   if (node == kNone) return false;
   remove(node);
   return true;
@@ -39,11 +52,12 @@ bool GhostList::erase(std::uint64_t fingerprint) noexcept {
 
 void GhostList::remove(Node node) noexcept {
   Ghost& ghost = ghosts_[node];
-  close_gap(find(ghost.fingerprint));
+  close_gap(slot_of(ghost.fingerprint));
   (ghost.older == kNone ? oldest_ : ghosts_[ghost.older].newer) = ghost.newer;
   (ghost.newer == kNone ? newest_ : ghosts_[ghost.newer].older) = ghost.older;
   --size_;
   bytes_ -= ghost.bytes;
+  ghost.older = kFree;
   ghost.newer = free_;
   free_ = node;
 }
@@ -63,7 +77,7 @@ std::size_t GhostList::home_of(std::uint64_t fingerprint) const noexcept {
   return static_cast<std::size_t>((fingerprint * 0x9E3779B97F4A7C15U) >> shift);
 }
 
-std::size_t GhostList::find(std::uint64_t fingerprint) const noexcept {
+std::size_t GhostList::slot_of(std::uint64_t fingerprint) const noexcept {
   std::size_t at = home_of(fingerprint);
   while (table_[at] != kNone && ghosts_[table_[at]].fingerprint != fingerprint) {
     at = (at + 1) & (table_.size() - 1);
@@ -71,10 +85,10 @@ std::size_t GhostList::find(std::uint64_t fingerprint) const noexcept {
   return at;
 }
 
-void GhostList::grow_table() {
-  table_.assign(std::max<std::size_t>(64, 2 * table_.size()), kNone);
+void GhostList::grow_table(std::size_t slots) {
+  table_.assign(slots, kNone);
   for (Node node = oldest_; node != kNone; node = ghosts_[node].newer) {
-    table_[find(ghosts_[node].fingerprint)] = node;
+    table_[slot_of(ghosts_[node].fingerprint)] = node;
   }
 }
 

@@ -9,15 +9,34 @@ namespace larder::cache {
 /// Columns that were evicted, by fingerprint, in the order in which they were. Two columns with one
 /// fingerprint are one ghost.
 ///
-/// Threads: one. Cost: O(1); 24 bytes a ghost and 8 to 16 for its table, made as they are needed.
+/// Threads: one. Cost: O(1); 32 bytes a ghost and 8 to 16 for its table, made as they are needed.
 ///   The table is never walked, so its order decides nothing.
 class GhostList {
+  using Node = std::uint32_t;
+  static constexpr Node kNone = 0xFFFF'FFFF;
+  static constexpr Node kFree = 0xFFFF'FFFE;
+
  public:
+  struct Ghost {
+    std::uint64_t fingerprint = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t note = 0;
+    std::uint32_t older = kNone;
+    std::uint32_t newer = kNone;  ///< Of a free one: the next that is free.
+
+    bool is_free() const noexcept { return older == kFree; }
+  };
+
   /// Remembers at most so many; a new ghost then replaces the oldest.
   explicit GhostList(std::size_t ghosts_max);
 
-  void push(std::uint64_t fingerprint, std::uint64_t bytes);
+  /// `note` is the policy's own.
+  void push(std::uint64_t fingerprint, std::uint64_t bytes, std::uint64_t note = 0);
+  /// Room for so many, so that push() needs none until there are more.
+  void reserve(std::size_t ghosts);
   bool contains(std::uint64_t fingerprint) const noexcept;
+  /// Null: there is none. Valid until the next call that changes the list.
+  const Ghost* find(std::uint64_t fingerprint) const noexcept;
   /// Forgets it; false: there was none.
   bool erase(std::uint64_t fingerprint) noexcept;
   /// The list must not be empty.
@@ -26,22 +45,18 @@ class GhostList {
   std::size_t size() const noexcept { return size_; }
   std::uint64_t bytes() const noexcept { return bytes_; }
 
+  /// For samples: places where a ghost may be, and the one that is there; null: none.
+  std::size_t places() const noexcept { return ghosts_.size(); }
+  const Ghost* at(std::size_t place) const noexcept {
+    return ghosts_[place].is_free() ? nullptr : &ghosts_[place];
+  }
+
  private:
-  using Node = std::uint32_t;
-  static constexpr Node kNone = 0xFFFF'FFFF;
-
-  struct Ghost {
-    std::uint64_t fingerprint = 0;
-    std::uint64_t bytes = 0;
-    Node older = kNone;
-    Node newer = kNone;  ///< Of a free one: the next that is free.
-  };
-
   std::size_t home_of(std::uint64_t fingerprint) const noexcept;
   /// Where it is in the table, or where it would be.
-  std::size_t find(std::uint64_t fingerprint) const noexcept;
+  std::size_t slot_of(std::uint64_t fingerprint) const noexcept;
   Node take_node();
-  void grow_table();
+  void grow_table(std::size_t slots);
   void remove(Node node) noexcept;
   void close_gap(std::size_t gap) noexcept;
 

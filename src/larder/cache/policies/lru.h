@@ -14,8 +14,8 @@ class LruPolicy final : public QueuedPolicy {
  private:
   static constexpr Queue kRecent = 1;
 
-  Queue enter(ColumnRecord& /*record*/) override { return kRecent; }
-  Queue use(ColumnRecord& /*record*/) override { return kRecent; }
+  Queue enter(ColumnId /*column*/, ColumnRecord& /*record*/) override { return kRecent; }
+  Queue use(ColumnId /*column*/, ColumnRecord& /*record*/) override { return kRecent; }
   std::size_t choose(std::span<ColumnId> out) override { return list(kRecent, out); }
 };
 

@@ -14,8 +14,10 @@ class NoopPolicy final : public QueuedPolicy {
  private:
   static constexpr Queue kKept = 1;
 
-  Queue enter(ColumnRecord& /*record*/) override { return kKept; }
-  Queue use(ColumnRecord& record) override { return record.queue == kKept ? kStay : kKept; }
+  Queue enter(ColumnId /*column*/, ColumnRecord& /*record*/) override { return kKept; }
+  Queue use(ColumnId /*column*/, ColumnRecord& record) override {
+    return record.queue == kKept ? kStay : kKept;
+  }
   std::size_t choose(std::span<ColumnId> /*out*/) override { return 0; }
 };
 

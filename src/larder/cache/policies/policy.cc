@@ -11,6 +11,7 @@
 #include "larder/cache/policies/column_records.h"
 #include "larder/cache/policies/lru.h"
 #include "larder/cache/policies/noop.h"
+#include "larder/cache/policies/prefix_policy.h"
 #include "larder/cache/policies/s3_fifo.h"
 
 namespace larder::cache {
@@ -21,7 +22,7 @@ std::unique_ptr<Policy> make(const PolicyOptions& options) {
   return std::make_unique<P>(options);
 }
 
-constexpr std::array<PolicyKind, 5> kKinds = {{
+constexpr std::array<PolicyKind, 6> kKinds = {{
     {.name = "LRU", .summary = "what was used longest ago goes first", .make = make<LruPolicy>},
     {.name = "ARC",
      .summary = "weighs what was used once against what was used again, and adapts",
@@ -29,6 +30,9 @@ constexpr std::array<PolicyKind, 5> kKinds = {{
     {.name = "S3-FIFO",
      .summary = "what is not used soon after it came goes first",
      .make = make<S3FifoPolicy>},
+    {.name = "prefix",
+     .summary = "learns which prefixes are used again; LRU where that does no better",
+     .make = make<PrefixPolicy>},
     {.name = "IsolatedLRU",
      .summary = "LRU within each salt",
      .is_partitioned_by_salt = true,

@@ -32,11 +32,18 @@ struct PolicyOptions {
   std::uint64_t capacity_bytes = 0;
   /// Null: the policy's own.
   std::shared_ptr<ColumnRecords> records = nullptr;
-  /// For policies that draw lots. None of today's does.
+  /// For policies that draw lots: `prefix`.
   std::uint64_t seed = 0;
-  /// The most that a policy remembers of columns that were evicted (40 bytes each). The papers'
+  /// The most that a policy remembers of columns that were evicted (48 bytes each). The papers'
   /// own bound, in bytes of the columns, holds beside it.
   std::size_t ghosts_max = std::size_t{1} << 20;
+};
+
+/// A request's uses of a prefix, before they are told one by one.
+struct ChainUse {
+  std::uint32_t chunks = 0;    ///< Of the request, as far as is known.
+  std::uint32_t resident = 0;  ///< Of these from the first on, without a hole: what it hits.
+  std::uint32_t end = 0;       ///< The first use that follows is of chunk end - 1, or one before.
 };
 
 /// The order in which resident columns leave (E18, E21). One Policy orders the columns of one
@@ -68,6 +75,9 @@ class Policy {
                       std::uint64_t stamp) = 0;
   /// More of its cells became resident, or fewer. Not a use.
   virtual void resize(ColumnId column, std::uint64_t bytes) = 0;
+  /// The uses that follow, up to the next call, are of one request. Without it, a use belongs to
+  /// the request of the one before.
+  virtual void begin_chain(const ChainUse& /*chain*/) {}
   virtual void touch(ColumnId column, std::uint64_t stamp) = 0;
   virtual void hide(ColumnId column) = 0;  ///< It got its first pin.
   virtual void show(ColumnId column) = 0;  ///< It lost its last pin. Not a use.
@@ -80,7 +90,8 @@ class Policy {
   virtual std::size_t coldest(std::span<ColumnId> out) = 0;
 
   /// Of the column that coldest() would name first: its stamp; 0 if it was cooled; kNoVictim if no
-  /// column is visible. The policy with the lowest has the coldest column.
+  /// column is visible. The policy with the lowest has the coldest column. `prefix`, whose victims
+  /// may have been used just now, gives the stamp of the column that was used longest ago.
   static constexpr std::uint64_t kNoVictim = std::numeric_limits<std::uint64_t>::max();
   virtual std::uint64_t coldest_stamp() = 0;
 

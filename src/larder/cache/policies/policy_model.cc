@@ -48,13 +48,18 @@ void PolicyModel::erase(ColumnId id, Removal why) {
 }
 
 std::vector<ColumnId> PolicyModel::coldest(std::size_t count) {
-  std::vector<ColumnId> all;
-  for (const ModelColumn& column : cooled_) {
-    if (!column.is_hidden && all.size() < count) all.push_back(column.id);
-  }
+  std::vector<ColumnId> all = cooled(count);
   const std::vector<ColumnId> others = victims(count - all.size());
   all.insert(all.end(), others.begin(), others.end());
   return all;
+}
+
+std::vector<ColumnId> PolicyModel::cooled(std::size_t count) const {
+  std::vector<ColumnId> first;
+  for (const ModelColumn& column : cooled_) {
+    if (!column.is_hidden && first.size() < count) first.push_back(column.id);
+  }
+  return first;
 }
 
 std::uint64_t PolicyModel::coldest_stamp() {
@@ -114,7 +119,7 @@ ModelColumn PolicyModel::take(ColumnId id, int& from) {
 namespace {
 
 /// All columns in one queue; victims are sorted out by their number of use.
-class LruModel final : public PolicyModel {
+class LruModel : public PolicyModel {
   void place_new(ModelColumn column) override { queues_[1].push_front(number(column)); }
   void place_used(ModelColumn column, int /*from*/) override {
     queues_[1].push_front(number(column));
@@ -137,6 +142,21 @@ class LruModel final : public PolicyModel {
   }
 
   unsigned use_ = 0;
+};
+
+/// Any order of what is visible behind the cooled columns; what that order is good for, the tests
+/// of hits say. Its stamp is LRU's.
+class PrefixModel final : public LruModel {
+ public:
+  bool allows(const std::vector<ColumnId>& answer, std::size_t count) override {
+    const std::vector<ColumnId> first = cooled(count);
+    if (answer.size() != coldest(count).size()) return false;
+    if (!std::equal(first.begin(), first.end(), answer.begin())) return false;
+    const std::vector<ColumnId> all = coldest(columns());
+    const std::set<ColumnId> visible{all.begin(), all.end()};
+    const std::set<ColumnId> named{answer.begin(), answer.end()};
+    return named.size() == answer.size() && std::ranges::includes(visible, named);
+  }
 };
 
 class NoopModel final : public PolicyModel {
@@ -285,6 +305,7 @@ std::unique_ptr<PolicyModel> make_model(std::string_view name, std::uint64_t cap
   if (name == "LRU" || name == "IsolatedLRU") return std::make_unique<LruModel>();
   if (name == "ARC") return std::make_unique<ArcModel>(capacity_bytes, ghosts_max);
   if (name == "S3-FIFO") return std::make_unique<S3FifoModel>(capacity_bytes, ghosts_max);
+  if (name == "prefix") return std::make_unique<PrefixModel>();
   if (name == "noop") return std::make_unique<NoopModel>();
   return nullptr;
 }

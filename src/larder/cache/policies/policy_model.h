@@ -35,11 +35,17 @@ class PolicyModel {
   void cool(ColumnId id);
   void erase(ColumnId id, Removal why);
   std::vector<ColumnId> coldest(std::size_t count);
+  /// Whether the policy may give this answer when it is asked for so many victims.
+  virtual bool allows(const std::vector<ColumnId>& answer, std::size_t count) {
+    return answer == coldest(count);
+  }
   std::uint64_t coldest_stamp();
   std::size_t columns() const;
   std::uint64_t bytes() const;
 
  protected:
+  std::vector<ColumnId> cooled(std::size_t count) const;
+
   using Queue = std::list<ModelColumn>;  ///< The coldest first.
   using Ghosts = std::list<ModelColumn>;
 

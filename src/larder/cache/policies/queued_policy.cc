@@ -25,7 +25,7 @@ void QueuedPolicy::insert(ColumnId column, std::uint64_t fingerprint, std::uint6
   ++columns_;
   bytes_ += bytes;
   for (ColumnOrder& order : queues_) order.reserve(columns_);
-  inserted.queue = enter(inserted);
+  inserted.queue = enter(column, inserted);
   queues_[inserted.queue].push(column);
   on_changed();
 }
@@ -41,7 +41,7 @@ void QueuedPolicy::resize(ColumnId column, std::uint64_t bytes) {
 void QueuedPolicy::touch(ColumnId column, std::uint64_t stamp) {
   ColumnRecord& touched = own(column);
   touched.stamp = stamp;
-  if (const Queue to = use(touched); to != kStay) move(column, to);
+  if (const Queue to = use(column, touched); to != kStay) move(column, to);
   on_changed();
 }
 
@@ -60,17 +60,25 @@ void QueuedPolicy::show(ColumnId column) {
 }
 
 void QueuedPolicy::cool(ColumnId column) {
-  own(column).uses = 0;
+  ColumnRecord& cooled = own(column);
+  cooled.uses = 0;
+  if (cooled.queue != kCooled) {
+    on_leaving(column, cooled);
+    on_deleted(cooled);
+  }
   move(column, kCooled);
   on_changed();
 }
 
 void QueuedPolicy::erase(ColumnId column, Removal why) {
   ColumnRecord& erased = own(column);
+  if (erased.queue != kCooled) on_leaving(column, erased);
   queues_[erased.queue].remove(column);
   --columns_;
   bytes_ -= erased.bytes;
-  if (why == Removal::kEvicted && erased.queue != kCooled) on_evicted(erased);
+  if (erased.queue != kCooled) {
+    why == Removal::kEvicted ? on_evicted(erased) : on_deleted(erased);
+  }
   erased = {};
   on_changed();
 }
@@ -84,7 +92,7 @@ std::uint64_t QueuedPolicy::coldest_stamp() {
   ColumnId column = 0;
   if (coldest({&column, 1}) == 0) return kNoVictim;
   const ColumnRecord& coldest = record(column);
-  return coldest.queue == kCooled ? 0 : coldest.stamp;
+  return coldest.queue == kCooled ? 0 : stamp_of_coldest(coldest);
 }
 
 std::uint64_t QueuedPolicy::steps() const noexcept {

@@ -48,22 +48,31 @@ class QueuedPolicy : public Policy {
   QueuedPolicy(const PolicyOptions& options, std::size_t queues);
 
   /// A new column, which is in no queue yet: where it goes, at the hot end.
-  virtual Queue enter(ColumnRecord& record) = 0;
+  virtual Queue enter(ColumnId column, ColumnRecord& record) = 0;
   /// A use of a column that is in `record.queue`, maybe the cooled one: where it goes, at the hot
   /// end; its own queue too. kStay: it keeps its place.
-  virtual Queue use(ColumnRecord& record) = 0;
+  virtual Queue use(ColumnId column, ColumnRecord& record) = 0;
+  /// A column leaves its queue, which is not the cooled one: it is cooled, deleted or evicted.
+  virtual void on_leaving(ColumnId /*column*/, ColumnRecord& /*record*/) {}
+  /// A column was deleted, or it was cooled: that says nothing of its use.
+  virtual void on_deleted(const ColumnRecord& /*record*/) {}
   /// A column was evicted from its queue, which is not the cooled one.
   virtual void on_evicted(const ColumnRecord& /*record*/) {}
   /// Victims behind the cooled ones; returns how many.
   virtual std::size_t choose(std::span<ColumnId> out) = 0;
   /// Bytes came to a queue, or went.
   virtual void on_changed() {}
+  /// The stamp by which this policy's victims are compared with those of others; `first` is the one
+  /// that coldest() names first, and not a cooled one.
+  virtual std::uint64_t stamp_of_coldest(const ColumnRecord& first) { return first.stamp; }
 
   static constexpr Queue kStay = 0xFF;
 
   ColumnOrder& queue(Queue queue) noexcept { return queues_[queue]; }
   const ColumnOrder& queue(Queue queue) const noexcept { return queues_[queue]; }
   ColumnRecord& record(ColumnId column) noexcept { return (*records_)[column]; }
+  const ColumnRecord& record(ColumnId column) const noexcept { return (*records_)[column]; }
+  ColumnRecords& records() noexcept { return *records_; }
   /// To the hot end of the queue.
   void move(ColumnId column, Queue to) noexcept;
   /// The visible columns of one queue, the coldest first.

@@ -11,11 +11,11 @@ S3FifoPolicy::S3FifoPolicy(const PolicyOptions& options)
       is_capacity_known_(options.capacity_bytes != 0),
       ghosts_(options.ghosts_max) {}
 
-QueuedPolicy::Queue S3FifoPolicy::enter(ColumnRecord& record) {
+QueuedPolicy::Queue S3FifoPolicy::enter(ColumnId /*column*/, ColumnRecord& record) {
   return ghosts_.erase(record.fingerprint) ? kMain : kSmall;
 }
 
-QueuedPolicy::Queue S3FifoPolicy::use(ColumnRecord& record) {
+QueuedPolicy::Queue S3FifoPolicy::use(ColumnId /*column*/, ColumnRecord& record) {
   record.uses = std::min(static_cast<std::uint8_t>(record.uses + 1), kUsesMax);
   return record.queue == kCooled ? kSmall : kStay;
 }

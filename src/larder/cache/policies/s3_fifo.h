@@ -29,8 +29,8 @@ class S3FifoPolicy final : public QueuedPolicy {
   static constexpr Queue kMain = 2;
   static constexpr std::uint8_t kUsesMax = 3;
 
-  Queue enter(ColumnRecord& record) override;
-  Queue use(ColumnRecord& record) override;
+  Queue enter(ColumnId /*column*/, ColumnRecord& record) override;
+  Queue use(ColumnId /*column*/, ColumnRecord& record) override;
   void on_evicted(const ColumnRecord& record) override;
   std::size_t choose(std::span<ColumnId> out) override;
   void on_changed() override;

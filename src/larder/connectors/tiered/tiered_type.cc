@@ -48,12 +48,14 @@ constexpr std::array kParameters{
               .default_text = "yes",
               .help = "The keys of one load are a prefix in their order, so that what lies behind "
                       "a hole does not stay in L1. no: each key for itself."},
-    Parameter{.name = "policy",
-              .kind = ParameterKind::kChoice,
-              .default_text = "lru",
-              .choices = "lru|arc|s3-fifo|noop",
-              .help = "What leaves L1 when it is full: lru, what was not used for longest; arc and "
-                      "s3-fifo, less harmed by values that are used once; noop, nothing."},
+    Parameter{
+        .name = "policy",
+        .kind = ParameterKind::kChoice,
+        .default_text = "lru",
+        .choices = "lru|arc|s3-fifo|prefix|noop",
+        .help = "What leaves L1 when it is full: lru, what was not used for longest; arc and "
+                "s3-fifo, less harmed by values that are used once; prefix, what it learned to be "
+                "used again least, and lru where that does no better; noop, nothing."},
     Parameter{.name = "skip_l1",
               .kind = ParameterKind::kBool,
               .default_text = "no",
