@@ -83,5 +83,38 @@ TEST(GhostListTest, RandomHistoriesAgreeWithADeque) {
   }
 }
 
+TEST(GhostListTest, NotesAreFoundAndSampled) {
+  GhostList ghosts{3};
+  EXPECT_EQ(ghosts.find(1), nullptr);
+  for (std::uint64_t number = 1; number <= 4; ++number) ghosts.push(number, 10, number * 100);
+  EXPECT_EQ(ghosts.find(1), nullptr) << "the oldest has made room";
+  ASSERT_NE(ghosts.find(3), nullptr);
+  EXPECT_EQ(ghosts.find(3)->note, 300U);
+  ghosts.erase(2);
+  std::uint64_t sum = 0;
+  std::size_t empty = 0;
+  for (std::size_t place = 0; place < ghosts.places(); ++place) {
+    const GhostList::Ghost* const ghost = ghosts.at(place);
+    sum += ghost == nullptr ? 0 : ghost->note;
+    empty += ghost == nullptr ? 1 : 0;
+  }
+  EXPECT_EQ(sum, 700U);
+  EXPECT_EQ(empty, 1U);
+  ghosts.push(5, 10, 500);
+  EXPECT_EQ(ghosts.places(), 3U) << "a free place is used again";
+}
+
+TEST(GhostListTest, ReservingMovesNothing) {
+  GhostList ghosts{1000};
+  for (std::uint64_t number = 0; number < 50; ++number) ghosts.push(number, 1, number);
+  ghosts.reserve(400);
+  for (std::uint64_t number = 50; number < 400; ++number) ghosts.push(number, 1, number);
+  for (std::uint64_t number = 0; number < 400; ++number) {
+    ASSERT_NE(ghosts.find(number), nullptr);
+    EXPECT_EQ(ghosts.find(number)->note, number);
+  }
+  EXPECT_EQ(ghosts.bytes(), 400U);
+}
+
 }  // namespace
 }  // namespace larder::cache

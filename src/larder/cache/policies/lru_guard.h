@@ -18,9 +18,9 @@ namespace larder::cache {
 ///   one has cost.
 /// Why a request is the unit: uses come in requests, and a hit or a miss of all its columns is one
 ///   event. A stake that is smaller than a request would be lost by chance.
-/// Bound: misses are at most those of LRU x (1 + kAllowance), and the stake for each step once;
-///   each change back to LRU's order costs what it costs to bring back what LRU would hold, and is
-///   paid off before the next try.
+/// What it cannot know: whether columns that LRU would still hold will be used. What was evicted
+///   before the first sign of a loss comes back late, once; so a change back to LRU's order costs
+///   up to a part of the cache in misses, which the next try waits for to be paid off.
 /// Threads: one. Cost: O(1).
 class LruGuard {
  public:

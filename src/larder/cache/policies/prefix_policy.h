@@ -39,6 +39,8 @@ class PrefixPolicy final : public QueuedPolicy {
   void begin_chain(const ChainUse& chain) override;
 
   const LruGuard& guard() const noexcept { return guard_; }
+  /// Columns that it knows of and does not have, and those that LRU would have.
+  std::size_t remembered() const noexcept { return ghosts_.size() + shadow_.size(); }
 
  private:
   using Number = std::uint32_t;

@@ -19,7 +19,7 @@ namespace larder::cache {
 /// Index: the most uses for each unit of time that a column of this class and age can be expected
 ///   to bring if it is kept for the best time from now on (Gittins index). So a column that will
 ///   be used soon or not at all is not held to the mean of both.
-/// Method: facts that a study on traces found; docs/eviction.md tells them.
+/// Why so: docs/eviction.md has the measurements.
 /// Threads: one. Determinism: additions, multiplications and divisions of doubles only, so the
 ///   same calls give the same answers on all machines. Memory: about 1.2 KiB a class.
 class ReuseModel {
