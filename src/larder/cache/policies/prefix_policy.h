@@ -29,9 +29,10 @@ namespace larder::cache {
 /// Cost: a use looks up two hash tables, samples 2 x kLooks columns, and every so often fits one
 ///   class: bounded, and about a microsecond (larder_policy_benchmark prints it). coldest() looks
 ///   at kSamples runs at most, and for each victim once more at these and at the victims before it.
-/// Memory, beside the 56 bytes of its record: at most 24 bytes of order, 32 of its run, 48 in the
-///   LRU beside, and 144 of what is remembered: 304 bytes a resident column at most. All partitions
-///   together have one model of 220 KiB.
+/// Memory, for each resident column: 56 bytes of its record, 12 to 25 of order, 24 to 48 of its
+///   run, 80 to 160 in the LRU beside, and three ghosts of 40 to 80; the larger figure of each just
+///   after its tables have grown. larder_policy_benchmark prints the sum: 220 to 310. All
+///   partitions together have one model of 220 KiB.
 class PrefixPolicy final : public QueuedPolicy {
  public:
   explicit PrefixPolicy(const PolicyOptions& options);
