@@ -403,6 +403,25 @@ TEST(L1ReplayTest, OnTheConversationTraceLruIsExactAtEverySize) {
   }
 }
 
+TEST(L1ReplayTest, OnTheConversationTracePrefixClosesAPartOfTheGapToTheOptimum) {
+  const auto trace = conversation();
+  struct Row {
+    std::uint64_t columns;
+    double lru;
+    double optimum;
+    double gap;
+  };
+  for (const Row& row : {Row{1'000, .0445, .1907, .2}, Row{3'000, .0653, .2945, .25},
+                         Row{10'000, .2116, .3664, .12}}) {
+    L1ReplayOptions options = sizes_only(row.columns);
+    options.policy = "prefix";
+    const L1ReplayResult result = replay_over(options, trace);
+    const double rate =
+        static_cast<double>(result.hit_l1.blocks) / static_cast<double>(result.total.blocks);
+    EXPECT_GE(rate, row.lru + row.gap * (row.optimum - row.lru)) << row.columns;
+  }
+}
+
 TEST(L1ReplayTest, OnTheConversationTraceItHasTheFiguresOfAnIndependentSimulation) {
   const auto trace = conversation();
   struct Row {
