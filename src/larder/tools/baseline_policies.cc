@@ -17,8 +17,10 @@ class FifoPolicy final : public cache::QueuedPolicy {
  private:
   static constexpr Queue kInserted = 1;
 
-  Queue enter(cache::ColumnRecord& /*record*/) override { return kInserted; }
-  Queue use(cache::ColumnRecord& record) override {
+  Queue enter(cache::ColumnId /*column*/, cache::ColumnRecord& /*record*/) override {
+    return kInserted;
+  }
+  Queue use(cache::ColumnId /*column*/, cache::ColumnRecord& record) override {
     return record.queue == kInserted ? kStay : kInserted;
   }
   std::size_t choose(std::span<cache::ColumnId> out) override { return list(kInserted, out); }
@@ -31,8 +33,10 @@ class ClockPolicy final : public cache::QueuedPolicy {
  private:
   static constexpr Queue kCircle = 1;
 
-  Queue enter(cache::ColumnRecord& /*record*/) override { return kCircle; }
-  Queue use(cache::ColumnRecord& record) override {
+  Queue enter(cache::ColumnId /*column*/, cache::ColumnRecord& /*record*/) override {
+    return kCircle;
+  }
+  Queue use(cache::ColumnId /*column*/, cache::ColumnRecord& record) override {
     if (record.queue != kCircle) return kCircle;
     record.uses = 1;
     return kStay;
