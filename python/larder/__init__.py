@@ -12,10 +12,12 @@ True
 [True, False]
 
 `larder.open(spec)` gives a `Store`; what a spec is, `larder connectors` on the command line tells.
-`larder.aio` (to be imported) is the same for asyncio.
+`larder.aio` (to be imported) is the same for asyncio. `larder.Client` is for engines: batches that are
+submitted and drained, and never waited for.
 `larder.lmcache` has the doors for LMCache, `larder.hf` the one for transformers.
 """
 
+from larder._client import Addresses, Client, Code, Completion, Failure
 from larder._larder import (
     ClosedError,
     Error,
@@ -29,8 +31,13 @@ from larder._metrics import MetricsServer, metrics_text, serve_metrics
 from larder._store import Outcomes, Recent, Report, Store, Stored, open
 
 __all__ = [
+    "Addresses",
+    "Client",
     "ClosedError",
+    "Code",
+    "Completion",
     "Error",
+    "Failure",
     "ForkedError",
     "MetricsServer",
     "OpenError",

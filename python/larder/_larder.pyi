@@ -1,7 +1,7 @@
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Protocol, Union
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, TypeAlias
 
 version: str
 connector_types: tuple[str, ...]
@@ -36,20 +36,114 @@ run_server: Callable[[list[str]], int]
 """The command `larder server`, given the words behind the program's name; its exit code, with which
 the process is to end. For `python -m larder` alone: it takes over the process's signals."""
 
+class Addresses:
+    def __init__(
+        self, pointers: Iterable[int], sizes: Iterable[int] | int, owner: object
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+_Value: TypeAlias = Union[Buffer, Sequence[Buffer], Addresses]
+"""One key's: a buffer, its pieces, or memory by address."""
+_Buffers: TypeAlias = Union[Iterable[_Value], Addresses]
+"""Those of a batch."""
+_Urgency: TypeAlias = Literal["demand", "prefetch", "store", "background"]
+_Drained: TypeAlias = tuple[int, Any, str, bytes, list[int], dict[int, tuple[str, str]]]
+
+class BatchClient:
+    def __init__(self, spec: str) -> None: ...
+    def event_fd(self) -> int: ...
+    def submit_get(
+        self,
+        keys: Iterable[str | bytes],
+        buffers: _Buffers,
+        allow_shorter: bool,
+        timeout: float | None,
+        deadline: float | None,
+        urgency: _Urgency | None,
+        waits_for_room: bool,
+        tag: object,
+    ) -> int: ...
+    def submit_set(
+        self,
+        keys: Iterable[str | bytes],
+        values: _Buffers,
+        replaces: bool,
+        timeout: float | None,
+        deadline: float | None,
+        urgency: _Urgency | None,
+        waits_for_room: bool,
+        tag: object,
+    ) -> int: ...
+    def submit_exists(
+        self,
+        keys: Iterable[str | bytes],
+        timeout: float | None,
+        deadline: float | None,
+        urgency: _Urgency | None,
+        waits_for_room: bool,
+        tag: object,
+    ) -> int: ...
+    def submit_delete(
+        self,
+        keys: Iterable[str | bytes],
+        timeout: float | None,
+        deadline: float | None,
+        urgency: _Urgency | None,
+        waits_for_room: bool,
+        tag: object,
+    ) -> int: ...
+    def submit_touch(
+        self,
+        keys: Iterable[str | bytes],
+        timeout: float | None,
+        deadline: float | None,
+        urgency: _Urgency | None,
+        waits_for_room: bool,
+        tag: object,
+    ) -> int: ...
+    def cancel(self, id: int) -> None: ...
+    def probe(self, keys: Iterable[str | bytes]) -> list[int | None] | None: ...
+    def drain(self) -> list[_Drained]: ...
+    def events(
+        self, position: int, events_max: int
+    ) -> tuple[list[tuple[bool, bytes, int]], int, int] | None: ...
+    def _scan_page(
+        self, first_word: int, second_word: int, keys_max: int, prefix: str | bytes
+    ) -> tuple[list[tuple[bytes, int]], tuple[int, int], bool]: ...
+    def _delete_page(
+        self,
+        first_word: int,
+        second_word: int,
+        keys_max: int,
+        prefix: str | bytes,
+        timeout: float | None,
+    ) -> tuple[int, int, str | None, tuple[int, int], bool]: ...
+    def report(self) -> dict[str, Any]: ...
+    def close(self, grace: float | None, timeout: float | None) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+
 class Client:
     def __init__(self, spec: str) -> None: ...
     def get_into(
-        self, keys: Iterable[str | bytes], buffers: Iterable[Buffer], timeout: float | None
+        self,
+        keys: Iterable[str | bytes],
+        buffers: _Buffers,
+        urgency: _Urgency | None,
+        timeout: float | None,
     ) -> tuple[list[bool], list[bool], list[int], list[str | None]]: ...
     def get(self, key: str | bytes, timeout: float | None) -> bytes | None: ...
     def set(
-        self, key: str | bytes, value: Buffer, replaces: bool, timeout: float | None
+        self, key: str | bytes, value: _Value, replaces: bool, timeout: float | None
     ) -> tuple[list[bool], list[bool], list[bool], list[str | None]]: ...
     def set_many(
         self,
         keys: Iterable[str | bytes],
-        values: Iterable[Buffer],
+        values: _Buffers,
         replaces: bool,
+        urgency: _Urgency | None,
         timeout: float | None,
     ) -> tuple[list[bool], list[bool], list[bool], list[str | None]]: ...
     def sizes(self, keys: Iterable[str | bytes], timeout: float | None) -> list[int | None]: ...
@@ -57,9 +151,17 @@ class Client:
     def delete(
         self, keys: Iterable[str | bytes], timeout: float | None
     ) -> tuple[list[bool], list[str | None]]: ...
-    def scan(
-        self, first_word: int, second_word: int, keys_max: int
+    def _scan_page(
+        self, first_word: int, second_word: int, keys_max: int, prefix: str | bytes
     ) -> tuple[list[tuple[bytes, int]], tuple[int, int], bool]: ...
+    def _delete_page(
+        self,
+        first_word: int,
+        second_word: int,
+        keys_max: int,
+        prefix: str | bytes,
+        timeout: float | None,
+    ) -> tuple[int, int, str | None, tuple[int, int], bool]: ...
     def report(self) -> dict[str, Any]: ...
     def close(self, timeout: float | None) -> None: ...
     @property
@@ -75,24 +177,34 @@ class Completions:
     ) -> None: ...
     def event_fd(self) -> int: ...
     def submit_batch_get(
-        self, keys: Iterable[str | bytes], memoryviews: Iterable[Buffer]
+        self, keys: Iterable[str | bytes], memoryviews: _Buffers
     ) -> int: ...
     def submit_batch_set(
-        self, keys: Iterable[str | bytes], memoryviews: Iterable[Buffer]
+        self, keys: Iterable[str | bytes], memoryviews: _Buffers
     ) -> int: ...
     def submit_batch_exists(self, keys: Iterable[str | bytes]) -> int: ...
     def submit_batch_delete(self, keys: Iterable[str | bytes]) -> int: ...
-    def drain_completions(self) -> list[tuple[int, bool, str, list[bool] | None]]: ...
+    def drain_completions(self) -> list[tuple[int, bool, str, list[Any] | None]]: ...
+    def submit_batch_sizes(self, keys: Iterable[str | bytes]) -> int: ...
     def submit_batch_touch(self, keys: Iterable[str | bytes]) -> int: ...
-    def drain_outcomes(self) -> list[tuple[int, bytes, str]]: ...
+    def cancel(self, id: int) -> None: ...
+    def drain(self) -> list[_Drained]: ...
     def events(
         self, position: int, events_max: int
     ) -> tuple[list[tuple[bool, bytes, int]], int, int] | None: ...
-    def scan(
-        self, first_word: int, second_word: int, keys_max: int
+    def _scan_page(
+        self, first_word: int, second_word: int, keys_max: int, prefix: str | bytes
     ) -> tuple[list[tuple[bytes, int]], tuple[int, int], bool]: ...
+    def _delete_page(
+        self,
+        first_word: int,
+        second_word: int,
+        keys_max: int,
+        prefix: str | bytes,
+        timeout: float | None,
+    ) -> tuple[int, int, str | None, tuple[int, int], bool]: ...
     def report(self) -> dict[str, Any]: ...
-    def close(self, grace: float | None = 10.0, timeout: float | None = 30.0) -> None: ...
+    def close(self, grace: float | None, timeout: float | None) -> None: ...
     @property
     def closed(self) -> bool: ...
 
@@ -100,18 +212,24 @@ class AsyncClient:
     def __init__(self, spec: str) -> None: ...
     def event_fd(self) -> int: ...
     def submit_get_into(
-        self, id: int, keys: Iterable[str | bytes], buffers: Iterable[Buffer], timeout: float | None
+        self,
+        id: int,
+        keys: Iterable[str | bytes],
+        buffers: _Buffers,
+        urgency: _Urgency | None,
+        timeout: float | None,
     ) -> Any: ...
     def submit_get(self, id: int, key: str | bytes, room: int, timeout: float | None) -> Any: ...
     def submit_set(
-        self, id: int, key: str | bytes, value: Buffer, replaces: bool, timeout: float | None
+        self, id: int, key: str | bytes, value: _Value, replaces: bool, timeout: float | None
     ) -> Any: ...
     def submit_set_many(
         self,
         id: int,
         keys: Iterable[str | bytes],
-        values: Iterable[Buffer],
+        values: _Buffers,
         replaces: bool,
+        urgency: _Urgency | None,
         timeout: float | None,
     ) -> Any: ...
     def submit_size(self, id: int, key: str | bytes, timeout: float | None) -> Any: ...
@@ -126,9 +244,17 @@ class AsyncClient:
     ) -> Any: ...
     def cancel(self, id: int) -> None: ...
     def drain(self) -> list[tuple[int, Any]]: ...
-    def scan(
-        self, first_word: int, second_word: int, keys_max: int
+    def _scan_page(
+        self, first_word: int, second_word: int, keys_max: int, prefix: str | bytes
     ) -> tuple[list[tuple[bytes, int]], tuple[int, int], bool]: ...
+    def _delete_page(
+        self,
+        first_word: int,
+        second_word: int,
+        keys_max: int,
+        prefix: str | bytes,
+        timeout: float | None,
+    ) -> tuple[int, int, str | None, tuple[int, int], bool]: ...
     def report(self) -> dict[str, Any]: ...
     def close(self, grace: float | None, timeout: float | None) -> None: ...
     @property

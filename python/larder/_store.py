@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 import types
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Union
 
 from larder import _larder, _metrics, _spec
 from larder._spec import SpecLike
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Self
+
+    from larder._larder import _Buffers as Buffers
+    from larder._larder import _Value as Value
 
 Key = Union[str, bytes]
+Urgency = Literal["demand", "prefetch", "store", "background"]
 
 SCAN_PAGE_KEYS = 4096
 
@@ -121,8 +127,9 @@ class Store:
 
     Keys are `str` (as UTF-8) or `bytes`, 1 to 1024 bytes. Buffers are objects with the buffer
     protocol that are contiguous, of one dimension and of items of one byte (`memoryview(x).cast("B")`
-    makes one of any contiguous array). They are kept alive until nobody uses them any more, also
-    when a call ends early; do not change them while a call runs.
+    makes one of any contiguous array), lists of them, which are the pieces of one value, or
+    `Addresses`. They are kept alive until nobody uses them any more, also when a call ends early; do
+    not change them while a call runs.
 
     `timeout` is in seconds, above 0; None waits for ever. What is not with the kernel by then fails.
     What is, ends when the kernel says so; a second after the time-out the call raises `StuckError`.
@@ -149,16 +156,20 @@ class Store:
     def get_into(
         self,
         keys: Iterable[Key],
-        buffers: Iterable[Buffer],
+        buffers: Buffers,
         *,
+        urgency: Urgency | None = None,
         timeout: float | None = 30.0,
     ) -> Outcomes:
         """Loads the value of each key into its buffer, which must have exactly the value's size.
 
         A value of another size is a failed key, whose size stands in `sizes`; the value stays. After
         every other failure the key is a miss until it is stored again.
+
+        `urgency` is `demand` (also None), `prefetch`, `store` or `background`: the connector weights
+        them against each other, and starves none.
         """
-        return Outcomes(*self._client.get_into(keys, buffers, timeout))
+        return Outcomes(*self._client.get_into(keys, buffers, urgency, timeout))
 
     def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
         """The value of one key, or None. Raises `Error` when it could not be looked up or loaded.
@@ -170,7 +181,7 @@ class Store:
     def set(
         self,
         key: Key,
-        value: Buffer,
+        value: Value,
         *,
         mode: Literal["replace", "if_absent"] = "replace",
         timeout: float | None = 30.0,
@@ -184,13 +195,17 @@ class Store:
     def set_many(
         self,
         keys: Iterable[Key],
-        values: Iterable[Buffer],
+        values: Buffers,
         *,
         mode: Literal["replace", "if_absent"] = "replace",
+        urgency: Urgency | None = None,
         timeout: float | None = 30.0,
     ) -> Stored:
-        """Stores each value under its key. One key's failure is that key's alone."""
-        return Stored(*self._client.set_many(keys, values, check_mode(mode), timeout))
+        """Stores each value under its key. One key's failure is that key's alone.
+
+        `urgency`: as of `get_into()`; None is `store`.
+        """
+        return Stored(*self._client.set_many(keys, values, check_mode(mode), urgency, timeout))
 
     def exists(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
         """Whether each key has a value that can be loaded."""
@@ -215,16 +230,23 @@ class Store:
                 raise _larder.Error(error)
         return deleted
 
-    def scan(self) -> Iterator[tuple[bytes, int]]:
-        """Every key with its value's size, oldest first where there is an age.
+    def delete_prefix(self, prefix: Key, *, timeout: float | None = 30.0) -> int:
+        """Removes every key that begins with `prefix`, which may not be empty; how many there were.
+
+        The keys are looked for in a scan, page by page: a key that is stored meanwhile may stay.
+        Raises `UnsupportedError` where the connector cannot list its keys (Redis), and `Error` when
+        some could not be removed, after all were tried, or when the time is over.
+        """
+        return delete_prefix(self._client, prefix, timeout)
+
+    def scan(self, prefix: Key = b"") -> Iterator[tuple[bytes, int]]:
+        """Every key that begins with `prefix` with its value's size, oldest first where there is an
+        age.
 
         A key that is there during the whole scan is seen at least once. Raises `UnsupportedError`
         where the connector cannot list its keys (Redis).
         """
-        cursor, done = (0, 0), False
-        while not done:
-            entries, cursor, done = self._client.scan(*cursor, SCAN_PAGE_KEYS)
-            yield from entries
+        return scan(self._client, prefix)
 
     def report(self) -> Report:
         """State, capacity and counters, without I/O."""
@@ -267,6 +289,66 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<larder.Store {self._shown_spec!r}{' closed' if self.closed else ''}>"
+
+
+class Pages(Protocol):
+    """What the module's classes have of pages of keys."""
+
+    def _scan_page(
+        self, first_word: int, second_word: int, keys_max: int, prefix: Key
+    ) -> tuple[list[tuple[bytes, int]], tuple[int, int], bool]: ...
+    def _delete_page(
+        self,
+        first_word: int,
+        second_word: int,
+        keys_max: int,
+        prefix: Key,
+        timeout: float | None,
+    ) -> tuple[int, int, str | None, tuple[int, int], bool]: ...
+
+
+def scan(client: Pages, prefix: Key) -> Iterator[tuple[bytes, int]]:
+    """Every key with this prefix and its value's size."""
+    cursor, done = (0, 0), False
+    while not done:
+        entries, cursor, done = client._scan_page(*cursor, SCAN_PAGE_KEYS, prefix)
+        yield from entries
+
+
+def check_prefix(prefix: Key) -> None:
+    """Refuses an empty one, which would be every key of the store."""
+    if isinstance(prefix, (str, bytes)) and not prefix:
+        raise ValueError(
+            f"prefix: {prefix!r}, which every key begins with, wanted 1 byte or more; to empty a "
+            "store, delete the keys of scan()"
+        )
+
+
+def delete_prefix(
+    client: Pages,
+    prefix: Key,
+    timeout: float | None,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> int:
+    """As `Store.delete_prefix()`, in the calling thread, until `is_wanted` says no."""
+    check_prefix(prefix)
+    seconds = _larder.seconds(timeout, "timeout")
+    end = time.monotonic() + seconds
+    deleted, first_error = 0, None
+    cursor, done = (0, 0), False
+    while not done and is_wanted():
+        left = end - time.monotonic() if math.isfinite(end) else None
+        if left is not None and left <= 0:
+            raise _larder.Error(
+                f"prefix {prefix!r}: {deleted} keys were deleted within {seconds:g} s, and there may "
+                "be more; call it again, or with a longer timeout"
+            )
+        count, _, error, cursor, done = client._delete_page(*cursor, SCAN_PAGE_KEYS, prefix, left)
+        deleted += count
+        first_error = first_error or error
+    if first_error is not None:
+        raise _larder.Error(f"{first_error}; {deleted} keys were deleted")
+    return deleted
 
 
 def check_mode(mode: str) -> bool:

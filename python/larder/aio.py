@@ -26,16 +26,22 @@ from larder._store import (
     SCAN_PAGE_KEYS,
     Key,
     Outcomes,
+    Pages,
     Report,
     Stored,
+    Urgency,
     check_mode,
+    delete_prefix,
     metrics_of,
     report_of,
     was_written,
 )
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer, Self
+    from typing_extensions import Self
+
+    from larder._larder import _Buffers as Buffers
+    from larder._larder import _Value as Value
 
 __all__ = ["Opening", "Store", "open"]
 
@@ -157,17 +163,21 @@ class Store:
     async def get_into(
         self,
         keys: Iterable[Key],
-        buffers: Iterable[Buffer],
+        buffers: Buffers,
         *,
+        urgency: Urgency | None = None,
         timeout: float | None = 30.0,
     ) -> Outcomes:
         """Loads the value of each key into its buffer, which must have exactly the value's size.
 
         A value of another size is a failed key, whose size stands in `sizes`; the value stays. After
         every other failure the key is a miss until it is stored again.
+
+        `urgency` is `demand` (also None), `prefetch`, `store` or `background`: the connector weights
+        them against each other, and starves none.
         """
         submit = self._client.submit_get_into
-        return Outcomes(*await self._run(timeout, submit, keys, buffers))
+        return Outcomes(*await self._run(timeout, submit, keys, buffers, urgency))
 
     async def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
         """The value of one key, or None. Raises `Error` when it could not be looked up or loaded.
@@ -195,7 +205,7 @@ class Store:
     async def set(
         self,
         key: Key,
-        value: Buffer,
+        value: Value,
         *,
         mode: Literal["replace", "if_absent"] = "replace",
         timeout: float | None = 30.0,
@@ -210,14 +220,18 @@ class Store:
     async def set_many(
         self,
         keys: Iterable[Key],
-        values: Iterable[Buffer],
+        values: Buffers,
         *,
         mode: Literal["replace", "if_absent"] = "replace",
+        urgency: Urgency | None = None,
         timeout: float | None = 30.0,
     ) -> Stored:
-        """Stores each value under its key. One key's failure is that key's alone."""
+        """Stores each value under its key. One key's failure is that key's alone.
+
+        `urgency`: as of `get_into()`; None is `store`.
+        """
         submit = self._client.submit_set_many
-        return Stored(*await self._run(timeout, submit, keys, values, check_mode(mode)))
+        return Stored(*await self._run(timeout, submit, keys, values, check_mode(mode), urgency))
 
     async def exists(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
         """Whether each key has a value that can be loaded."""
@@ -241,20 +255,25 @@ class Store:
                 raise _larder.Error(error)
         return deleted
 
-    async def scan(self) -> AsyncIterator[tuple[bytes, int]]:
-        """Every key with its value's size, oldest first where there is an age; page by page, in a
-        thread.
+    async def delete_prefix(self, prefix: Key, *, timeout: float | None = 30.0) -> int:
+        """Removes every key that begins with `prefix`, which may not be empty; how many there were.
+
+        The keys are looked for in a scan, page by page, in a thread: a key that is stored meanwhile
+        may stay. A cancelled task ends it after the page. Raises `UnsupportedError` where the
+        connector cannot list its keys (Redis), and `Error` when some could not be removed, after all
+        were tried, or when the time is over.
+        """
+        return await delete_prefix_in_thread(self._client, prefix, timeout)
+
+    async def scan(self, prefix: Key = b"") -> AsyncIterator[tuple[bytes, int]]:
+        """Every key that begins with `prefix` with its value's size, oldest first where there is an
+        age; page by page, in a thread.
 
         A key that is there during the whole scan is seen at least once. Raises `UnsupportedError`
         where the connector cannot list its keys (Redis).
         """
-        cursor, done = (0, 0), False
-        while not done:
-            entries, cursor, done = await asyncio.get_running_loop().run_in_executor(
-                None, self._client.scan, *cursor, SCAN_PAGE_KEYS
-            )
-            for entry in entries:
-                yield entry
+        async for entry in scan(self._client, prefix):
+            yield entry
 
     async def report(self) -> Report:
         """State, capacity and counters, without I/O."""
@@ -416,6 +435,28 @@ class Store:
             return
         for idle in tuple(self._closers):
             _call_in(idle.get_loop(), None, _set_result, idle, None)
+
+
+async def delete_prefix_in_thread(client: Pages, prefix: Key, timeout: float | None) -> int:
+    """`Store.delete_prefix()` of any client of the module."""
+    is_wanted = True
+    try:
+        return await asyncio.get_running_loop().run_in_executor(
+            None, delete_prefix, client, prefix, timeout, lambda: is_wanted
+        )
+    finally:
+        is_wanted = False
+
+
+async def scan(client: Pages, prefix: Key) -> AsyncIterator[tuple[bytes, int]]:
+    """Every key with this prefix and its value's size."""
+    cursor, done = (0, 0), False
+    while not done:
+        entries, cursor, done = await asyncio.get_running_loop().run_in_executor(
+            None, client._scan_page, *cursor, SCAN_PAGE_KEYS, prefix
+        )
+        for entry in entries:
+            yield entry
 
 
 def _call_in(

@@ -1,6 +1,9 @@
 #include "module/arguments.h"
 
+#include <algorithm>
 #include <string>
+
+#include "module/addresses.h"
 
 namespace larder::python {
 namespace {
@@ -122,7 +125,10 @@ bool refuse_object(PyObject* object, const ArgumentName& name, Access access) {
 }  // namespace
 
 std::string ArgumentName::text() const {
-  return index < 0 ? std::string{name} : std::string{name} + '[' + std::to_string(index) + ']';
+  std::string text{name};
+  if (index >= 0) text += '[' + std::to_string(index) + ']';
+  if (piece >= 0) text += '[' + std::to_string(piece) + ']';
+  return text;
 }
 
 Arguments::~Arguments() {
@@ -148,14 +154,15 @@ bool Arguments::take_keys(PyObject* keys, const char* name) {
   return true;
 }
 
-bool Arguments::take_key(PyObject* key) {
+bool Arguments::take_key(PyObject* key, const char* name) {
   keys_ = PyTuple_Pack(1, key);
   if (keys_ == nullptr) return false;
   key_bytes_.resize(1);
-  return bytes_of_key(key, {"key"}, key_bytes_[0]);
+  return bytes_of_key(key, {name}, key_bytes_[0]);
 }
 
 bool Arguments::take_buffers(PyObject* buffers, const char* name, Access access) {
+  if (addresses_in(buffers) != nullptr) return take_addresses(buffers, {name}) && deal_out(name);
   PyObject* const tuple = tuple_of(buffers, name, "buffers, one for each key");
   if (tuple == nullptr) return false;
   const Py_ssize_t count = PyTuple_GET_SIZE(tuple);
@@ -163,10 +170,67 @@ bool Arguments::take_buffers(PyObject* buffers, const char* name, Access access)
   slices_.reserve(static_cast<std::size_t>(count));
   bool is_good = true;
   for (Py_ssize_t i = 0; i < count && is_good; ++i) {
-    is_good = take_buffer(PyTuple_GET_ITEM(tuple, i), {name, i}, access);
+    is_good = take_pieces(PyTuple_GET_ITEM(tuple, i), {name, i}, access);
   }
   Py_DECREF(tuple);  // The exports hold their objects.
   return is_good;
+}
+
+bool Arguments::take_pieces(PyObject* object, ArgumentName name, Access access) {
+  if (PyList_Check(object) || PyTuple_Check(object)) {
+    count_pieces();
+    // A copy: an exporter's own code might change a list.
+    const Reference pieces = Reference::steal(PySequence_Tuple(object));
+    if (!pieces) return false;
+    const Py_ssize_t count = PyTuple_GET_SIZE(pieces.get());
+    if (count == 0) {
+      PyErr_Format(PyExc_ValueError, "%s: an empty %s, wanted a buffer, or 1 or more pieces of one",
+                   name.text().c_str(), type_name(object));
+      return false;
+    }
+    for (name.piece = 0; name.piece < count; ++name.piece) {
+      if (!take_buffer(PyTuple_GET_ITEM(pieces.get(), name.piece), name, access)) return false;
+    }
+  } else if (addresses_in(object) != nullptr) {
+    count_pieces();
+    if (!take_addresses(object, name)) return false;
+  } else if (!take_buffer(object, name, access)) {
+    return false;
+  }
+  if (has_pieces_) ends_.push_back(slices_.size());
+  return true;
+}
+
+void Arguments::count_pieces() {
+  if (has_pieces_) return;
+  has_pieces_ = true;
+  for (std::size_t i = 1; i <= slices_.size(); ++i) ends_.push_back(i);
+}
+
+bool Arguments::take_addresses(PyObject* object, const ArgumentName& name) {
+  const auto slices = addresses_in(object)->slices();
+  if (slices.empty() && name.index >= 0) {
+    PyErr_Format(PyExc_ValueError, "%s: Addresses of no piece, wanted 1 or more",
+                 name.text().c_str());
+    return false;
+  }
+  addresses_.push_back(Reference::borrow(object));
+  slices_.insert(slices_.end(), slices.begin(), slices.end());
+  return true;
+}
+
+bool Arguments::deal_out(const char* name) {
+  const std::size_t keys = key_bytes_.size();
+  const std::size_t each = keys == 0 ? 0 : slices_.size() / keys;
+  if (each * keys != slices_.size() || (each == 0 && keys > 0)) {
+    PyErr_Format(PyExc_ValueError,
+                 "keys and %s: %zu keys, Addresses of %zu pieces; wanted as many pieces for each "
+                 "key, 1 or more",
+                 name, keys, slices_.size());
+    return false;
+  }
+  for (std::size_t end = each; each > 0 && end <= slices_.size(); end += each) ends_.push_back(end);
+  return true;
 }
 
 bool Arguments::take_buffer(PyObject* object, const ArgumentName& name, Access access) {

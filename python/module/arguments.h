@@ -7,21 +7,24 @@
 
 #include "larder/connector/connector.h"
 #include "module/interpreter.h"
+#include "module/reference.h"
 
 namespace larder::python {
 
 /// What the callee does with a buffer.
 enum class Access : std::uint8_t { kRead, kWrite };
 
-/// An argument as an error names it: "buffers[3]", or without an index "value".
+/// An argument as an error names it: "buffers[3]", without an index "value", and the piece of a
+/// value "buffers[3][0]".
 struct ArgumentName {
   const char* name;
   Py_ssize_t index = -1;
+  Py_ssize_t piece = -1;
   std::string text() const;
 };
 
 /// Keys and buffers of one call, kept alive and in place: a reference to each key, a buffer export
-/// of each buffer (which also keeps a bytearray from being resized).
+/// of each buffer (which also keeps a bytearray from being resized), a reference to each Addresses.
 ///
 /// Ownership: Python references; made, moved and destroyed with the GIL held.
 /// The functions return false with a Python exception set that names argument and index.
@@ -35,27 +38,48 @@ class Arguments {
   /// A sequence or another iterable of str or bytes.
   bool take_keys(PyObject* keys, const char* name);
   /// One of them.
-  bool take_key(PyObject* key);
-  /// A sequence of objects with the buffer protocol: contiguous, one dimension, items of one byte.
+  bool take_key(PyObject* key, const char* name = "key");
+  /// After take_keys(): a sequence with a value for each key, or one Addresses whose pieces are
+  /// dealt out to the keys, as many to each.
+  ///
+  /// A value is an object with the buffer protocol (contiguous, one dimension, items of one byte),
+  /// a list or tuple of them, which are its pieces, or an Addresses.
   bool take_buffers(PyObject* buffers, const char* name, Access access);
   /// One of them, to be read.
-  bool take_value(PyObject* value) { return take_buffer(value, {"value"}, Access::kRead); }
+  bool take_value(PyObject* value) { return take_pieces(value, {"value"}, Access::kRead); }
   /// One buffer that the caller has made.
   void add_owned(PyObject* owned, std::byte* data, std::size_t bytes);
 
   std::span<const std::span<const std::byte>> keys() const noexcept { return key_bytes_; }
+  /// The pieces of all values, one value after the other.
   std::span<const Slice> slices() const noexcept { return slices_; }
+  std::size_t value_count() const noexcept { return ends_.empty() ? slices_.size() : ends_.size(); }
+  /// Those of the value `index` in `slices`, a copy of slices().
+  std::span<const Slice> pieces(std::size_t index, std::span<const Slice> slices) const noexcept {
+    if (ends_.empty()) return slices.subspan(index, 1);
+    const std::size_t begin = index == 0 ? 0 : ends_[index - 1];
+    return slices.subspan(begin, ends_[index] - begin);
+  }
   /// Of add_owned(), borrowed.
   PyObject* owned() const noexcept { return owned_; }
 
  private:
+  bool take_pieces(PyObject* object, ArgumentName name, Access access);
   bool take_buffer(PyObject* object, const ArgumentName& name, Access access);
+  bool take_addresses(PyObject* object, const ArgumentName& name);
+  /// Deals out what there is to the keys.
+  bool deal_out(const char* name);
+  /// From now on values have pieces; so far each has one.
+  void count_pieces();
 
   PyObject* keys_ = nullptr;  ///< A tuple of ours, so that nobody else can take one out.
   PyObject* owned_ = nullptr;
   std::vector<std::span<const std::byte>> key_bytes_;
   std::vector<Py_buffer> views_;
+  std::vector<Reference> addresses_;
   std::vector<Slice> slices_;
+  std::vector<std::size_t> ends_;  ///< Of each value in slices_. Empty: each value has one piece.
+  bool has_pieces_ = false;
 };
 
 }  // namespace larder::python

@@ -2,45 +2,27 @@
 
 namespace larder::python {
 namespace nb = nanobind;
-/// Keeps itself alive while the session has it; cancel() keeps it while it is inside the session
-/// without the GIL. In the map from submission to its end.
-struct AsyncClient::Operation : PythonOperation {
-  ~Operation() override {
-    if (in_flight != nullptr) in_flight->erase(future_id);
-  }
-  void discard() override { const auto last = std::move(self); }
 
-  std::shared_ptr<Operation> self;
-  std::shared_ptr<InFlight> in_flight;
+struct AsyncClient::Operation : EventClient::Operation {
   ResultOf result_of = nullptr;
 };
 
 // Nobody is left to take an answer when the loops are gone: nothing to wait for at the end.
-AsyncClient::AsyncClient(nb::handle spec)
-    : EventClient(spec, false, 0), in_flight_(std::make_shared<InFlight>()) {}
+AsyncClient::AsyncClient(nb::handle spec) : EventClient(spec, false, 0) {}
 
 std::shared_ptr<AsyncClient::Operation> AsyncClient::new_operation(std::uint64_t id,
                                                                    ResultOf result_of) const {
   throw_unless(handle_->check_usable());
   auto operation = std::make_shared<Operation>();
   operation->future_id = id;
-  operation->is_taken = true;
   operation->result_of = result_of;
   return operation;
 }
 
 nb::object AsyncClient::start(std::shared_ptr<Operation> operation) {
   if (operation->items.empty()) return operation->result_of(*operation);
-  if (!in_flight_->emplace(operation->future_id, operation.get()).second) {
-    PyErr_Format(PyExc_ValueError, "id: %llu is in flight already",
-                 static_cast<unsigned long long>(operation->future_id));
-    throw nb::python_error();
-  }
-  operation->in_flight = in_flight_;
-  operation->self = operation;
-  const Result<bool> is_accepted = submit(*operation);
+  const Result<bool> is_accepted = EventClient::start(operation);
   if (is_accepted && *is_accepted) return nb::none();
-  operation->self.reset();
   if (is_accepted) return operation->result_of(*operation);
   throw_unless(handle_->check_usable());
   const bool is_closing = is_accepted.error().code() == ErrorCode::kCancelled;
@@ -50,13 +32,14 @@ nb::object AsyncClient::start(std::shared_ptr<Operation> operation) {
 }
 
 nb::object AsyncClient::submit_get_into(std::uint64_t id, nb::handle keys, nb::handle buffers,
-                                        nb::handle timeout) {
+                                        nb::handle urgency, nb::handle timeout) {
   auto operation = new_operation(id, loads_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
   throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
                operation->arguments.take_buffers(buffers.ptr(), "buffers", Access::kWrite));
   check_counts(operation->arguments, "buffers");
   operation->prepare(Op::kGet, deadline_ns);
+  operation->batch.urgency = urgency_or(urgency, Urgency::kDemand);
   return start(std::move(operation));
 }
 
@@ -78,13 +61,14 @@ nb::object AsyncClient::submit_set(std::uint64_t id, nb::handle key, nb::handle 
 }
 
 nb::object AsyncClient::submit_set_many(std::uint64_t id, nb::handle keys, nb::handle values,
-                                        bool replaces, nb::handle timeout) {
+                                        bool replaces, nb::handle urgency, nb::handle timeout) {
   auto operation = new_operation(id, stores_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
   throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
                operation->arguments.take_buffers(values.ptr(), "values", Access::kRead));
   check_counts(operation->arguments, "values");
   prepare_store(*operation, replaces, deadline_ns);
+  operation->batch.urgency = urgency_or(urgency, Urgency::kStore);
   return start(std::move(operation));
 }
 
@@ -121,24 +105,13 @@ nb::object AsyncClient::submit_delete(std::uint64_t id, nb::handle keys, nb::han
   return start(std::move(operation));
 }
 
-void AsyncClient::cancel(std::uint64_t id) {
-  const auto found = in_flight_->find(id);
-  const auto session = handle_->session();
-  if (found == in_flight_->end() || session == nullptr || handle_->is_forked()) return;
-  const std::shared_ptr<Operation> operation = found->second->self;
-  if (operation == nullptr) return;
-  // Another thread may be inside the session's lock and want the GIL.
-  const WithoutGil without_gil;
-  session->cancel(*operation);
-}
-
 nb::object AsyncClient::drain() {
   nb::list finished;
   if (handle_->is_closed()) return finished;
   throw_unless(handle_->check_usable());
-  while (PythonOperation* const taken = take()) {
-    const std::shared_ptr<Operation> operation = std::move(static_cast<Operation*>(taken)->self);
-    finished.append(nb::make_tuple(operation->future_id, operation->result_of(*operation)));
+  while (const auto taken = take()) {
+    const auto& operation = static_cast<const Operation&>(*taken);
+    finished.append(nb::make_tuple(operation.future_id, operation.result_of(operation)));
   }
   return finished;
 }

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <unordered_map>
-
 #include "module/event_client.h"
 
 namespace larder::python {
@@ -19,7 +17,8 @@ class AsyncClient : public EventClient {
   explicit AsyncClient(nanobind::handle spec);
 
   nanobind::object submit_get_into(std::uint64_t id, nanobind::handle keys,
-                                   nanobind::handle buffers, nanobind::handle timeout);
+                                   nanobind::handle buffers, nanobind::handle urgency,
+                                   nanobind::handle timeout);
   /// Into a bytes object of its own of at most `room` bytes. Gives (bytes or None, error or None,
   /// room for the next attempt or 0): see room_after().
   nanobind::object submit_get(std::uint64_t id, nanobind::handle key, std::uint64_t room,
@@ -27,32 +26,24 @@ class AsyncClient : public EventClient {
   nanobind::object submit_set(std::uint64_t id, nanobind::handle key, nanobind::handle value,
                               bool replaces, nanobind::handle timeout);
   nanobind::object submit_set_many(std::uint64_t id, nanobind::handle keys, nanobind::handle values,
-                                   bool replaces, nanobind::handle timeout);
+                                   bool replaces, nanobind::handle urgency,
+                                   nanobind::handle timeout);
   /// (size or None, error or None)
   nanobind::object submit_size(std::uint64_t id, nanobind::handle key, nanobind::handle timeout);
   nanobind::object submit_sizes(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
   nanobind::object submit_exists(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
   nanobind::object submit_delete(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
-  /// A hint to end it soon; it is drained all the same. Unknown ids are ignored.
-  void cancel(std::uint64_t id);
   /// [(id, result), ...]; [] after close().
   nanobind::object drain();
-  nanobind::object scan(nanobind::handle first_word, nanobind::handle second_word,
-                        nanobind::handle keys_max) {
-    return page_of(*handle_, first_word, second_word, keys_max);
-  }
 
  private:
   struct Operation;
-  using InFlight = std::unordered_map<std::uint64_t, Operation*>;
   using ResultOf = nanobind::object (*)(const PythonOperation&);
 
   std::shared_ptr<Operation> new_operation(std::uint64_t id, ResultOf result_of) const;
   nanobind::object start(std::shared_ptr<Operation> operation);
   nanobind::object look_up(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout,
                            ResultOf result_of);
-
-  std::shared_ptr<InFlight> in_flight_;  ///< The GIL guards it. Operations may outlive the client.
 };
 
 }  // namespace larder::python

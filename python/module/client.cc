@@ -18,13 +18,15 @@ Client::~Client() {
   if (handle_ != nullptr) Handle::let_go(std::move(handle_));
 }
 
-nb::object Client::get_into(nb::handle keys, nb::handle buffers, nb::handle timeout) {
+nb::object Client::get_into(nb::handle keys, nb::handle buffers, nb::handle urgency,
+                            nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
   throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
                operation->arguments.take_buffers(buffers.ptr(), "buffers", Access::kWrite));
   check_counts(operation->arguments, "buffers");
   operation->prepare(Op::kGet, deadline_ns);
+  operation->batch.urgency = urgency_or(urgency, Urgency::kDemand);
   return loads_of(*run(std::move(operation)));
 }
 
@@ -57,13 +59,15 @@ nb::object Client::set(nb::handle key, nb::handle value, bool replaces, nb::hand
   return stores_of(*run(std::move(operation)));
 }
 
-nb::object Client::set_many(nb::handle keys, nb::handle values, bool replaces, nb::handle timeout) {
+nb::object Client::set_many(nb::handle keys, nb::handle values, bool replaces, nb::handle urgency,
+                            nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
   throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
                operation->arguments.take_buffers(values.ptr(), "values", Access::kRead));
   check_counts(operation->arguments, "values");
   prepare_store(*operation, replaces, deadline_ns);
+  operation->batch.urgency = urgency_or(urgency, Urgency::kStore);
   return stores_of(*run(std::move(operation)));
 }
 
@@ -108,10 +112,6 @@ nb::object Client::remove(nb::handle keys, nb::handle timeout) {
   throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
   operation->prepare(Op::kDelete, deadline_ns);
   return deletions_of(*run(std::move(operation)));
-}
-
-nb::object Client::scan(nb::handle first_word, nb::handle second_word, nb::handle keys_max) {
-  return page_of(*handle_, first_word, second_word, keys_max);
 }
 
 nb::object Client::report() const {

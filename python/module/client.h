@@ -18,7 +18,7 @@ class Client {
 
   /// (hits, failed, sizes, errors), a list each.
   nanobind::object get_into(nanobind::handle keys, nanobind::handle buffers,
-                            nanobind::handle timeout);
+                            nanobind::handle urgency, nanobind::handle timeout);
   /// bytes or None. A value that was replaced by a larger one since its size was asked is loaded
   /// again, into more memory.
   nanobind::object get(nanobind::handle key, nanobind::handle timeout);
@@ -27,16 +27,26 @@ class Client {
                        nanobind::handle timeout);
   /// (stored, existed, failed, errors), a list each.
   nanobind::object set_many(nanobind::handle keys, nanobind::handle values, bool replaces,
-                            nanobind::handle timeout);
+                            nanobind::handle urgency, nanobind::handle timeout);
   /// A list of sizes, None for a miss.
   nanobind::object sizes(nanobind::handle keys, nanobind::handle timeout);
   /// A list of bools.
   nanobind::object exists(nanobind::handle keys, nanobind::handle timeout);
   /// (deleted, errors), a list each.
   nanobind::object remove(nanobind::handle keys, nanobind::handle timeout);
-  /// ([(key, size), ...], cursor, done).
+  /// ([(key, size), ...], cursor, done): of the next `keys_max` keys, those that begin with
+  /// `prefix`.
   nanobind::object scan(nanobind::handle first_word, nanobind::handle second_word,
-                        nanobind::handle keys_max);
+                        nanobind::handle keys_max, nanobind::handle prefix) {
+    return page_of(*handle_, first_word, second_word, keys_max, prefix);
+  }
+  /// Removes those keys: (how many there were, how many failed, first failure or None, cursor,
+  /// done).
+  nanobind::object delete_page(nanobind::handle first_word, nanobind::handle second_word,
+                               nanobind::handle keys_max, nanobind::handle prefix,
+                               nanobind::handle timeout) {
+    return deleted_page_of(*handle_, first_word, second_word, keys_max, prefix, timeout);
+  }
   nanobind::object report() const;
   /// Half of `timeout` is for running calls to end by themselves.
   void close(nanobind::handle timeout);

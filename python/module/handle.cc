@@ -78,7 +78,7 @@ void PythonOperation::prepare(Op op, std::uint64_t deadline_ns) {
   items.resize(keys.size());
   for (std::size_t i = 0; i < keys.size(); ++i) {
     items[i].key = keys[i];
-    if (!slices.empty()) items[i].value = {&slices[i], 1};
+    if (!slices.empty()) items[i].value = arguments.pieces(i, slices);
   }
   batch.items = items;  // Also where a probe answers and nothing is submitted.
   batch.op = op;
@@ -255,6 +255,7 @@ std::unique_ptr<PythonOperation> Handle::run(std::unique_ptr<PythonOperation> op
   if (!is_back && session->leave(*operation)) {
     // The kernel may still write into the buffers, so they stay alive.
     has_left_operations_ = true;
+    operation->is_left = true;
     const std::size_t keys = operation->items.size();
     static_cast<void>(operation.release());
     if (!is_interrupted) {
@@ -294,6 +295,14 @@ std::string describe_failure(const Batch& batch, std::size_t index) {
     }
   }
   return text + "): " + item.error.to_string();
+}
+
+std::string first_failure(const Batch& batch, std::size_t failed) {
+  const auto at = std::ranges::find(batch.items, Outcome::kFailed, &Item::outcome);
+  std::string text =
+      describe_failure(batch, static_cast<std::size_t>(std::distance(batch.items.begin(), at)));
+  if (failed > 1) text += " (and " + std::to_string(failed - 1) + " more keys)";
+  return text;
 }
 
 }  // namespace larder::python

@@ -19,6 +19,7 @@ struct PythonOperation : doors::Operation {
 
   Arguments arguments;
   std::uint64_t future_id = 0;
+  bool is_left = false;  ///< Its call has given up on it: whoever takes it discards it.
 };
 
 /// larder.Error and its children; filled when the module is loaded.
@@ -91,5 +92,7 @@ bool deadline_of(PyObject* timeout, std::uint64_t& deadline_ns);
 /// "key 'abc' (index 3, buffer of 4096 bytes): log: ...". For a person: the key is as Python shows
 /// it, so that it cannot forge a line or move a cursor. With the GIL held.
 std::string describe_failure(const Batch& batch, std::size_t index);
+/// The first one of `failed` of them, and how many more there are.
+std::string first_failure(const Batch& batch, std::size_t failed);
 
 }  // namespace larder::python

@@ -1,6 +1,7 @@
 // The extension module larder._larder: argument checks, and the GIL given back. What it does is
 // documented in python/larder, where people look.
 #include "larder/connector/shown_spec.h"
+#include "module/addresses.h"
 #include "module/async_client.h"
 #include "module/client.h"
 #include "module/completions.h"
@@ -10,6 +11,7 @@
 
 namespace nb = nanobind;
 using larder::python::AsyncClient;
+using larder::python::BatchClient;
 using larder::python::Client;
 using larder::python::Completions;
 using larder::python::Handle;
@@ -44,6 +46,77 @@ void add_exceptions(nb::module_& module) {
       new_exception(module, "UnsupportedError",
                     "The connector of this store cannot do that, for example list its keys.",
                     nb::make_tuple(error, nb::borrow(PyExc_NotImplementedError)));
+}
+
+/// What every class has that is an open store.
+template <class Class>
+void add_pages_and_report(nb::class_<Class>& made) {
+  made.def("_scan_page", &Class::scan, nb::arg("first_word").none(), nb::arg("second_word").none(),
+           nb::arg("keys_max").none(), nb::arg("prefix").none())
+      .def("_delete_page", &Class::delete_page, nb::arg("first_word").none(),
+           nb::arg("second_word").none(), nb::arg("keys_max").none(), nb::arg("prefix").none(),
+           nb::arg("timeout").none())
+      .def("report", &Class::report)
+      .def_prop_ro("closed", &Class::is_closed);
+}
+
+/// And what the classes add to that whose calls return at once.
+template <class Class>
+void add_event_client(nb::class_<Class>& made) {
+  add_pages_and_report(made);
+  made.def("event_fd", &Class::event_fd)
+      .def("cancel", &Class::cancel, nb::arg("id").none())
+      .def("close", &Class::close, nb::arg("grace").none(), nb::arg("timeout").none());
+}
+
+BatchClient::Terms terms_of(nb::handle timeout, nb::handle deadline, nb::handle urgency,
+                            nb::handle waits_for_room, nb::handle tag) {
+  return {timeout, deadline, urgency, waits_for_room, tag};
+}
+
+std::uint64_t submit_get(BatchClient& client, nb::handle keys, nb::handle buffers,
+                         nb::handle allow_shorter, nb::handle timeout, nb::handle deadline,
+                         nb::handle urgency, nb::handle waits_for_room, nb::handle tag) {
+  return client.submit_get(keys, buffers, allow_shorter,
+                           terms_of(timeout, deadline, urgency, waits_for_room, tag));
+}
+
+std::uint64_t submit_set(BatchClient& client, nb::handle keys, nb::handle values, bool replaces,
+                         nb::handle timeout, nb::handle deadline, nb::handle urgency,
+                         nb::handle waits_for_room, nb::handle tag) {
+  return client.submit_set(keys, values, replaces,
+                           terms_of(timeout, deadline, urgency, waits_for_room, tag));
+}
+
+template <larder::Op op>
+std::uint64_t submit_keys(BatchClient& client, nb::handle keys, nb::handle timeout,
+                          nb::handle deadline, nb::handle urgency, nb::handle waits_for_room,
+                          nb::handle tag) {
+  return client.submit_keys(op, keys, terms_of(timeout, deadline, urgency, waits_for_room, tag));
+}
+
+void add_batch_client(nb::module_& module) {
+  nb::class_<BatchClient> made(module, "BatchClient");
+  add_event_client(made);
+  const auto add = [&](const char* name, auto submit) {
+    made.def(name, submit, nb::arg("keys").none(), nb::arg("timeout").none(),
+             nb::arg("deadline").none(), nb::arg("urgency").none(),
+             nb::arg("waits_for_room").none(), nb::arg("tag").none());
+  };
+  made.def(nb::init<nb::handle>(), nb::arg("spec").none())
+      .def("submit_get", &submit_get, nb::arg("keys").none(), nb::arg("buffers").none(),
+           nb::arg("allow_shorter").none(), nb::arg("timeout").none(), nb::arg("deadline").none(),
+           nb::arg("urgency").none(), nb::arg("waits_for_room").none(), nb::arg("tag").none())
+      .def("submit_set", &submit_set, nb::arg("keys").none(), nb::arg("values").none(),
+           nb::arg("replaces"), nb::arg("timeout").none(), nb::arg("deadline").none(),
+           nb::arg("urgency").none(), nb::arg("waits_for_room").none(), nb::arg("tag").none())
+      .def("probe", &BatchClient::probe, nb::arg("keys").none())
+      .def("drain", &BatchClient::drain)
+      .def("events", &BatchClient::events, nb::arg("position").none(),
+           nb::arg("events_max").none());
+  add("submit_exists", &submit_keys<larder::Op::kExists>);
+  add("submit_delete", &submit_keys<larder::Op::kDelete>);
+  add("submit_touch", &submit_keys<larder::Op::kTouch>);
 }
 
 double seconds(nb::handle value, const char* name, double none, bool allows_zero) {
@@ -85,29 +158,30 @@ NB_MODULE(_larder, module) {
   module.attr("version") = LARDER_VERSION;
 
   // Arguments of any type are taken, None too, and checked where the error can name them.
-  nb::class_<Client>(module, "Client")
-      .def(nb::init<nb::handle>(), nb::arg("spec").none())
+  larder::python::add_addresses(module);
+  add_batch_client(module);
+
+  nb::class_<Client> client(module, "Client");
+  add_pages_and_report(client);
+  client.def(nb::init<nb::handle>(), nb::arg("spec").none())
       .def("get_into", &Client::get_into, nb::arg("keys").none(), nb::arg("buffers").none(),
-           nb::arg("timeout").none())
+           nb::arg("urgency").none(), nb::arg("timeout").none())
       .def("get", &Client::get, nb::arg("key").none(), nb::arg("timeout").none())
       .def("set", &Client::set, nb::arg("key").none(), nb::arg("value").none(), nb::arg("replaces"),
            nb::arg("timeout").none())
       .def("set_many", &Client::set_many, nb::arg("keys").none(), nb::arg("values").none(),
-           nb::arg("replaces"), nb::arg("timeout").none())
+           nb::arg("replaces"), nb::arg("urgency").none(), nb::arg("timeout").none())
       .def("sizes", &Client::sizes, nb::arg("keys").none(), nb::arg("timeout").none())
       .def("exists", &Client::exists, nb::arg("keys").none(), nb::arg("timeout").none())
       .def("delete", &Client::remove, nb::arg("keys").none(), nb::arg("timeout").none())
-      .def("scan", &Client::scan, nb::arg("first_word").none(), nb::arg("second_word").none(),
-           nb::arg("keys_max").none())
-      .def("report", &Client::report)
-      .def("close", &Client::close, nb::arg("timeout").none())
-      .def_prop_ro("closed", &Client::is_closed);
+      .def("close", &Client::close, nb::arg("timeout").none());
 
-  nb::class_<Completions>(module, "Completions")
+  nb::class_<Completions> completions(module, "Completions");
+  add_event_client(completions);
+  completions
       .def(nb::init<nb::handle, nb::handle, nb::handle, nb::handle>(), nb::arg("spec").none(),
            nb::arg("load_timeout").none(), nb::arg("store_timeout").none(),
            nb::arg("lookup_timeout").none())
-      .def("event_fd", &Completions::event_fd)
       .def("submit_batch_get", &Completions::submit_batch_get, nb::arg("keys").none(),
            nb::arg("memoryviews").none())
       .def("submit_batch_set", &Completions::submit_batch_set, nb::arg("keys").none(),
@@ -115,27 +189,24 @@ NB_MODULE(_larder, module) {
       .def("submit_batch_exists", &Completions::submit_batch_exists, nb::arg("keys").none())
       .def("submit_batch_delete", &Completions::submit_batch_delete, nb::arg("keys").none())
       .def("drain_completions", &Completions::drain_completions)
+      .def("submit_batch_sizes", &Completions::submit_batch_sizes, nb::arg("keys").none())
       .def("submit_batch_touch", &Completions::submit_batch_touch, nb::arg("keys").none())
-      .def("drain_outcomes", &Completions::drain_outcomes)
-      .def("events", &Completions::events, nb::arg("position").none(), nb::arg("events_max").none())
-      .def("scan", &Completions::scan, nb::arg("first_word").none(), nb::arg("second_word").none(),
-           nb::arg("keys_max").none())
-      .def("report", &Completions::report)
-      .def("close", &Completions::close, nb::arg("grace").none() = 10.0,
-           nb::arg("timeout").none() = 30.0)
-      .def_prop_ro("closed", &Completions::is_closed);
+      .def("drain", &Completions::drain)
+      .def("events", &Completions::events, nb::arg("position").none(),
+           nb::arg("events_max").none());
 
-  nb::class_<AsyncClient>(module, "AsyncClient")
-      .def(nb::init<nb::handle>(), nb::arg("spec").none())
-      .def("event_fd", &AsyncClient::event_fd)
+  nb::class_<AsyncClient> async_client(module, "AsyncClient");
+  add_event_client(async_client);
+  async_client.def(nb::init<nb::handle>(), nb::arg("spec").none())
       .def("submit_get_into", &AsyncClient::submit_get_into, nb::arg("id"), nb::arg("keys").none(),
-           nb::arg("buffers").none(), nb::arg("timeout").none())
+           nb::arg("buffers").none(), nb::arg("urgency").none(), nb::arg("timeout").none())
       .def("submit_get", &AsyncClient::submit_get, nb::arg("id"), nb::arg("key").none(),
            nb::arg("room"), nb::arg("timeout").none())
       .def("submit_set", &AsyncClient::submit_set, nb::arg("id"), nb::arg("key").none(),
            nb::arg("value").none(), nb::arg("replaces"), nb::arg("timeout").none())
       .def("submit_set_many", &AsyncClient::submit_set_many, nb::arg("id"), nb::arg("keys").none(),
-           nb::arg("values").none(), nb::arg("replaces"), nb::arg("timeout").none())
+           nb::arg("values").none(), nb::arg("replaces"), nb::arg("urgency").none(),
+           nb::arg("timeout").none())
       .def("submit_size", &AsyncClient::submit_size, nb::arg("id"), nb::arg("key").none(),
            nb::arg("timeout").none())
       .def("submit_sizes", &AsyncClient::submit_sizes, nb::arg("id"), nb::arg("keys").none(),
@@ -144,13 +215,7 @@ NB_MODULE(_larder, module) {
            nb::arg("timeout").none())
       .def("submit_delete", &AsyncClient::submit_delete, nb::arg("id"), nb::arg("keys").none(),
            nb::arg("timeout").none())
-      .def("cancel", &AsyncClient::cancel, nb::arg("id"))
-      .def("drain", &AsyncClient::drain)
-      .def("scan", &AsyncClient::scan, nb::arg("first_word").none(), nb::arg("second_word").none(),
-           nb::arg("keys_max").none())
-      .def("report", &AsyncClient::report)
-      .def("close", &AsyncClient::close, nb::arg("grace").none(), nb::arg("timeout").none())
-      .def_prop_ro("closed", &AsyncClient::is_closed);
+      .def("drain", &AsyncClient::drain);
 
   module.def("seconds", &seconds, nb::arg("value").none(), nb::arg("name"),
              nb::arg("none") = larder::python::kForEver, nb::arg("allows_zero") = false);

@@ -10,9 +10,10 @@ namespace larder::python {
 namespace nb = nanobind;
 namespace {
 
-PyObject* new_text(const std::string& text) {
-  return PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
-}
+/// The keys of a page, which nobody else keeps.
+struct PageDeletion : PythonOperation {
+  ScanPage page;
+};
 
 PyObject* new_none() {
   return Py_NewRef(Py_None);
@@ -42,7 +43,51 @@ nb::object errors_of(const Batch& batch) {
   return list_of(batch.items.size(), [&](std::size_t i) { return new_error(batch, i); });
 }
 
+Result<ScanPage> read_page(const Handle& handle, ScanCursor from, std::uint64_t keys_max,
+                           std::span<const std::byte> prefix) {
+  const auto session = handle.session();
+  const WithoutGil without_gil;
+  auto page = session->connector().scan(from, keys_max);
+  if (page && !prefix.empty()) {
+    const std::string_view wanted{reinterpret_cast<const char*>(prefix.data()), prefix.size()};
+    std::erase_if(page->entries, [&](const ScanPage::Entry& entry) {
+      return !std::string_view{entry.key}.starts_with(wanted);
+    });
+  }
+  return page;
+}
+
+/// Throws where there is no page.
+ScanPage page_after(const Handle& handle, nb::handle first_word, nb::handle second_word,
+                    nb::handle keys_max, std::span<const std::byte> prefix) {
+  throw_unless(handle.check_usable());
+  ScanCursor from;
+  std::uint64_t count = 0;
+  throw_unless(unsigned_of(first_word.ptr(), "first_word", from.words[0]) &&
+               unsigned_of(second_word.ptr(), "second_word", from.words[1]) &&
+               unsigned_of(keys_max.ptr(), "keys_max", count));
+  auto page = read_page(handle, from, count, prefix);
+  if (page) return std::move(*page);
+  PyObject* kind = exceptions.error;
+  if (page.error().code() == ErrorCode::kInvalidArgument) kind = PyExc_ValueError;
+  if (page.error().code() == ErrorCode::kUnimplemented) kind = exceptions.unsupported;
+  PyErr_SetString(kind, page.error().to_string().c_str());
+  throw nb::python_error();
+}
+
+nb::object cursor_of(const ScanPage& page) {
+  nb::object next =
+      nb::steal(Py_BuildValue("(KK)", static_cast<unsigned long long>(page.next.words[0]),
+                              static_cast<unsigned long long>(page.next.words[1])));
+  throw_unless(next.is_valid());
+  return next;
+}
+
 }  // namespace
+
+PyObject* new_text(const std::string& text) {
+  return PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
+}
 
 nb::object tuple_of(std::initializer_list<nb::object> members) {
   nb::object tuple = nb::steal(PyTuple_New(static_cast<Py_ssize_t>(members.size())));
@@ -66,6 +111,12 @@ std::uint64_t deadline_after(nb::handle timeout) {
   std::uint64_t deadline_ns = 0;
   throw_unless(deadline_of(timeout.ptr(), deadline_ns));
   return deadline_ns;
+}
+
+Urgency urgency_or(nb::handle value, Urgency none) {
+  Urgency urgency = none;
+  throw_unless(urgency_of(value.ptr(), urgency));
+  return urgency;
 }
 
 void prepare_store(PythonOperation& operation, bool replaces, std::uint64_t deadline_ns) {
@@ -93,9 +144,9 @@ std::uint64_t room_after(const Item& item, std::uint64_t room) noexcept {
 }
 
 void check_counts(const Arguments& arguments, const char* buffers) {
-  if (arguments.keys().size() == arguments.slices().size()) return;
+  if (arguments.keys().size() == arguments.value_count()) return;
   PyErr_Format(PyExc_ValueError, "keys and %s: %zu keys, %zu %s; wanted one for each key", buffers,
-               arguments.keys().size(), arguments.slices().size(), buffers);
+               arguments.keys().size(), arguments.value_count(), buffers);
   throw nb::python_error();
 }
 
@@ -165,36 +216,47 @@ nb::object value_of(const PythonOperation& operation) {
 }
 
 nb::object page_of(const Handle& handle, nb::handle first_word, nb::handle second_word,
-                   nb::handle keys_max) {
-  throw_unless(handle.check_usable());
-  ScanCursor from;
-  std::uint64_t count = 0;
-  throw_unless(unsigned_of(first_word.ptr(), "first_word", from.words[0]) &&
-               unsigned_of(second_word.ptr(), "second_word", from.words[1]) &&
-               unsigned_of(keys_max.ptr(), "keys_max", count));
-  Result<ScanPage> page = ScanPage{};
-  {
-    const auto session = handle.session();
-    const WithoutGil without_gil;
-    page = session->connector().scan(from, count);
-  }
-  if (!page) {
-    PyObject* kind = exceptions.error;
-    if (page.error().code() == ErrorCode::kInvalidArgument) kind = PyExc_ValueError;
-    if (page.error().code() == ErrorCode::kUnimplemented) kind = exceptions.unsupported;
-    PyErr_SetString(kind, page.error().to_string().c_str());
-    throw nb::python_error();
-  }
-  const nb::object entries = list_of(page->entries.size(), [&](std::size_t i) {
-    const ScanPage::Entry& entry = page->entries[i];
+                   nb::handle keys_max, nb::handle prefix) {
+  Arguments arguments;
+  throw_unless(arguments.take_key(prefix.ptr(), "prefix"));
+  const ScanPage page =
+      page_after(handle, first_word, second_word, keys_max, arguments.keys().front());
+  const nb::object entries = list_of(page.entries.size(), [&](std::size_t i) {
+    const ScanPage::Entry& entry = page.entries[i];
     return Py_BuildValue("(y#K)", entry.key.data(), static_cast<Py_ssize_t>(entry.key.size()),
                          static_cast<unsigned long long>(entry.value_bytes));
   });
-  const nb::object next =
-      nb::steal(Py_BuildValue("(KK)", static_cast<unsigned long long>(page->next.words[0]),
-                              static_cast<unsigned long long>(page->next.words[1])));
-  throw_unless(next.is_valid());
-  return tuple_of({entries, next, nb::steal(new_bool(page->done))});
+  return tuple_of({entries, cursor_of(page), nb::steal(new_bool(page.done))});
+}
+
+nb::object deleted_page_of(Handle& handle, nb::handle first_word, nb::handle second_word,
+                           nb::handle keys_max, nb::handle prefix, nb::handle timeout) {
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  Arguments arguments;
+  throw_unless(arguments.take_key(prefix.ptr(), "prefix"));
+  auto deletion = std::make_unique<PageDeletion>();
+  deletion->page = page_after(handle, first_word, second_word, keys_max, arguments.keys().front());
+  const nb::object next = cursor_of(deletion->page);
+  const bool is_done = deletion->page.done;
+  std::unique_ptr<PythonOperation> operation;
+  if (const auto& entries = deletion->page.entries; !entries.empty()) {
+    deletion->items.resize(entries.size());
+    for (std::size_t i = 0; i < entries.size(); ++i) {
+      deletion->items[i].key = std::as_bytes(std::span{entries[i].key});
+    }
+    deletion->batch.op = Op::kDelete;
+    deletion->batch.deadline_ns = deadline_ns;
+    operation = handle.run(std::move(deletion));
+    throw_unless(operation != nullptr);
+  }
+  const std::span<const Item> items = operation ? operation->batch.items : std::span<Item>{};
+  const auto failed = std::ranges::count(items, Outcome::kFailed, &Item::outcome);
+  return tuple_of(
+      {nb::int_(std::ranges::count(items, Outcome::kDone, &Item::outcome)), nb::int_(failed),
+       failed == 0
+           ? nb::none()
+           : nb::steal(new_text(first_failure(operation->batch, static_cast<std::size_t>(failed)))),
+       next, nb::steal(new_bool(is_done))});
 }
 
 nb::object report_of(const Handle& handle) {

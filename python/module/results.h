@@ -26,10 +26,16 @@ nanobind::object deletions_of(const PythonOperation& operation);
 nanobind::object value_of(const PythonOperation& operation);
 /// The bytes of the same, or None.
 nanobind::object bytes_of_load(const PythonOperation& operation);
-/// ([(key, size), ...], (first word, second word), done): a page of a store's keys. May wait,
-/// without the GIL.
+/// ([(key, size), ...], (first word, second word), done): of a page of a store's keys those that
+/// begin with `prefix`. May wait, without the GIL.
 nanobind::object page_of(const Handle& handle, nanobind::handle first_word,
-                         nanobind::handle second_word, nanobind::handle keys_max);
+                         nanobind::handle second_word, nanobind::handle keys_max,
+                         nanobind::handle prefix);
+/// The same keys, removed: (how many there were, how many failed, first failure or None, (first
+/// word, second word), done). Waits, without the GIL.
+nanobind::object deleted_page_of(Handle& handle, nanobind::handle first_word,
+                                 nanobind::handle second_word, nanobind::handle keys_max,
+                                 nanobind::handle prefix, nanobind::handle timeout);
 /// A store's state: a dictionary of plain values.
 nanobind::object report_of(const Handle& handle);
 
@@ -42,6 +48,9 @@ nanobind::object metrics_text();
 
 /// When a call with this `timeout` has to end. Throws nanobind::python_error.
 std::uint64_t deadline_after(nanobind::handle timeout);
+
+/// The urgency that `value` names, or `none` for None. Throws nanobind::python_error.
+Urgency urgency_or(nanobind::handle value, Urgency none);
 
 /// Prepares the load of one key into a new bytes object of at most `room` bytes.
 void prepare_load_of_one(PythonOperation& operation, nanobind::handle key, std::uint64_t room,
@@ -74,9 +83,12 @@ inline PyObject* new_bool(bool value) {
   return PyBool_FromLong(value ? 1 : 0);
 }
 
+/// A str of UTF-8 with replacements. nullptr with an exception set.
+PyObject* new_text(const std::string& text);
+
 nanobind::object tuple_of(std::initializer_list<nanobind::object> members);
 
-/// ValueError unless there is one buffer for each key; `buffers` is the argument's name.
+/// ValueError unless there is one value for each key; `buffers` is the argument's name.
 void check_counts(const Arguments& arguments, const char* buffers);
 
 }  // namespace larder::python

@@ -1,7 +1,9 @@
 #include "module/values.h"
 
+#include <array>
 #include <cmath>
 #include <optional>
+#include <string_view>
 
 #include "larder/base/clock.h"
 
@@ -92,6 +94,34 @@ bool unsigned_of(PyObject* value, const char* name, std::uint64_t& number) {
   if (PyErr_Occurred() == nullptr) return true;
   PyErr_Clear();
   PyErr_Format(PyExc_ValueError, "%s: %R, wanted an int, 0 or more and below 2**64", name, value);
+  return false;
+}
+
+bool flag_of(PyObject* value, const char* name, bool& flag) {
+  if (!PyBool_Check(value)) {
+    PyErr_Format(PyExc_TypeError, "%s: %s, wanted True or False", name, Py_TYPE(value)->tp_name);
+    return false;
+  }
+  flag = value == Py_True;
+  return true;
+}
+
+bool urgency_of(PyObject* value, Urgency& urgency) {
+  constexpr std::array<std::string_view, kUrgencyCount> kNames{"demand", "prefetch", "store",
+                                                               "background"};
+  constexpr const char* kWanted =
+      "wanted 'demand', 'prefetch', 'store', 'background', or None for the operation's own";
+  if (value == Py_None) return true;
+  if (!PyUnicode_Check(value)) {
+    PyErr_Format(PyExc_TypeError, "urgency: %s, %s", Py_TYPE(value)->tp_name, kWanted);
+    return false;
+  }
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    if (PyUnicode_CompareWithASCIIString(value, kNames[i].data()) != 0) continue;
+    urgency = static_cast<Urgency>(i);
+    return true;
+  }
+  PyErr_Format(PyExc_ValueError, "urgency: %.80R, %s", value, kWanted);
   return false;
 }
 

@@ -7,6 +7,8 @@
 #include <limits>
 #include <string>
 
+#include "larder/connector/connector.h"
+
 namespace larder::python {
 
 // Plain arguments, read by one function each for every door. With the GIL held; false with a
@@ -30,5 +32,9 @@ std::uint64_t ns_of(double seconds) noexcept;
 bool text_of(PyObject* value, const char* name, std::string& text);
 /// An int from 0 on.
 bool unsigned_of(PyObject* value, const char* name, std::uint64_t& number);
+/// True or False, and nothing that merely counts as one of them.
+bool flag_of(PyObject* value, const char* name, bool& flag);
+/// "demand", "prefetch", "store" or "background"; None leaves `urgency` as it is.
+bool urgency_of(PyObject* value, Urgency& urgency);
 
 }  // namespace larder::python

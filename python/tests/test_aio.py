@@ -335,7 +335,7 @@ class StuckClient:
     def event_fd(self):
         return self.fd
 
-    def submit_get_into(self, number, keys, buffers, timeout):
+    def submit_get_into(self, number, keys, buffers, urgency, timeout):
         return None
 
     def cancel(self, number):
@@ -405,5 +405,41 @@ def test_get_raises_when_the_key_could_not_be_looked_up(tmp_path):
             with pytest.raises(larder.Error, match="injected"):
                 await store.get("a")
             assert await store.exists(["a"]) == [False]
+
+    run(main())
+
+
+def test_a_prefix_is_scanned_and_deleted(store_of):
+    async def main():
+        async with store_of("log") as store:
+            names = [f"m1/{i}" for i in range(5000)] + ["m2/0", "other"]
+            await store.set_many(names, [b"x"] * len(names))
+            assert [entry async for entry in store.scan("m2/")] == [(b"m2/0", 1)]
+            assert await store.delete_prefix("m1/") == 5000
+            assert await store.delete_prefix("m1/") == 0
+            assert {key async for key, _ in store.scan()} == {b"m2/0", b"other"}
+            with pytest.raises(ValueError, match="^prefix: ''"):
+                await store.delete_prefix("")
+            assert (await store.set_many(["a"], [[b"1", b"23"]], urgency="background")).stored
+            pieces = [bytearray(2), bytearray(1)]
+            assert (await store.get_into(["a"], [pieces], urgency="prefetch")).hits == [True]
+            assert pieces == [b"12", b"3"]
+
+    run(main())
+
+
+def test_a_cancelled_deletion_of_a_prefix_stops_after_its_page():
+    async def main():
+        slow = "fault:?inner=memory:&delay_rate=1&delay=5ms&pattern=delete:*"
+        async with larder.aio.open(slow) as store:
+            names = [f"k{i}" for i in range(40_000)]
+            await store.set_many(names, [b""] * len(names))
+            deletion = asyncio.ensure_future(store.delete_prefix("k", timeout=None))
+            while len([key async for key in store.scan()]) == len(names):
+                pass
+            deletion.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await deletion
+            await store.close()
 
     run(main())

@@ -105,7 +105,7 @@ class QuietClient:
     def event_fd(self):
         return self.fd
 
-    def submit_get_into(self, number, keys, buffers, timeout):
+    def submit_get_into(self, number, keys, buffers, urgency, timeout):
         self.submitted.set()
 
     def drain(self):

@@ -264,3 +264,35 @@ def test_nothing_is_referenced_more_often_than_before():
         client.close()
 
     run(main())
+
+
+# --- What LMCache's class does not have -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["memory", "log", "fs"])
+def test_deletes_sizes_and_scans(kind, tmp_path):
+    async def main():
+        client = client_of(kind, tmp_path)
+        keys = [f"m1/{i}" for i in range(5)] + ["m2/0"]
+        await client.batch_set(keys, [memoryview(bytes(i)) for i in range(6)])
+        assert await client.sizes([*keys, "x"]) == [0, 1, 2, 3, 4, 5, None]
+        assert await client.delete(["m1/0", "x"]) == [True, False]
+        found = [entry async for entry in client.scan("m1/")]
+        assert sorted(found) == [(f"m1/{i}".encode(), i) for i in range(1, 5)]
+        assert len([entry async for entry in client.scan()]) == 5
+        assert await client.delete_prefix("m1/") == 4
+        assert await client.sizes(keys) == [None] * 5 + [5]
+
+        def in_a_thread():
+            assert client.sizes_sync(["m2/0", "x"]) == [5, None]
+            assert list(client.scan_sync("m")) == [(b"m2/0", 5)]
+            assert client.delete_sync(["m2/0", "x"]) == [True, False]
+            client.set_sync("m3", memoryview(b"1"))
+            assert client.delete_prefix_sync("m") == 1
+
+        await asyncio.get_running_loop().run_in_executor(None, in_a_thread)
+        client.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await client.sizes(["k"])
+
+    run(main())

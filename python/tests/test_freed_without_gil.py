@@ -86,6 +86,16 @@ for thread in threads:
 for thread in threads:
     thread.join()
 """,
+    "a client of batches": """
+client = larder.Client("memory:")
+watch()
+client.close()
+""",
+    "the last reference to a client of batches": """
+client = larder.Client("memory:")
+watch()
+del client
+""",
     "a connector for LMCache": """
 connector = Connector("memory:")
 watch()

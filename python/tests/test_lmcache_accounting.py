@@ -226,9 +226,9 @@ class Watched:
         poller = select.poll()
         poller.register(self.connector.event_fd(), select.POLLIN)
         while True:
-            for finished, codes, _ in self.connector.drain_outcomes():
-                assert finished == future
-                return codes
+            for completion in self.connector.drain():
+                assert completion.id == future
+                return completion.codes
             assert time.monotonic() < deadline
             poller.poll(1000)
 
@@ -480,7 +480,7 @@ def test_pages_list_every_key_of_a_model(spec, page_size):
     poller = select.poll()
     poller.register(connector.event_fd(), select.POLLIN)
     assert poller.poll(30_000)
-    assert [done for done, _, _ in connector.drain_outcomes()] == [future]
+    assert [completion.id for completion in connector.drain()] == [future]
     keys, pages = listed(connector, page_size=page_size)
     assert dict(keys) == watched_keys
     assert len(keys) == 40

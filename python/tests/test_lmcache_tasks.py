@@ -8,6 +8,7 @@ import time
 import weakref
 
 import larder
+from larder import Completion, Failure
 from larder.lmcache.l2_errors import ErrorCounts
 from larder.lmcache.l2_keys import KeyFields, wire_key
 from larder.lmcache.l2_mirror import DONE, FAILED, Mirror
@@ -40,10 +41,11 @@ class Connector:
         return self.submit_batch_exists(keys)
 
     def finish(self, future, codes, error=""):
-        self.finished.append((future, codes, error))
+        failures = {0: Failure("io", error)} if error else {}
+        self.finished.append(Completion(future, None, "get", codes, [], failures))
         os.eventfd_write(self.fd, 1)
 
-    def drain_outcomes(self):
+    def drain(self):
         try:
             os.eventfd_read(self.fd)
         except BlockingIOError:

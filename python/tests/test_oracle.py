@@ -2,6 +2,7 @@
 
 import tempfile
 
+from client_support import AsStore
 from conftest import spec_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -33,8 +34,11 @@ class StoreAgainstDict(RuleBasedStateMachine):
     def open_store(self, kind):
         self.directory = tempfile.TemporaryDirectory()
         self.spec = spec_of(kind, self.directory.name)
-        self.store = larder.open(self.spec)
+        self.store = self.opened()
         self.values = {}
+
+    def opened(self):
+        return larder.open(self.spec)
 
     @rule(
         pairs=st.dictionaries(KEYS, VALUES, max_size=6),
@@ -74,6 +78,31 @@ class StoreAgainstDict(RuleBasedStateMachine):
         for key in keys:
             self.values.pop(encoded(key), None)
 
+    @rule(pairs=st.lists(st.tuples(KEYS, st.lists(st.binary(max_size=9), min_size=1)), max_size=4))
+    def set_in_pieces(self, pairs):
+        keys, values = [key for key, _ in pairs], [pieces for _, pieces in pairs]
+        if len({encoded(key) for key in keys}) < len(keys):
+            return  # In which order they take effect is not said.
+        assert self.store.set_many(keys, values).stored == [True] * len(keys)
+        self.values.update({encoded(key): b"".join(pieces) for key, pieces in pairs})
+
+    @rule(key=KEYS, cut=st.integers(0, 100))
+    def get_in_pieces(self, key, cut):
+        value = self.values.get(encoded(key))
+        if value is None:
+            return
+        first = len(value) * cut // 100
+        pieces = [bytearray(first), bytearray(len(value) - first)]
+        assert self.store.get_into([key], [pieces]).hits == [True]
+        assert b"".join(pieces) == value
+
+    @rule(prefix=st.sampled_from(["key", "key1", b"k", b"\x00", "a"]))
+    def delete_prefix(self, prefix):
+        gone = [key for key in self.values if key.startswith(encoded(prefix))]
+        assert self.store.delete_prefix(prefix) == len(gone)
+        for key in gone:
+            del self.values[key]
+
     @rule(key=KEYS, extra=st.integers(1, 5))
     def load_with_another_size(self, key, extra):
         value = self.values.get(encoded(key))
@@ -87,7 +116,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         if self.spec.startswith("memory:"):
             return
         self.store.close()
-        self.store = larder.open(self.spec)
+        self.store = self.opened()
 
     @invariant()
     def lists_the_same(self):
@@ -99,8 +128,27 @@ class StoreAgainstDict(RuleBasedStateMachine):
             self.directory.cleanup()
 
 
+class ClientAgainstDict(StoreAgainstDict):
+    """The same over larder.Client, one batch at a time."""
+
+    def opened(self):
+        return AsStore(self.spec)
+
+    @rule(key=KEYS, extra=st.integers(1, 5))
+    def load_with_another_size(self, key, extra):
+        """Then the key is a miss, and a store replaces it."""
+        value = self.values.get(encoded(key))
+        outcomes = self.store.get_into([key], [bytearray(len(value or b"") + extra)])
+        assert outcomes.failed == [value is not None]
+        assert self.store.exists([key]) == [False]
+        if value is not None:
+            assert self.store.set_many([key], [value], mode="if_absent").stored == [True]
+            assert self.store.get(key) == value
+
+
 TestStoreAgainstDict = StoreAgainstDict.TestCase
-TestStoreAgainstDict.settings = settings(
+TestClientAgainstDict = ClientAgainstDict.TestCase
+TestStoreAgainstDict.settings = TestClientAgainstDict.settings = settings(
     max_examples=60,
     stateful_step_count=30,
     deadline=None,

@@ -20,7 +20,7 @@ def test_stubs_and_module_agree(tmp_path):
     # The classes themselves have nanobind's metaclass, which no stub can name; their members
     # are checked.
     allowed = tmp_path / "allowed"
-    allowed.write_text(r"larder\._larder\.(AsyncClient|Client|Completions)" + "\n", encoding="utf-8")
+    allowed.write_text(r"larder\._larder\.(Addresses|AsyncClient|BatchClient|Client|Completions)" + "\n", encoding="utf-8")
     ended = run("mypy.stubtest", "larder._larder", "--allowlist", str(allowed))
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
@@ -44,6 +44,14 @@ def test_a_users_typed_program_checks(tmp_path):
         "value: bytes | None = store.get(b'k', timeout=None)\n"
         "store.set_many(['k'], [b'1'], mode='if_absent')\n"
         "fd: int = Connector('memory:').event_fd()\n"
+        "with larder.Client('memory:', capacity='1GiB') as client:\n"
+        "    client.submit_set(['k'], [[b'1', b'2']], 'replace', urgency='background', tag=7)\n"
+        "    client.submit_get([b'k'], larder.Addresses([0], 0), deadline=0.5)\n"
+        "    done: larder.Completion = client.drain()[0]\n"
+        "    codes: bytes = done.codes\n"
+        "    why: str = done.failures[0].code\n"
+        "    sizes: list[int | None] | None = client.probe(['k'])\n"
+        "    removed: int = client.delete_prefix('k')\n"
         "async def use() -> None:\n"
         "    async with larder.aio.open('memory:') as opened:\n"
         "        found: bytes | None = await opened.get('k')\n"
@@ -52,6 +60,8 @@ def test_a_users_typed_program_checks(tmp_path):
         "    keys: list[bytes] = [key async for key, _ in other.scan()]\n"
         "    client = await ConnectorClient.open('memory:')\n"
         "    mask: list[bool] = await client.batch_get(['k'], [memoryview(b'')])\n"
+        "    there: list[int | None] = await client.sizes(['k'])\n"
+        "    names: list[bytes] = [key async for key, _ in client.scan('k')]\n"
         "class Users(ConnectorClientBase[Connector]):\n"
         "    def __init__(self, path: str) -> None:\n"
         "        super().__init__(Connector(path))\n",
@@ -60,3 +70,8 @@ def test_a_users_typed_program_checks(tmp_path):
     assert run("mypy", "--strict", str(program)).stdout.startswith("Success")
     program.write_text("import larder\nlarder.open('memory:').get_into('k', 7)\n", encoding="utf-8")
     assert 'has incompatible type "int"' in run("mypy", "--strict", str(program)).stdout
+    program.write_text(
+        "import larder\nlarder.Client('memory:').submit_exists(['k'], urgency='soon')\n",
+        encoding="utf-8",
+    )
+    assert "has incompatible type \"Literal['soon']\"" in run("mypy", "--strict", str(program)).stdout

@@ -69,8 +69,30 @@ CALLS = [
     ("exists", ["k"]),
     ("sizes", ["k"]),
     ("delete", ["k"]),
+    ("delete_prefix", "k"),
+]
+def submitted(name, *arguments):
+    def run(value):
+        with larder.Client("memory:") as client:
+            getattr(client, name)(*arguments, timeout=value)
+            client.wait()
+            (completion,) = client.drain()
+            for failure in completion.failures.values():
+                assert failure.code == "deadline_exceeded"
+                raise larder.Error(failure.text)
+
+    return run
+
+
+SUBMISSIONS = [
+    ("submit_get", ["k"], [bytearray(1)]),
+    ("submit_set", ["k"], [b"1"]),
+    ("submit_exists", ["k"]),
+    ("submit_delete", ["k"]),
+    ("submit_touch", ["k"]),
 ]
 DOORS = {
+    **{f"Client.{name}": ("timeout", submitted(name, *rest)) for name, *rest in SUBMISSIONS},
     **{f"Connector {name}": (name, connector(name)) for name in NEVER},
     **{f"ConnectorClient {name}": (name, client(name)) for name in NEVER},
     **{f"Store.{name}": ("timeout", call(name, *rest)) for name, *rest in CALLS},

@@ -1,4 +1,4 @@
-"""What the module tells beyond LMCache's contract: outcomes by key, touches, events, scans."""
+"""What a Connector tells beyond LMCache's contract: outcomes by key, touches, events, scans."""
 
 import select
 import time
@@ -17,9 +17,9 @@ def outcome(connector, future):
     poller.register(connector.event_fd(), select.POLLIN)
     deadline = time.monotonic() + 30
     while True:
-        for finished, codes, error in connector.drain_outcomes():
-            assert finished == future
-            return list(codes), error
+        for completion in connector.drain():
+            assert completion.id == future
+            return list(completion.codes), completion.error
         assert time.monotonic() < deadline
         poller.poll(1000)
 
@@ -39,7 +39,7 @@ def test_outcomes_tell_what_became_of_each_key(spec):
     assert outcome(connector, connector.submit_batch_touch([a, c])) == ([DONE, MISS], "")
     assert outcome(connector, connector.submit_batch_delete([a, c])) == ([DONE, MISS], "")
     connector.close()
-    assert connector.drain_outcomes() == []
+    assert connector.drain() == []
 
 
 def test_a_touched_key_is_evicted_later():

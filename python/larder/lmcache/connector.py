@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from larder import _larder, _metrics, _spec
+from larder._client import Completion, completions_of
 from larder._spec import SpecLike
 from larder._store import metrics_of, report_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from typing_extensions import Buffer
+    from larder._larder import _Buffers as Buffers
 
 __all__ = ["Connector"]
 
@@ -62,13 +63,13 @@ class Connector(_larder.Completions):
         return super().event_fd()
 
     def submit_batch_get(
-        self, keys: Iterable[str | bytes], memoryviews: Iterable[Buffer]
+        self, keys: Iterable[str | bytes], memoryviews: Buffers
     ) -> int:
         """Loads each key's value into its buffer; `results` tells which were hits."""
         return super().submit_batch_get(keys, memoryviews)
 
     def submit_batch_set(
-        self, keys: Iterable[str | bytes], memoryviews: Iterable[Buffer]
+        self, keys: Iterable[str | bytes], memoryviews: Buffers
     ) -> int:
         """Stores each value, if its key has none. `ok` is False when one of them failed."""
         return super().submit_batch_set(keys, memoryviews)
@@ -81,20 +82,27 @@ class Connector(_larder.Completions):
         """Removes keys; `results` tells which were there."""
         return super().submit_batch_delete(keys)
 
-    def drain_completions(self) -> list[tuple[int, bool, str, list[bool] | None]]:
+    def drain_completions(self) -> list[tuple[int, bool, str, list[Any] | None]]:
         """What has ended since the last call. Never waits."""
         return super().drain_completions()
 
-    # What LMCache's contract has no place for, and L2Adapter lives by.
+    # What LMCache's contract has no place for, and L2Adapter and ConnectorClient live by.
+
+    def submit_batch_sizes(self, keys: Iterable[str | bytes]) -> int:
+        """As `submit_batch_exists()`; `results` has each value's size, or None where there is none."""
+        return super().submit_batch_sizes(keys)
 
     def submit_batch_touch(self, keys: Iterable[str | bytes]) -> int:
         """Marks keys as used, for larder's eviction."""
         return super().submit_batch_touch(keys)
 
-    def drain_outcomes(self) -> list[tuple[int, bytes, str]]:
-        """In place of drain_completions(): `(id, codes, first error)`, one byte of `codes` a key: 0
-        failed, 1 done, 2 a miss, 3 it existed."""
-        return super().drain_outcomes()
+    def cancel(self, id: int) -> None:
+        """As `larder.Client.cancel()`, of a future id."""
+        super().cancel(id)
+
+    def drain(self) -> list[Completion]:  # type: ignore[override]  # The module's are plain tuples.
+        """In place of drain_completions(), with what became of each key: as `larder.Client.drain()`."""
+        return completions_of(super().drain())
 
     def events(
         self, position: int, events_max: int
@@ -107,7 +115,7 @@ class Connector(_larder.Completions):
     ) -> tuple[list[tuple[bytes, int]], tuple[int, int], bool]:
         """A page of keys with their sizes, the next page's words, and whether this is the last. Raises
         `UnsupportedError` where the connector cannot list its keys."""
-        return super().scan(first_word, second_word, keys_max)
+        return self._scan_page(first_word, second_word, keys_max, b"")
 
     # State, and the end.
 

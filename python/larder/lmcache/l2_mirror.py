@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from larder import _larder
+from larder._client import Code
 from larder.lmcache.l2_accounting import Accounts, Change
 
-# What became of a key, as drain_outcomes() says it.
-FAILED, DONE, MISS, EXISTED = range(4)
+FAILED, DONE, MISS, EXISTED = map(int, Code)  # What became of a key.
 
 _EVENTS_PAGE = 4096
 # Completions wait while a page is told to listeners.

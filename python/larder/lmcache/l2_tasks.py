@@ -162,12 +162,13 @@ class TaskRunner:
 
     def _drain(self) -> None:
         finished = []
-        outcomes = self._connector.drain_outcomes()
+        completions = self._connector.drain()
         with self._lock:
-            for future, codes, error in outcomes:
-                task = self._running.pop(future, None)
+            for completion in completions:
+                codes, error = completion.codes, completion.error
+                task = self._running.pop(completion.id, None)
                 if task is None:
-                    self._early[future] = (codes, error)
+                    self._early[completion.id] = (codes, error)
                 else:
                     finished.append((task, codes, error))
         # Whatever these tasks have changed, the connector has told before it gave them back.

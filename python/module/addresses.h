@@ -1,0 +1,42 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "larder/connector/connector.h"
+#include "module/nanobind.h"
+#include "module/reference.h"
+
+namespace larder::python {
+
+/// Memory that a caller names by address and length instead of by an object: the pages of an
+/// engine's pool. Python sees larder.Addresses.
+///
+/// Nothing can check what is at an address. It is the caller's duty that the memory is there, and
+/// writable where it is loaded into, until the operation has ended; `owner` is kept alive as long
+/// as this object, which an operation keeps alive.
+/// Threads: constant once it is made; made and destroyed with the GIL held.
+class Addresses {
+ public:
+  /// `pointers`: a sequence of ints. `sizes`: one of ints, as many, or one int for all. Throws
+  /// nanobind::python_error that names what is wrong.
+  Addresses(nanobind::handle pointers, nanobind::handle sizes, nanobind::handle owner);
+
+  std::span<const Slice> slices() const noexcept { return slices_; }
+  std::uint64_t bytes() const noexcept { return bytes_of(slices_); }
+
+  // For the garbage collector.
+  PyObject* owner() const noexcept { return owner_.get(); }
+  void let_go() noexcept { owner_ = Reference{}; }
+
+ private:
+  std::vector<Slice> slices_;
+  Reference owner_;
+};
+
+/// What `object` has, or nullptr where it is no Addresses.
+const Addresses* addresses_in(PyObject* object);
+
+void add_addresses(nanobind::module_& module);
+
+}  // namespace larder::python

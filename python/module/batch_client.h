@@ -1,0 +1,67 @@
+#pragma once
+
+#include "module/event_client.h"
+
+namespace larder::python {
+
+/// What became of one key. Python's copy is larder.Code.
+enum class KeyOutcome : char { kFailed = 0, kDone = 1, kMiss = 2, kExisted = 3 };
+
+/// Batches that are submitted with everything that the connector contract has for them, and drained
+/// with all that is known of each key: what larder.Client is made of. Python sees
+/// larder._larder.BatchClient.
+///
+/// A submission gives the batch's id and never fails for the store's sake: what it refuses comes
+/// from drain() as failed. It throws for wrong arguments, and after close().
+/// Threads: any, all calls.
+class BatchClient : public EventClient {
+ public:
+  explicit BatchClient(nanobind::handle spec);
+
+  /// What every submission takes, unread.
+  struct Terms {
+    nanobind::handle timeout;   ///< Seconds from now, or None.
+    nanobind::handle deadline;  ///< Seconds on CLOCK_MONOTONIC, or None. The earlier one holds.
+    nanobind::handle urgency;   ///< Its name, or None for the operation's own.
+    nanobind::handle waits_for_room;
+    nanobind::handle tag;  ///< Anything; comes back with the outcome.
+  };
+  std::uint64_t submit_get(nanobind::handle keys, nanobind::handle buffers,
+                           nanobind::handle allow_shorter, const Terms& terms);
+  std::uint64_t submit_set(nanobind::handle keys, nanobind::handle values, bool replaces,
+                           const Terms& terms);
+  /// Exists, Delete, Touch.
+  std::uint64_t submit_keys(Op op, nanobind::handle keys, const Terms& terms);
+
+  /// Sizes where the connector knows its keys in memory, None for a key without a value; None for
+  /// all of it where only submit_keys() can tell.
+  nanobind::object probe(nanobind::handle keys) const;
+  /// [(id, tag, operation, codes, sizes, failures), ...]; [] after close(). One KeyOutcome a key in
+  /// the bytes `codes`; `sizes` of a Get or Exists, else []; `failures` is {index: (code, text)}.
+  nanobind::object drain();
+  /// ([(was stored, key, bytes), ...], next position, lost); None where no events are kept.
+  nanobind::object events(nanobind::handle position, nanobind::handle events_max) const;
+
+ protected:
+  /// `end_grace_ns`: see Handle::open().
+  BatchClient(nanobind::handle spec, std::uint64_t end_grace_ns);
+
+  struct Operation : EventClient::Operation {
+    nanobind::object tag = nanobind::none();
+    bool wants_sizes = false;  ///< Completions' own, for a lookup.
+  };
+
+  /// With the keys taken.
+  std::shared_ptr<Operation> new_operation(nanobind::handle keys) const;
+  /// One that is prepared. Gives its id.
+  std::uint64_t submit(const std::shared_ptr<Operation>& operation);
+  /// What drain() takes, for those that tell it in another form. Only while the store is open.
+  std::shared_ptr<const Operation> take_batch() {
+    return std::static_pointer_cast<const Operation>(take());
+  }
+
+ private:
+  std::uint64_t last_id_ = 0;  ///< The GIL guards it.
+};
+
+}  // namespace larder::python
