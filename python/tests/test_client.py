@@ -208,7 +208,7 @@ def test_what_can_be_no_address_is_refused(pointers, sizes, kind, text):
 
 
 def test_pieces_that_are_none_are_refused(store):
-    with pytest.raises(ValueError, match=r"values\[1\]: an empty list, wanted a buffer, or 1 or more"):
+    with pytest.raises(ValueError, match=r"values\[1\]: an empty list, wanted a buffer, or 1"):
         store.set_many(["a", "b"], [b"1", []])
     with pytest.raises(TypeError, match=r"values\[1\]\[2\]: int has no buffer protocol"):
         store.set_many(["a", "b"], [b"1", (b"1", b"2", 3)])
@@ -471,7 +471,9 @@ def test_the_gil_is_free_while_a_thread_waits():
     with larder.Client(STALLED) as client:
         client.submit_get(["k"], [bytearray(1)], timeout=None)
         answers = []
-        waiter = threading.Thread(target=lambda: answers.append(client.wait(DEADLINE_S)), daemon=True)
+        waiter = threading.Thread(
+            target=lambda: answers.append(client.wait(DEADLINE_S)), daemon=True
+        )
         waiter.start()
         wait_for(lambda: client.report().counters["batches_in_flight_load"] == 1)
         assert answers == []
@@ -611,7 +613,7 @@ def test_a_prefix_is_scanned_and_deleted(spec):
 def test_an_empty_prefix_and_a_prefix_that_is_none_are_refused(store):
     store.set("k", b"1")
     for empty in ("", b""):
-        with pytest.raises(ValueError, match="^prefix: .*every key begins with.*delete the keys of scan"):
+        with pytest.raises(ValueError, match="^prefix: .*every key begins with.*keys of scan"):
             store.delete_prefix(empty)
     with pytest.raises(TypeError, match="^prefix: int, wanted str or bytes"):
         store.delete_prefix(7)
