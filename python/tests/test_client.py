@@ -15,6 +15,7 @@ import pytest
 from aio_support import STALLED, Buffer, is_free
 from client_support import ended
 from conftest import DEADLINE_S, MIB, exit_code_of, join_all, random_bytes, run_python, spec_of
+from python_connector_support import Dictionary
 from test_lifecycle import assert_flat, usage, wait_for
 
 import larder
@@ -635,3 +636,27 @@ def test_what_of_a_prefix_cannot_be_deleted_is_told_after_all_were_tried():
         with pytest.raises(larder.Error, match=r"key 'k.*more keys.*; \d+ keys were deleted"):
             store.delete_prefix("k")
         assert 0 < len(list(store.scan())) < 100
+
+
+def test_a_deletion_that_is_given_up_disturbs_no_batch():
+    """Its operation ends later, among the batches, and is nobody's."""
+    go = threading.Event()
+
+    def before(method, key):
+        assert method != "delete" or go.wait(DEADLINE_S)
+
+    connectors.register("slowdelete", lambda **given: Dictionary(before))
+    try:
+        with larder.Client("slowdelete:") as client:
+            ended(client, client.submit_set(["k1", "k2"], [b"1", b"2"]))
+            with pytest.raises(larder.StuckError, match="no answer at the deadline"):
+                client.delete_prefix("k", timeout=0.05)
+            go.set()
+            wait_for(lambda: client.report().counters["batches_in_flight_store"] == 0)
+            (found,) = ended(client, client.submit_exists(["k1", "x"], tag="mine"))
+            assert found.tag == "mine" and client.drain() == []
+            client.delete_prefix("k")
+            assert list(client.scan()) == []
+    finally:
+        go.set()
+        connectors.unregister("slowdelete")
