@@ -7,7 +7,10 @@ import mmap
 
 import numpy
 import pytest
+from client_support import ended
 from conftest import random_bytes
+
+import larder
 
 VALUE = random_bytes(4096)
 
@@ -53,6 +56,23 @@ def test_every_writable_buffer_of_bytes_can_be_loaded_into(store, kind):
     buffer = WRITABLE[kind]()
     assert store.get_into(["k"], [buffer]).hits == [True]
     assert bytes(buffer[:]) == other or bytes(memoryview(buffer).cast("B")) == other
+
+
+@pytest.mark.parametrize("kind", [*WRITABLE, *READ_ONLY])
+def test_a_client_takes_them_whole_and_as_a_piece(spec, kind):
+    make = {**WRITABLE, **READ_ONLY}[kind]
+    with larder.Client(spec) as client:
+        (stored,) = ended(client, client.submit_set(["k", "p"], [make(), [b"x", make()]]))
+        assert stored.ok
+        whole, first, rest = bytearray(4096), bytearray(1), bytearray(4096)
+        ended(client, client.submit_get(["k", "p"], [whole, (first, rest)]))
+        assert whole == rest == VALUE and first == b"x"
+        if kind in WRITABLE:
+            other = random_bytes(4096, 1)
+            ended(client, client.submit_set(["k"], [other], "replace"))
+            buffer = make()
+            (loaded,) = ended(client, client.submit_get(["k"], [[bytearray(0), buffer]]))
+            assert loaded.hits == [True] and bytes(memoryview(buffer).cast("B")) == other
 
 
 @pytest.mark.parametrize("kind", READ_ONLY)
