@@ -218,12 +218,12 @@ Miss Fetches::reason(const Fetch& fetch, std::uint32_t hit) const {
 }
 
 void Fetches::count(const Fetch& fetch, std::uint32_t hit) {
+  if (fetch.was_trimmed) ++state_.totals.lookups_trimmed;
   if (!fetch.keeps_locks) return;  // A warm-up: no engine has asked for it.
   const auto asked = static_cast<std::uint32_t>(fetch.chunks.size());
   const std::uint32_t in_l1 = std::min(fetch.l1_hit, hit);
   state_.count_lookup(fetch.space,
                       {.lookups = 1, .asked = asked, .hit_l1 = in_l1, .hit_l2 = hit - in_l1});
-  if (fetch.was_trimmed) ++state_.totals.lookups_trimmed;
   if (hit == asked) return;
   state_.totals.missed[static_cast<std::size_t>(reason(fetch, hit))] += asked - hit;
 }

@@ -58,11 +58,11 @@ void Lookups::answer(SessionId session, const LookupSpec& spec, std::span<const 
 }
 
 void Lookups::count(const LookupSpec& spec, std::uint32_t hit, std::uint32_t found) {
+  if (hit < found) ++state_.totals.lookups_trimmed;
   if (!spec.lock) return;  // A warm-up: no engine has asked for it.
   const auto asked = static_cast<std::uint32_t>(spec.chunks.size());
   EngineTotals& totals = state_.totals;
   state_.count_lookup(spec.space, {.lookups = 1, .asked = asked, .hit_l1 = hit, .hit_l2 = 0});
-  if (hit < found) ++totals.lookups_trimmed;
   if (hit == asked) return;
   const ChunkHash& hash = spec.chunks[hit];
   Miss why = Miss::kNeverStored;
