@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import larder
 import larder.aio
+from larder import _metrics
 from larder.connectors import PythonConnector
 
 LARDER = Path(sys.executable).parent / "larder"
@@ -257,3 +258,37 @@ def test_each_reason_of_a_miss_is_shown(tmp_path):
         shown = stats(server.address).stdout
         for reason in ["absent", "failed_before", "late", "down", "other"]:
             assert f"not found: {reason} 1\n" in shown, shown
+
+
+def test_a_forked_child_does_not_wait_for_a_lock_that_its_parent_held(tmp_path):
+    with _metrics._lock:
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            try:
+                address = f"unix:{tmp_path}/child.sock"
+                with larder.open("memory:?capacity=1MiB", metrics_address=address):
+                    os._exit(0)
+            finally:
+                os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_an_open_that_is_cancelled_when_it_is_done_gives_its_address_back(tmp_path):
+    path = tmp_path / "cancelled.sock"
+
+    async def use():
+        opening = asyncio.ensure_future(
+            larder.aio.open("memory:?capacity=1MiB", metrics_address=f"unix:{path}")._open()
+        )
+        await asyncio.sleep(0)
+        while not path.exists():  # The loop does not run meanwhile, and sees the end only later.
+            time.sleep(0.01)
+        time.sleep(0.2)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        while path.exists():
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(use(), 30))

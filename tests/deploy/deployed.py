@@ -86,7 +86,7 @@ class Served:
             assert self.ready["READY"] == "1", self.ready
             self.port = int(re.fullmatch(r"listening on port (\d+)", self.ready["STATUS"])[1])
             text = self.text()
-            self.http = re.search(r"HTTP: http://([\d.]+:\d+)/status", text)[1]
+            self.http = re.search(r"HTTP: http://([\d.]+:\d+) ", text)[1]
             self.pool = pathlib.Path(re.search(r"pool (/dev/shm/\S+)", text)[1])
         except BaseException:
             self.__exit__()
