@@ -94,9 +94,9 @@ TEST(SizeTest, CapacitiesAreSortedAndWholeBlocks) {
 
 TEST(SizeTest, ColumnsAreLruThePoliciesAndTheOptimum) {
   const BlockTrace trace = conversations(300, 20, 2);
-  EXPECT_EQ(measured(small_options(), trace).columns,
-            (std::vector<std::string>{"LRU", "ARC", "S3-FIFO", "prefix", "FIFO", "CLOCK",
-                                      "optimum"}));
+  EXPECT_EQ(
+      measured(small_options(), trace).columns,
+      (std::vector<std::string>{"LRU", "ARC", "S3-FIFO", "prefix", "FIFO", "CLOCK", "optimum"}));
   SizeOptions options = small_options();
   options.policies = {"noop", "lru", "s3fifo", "fifo", "NOOP"};
   EXPECT_EQ(measured(options, trace).columns,
