@@ -33,7 +33,7 @@ class CacheRequestsTest : public ServiceFixture, public PageReader {
     }
     turn();
   }
-  void send(AdminCommand command) {
+  void begin_command(AdminCommand command) {
     answer.reset();
     service().on_admin(std::move(command), [this](AdminAnswer given) {
       ASSERT_FALSE(answer);  // Once.
@@ -42,7 +42,7 @@ class CacheRequestsTest : public ServiceFixture, public PageReader {
   }
   /// Sent and answered within a turn.
   AdminAnswer carry_out(AdminCommand command) {
-    send(std::move(command));
+    begin_command(std::move(command));
     turn();
     if (answer) return *answer;
     ADD_FAILURE() << "no answer";
@@ -85,7 +85,7 @@ TEST_F(CacheRequestsTest, AClearOfAllTiersLeavesNothing) {
   ASSERT_EQ(keys_in_tier(), 4U);
   scripted[0]->sizes["a stranger"] = 1;
 
-  send(ClearCommand{.has_all_tiers = true});
+  begin_command(ClearCommand{.has_all_tiers = true});
   turn();
   EXPECT_FALSE(answer);
   EXPECT_EQ(status().engine.columns, 0U);
@@ -106,7 +106,7 @@ TEST_F(CacheRequestsTest, AClearOfOneSaltLeavesTheOthers) {
   }
   turn();
   ASSERT_EQ(keys_in_tier(), 6U);
-  send(ClearCommand{.has_all_tiers = true, .space = space("a")});
+  begin_command(ClearCommand{.has_all_tiers = true, .space = space("a")});
   answer_pages();
   ASSERT_TRUE(answer && *answer);
   EXPECT_EQ(keys_in_tier(), 4U);
@@ -123,7 +123,7 @@ TEST_F(CacheRequestsTest, ATierThatCannotBeReadIsAFailure) {
   register_worker();
   store(key("r", 1, 0, 32));
   turn();
-  send(ClearCommand{.has_all_tiers = true});
+  begin_command(ClearCommand{.has_all_tiers = true});
   for (const auto& [question, filter] : std::exchange(questions, {})) {
     service().on_page(question, {.keys = {},
                                  .next = {},
@@ -144,7 +144,7 @@ TEST_F(CacheRequestsTest, ClearsOfAllTiersAreBounded) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, Kind::kBusy);
   answer_pages();
-  send(ClearCommand{.has_all_tiers = true});
+  begin_command(ClearCommand{.has_all_tiers = true});
   answer_pages();
   EXPECT_TRUE(answer && *answer);
 }
@@ -200,7 +200,7 @@ TEST_F(CacheRequestsTest, ADeleteThatATierRefusesSaysSo) {
   store(key("r", 1, 0, 16));
   turn();
   scripted[0]->holds = true;
-  send(DeleteCommand{.keys = {object(chunks_of(1, 1)[0])}, .tiers = 1});
+  begin_command(DeleteCommand{.keys = {object(chunks_of(1, 1)[0])}, .tiers = 1});
   pass(30 * kSecond);
   ASSERT_TRUE(answer && *answer);
   EXPECT_EQ((*answer)->deleted, 0U);

@@ -70,9 +70,9 @@ class CopyRequestsTest : public ServiceFixture {
       writer.map(5);
       writer.text("dtype"), writer.text("float16");
       writer.text("shape"), writer.array(5);
-      for (const std::uint64_t size : {2, 64, 4, 2, 4}) writer.integer(size);
+      for (const std::uint64_t size : {2U, 64U, 4U, 2U, 4U}) writer.integer(size);
       writer.text("stride"), writer.array(5);
-      for (const std::uint64_t stride : {2048, 32, 8, 4, 1}) writer.integer(stride);
+      for (const std::uint64_t stride : {2048U, 32U, 8U, 4U, 1U}) writer.integer(stride);
       writer.text("storage_offset"), writer.integer(0);
       writer.text("device_uuid"), writer.text("cpu");
     });
@@ -189,7 +189,7 @@ TEST_F(CopyRequestsTest, ChunksOfNullBlocksAreNotStored) {
   const auto ids = encoded([](wire::MsgpackWriter& writer) {
     writer.array(1);
     writer.array(8);
-    for (const std::uint64_t id : {1, 2, 3, 4, 0, 0, 0, 0}) writer.integer(id);
+    for (const std::uint64_t id : {1U, 2U, 3U, 4U, 0U, 0U, 0U, 0U}) writer.integer(id);
   });
   ask_to_store(key("r", 1, 0, 32), ids);
   ASSERT_EQ(backend.jobs.size(), 1U);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "larder/base/size_text.h"
@@ -183,7 +184,11 @@ void add_salts(const TopHistory& history, TopFigures& figures) {
     figures.salts.push_back(
         {.salt = label("cache_salt"), .model = label("model_name"), .tokens = series.value});
   }
-  std::ranges::stable_sort(figures.salts, std::ranges::greater{}, &SaltRow::tokens);
+  // Not stable_sort(): clang 19 refuses what libstdc++ 12 has in it.
+  std::ranges::sort(figures.salts, [](const SaltRow& a, const SaltRow& b) {
+    return a.tokens != b.tokens ? a.tokens > b.tokens
+                                : std::tie(a.salt, a.model) < std::tie(b.salt, b.model);
+  });
   if (figures.salts.size() > kSaltsMax) figures.salts.resize(kSaltsMax);
   for (SaltRow& row : figures.salts) {
     const Scrape::Labels labels{{"cache_salt", row.salt}, {"model_name", row.model}};
