@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import sys
 import termios
@@ -29,6 +30,7 @@ class Top:
         if self.pid == 0:
             os.close(self.fd)
             os.setsid()
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup had it ignored.
             fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
             for standard in range(3):
                 os.dup2(terminal, standard)
