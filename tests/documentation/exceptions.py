@@ -111,7 +111,7 @@ NOT_RUN = [
     (r"kubectl ", "needs a cluster; tests/deploy checks the manifests"),
     (r"^tests/fuzz/run\.sh", "needs clang; ./test.sh --full runs it"),
     (
-        r"^larder (bench|format|replay|inspect|server|stats|top)$",
+        r"^larder (bench|format|replay|inspect|server|size|stats|top)$",
         "names the command within a sentence",
     ),
     (
