@@ -247,8 +247,7 @@ Report LogConnector::report() const {
   report.type = "log";
   report.where = where_;
   std::tie(report.health, report.reasons) = path.health().snapshot();
-  // It comes back with the turn that tells the intake so.
-  if (path.intake().is_down()) report.health = Health::kDown;
+  if (path.is_down()) report.health = Health::kDown;
   if (!degraded_why_.empty()) {
     report.health = std::max(report.health, Health::kDegraded);
     report.reasons.push_back(degraded_why_);

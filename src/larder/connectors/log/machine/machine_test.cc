@@ -244,6 +244,20 @@ TEST_P(LogMachineTest, WhatItHadQueuedIsAnsweredWithoutItAndWhatItHadBegunComesB
   EXPECT_LE(done, kStores - back);  // What only waited for a transfer may have been refused.
 }
 
+// Callers see the health at once, and the intake hears of it at the end of a turn: no lookup may
+// find a key in between.
+TEST_P(LogMachineTest, ALookupMissesFromTheMomentOnThatTheHealthIsDown) {
+  ASSERT_TRUE(machine_->start().has_value());
+  ASSERT_EQ(run(Op::kSet, "there"), Outcome::kDone);
+  ASSERT_TRUE(machine_->stop(kNever).has_value());  // No turn tells the intake.
+
+  machine_->path().note_blocked();
+
+  EXPECT_FALSE(machine_->path().intake().is_down());
+  EXPECT_EQ(machine_->path().health().health(), Health::kDown);
+  EXPECT_EQ(probe("there"), Outcome::kMiss);
+}
+
 INSTANTIATE_TEST_SUITE_P(Places, LogMachineTest, ::testing::Values(Place::kReap, Place::kWait),
                          [](const auto& parameter) {
                            return parameter.param == Place::kReap ? "Reap" : "Wait";

@@ -258,7 +258,7 @@ void LogPath::find(std::span<Item> items) const noexcept {
   std::array<Fingerprint, kAtOnce> fingerprints;
   std::array<IndexEntry, kAtOnce> entries;
   std::array<std::uint8_t, kAtOnce> found{};
-  const bool is_down = state_.intake.is_down();
+  const bool is_down = this->is_down();
   std::span<Item> rest = items;
   while (!rest.empty()) {
     const auto some = rest.first(std::min(rest.size(), kAtOnce));

@@ -42,8 +42,8 @@ namespace larder::log_store {
 ///   SpaceWatch  the file system's free space
 ///
 /// Ownership: device and clock outlive it.
-/// Threads: one, but intake(), look_up(), probe(), counters(), health() and note_blocked() from
-/// any.
+/// Threads: one, but intake(), look_up(), probe(), is_down(), counters(), health() and
+/// note_blocked() from any.
 class LogPath final {
  public:
   /// Makes a new store in an empty directory, or opens the one that is there. Blocks.
@@ -83,6 +83,9 @@ class LogPath final {
   void probe(std::span<Item> items) const noexcept;
   const PathCounters& counters() const noexcept { return state_.counters; }
   const PathHealth& health() const noexcept { return state_.health; }
+  /// Whether lookups are misses now. The intake hears of a change at the end of a turn only: down
+  /// begins with the health, which callers see at once, and ends with the intake.
+  bool is_down() const noexcept { return state_.health.is_down() || state_.intake.is_down(); }
   const EventRing& events() const noexcept { return state_.events; }
   const Superblock& superblock() const noexcept { return state_.superblock; }
   std::uint64_t keys() const noexcept { return state_.index.keys(); }
