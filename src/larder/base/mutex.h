@@ -15,6 +15,8 @@ class LARDER_CAPABILITY("mutex") Mutex {
  public:
   void lock() LARDER_ACQUIRE() { mutex_.lock(); }
   void unlock() LARDER_RELEASE() { mutex_.unlock(); }
+  /// True: it is locked now. Never waits.
+  bool try_lock() LARDER_TRY_ACQUIRE(true) { return mutex_.try_lock(); }
 
  private:
   friend class CondVar;

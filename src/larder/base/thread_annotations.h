@@ -12,5 +12,6 @@
 #define LARDER_REQUIRES(...) LARDER_TSA(requires_capability(__VA_ARGS__))
 #define LARDER_EXCLUDES(...) LARDER_TSA(locks_excluded(__VA_ARGS__))
 #define LARDER_ACQUIRE(...) LARDER_TSA(acquire_capability(__VA_ARGS__))
+#define LARDER_TRY_ACQUIRE(...) LARDER_TSA(try_acquire_capability(__VA_ARGS__))
 #define LARDER_RELEASE(...) LARDER_TSA(release_capability(__VA_ARGS__))
 #define LARDER_NO_THREAD_SAFETY_ANALYSIS LARDER_TSA(no_thread_safety_analysis)

@@ -86,6 +86,7 @@ Intake::Intake(const IntakeOptions& options, const Clock& clock)
     : options_(options),
       clock_(clock),
       statistics_(clock),
+      what_if_(options.capacity, options.key_hashes),
       failed_keys_(options.failed_keys_max),
       limits_(options.limits),
       deadlines_(kBatchClassCount * options.limits.batches_max) {
@@ -219,13 +220,14 @@ bool Intake::probe_failed(std::span<Item> items) const noexcept {
     item.miss_reason = failed_keys_.find(item.key, now_ns).value_or(MissReason::kFailedBefore);
     item.value_bytes = 0;
   }
-  statistics_.note_probe(items);
+  statistics_.note_probe(items);  // No ask of what_if_: a failed load says nothing of room.
   return true;
 }
 
 void Intake::end_probe(std::span<Item> items) const noexcept {
   miss_failed(items);
   statistics_.note_probe(items);
+  what_if_.note_lookups(items);
 }
 
 void Intake::miss_failed(std::span<Item> items) const noexcept {
@@ -568,6 +570,7 @@ void Intake::finish(Batch& batch, std::size_t items) noexcept {
   }
   if (has_let_in && owner_ != nullptr) owner_->on_submitted(op);
   statistics_.note(batch);
+  what_if_.note(batch);
   completions_.push(batch);
   const MutexLock lock{mutex_};
   --batches_in_flight_;
@@ -584,6 +587,7 @@ void Intake::abandon_for_test() noexcept {
 
 void Intake::append_report(Report& report) const {
   statistics_.append_report(report);
+  what_if_.append_report(report);
   report.keys_failed = failed_keys_.size();
   report.keys_failed_dropped = failed_keys_.dropped_total();
   report.batches_answered_while_down = answered_while_down_.load(std::memory_order_relaxed);

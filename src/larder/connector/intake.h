@@ -15,6 +15,7 @@
 #include "larder/connector/deadline_heap.h"
 #include "larder/connector/failed_keys.h"
 #include "larder/connector/statistics.h"
+#include "larder/connector/what_if_feed.h"
 
 namespace larder {
 
@@ -45,6 +46,8 @@ struct IntakeOptions {
   std::size_t slices_max = 1024;
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
   std::size_t failed_keys_max = 65'536;
+  CapacityModel capacity;                 ///< For Report::what_if.
+  const KeyHashes* key_hashes = nullptr;  ///< For the same. Outlives the intake; null: none.
 
   SetupStatus validate() const;
 };
@@ -266,6 +269,7 @@ class Intake {
 
   // Synchronise themselves.
   mutable Statistics statistics_;  ///< A probe is a const call, and counts.
+  mutable WhatIfFeed what_if_;     ///< The same.
   CompletionQueue completions_;
   FailedKeys failed_keys_;
   std::atomic<bool> is_stopping_ = false;  ///< Set under mutex_.

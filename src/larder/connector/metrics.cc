@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <set>
 #include <utility>
@@ -69,6 +71,10 @@ const OpTotals& last_minute(const Report& report, std::size_t op) {
   return report.operations.at(op).last_minute;
 }
 
+/// Of what is not known yet: such a value is left out.
+constexpr double kNotKnown = std::numeric_limits<double>::quiet_NaN();
+
+constexpr std::span<const char* const> kCapacities{kWhatIfNames};
 constexpr std::span<const char* const> kOps{kOpNames};
 constexpr std::span<const char* const> kClasses{kBatchClassNames};
 constexpr std::span<const char* const> kReasons{kMissReasonNames};
@@ -132,6 +138,21 @@ const auto kCommon = std::to_array<CommonMetric>({
      [](const Report& report, std::size_t) { return static_cast<double>(report.evictions.keys); }},
     {{"bytes_evicted_total", kCounter, "Bytes of their values."},
      [](const Report& report, std::size_t) { return static_cast<double>(report.evictions.bytes); }},
+
+    {{"what_if_hit_rate", kGauge,
+      "Share of the keys asked for that would be found with another capacity, least recently used "
+      "values going first: estimated, of recent asks, and left out where it is not known yet.",
+      "capacity"},
+     [](const Report& report, std::size_t index) {
+       return report.what_if.points.at(index).hit_rate.value_or(kNotKnown);
+     },
+     kCapacities},
+    {{"what_if_measured_hit_rate", kGauge, "What was found, of the same asks."},
+     [](const Report& report, std::size_t) { return report.what_if.measured.value_or(kNotKnown); }},
+    {{"what_if_asks", kGauge,
+      "Keys looked up (or loaded, where few are looked up) that these rates are of; older ones "
+      "count less."},
+     [](const Report& report, std::size_t) { return report.what_if.asked; }},
 
     {{"keys_failed", kGauge,
       "Keys whose load failed: they are misses until they are stored again, or for a while."},
@@ -260,10 +281,9 @@ class ReportsWriter {
   void common(const CommonMetric& metric) {
     begin(metric.row);
     for (std::size_t i = 0; i < reports_.size(); ++i) {
-      if (metric.labels.empty()) writer_.sample(labels_[i], metric.value(reports_[i], 0));
+      if (metric.labels.empty()) sample(labels_[i], metric.value(reports_[i], 0));
       for (std::size_t label = 0; label < metric.labels.size(); ++label) {
-        writer_.sample(with(i, metric.row.label, metric.labels[label]),
-                       metric.value(reports_[i], label));
+        sample(with(i, metric.row.label, metric.labels[label]), metric.value(reports_[i], label));
       }
     }
   }
@@ -306,6 +326,9 @@ class ReportsWriter {
   std::string take() { return writer_.take(); }
 
  private:
+  void sample(const std::string& labels, double value) {
+    if (!std::isnan(value)) writer_.sample(labels, value);
+  }
   void begin(const MetricRow& row) {
     writer_.begin(fmt::format("larder_{}", row.name), row.kind, row.help);
   }
@@ -331,10 +354,13 @@ std::span<const MetricRow> common_metrics() noexcept {
 
 std::vector<Metric> metrics_of(const Report& report) {
   std::vector<Metric> metrics;
+  const auto add = [&](std::string_view name, std::string_view label, double value) {
+    if (!std::isnan(value)) metrics.push_back({name, label, value});
+  };
   for (const CommonMetric& metric : kCommon) {
-    if (metric.labels.empty()) metrics.push_back({metric.row.name, {}, metric.value(report, 0)});
+    if (metric.labels.empty()) add(metric.row.name, {}, metric.value(report, 0));
     for (std::size_t label = 0; label < metric.labels.size(); ++label) {
-      metrics.push_back({metric.row.name, metric.labels[label], metric.value(report, label)});
+      add(metric.row.name, metric.labels[label], metric.value(report, label));
     }
   }
   for (const Counter& counter : report.counters) {

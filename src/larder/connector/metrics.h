@@ -41,8 +41,8 @@ struct Metric {
   double value = 0;              ///< Exact up to 2^53.
 };
 
-/// The values of all common metrics but histograms, in their order, and then the connector's own.
-/// They point into `report`.
+/// The values of all common metrics but histograms, in their order, and then the connector's own;
+/// without those that are not known yet (Report::what_if). They point into `report`.
 std::vector<Metric> metrics_of(const Report& report);
 
 /// Name and label value in one word, where labels have no place: "batches_queued_load",

@@ -93,6 +93,20 @@ TEST(MetricsTest, ThePrometheusTextHasEverythingWithItsHelp) {
   }
 }
 
+TEST(MetricsTest, WhatIsNotKnownYetIsLeftOut) {
+  Report report = sample_report();
+  report.what_if.points[0].hit_rate = 0.25;
+  const std::string text = prometheus_text({&report, 1});
+  EXPECT_NE(text.find(R"(capacity="half"} 0.25)"), std::string::npos);
+  EXPECT_EQ(text.find(R"(capacity="double"})"), std::string::npos);
+  EXPECT_EQ(text.find("nan"), std::string::npos);
+  std::set<std::string> names;
+  for (const Metric& metric : metrics_of(report)) names.insert(flat_name(metric));
+  EXPECT_TRUE(names.contains("what_if_hit_rate_half"));
+  EXPECT_FALSE(names.contains("what_if_hit_rate_double"));
+  EXPECT_FALSE(names.contains("what_if_measured_hit_rate"));
+}
+
 TEST(MetricsTest, StoresOfOneNameAreToldApart) {
   const std::array reports{sample_report(), sample_report()};
   const std::string text = prometheus_text(reports);

@@ -3,6 +3,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -106,6 +107,24 @@ struct RecentOutcomes {
   std::uint64_t failed = 0;     ///< Not by their caller's doing.
 };
 
+inline constexpr std::array kWhatIfNames{"half", "same", "double", "unlimited"};
+
+/// What share of the keys that are asked for would be found with other capacities, if least
+/// recently used values went first: estimated from a sample, see HitRateSketch. Of recent asks, the
+/// latest ones counting most.
+struct WhatIf {
+  struct Point {
+    std::uint64_t capacity_bytes = 0;  ///< 0: unlimited.
+    std::optional<double> hit_rate;    ///< Nothing: not known yet.
+  };
+  std::array<Point, kWhatIfNames.size()> points{};  ///< By kWhatIfNames.
+  std::optional<double> measured;       ///< What was found, of the same asks; nothing: too few yet.
+  double asked = 0;                     ///< Keys that it is of; older ones count less.
+  BatchClass of = BatchClass::kLookup;  ///< What asked: lookups or loads.
+
+  bool is_empty() const noexcept { return points[1].capacity_bytes == 0; }
+};
+
 /// A named number in a report. Totals only grow; the others go up and down.
 struct Counter {
   std::string name;  ///< snake_case with its unit last, e.g. "bytes_staged_total".
@@ -127,6 +146,7 @@ struct Report {
   std::array<OpReport, kOpCount> operations;                    ///< By index_of(Op).
   std::array<ClassReport, kBatchClassCount> classes{};          ///< By BatchClass.
   Evictions evictions;
+  WhatIf what_if;                 ///< Empty where nothing bounds the capacity.
   std::uint64_t keys_failed = 0;  ///< Misses until they are stored again, or for a while (C6).
   std::uint64_t keys_failed_dropped =
       0;  ///< Of these in total, what was forgotten before its time.

@@ -33,6 +33,8 @@ TileSchedulerOptions scheduler_options(const FileStore& store, bool is_staged, b
   made.intake.value_bytes_max = options.value_bytes_max;
   made.intake.slices_max = io::kBuffersMax;
   made.intake.miss_after_failure_ns = options.miss_after_failure_ns;
+  made.intake.capacity = {.capacity_bytes = options.capacity_bytes,
+                          .grain_bytes = store.facts().block_bytes};
   return made;
 }
 

@@ -23,6 +23,7 @@ IntakeOptions intake_options(const MemoryOptions& options) {
   made.value_bytes_max = options.value_bytes_max;
   made.slices_max = kSlicesMax;
   made.miss_after_failure_ns = options.miss_after_failure_ns;
+  made.capacity = {.capacity_bytes = options.capacity_bytes};
   return made;
 }
 

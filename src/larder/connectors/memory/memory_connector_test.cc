@@ -43,6 +43,30 @@ class MemoryConnectorTest : public testing::Test {
   std::optional<BlockingClient> client;
 };
 
+TEST_F(MemoryConnectorTest, TheReportTellsWhatOtherCapacitiesWouldFind) {
+  open({.capacity_bytes = 8'000});
+  // A loop over 100 values, of which some 80 fit: the one that comes next has always gone.
+  const auto ask = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      const std::string key = "k" + std::to_string(i % 100);
+      const auto found = client->get(key);
+      ASSERT_TRUE(found.has_value());
+      if (!*found) set(key, 100);
+    }
+  };
+  ask(500);
+  EXPECT_FALSE(connector->report().what_if.points[1].hit_rate) << "too few";
+  ask(1'000);
+  const WhatIf what_if = connector->report().what_if;
+  EXPECT_EQ(what_if.of, BatchClass::kLookup) << "get() asks for the size first";
+  EXPECT_EQ(what_if.points[1].capacity_bytes, 8'000U);
+  EXPECT_EQ(what_if.measured, 0.0);
+  ASSERT_TRUE(what_if.points[1].hit_rate);
+  EXPECT_NEAR(*what_if.points[1].hit_rate, 0, 1e-6);
+  EXPECT_GT(*what_if.points[2].hit_rate, 0.9);
+  EXPECT_GT(*what_if.points[3].hit_rate, 0.9);
+}
+
 TEST_F(MemoryConnectorTest, AFullMapEvictsTheLeastRecentlyUsedKey) {
   open({.capacity_bytes = 303});
   set("a", 100);

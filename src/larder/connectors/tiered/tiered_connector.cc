@@ -30,7 +30,20 @@ Capabilities capabilities_of(const TieredOptions& options,
   return made;
 }
 
-IntakeOptions intake_options(const TieredOptions& options, const Capabilities& capabilities) {
+/// As in report(): the tiers hold copies of each other, and L1 comes on top of the largest.
+std::uint64_t capacity_of(const TieredOptions& options,
+                          const std::vector<std::unique_ptr<Connector>>& tiers) {
+  std::uint64_t largest = 0;
+  for (const auto& tier : tiers) {
+    const std::uint64_t capacity = tier->report().capacity_bytes;
+    if (capacity == 0) return 0;
+    largest = std::max(largest, capacity);
+  }
+  return largest + options.l1_bytes;
+}
+
+IntakeOptions intake_options(const TieredOptions& options, const Capabilities& capabilities,
+                             const std::vector<std::unique_ptr<Connector>>& tiers) {
   IntakeOptions made;
   made.name = "tiered";
   // One thread carries out all operations, so that they compete by urgency alone.
@@ -39,6 +52,7 @@ IntakeOptions intake_options(const TieredOptions& options, const Capabilities& c
   made.value_bytes_max = capabilities.value_bytes_max;
   made.slices_max = capabilities.slices_max;
   made.miss_after_failure_ns = options.miss_after_failure_ns;
+  made.capacity = {.capacity_bytes = capacity_of(options, tiers)};
   return made;
 }
 
@@ -65,7 +79,7 @@ TieredConnector::TieredConnector(const TieredOptions& options, std::unique_ptr<c
                                  std::vector<std::unique_ptr<Connector>> tiers, EventFd wake)
     : options_(options),
       capabilities_(capabilities_of(options, tiers)),
-      intake_(intake_options(options, capabilities_), RealClock::instance()),
+      intake_(intake_options(options, capabilities_, tiers), RealClock::instance()),
       machine_(options_, intake_, std::move(arena), std::move(tiers), std::move(wake)),
       reactor_(machine_, intake_, {.name = "larder-tiered"}) {}
 

@@ -25,7 +25,8 @@ cache::EngineOptions engine_options(const TieredOptions& options) {
   made.policy = options.policy;
   made.promote = options.promote;
   made.skip_l1 = options.skip_l1;
-  made.keeps_wanted = true;  // Its caller was told that it is stored.
+  made.keeps_wanted = true;           // Its caller was told that it is stored.
+  made.estimates_capacities = false;  // The intake hears of all keys.
   return made;
 }
 

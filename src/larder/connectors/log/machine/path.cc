@@ -274,6 +274,7 @@ void LogPath::find(std::span<Item> items) const noexcept {
       some[i].miss_reason = is_down ? MissReason::kDown : MissReason::kAbsent;
       some[i].value_bytes = is_there ? entries[i].value_bytes : 0;
       some[i].error = {};
+      some[i].connector_words[1] = fingerprints[i].high;  // PathState::hash_of_lookup().
       if (some[i].key.empty() || some[i].key.size() > kKeyBytesMax) [[unlikely]] {
         some[i].outcome = Outcome::kFailed;
         some[i].error = Error{ErrorCode::kInvalidArgument, "log", "a key has 1 to 1024 bytes"};

@@ -17,7 +17,8 @@ std::uint64_t move_memory_bytes(const PathOptions& options, std::uint32_t grain_
   return std::max(largest, std::min<std::uint64_t>(options.staging_bytes, 8 * largest));
 }
 
-IntakeOptions intake_options(const PathOptions& options) {
+IntakeOptions intake_options(const PathOptions& options, const Superblock& block,
+                             const KeyHashes& hashes) {
   IntakeOptions made;
   made.name = "log";
   made.lane_of = [](Op) noexcept -> LaneNumber { return kLane; };
@@ -25,6 +26,11 @@ IntakeOptions intake_options(const PathOptions& options) {
   made.value_bytes_max = options.value_bytes_max;
   made.slices_max = kSlicesMax;
   made.miss_after_failure_ns = options.miss_after_failure_ns;
+  // As record_bytes(): a header before each value.
+  made.capacity = {.capacity_bytes = block.capacity_bytes,
+                   .value_overhead_bytes = block.grain_bytes,
+                   .grain_bytes = block.grain_bytes};
+  made.key_hashes = &hashes;
   return made;
 }
 
@@ -56,7 +62,7 @@ PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
       queue(path_queue),
       clock(path_clock),
       alignment(path_directory.facts().alignment),
-      intake(intake_options(path_options), path_clock),
+      intake(intake_options(path_options, block, *this), path_clock),
       superblock(block),
       index(path_options.index_bytes_max),
       segments(geometry, segment_numbers),

@@ -43,7 +43,7 @@ enum class Published : std::uint8_t {
 /// the counts of live records per segment stay true.
 ///
 /// Threads: the path's one, but `intake`, `index` for reading, `counters`, `health` and `events`.
-struct PathState {
+struct PathState final : KeyHashes {
   PathState(const PathOptions& path_options, const Geometry& geometry, const Superblock& block,
             std::uint32_t segment_numbers, PathMemory memory, io::Directory& path_directory,
             io::TransferQueue& path_queue, const Clock& path_clock, std::string where);
@@ -76,6 +76,13 @@ struct PathState {
     const Fingerprint fingerprint = fingerprint_of(key, superblock.fingerprint_seed);
     return {.low = fingerprint.low & options.fingerprint_mask_for_test,
             .high = fingerprint.high & options.fingerprint_mask_for_test};
+  }
+  std::uint64_t hash_of(std::span<const std::byte> key) const noexcept override {
+    return fingerprint(key).high;
+  }
+  /// LogPath::find() left it there.
+  std::uint64_t hash_of_lookup(const Item& item) const noexcept override {
+    return item.connector_words[1];
   }
   Identity identity(std::uint32_t segment) const noexcept {
     return {.path_id = superblock.path_id,
