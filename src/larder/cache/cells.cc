@@ -180,7 +180,7 @@ bool Cells::publish_writing(SlotId slot) {
   const bool is_first = column.cells[row].state != CellState::kResident;
   if (is_first) {
     end_loading(column, row, true);
-    make_resident(id, row, slot);
+    make_resident(id, row, slot, false);
     column.is_draining = false;  // Nobody has been asked yet who wants this cell.
     const bool was_cold = !column.is_kept && column.partition != kNone;
     column.is_kept = true;
@@ -228,7 +228,7 @@ bool Cells::publish_quarantined(SlotId slot, SpaceId space, const ChunkHash& has
   slots_.adopt(slot, id, row);
   room_.charge(salt_of(column), slots_[slot].taken);
   end_loading(column, row, true);
-  make_resident(id, row, slot);
+  make_resident(id, row, slot, false);
   column.is_draining = false;  // As above.
   column.is_kept = true;
   settle(id);
@@ -257,7 +257,7 @@ void Cells::publish_loading(SlotId slot) {
   Cell& cell = column.cells[slots_[slot].row];
   LARDER_CHECK(cell.state == CellState::kLoading && cell.slot == slot);
   --column.pins;
-  make_resident(id, slots_[slot].row, slot);
+  make_resident(id, slots_[slot].row, slot, true);
   if (watch_ != nullptr) watch_->on_load_end(slot, true);
   settle(id);
 }
@@ -273,7 +273,7 @@ void Cells::abandon_loading(ColumnId id, Row row) {
   settle(id);
 }
 
-void Cells::make_resident(ColumnId id, Row row, SlotId slot) {
+void Cells::make_resident(ColumnId id, Row row, SlotId slot, bool is_loaded) {
   Column& column = columns_[id];
   Cell& cell = column.cells[row];
   slots_.move(slot, SlotState::kResident);
@@ -284,6 +284,10 @@ void Cells::make_resident(ColumnId id, Row row, SlotId slot) {
   if (++column.resident == 1) column.made_ms = column.used_ms = state_.now_ms();
   column.resident_bytes += slots_[slot].taken;
   column.told = state_.touch_interval;
+  if (state_.what_if) {
+    const auto use = is_loaded ? &CapacityEstimates::use_loaded : &CapacityEstimates::use;
+    (*state_.what_if.*use)(column.space, column.hash, column.resident_bytes);
+  }
   if (column.is_complete()) {
     const std::uint64_t ghost = ghost_of(column.space, column.hash);
     if (const auto evicted_ms = evicted_.note_of(ghost)) {
@@ -427,6 +431,9 @@ void Cells::note_use(ColumnId id) noexcept {
   if (column.resident == 0) return;
   const std::uint32_t before_ms = std::exchange(column.used_ms, state_.now_ms());
   state_.totals.reuse_gap.record(column.used_ms - before_ms);
+  if (state_.what_if) {
+    state_.what_if->use(column.space, column.hash, column.resident_bytes);
+  }
 }
 
 void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
@@ -506,6 +513,7 @@ void Cells::drop_cell(ColumnId id, Row row) {
 ClearResult Cells::clear(ColumnId id, bool force) {
   Column& column = columns_[id];
   ClearResult result{.cells = column.resident, .bytes = column.resident_bytes};
+  if (state_.what_if) state_.what_if->erase_in_l1(column.space, column.hash);
   if (force) {
     remove(id);
     return result;

@@ -148,7 +148,7 @@ class Cells {
     return column.pins > 0 || (state_.options.keeps_wanted && column.wanted > 0);
   }
   SaltId salt_of(const Column& column) const noexcept { return state_.layouts.salt(column.space); }
-  void make_resident(ColumnId column, Row row, SlotId slot);
+  void make_resident(ColumnId column, Row row, SlotId slot, bool is_loaded);
   /// The cell's slot goes, and with it the cell; locks must be 0. Does not settle.
   void cut_off(Column& column, Row row);
   void settle(ColumnId column, Removal why);

@@ -27,6 +27,18 @@ namespace {
 
 constexpr std::size_t kTimersATurn = 256;
 
+/// The tiers hold copies of each other. 0: none is loaded from, or one of these has no bound.
+std::uint64_t largest_capacity(const std::vector<Tier>& tiers) {
+  std::uint64_t largest = 0;
+  for (const Tier& tier : tiers) {
+    if (!tier.options.load) continue;
+    const std::uint64_t capacity = tier.connector->report().capacity_bytes;
+    if (capacity == 0) return 0;
+    largest = std::max(largest, capacity);
+  }
+  return largest;
+}
+
 }  // namespace
 
 /// The parts, in the order in which they stand on each other.
@@ -34,7 +46,8 @@ class Engine::Core {
  public:
   Core(const EngineOptions& options, Arena& arena, const KeyNames& names,
        std::vector<Tier> of_tiers, Listener& listener)
-      : state(options, listener),
+      : l2_bytes(largest_capacity(of_tiers)),
+        state(options, listener),
         slots(arena),
         columns(options.columns_expected),
         room(state, columns, arena.capacity_bytes()),
@@ -52,6 +65,9 @@ class Engine::Core {
         reads(state, cells, owners, sessions),
         writes(state, cells, owners) {
     writes.set_watch(&stores);
+    if (options.estimates_capacities) {
+      state.what_if.emplace(arena.capacity_bytes(), l2_bytes);
+    }
   }
 
   /// What follows from what has just happened, until nothing does. Every call ends with it.
@@ -68,6 +84,7 @@ class Engine::Core {
   void count_turn() noexcept;
 
   std::uint64_t cells_evicted_before = 0;  ///< The last turn.
+  const std::uint64_t l2_bytes;            ///< Of the largest tier; 0: see largest_capacity().
   EngineState state;
   SlotTable slots;
   ColumnTable columns;
@@ -311,6 +328,8 @@ ClearResult Engine::clear(const ClearSpec& spec) {
     result.cells_locked += went.cells_locked;
     if (spec.scope == ClearScope::kAll && core.columns.is_used(id)) core.cells.leave_soon(id);
   }
+  const bool is_of_all = spec.scope == ClearScope::kAll && !spec.space;
+  if (is_of_all && core.state.what_if) core.state.what_if->erase_all_in_l2();
   core.state.totals.cells_cleared += result.cells;
   if (spec.scope == ClearScope::kAll) {
     core.purges.start_pages(spec.ticket, spec.space, spec.deadline_ns);
@@ -399,6 +418,9 @@ ClearResult Engine::purge(Ticket ticket, SpaceId space, std::span<const ChunkHas
   LARDER_CHECK(core_->state.layouts.is_known(space));
   // Nothing goes on in between: a lookup that has lost its load would load again.
   const ClearResult result = core_->remove(space, chunks);
+  if (core_->state.what_if) {
+    for (const ChunkHash& chunk : chunks) core_->state.what_if->erase_in_l2(space, chunk);
+  }
   core_->purges.start_columns(ticket, space, chunks, deadline_ns);
   core_->fetches.on_purge();
   core_->go_on();
@@ -518,6 +540,10 @@ void Engine::snapshot(EngineStats& stats) const {
   stats.lookups_waiting = core.fetches.waiting();
   stats.l2_batches = core.tiers.operations();
   stats.purges = core.purges.size();
+  if (core.state.what_if) {
+    stats.what_if_l1 = core.state.what_if->l1();
+    stats.what_if_l2 = core.state.what_if->l2();
+  }
   core.fill_salts(stats);
 }
 

@@ -84,6 +84,7 @@ struct EngineOptions {
   /// A cell that some tier still wants stays, and what then has no room is refused: for a driver
   /// that has told its callers that the cell is stored. No: E33, such a cell may be evicted.
   bool keeps_wanted = false;
+  bool estimates_capacities = true;  ///< EngineStats::what_if_l1: for drivers that look up.
   std::uint64_t touch_interval_ns = 60'000'000'000;  ///< E40: a tier hears once of a column.
   std::uint64_t tier_retry_ns = 1'000'000'000;       ///< E33: a tier in trouble is asked again.
 

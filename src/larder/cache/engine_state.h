@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "larder/cache/engine.h"
@@ -9,6 +10,7 @@
 #include "larder/cache/engine_stats.h"
 #include "larder/cache/layouts.h"
 #include "larder/cache/timers.h"
+#include "larder/cache/what_if.h"
 
 namespace larder::cache {
 
@@ -27,6 +29,7 @@ struct EngineState {
     totals.asked += lookup.asked;
     totals.hit_l1 += lookup.hit_l1;
     totals.hit_l2 += lookup.hit_l2;
+    if (what_if) what_if->count_hits(lookup.hit_l1, lookup.hit_l1 + lookup.hit_l2);
   }
   /// So many bytes took from `begun_ns` to now.
   void count_rate(RateCounts& rates, std::uint64_t bytes, std::uint64_t begun_ns) const noexcept {
@@ -42,7 +45,8 @@ struct EngineState {
   std::uint64_t touches = 0;         ///< The sequence in which columns are used (E20).
   std::uint32_t touch_interval = 1;  ///< The number of the one that now_ns is in (E40).
   EngineTotals totals;
-  std::vector<std::uint32_t> first_needed;  ///< Scratch: by row.
+  std::optional<CapacityEstimates> what_if;  ///< Where the options say so.
+  std::vector<std::uint32_t> first_needed;   ///< Scratch: by row.
   Layouts layouts;
   Timers timers;
 };

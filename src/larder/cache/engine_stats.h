@@ -8,6 +8,7 @@
 #include "larder/base/bucket_counts.h"
 #include "larder/cache/engine_options.h"
 #include "larder/cache/ids.h"
+#include "larder/connector/report.h"
 
 namespace larder::cache {
 
@@ -178,6 +179,8 @@ struct EngineStats {
   std::uint64_t lookups_waiting = 0;  ///< In the admission queue.
   std::uint64_t l2_batches = 0;       ///< In flight.
   std::uint64_t purges = 0;           ///< Running (E36).
+  WhatIf what_if_l1;                  ///< Of chunks found in L1, with other sizes of it.
+  WhatIf what_if_l2;  ///< Of chunks found at all, with another capacity of the largest tier.
   /// By SaltId. [kSaltsCounted] has all further ones together, without a quota.
   std::vector<SaltStats> salts;
 };

@@ -26,6 +26,7 @@ void Lookups::start(SessionId session, const LookupSpec& spec) {
   LookupSpec asked = spec;
   asked.chunks = spec.chunks.subspan(begin);
   asked.chunks = asked.chunks.first(std::min(asked.chunks.size(), kCellsMax / layout.rows()));
+  if (asked.lock && state_.what_if) state_.what_if->ask(asked.space, asked.chunks);
   scan_.run(cells_, asked.space, asked.chunks, layout);
   const bool may_load = may_load_ && tiers_.loads() != 0;
   if (may_load && scan_.in_l1().best() < asked.chunks.size()) {

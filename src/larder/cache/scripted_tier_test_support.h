@@ -41,6 +41,7 @@ class ScriptedTier final : public Connector {
   bool tells_sizes = true;               ///< Of what is there, without a load.
   bool is_down = false;                  ///< Misses and kUnavailable.
   bool is_full = false;                  ///< It stores nothing that it does not have.
+  std::uint64_t capacity_bytes = 0;      ///< What report() says.
   ErrorCode refuses = ErrorCode::kNone;  ///< What submit() says.
   Locality locality = Locality::kLocalDisk;
 
@@ -81,7 +82,11 @@ class ScriptedTier final : public Connector {
     capabilities.has_probe = has_probe;
     return capabilities;
   }
-  Report report() const override { return {}; }
+  Report report() const override {
+    Report told;
+    told.capacity_bytes = capacity_bytes;
+    return told;
+  }
   Result<ScanPage> scan(ScanCursor, std::size_t) override {
     return Error{ErrorCode::kUnimplemented, "scripted", "no scan"};
   }
