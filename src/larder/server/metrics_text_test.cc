@@ -110,6 +110,10 @@ ServerStatus two_tiers() {
   status.chunk_tokens = 16;
   status.tiers = {tier("fs"), tier("fs#2")};
   status.engine.totals.tiers.resize(2);
+  // As if known: what is not has no sample.
+  status.engine.what_if_l1.measured = 0;
+  for (WhatIf::Point& point : status.engine.what_if_l1.points) point = {0, 0.0};
+  status.engine.what_if_l1.points[1].capacity_bytes = 1 << 30;
   return status;
 }
 
@@ -128,6 +132,20 @@ TEST(MetricsTextTest, EveryMetricOfTheTablesIsThereFromTheStartAndAtZero) {
     }
   }
   EXPECT_TRUE(seen.contains("larder_set_failures_total")) << "a connector's";
+}
+
+TEST(MetricsTextTest, WhatOtherCapacitiesFindIsLeftOutWhereItIsNotKnown) {
+  ServerStatus status = two_tiers();
+  status.engine.what_if_l1.points[0].hit_rate.reset();
+  status.engine.what_if_l1.points[2].hit_rate = 0.75;
+  const Parsed parsed = shown(status);
+  const std::string metric = "larder_engine_what_if_hit_rate{tier=\"l1\",capacity=";
+  EXPECT_EQ(parsed.samples.at(metric + "\"double\"}"), "0.75");
+  EXPECT_FALSE(parsed.samples.contains(metric + "\"half\"}"));
+  for (const auto& [key, value] : parsed.samples) {
+    EXPECT_FALSE(key.starts_with("larder_engine_what_if") && key.find("tier=\"l2\"") < key.size())
+        << key << ": there is no L2 with a bound";
+  }
 }
 
 TEST(MetricsTextTest, NamesAreLegalAndSayTheirKind) {

@@ -62,6 +62,37 @@ void missed_tokens(const MetricsView& view, Samples& out) {
   }
 }
 
+/// What is not known yet has no sample.
+template <class Value>
+void each_what_if(const MetricsView& view, Samples& out, Value value) {
+  const auto add = [&](const char* tier, const WhatIf& what_if) {
+    if (!what_if.is_empty()) value(what_if, prometheus_label("tier", tier), out);
+  };
+  add("l1", view.status.engine.what_if_l1);
+  add("l2", view.status.engine.what_if_l2);
+}
+
+void what_if_hit_rates(const MetricsView& view, Samples& out) {
+  each_what_if(view, out, [](const WhatIf& what_if, const std::string& tier, Samples& samples) {
+    for (std::size_t i = 0; i < what_if.points.size(); ++i) {
+      const auto& rate = what_if.points.at(i).hit_rate;
+      if (rate) samples.add(*rate, tier + "," + prometheus_label("capacity", kWhatIfNames.at(i)));
+    }
+  });
+}
+
+void what_if_measured(const MetricsView& view, Samples& out) {
+  each_what_if(view, out, [](const WhatIf& what_if, const std::string& tier, Samples& samples) {
+    if (what_if.measured) samples.add(*what_if.measured, tier);
+  });
+}
+
+void what_if_asks(const MetricsView& view, Samples& out) {
+  each_what_if(view, out, [](const WhatIf& what_if, const std::string& tier, Samples& samples) {
+    samples.add(what_if.asked, tier);
+  });
+}
+
 void hit_rates(const MetricsView& view, Samples& out) {
   const ServerStatus& status = view.status;
   const WatchedTotals all = WatchedTotals::of(status.engine.totals, 0);
@@ -198,6 +229,16 @@ constexpr auto kRows = std::to_array<ServerMetric>({
      "Share of the tokens asked for that hit within the last minutes, for a look without "
      "Prometheus; 0 where none were asked for.",
      hit_rates, "window, source"},
+    {"larder_engine_what_if_hit_rate", kGauge,
+     "Share of the chunks asked for that would be found with another capacity, least recently used "
+     "ones going first: estimated, of recent asks. l1: of what L1 finds, with another size of L1. "
+     "l2: of what is found at all, with another capacity of the largest store behind L1. Left out "
+     "where it is not known yet.",
+     what_if_hit_rates, "tier, capacity"},
+    {"larder_engine_what_if_measured_hit_rate", kGauge, "What was found, of the same asks.",
+     what_if_measured, "tier"},
+    {"larder_engine_what_if_asks", kGauge,
+     "Chunks asked for that these rates are of; older ones count less.", what_if_asks, "tier"},
     {"larder_engine_lookups_to_l2_total", kCounter, "Lookups that L1 alone did not decide.",
      kTotal<&EngineTotals::lookups_to_l2>},
     {"larder_engine_lookups_trimmed_total", kCounter,

@@ -149,6 +149,23 @@ json evictions_json(const ServerStatus& status) {
           {"returned_after", ages(totals.evicted_gap)}};
 }
 
+json what_if_json(const ServerStatus& status) {
+  const auto known = [](const std::optional<double>& value) {
+    return value ? json(*value) : json(nullptr);
+  };
+  const auto of = [&](const WhatIf& what_if) {
+    json out{{"asked_chunks", what_if.asked}, {"measured", known(what_if.measured)}};
+    for (std::size_t i = 0; i < what_if.points.size(); ++i) {
+      const auto& [capacity_bytes, hit_rate] = what_if.points.at(i);
+      out[kWhatIfNames.at(i)] = {
+          {"capacity_bytes", capacity_bytes == 0 ? json(nullptr) : json(capacity_bytes)},
+          {"hit_rate", known(hit_rate)}};
+    }
+    return out;
+  };
+  return {{"l1", of(status.engine.what_if_l1)}, {"l2", of(status.engine.what_if_l2)}};
+}
+
 json tiers_json(const ServerStatus& status) {
   const std::uint64_t uptime_ns = status.now_ns - status.started_ns;
   const double minute_seconds =

@@ -16,6 +16,9 @@ namespace larder::server {
 nlohmann::ordered_json health_json(const ServerStatus& status, bool is_healthy);
 
 nlohmann::ordered_json evictions_json(const ServerStatus& status);
+/// By "l1" and "l2": the hit rate with other capacities, null where it is not known yet. Without an
+/// estimate the same capacity is null, too.
+nlohmann::ordered_json what_if_json(const ServerStatus& status);
 /// Each connector behind L1, in the order in which they are asked.
 nlohmann::ordered_json tiers_json(const ServerStatus& status);
 nlohmann::ordered_json workers_json(const ServerStatus& status);

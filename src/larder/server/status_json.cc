@@ -278,6 +278,7 @@ json own(const ServerStatus& status, const ServerOptions& options, bool is_healt
             {"waiting", engine.lookups_waiting},
             {"late", engine.totals.lookups_late}}},
           {"evictions", evictions_json(status)},
+          {"what_if", what_if_json(status)},
           {"tiers", tiers_json(status)},
           {"workers", workers_json(status)},
           {"lookups_by_salt", lookups_by_salt_json(status)}};

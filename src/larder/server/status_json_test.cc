@@ -197,6 +197,23 @@ TEST(StatusJsonTest, EvictionsHaveTheirMeanAge) {
   EXPECT_EQ(evictions["age"], (json{{"chunks", 2}, {"mean_seconds", 2.5}}));
 }
 
+TEST(StatusJsonTest, TellsWhatOtherCapacitiesWouldFind) {
+  ServerStatus status = some_status();
+  json none = status_json(status, {}, true)["larder"]["what_if"]["l2"];
+  EXPECT_TRUE(none["same"]["capacity_bytes"].is_null()) << "no store with a bound";
+  EXPECT_TRUE(none["measured"].is_null());
+  WhatIf& l1 = status.engine.what_if_l1;
+  l1.points = {{{512, 0.25}, {1024, 0.5}, {2048, std::nullopt}, {0, 0.75}}};
+  l1.measured = 0.5;
+  l1.asked = 4000;
+  const json told = status_json(status, {}, true)["larder"]["what_if"]["l1"];
+  EXPECT_EQ(told["half"], (json{{"capacity_bytes", 512}, {"hit_rate", 0.25}}));
+  EXPECT_TRUE(told["double"]["hit_rate"].is_null()) << "not known yet";
+  EXPECT_EQ(told["unlimited"], (json{{"capacity_bytes", nullptr}, {"hit_rate", 0.75}}));
+  EXPECT_EQ(told["measured"], 0.5);
+  EXPECT_EQ(told["asked_chunks"], 4000);
+}
+
 TEST(StatusJsonTest, TheCommandForVllmNamesWhereTheServerListens) {
   ServerOptions options;
   options.port = 6000;

@@ -204,6 +204,17 @@
     put($("l1-age"), now.evicted_chunks === 0 ? "nothing evicted yet" : span(now.evicted_age));
     put($("l1-advice"), now.returned === 0 ? "" :
       `${many(now.returned, "evicted chunk")} came back, after ${span(now.returned_after)} on average: a larger --l1-size-gb would have had them.`);
+    put($("l1-if"), now.asked_all === 0 || now.if_l1_capacity == null ? "" : whatIf(now, "l1", "size of L1"));
+  }
+
+  /* What other capacities would find, of recent lookups. */
+  function whatIf(now, tier, what) {
+    const rates = ["half", "same", "double", "unlimited"].map((each) => now[`if_${tier}_${each}`]);
+    const text = (rate) => rate == null ? "not yet known" : percent(rate, 1);
+    if (rates.every((rate) => rate == null)) return `What another ${what} would find is not yet known: too little was asked for.`;
+    return `Estimated, if the least recently used goes first: half the ${what} would find ${text(rates[0])} of chunks, ` +
+      `this one ${text(rates[1])}, twice as much ${text(rates[2])}, without limit ${text(rates[3])}. ` +
+      `Measured: ${text(now[`if_${tier}_measured`])}.`;
   }
 
   const HEALTH = { healthy: ["good", "Healthy"], degraded: ["warn", "Degraded"], down: ["bad", "Down"] };
@@ -248,6 +259,7 @@
     show($("no-tiers"), now.tiers.length === 0);
     show($("tier-table"), now.tiers.length > 0);
     show($("about-tiers"), now.tiers.length > 0);
+    put($("l2-if"), now.asked_all === 0 || now.if_l2_capacity == null ? "" : whatIf(now, "l2", "capacity of L2"));
     rows($("tiers"), "tier-row", now.tiers, (tier) => tier.name, showTier);
   }
   const MODES = { engine_driven: "engine-driven", lmcache_driven: "LMCache-driven" };
