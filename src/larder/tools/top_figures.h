@@ -58,6 +58,16 @@ struct RoomRow {
   std::optional<double> full_in_s() const;
 };
 
+/// What would be found with other capacities; nothing: not known yet.
+struct WhatIfRow {
+  std::string name = {};
+  std::optional<double> half = {};
+  std::optional<double> same = {};
+  std::optional<double> doubled = {};
+  std::optional<double> unlimited = {};
+  std::optional<double> measured = {};  ///< What was found, of the same asks.
+};
+
 /// Loads or stores within the last interval.
 struct WayFigures {
   std::optional<double> bytes_per_s = {};
@@ -120,6 +130,7 @@ struct TopFigures {
   std::vector<ShareRow> shares = {};
   SavedFigures saved;
   std::vector<RoomRow> rooms = {};
+  std::vector<WhatIfRow> what_if = {};
   std::vector<ConnectorRow> connectors = {};
   std::optional<WorkFigures> work = {};
   std::vector<WorkerRow> workers = {};

@@ -56,6 +56,19 @@ json rooms_of(const TopFigures& figures) {
   return rooms;
 }
 
+json what_if_of(const TopFigures& figures) {
+  json rows = json::array();
+  for (const WhatIfRow& row : figures.what_if) {
+    rows.push_back({{"name", row.name},
+                    {"measured", number(row.measured)},
+                    {"half", number(row.half)},
+                    {"same", number(row.same)},
+                    {"double", number(row.doubled)},
+                    {"unlimited", number(row.unlimited)}});
+  }
+  return rows;
+}
+
 json connectors_of(const TopFigures& figures) {
   json connectors = json::array();
   for (const ConnectorRow& row : figures.connectors) {
@@ -125,6 +138,7 @@ std::string top_json(const TopFigures& figures, const std::string& target) {
              {"bytes_loaded", figures.saved.bytes}}},
            {"shares", shares_of(figures)},
            {"rooms", rooms_of(figures)},
+           {"what_if", what_if_of(figures)},
            {"stores", connectors_of(figures)}};
   if (figures.work) put_server(figures, out);
   return text_of(out);

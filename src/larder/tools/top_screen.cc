@@ -53,6 +53,7 @@ class TopDrawing {
 
   Section shares() const;
   Section rooms() const;
+  Section what_if() const;
   Section connectors() const;
   Section work() const;
   Section salts() const;
@@ -175,6 +176,25 @@ Section TopDrawing::rooms() const {
   return section;
 }
 
+Section TopDrawing::what_if() const {
+  const ScreenTable shown = table(kStoreNameMax, {{"WHAT IF", 16},
+                                                  {"half", 8},
+                                                  {"same", 8},
+                                                  {"measured", 8, 1},
+                                                  {"double", 8},
+                                                  {"no limit", 9}});
+  Section section{.title = shown.title(), .lines = {}, .least = 1, .needs_rows = true};
+  for (const WhatIfRow& row : figures_.what_if) {
+    section.lines.push_back(shown.row({{row.name},
+                                       {percent_text(row.half)},
+                                       {percent_text(row.same)},
+                                       {percent_text(row.measured)},
+                                       {percent_text(row.doubled)},
+                                       {percent_text(row.unlimited)}}));
+  }
+  return section;
+}
+
 std::string errors_text(double all, std::optional<double> now) {
   if (now.value_or(0) <= 0) return count_text(all);
   return count_text(all) + " +" + count_text(now);
@@ -262,6 +282,7 @@ Section TopDrawing::salts() const {
 /// Gives each section, in the order of their importance, its least; then what it still wants.
 std::vector<ScreenLine> TopDrawing::body(std::size_t room) const {
   std::vector<Section> sections{shares(), rooms(), connectors()};
+  if (!figures_.what_if.empty()) sections.push_back(what_if());
   if (figures_.work) sections.push_back(work());
   if (!figures_.salts.empty()) sections.push_back(salts());
   std::vector<std::size_t> given(sections.size(), 0);  // Lines with the title.
@@ -317,6 +338,11 @@ std::vector<ScreenLine> TopDrawing::help() const {
                       : "not found: of lookups and loads together.");
   for (const ShareRow& row : figures_.shares) {
     if (!row.note.empty()) texts.push_back(row.title + ": " + row.note);
+  }
+  if (!figures_.what_if.empty()) {
+    texts.emplace_back(
+        "WHAT IF: hit rates with half, the same, double or unlimited capacity, estimated of recent "
+        "asks if the least recently used go first; measured: what was found; -: not yet known.");
   }
   texts.emplace_back("q, Ctrl-C: quit   p: pause   ?: back   Ctrl-Z: suspend");
   std::vector<ScreenLine> lines;

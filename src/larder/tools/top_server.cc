@@ -157,6 +157,14 @@ void add_l1(const TopHistory& history, TopFigures& figures) {
   figures.rooms.push_back(std::move(l1));
 }
 
+void add_what_if(const Scrape& now, TopFigures& figures) {
+  for (const auto& [tier, name] : {std::pair{"l1", "in L1"}, {"l2", "at all, with L2"}}) {
+    auto row = what_if_of(now, name, "engine_what_if_hit_rate", "engine_what_if_measured_hit_rate",
+                          "engine_what_if_asks", {{"tier", tier}});
+    if (row) figures.what_if.push_back(std::move(*row));
+  }
+}
+
 void add_work(const TopHistory& history, TopFigures& figures) {
   const Scrape& now = history.latest().scrape;
   const Scrape* const before = history.previous();
@@ -216,6 +224,7 @@ void add_server_figures(const TopHistory& history, TopFigures& figures) {
                    .per_s = rate_of(now, history.previous(), "engine_hit_tokens_total"),
                    .bytes = now.sum("engine_bytes_loaded_total")};
   add_l1(history, figures);
+  add_what_if(now, figures);
   add_work(history, figures);
   add_salts(history, figures);
 }

@@ -295,6 +295,13 @@ void add_store_figures(const TopHistory& history, TopFigures& figures) {
 
 void add_process_figures(const TopHistory& history, TopFigures& figures) {
   const Scrape& now = history.latest().scrape;
+  for (const StoreId& store : stores_of(now)) {
+    // Without a bound there is nothing to ask.
+    if (store.sum(now, "capacity_bytes") <= 0 || store.sum(now, "what_if_asks") <= 0) continue;
+    auto row = what_if_of(now, store.name(), "what_if_hit_rate", "what_if_measured_hit_rate",
+                          "what_if_asks", {{"type", store.type}, {"where", store.where}});
+    if (row) figures.what_if.push_back(std::move(*row));
+  }
   add_health(now, figures);
   add_shares(history, figures);
   figures.saved = {.unit = "values",

@@ -43,6 +43,10 @@ std::string server_text(double turns, double used_gib = 12) {
          line(R"(engine_missed_tokens_total{reason="never_stored"})", 150 * turns) +
          line(R"(engine_missed_tokens_total{reason="evicted"})", 60 * turns) +
          line("engine_l1_capacity_bytes", 16 * gib) +
+         line(R"(engine_what_if_hit_rate{capacity="half",tier="l1"})", 0.25) +
+         line(R"(engine_what_if_hit_rate{capacity="unlimited",tier="l1"})", 0.75) +
+         line(R"(engine_what_if_measured_hit_rate{tier="l1"})", 0.5) +
+         line(R"(engine_what_if_asks{tier="l1"})", 5000) +
          line(R"(engine_l1_bytes{state="free"})", (16 - used_gib) * gib) +
          line("engine_bytes_evicted_total", 1e9 * turns) + line("engine_locked_bytes", gib) +
          line("engine_bytes_loaded_total", 5e9 * turns) + line("server_instances", 2) +
@@ -84,6 +88,11 @@ TEST(TopHistoryTest, RatesAreThoseOfTheLastIntervalAndTotalsThoseSinceTheStart) 
   EXPECT_DOUBLE_EQ(*figures.rooms[0].filling_per_s, (1 << 30) / 10.0);
   EXPECT_DOUBLE_EQ(*figures.rooms[0].evicted_per_s, 1e8);
   EXPECT_FALSE(figures.rooms[0].full_in_s().has_value()) << "what evicts is full";
+  ASSERT_EQ(figures.what_if.size(), 1U) << "no estimate of L2";
+  EXPECT_EQ(figures.what_if[0].half, 0.25);
+  EXPECT_FALSE(figures.what_if[0].doubled.has_value()) << "not known yet";
+  EXPECT_EQ(figures.what_if[0].unlimited, 0.75);
+  EXPECT_EQ(figures.what_if[0].measured, 0.5);
   ASSERT_EQ(figures.salts.size(), 2U);
   EXPECT_EQ(figures.salts[0].salt, "team-a");
   EXPECT_DOUBLE_EQ(*figures.salts[0].found, 0.8);
@@ -199,6 +208,13 @@ TopFigures figures_under_load() {
                     .filling_per_s = 80e6,
                     .evicted_per_s = 0,
                     .note = "12345 keys"}};
+  figures.what_if = {{.name = "in L1",
+                      .half = 0.41,
+                      .same = 0.583,
+                      .doubled = 0.66,
+                      .unlimited = 0.801,
+                      .measured = 0.571},
+                     {.name = "at all, with L2", .same = 0.8, .measured = 0.799}};
   figures.connectors = {
       {.name = "log /data/a/very/long/path/to/the/kv",
        .load = {3.12e9, 812, Quantile{.value = 0.00137}, Quantile{.value = 0.0123}},
