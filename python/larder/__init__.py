@@ -28,7 +28,16 @@ from larder._larder import (
 )
 from larder._larder import version as __version__
 from larder._metrics import MetricsServer, metrics_text, serve_metrics
-from larder._store import Outcomes, Recent, Report, Store, Stored, open
+from larder._store import (
+    Outcomes,
+    Recent,
+    Report,
+    Store,
+    Stored,
+    WhatIf,
+    WhatIfPoint,
+    open,
+)
 
 __all__ = [
     "Addresses",
@@ -48,6 +57,8 @@ __all__ = [
     "Stored",
     "StuckError",
     "UnsupportedError",
+    "WhatIf",
+    "WhatIfPoint",
     "__version__",
     "metrics_text",
     "open",

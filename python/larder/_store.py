@@ -62,6 +62,31 @@ class Recent(NamedTuple):
     """Without those that failed by their caller's doing: illegal, cancelled, of another size."""
 
 
+class WhatIfPoint(NamedTuple):
+    """One capacity."""
+
+    capacity_bytes: int | None
+    """None: unlimited."""
+    hit_rate: float | None
+    """None: not known yet, as too little was seen."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WhatIf:
+    """What share of the keys asked for would be found with other capacities, if least recently used
+    values went first. Estimated from a sample of the keys, within 0.02; of recent asks, the latest
+    ones counting most."""
+
+    points: dict[str, WhatIfPoint]
+    """`half`, `same`, `double` and `unlimited`."""
+    measured: float | None
+    """What was found, of the same asks, to compare `same` with. None: too few yet."""
+    asked: int
+    """Keys that it is of; older ones count less."""
+    of: str
+    """What asked: `lookups` (exists), or `loads` (get) where fewer keys are looked up."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """A store's state at one moment."""
@@ -90,12 +115,21 @@ class Report:
     is_failing: bool
     """Some kind of operation was asked for within the last minute and nothing of it worked: at least
     three keys failed, none succeeded."""
+    what_if: WhatIf | None
+    """None: nothing bounds the capacity."""
+
+
+def what_if_of(raw: dict[str, Any] | None) -> WhatIf | None:
+    if raw is None:
+        return None
+    points = {name: WhatIfPoint(*point) for name, point in raw["points"].items()}
+    return WhatIf(**{**raw, "points": points})
 
 
 def report_of(raw: dict[str, Any]) -> Report:
     """A report as the module gives it."""
     recent = {kind: Recent(*outcomes) for kind, outcomes in raw["recent"].items()}
-    return Report(**{**raw, "recent": recent})
+    return Report(**{**raw, "recent": recent, "what_if": what_if_of(raw["what_if"])})
 
 
 def open(

@@ -259,6 +259,26 @@ nb::object deleted_page_of(Handle& handle, nb::handle first_word, nb::handle sec
        next, nb::steal(new_bool(is_done))});
 }
 
+nb::object what_if_of(const WhatIf& what_if) {
+  if (what_if.is_empty()) return nb::none();
+  const auto rate = [](const std::optional<double>& value) -> nb::object {
+    return value ? nb::object{nb::float_(*value)} : nb::none();
+  };
+  nb::dict points;
+  for (std::size_t i = 0; i < what_if.points.size(); ++i) {
+    const WhatIf::Point& point = what_if.points.at(i);
+    const nb::object capacity =
+        point.capacity_bytes == 0 ? nb::none() : nb::object{nb::int_(point.capacity_bytes)};
+    points[kWhatIfNames.at(i)] = nb::make_tuple(capacity, rate(point.hit_rate));
+  }
+  nb::dict result;
+  result["points"] = points;
+  result["measured"] = rate(what_if.measured);
+  result["asked"] = nb::int_(static_cast<std::uint64_t>(what_if.asked));
+  result["of"] = name_of(what_if.of);
+  return result;
+}
+
 nb::object report_of(const Handle& handle) {
   throw_unless(handle.check_usable());
   const auto session = handle.session();
@@ -274,6 +294,7 @@ nb::object report_of(const Handle& handle) {
   nb::dict times;
   for (const Metric& metric : metrics_of(report)) {
     if (std::ranges::find(kFields, metric.name) != kFields.end()) continue;
+    if (metric.name.starts_with("what_if_")) continue;
     const std::string name = flat_name(metric);
     if (metric.name.ends_with("_seconds")) {
       times[name.c_str()] = metric.value;
@@ -306,6 +327,7 @@ nb::object report_of(const Handle& handle) {
   result["properties"] = properties;
   result["counters"] = counters;
   result["times"] = times;
+  result["what_if"] = what_if_of(report.what_if);
   return result;
 }
 

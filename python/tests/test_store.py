@@ -131,6 +131,42 @@ def test_the_report_tells_what_callers_got_within_the_last_minute(store):
     assert metrics["larder_recent_loads_failed"] == metrics["larder_is_failing"] == 0
 
 
+def test_the_report_tells_what_other_capacities_would_have_found():
+    value = bytes(64 << 10)
+    with larder.open("memory:", capacity="5MiB") as store:
+        # A loop over 100 values: 79 fit, so that the one that comes next has always gone.
+        for number in range(500):
+            key = f"key{number % 100}"
+            if store.get(key) is None:
+                store.set(key, value)
+        early = store.report().what_if
+        assert early.points["same"] == (5 << 20, None), "not known yet"
+        assert early.measured is None
+        for number in range(1000):
+            key = f"key{number % 100}"
+            if store.get(key) is None:
+                store.set(key, value)
+        what_if = store.report().what_if
+    assert what_if.of == "lookups", "get() asks for the size first"
+    assert 1000 < what_if.asked <= 1500
+    assert [point.capacity_bytes for point in what_if.points.values()] == [
+        5 << 19,
+        5 << 20,
+        5 << 21,
+        None,
+    ]
+    rates = {name: point.hit_rate for name, point in what_if.points.items()}
+    assert what_if.measured == 0
+    assert rates["half"] == rates["same"] == 0
+    assert rates["double"] == rates["unlimited"] > 0.9
+
+
+def test_an_unbounded_store_asks_nothing_of_its_capacity(tmp_path):
+    with larder.open({"type": "fs", "path": str(tmp_path)}) as store:
+        assert store.report().capacity_bytes == 0
+        assert store.report().what_if is None
+
+
 @pytest.mark.parametrize(("pattern", "kind"), [("set:*", "stores"), ("get:*", "loads")])
 def test_a_store_that_does_not_work_is_failing(pattern, kind):
     with larder.open(f"fault:?inner=memory:&error_rate=1&pattern={pattern}") as store:

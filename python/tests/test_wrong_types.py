@@ -141,6 +141,8 @@ WITHOUT_ARGUMENTS = {
     "Stored",
     "StuckError",
     "UnsupportedError",
+    "WhatIf",
+    "WhatIfPoint",
     "metrics_text",
 }
 
