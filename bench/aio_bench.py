@@ -1,5 +1,5 @@
 """larder.aio beside the sync store, in microseconds for each batch of loads. Prints the table that
-docs/benchmarks.md quotes.
+docs/benchmarks_lab.md quotes.
 
     python bench/aio_bench.py DIR [--rounds 7] [--seconds 0.5]
 

@@ -1,5 +1,5 @@
 """What a batch of loads costs through larder.Client, beside the other doors. Prints the table that
-docs/benchmarks.md quotes.
+docs/benchmarks_lab.md quotes.
 
     python bench/client_bench.py [--rounds 7] [--seconds 0.5] [--batch 16] [--value 64] [--at-once 16]
 

@@ -1,5 +1,5 @@
 """larder's two forms under LMCache, in turn: the adapter (`plugin`), and the connector behind
-LMCache's own bridge (`native_plugin`). Prints what docs/benchmarks.md quotes.
+LMCache's own bridge (`native_plugin`). Prints what docs/benchmarks_lab.md quotes.
 
     python bench/l2_adapter_bench.py 'log:DIR?capacity=8GiB&max_value=4MiB' [--pairs 7]
 

@@ -1,4 +1,4 @@
-"""The Python module beside the C++ bench, and its lookups. Prints what docs/benchmarks.md quotes.
+"""The Python module beside the C++ bench, and its lookups. Prints what docs/benchmarks_lab.md quotes.
 
     python bench/python_bench.py loads [--pairs 7]     memory:, batches of 16, beside `larder bench`
     python bench/python_bench.py alignment SPEC        LMCache's door with aligned buffers and with others

@@ -2,7 +2,7 @@
 
     python bench/python_connector_bench.py [--pairs 7] [--keys 4096]
 
-Values of 64 bytes, one thread that waits for each call. Prints what docs/benchmarks.md quotes. Run
+Values of 64 bytes, one thread that waits for each call. Prints what docs/benchmarks_lab.md quotes. Run
 it with the python of an environment that has the package (scripts/python_env.sh test).
 """
 
