@@ -9,6 +9,7 @@
 
 namespace larder {
 
+/// How much a connector accepts before it refuses, or makes a batch wait.
 struct BatchLimitOptions {
   std::uint64_t batches_max = 4096;                  ///< Per class.
   std::uint64_t bytes_max = std::uint64_t{4} << 30;  ///< Per class, of value bytes.

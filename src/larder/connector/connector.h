@@ -14,12 +14,15 @@
 
 namespace larder {
 
+/// What became of one item. What each means for which operation is said at Connector.
 enum class Outcome : std::uint8_t { kPending = 0, kHit, kMiss, kDone, kFailed };
 /// Weighted against each other; none is ever starved.
 enum class Urgency : std::uint8_t { kDemand = 0, kPrefetch, kStore, kBackground };
 inline constexpr std::size_t kUrgencyCount = 4;
+/// What a Set does where the key has a value.
 enum class SetMode : std::uint8_t { kIfAbsent = 0, kReplace };
 
+/// The bounds of a key, of a value, and of the items of a batch.
 inline constexpr std::size_t kKeyBytesMax = 1024;
 inline constexpr std::uint64_t kValueBytesMax = std::uint64_t{1} << 30;
 inline constexpr std::size_t kItemsMax = std::size_t{1} << 20;
@@ -160,6 +163,7 @@ inline std::uint64_t bytes_of(std::span<const Slice> slices) noexcept {
 /// Batch-level defects only (no items, too many): kInvalidArgument and the batch is untouched.
 /// Item-level defects are the item's own failure, found by check_item().
 Status check_batch(const Batch& batch) noexcept;
+/// What is wrong with one item, if anything; see check_batch().
 Status check_item(const Batch& batch, const Item& item, std::uint64_t value_bytes_max,
                   std::size_t slices_max) noexcept;
 

@@ -19,6 +19,7 @@ enum class AfterFailedGet : std::uint8_t {
   kMissForAWhile,    ///< The value could not be read in time, or was refused; it may be well.
   kMissUntilStored,  ///< It was read and is bad.
 };
+/// By the error with which the Get failed.
 AfterFailedGet after_failed_get(ErrorCode code) noexcept;
 
 /// The keys whose Get failed, which are misses until they are stored again (C6, P11): without it a

@@ -27,6 +27,7 @@ inline constexpr std::size_t kLanesMax = 3;
 using QueueMask = std::uint32_t;
 inline constexpr std::size_t kQueueCount = kOpCount * kUrgencyCount;
 
+/// The number of one queue.
 constexpr std::size_t queue_of(Op op, Urgency urgency) noexcept {
   return index_of(op) * kUrgencyCount + static_cast<std::size_t>(urgency);
 }
@@ -38,6 +39,7 @@ constexpr QueueMask queues_of(Op op) noexcept {
 /// The lane of an operation where every class has its own.
 LaneNumber lane_by_class(Op op) noexcept;
 
+/// What is the same for every batch of a connector.
 struct IntakeOptions {
   const char* name = "connector";  ///< Says in an error whose it is. A literal.
   LaneNumber (*lane_of)(Op) noexcept = lane_by_class;

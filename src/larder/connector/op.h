@@ -27,6 +27,7 @@ constexpr std::size_t index_of(BatchClass batch_class) noexcept {
 inline constexpr std::array<const char*, kBatchClassCount> kBatchClassNames{"lookup", "load",
                                                                             "store"};
 
+/// In whose share the operation counts.
 constexpr BatchClass class_of(Op op) noexcept {
   if (op == Op::kGet) return BatchClass::kLoad;
   return op == Op::kSet || op == Op::kDelete ? BatchClass::kStore : BatchClass::kLookup;

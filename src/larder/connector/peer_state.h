@@ -12,6 +12,7 @@
 
 namespace larder {
 
+/// How long to wait before the next attempt to reach a peer.
 struct ReconnectOptions {
   std::uint64_t initial_ns = 10'000'000;  ///< Before the second attempt.
   std::uint64_t max_ns = 5'000'000'000;   ///< The wait doubles up to this.

@@ -42,6 +42,7 @@ class Machine {
   virtual void note_unblocked() noexcept {}
 };
 
+/// How the thread is named and watched.
 struct ReactorOptions {
   std::string name = "reactor";  ///< Of the thread, as tools show it.
   /// How long the kernel may keep the thread; a second at least. 0: it is not watched.

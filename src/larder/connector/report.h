@@ -62,6 +62,7 @@ struct OpTotals {
   OpTotals& operator+=(const OpTotals& other) noexcept;
 };
 
+/// The keys of one operation, counted over two spans of time.
 struct OpReport {
   OpTotals total;  ///< Since it was opened.
   OpTotals last_minute;
@@ -84,6 +85,7 @@ inline constexpr std::array<std::uint64_t, 27> kLatencyBoundsNs = [] {
   return bounds;
 }();
 
+/// The batches of one class: how long they took, and what is in flight now.
 struct ClassReport {
   LatencySummary latency;  ///< Since it was opened.
   LatencySummary latency_last_minute;
@@ -170,6 +172,7 @@ struct ScanCursor {
   std::uint64_t words[2] = {};
 };
 
+/// Some of the keys, and where to go on.
 struct ScanPage {
   struct Entry {
     std::string key;
@@ -180,10 +183,12 @@ struct ScanPage {
   bool done = false;
 };
 
+/// Where a reader of events goes on. {} starts with the oldest that is kept.
 struct EventCursor {
   std::uint64_t position = 0;
 };
 
+/// Some of the events, oldest first, and where to go on.
 struct EventPage {
   enum class Kind : std::uint8_t { kStored = 0, kRemoved };
   struct Event {

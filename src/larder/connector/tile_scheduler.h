@@ -15,6 +15,7 @@ namespace larder {
 
 inline constexpr std::uint32_t kLaneWorkersMax = 1024;
 
+/// The threads of a pool, and how batches are dealt out to them.
 struct TileSchedulerOptions {
   std::string name = "pool";  ///< Of the threads, as tools show them.
   std::array<std::uint32_t, kBatchClassCount> workers = {2, 4, 4};  ///< Per lane; each 1 to 1024.

@@ -47,6 +47,7 @@ concept BlockingBackend = std::move_constructible<B> && std::movable<typename B:
                             { backend.touch(connection, item, options) } -> std::same_as<Status>;
                           };
 
+/// The threads, the limits, and the wait before a lost peer is tried again.
 struct WorkerPoolOptions {
   TileSchedulerOptions scheduler;
   ReconnectOptions reconnect;
