@@ -75,6 +75,7 @@ BEFORE = [
     (r"^cp -a /data/kv /fast/kv", "larder format /data/kv --capacity 512MiB && mkdir /fast"),
     (r"^larder replay trace\.jsonl log:/data/kv$", "larder format /data/kv --capacity 512MiB"),
     (r"^rm -r /data/quickstart", "mkdir /data/quickstart"),
+    (r"^rm -r /data/tutorial", "mkdir /data/tutorial /data/tutorial-2 /data/tutorial-3 /data/replay /data/kv"),
     (
         r"^install ~/larder/bin/larder",
         'mkdir -p ~/larder/bin && cp "$(command -v larder)" ~/larder/bin/larder',
