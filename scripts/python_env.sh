@@ -4,6 +4,7 @@
 #   scripts/python_env.sh test      the package `larder`, built from this tree, with pytest
 #   scripts/python_env.sh interop   the same with an unmodified LMCache 0.5.6 (CPU torch, 2 GB)
 #   scripts/python_env.sh engine    the same with vLLM for CPUs too (another 2.5 GB)
+#   scripts/python_env.sh docs      what builds the documentation's site, without the package
 #
 # Prints the environment's python as its last line. LARDER_PYTHON chooses the interpreter.
 set -euo pipefail
@@ -11,9 +12,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 kind=${1:-}
 case $kind in
-  test | interop | engine) ;;
+  test | interop | engine | docs) ;;
   *)
-    echo "usage: scripts/python_env.sh test|interop|engine" >&2
+    echo "usage: scripts/python_env.sh test|interop|engine|docs" >&2
     exit 2
     ;;
 esac
@@ -45,6 +46,13 @@ unpack_lmcache() {
   [[ -d $unpacked ]] || "$python" -m pip install -q --disable-pip-version-check --no-deps \
     --target "$unpacked" lmcache==0.5.7rc2 >"$log" 2>&1
 }
+
+if [[ $kind == docs ]]; then
+  # It reads the sources: nothing of larder is built or installed.
+  install_once docs 'mkdocs>=1.6,<2' 'mkdocs-material>=9.5,<10' 'mkdocstrings-python>=1.12,<3'
+  echo "$PWD/$python"
+  exit
+fi
 
 install_once build 'scikit-build-core>=0.10' 'nanobind>=2.4' ninja
 case $kind in
