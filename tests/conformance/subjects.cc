@@ -2,7 +2,6 @@
 
 #include "larder/connectors/builtin.h"
 #include "larder/connectors/memory/memory_connector.h"
-#include "tests/conformance/example_connector.h"
 
 namespace larder::conformance {
 namespace {
@@ -54,16 +53,6 @@ std::vector<Subject> mock_subjects() {
   subject.open = opener("mock:?max_size_gb=0.25&mock_bandwidth_gb=1000");
   subject.open_small = opener("mock:?max_size_gb=0.001&mock_bandwidth_gb=1000");
   subject.open_limited = opener("mock:?max_size_gb=0.25&mock_bandwidth_gb=1000&" + limits());
-  return {subject};
-}
-
-std::vector<Subject> example_subjects() {
-  Subject subject;
-  subject.name = "example";
-  subject.open = [] { return ExampleConnector::open({}); };
-  subject.open_limited = [] {
-    return ExampleConnector::open({.batches_max = kLimitedBatches, .bytes_max = kLimitedBytes});
-  };
   return {subject};
 }
 

@@ -1,32 +1,34 @@
-#include "tests/conformance/example_connector.h"
+#include "examples/cpp_connector/map_connector.h"
 
-#include <algorithm>
-#include <cstring>
+#include <array>
 #include <new>
 #include <utility>
 
 #include "larder/base/key_text.h"
+#include "larder/connector/common_parameters.h"
+#include "larder/connector/slices.h"
 
-namespace larder::conformance {
+namespace larder::example {
 
-SetupResult<std::unique_ptr<Connector>> ExampleConnector::open(const BatchLimitOptions& limits) {
+SetupResult<std::unique_ptr<Connector>> MapConnector::open(const BatchLimitOptions& limits) {
   auto wake = EventFd::create();
-  if (!wake) return SetupError{wake.error().code(), "example: " + wake.error().to_string()};
+  if (!wake) return SetupError{wake.error().code(), "map: " + wake.error().to_string()};
   IntakeOptions options;
-  options.name = "example";
+  options.name = "map";
   options.limits = limits;
-  std::unique_ptr<ExampleConnector> made{new ExampleConnector{options, std::move(*wake)}};
+  std::unique_ptr<MapConnector> made{new MapConnector{options, std::move(*wake)}};
   const Status started = made->reactor_.start();
   if (!started) return SetupError{started.error().code(), started.error().to_string()};
   return made;
 }
 
-ExampleConnector::ExampleConnector(const IntakeOptions& options, EventFd wake)
+MapConnector::MapConnector(const IntakeOptions& options, EventFd wake)
     : intake_(options, RealClock::instance()),
       wake_(std::move(wake)),
-      reactor_(*this, intake_, {.name = "example"}) {}
+      reactor_(*this, intake_, {.name = "map"}) {}
 
-void ExampleConnector::turn() noexcept {
+void MapConnector::turn() noexcept {
+  // What was asked in the last turn has its answers now.
   for (; !asked_.empty(); asked_.pop_front()) {
     const Ticket& ticket = asked_.front();
     Item& item = ticket.items.front();
@@ -34,11 +36,12 @@ void ExampleConnector::turn() noexcept {
     try {
       status = run(*ticket.batch, item);
     } catch (const std::bad_alloc&) {
-      status = Error{ErrorCode::kResourceExhausted, "example", "the process has no memory left"};
+      status = Error{ErrorCode::kResourceExhausted, "map", "the process has no memory left"};
     }
     intake_.end(*ticket.batch, item, status);
     intake_.finish(ticket);
   }
+  // Then whatever is late, and last as much new work as there is room for.
   intake_.expire();
   for (LaneNumber lane = 0; lane < kLanesMax; ++lane) {
     while (asked_.size() < kInFlightMax) {
@@ -53,16 +56,16 @@ void ExampleConnector::turn() noexcept {
   }
 }
 
-std::uint64_t ExampleConnector::next_timer_ns() const noexcept {
+std::uint64_t MapConnector::next_timer_ns() const noexcept {
   return asked_.empty() ? intake_.next_deadline_ns() : 0;
 }
 
-void ExampleConnector::wait(std::uint64_t until_ns) noexcept {
+void MapConnector::wait(std::uint64_t until_ns) noexcept {
   wait_readable(wake_.get(), wake_.get(), until_ns);
   wake_.drain();
 }
 
-Status ExampleConnector::run(const Batch& batch, Item& item) {
+Status MapConnector::run(const Batch& batch, Item& item) {
   const auto found = values_.find(as_text(item.key));
   const bool is_there = found != values_.end();
   switch (batch.op) {
@@ -72,24 +75,17 @@ Status ExampleConnector::run(const Batch& batch, Item& item) {
       const std::uint64_t room = bytes_of(item.value);
       item.value_bytes = found->second.size();
       if (item.value_bytes > room || (item.value_bytes < room && !batch.allow_shorter)) {
-        return Error{ErrorCode::kSizeMismatch, "example", "the value has another size"};
+        return Error{ErrorCode::kSizeMismatch, "map", "the value has another size"};
       }
-      std::size_t at = 0;
-      for (const Slice& slice : item.value) {
-        const std::size_t bytes = std::min(slice.bytes, found->second.size() - at);
-        if (bytes > 0) std::memcpy(slice.data, found->second.data() + at, bytes);
-        at += bytes;
-      }
+      copy_to_slices(found->second, item.value);
       return {};
     }
     case Op::kSet: {
       item.outcome = Outcome::kDone;
       item.existed = is_there && intake_.set_mode_of(batch, item) == SetMode::kIfAbsent;
       if (item.existed) return {};
-      std::vector<std::byte> value;
-      for (const Slice& slice : item.value) {
-        value.insert(value.end(), slice.data, slice.data + slice.bytes);
-      }
+      std::vector<std::byte> value(bytes_of(item.value));
+      copy_from_slices(value, item.value);
       bytes_ += value.size();
       if (is_there) {
         bytes_ -= found->second.size();
@@ -118,19 +114,42 @@ Status ExampleConnector::run(const Batch& batch, Item& item) {
   return {};
 }
 
-Capabilities ExampleConnector::capabilities() const noexcept {
+Capabilities MapConnector::capabilities() const noexcept {
   Capabilities capabilities;
   capabilities.value_bytes_max = kValueBytesMax;
   return capabilities;
 }
 
-Report ExampleConnector::report() const {
+Report MapConnector::report() const {
   Report report;
-  report.type = "example";
+  report.type = "map";
   report.keys = keys_;
   report.bytes_used = bytes_;
   intake_.append_report(report);
   return report;
 }
 
-}  // namespace larder::conformance
+namespace {
+
+constexpr std::array kParameters{kBatchesMaxParameter, kInFlightParameter};
+
+SetupResult<std::unique_ptr<Connector>> open_map(const Parameters& parameters,
+                                                 const Registry& /*registry*/) {
+  return MapConnector::open(batch_limits_of(parameters));
+}
+
+}  // namespace
+
+const ConnectorType& map_connector_type() {
+  static constexpr ConnectorType kType{
+      .name = "map",
+      .summary = "An example: values in a map that answers later, as a device does.",
+      .example = "map:?in_flight=64MiB",
+      .location_parameter = "",
+      .parameters = kParameters,
+      .open = open_map,
+  };
+  return kType;
+}
+
+}  // namespace larder::example

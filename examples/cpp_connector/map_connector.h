@@ -13,15 +13,20 @@
 #include "larder/connector/connector.h"
 #include "larder/connector/intake.h"
 #include "larder/connector/reactor.h"
+#include "larder/connector/registry.h"
 
-namespace larder::conformance {
+namespace larder::example {
 
-/// What a new asynchronous connector needs, and no more: a map that stands for a device which is
-/// asked in one turn and answers in a later one. Everything that callers see of the contract is the
-/// intake's.
+/// A connector that is a state machine: the kind to write where the storage answers later, as a
+/// device or a socket does. Here a map stands for the device: it is asked in one turn and answers
+/// in a later one.
 ///
-/// Threads: as the contract says; the map and what is in flight belong to the reactor's thread.
-class ExampleConnector final : public Connector, private Machine {
+/// The Intake does what callers see of the contract: limits, queues, urgency, deadlines,
+/// cancellation, keys whose load failed, the way back. The Reactor has the thread. What is left to
+/// write is turn().
+///
+/// Threads: as the contract says. The map and what is in flight belong to the reactor's thread.
+class MapConnector final : public Connector, private Machine {
  public:
   static SetupResult<std::unique_ptr<Connector>> open(const BatchLimitOptions& limits);
 
@@ -40,7 +45,7 @@ class ExampleConnector final : public Connector, private Machine {
  private:
   static constexpr std::size_t kInFlightMax = 8;
 
-  ExampleConnector(const IntakeOptions& options, EventFd wake);
+  MapConnector(const IntakeOptions& options, EventFd wake);
 
   void turn() noexcept override;
   std::uint64_t next_timer_ns() const noexcept override;
@@ -61,4 +66,7 @@ class ExampleConnector final : public Connector, private Machine {
   Reactor reactor_;  // Last: its thread uses the others.
 };
 
-}  // namespace larder::conformance
+/// `map:`, for a Registry.
+const ConnectorType& map_connector_type();
+
+}  // namespace larder::example
