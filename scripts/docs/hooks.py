@@ -19,14 +19,17 @@ from pages import outside_fences, spaced
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = "source"  # The site's folder of files that are not in docs/.
 
-PYTHON_PAGES = {
-    "larder": "The package: stores with plain calls, batches for engines, metrics.",
-    "larder.aio": "The same stores for asyncio.",
-    "larder.connectors": "Backends written in Python.",
-    "larder.lmcache": "What LMCache loads.",
-    "larder.hf": "What transformers uses.",
-    "larder._larder": "The native module, from its stub. Use it through the package.",
+# What docstrings are shown of a module beside those that its __all__ names.
+MORE_OF_PYTHON = {
+    "larder.lmcache": ["larder.lmcache.l2_adapter.L2Adapter", "larder.lmcache.l2_config.L2AdapterConfig"],
 }
+
+
+def python_modules():
+    """The public modules of the package, and the native one, of which there is a stub."""
+    names = [path.stem for path in (ROOT / "python/larder").iterdir() if path.suffix in ("", ".py")]
+    return ["larder", *sorted(f"larder.{n}" for n in names if not n.startswith("_")), "larder._larder"]
+
 
 # What the writer of a connector meets, in the order in which it is met.
 CPP_PAGES = [
@@ -68,7 +71,7 @@ LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 
 
 def generate_pages(files, config):
-    pages = {f"reference/python/{name}.md": python_page(name) for name in PYTHON_PAGES}
+    pages = {python_uri(name): python_page(name) for name in python_modules()}
     pages["reference/cpp/index.md"] = cpp_index()
     for header in CPP_PAGES:
         text = (ROOT / "src" / header).read_text("utf-8")
@@ -81,8 +84,16 @@ def generate_pages(files, config):
         files.append(File.generated(config, site_uri(path), content=source_page(path)))
 
 
+def python_uri(name):
+    return f"reference/python/{name}.md"
+
+
 def python_page(name):
-    return f"# {name}\n\n{PYTHON_PAGES[name]}\n\n::: {name}\n"
+    note = "The native module, from its stub. Use it through the package.\n\n"
+    parts = [f"# {name}\n", note if name == "larder._larder" else "", f"::: {name}\n"]
+    for more in MORE_OF_PYTHON.get(name, []):
+        parts.append(f"## {more.rpartition('.')[2]}\n\n::: {more}\n")
+    return "\n".join(parts)
 
 
 def cpp_uri(header):
@@ -195,6 +206,26 @@ def with_links_of_the_site(text, page, uri):
 
 
 # --- What mkdocs calls ----------------------------------------------------------------------------
+
+
+def on_config(config):
+    config.nav = with_generated(config.nav)
+    return config
+
+
+def with_generated(entries):
+    """The navigation, with the pages of a generated folder in place of its name."""
+    folders = {
+        "reference/python/": [python_uri(name) for name in python_modules()],
+        "reference/cpp/": ["reference/cpp/index.md", *map(cpp_uri, CPP_PAGES)],
+    }
+    filled = []
+    for entry in entries:
+        if isinstance(entry, dict):
+            ((title, value),) = entry.items()
+            entry = {title: with_generated(value) if isinstance(value, list) else folders.get(value, value)}
+        filled.append(entry)
+    return filled
 
 
 def on_files(files, config):
