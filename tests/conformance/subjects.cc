@@ -58,8 +58,8 @@ std::vector<Subject> mock_subjects() {
 
 std::vector<Subject> all_subjects() {
   std::vector<Subject> subjects;
-  for (const auto& some : {memory_subjects(), fault_subjects(), mock_subjects(), example_subjects(),
-                           log_subjects(), fs_subjects(), resp_subjects(), tiered_subjects()}) {
+  for (const auto& some : {memory_subjects(), fault_subjects(), mock_subjects(), log_subjects(),
+                           fs_subjects(), resp_subjects(), tiered_subjects()}) {
     subjects.insert(subjects.end(), some.begin(), some.end());
   }
   return subjects;

@@ -11,8 +11,6 @@ namespace larder::conformance {
 std::vector<Subject> memory_subjects();
 std::vector<Subject> fault_subjects();
 std::vector<Subject> mock_subjects();
-/// The connectors of examples/cpp_connector, which are not part of larder.
-std::vector<Subject> example_subjects();
 /// The log store over io_uring and threads on the directory for temporary files, and over
 /// loop-mounted ext4 and xfs with direct I/O and a tmpfs where this user may mount them.
 std::vector<Subject> log_subjects();
