@@ -1,0 +1,98 @@
+"""Calls that wait, over a `larder.Client`, which never does: SGLang's threads block in a backend."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import larder
+
+# What the client cancels at a deadline ends at once; a longer wait is for the kernel or a peer.
+_GRACE_S = 1.0
+
+
+class Calls:
+    """Submits batches and waits for each. Threads: any, all at once; none holds the GIL while it waits.
+
+    There is no thread of its own: of the threads that wait, one drains the client for all.
+    """
+
+    def __init__(self, client: larder.Client, on_held: Callable[[str], None]) -> None:
+        """`on_held` is told, once for each call, that the kernel keeps its memory for too long."""
+        self._client = client
+        self._on_held = on_held
+        self._changed = threading.Condition()
+        # Of calls that wait; what comes for others is dropped.
+        self._ended: dict[object, larder.Completion | None] = {}
+        self._is_draining = False
+
+    def run(
+        self,
+        submit: Callable[[float, object], int],
+        seconds: float,
+        *,
+        may_leave: bool,
+    ) -> larder.Completion | None:
+        """Calls `submit(deadline, tag)`, and waits for its batch. None: it is not known what became of
+        it, because the client was closed, or because the kernel did not return.
+
+        A batch ends at its deadline unless the kernel has some of it. With `may_leave` the wait ends
+        a second later anyhow: the memory of the batch must be nobody else's then, and the client keeps it
+        alive. Without, the memory is the caller's, and the wait is for as long as the kernel has it.
+        """
+        tag = object()
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            self._ended[tag] = None
+        try:
+            submit(deadline, tag)
+            ended = self._wait(tag, deadline + _GRACE_S)
+            if ended is not None or may_leave:
+                return ended
+            if not self._client.closed:
+                self._on_held(
+                    f"the kernel has not returned what was given to it {seconds + _GRACE_S:g} s ago; "
+                    "the call waits for it, because SGLang uses the same memory afterwards"
+                )
+            while ended is None and not self._client.closed:
+                ended = self._wait(tag, time.monotonic() + 60)
+            if ended is None:
+                self._outlast()
+            return ended
+        finally:
+            with self._changed:
+                self._ended.pop(tag, None)
+
+    def _wait(self, tag: object, until: float) -> larder.Completion | None:
+        """None at `until`, and when the client is closed."""
+        while True:
+            with self._changed:
+                while True:
+                    ended = self._ended.get(tag)
+                    left = until - time.monotonic()
+                    if ended is not None or left <= 0 or self._client.closed:
+                        return ended
+                    if not self._is_draining:
+                        break
+                    self._changed.wait(left)
+                self._is_draining = True
+            completions: list[larder.Completion] = []
+            try:
+                if self._client.wait(left):
+                    completions = self._client.drain()
+            finally:
+                with self._changed:
+                    self._is_draining = False
+                    for completion in completions:
+                        if completion.tag in self._ended:
+                            self._ended[completion.tag] = completion
+                    self._changed.notify_all()
+
+    def _outlast(self) -> None:
+        """Returns when no buffer of the closed client is in use any more."""
+        while True:
+            with contextlib.suppress(larder.StuckError):
+                self._client.close(timeout=60)
+                return

@@ -1,0 +1,109 @@
+"""Names of pages. SGLang's keys are hashes of tokens; a name says everything else that the content
+of a page follows from, so two contents never have one name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# Of what a name says and how a value is laid out. Another format never finds this one's values.
+FORMAT = 1
+
+# Of the host pool: what decides how many bytes a page has, and what each of them is.
+_OF_POOL = (
+    "layout",
+    "dtype",
+    "page_size",
+    "dcp_size",
+    "layer_num",
+    "start_layer",
+    "end_layer",
+    "head_num",
+    "head_dim",
+    "v_head_dim",
+    "kv_cache_dim",
+    "kv_lora_rank",
+    "qk_rope_head_dim",
+    "size_per_token",
+    "storage_format_tag",
+)
+
+# Of SGLang's arguments: which weights are loaded, and how keys and values are computed from them.
+_OF_SERVER = (
+    "model_path",
+    "revision",
+    "quantization",
+    "quantization_param_path",
+    "dtype",
+    "kv_cache_dtype",
+    "load_format",
+    "json_model_override_args",
+)
+
+# Of models whose pages are the same on each rank: the state that is not.
+_OF_EACH_RANK = ("mamba",)
+
+
+def identity(
+    config: Any, pool: Any, name: str, *, given: Mapping[str, str], server: Any, order: str
+) -> dict[str, Any]:
+    """What a page of `pool`, which SGLang calls `name`, follows from beside its key.
+
+    `config` is SGLang's HiCacheStorageConfig, `server` its arguments or None, `given` what the
+    configuration of the backend adds. `order`: of a value (`Pages.order`).
+    """
+    is_replicated = bool(config.is_mla_model) and name not in _OF_EACH_RANK
+    ranks = {
+        "pp": [config.pp_rank, config.pp_size],
+        "cp": [config.attn_cp_rank, config.attn_cp_size],
+        "dcp": [getattr(config, "dcp_rank", 0), getattr(config, "dcp_size", 1)],
+    }
+    if not is_replicated:
+        ranks["tp"] = [config.tp_rank, config.tp_size]
+    return {
+        "format": FORMAT,
+        "model": config.model_name,
+        "given": dict(given),
+        "server": {part: _plain(getattr(server, part, None)) for part in _OF_SERVER},
+        "pool": name,
+        "kind": type(pool).__name__,
+        "shape": {part: _plain(getattr(pool, part, None)) for part in _OF_POOL},
+        "order": order,
+        "replicated": is_replicated,
+        "ranks": ranks,
+    }
+
+
+def key_prefix(parts: Mapping[str, Any]) -> str:
+    """What the names of all pages of an identity begin with."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return f"larder.sglang/{hashlib.sha256(text.encode()).hexdigest()[:32]}/"
+
+
+def rank_name(config: Any) -> str:
+    """A name of this rank that no other process of the engine has, for a directory: `tp0`, `tp1-pp0`."""
+    parts = [f"tp{config.tp_rank}"]
+    for name, rank, size in (
+        ("pp", config.pp_rank, config.pp_size),
+        ("cp", config.attn_cp_rank, config.attn_cp_size),
+        ("dp", getattr(config, "dp_rank", 0), 1 + bool(getattr(config, "dp_rank", 0))),
+    ):
+        if size > 1:
+            parts.append(f"{name}{rank}")
+    return "-".join(parts)
+
+
+def ranks(config: Any) -> int:
+    """How many processes of one engine there are at least."""
+    count: int = max(1, config.tp_size) * max(1, config.pp_size) * max(1, config.attn_cp_size)
+    return count
+
+
+def _plain(value: Any) -> Any:
+    """A value of JSON, the same in each process: never an object's address."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))

@@ -1,0 +1,102 @@
+"""The configuration of a `LarderHiCache`: what SGLang's extra config says beside its own parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+# The variable that names the store of a process in which no configuration does.
+VARIABLE = "LARDER"
+
+# Of SGLang and its factory.
+_OF_SGLANG = frozenset(
+    {
+        "allocator",
+        "backend_name",
+        "class_name",
+        "hicache_storage_pass_prefix_keys",
+        "interface_v1",
+        "module_path",
+        "prefetch_threshold",
+        "prefetch_timeout_base",
+        "prefetch_timeout_per_ki_token",
+        "tp_lcm_size",
+    }
+)
+_SECONDS = ("lookup_timeout", "load_timeout", "store_timeout")
+_TEXTS = ("revision", "namespace")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    url: str | dict[str, Any]
+    """The store: a URL, or a dict such as larder.open() takes. `{rank}` stands for the rank's name."""
+    revision: str = ""
+    """Of the weights: pages of another one are not found."""
+    namespace: str = ""
+    """Keeps pages apart that would be found otherwise, of tenants for instance."""
+    lookup_timeout: float = 2.0
+    load_timeout: float = 10.0
+    store_timeout: float = 30.0
+    in_pieces: bool = False
+    """SGLang uses the interface that copies nothing (`interface_v1`)."""
+
+    @property
+    def names_rank(self) -> bool:
+        return "{rank}" in str(self.url)
+
+    def spec(self, rank: str) -> str | dict[str, Any]:
+        """The store of one rank."""
+        replaced: str | dict[str, Any] = _replaced(self.url, rank)
+        return replaced
+
+
+def options(extra: Mapping[str, Any] | None) -> Options:
+    """Reads the extra config. Raises ValueError that names what is wrong, and the remedy."""
+    given = dict(extra or {})
+    unknown = sorted(given.keys() - _OF_SGLANG - {"url", *_SECONDS, *_TEXTS})
+    if unknown:
+        raise ValueError(
+            f"{', '.join(map(repr, unknown))} in the extra config: not known; larder's parts are "
+            f"'url', {', '.join(map(repr, (*_TEXTS, *_SECONDS)))}, and a store's parameters belong "
+            "into 'url'"
+        )
+    url = given.get("url") or os.environ.get(VARIABLE)
+    if not url:
+        raise ValueError(
+            f"neither 'url' in the extra config nor {VARIABLE} in the environment; name a store, for "
+            'instance "url": "log:/data/kv?capacity=500GiB"'
+        )
+    if not isinstance(url, (str, dict)):
+        raise ValueError(
+            f"'url' in the extra config: {url!r}, wanted a text such as "
+            '"log:/data/kv?capacity=500GiB", or an object such as {"type": "log", "path": "/data/kv"}'
+        )
+    for name in _TEXTS:
+        if not isinstance(given.get(name, ""), str):
+            raise ValueError(f"{name!r} in the extra config: {given[name]!r}, wanted a text")
+    for name in _SECONDS:
+        if name in given:
+            given[name] = _seconds(name, given[name])
+    known = {name: given[name] for name in (*_TEXTS, *_SECONDS) if name in given}
+    return Options(url, in_pieces=bool(given.get("interface_v1")), **known)
+
+
+def _seconds(name: str, value: Any) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name!r} in the extra config: {value!r}, wanted seconds above 0")
+    return float(value)
+
+
+def _replaced(value: Any, rank: str) -> Any:
+    if isinstance(value, str):
+        return value.replace("{rank}", rank)
+    if isinstance(value, Mapping):
+        return {name: _replaced(one, rank) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_replaced(one, rank) for one in value]
+    return value
