@@ -5,8 +5,8 @@
 #                      every command of the documentation, and the files of deploy/
 #   ./test.sh --full   also the C++ rings under ASan+UBSan and under TSan, every bit of the corruption
 #                      ring, fuzzing, the mutation check, the package under ASan and as a wheel, an
-#                      unmodified LMCache, the adapter under its other releases, the documentation's site, and
-#                      the code checks
+#                      unmodified LMCache, the adapter under its other releases, SGLang's HiCache, the
+#                      documentation's site, and the code checks
 #
 # Ends with one line, "N passed, N failed, N skipped". The reason of every skip is printed.
 set -euo pipefail
@@ -120,6 +120,7 @@ if [[ $full == yes ]]; then
   run_check wheel scripts/python_wheel.sh
   run_check python-asan scripts/python_asan.sh
   run_pytest interop interop tests/interop --ignore tests/interop/test_vllm.py
+  run_pytest sglang sglang tests/interop/test_sglang.py
   run_check lmcache-versions scripts/lmcache_versions.sh
   run_check docs scripts/docs.sh
   run_check code scripts/check.sh

