@@ -14,7 +14,8 @@ True
 `larder.open(spec)` gives a `Store`; what a spec is, `larder connectors` on the command line tells.
 `larder.aio` (to be imported) is the same for asyncio. `larder.Client` is for engines: batches that are
 submitted and drained, and never waited for.
-`larder.lmcache` has the doors for LMCache, `larder.hf` the one for transformers.
+`larder.lmcache` has the doors for LMCache, `larder.sglang` the one for SGLang, `larder.hf` the one
+for transformers.
 """
 
 from larder._client import Addresses, Client, Code, Completion, Failure

@@ -94,6 +94,7 @@ OTHER_ENDS = [
 READ_ONLY = [
     (r"^lmcache ", "needs LMCache; tests/interop starts such servers"),
     (r"^vllm ", "needs vLLM and a model; tests/interop/test_vllm.py does"),
+    (r"^(LARDER=\S+ )?sglang ", "needs SGLang, a GPU and a model; tests/interop/test_sglang.py does"),
 ]
 
 NOT_RUN = [
@@ -122,6 +123,7 @@ NOT_RUN = [
     ),
     (r"^source ~/", "what activating does, within a sentence"),
     (r"^curl -s http://localhost:8000/", "needs vLLM; tests/interop/test_mp_vllm.py does the same"),
+    (r"^curl .*localhost:30000/hicache", "needs SGLang's server, and so a GPU"),
 ]
 
 # What a spec may end with whose spelling is right: what it names has to be there.

@@ -35,6 +35,8 @@ from exceptions import (
     shorter,
 )
 
+from larder.sglang._options import options
+
 LARDER = Path(sys.executable).parent / "larder"
 
 
@@ -70,13 +72,15 @@ READ = [command for command in COMMANDS if first_match(READ_ONLY, command.text)]
 
 
 def specs_in(value):
-    """Every spec and L2 adapter within a JSON value."""
+    """Every spec, L2 adapter and backend of SGLang's within a JSON value."""
     if isinstance(value, dict):
         if value.get("type") in ("native_plugin", "plugin"):
             parameters = dict(value["adapter_params"])
             for door in ["load_timeout", "evict", "lmcache_capacity_gb"]:
                 parameters.pop(door, None)
             yield parameters.pop("url", None) or json.dumps(parameters)
+        elif value.get("module_path") == "larder.sglang":
+            yield options(value).url
         elif "type" in value:
             yield json.dumps(value)
         else:
@@ -101,6 +105,8 @@ def test_a_command_that_needs_another_program_has_specs_that_can_be_read(command
     for word in shlex.split(command.text, comments=True):
         if word.startswith("{"):
             expect_specs_can_be_read(json.loads(word), sandbox)
+        elif word.startswith("LARDER="):
+            expect_spec_can_be_read(word.partition("=")[2], sandbox)
 
 
 @pytest.mark.parametrize("command", RUN, ids=str)

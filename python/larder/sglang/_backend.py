@@ -314,8 +314,9 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
 
     def close(self) -> None:
         """Ends what is under way and closes the store. Idempotent."""
-        if self._client is not None:
-            self._guard("the end", None, lambda: self._client and self._client.close(2, 10))
+        client = self._client
+        if client is not None:
+            self._guard("the end", None, lambda: client.close(grace=2, timeout=10))
 
     @property
     def client(self) -> larder.Client | None:
