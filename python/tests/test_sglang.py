@@ -106,7 +106,7 @@ def test_pages_are_the_same_after_a_restart(open_backend, tmp_path, layout, v1):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_both_interfaces_read_each_other_or_find_nothing(open_backend, layout):
     """Values of the two have the same order in some layouts only."""
-    url, pool = f"memory:?capacity=64MiB", Pool(layout)
+    url, pool = "memory:?capacity=64MiB", Pool(layout)
     pool.fill()
     both = open_backend(url, pool, v1=1)
     keys = keys_of(4)
@@ -124,10 +124,10 @@ def test_what_is_there_is_not_written_again(open_backend, tmp_path):
     backend = open_backend(spec_of("log", tmp_path), pool)
     keys = keys_of(8)
     store_all(backend, pool, keys[:6], v1=1)
-    before = backend.client.report().counters["stored_bytes_total"]
+    before = backend.client.report().counters["bytes_stored_total"]
     store_all(backend, pool, keys, v1=1)
     page = pool.get_dummy_flat_data_page().numel()
-    assert backend.client.report().counters["stored_bytes_total"] - before == 2 * page
+    assert backend.client.report().counters["bytes_stored_total"] - before == 2 * page
 
 
 @pytest.mark.parametrize("kind", ["memory", "log", "fs"])
@@ -218,7 +218,7 @@ def test_what_decides_a_pages_content_is_in_its_name(open_backend, change):
 def test_names_are_the_same_in_another_process(open_backend):
     """The number is that of this format: other contents need another FORMAT."""
     assert prefix_of(open_backend) == prefix_of(open_backend, Pool(pages=99))
-    assert prefix_of(open_backend) == "larder.sglang/PREFIX/"
+    assert prefix_of(open_backend) == "larder.sglang/76243197d23892ca3012f8456f03bca0/"
 
 
 @pytest.mark.parametrize(
@@ -357,6 +357,7 @@ class Stuck(larder.connectors.PythonConnector):
 
     def __init__(self):
         self.entered, self.may_go_on = threading.Event(), threading.Event()
+        self.has_pages = True
 
     def get_into(self, key, buffer):
         self.entered.set()
@@ -365,7 +366,7 @@ class Stuck(larder.connectors.PythonConnector):
         return len(buffer)
 
     def size(self, key):
-        return 256
+        return 256 if self.has_pages else None
 
     def set(self, key, data):
         self.get_into(key, bytearray(len(data)))
@@ -391,20 +392,23 @@ def test_a_call_keeps_memory_of_the_host_pool_for_as_long_as_a_disk_has_it(
 
     monkeypatch.setattr(_calls, "_GRACE_S", 0.05)
     connector, url = stuck
+    connector.has_pages = what == "load"
     backend = open_backend(url, Pool(), load_timeout=0.05, store_timeout=0.05)
     call = {"load": backend.batch_get_v1, "store": backend.batch_set_v1}[what]
     answers, said = [], threading.Event()
     monkeypatch.setattr(backend._calls, "_on_held", lambda text: said.set())
-    thread = threading.Thread(
-        target=lambda: answers.append(call(["key"], indices(1))), daemon=True
-    )
+
+    def work():
+        while not connector.entered.is_set():  # On a busy machine a deadline may pass before that.
+            answers[:] = [call(["key"], indices(1))]
+
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    assert connector.entered.wait(DEADLINE_S)
     assert said.wait(DEADLINE_S), "nobody was told"
-    assert thread.is_alive() and not answers
+    assert connector.entered.is_set() and thread.is_alive()
     connector.may_go_on.set()
     join_all([thread])
-    assert len(answers) == 1
+    assert len(answers[0]) == 1
 
 
 def test_a_load_by_page_ends_though_the_disk_does_not(open_backend, stuck, monkeypatch):
@@ -414,13 +418,11 @@ def test_a_load_by_page_ends_though_the_disk_does_not(open_backend, stuck, monke
     connector, url = stuck
     pool = Pool()
     backend = open_backend(url, pool, v1=0, load_timeout=0.05)
-    target = pool.get_dummy_flat_data_page()
-    assert backend.batch_get(["key"], [target]) == [None]
-    assert connector.entered.is_set() and not connector.may_go_on.is_set()
-    del target  # The client keeps it for as long as the disk may write to it.
+    while not connector.entered.is_set():  # On a busy machine the deadline may pass before that.
+        # The client keeps the page for as long as the disk may write to it.
+        assert backend.batch_get(["key"], [pool.get_dummy_flat_data_page()]) == [None]
     gc.collect()
     connector.may_go_on.set()
-    assert backend.batch_get(["key"], [pool.get_dummy_flat_data_page()]) != [None] or True
 
 
 def test_one_line_says_that_it_fails_until_it_works(open_backend, caplog):

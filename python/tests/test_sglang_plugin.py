@@ -129,6 +129,15 @@ def test_a_wrong_variable_changes_nothing_and_is_said_once(monkeypatch, caplog, 
     assert len(said(caplog)) == 1 and "SGLang runs as without larder" in said(caplog)[0]
 
 
+def test_a_log_for_several_ranks_changes_nothing_unless_it_names_them(
+    monkeypatch, caplog, tmp_path
+):
+    for directory, is_on in (("kv", False), ("{rank}", True)):
+        monkeypatch.setenv("LARDER", f"log:{tmp_path}/{directory}?capacity=512MiB&max_value=1MiB")
+        assert resolved(Arguments(tp_size=2))[0][0] is is_on
+    assert len(said(caplog)) == 1 and "log:/data/kv/{rank}" in said(caplog)[0]
+
+
 def test_what_sglang_refuses_is_resolved_again_as_without(caplog):
     def refuses(arguments):
         if arguments.enable_hierarchical_cache:

@@ -297,6 +297,24 @@ def test_a_given_type_stays(store, base):
         prompts.save(ids, prefilled(base, ids))
 
 
+@pytest.mark.parametrize("begins", ["empty", "restored"])
+def test_a_model_that_is_cast_between_load_and_save_is_refused(store, base, begins):
+    """The cache holds what two models computed, whatever its type."""
+    prompts, ids = cache_of(store, base), prompt(100)
+    if begins == "restored":
+        prompts.save(ids[:, :64], prefilled(base, ids[:, :64]))
+    before = [key for key, _ in store.scan()]
+    restored = prompts.load(ids)
+    assert restored.tokens == (64 if begins == "restored" else 0)
+    logits(base, ids, restored.cache)
+    base.bfloat16()
+    with pytest.raises(ValueError, match="torch.float32.*bfloat16|begun with"):
+        prompts.save(ids, restored.cache)
+    assert [key for key, _ in store.scan()] == before
+    base.float()
+    assert prompts.load(ids).tokens == 0, "numbers that were rounded are other weights"
+
+
 def test_a_cache_is_saved_with_what_it_was_begun_with_or_not_at_all(store, base):
     given, ids = adapted(base), prompt(100)
     prompts = cache_of(store, given)

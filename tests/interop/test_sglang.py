@@ -80,7 +80,7 @@ def test_what_is_stored_is_not_written_again(engine, log, layout):
     counters = one.backend.client.report().counters
     assert one.store(tokens, indices)
     after = one.backend.client.report().counters
-    assert after["stored_bytes_total"] == counters["stored_bytes_total"]
+    assert after["bytes_stored_total"] == counters["bytes_stored_total"]
 
 
 @pytest.mark.parametrize(

@@ -70,28 +70,15 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
 
     def _open(self) -> larder.Client:
         config, options = self._config, self._options
-        rank, ranks = _identity.rank_name(config), _identity.ranks(config)
-        remedy = (
-            f"the engine has {ranks} ranks, and a log is one process's: name a directory for each "
-            "with {rank}, as in log:/data/kv/{rank}?capacity=100GiB (the capacity is each rank's), or "
-            "take a store that processes share, fs: or redis:"
-        )
+        ranks = _identity.ranks(config)
+        sharing = config.tp_size if config.is_mla_model else 1
         try:
-            client = larder.Client(options.spec(rank))
+            client = larder.Client(options.spec(_identity.rank_name(config)))
         except larder.OpenError as error:
-            if ranks > 1 and not options.names_rank:
-                raise ValueError(f"{error}; {remedy}") from error
+            if str(error).startswith("log") and (why := options.unfit("log", ranks, sharing)):
+                raise ValueError(f"{error}; {why}") from error  # Another rank may have it.
             raise
-        kind = client.report().type
-        why = ""
-        if ranks > 1 and kind == "log" and not options.names_rank:
-            why = remedy
-        if config.is_mla_model and config.tp_size > 1:
-            if options.names_rank or kind in ("log", "memory"):
-                why = (
-                    f"the {config.tp_size} TP ranks of an MLA model share their pages, which the first "
-                    "stores for all: take a store that processes share, fs: or redis:, without {rank}"
-                )
+        why = options.unfit(client.report().type, ranks, sharing)
         if why:
             client.close()
             raise ValueError(why)

@@ -11,6 +11,8 @@ import larder
 
 # What the client cancels at a deadline ends at once; a longer wait is for the kernel or a peer.
 _GRACE_S = 1.0
+# How often a thread that waits looks whether the client was closed meanwhile.
+_LOOK_S = 1.0
 
 
 class Calls:
@@ -80,7 +82,7 @@ class Calls:
                 self._is_draining = True
             completions: list[larder.Completion] = []
             try:
-                if self._client.wait(left):
+                if self._client.wait(min(left, _LOOK_S)):
                     completions = self._client.drain()
             finally:
                 with self._changed:

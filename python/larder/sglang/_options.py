@@ -48,6 +48,22 @@ class Options:
     def names_rank(self) -> bool:
         return "{rank}" in str(self.url)
 
+    def unfit(self, kind: str, ranks: int, sharing: int = 1) -> str:
+        """Why a store of this type does not fit an engine of so many ranks, `sharing` of which have their
+        pages in common, with the remedy; empty where it does."""
+        if sharing > 1 and (self.names_rank or kind in ("log", "memory")):
+            return (
+                f"the {sharing} TP ranks of an MLA model share their pages, which the first stores for "
+                "all: take a store that processes share, fs: or redis:, without {rank}"
+            )
+        if ranks > 1 and kind == "log" and not self.names_rank:
+            return (
+                f"the engine has {ranks} ranks, and a log is one process's: name a directory for each "
+                "with {rank}, as in log:/data/kv/{rank}?capacity=100GiB (the capacity is each rank's), "
+                "or take a store that processes share, fs: or redis:"
+            )
+        return ""
+
     def spec(self, rank: str) -> str | dict[str, Any]:
         """The store of one rank."""
         replaced: str | dict[str, Any] = _replaced(self.url, rank)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import larder
+from larder.sglang import _options
 from larder.sglang._options import VARIABLE
 
 _log = logging.getLogger("larder.sglang")
@@ -83,8 +84,13 @@ def _filling(arguments: Any) -> dict[str, Any]:
             if value != neutral:
                 _log.error("%s", _without(f"{name}={value!r} and HiCache exclude each other"))
                 return {}
-        # A store that cannot be opened would cost HiCache's memory for nothing.
-        larder.Client(url.replace("{rank}", "tp0")).close()
+        # A store that is of no use would cost HiCache's memory for nothing.
+        options = _options.Options(url)
+        with larder.Client(options.spec("tp0")) as client:
+            ranks = getattr(arguments, "tp_size", 1) * getattr(arguments, "pp_size", 1)
+            why = options.unfit(client.report().type, ranks)
+        if why:
+            raise ValueError(why)
     except Exception as error:
         _log.error("%s", _without(str(error)))
         return {}
