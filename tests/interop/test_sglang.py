@@ -210,93 +210,111 @@ def test_statistics_go_to_sglang(engine, log):
 
 # --- The entry point ------------------------------------------------------------------------------
 
+NAMES = (
+    "enable_hierarchical_cache",
+    "hicache_storage_backend",
+    "hicache_storage_backend_extra_config",
+)
+
+# One process for all, because SGLang takes long to be imported: for each case the arguments as SGLang
+# resolves them, and what larder logged.
 RESOLVES = """
-    import json, logging, sys
-    logging.basicConfig(level=logging.INFO)
+    import io, json, logging, os, sys
     import sglang_shim
     from sglang.srt.plugins import load_plugins
 
     load_plugins()
+    import sglang.srt.arg_groups.hicache_hook as hooks
     from sglang.srt.arg_groups.overrides import resolution_result
     from sglang.srt.server_args import prepare_server_args
 
-    {before}
-    args = prepare_server_args(["--model-path", "dummy", *sys.argv[1:]])
-    logging.getLogger().setLevel(logging.INFO)
-    args.resolve_once()
-    args.resolve_once()
-    names = ("enable_hierarchical_cache", "hicache_storage_backend",
-             "hicache_storage_backend_extra_config", "disable_radix_cache")
-    print(json.dumps([resolution_result(args, name) for name in names]))
+    def refuse(arguments):
+        if resolution_result(arguments, "enable_hierarchical_cache"):
+            raise ValueError("no HiCache today")
+
+    resolve_ratio = hooks.handle_hicache_ratio_default
+    logger, results = logging.getLogger("larder.sglang"), {}
+    for name, (url, arguments, is_refused) in json.load(sys.stdin).items():
+        os.environ.pop("LARDER")
+        if url is not None:
+            os.environ["LARDER"] = url
+        hooks.handle_hicache_ratio_default = refuse if is_refused else resolve_ratio
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        given = prepare_server_args(["--model-path", "dummy", *arguments])
+        given.resolve_once()
+        given.resolve_once()
+        logger.removeHandler(handler)
+        resolved = [resolution_result(given, name) for name in NAMES]
+        results[name] = [resolved, stream.getvalue().splitlines()]
+        os.environ.setdefault("LARDER", "")
+    print(json.dumps(results))
 """
 
+EXPLICIT = ["--enable-hierarchical-cache", "--hicache-storage-backend", "file"]
+WRONG = ["nothing:/data", "log:/proc/kv?capacity=1GiB", "log:relative"]
 
-def resolved(*arguments, larder_url=None, before=""):
-    """SGLang's arguments as it resolves them in a process with this `LARDER`, and what was logged."""
-    environment = {name: value for name, value in os.environ.items() if name != "LARDER"}
-    if larder_url is not None:
-        environment["LARDER"] = larder_url
+
+@pytest.fixture(scope="module")
+def resolved(tmp_path_factory):
+    """By name what became of the arguments, and the lines of the log."""
+    log = f"log:{tmp_path_factory.mktemp('plugin')}/kv?capacity=512MiB&max_value=1MiB&min_free=0"
+    cases = {
+        "filled": (log, [], False),
+        "without": (None, [], False),
+        "explicit": (log, EXPLICIT, False),
+        "excluded": (log, ["--disable-radix-cache"], False),
+        "refused": (log, [], True),
+        "ranks": (log, ["--tp-size", "2"], False),
+    }
+    cases |= {url: (url, [], False) for url in WRONG}
     ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(RESOLVES).format(before=before), *arguments],
-        env=environment | {"PYTHONWARNINGS": "ignore"},
+        [sys.executable, "-c", f"NAMES = {NAMES}\n" + textwrap.dedent(RESOLVES)],
+        input=json.dumps(cases),
+        env=os.environ | {"PYTHONWARNINGS": "ignore", "LARDER": log},
         cwd=pathlib.Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    return json.loads(ran.stdout.splitlines()[-1]), ran.stderr
+    return {"url": log} | json.loads(ran.stdout.splitlines()[-1])
 
 
-def said(log):
-    return [line for line in log.splitlines() if "LARDER" in line]
-
-
-def test_the_environment_fills_the_configuration(engine, log, monkeypatch):
-    (is_on, backend, extra, _), output = resolved(larder_url=log)
+def test_the_environment_fills_the_configuration(resolved, monkeypatch):
+    (is_on, backend, extra), said = resolved["filled"]
     assert (is_on, backend) == (True, "dynamic")
     assert "kv?capacity" not in extra, "SGLang logs its arguments, and a URL may hold a password"
-    assert len(said(output)) == 1
+    assert len(said) == 1
     # What SGLang makes of it.
-    monkeypatch.setenv("LARDER", log)
+    monkeypatch.setenv("LARDER", resolved["url"])
     one = Engine("page_first", json.loads(extra))
     assert one.save(prompt(4))[1] and one.fetch(prompt(4)).pages_loaded == 4
     one.close()
 
 
-def test_without_the_variable_nothing_changes():
-    assert resolved()[0][:3] == [False, None, None]
+def test_without_the_variable_nothing_changes(resolved):
+    assert resolved["without"] == [[False, None, None], []]
 
 
-def test_an_explicit_configuration_wins(log):
-    given, output = resolved(
-        "--enable-hierarchical-cache", "--hicache-storage-backend", "file", larder_url=log
-    )
-    assert given[:3] == [True, "file", None]
-    assert "wins" in said(output)[0]
+def test_an_explicit_configuration_wins(resolved):
+    given, said = resolved["explicit"]
+    assert given == [True, "file", None]
+    assert len(said) == 1 and "wins" in said[0]
 
 
-@pytest.mark.parametrize("url", ["nothing:/data", "log:/proc/kv?capacity=1GiB", "log:relative"])
-def test_a_wrong_variable_starts_without(url):
-    given, output = resolved(larder_url=url)
-    assert given[:3] == [False, None, None]
-    assert len(said(output)) == 1 and "SGLang runs as without larder" in said(output)[0]
-
-
-def test_arguments_that_exclude_hicache_win(log):
-    given, output = resolved("--disable-radix-cache", larder_url=log)
-    assert given == [False, None, None, True]
-    assert "disable_radix_cache=True" in said(output)[0]
-
-
-def test_what_sglang_refuses_is_resolved_without(log):
-    """As for arguments that larder does not know of."""
-    refused = (
-        "import sglang.srt.arg_groups.hicache_hook as hooks\n"
-        "    def refuse(args):\n"
-        "        if resolution_result(args, 'enable_hierarchical_cache'): raise ValueError('no HiCache')\n"
-        "    hooks.handle_hicache_ratio_default = refuse\n"
-    )
-    given, output = resolved(larder_url=log, before=refused)
-    assert given[:3] == [False, None, None]
-    assert "no HiCache" in said(output)[0] and len(said(output)) == 1
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        *((url, "") for url in WRONG),
+        ("excluded", "disable_radix_cache=True"),
+        ("refused", "no HiCache today"),
+        ("ranks", "log:/data/kv/{rank}"),
+    ],
+)
+def test_whatever_is_wrong_the_engine_starts_without_and_it_is_said_once(resolved, case, says):
+    given, said = resolved[case]
+    assert given == [False, None, None]
+    assert len(said) == 1 and says in said[0] and "SGLang runs as without larder" in said[0]
