@@ -184,9 +184,16 @@ def test_a_store_that_stalls_costs_its_deadlines_and_no_more(engine, v1):
 def test_sglangs_own_faults_are_survived(engine, log, monkeypatch):
     monkeypatch.setenv("SGLANG_TEST_HICACHE_BACKEND_RANDOM_FAILURE", "0.3")
     one, tokens = engine("page_first", log), prompt(20)
+    indices, _ = one.save(tokens)
+    expected, loaded = one.pages(indices).clone(), set()
     for turn in range(20):
-        one.save(tokens)
-        assert one.fetch(tokens, f"request {turn}").pages_loaded in (0, 20)
+        one.store(tokens, indices)
+        fetched = one.fetch(tokens, f"request {turn}")
+        loaded.add(fetched.pages_loaded)
+        if fetched.pages_loaded:
+            assert torch.equal(one.pages(fetched.indices), expected)
+        one.host.free(fetched.indices)
+    assert loaded <= {0, 20}
 
 
 @pytest.mark.parametrize("url", ["nothing:/data/kv", "log:/proc/kv?capacity=1GiB", "memory:?x=1"])
@@ -202,7 +209,8 @@ def test_statistics_go_to_sglang(engine, log):
     one, tokens = engine("page_first", log), prompt(PAGES)
     assert one.backend.get_stats() is None, "nobody asked for them"
     one.controller.storage_config.enable_storage_metrics = True
-    one.save(tokens)
+    indices, _ = one.save(tokens)
+    one.host.free(indices)
     one.fetch(tokens)
     stats = one.backend.get_stats()
     assert (stats.backup_pgs, stats.prefetch_pgs) == ([128, 22], [128, 22])
