@@ -292,7 +292,8 @@ class Client(_larder.BatchClient):
 
     def wait(self, timeout: float | None = 30.0) -> bool:
         """Waits, for a thread that has nothing else to do, until there is something to drain; False
-        when there is nothing at the time-out (seconds, 0 or more; None: for ever), and after close()."""
+        when there is nothing at the time-out (seconds, 0 or more; None: for ever), and after close().
+        A close() in another thread ends it at once, with either answer: drain() is [] then."""
         seconds = _larder.seconds(timeout, "timeout", allows_zero=True)
         fd = self.event_fd()
         if fd < 0:

@@ -275,6 +275,22 @@ def test_a_refused_submission_holds_nothing_and_does_nothing(client):
     assert ended(client, client.submit_exists(["k"]))[0].hits == [False]
 
 
+@pytest.mark.parametrize("timeout", [None, 3600])
+def test_close_wakes_the_threads_that_wait(spec, timeout):
+    client = larder.Client(spec)
+    woken = []
+    threads = [
+        threading.Thread(target=lambda: woken.append(client.wait(timeout)), daemon=True)
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)  # They may wait by now; if not, they find it closed.
+    client.close()
+    join_all(threads)
+    assert len(woken) == 3 and client.drain() == [] and not client.wait(0)
+
+
 def test_what_was_not_drained_is_let_go_by_close(spec):
     client = larder.Client(spec)
     buffer, tag = Buffer(8), Buffer()
