@@ -99,7 +99,7 @@ Finding judge_open_files(const MachineFacts& facts) {
   const std::string what =
       fmt::format("{} (hard limit {})", facts.open_files, facts.open_files_hard);
   const std::string why =
-      "a store has a file per segment open: 32 to 128 of them, and of a large store one per GiB "
+      "a store has a file per segment open: 32 to 255 of them, and of a large store one per GiB "
       "(RLIMIT_NOFILE)";
   if (facts.open_files >= kOpenFilesWanted) return good("nofile", what, why);
   return {.level =

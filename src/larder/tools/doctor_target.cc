@@ -116,6 +116,10 @@ Finding examine_opening(const ReadSpec& read) {
     finding.why = "an open of this spec says so, too";
   } else if (*limits) {
     finding.what += ", with values of up to " + format_bytes_exact((*limits)->value_bytes_max);
+    if ((*limits)->segments > 0) {
+      finding.what += " in " + format_count((*limits)->segments, "segment") + " of " +
+                      format_bytes_exact((*limits)->segment_bytes);
+    }
   }
   return finding;
 }

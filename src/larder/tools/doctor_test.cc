@@ -464,6 +464,9 @@ TEST(DoctorTest, WhatAnOpenWouldRefuseIsAProblemInTheSameWordsAndNothingIsMade) 
   const Finding good = spec_finding(log + "&capacity=64MiB&segment=1MiB&max_value=64KiB");
   EXPECT_EQ(good.level, FindingLevel::kGood) << good.what;
   EXPECT_NE(good.what.find("64KiB"), std::string::npos) << good.what;
+  EXPECT_NE(good.what.find("64 segments of 1MiB"), std::string::npos) << good.what;
+  EXPECT_NE(spec_finding(log + "&capacity=16GiB").what.find("128 segments of 128MiB"),
+            std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(directory.path() + "/made"));
   // Of the parameters alone.
   EXPECT_FALSE(examine("fs:" + path + "?mode=0777"));

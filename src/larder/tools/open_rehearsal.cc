@@ -51,7 +51,9 @@ Limits rehearse_log(const Parameters& parameters) {
                 geometry_of_open(settings, device, where, has_store));
   return std::optional{StoreLimits{.capacity_bytes = geometry.capacity_bytes,
                                    .value_bytes_max = geometry.value_bytes_limit,
-                                   .slices_max = log_store::kSlicesMax}};
+                                   .slices_max = log_store::kSlicesMax,
+                                   .segments = geometry.segment_count,
+                                   .segment_bytes = geometry.slot_bytes}};
 }
 
 }  // namespace

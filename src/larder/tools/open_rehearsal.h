@@ -14,6 +14,8 @@ struct StoreLimits {
   std::uint64_t capacity_bytes = 0;  ///< 0: no bound.
   std::uint64_t value_bytes_max = 0;
   std::size_t slices_max = 0;
+  std::uint64_t segments = 0;       ///< Of a log store, at most; 0: the store has none.
+  std::uint64_t segment_bytes = 0;  ///< Share of each.
 };
 
 /// Asks the code that opens a store on a file system what it would refuse, before it makes one:

@@ -25,7 +25,6 @@ namespace {
 
 /// An open that gets no further for so many times `stall=` is given up.
 constexpr std::uint64_t kStallsUntilGivenUp = 6;
-constexpr std::uint64_t kMiB16 = std::uint64_t{16} << 20;  // The smallest segment of the rule.
 
 constexpr std::array kParameters = {
     Parameter{.name = "path",
@@ -42,20 +41,19 @@ constexpr std::array kParameters = {
               .help =
                   "Blocks that all files of the store may take together; never exceeded. When it "
                   "is full, what was not read for longest goes first. A new store needs it, from "
-                  "512MiB on; one that is there remembers the last. A smaller one drops the oldest "
+                  "256MiB on; one that is there remembers the last. A smaller one drops the oldest "
                   "keys at open; it must hold 32 of the segments that the store was made with (see "
                   "max_value)."},
-    Parameter{
-        .name = "max_value",
-        .kind = ParameterKind::kBytes,
-        .minimum = "4KiB",
-        .maximum = "1GiB",
-        .help = "The largest value that may be stored; a larger one is refused. A new store has "
-                "128MiB, or as much as fits into a 32nd of its capacity; one that is there "
-                "remembers the last. Given for a new store, its segments are a 128th of the "
-                "capacity (from 16MiB to 1GiB) or eight values, whichever is more, and 32 must fit "
-                "into the capacity; without it they are a 32nd (to 1GiB), so that the capacity of "
-                "a store of up to 32GiB cannot be lowered later."},
+    Parameter{.name = "max_value",
+              .kind = ParameterKind::kBytes,
+              .minimum = "4KiB",
+              .maximum = "1GiB",
+              .help =
+                  "The largest value that may be stored; a larger one is refused. A new store has "
+                  "128MiB, or what fits into a segment; one that is there remembers the last. "
+                  "Segments of a new store are a 128th of its capacity, from 8MiB to 1GiB, and at "
+                  "least eight values of the size that is given here, so give it where values are "
+                  "larger than a 1024th of the capacity; 32 segments must fit into the capacity."},
     Parameter{.name = "sync",
               .kind = ParameterKind::kChoice,
               .default_text = "none",
@@ -348,7 +346,7 @@ LogSettings settings_of(const Parameters& parameters) {
                                    : io::DirectIo::kIfPossible;
   device.depth = options.depth + 32;
   device.threads = static_cast<std::uint32_t>(parameters.integer("io_threads"));
-  const std::uint64_t segment_bytes = options.segment_bytes == 0 ? kMiB16 : options.segment_bytes;
+  const std::uint64_t segment_bytes = options.segment_bytes == 0 ? kSlotBytesMin : options.segment_bytes;
   device.files_max = kSegmentCountMax;  // How many the store may have, it remembers itself.
   if (options.capacity_bytes > 0) {
     device.files_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(

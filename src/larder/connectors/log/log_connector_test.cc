@@ -252,9 +252,9 @@ TEST_F(LogConnectorTest, ANewStoreNeedsACapacityAndNothingElse) {
   EXPECT_FALSE(fs::exists(path_));
   const auto store = open("log:" + path_ + "?capacity=512MiB&min_free=0");
   ASSERT_NE(store, nullptr);
-  EXPECT_GT(store->capabilities().value_bytes_max, 15 * kMiB);
-  store->set("large", 15 * kMiB);
-  EXPECT_TRUE(store->has("large", 15 * kMiB));
+  EXPECT_GT(store->capabilities().value_bytes_max, 7 * kMiB);
+  store->set("large", 7 * kMiB);
+  EXPECT_TRUE(store->has("large", 7 * kMiB));
 }
 
 TEST_F(LogConnectorTest, ASmallerCapacityThatDropsKeysIsSaidWithTheirNumber) {

@@ -10,10 +10,7 @@ namespace larder::log_store {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-constexpr std::uint64_t kSegmentBytesMin = 16 * kMiB;
-constexpr std::uint64_t kSegmentBytesMax = 1024 * kMiB;
 constexpr std::uint64_t kValuesPerSegment = 8;
-constexpr std::uint64_t kSegmentsWanted = 128;
 /// A segment this small still holds a header, one value of 4 KiB with its record header, and a
 /// table.
 constexpr std::uint32_t kGrainsMin = 16;
@@ -69,12 +66,9 @@ SetupResult<Geometry> make_geometry(const GeometryRequest& request) {
   }
   std::uint64_t slot = request.segment_bytes;
   if (slot == 0) {
-    slot = std::clamp(request.capacity_bytes / kSegmentsWanted, kSegmentBytesMin, kSegmentBytesMax);
-    const std::uint64_t wanted = request.value_bytes_max != 0
-                                     ? kValuesPerSegment * request.value_bytes_max
-                                     : std::min(kValuesPerSegment * kValueBytesMaxDefault,
-                                                request.capacity_bytes / request.segments_min);
-    slot = std::max(slot, wanted);
+    slot =
+        std::max(std::clamp(request.capacity_bytes / kSegmentsWanted, kSlotBytesMin, kSlotBytesMax),
+                 kValuesPerSegment * request.value_bytes_max);
   }
   slot = slot / geometry.grain_bytes * geometry.grain_bytes;
   const std::uint64_t slot_min = std::max<std::uint64_t>(
@@ -89,7 +83,7 @@ SetupResult<Geometry> make_geometry(const GeometryRequest& request) {
   std::string alternative;
   const std::uint64_t slot_that_fits = request.capacity_bytes / request.segments_min;
   const std::uint64_t value_that_fits = slot_that_fits / kValuesPerSegment / kMiB * kMiB;
-  if (request.segment_bytes == 0 && slot_that_fits >= kSegmentBytesMin && value_that_fits > 0) {
+  if (request.segment_bytes == 0 && slot_that_fits >= kSlotBytesMin && value_that_fits > 0) {
     alternative = ", or max_value=" + format_bytes_exact(value_that_fits) + " or less";
   }
   LARDER_TRY(count_segments(request, geometry, alternative));

@@ -13,6 +13,11 @@ inline constexpr std::uint32_t kSegmentCountMax = 1U << 20;
 /// What `max_value` is for a new store that names none, where that much fits.
 inline constexpr std::uint64_t kValueBytesMaxDefault = std::uint64_t{128} << 20;
 
+/// The share of the capacity that a segment of a new store gets, and its bounds.
+inline constexpr std::uint64_t kSegmentsWanted = 128;
+inline constexpr std::uint64_t kSlotBytesMin = std::uint64_t{8} << 20;
+inline constexpr std::uint64_t kSlotBytesMax = std::uint64_t{1} << 30;
+
 /// How a path's capacity is cut into segments; constant while it is open.
 struct Geometry {
   std::uint32_t grain_bytes = kGrainBytesMin;
@@ -44,10 +49,10 @@ struct GeometryRequest {
   std::uint32_t segments_min = kSegmentCountMin;
 };
 
-/// For a new store. Segment size = clamp(capacity / 128, 16 MiB, 1 GiB), at least 8 x max_value, or
-/// without one as much of that of the default as leaves enough segments; then what fits into a
-/// segment is the largest value. Too few segments is an error that names the capacity or the
-/// max_value to choose.
+/// For a new store. Segment size = clamp(capacity / 128, 8 MiB, 1 GiB), at least 8 x max_value.
+/// Without a max_value the largest value is 128 MiB, or what fits into a segment: segments hold no
+/// data while they are free, so few and large ones would cost hits. Too few segments is an error
+/// that names the capacity or the max_value to choose.
 SetupResult<Geometry> make_geometry(const GeometryRequest& request);
 
 /// For an existing store: grain and segment size stay as they were made, the capacity may change,

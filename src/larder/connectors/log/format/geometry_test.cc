@@ -72,9 +72,11 @@ TEST(GeometryTest, SegmentIsAHundredTwentyEighthOfTheCapacityWithinBounds) {
     std::uint32_t segment_count;
   };
   const Case cases[] = {
-      {512 * kMiB, 1 * kMiB, 16 * kMiB, 32},     // The smallest segment.
-      {1 * kGiB, 1 * kMiB, 16 * kMiB, 64},       //
-      {2 * kGiB, 1 * kMiB, 16 * kMiB, 128},      // From here on the share decides.
+      {256 * kMiB, 64 * kKiB, 8 * kMiB, 32},     // The smallest segment.
+      {512 * kMiB, 1 * kMiB, 8 * kMiB, 64},      //
+      {512 * kMiB, 2 * kMiB, 16 * kMiB, 32},     // Eight values.
+      {1 * kGiB, 1 * kMiB, 8 * kMiB, 128},       // From here on the share decides.
+      {2 * kGiB, 1 * kMiB, 16 * kMiB, 128},      //
       {4 * kGiB, 1 * kMiB, 32 * kMiB, 128},      //
       {128 * kGiB, 1 * kMiB, 1 * kGiB, 128},     // From here on the largest segment.
       {10 * kTiB, 128 * kMiB, 1 * kGiB, 10240},  //
@@ -93,8 +95,8 @@ TEST(GeometryTest, SegmentIsAHundredTwentyEighthOfTheCapacityWithinBounds) {
 }
 
 TEST(GeometryTest, OneByteLessThanThirtyTwoSegmentsIsRefused) {
-  EXPECT_TRUE(make_geometry(request_of(512 * kMiB, kMiB)));
-  const auto geometry = make_geometry(request_of(512 * kMiB - 1, kMiB));
+  EXPECT_TRUE(make_geometry(request_of(256 * kMiB, kMiB)));
+  const auto geometry = make_geometry(request_of(256 * kMiB - 1, kMiB));
   ASSERT_FALSE(geometry);
   EXPECT_EQ(geometry.error().code, ErrorCode::kInvalidArgument);
 }
@@ -173,19 +175,52 @@ TEST(GeometryTest, FollowingTheAdviceOfAnyErrorWorks) {
   EXPECT_GT(advised_segment, 100U);
 }
 
-TEST(GeometryTest, WithoutAMaxValueAnyCapacityFrom512MiBOnWorks) {
-  for (std::uint64_t capacity = 512 * kMiB; capacity <= 65536 * kMiB; capacity += 97 * kMiB) {
+TEST(GeometryTest, WithoutAMaxValueTheGeometryFollowsTheCapacity) {
+  struct Case {
+    std::uint64_t capacity_bytes;
+    std::uint32_t segment_count;
+    std::uint64_t slot_bytes;
+    std::uint64_t value_bytes_limit;
+  };
+  // What docs/specs.md says. A segment holds a value, its header, its own header and a table.
+  constexpr std::uint64_t kGrain = kGrainBytesMin;
+  constexpr std::uint64_t kTable = 3 * kGrain;
+  const auto room = [](std::uint64_t slot) {
+    return slot - slot_reserve_bytes(slot) - 2 * kGrain - kTable;
+  };
+  const Case cases[] = {
+      {256 * kMiB, 32, 8 * kMiB, room(8 * kMiB)},      //
+      {512 * kMiB, 64, 8 * kMiB, room(8 * kMiB)},      //
+      {1 * kGiB, 128, 8 * kMiB, room(8 * kMiB)},       //
+      {4 * kGiB, 128, 32 * kMiB, room(32 * kMiB)},     //
+      {16 * kGiB, 128, 128 * kMiB, room(128 * kMiB)},  //
+      {32 * kGiB, 128, 256 * kMiB, 128 * kMiB},        // The most that is chosen unasked.
+      {128 * kGiB, 128, 1 * kGiB, 128 * kMiB},         //
+      {1 * kTiB, 1024, 1 * kGiB, 128 * kMiB},          //
+  };
+  for (const Case& one : cases) {
+    const GeometryRequest request{.capacity_bytes = one.capacity_bytes};
+    const auto geometry = make_geometry(request);
+    ASSERT_TRUE(geometry) << geometry.error().text;
+    EXPECT_EQ(geometry->segment_count, one.segment_count) << one.capacity_bytes;
+    EXPECT_EQ(geometry->slot_bytes, one.slot_bytes) << one.capacity_bytes;
+    EXPECT_EQ(geometry->value_bytes_limit, one.value_bytes_limit) << one.capacity_bytes;
+    expect_sound(*geometry, request);
+  }
+}
+
+TEST(GeometryTest, WithoutAMaxValueAnyCapacityFrom256MiBOnWorks) {
+  for (std::uint64_t capacity = 256 * kMiB; capacity <= 65536 * kMiB; capacity += 97 * kMiB) {
     const auto made = make_geometry({.capacity_bytes = capacity});
     ASSERT_TRUE(made.has_value()) << made.error().text;
     EXPECT_GE(made->segment_count, kSegmentCountMin);
     EXPECT_EQ(made->value_bytes_limit, std::min(kValueBytesMaxDefault, made->value_bytes_max()));
     EXPECT_EQ(made->capacity_bytes, capacity);
   }
-  // As before where there is room for it, and half a segment where there is not.
-  EXPECT_EQ(make_geometry({.capacity_bytes = 32768 * kMiB})->slot_bytes, 1024 * kMiB);
-  EXPECT_EQ(make_geometry({.capacity_bytes = 8192 * kMiB})->slot_bytes, 256 * kMiB);
-  EXPECT_EQ(make_geometry({.capacity_bytes = 8192 * kMiB})->value_bytes_limit, 128 * kMiB);
-  EXPECT_FALSE(make_geometry({.capacity_bytes = 511 * kMiB}).has_value());
+  const auto refused = make_geometry({.capacity_bytes = 256 * kMiB - 1});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_NE(refused.error().text.find("choose capacity=256MiB or more"), std::string::npos)
+      << refused.error().text;
 }
 
 TEST(GeometryTest, WhatIsNotAskedForIsRemembered) {
