@@ -5,14 +5,12 @@
 #include <limits>
 
 #include "larder/base/check.h"
+#include "larder/cache/policies/reuse_kind.h"
 
 namespace larder::cache {
 namespace {
 
 constexpr std::uint8_t kUsesMax = 255;
-constexpr std::size_t kUseKinds = 8;
-constexpr std::size_t kShapes = 12;
-constexpr std::size_t kKinds = kUseKinds * kShapes * 2;
 /// A ghost speaks for another one, which is not kept.
 constexpr double kGhostWeight = 2;
 /// Uses in which all classes are fitted once: as many, or one for each kFitShare columns.
@@ -20,21 +18,6 @@ constexpr std::size_t kFitUsesMin = 1024;
 constexpr std::size_t kFitShare = 8;
 /// Chains of unknown length: no use of theirs lies behind what they hit.
 constexpr ChainUse kNoChain = {.chunks = 0, .resident = 0xFFFF'FFFF, .end = 0};
-
-std::size_t use_kind(std::uint8_t uses) noexcept {
-  constexpr std::array<std::uint8_t, kUseKinds - 1> kMost = {1, 2, 3, 5, 8, 16, 64};
-  std::size_t kind = 0;
-  while (kind < kMost.size() && uses > kMost[kind]) ++kind;
-  return kind;
-}
-
-std::uint8_t shape_of(std::uint32_t chunks, std::uint32_t known) noexcept {
-  const std::uint32_t fresh = chunks - std::min(known, chunks);
-  const int count = fresh <= 3 ? 0 : fresh <= 15 ? 1 : fresh <= 63 ? 2 : 3;
-  const std::uint64_t quarters = std::uint64_t{fresh} * 4;
-  const int share = quarters <= chunks ? 0 : quarters < std::uint64_t{chunks} * 3 ? 1 : 2;
-  return static_cast<std::uint8_t>(count * 3 + share);
-}
 
 constexpr std::uint64_t mix(std::uint64_t z) noexcept {
   z += 0x9E3779B97F4A7C15U;
@@ -61,7 +44,7 @@ constexpr std::uint8_t uses_of(std::uint64_t note) noexcept {
 constexpr std::size_t kind_of_note(std::uint64_t note) noexcept {
   return (note >> 40) & 0xFF;
 }
-static_assert(kKinds <= 0x100);
+static_assert(kReuseKinds <= 0x100);
 
 }  // namespace
 
@@ -69,7 +52,7 @@ PrefixPolicy::PrefixPolicy(const PolicyOptions& options)
     : QueuedPolicy(options, 2),
       seed_(options.seed),
       ghosts_max_(options.ghosts_max),
-      model_(records().reuse_model(kKinds)),
+      model_(records().reuse_model(kReuseKinds)),
       shadow_(std::numeric_limits<std::uint32_t>::max()),
       ghosts_(options.ghosts_max),
       chain_(kNoChain) {
@@ -85,7 +68,7 @@ void PrefixPolicy::begin_chain(const ChainUse& chain) {
   run_ = kNone;
   uses_deeper_ = 0;
   is_shape_final_ = false;
-  shape_ = shape_of(chain.chunks, chain.resident);
+  shape_ = request_shape(chain.chunks, chain.resident);
 }
 
 QueuedPolicy::Queue PrefixPolicy::enter(ColumnId column, ColumnRecord& record) {
@@ -119,7 +102,7 @@ void PrefixPolicy::note_use(ColumnId column, ColumnRecord& record, bool was_resi
   if (is_known && !is_shape_final_) {
     // All before it are known as well, though they may be forgotten.
     is_shape_final_ = true;
-    if (position_ > chain_.resident) shape_ = shape_of(chain_.chunks, position_);
+    if (position_ > chain_.resident) shape_ = request_shape(chain_.chunks, position_);
     if (run_ != kNone) runs_[run_].shape = shape_;
   }
   uses_deeper_ = std::max(uses_deeper_, record.uses);
@@ -159,7 +142,7 @@ void PrefixPolicy::learn() {
     model_.note_exposure(kind_of_note(seen->note), now_ - used_of(seen->note),
                          kGhostWeight * static_cast<double>(ghost_places) / kLooks);
   }
-  if (now_ - fitted_ < std::max(kFitUsesMin, columns() / kFitShare) / kKinds) return;
+  if (now_ - fitted_ < std::max(kFitUsesMin, columns() / kFitShare) / kReuseKinds) return;
   fitted_ = now_;
   model_.fit_next(columns());
 }
@@ -243,7 +226,7 @@ void PrefixPolicy::leave_run(ColumnRecord& record) noexcept {
 // ---- Victims.
 
 std::size_t PrefixPolicy::kind(const ColumnRecord& record, std::uint8_t shape) noexcept {
-  return (use_kind(record.uses) * kShapes + shape) * 2 + (record.is_last ? 1 : 0);
+  return reuse_kind(record.uses, shape, record.is_last);
 }
 
 std::size_t PrefixPolicy::kind_of(const ColumnRecord& record) const noexcept {
