@@ -12,7 +12,7 @@ namespace larder::log_store {
 namespace {
 
 // A slot is four words: the fingerprint's two, where (0 when the slot is free), and the value's
-// size.
+// size with the note above it.
 constexpr std::size_t kWords = 4;
 constexpr std::size_t kWhere = 2;
 constexpr std::size_t kSize = 3;
@@ -35,6 +35,7 @@ constexpr std::uint64_t kTailSlots = 32;
 
 constexpr std::size_t kPrefetchDistance = 24;
 constexpr std::size_t kFindsPerScope = 512;
+constexpr std::size_t kSlotsPerEntryWalked = 4;
 
 // Loads acquire and stores release, so that a reader which saw any word of a change also sees that
 // the sequence has moved. Plain moves on x86.
@@ -56,6 +57,10 @@ std::uint64_t home_of(std::uint64_t low, std::uint64_t homes) noexcept {
 std::uint64_t encode_where(const IndexEntry& entry) noexcept {
   return kPresent | (entry.was_read ? kWasRead : 0) |
          (std::uint64_t{entry.location.segment} << 32) | entry.location.grain;
+}
+
+std::uint64_t encode_size(const IndexEntry& entry) noexcept {
+  return std::uint64_t{entry.note} << 32 | entry.value_bytes;
 }
 
 Location location_of(std::uint64_t where) noexcept {
@@ -182,7 +187,8 @@ bool Index::find_in(const Shard& shard, const Fingerprint& fingerprint,
     if (where == 0) return false;
     entry = {.location = location_of(where),
              .value_bytes = static_cast<std::uint32_t>(size),
-             .was_read = (where & kWasRead) != 0};
+             .was_read = (where & kWasRead) != 0,
+             .note = static_cast<std::uint32_t>(size >> 32)};
     return true;
   }
 }
@@ -232,7 +238,7 @@ bool Index::assign(const Fingerprint& fingerprint, const IndexEntry& entry) {
   if (position.is_there) {
     const ChangeScope change{shard};
     store_word(words + position.slot * kWords + kWhere, encode_where(entry));
-    store_word(words + position.slot * kWords + kSize, entry.value_bytes);
+    store_word(words + position.slot * kWords + kSize, encode_size(entry));
     return true;
   }
 
@@ -258,7 +264,7 @@ bool Index::assign(const Fingerprint& fingerprint, const IndexEntry& entry) {
   store_word(at, fingerprint.low);
   store_word(at + 1, fingerprint.high);
   store_word(at + kWhere, encode_where(entry));
-  store_word(at + kSize, entry.value_bytes);
+  store_word(at + kSize, encode_size(entry));
   ++shard.used;
   keys_.store(keys() + 1, std::memory_order_relaxed);
   return true;
@@ -292,6 +298,43 @@ bool Index::set_was_read(const Fingerprint& fingerprint) {
   // retry.
   store_word(slot + kWhere, load_word(slot + kWhere) | kWasRead);
   return true;
+}
+
+bool Index::set_note(const Fingerprint& fingerprint, std::uint32_t note) {
+  std::uint64_t* const slot = find_slot(fingerprint);
+  if (slot == nullptr) return false;
+  // As set_was_read(): one word.
+  store_word(slot + kSize, std::uint64_t{note} << 32 | (load_word(slot + kSize) & 0xFFFF'FFFFU));
+  return true;
+}
+
+std::size_t Index::next_entries(Walk& walk, std::span<IndexEntry> out) const noexcept {
+  std::size_t count = 0;
+  std::size_t slots_left = kSlotsPerEntryWalked * out.size();
+  std::size_t shards_left = out.size();
+  while (count < out.size() && slots_left > 0 && shards_left > 0) {
+    const Shard& shard = shards_[walk.shard];
+    std::uint64_t* const words = shard.words.load(std::memory_order_relaxed);
+    const std::uint64_t slots = words == nullptr ? 0 : shard.slots;
+    for (; walk.slot < slots && count < out.size() && slots_left > 0; ++walk.slot, --slots_left) {
+      std::uint64_t* const at = words + walk.slot * kWords;
+      const std::uint64_t where = load_word(at + kWhere);
+      if (where == 0) continue;
+      const std::uint64_t size = load_word(at + kSize);
+      out[count++] = {.location = location_of(where),
+                      .value_bytes = static_cast<std::uint32_t>(size),
+                      .was_read = (where & kWasRead) != 0,
+                      .note = static_cast<std::uint32_t>(size >> 32)};
+    }
+    if (walk.slot < slots) break;
+    walk.slot = 0;
+    --shards_left;
+    if (++walk.shard < kShards) continue;
+    walk.shard = 0;
+    ++walk.rounds;
+    break;
+  }
+  return count;
 }
 
 void Index::erase_slot(Shard& shard, std::uint64_t* slot) {
@@ -408,7 +451,8 @@ std::vector<std::pair<Fingerprint, IndexEntry>> Index::entries_in(std::uint32_t 
       found.push_back({{.low = entry[0], .high = entry[1]},
                        {.location = location_of(entry[kWhere]),
                         .value_bytes = static_cast<std::uint32_t>(entry[kSize]),
-                        .was_read = (entry[kWhere] & kWasRead) != 0}});
+                        .was_read = (entry[kWhere] & kWasRead) != 0,
+                        .note = static_cast<std::uint32_t>(entry[kSize] >> 32)}});
     }
   }
   return found;

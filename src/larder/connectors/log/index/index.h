@@ -24,14 +24,17 @@ struct Location {
 struct IndexEntry {
   Location location{};
   std::uint32_t value_bytes = 0;
-  bool was_read = false;  ///< Since it was written: worth keeping when its segment goes.
+  bool was_read = false;   ///< Since it was written: worth keeping when its segment goes.
+  std::uint32_t note = 0;  ///< UseLedger's: how it was used. The index only keeps it.
   friend bool operator==(const IndexEntry&, const IndexEntry&) = default;
 };
 
 /// Which keys a path has, and where: 32 bytes an entry in 256 shards, each rebuilt on its own when
 /// it gets too full or too empty.
 ///
-/// Threads: one writer thread calls assign(), erase(), erase_if_at() and set_was_read(); everything
+/// Threads: one writer thread calls assign(), erase(), erase_if_at(), set_was_read() and
+/// set_note();
+///   everything
 ///   const may be called from any thread at any time and takes no lock. A reader that
 ///   meets a change of its shard looks again. Such a change is some dozens of stores long, a
 ///   rebuild is made aside and shows as one of three stores; so a reader repeats itself only in the
@@ -62,11 +65,12 @@ class Index {
   /// Inserts or replaces. False, and nothing changed, when it would need to grow beyond `bytes_max`
   /// or the system has no memory: remove something and try again.
   [[nodiscard]] bool assign(const Fingerprint& fingerprint, const IndexEntry& entry);
-  /// These three return false when the fingerprint is not there.
+  /// These four return false when the fingerprint is not there.
   bool erase(const Fingerprint& fingerprint);
   /// False also when the entry points elsewhere.
   bool erase_if_at(const Fingerprint& fingerprint, Location location);
   bool set_was_read(const Fingerprint& fingerprint);
+  bool set_note(const Fingerprint& fingerprint, std::uint32_t note);
 
   /// Makes room for that many keys in all, as far as `bytes_max` allows, and keeps it: filling up
   /// is then several times as fast. reserve(0) ends that and gives back what turned out to be too
@@ -81,6 +85,17 @@ class Index {
   /// Everything that points into `segment`. A walk over the whole index, for when a segment's table
   /// cannot tell. The writer only.
   std::vector<std::pair<Fingerprint, IndexEntry>> entries_in(std::uint32_t segment) const;
+  /// Where a walk over all entries is. Begins anywhere, and goes round.
+  struct Walk {
+    std::uint32_t shard = 0;
+    std::uint64_t slot = 0;
+    std::uint64_t rounds = 0;  ///< How often the end was passed.
+  };
+  /// The next entries, as many as `out` has room for, or fewer where few stand; returns how many.
+  /// Ends with a round. An entry that stands for the whole of a round is told once, give or take
+  /// those of a shard that was rebuilt meanwhile. The writer only. Cost: reads memory in its order,
+  /// four slots for each entry of `out` at most.
+  std::size_t next_entries(Walk& walk, std::span<IndexEntry> out) const noexcept;
   /// A hint that the fingerprint will be looked for or assigned some dozens of operations later.
   void prefetch(const Fingerprint& fingerprint) const noexcept;
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -336,6 +337,46 @@ TEST(IndexTest, AKeyTakesAtMost48BytesInAShardOfAnySize) {
     ASSERT_TRUE(index.erase(in_shard(i - 1)));
     ASSERT_LE(index.bytes(), kBytesPerKeyMax * index.keys()) << index.keys() << " keys";
   }
+}
+
+TEST(IndexTest, ANoteIsKeptBesideTheSizeAndChangesAlone) {
+  Index index{kNoBound};
+  IndexEntry entry = entry_of(1);
+  entry.note = 0xFEDC'BA98;
+  ASSERT_TRUE(index.assign(spread(1), entry));
+  EXPECT_EQ(index.find(spread(1)), entry);
+  ASSERT_TRUE(index.set_was_read(spread(1)));
+  ASSERT_TRUE(index.set_note(spread(1), 0x8000'0001));
+  entry.was_read = true;
+  entry.note = 0x8000'0001;
+  EXPECT_EQ(index.find(spread(1)), entry);
+  ASSERT_TRUE(index.assign(spread(1), entry_of(2)));
+  EXPECT_EQ(index.find(spread(1)), entry_of(2));
+  EXPECT_FALSE(index.set_note(spread(3), 1));
+}
+
+TEST(IndexTest, AWalkTellsEveryEntryOnceARound) {
+  Index index{kNoBound};
+  for (std::uint64_t i = 0; i < 20'000; ++i) {
+    IndexEntry entry = entry_of(i);
+    entry.note = static_cast<std::uint32_t>(i);
+    ASSERT_TRUE(index.assign(spread(i), entry));
+  }
+  Index::Walk walk;
+  std::array<IndexEntry, 64> some;
+  for (std::uint64_t round = 1; round <= 2; ++round) {
+    std::vector<int> seen(20'000);
+    while (walk.rounds < round) {
+      const std::size_t count = index.next_entries(walk, some);
+      ASSERT_LE(count, some.size());
+      for (std::size_t i = 0; i < count; ++i) ++seen[some[i].note];
+    }
+    EXPECT_EQ(std::ranges::count(seen, 1), 20'000);
+  }
+  Index empty{kNoBound};
+  Index::Walk there;
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(empty.next_entries(there, some), 0U);
+  EXPECT_EQ(there.rounds, 1U);
 }
 
 TEST(IndexDeathTest, ASegmentNumberThatDoesNotFitIsABug) {
