@@ -82,6 +82,9 @@ void Caller::trace(const char* format, ...) {
 // --- Choosing -----------------------------------------------------------------------------------
 
 std::size_t Caller::choose_key() {
+  if (plan_.holds_prefixes && !random_.one_in(8)) {
+    return static_cast<std::size_t>(random_.below(plan_.keys));
+  }
   // A few hot keys, so that operations on one key meet.
   if (random_.one_in(3)) return static_cast<std::size_t>(random_.below(5));
   return static_cast<std::size_t>(random_.below(plan_.keys));
@@ -132,6 +135,7 @@ void Caller::prepare(Submission& submission, std::size_t count, Op op) {
   batch.user_data = &submission;
   batch.urgency = static_cast<Urgency>(random_.below(kUrgencyCount));
   batch.set_mode = random_.one_in(3) ? SetMode::kIfAbsent : SetMode::kReplace;
+  if (plan_.holds_prefixes && !random_.one_in(24)) batch.set_mode = SetMode::kIfAbsent;
   batch.allow_shorter = false;
   batch.waits_for_room = random_.one_in(2);
   batch.misses_wrong_sizes = random_.one_in(8);
@@ -191,7 +195,7 @@ void Caller::act() {
   const std::uint64_t choice = random_.below(100);
   if (choice < (plan_.reads_much ? 27U : 42U)) {
     submit_sets();
-  } else if (choice < 70) {
+  } else if (choice < 70 || (choice < 80 && plan_.holds_prefixes && !random_.one_in(12))) {
     submit_gets();
   } else if (choice < 80) {
     submit_keys_only(Op::kDelete);

@@ -245,6 +245,20 @@ void Caller::end_set(const Submission& submission, const Item& item, const Opera
     }
     return;
   }
+  const bool was_admitted = item.value_bytes > 0 || bytes_of(item.value) == 0;
+  if (!was_admitted) {
+    coverage_.note(Seen::kNotAdmitted);
+    oracle_.drop(operation.key, operation.version);
+    if (submission.batch.set_mode != SetMode::kIfAbsent ||
+        plan_.path.admission != log_store::AdmissionMode::kLearned) {
+      violation("set: it was not written, and it had to be");
+    }
+    if (oracle_.must_be_there(operation.key, operation.invoked)) {
+      violation("set if absent: not admitted although the key is there; " +
+                oracle_.describe(operation.key));
+    }
+    return;
+  }
   coverage_.note(Seen::kSetAcknowledged);
   if (submission.batch.set_mode == SetMode::kIfAbsent &&
       oracle_.must_be_there(operation.key, operation.invoked)) {

@@ -14,6 +14,8 @@ constexpr std::array<std::string_view, kSeenCount> kNames = {
     "set_refused",
     "eviction",
     "readmission",
+    "left_early",
+    "not_admitted",
     "clean_close",
     "head_adopted",
     "kill",

@@ -20,6 +20,8 @@ enum class Seen : std::uint8_t {
   kSetRefused,
   kEviction,
   kReadmission,
+  kLeftEarly,
+  kNotAdmitted,
   kCleanClose,
   kHeadAdopted,
   kKill,

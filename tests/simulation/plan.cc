@@ -117,6 +117,15 @@ void choose_busy_reclaim(Random& random, Plan& plan) {
   plan.faults.stall_ns = kMillisecond + random.below(180 * kMillisecond);
 }
 
+/// Keys whose values never change, as those of a cache of prefixes: now and then one is replaced or
+/// deleted. So most segments outrank nothing, and leave before older ones.
+void choose_prefixes(Random& random, Plan& plan) {
+  plan.holds_prefixes = true;
+  plan.keys = static_cast<std::uint32_t>(100 + random.below(150));
+  plan.path.value_bytes_max =
+      std::min(plan.path.value_bytes_max, one_of<2>(random, {12 * kKiB, 24 * kKiB}));
+}
+
 /// What people and other programs do to a store's files, or an owner to itself.
 void choose_oddity(Random& random, Plan& plan) {
   switch (random.below(8)) {
@@ -196,6 +205,11 @@ Plan make_plan(std::uint64_t seed) {
     plan.path.limits = {.batches_max = 1 + random.below(4),
                         .bytes_max = one_of<3>(random, {16 * kKiB, 64 * kKiB, 1024 * kKiB})};
   }
+  // Drawn apart, so that the seeds that once found a defect still lead there.
+  Random later{~seed};
+  if (later.one_in(4)) plan.path.admission = log_store::AdmissionMode::kLearned;
+  if (later.one_in(6)) plan.path.eviction = log_store::EvictionOrder::kOldest;
+  if (manner >= 8 && later.one_in(2)) choose_prefixes(later, plan);
   return plan;
 }
 

@@ -40,6 +40,7 @@ struct Plan {
   bool all_collide = false;   ///< All keys share a few fingerprints.
   bool has_hot_keys = false;  ///< Nearly all Sets go to a handful, so that segments die whole.
   bool reads_much = false;
+  bool holds_prefixes = false;  ///< Few Sets replace, and few keys are deleted.
   bool has_tiny_index = false;
   bool squeezes_space = false;       ///< Somebody else fills the file system for a while.
   bool changes_capacity = false;     ///< From open to open.

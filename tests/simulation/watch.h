@@ -74,6 +74,7 @@ class Watch {
   std::uint64_t readmitted_ = 0;
   std::uint64_t sync_failures_ = 0;
   std::uint64_t oldest_ = 0;
+  std::set<std::uint64_t> outranking_;  ///< Generations that outrank older ones, one turn ago.
   std::uint64_t newest_prepared_ = 0;
   std::vector<std::uint64_t> removed_before_;
   std::uint64_t free_ = 0;

@@ -35,15 +35,16 @@ constexpr std::array kParameters = {
               .is_required = true,
               .example = "/data/kv"},
     kCreateParameter,
-    Parameter{.name = "capacity",
-              .kind = ParameterKind::kBytes,
-              .minimum = "1MiB",
-              .help =
-                  "Blocks that all files of the store may take together; never exceeded. When it "
-                  "is full, what was not read for longest goes first. A new store needs it, from "
-                  "256MiB on; one that is there remembers the last. A smaller one drops the oldest "
-                  "keys at open; it must hold 32 of the segments that the store was made with (see "
-                  "max_value)."},
+    Parameter{
+        .name = "capacity",
+        .kind = ParameterKind::kBytes,
+        .minimum = "1MiB",
+        .help =
+            "Blocks that all files of the store may take together; never exceeded. When it "
+            "is full, what is worth least goes first (see eviction). A new store needs it, from "
+            "256MiB on; one that is there remembers the last. A smaller one drops the oldest "
+            "keys at open; it must hold 32 of the segments that the store was made with (see "
+            "max_value)."},
     Parameter{.name = "max_value",
               .kind = ParameterKind::kBytes,
               .minimum = "4KiB",
@@ -67,6 +68,23 @@ constexpr std::array kParameters = {
               .help =
                   "Acknowledge deletes after a sync, so that no power cut brings a deleted value "
                   "back."},
+    Parameter{.name = "eviction",
+              .kind = ParameterKind::kChoice,
+              .default_text = "worth",
+              .choices = "worth|oldest",
+              .help =
+                  "What goes when the store is full: worth, what is least likely to be read, by "
+                  "what the store has learned; oldest, what was not read since it was written, "
+                  "the oldest first."},
+    Parameter{.name = "admission",
+              .kind = ParameterKind::kChoice,
+              .default_text = "all",
+              .choices = "all|learned",
+              .help =
+                  "Which new keys are written: all; or learned, once the store is full, those that "
+                  "are likely to be read before they would be evicted. The others are "
+                  "acknowledged, and are as if they had been evicted at once "
+                  "(bytes_not_written_total counts them): fewer writes to the disk."},
     Parameter{.name = "min_free",
               .kind = ParameterKind::kBytes,
               .default_text = "1GiB",
@@ -256,17 +274,20 @@ Report LogConnector::report() const {
   report.keys = path.keys();
   report.integrity = Integrity::kChecked;
   report.locality = Locality::kLocalDisk;
-  report.properties = {{"io", machine_->device().backend},
-                       {"direct", facts.direct ? "yes" : "no"},
-                       {"file_system", facts.file_system},
-                       {"buffer_alignment",
-                        std::to_string(std::max(facts.alignment.memory, facts.alignment.offset))},
-                       {"sync", options_.sync == SyncMode::kBatch ? "batch" : "none"},
-                       {"segment", format_bytes_exact(superblock.slot_bytes)},
-                       {"segments", std::to_string(superblock.segment_count)},
-                       {"grain", std::to_string(superblock.grain_bytes)},
-                       {"max_value", format_bytes_exact(options_.value_bytes_max)},
-                       {"open_count", std::to_string(superblock.open_count)}};
+  report.properties = {
+      {"io", machine_->device().backend},
+      {"direct", facts.direct ? "yes" : "no"},
+      {"file_system", facts.file_system},
+      {"buffer_alignment",
+       std::to_string(std::max(facts.alignment.memory, facts.alignment.offset))},
+      {"sync", options_.sync == SyncMode::kBatch ? "batch" : "none"},
+      {"eviction", options_.eviction == EvictionOrder::kOldest ? "oldest" : "worth"},
+      {"admission", options_.admission == AdmissionMode::kLearned ? "learned" : "all"},
+      {"segment", format_bytes_exact(superblock.slot_bytes)},
+      {"segments", std::to_string(superblock.segment_count)},
+      {"grain", std::to_string(superblock.grain_bytes)},
+      {"max_value", format_bytes_exact(options_.value_bytes_max)},
+      {"open_count", std::to_string(superblock.open_count)}};
   if (!made_.empty()) report.properties.emplace_back("made", made_.back());
   report.evictions = {.keys = path.counters().records_evicted_total.value(),
                       .bytes = path.counters().bytes_evicted_total.value()};
@@ -336,6 +357,10 @@ LogSettings settings_of(const Parameters& parameters) {
   options.events_max = static_cast<std::uint32_t>(parameters.integer("events"));
   options.sync = parameters.text("sync") == "batch" ? SyncMode::kBatch : SyncMode::kNone;
   options.delete_sync = parameters.flag("delete_sync");
+  options.eviction =
+      parameters.text("eviction") == "oldest" ? EvictionOrder::kOldest : EvictionOrder::kWorth;
+  options.admission =
+      parameters.text("admission") == "learned" ? AdmissionMode::kLearned : AdmissionMode::kAll;
   options.owner_note = note_of_this_process();
 
   io::DeviceOptions& device = settings.device;
@@ -346,7 +371,8 @@ LogSettings settings_of(const Parameters& parameters) {
                                    : io::DirectIo::kIfPossible;
   device.depth = options.depth + 32;
   device.threads = static_cast<std::uint32_t>(parameters.integer("io_threads"));
-  const std::uint64_t segment_bytes = options.segment_bytes == 0 ? kSlotBytesMin : options.segment_bytes;
+  const std::uint64_t segment_bytes =
+      options.segment_bytes == 0 ? kSlotBytesMin : options.segment_bytes;
   device.files_max = kSegmentCountMax;  // How many the store may have, it remembers itself.
   if (options.capacity_bytes > 0) {
     device.files_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(

@@ -454,6 +454,62 @@ TEST_F(LogConnectorTest, DiskUsageNeverExceedsTheCapacityPastEviction) {
   EXPECT_GE(store->report().bytes_used, most - kMiB);
 }
 
+constexpr int kHotKeys = 24;
+constexpr int kScannedKeys = 4000;  ///< Some ten times what the store holds.
+
+/// Keys that are read now and then, among four times as many that are stored once; a key that is
+/// missing is stored again. Returns how often one was.
+int scan_among_hot_keys(Store& store) {
+  int misses = 0;
+  for (int i = 0; i < kScannedKeys; ++i) {
+    const std::string hot = key_of(i / 4 % kHotKeys);
+    if (i % 4 == 0 && !store.has(hot)) {
+      ++misses;
+      EXPECT_TRUE(store.client().set(hot, value_of(hot), SetMode::kIfAbsent).has_value());
+    }
+    const std::string once = key_of(1'000'000 + i);
+    EXPECT_TRUE(store.client().set(once, value_of(once), SetMode::kIfAbsent).has_value());
+  }
+  return misses;
+}
+
+TEST_F(LogConnectorTest, WhatIsReadAgainOutlastsAScanAndTheOldestNeedNotGoFirst) {
+  const auto store = open(spec());
+  ASSERT_NE(store, nullptr);
+  EXPECT_LE(scan_among_hot_keys(*store), kHotKeys + 2);
+  EXPECT_GT(store->counter("segments_reclaimed_early_total"), 0U);
+  EXPECT_EQ(store->counter("bytes_not_written_total"), 0U);  // Never unless it was asked for.
+  // At most 1.2 writes a miss.
+  EXPECT_LE(store->counter("records_readmitted_total"), (kScannedKeys + kHotKeys) / 5);
+}
+
+TEST_F(LogConnectorTest, EvictionOfTheOldestTakesNoOtherFirst) {
+  const auto store = open(spec("32MiB", "&eviction=oldest"));
+  ASSERT_NE(store, nullptr);
+  EXPECT_LE(scan_among_hot_keys(*store), kHotKeys + 2);
+  EXPECT_EQ(store->counter("segments_reclaimed_early_total"), 0U);
+}
+
+TEST_F(LogConnectorTest, LearnedAdmissionLeavesAScanOutAndKeepsWhatIsRead) {
+  const auto store = open(spec("32MiB", "&admission=learned&events=65536"));
+  ASSERT_NE(store, nullptr);
+  EXPECT_LE(scan_among_hot_keys(*store), 2 * kHotKeys);
+  const std::uint64_t left_out = store->counter("records_not_written_total");
+  EXPECT_GT(left_out,
+            static_cast<std::uint64_t>(kScannedKeys / 3));  // It fills, and learns, first.
+  EXPECT_EQ(store->counter("bytes_not_written_total"), left_out * kValueBytes);
+  // Such a key is as one that was evicted at once.
+  int there = 0;
+  for (int i = kScannedKeys - 100; i < kScannedKeys; ++i) {
+    there += store->has(key_of(1'000'000 + i)) ? 1 : 0;
+  }
+  EXPECT_LT(there, 60);
+  for (int i = 0; i < kHotKeys; ++i) EXPECT_TRUE(store->has(key_of(i))) << i;
+  // What replaces is always written.
+  store->set("replaced");
+  EXPECT_TRUE(store->has("replaced"));
+}
+
 TEST_F(LogConnectorTest, FilesAreForTheirOwnerOnlyAlsoBelowNewDirectories) {
   EXPECT_NE(open("log:" + path_ + "/a/b//?capacity=32MiB&segment=1MiB&max_value=64KiB&min_free=0"),
             nullptr);

@@ -47,6 +47,8 @@ enum class Rule : std::uint8_t {
   kNoEntryIntoFreed,
   // L7 Evict at the tail.
   kEvictOldest,
+  kReplacerOutranks,
+  kNothingBeforeStrays,
   kSyncMovedFirst,
   kSyncAllMoved,
   kOutrankedDurably,

@@ -41,6 +41,7 @@ struct StoreTask {
   std::span<const Slice> value;
   std::uint64_t value_bytes = 0;
   bool wants_sync = false;
+  std::uint32_t note = 0;  ///< UseLedger's.
   /// A move (L8): the checksum is known, and the index changes only if it still points to `source`.
   std::optional<Location> source;
   Hash128 checksum{};

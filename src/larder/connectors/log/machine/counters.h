@@ -28,7 +28,9 @@ struct PathCounters {
   PathCounter sets_refused_total;
   PathCounter bytes_staged_total, bytes_readmitted_total;
   PathCounter records_readmitted_total, records_evicted_total, bytes_evicted_total;
+  PathCounter records_not_written_total, bytes_not_written_total;
   PathCounter segments_sealed_total, segments_reclaimed_total, segments_given_back_total;
+  PathCounter segments_reclaimed_early_total;
   PathCounter corruptions_total, io_errors_total, no_space_total, sync_failures_total, syncs_total;
   PathCounter stalls_total;
   PathCounter index_walks_total;
@@ -46,8 +48,11 @@ struct PathCounters {
     LARDER_VISIT(bytes_readmitted_total);
     LARDER_VISIT(records_readmitted_total);
     LARDER_VISIT(records_evicted_total);
+    LARDER_VISIT(records_not_written_total);
+    LARDER_VISIT(bytes_not_written_total);
     LARDER_VISIT(segments_sealed_total);
     LARDER_VISIT(segments_reclaimed_total);
+    LARDER_VISIT(segments_reclaimed_early_total);
     LARDER_VISIT(segments_given_back_total);
     LARDER_VISIT(corruptions_total);
     LARDER_VISIT(io_errors_total);

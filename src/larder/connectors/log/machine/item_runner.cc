@@ -1,8 +1,20 @@
 #include "larder/connectors/log/machine/item_runner.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "larder/base/key_text.h"
 #include "larder/connectors/log/format/rule.h"
 
 namespace larder::log_store {
+namespace {
+
+/// Keys of a batch that the ledger is told of at once: a bound of how long that takes.
+constexpr std::size_t kUsesAtOnce = 256;
+/// In an item's note word: it is not worth a write.
+constexpr std::uint64_t kNotAdmitted = std::uint64_t{1} << 32;
+
+}  // namespace
 
 template <class Task>
 Task& ItemRunner::Pool<Task>::take() {
@@ -18,13 +30,60 @@ void ItemRunner::turn() noexcept {
     const Ticket ticket = state_.intake.take(kLane, blocked);
     if (!ticket) return;
     Item& item = ticket.items.front();
-    if (&item == ticket.batch->items.data()) unsynced(*ticket.batch) = 0;
+    const auto number = static_cast<std::size_t>(&item - ticket.batch->items.data());
+    if (number == 0) unsynced(*ticket.batch) = 0;
+    Waiting& waiting = waiting_[queue_of(ticket.batch->op, ticket.batch->urgency)];
+    const bool has_waited =
+        std::exchange(waiting, {}) == Waiting{.batch = ticket.batch, .number = number};
+    if (number % kUsesAtOnce == 0 && !has_waited) note_uses(*ticket.batch, number);
     if (!state_.intake.begin(*ticket.batch, item)) {
       state_.intake.finish(ticket);
     } else if (start(*ticket.batch, item) == Start::kBlocked) {
       blocked |= QueueMask{1} << queue_of(ticket.batch->op, ticket.batch->urgency);
+      waiting = {.batch = ticket.batch, .number = number};
       state_.intake.put_back(ticket);
     }
+  }
+}
+
+void ItemRunner::note_uses(Batch& batch, std::size_t first) noexcept {
+  if (batch.op == Op::kDelete) return;
+  const std::span<Item> items =
+      batch.items.subspan(first, std::min(kUsesAtOnce, batch.items.size() - first));
+  const bool is_set = batch.op == Op::kSet;
+  // What a lookup has told of the request, or else the batch is one.
+  const auto told = state_.requests.find(state_.fingerprint(batch.items.front().key));
+  const std::size_t before = is_set && told ? told->known : 0;
+  const std::size_t keys =
+      std::max<std::size_t>(told ? told->keys : 0, before + batch.items.size());
+  const std::size_t known = told ? told->known : is_set ? 0 : batch.items.size();
+  const auto number = [](std::size_t count) {
+    return static_cast<std::uint32_t>(std::min<std::size_t>(count, UINT32_MAX));
+  };
+  state_.ledger.begin(number(keys), number(known), number(before + first + items.size()));
+  const std::uint64_t newest = state_.segments.newest_generation();
+  for (std::size_t i = items.size(); i > 0; --i) {
+    Item& item = items[i - 1];
+    const Fingerprint fingerprint = state_.fingerprint(item.key);
+    const auto entry = state_.index.find(fingerprint);
+    note_word(item) = 0;
+    if (!entry && !is_set) continue;
+    const std::uint64_t bytes = entry ? entry->value_bytes : bytes_of(item.value);
+    const std::uint32_t note = state_.ledger.use(fingerprint, entry ? &*entry : nullptr,
+                                                 record_bytes(bytes, state_.grain_bytes()));
+    if (entry) state_.index.set_note(fingerprint, note);
+    note_word(item) = note;
+    state_.ledger.look(state_.index, newest);
+  }
+  if (!is_set || !reclaimer_.admits_by_worth()) return;
+  // What stands behind a key that is not written is of no use.
+  bool is_admitted = first == 0 || (note_word(batch.items[first - 1]) & kNotAdmitted) == 0;
+  for (Item& item : items) {
+    const auto note = static_cast<std::uint32_t>(note_word(item));
+    if (is_admitted && note != 0 && !state_.index.find(state_.fingerprint(item.key))) {
+      is_admitted = state_.ledger.worth_when_new(note) > state_.ledger.admission_threshold();
+    }
+    if (!is_admitted && bytes_of(item.value) > 0) note_word(item) |= kNotAdmitted;
   }
 }
 
@@ -81,12 +140,21 @@ ItemRunner::Start ItemRunner::start_set(Batch& batch, Item& item) noexcept {
   if (state_.intake.set_mode_of(batch, item) == SetMode::kIfAbsent) {
     if (const auto entry = state_.index.find(fingerprint)) {
       if (!entry->was_read) state_.index.set_was_read(fingerprint);
+      reclaimer_.note_stored(record_bytes(entry->value_bytes, state_.grain_bytes()), false);
       item.existed = true;
       end({.batch = &batch, .item = &item}, Outcome::kDone);
       return Start::kStarted;
     }
     // C4: of several in flight one writes. The others wait to see whether it succeeds.
     if (state_.guard.busy(fingerprint)) return Start::kBlocked;
+    if ((note_word(item) & kNotAdmitted) != 0) {
+      state_.ledger.note_gone(fingerprint, static_cast<std::uint32_t>(note_word(item)));
+      state_.counters.records_not_written_total.add();
+      state_.counters.bytes_not_written_total.add(bytes_of(item.value));
+      state_.events.note(EventPage::Kind::kRemoved, as_text(item.key), bytes_of(item.value));
+      end({.batch = &batch, .item = &item}, Outcome::kDone);
+      return Start::kStarted;
+    }
   }
   SetTask& task = sets_.take();
   task.owner = {.batch = &batch, .item = &item};
@@ -95,6 +163,7 @@ ItemRunner::Start ItemRunner::start_set(Batch& batch, Item& item) noexcept {
   task.store.value = item.value;
   task.store.value_bytes = bytes_of(item.value);
   task.store.wants_sync = state_.options.sync == SyncMode::kBatch;
+  task.store.note = static_cast<std::uint32_t>(note_word(item));
   task.store.source.reset();
   task.store.sink = this;
   task.store.user_data = &task;
@@ -119,6 +188,7 @@ void ItemRunner::on_store(StoreTask& store) noexcept {
   const Error error = store.error;
   if (error.code() == ErrorCode::kNone) {
     owner.item->value_bytes = store.value_bytes;
+    reclaimer_.note_stored(record_bytes(store.value_bytes, state_.grain_bytes()), true);
   } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
     reclaimer_.request_early();  // The index is full. A file system that is gains nothing by it.
   }

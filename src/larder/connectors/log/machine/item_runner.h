@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <vector>
@@ -57,7 +58,15 @@ class ItemRunner final : public LoadSink, public StoreSink {
     void give(Task& task) { free.push_back(&task); }
   };
   enum class Start : std::uint8_t { kStarted, kBlocked };
+  /// The item that has to wait, of each queue: it is taken again, and its uses are noted already.
+  struct Waiting {
+    const Batch* batch = nullptr;
+    std::size_t number = 0;
+    friend bool operator==(const Waiting&, const Waiting&) = default;
+  };
 
+  /// Tells the ledger of the keys from number `first` on that are used together.
+  void note_uses(Batch& batch, std::size_t first) noexcept;
   Start start(Batch& batch, Item& item) noexcept;
   Start start_get(Batch& batch, Item& item) noexcept;
   Start start_set(Batch& batch, Item& item) noexcept;
@@ -70,6 +79,9 @@ class ItemRunner final : public LoadSink, public StoreSink {
     return batch.items[0].connector_words[0];
   }
 
+  /// Where note_uses() leaves what start_set() needs: the note, and whether it is worth a write.
+  static std::uint64_t& note_word(Item& item) noexcept { return item.connector_words[1]; }
+
   PathState& state_;
   Loads& loads_;
   Appender& appender_;
@@ -77,6 +89,7 @@ class ItemRunner final : public LoadSink, public StoreSink {
   Pool<GetTask> gets_;
   Pool<SetTask> sets_;
   Pool<EraseTask> erases_;
+  std::array<Waiting, 8 * sizeof(QueueMask)> waiting_{};
 };
 
 }  // namespace larder::log_store

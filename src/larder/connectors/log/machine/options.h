@@ -16,6 +16,18 @@ enum class SyncMode : std::uint8_t {
   kBatch,     ///< When its segment was synced after that.
 };
 
+/// Which new keys are written.
+enum class AdmissionMode : std::uint8_t {
+  kAll = 0,
+  kLearned,  ///< Of stores with kIfAbsent, those that are worth it: UseLedger.
+};
+
+/// Which segment is emptied next, and what of it is kept.
+enum class EvictionOrder : std::uint8_t {
+  kWorth = 0,  ///< The least worthy one, and what is worth most: UseLedger.
+  kOldest,     ///< The oldest, and what was read since it was written: a clock.
+};
+
 /// Everything one path is opened with; the parameter table of log_connector.cc fills it.
 struct PathOptions {
   std::uint64_t capacity_bytes = 0;   ///< 0: what the store remembers.
@@ -38,6 +50,8 @@ struct PathOptions {
   std::shared_ptr<std::atomic<std::uint64_t>> opening_steps;
   std::uint32_t events_max = 0;  ///< Size of the event ring; 0: none kept.
   SyncMode sync = SyncMode::kNone;
+  EvictionOrder eviction = EvictionOrder::kWorth;
+  AdmissionMode admission = AdmissionMode::kAll;
   bool delete_sync = false;  ///< Deletes are acknowledged after a sync, also under kNone.
   std::string owner_note;    ///< "pid 7 on host a": told to who finds the store locked.
   std::uint64_t id_seed =

@@ -245,12 +245,31 @@ Status LogPath::close() noexcept {
 // --- Any thread ---------------------------------------------------------------------------------
 
 Status LogPath::look_up(Batch& batch) noexcept {
-  return state_.intake.look_up(batch, [this](std::span<Item> items) { find(items); });
+  return state_.intake.look_up(batch, [this](std::span<Item> items) {
+    find(items);
+    note_request(items);
+  });
 }
 
 void LogPath::probe(std::span<Item> items) const noexcept {
   find(items);
+  note_request(items);
   state_.intake.end_probe(items);
+}
+
+/// The loads and stores that follow have parts of it.
+void LogPath::note_request(std::span<const Item> items) const noexcept {
+  constexpr std::size_t kKeysMin = 4;  // Of shorter ones a part tells as much.
+  if (items.size() < kKeysMin || items.size() > UINT32_MAX) return;
+  const auto first_miss =
+      std::ranges::find_if(items, [](const Item& item) { return item.outcome != Outcome::kHit; });
+  const RequestNotes::Request request{
+      .keys = static_cast<std::uint32_t>(items.size()),
+      .known = static_cast<std::uint32_t>(first_miss - items.begin())};
+  state_.requests.put(state_.fingerprint(items.front().key), request);
+  if (request.known > 0 && request.known < items.size()) {
+    state_.requests.put(state_.fingerprint(first_miss->key), request);
+  }
 }
 
 void LogPath::find(std::span<Item> items) const noexcept {

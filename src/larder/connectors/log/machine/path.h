@@ -105,6 +105,7 @@ class LogPath final {
  private:
   /// What the index has, and nothing else.
   void find(std::span<Item> items) const noexcept;
+  void note_request(std::span<const Item> items) const noexcept;
 
   LogPath(const PathOptions& options, const Geometry& geometry, const Superblock& superblock,
           std::uint32_t segment_numbers, PathMemory memory, io::Directory& directory,

@@ -66,6 +66,7 @@ PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
       superblock(block),
       index(path_options.index_bytes_max),
       segments(geometry, segment_numbers),
+      ledger(geometry.capacity_bytes),
       staging(std::move(memory.staging)),
       move_memory(std::move(memory.move_memory)),
       zeros(std::move(memory.zeros)),
@@ -73,7 +74,8 @@ PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
       health(std::move(where)),
       events(path_options.events_max) {}
 
-Published PathState::publish(const Fingerprint& fingerprint, const IndexEntry& entry) {
+Published PathState::publish(const Fingerprint& fingerprint, const IndexEntry& entry,
+                             bool is_copy) {
   const Place place = segments.place_of(entry.location);
   const bool is_forward_only = !is_broken(Rule::kPublishForward);
   if (is_forward_only && place <= guard.last_published(fingerprint)) {
@@ -84,7 +86,13 @@ Published PathState::publish(const Fingerprint& fingerprint, const IndexEntry& e
     return Published::kOvertaken;
   }
   if (!index.assign(fingerprint, entry)) return Published::kIndexFull;
-  if (present) segments.remove_live(present->location, present->value_bytes);
+  if (present) {
+    segments.remove_live(present->location, present->value_bytes);
+    // A copy outranks nothing but what it was made from, which is overwritten first.
+    if (!is_copy && !is_broken(Rule::kReplacerOutranks)) {
+      ++segments.at(entry.location.segment).outranks;
+    }
+  }
   segments.add_live(entry.location, entry.value_bytes);
   guard.note_published(fingerprint, place);
   return Published::kYes;
@@ -104,6 +112,7 @@ bool PathState::forget_failed(const Fingerprint& fingerprint, Location location,
   if (is_broken(Rule::kForgetOnlyWhatFailed) && present) location = present->location;
   if (!forget(fingerprint, location)) return false;
   if (!is_broken(Rule::kForgottenOutranks)) ++segments.at(location.segment).tombstones;
+  ++segments.at(location.segment).strays;
   events.note(EventPage::Kind::kRemoved, as_text(key), 0);
   return true;
 }

@@ -14,9 +14,11 @@
 #include "larder/connectors/log/machine/file_calls.h"
 #include "larder/connectors/log/machine/health.h"
 #include "larder/connectors/log/machine/options.h"
+#include "larder/connectors/log/machine/request_notes.h"
 #include "larder/connectors/log/machine/segments.h"
 #include "larder/connectors/log/machine/staging.h"
 #include "larder/connectors/log/machine/transfers.h"
+#include "larder/connectors/log/machine/use_ledger.h"
 
 namespace larder::log_store {
 
@@ -42,7 +44,8 @@ enum class Published : std::uint8_t {
 /// services to reach the disk. Parts change the index only through publish() and forget(), so that
 /// the counts of live records per segment stay true.
 ///
-/// Threads: the path's one, but `intake`, `index` for reading, `counters`, `health` and `events`.
+/// Threads: the path's one, but `intake`, `index` for reading, `requests`, `counters`, `health` and
+/// `events`.
 struct PathState final : KeyHashes {
   PathState(const PathOptions& path_options, const Geometry& geometry, const Superblock& block,
             std::uint32_t segment_numbers, PathMemory memory, io::Directory& path_directory,
@@ -61,6 +64,8 @@ struct PathState final : KeyHashes {
   Index index;
   KeyGuard guard;
   Segments segments;
+  UseLedger ledger;
+  mutable RequestNotes requests;  ///< Of lookups, from any thread.
   Staging staging;
   Staging move_memory;
   AlignedBuffer zeros;
@@ -92,7 +97,8 @@ struct PathState final : KeyHashes {
 
   /// L4: makes the record at `entry.location` the key's, if that is later than everything that was
   /// published for the key. The key must be in the guard.
-  Published publish(const Fingerprint& fingerprint, const IndexEntry& entry);
+  /// `is_copy`: of the record that the index has, moved (L8).
+  Published publish(const Fingerprint& fingerprint, const IndexEntry& entry, bool is_copy = false);
   /// Removes the entry if it still points to `location`; tells whether it did.
   bool forget(const Fingerprint& fingerprint, Location location);
   /// The same after a load that failed (L5). The record still outranks older ones of its key that

@@ -45,13 +45,21 @@ void Publisher::publish(StoreTask& task) noexcept {
                    .key_bytes = static_cast<std::uint16_t>(task.key.size()),
                    .kind = RecordKind::kValue},
                   key);
-  const IndexEntry entry{.location = task.location,
-                         .value_bytes = static_cast<std::uint32_t>(task.value_bytes)};
+  IndexEntry entry{.location = task.location,
+                   .value_bytes = static_cast<std::uint32_t>(task.value_bytes),
+                   .note = task.note};
+  publish(task, entry, key);
+  // It counts at the next open, whatever the index says of it now (L7).
+  if (!task.was_published) ++state_.segments.at(task.location.segment).strays;
+}
+
+void Publisher::publish(StoreTask& task, IndexEntry& entry, std::string_view key) noexcept {
   if (task.source) {
     const auto present = state_.index.find(task.fingerprint);
     const bool is_current = present && present->location == *task.source;
     if (!is_current && !is_broken(Rule::kMoveOnlyCurrent)) return;
-    task.was_published = state_.publish(task.fingerprint, entry) == Published::kYes;
+    if (present) entry.note = present->note;
+    task.was_published = state_.publish(task.fingerprint, entry, true) == Published::kYes;
     return;
   }
   switch (state_.publish(task.fingerprint, entry)) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "larder/connectors/log/machine/append_tasks.h"
 #include "larder/connectors/log/machine/group_commit.h"
@@ -31,6 +32,7 @@ class Publisher {
 
  private:
   void publish(StoreTask& task) noexcept;
+  void publish(StoreTask& task, IndexEntry& entry, std::string_view key) noexcept;
   void publish(DeleteTask& task, Location location) noexcept;
   void reuse_range(const StoreTask& task) noexcept;
 

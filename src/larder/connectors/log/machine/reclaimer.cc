@@ -1,6 +1,7 @@
 #include "larder/connectors/log/machine/reclaimer.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "larder/base/check.h"
 #include "larder/connectors/log/format/file_names.h"
@@ -16,6 +17,11 @@ constexpr std::uint32_t kFreeForMoves = 2;
 constexpr std::uint32_t kFreeShare = 16;
 constexpr std::uint32_t kMovesInFlightMax = 8;
 constexpr std::uint32_t kTablesAhead = 4;
+/// Bytes that may be moved for each byte that callers store: what keeps the writes below 1.2 a
+/// miss. A store that finds its key is a miss, too: a lookup has stopped before it.
+constexpr double kMovesPerStored = 0.2;
+constexpr double kMovesPerFound = 1.2;
+constexpr double kMovesAllowedSegments = 8;
 
 std::span<const std::byte> as_bytes(std::string_view text) noexcept {
   return std::as_bytes(std::span{text.data(), text.size()});
@@ -77,15 +83,14 @@ void Reclaimer::begin() noexcept {
       return state_.segments.push_free(i);
     }
   }
-  // L7: live records are dropped in the oldest generation only.
-  auto oldest = state_.segments.oldest();
-  if (is_broken(Rule::kEvictOldest) && oldest) {
-    oldest = state_.segments.oldest_from(state_.segments.at(*oldest).generation + 1);
-  }
-  if (!oldest || state_.segments.at(*oldest).state() != SegmentState::kSealed) return;
-  if (state_.segments.at(*oldest).needs_repair && !repair(*oldest)) return;
+  const std::vector<std::uint32_t> victims = next_victims();
+  if (victims.empty()) return;
+  const std::uint32_t next = victims.front();
+  if (state_.segments.at(next).needs_repair && !repair(next)) return;
   is_requested_ = false;
-  victim_ = oldest;
+  has_reclaimed_ = true;
+  if (state_.segments.oldest() != next) state_.counters.segments_reclaimed_early_total.add();
+  victim_ = next;
   state_.segments.begin_reclaiming(*victim_);
   has_table_ = false;
   const auto is_victims = [&](const auto& read) {
@@ -98,7 +103,55 @@ void Reclaimer::begin() noexcept {
     read_ = std::move(*ahead);
     reads_ahead_.erase(ahead);
   }
-  read_ahead();
+  read_ahead(std::span{victims}.subspan(1));
+}
+
+/// The segments to empty now and next, at most one more than are read ahead. L7: of those that may
+/// go before older ones the least worthy first; but the oldest where one that may not is worth even
+/// less, so that its turn comes.
+std::vector<std::uint32_t> Reclaimer::next_victims() const {
+  const Segments& segments = state_.segments;
+  std::vector<std::uint32_t> victims;
+  if (!knows_worth() || is_broken(Rule::kEvictOldest)) {
+    std::uint64_t from = 0;
+    if (const auto oldest = segments.oldest(); oldest && is_broken(Rule::kEvictOldest)) {
+      from = segments.at(*oldest).generation + 1;
+    }
+    while (victims.size() <= kTablesAhead) {
+      const auto next = segments.oldest_from(from);
+      if (!next || segments.at(*next).state() != SegmentState::kSealed) break;
+      victims.push_back(*next);
+      from = segments.at(*next).generation + 1;
+    }
+    return victims;
+  }
+  const auto oldest = segments.oldest();
+  if (!oldest) return victims;
+  const std::uint64_t first_unsettled = segments.first_unsettled();
+  for (std::uint32_t i = 0; i < segments.count(); ++i) {
+    const Segment& segment = segments.at(i);
+    if (segment.state() != SegmentState::kSealed) continue;
+    if (i == *oldest || state_.ledger.knows_segment(segment.generation)) victims.push_back(i);
+  }
+  const auto is_before = [&](std::uint32_t one, std::uint32_t other) {
+    const std::size_t worth = state_.ledger.worth_of_segment(one);
+    const std::size_t worth_of_other = state_.ledger.worth_of_segment(other);
+    if (worth != worth_of_other) return worth < worth_of_other;
+    return segments.at(one).generation < segments.at(other).generation;
+  };
+  const auto middle = victims.begin() + static_cast<std::ptrdiff_t>(std::min<std::size_t>(
+                                            victims.size(), kTablesAhead + 1));
+  std::partial_sort(victims.begin(), middle, victims.end(), is_before);
+  victims.erase(middle, victims.end());
+  const bool is_oldest_sealed = segments.at(*oldest).state() == SegmentState::kSealed;
+  std::vector<std::uint32_t> allowed;
+  for (const std::uint32_t one : victims) {
+    const bool may_go = one == *oldest || segments.may_leave_early(one, first_unsettled);
+    const std::uint32_t next = may_go ? one : *oldest;
+    if (next == *oldest && !is_oldest_sealed) continue;
+    if (std::ranges::find(allowed, next) == allowed.end()) allowed.push_back(next);
+  }
+  return allowed;
 }
 
 /// The oldest segment cannot be overwritten. As long as it is intact nothing that outranks its
@@ -126,19 +179,18 @@ bool Reclaimer::repair(std::uint32_t number) noexcept {
   return is_broken(Rule::kRepairBeforeReuse);
 }
 
-void Reclaimer::read_ahead() noexcept {
+void Reclaimer::read_ahead(std::span<const std::uint32_t> next) noexcept {
   std::erase_if(reads_ahead_, [&](const auto& read) {
     const Segment& segment = state_.segments.at(read->segment);
-    return segment.generation != read->generation && !read->reader.is_busy();
+    const bool is_next = std::ranges::find(next, read->segment) != next.end();
+    return (segment.generation != read->generation || !is_next) && !read->reader.is_busy();
   });
-  std::uint64_t generation = state_.segments.at(*victim_).generation;
-  while (reads_ahead_.size() < kTablesAhead) {
-    const auto next = state_.segments.oldest_from(generation + 1);
-    if (!next || state_.segments.at(*next).state() != SegmentState::kSealed) return;
-    generation = state_.segments.at(*next).generation;
-    const auto is_next = [&](const auto& read) { return read->generation == generation; };
-    if (std::ranges::any_of(reads_ahead_, is_next)) continue;
-    reads_ahead_.push_back(std::make_unique<TableRead>(state_, *next));
+  for (const std::uint32_t segment : next) {
+    if (reads_ahead_.size() >= kTablesAhead) return;
+    const std::uint64_t generation = state_.segments.at(segment).generation;
+    const auto is_read = [&](const auto& read) { return read->generation == generation; };
+    if (std::ranges::any_of(reads_ahead_, is_read)) continue;
+    reads_ahead_.push_back(std::make_unique<TableRead>(state_, segment));
   }
 }
 
@@ -161,7 +213,7 @@ void Reclaimer::on_table() noexcept {
   }
 }
 
-/// Drops what was not read since it was written, and lists what is worth a move, newest last.
+/// Drops what is not worth a move, and lists what is, the worthiest last.
 void Reclaimer::choose(const Table& table) noexcept {
   candidates_.clear();
   std::uint64_t key_at = 0;
@@ -173,18 +225,25 @@ void Reclaimer::choose(const Table& table) noexcept {
     const Location location{.segment = *victim_, .grain = line.grain};
     const auto entry = state_.index.find(fingerprint);
     if (!entry || entry->location != location) continue;
-    if (entry->was_read) {
+    const double worth = state_.ledger.worth(entry->note);
+    if (knows_worth() ? worth > state_.ledger.threshold() : entry->was_read) {
       candidates_.push_back({.fingerprint = fingerprint,
                              .source = location,
                              .value_bytes = entry->value_bytes,
+                             .worth = knows_worth() ? worth : 0,
                              .key_at = this_key_at,
                              .key_bytes = line.key_bytes});
     } else {
       drop(fingerprint, location, std::string_view{table.keys}.substr(this_key_at, line.key_bytes));
     }
   }
-  // L10: at most half a segment's bytes, newest first.
+  // Of one worth the newest are the last.
+  std::ranges::stable_sort(candidates_, {}, &Candidate::worth);
+  // L10: at most half a segment's bytes.
   std::uint64_t budget = state_.segments.geometry().segment_bytes / 2;
+  if (knows_worth()) {
+    budget = std::min(budget, static_cast<std::uint64_t>(std::max(moves_allowed_, 0.0)));
+  }
   if (is_broken(Rule::kMoveHalfASegment)) budget = UINT64_MAX;
   std::size_t keep = 0;
   while (keep < candidates_.size()) {
@@ -192,6 +251,7 @@ void Reclaimer::choose(const Table& table) noexcept {
     const std::uint64_t bytes = record_bytes(candidate.value_bytes, state_.grain_bytes());
     if (bytes > budget) break;
     budget -= bytes;
+    moves_allowed_ -= static_cast<double>(bytes);
     ++keep;
   }
   const std::size_t dropped = candidates_.size() - keep;
@@ -211,10 +271,18 @@ void Reclaimer::drop(const Fingerprint& fingerprint, Location location,
     return state_.segments.remove_live(location, entry->value_bytes);
   }
   if (!entry || !state_.forget(fingerprint, location)) return;
+  state_.ledger.note_gone(fingerprint, entry->note);
   state_.counters.records_evicted_total.add();
   state_.counters.bytes_evicted_total.add(entry->value_bytes);
   if (key.empty()) return state_.events.note_unknown();
   state_.events.note(EventPage::Kind::kRemoved, key, entry->value_bytes);
+}
+
+void Reclaimer::note_stored(std::uint64_t bytes, bool is_written) noexcept {
+  const double most =
+      kMovesAllowedSegments * static_cast<double>(state_.segments.geometry().segment_bytes);
+  moves_allowed_ += static_cast<double>(bytes) * (is_written ? kMovesPerStored : kMovesPerFound);
+  moves_allowed_ = std::min(moves_allowed_, most);
 }
 
 bool Reclaimer::may_move() const noexcept {

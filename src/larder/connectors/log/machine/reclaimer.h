@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -11,12 +13,17 @@
 
 namespace larder::log_store {
 
-/// Makes segments free again (L6 to L10): the oldest one drops its records, but those that were
-/// read since they were written are carried to the head, newest first, up to half a segment and
-/// only while two segments are free. A segment in which nothing lives is freed wherever it stands.
+/// Makes segments free again (L6 to L10): one drops its records, but those that are worth most are
+/// carried to the head, up to half a segment and only while two segments are free. A segment in
+/// which nothing lives is freed wherever it stands.
 ///
-/// A clock over segments: as good as LRU from 32 segments on. How many segments it keeps free
-/// follows the load: more after a shortage, one fewer after a turn of the ring without one.
+/// Which: the one whose records are worth least (UseLedger), if L7 lets it go before older ones,
+///   else the oldest. What of it is kept: records above the ledger's threshold, the worthiest
+///   first, as far as the writes allow: a fifth of what callers store, and more where they store
+///   what is there already. Until the ledger knows something it is a clock over segments: the
+///   oldest goes, and what was read since it was written is kept.
+/// How many segments it keeps free follows the load: more after a shortage, one fewer after a turn
+///   of the ring without one.
 /// Threads: the path's one.
 class Reclaimer final : public LoadSink, public StoreSink {
  public:
@@ -29,6 +36,13 @@ class Reclaimer final : public LoadSink, public StoreSink {
   /// Begins nothing more and moves nothing more.
   void stop() noexcept { is_stopping_ = true; }
   bool is_reclaiming() const noexcept { return victim_.has_value(); }
+  /// A caller stored so many bytes, or (`is_written` false) found them there.
+  void note_stored(std::uint64_t bytes, bool is_written) noexcept;
+  /// admission=learned, and there is something to go by: the ring is full, and the ledger knows.
+  bool admits_by_worth() const noexcept {
+    return state_.options.admission == AdmissionMode::kLearned && has_reclaimed_ &&
+           state_.ledger.knows();
+  }
   bool is_quiet() const noexcept;
 
   void on_load(LoadTask& task) noexcept override;
@@ -63,13 +77,18 @@ class Reclaimer final : public LoadSink, public StoreSink {
     Fingerprint fingerprint;
     Location source;
     std::uint32_t value_bytes = 0;
+    double worth = 0;
     std::uint64_t key_at = 0;
     std::uint16_t key_bytes = 0;
   };
 
   void begin() noexcept;
+  bool knows_worth() const noexcept {
+    return state_.options.eviction == EvictionOrder::kWorth && state_.ledger.knows();
+  }
+  std::vector<std::uint32_t> next_victims() const;
   bool repair(std::uint32_t segment) noexcept;
-  void read_ahead() noexcept;
+  void read_ahead(std::span<const std::uint32_t> next) noexcept;
   void on_table() noexcept;
   void choose(const Table& table) noexcept;
   void drop(const Fingerprint& fingerprint, Location location, std::string_view key) noexcept;
@@ -92,12 +111,14 @@ class Reclaimer final : public LoadSink, public StoreSink {
   bool has_table_ = false;
   bool is_requested_ = false;
   bool is_stopping_ = false;
+  bool has_reclaimed_ = false;
+  double moves_allowed_ = 0;  ///< Bytes of records that may be moved yet.
   std::uint32_t free_wanted_ = kFreeWantedMin;
   std::uint32_t free_lowest_ = UINT32_MAX;  ///< Seen while this victim was reclaimed.
   std::uint32_t reclaimed_in_plenty_ = 0;   ///< Victims in a row without a shortage.
   std::uint64_t repair_at_ns_ = 0;          ///< Not before.
   Table table_;
-  std::vector<Candidate> candidates_;  ///< Newest last: taken from the back.
+  std::vector<Candidate> candidates_;  ///< The worthiest last: taken from the back.
   std::vector<std::unique_ptr<Move>> moves_;
   std::uint32_t moves_in_flight_ = 0;
 };

@@ -358,9 +358,13 @@ void Recovery::admit(std::uint32_t number, const TableEntry& entry) {
   if (!is_assigned) {
     // It outranks older records of its key all the same, so its segment must not go before theirs.
     if (!is_broken(Rule::kUnindexedOutranks)) ++state_.segments.at(number).tombstones;
+    ++state_.segments.at(number).strays;
     return;
   }
-  if (present) state_.segments.remove_live(present->location, present->value_bytes);
+  if (present) {
+    state_.segments.remove_live(present->location, present->value_bytes);
+    if (!is_broken(Rule::kReplacerOutranks)) ++state_.segments.at(number).outranks;
+  }
   state_.segments.add_live(admitted.location, admitted.value_bytes);
   state_.counters.recovered_records.add();
 }
@@ -375,6 +379,7 @@ bool Recovery::evict_oldest_before(std::uint32_t number) {
     if (segment.live_records == 0) continue;
     // As in admit(): they still outrank older ones.
     if (!is_broken(Rule::kUnindexedOutranks)) segment.tombstones += segment.live_records;
+    segment.strays += segment.live_records;
     evict(one);
     return true;
   }

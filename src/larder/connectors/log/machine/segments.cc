@@ -92,7 +92,7 @@ void Segments::put_back(std::uint32_t segment) {
   Segment& freed = segments_[segment];
   LARDER_CHECK(freed.live_records == 0 && freed.pins_ == 0 && freed.writes_in_flight == 0);
   move(freed, SegmentState::kFree);
-  freed.tombstones = 0;
+  freed.tombstones = freed.outranks = freed.strays = 0;
   freed.table.reset();
   if (is_broken(Rule::kReuseInOrder)) return free_.push_front(segment);
   const auto later = std::ranges::find_if(
@@ -209,6 +209,24 @@ bool Segments::waits_for_its_copies(std::uint32_t segment) const noexcept {
                   other.generation <= source.moved_to_last &&
                   (other.state() == SegmentState::kOpen || other.state() == SegmentState::kSealing);
          });
+}
+
+std::uint64_t Segments::first_unsettled() const noexcept {
+  std::uint64_t first = UINT64_MAX;
+  for (const Segment& segment : segments_) {
+    if (!is_used(segment.state()) || segment.generation >= first) continue;
+    const bool is_settled = segment.state() == SegmentState::kSealed && segment.table == nullptr &&
+                            !segment.sync_failed && !segment.is_unproven &&
+                            (segment.strays == 0 || is_broken(Rule::kNothingBeforeStrays));
+    if (!is_settled) first = segment.generation;
+  }
+  return first;
+}
+
+bool Segments::may_leave_early(std::uint32_t number, std::uint64_t first_unsettled) const noexcept {
+  const Segment& segment = segments_[number];
+  return segment.state() == SegmentState::kSealed && segment.generation < first_unsettled &&
+         segment.tombstones == 0 && segment.outranks == 0 && !segment.needs_repair;
 }
 
 std::optional<std::uint32_t> Segments::oldest() const noexcept {

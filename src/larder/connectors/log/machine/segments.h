@@ -99,6 +99,13 @@ struct Segment {
   /// Deletes in it, and records that were forgotten though nothing later replaced them: while it
   /// has any, it is freed only as the oldest.
   std::uint64_t tombstones = 0;
+  /// Records in it that took the place of an older record of their key, which may still be on the
+  /// disk: while it has any, it is emptied only as the oldest (L7).
+  std::uint64_t outranks = 0;
+  /// Records in it that may count at the next open though the index does not have them: forgotten
+  /// ones, overtaken ones, those that it had no room for. While it has any, nothing younger is
+  /// emptied before it (L7).
+  std::uint64_t strays = 0;
   /// The first and the last generation that got a record moved from here; 0: none did.
   std::uint64_t moved_to_first = 0;
   std::uint64_t moved_to_last = 0;
@@ -198,6 +205,14 @@ class Segments {
   /// segment must not be overwritten: a power cut that takes the newer records would bring back
   /// records that are older than this segment's.
   bool is_durably_outranked(std::uint32_t segment) const noexcept;
+
+  /// L7: whether the sealed segment may be emptied although it is not the oldest, as nothing that
+  /// it holds outranks anything older. `first_unsettled` is what first_unsettled() says.
+  bool may_leave_early(std::uint32_t segment, std::uint64_t first_unsettled) const noexcept;
+  /// The lowest generation of which the disk may hold more than the index knows of: it is not
+  /// sealed by its own owner, or has strays.
+  std::uint64_t first_unsettled() const noexcept;
+  std::uint64_t newest_generation() const noexcept { return newest_generation_; }
 
   /// The used segment of the lowest generation, whatever its state; nothing in an empty store.
   std::optional<std::uint32_t> oldest() const noexcept;

@@ -311,6 +311,53 @@ TEST(SegmentsTest, ASegmentWaitsUntilTheRecordsMovedFromItAreSynced) {
   EXPECT_FALSE(segments.waits_for_its_copies(1));
 }
 
+TEST(SegmentsTest, ASegmentLeavesEarlyOnlyIfItOutranksNothing) {
+  Segments segments{geometry_of_files(32), 0};
+  for (std::uint32_t i = 0; i < 4; ++i) use(segments, i, SegmentState::kSealed, 10 + i);
+  const auto may_leave = [&](std::uint32_t number) {
+    return segments.may_leave_early(number, segments.first_unsettled());
+  };
+  EXPECT_EQ(segments.first_unsettled(), UINT64_MAX);
+  EXPECT_TRUE(may_leave(2));
+  segments.at(2).outranks = 1;
+  EXPECT_FALSE(may_leave(2));
+  EXPECT_TRUE(may_leave(3));
+  segments.at(3).tombstones = 1;
+  EXPECT_FALSE(may_leave(3));
+  segments.at(1).needs_repair = true;
+  EXPECT_FALSE(may_leave(1));
+}
+
+TEST(SegmentsTest, NothingLeavesBeforeAnOlderSegmentOfWhichTheDiskMayHoldMore) {
+  for (int what = 0; what < 4; ++what) {
+    Segments segments{geometry_of_files(32), 0};
+    for (std::uint32_t i = 0; i < 4; ++i) use(segments, i, SegmentState::kSealed, 10 + i);
+    Segment& segment = segments.at(1);
+    if (what == 0) segment.strays = 1;
+    if (what == 1) segment.sync_failed = true;
+    if (what == 2) segment.is_unproven = true;
+    if (what == 3) segment.table = std::make_unique<TableBuilder>();
+    const std::uint64_t first = segments.first_unsettled();
+    EXPECT_EQ(first, 11U) << what;
+    EXPECT_TRUE(segments.may_leave_early(0, first)) << what;
+    EXPECT_FALSE(segments.may_leave_early(1, first)) << what;
+    EXPECT_FALSE(segments.may_leave_early(2, first)) << what;
+    EXPECT_FALSE(segments.may_leave_early(3, first)) << what;
+  }
+  Segments segments{geometry_of_files(32), 0};
+  use(segments, 0, SegmentState::kSealing, 10);
+  use(segments, 1, SegmentState::kSealed, 11);
+  EXPECT_EQ(segments.first_unsettled(), 10U);
+}
+
+TEST(SegmentsTest, ItsNextUseOutranksNothing) {
+  Segments segments{geometry_of_files(32), 0};
+  use(segments, 0, SegmentState::kReclaiming, 10);
+  segments.at(0).outranks = segments.at(0).strays = segments.at(0).tombstones = 1;
+  segments.push_free(0);
+  EXPECT_EQ(segments.at(0).outranks + segments.at(0).strays + segments.at(0).tombstones, 0U);
+}
+
 TEST(SegmentsTest, PlacesAreOrderedByGenerationThenOffset) {
   Segments segments{geometry_of_files(8), 0};
   use(segments, 1, SegmentState::kSealed, 9);
