@@ -37,6 +37,7 @@ struct Scenario {
   std::uint64_t value_bytes_max = 0;
   std::uint64_t value_bytes_min = 16;
   std::uint64_t operations_max = 500;  ///< That come back before a kill.
+  bool leaves_early = false;           ///< eviction=worth.
   const char* more = "";               ///< Parameters.
   const char* before = "";             ///< What stands before the store: all but its spec.
 };
@@ -60,7 +61,8 @@ class CrashTest : public ::testing::Test {
     content_.value_bytes_max = scenario.value_bytes_max;
     ring_ = {.segments = static_cast<std::uint32_t>(scenario.segments),
              .segment_bytes = scenario.grains * 4 * kKiB,
-             .record_bytes_max = 0};
+             .record_bytes_max = 0,
+             .leaves_early = scenario.leaves_early};
     ring_.record_bytes_max = ring_.bytes_of(Op::kSet, scenario.value_bytes_max, 100);
     model_ = std::make_unique<Model>(content_, ring_);
     int opens = scenario.kills_at_open;
@@ -92,7 +94,8 @@ class CrashTest : public ::testing::Test {
     return "log:" + store_ + "?min_free=0&capacity=" +
            format_bytes_exact(scenario_.segments * scenario_.segment_bytes) +
            "&segment=" + format_bytes_exact(scenario_.segment_bytes) +
-           "&max_value=" + format_bytes_exact(scenario_.value_bytes_max) + scenario_.more;
+           "&max_value=" + format_bytes_exact(scenario_.value_bytes_max) +
+           (scenario_.leaves_early ? "" : "&eviction=oldest") + scenario_.more;
   }
 
   std::unique_ptr<WriterProcess> start(bool is_last) {
@@ -236,6 +239,15 @@ class CrashTest : public ::testing::Test {
     EXPECT_GT(model_->counts().sets_acknowledged, 10 * model_->counts().refused);
   }
 
+  /// What is left to meet where every record may be evicted.
+  void expect_met_deletes_and_evictions() const {
+    const auto kills = static_cast<std::uint64_t>(kills_.kills);
+    EXPECT_GE(kills_.kills, scenario_.kills);
+    EXPECT_GE(model_->counts().kept_deletes + model_->counts().evictable, 10 * kills);
+    EXPECT_GT(model_->counts().evicted, 0U);
+    EXPECT_GT(model_->counts().sets_acknowledged, 10 * model_->counts().refused);
+  }
+
   const testing::TemporaryDirectory directory_;
   const std::string store_ = directory_.path() + "/store";
   Scenario scenario_;
@@ -264,6 +276,16 @@ TEST_F(CrashTest, AHundredKillsUnderLoadLoseNothingThatWasAcknowledged) {
   scenario.kills_at_open = 10;
   run(scenario);
   expect_met_everything();
+}
+
+// By worth anything may leave a full store, so that only what is bad may not come back is known.
+TEST_F(CrashTest, KillsWhileRecordsLeaveByWorthBringNothingOlderBack) {
+  Scenario scenario = kSmall;
+  scenario.kills = 40;
+  scenario.kills_at_open = 4;
+  scenario.leaves_early = true;
+  run(scenario);
+  expect_met_deletes_and_evictions();
 }
 
 TEST_F(CrashTest, KillsWithSyncedBatchesLoseNothingThatWasAcknowledged) {

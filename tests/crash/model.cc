@@ -118,6 +118,7 @@ void Model::acknowledge(std::uint32_t key, Write& write) {
 }
 
 bool Model::may_be_evicted(const Write& write) const noexcept {
+  if (ring_.leaves_early && ring_.may_evict(bytes_invoked_, life_)) return true;
   return ring_.may_evict(bytes_invoked_ - write.mark.bytes_settled, life_ - write.mark.life);
 }
 

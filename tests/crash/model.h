@@ -22,6 +22,8 @@ struct RingBound {
   std::uint64_t segment_bytes = 0;
   std::uint64_t record_bytes_max = 0;  ///< With its share of the table.
   std::uint32_t grain_bytes = 4096;
+  /// eviction=worth: once the ring is full, a record may go as soon as its segment is sealed.
+  bool leaves_early = false;
 
   /// How many segments were begun at most while so many bytes were asked for and so many owners
   /// were killed.

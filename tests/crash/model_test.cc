@@ -10,7 +10,14 @@ constexpr std::uint32_t kKey = 3;
 
 class ModelTest : public ::testing::Test {
  protected:
-  ModelTest() { model_.begin_life(); }
+  explicit ModelTest(bool leaves_early = false)
+      : model_{{.value_bytes_max = 4096},
+               {.segments = 64,
+                .segment_bytes = 196'608,
+                .record_bytes_max = 12'000,
+                .leaves_early = leaves_early}} {
+    model_.begin_life();
+  }
 
   std::uint64_t invoke(Op op, std::uint64_t version = 0) {
     next_ += kOperationsPerBatch;
@@ -51,9 +58,13 @@ class ModelTest : public ::testing::Test {
     return copy.take(found_message(outcome, version)).empty();
   }
 
-  Model model_{{.value_bytes_max = 4096},
-               {.segments = 64, .segment_bytes = 196'608, .record_bytes_max = 12'000}};
+  Model model_;
   std::uint64_t next_ = 0;
+};
+
+class EarlyModelTest : public ModelTest {
+ protected:
+  EarlyModelTest() : ModelTest(true) {}
 };
 
 TEST_F(ModelTest, AnAcknowledgedSetMustBeThere) {
@@ -146,6 +157,16 @@ TEST_F(ModelTest, OnlyWhatManySegmentsCameAfterMayBeEvicted) {
   for (int i = 0; i < 50; ++i) restart();
   EXPECT_TRUE(may_be(Outcome::kMiss));
   EXPECT_TRUE(may_be(Outcome::kHit, 1));  // It may be back.
+}
+
+TEST_F(EarlyModelTest, OnceTheRingIsFullARecordMayLeaveEarly) {
+  set(1);
+  EXPECT_FALSE(may_be(Outcome::kMiss));
+  for (int i = 0; i < 60; ++i) restart();
+  set(2);
+  EXPECT_TRUE(may_be(Outcome::kMiss));
+  EXPECT_TRUE(may_be(Outcome::kHit, 2));
+  EXPECT_FALSE(may_be(Outcome::kHit, 1));
 }
 
 TEST_F(ModelTest, BatchesWithWritesInFlightAreCounted) {
