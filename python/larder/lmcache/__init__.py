@@ -7,8 +7,17 @@
                    "module_path": "larder.lmcache", "class_name": "L2Adapter",
                    "adapter_params": {"url": "log:/data/kv?capacity=500GiB"}}'
 
+and, of LMCache that runs within the engine (`LMCacheConnectorV1`), as its remote store:
+
+    remote_storage_plugins: ["larder"]
+    extra_config:
+      remote_storage_plugin.larder.module_path: larder.lmcache
+      remote_storage_plugin.larder.class_name: RemoteConnector
+      remote_storage_plugin.larder.url: log:/data/kv?capacity=500GiB
+
 docs/lmcache.md tells which form to take, sizing, migration and what the metrics mean. LMCache
-itself is imported for `L2Adapter` and `L2AdapterConfig` only, when they are first asked for.
+itself is imported for `L2Adapter`, `L2AdapterConfig` and `RemoteConnector` only, when they are first
+asked for.
 """
 
 from __future__ import annotations
@@ -24,12 +33,17 @@ from larder.lmcache.connector import Connector
 if TYPE_CHECKING:
     from larder.lmcache.l2_adapter import L2Adapter as L2Adapter
     from larder.lmcache.l2_config import L2AdapterConfig as L2AdapterConfig
+    from larder.lmcache.remote import RemoteConnector as RemoteConnector
 
 __all__ = ["Connector", "ConnectorClient", "ConnectorClientBase"]
 
 
-# The two subclass LMCache's own classes, and whoever asks for them has LMCache.
-_OF_LMCACHE = {"L2Adapter": "l2_adapter", "L2AdapterConfig": "l2_config"}
+# They subclass LMCache's own classes, and whoever asks for them has LMCache.
+_OF_LMCACHE = {
+    "L2Adapter": "l2_adapter",
+    "L2AdapterConfig": "l2_config",
+    "RemoteConnector": "remote",
+}
 
 
 def __getattr__(name: str) -> Any:

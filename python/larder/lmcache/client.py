@@ -10,7 +10,7 @@ from larder import _store, aio
 from larder._spec import SpecLike
 from larder._store import Key
 from larder.lmcache.client_base import ConnectorClientBase
-from larder.lmcache.connector import Connector
+from larder.lmcache.connector import Connector, refuse_storage_plugin
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,6 +31,7 @@ class ConnectorClient(ConnectorClientBase[Connector]):
         loop: asyncio.AbstractEventLoop | None = None,
         **parameters: Any,
     ) -> None:
+        refuse_storage_plugin("ConnectorClient", parameters)
         if not isinstance(connector, Connector):
             connector = Connector(connector, **parameters)
         super().__init__(connector, loop)

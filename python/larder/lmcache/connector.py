@@ -16,7 +16,7 @@ from larder._spec import SpecLike
 from larder._store import metrics_of, report_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from larder._larder import _Buffers as Buffers
 
@@ -50,10 +50,11 @@ class Connector(_larder.Completions):
         lookup_timeout: float | str | None = None,
         **parameters: Any,
     ) -> None:
+        refuse_storage_plugin("Connector", parameters)
         text = _spec.text_of(url, parameters, "url")
         super().__init__(text, load_timeout, store_timeout, lookup_timeout)
         self._shown_spec = _larder.shown_spec(text)  # The other one may hold a password.
-        _collector.register()
+        register_metrics()
         _metrics.serve_if_asked()
 
     # Python's own checks of the number of arguments, and a place for what is known of them.
@@ -163,3 +164,18 @@ class _Collector:
 
 
 _collector = _Collector()
+
+
+def register_metrics() -> None:
+    """Adds the stores of this process to the numbers that LMCache serves."""
+    _collector.register()
+
+
+def refuse_storage_plugin(name: str, parameters: Mapping[str, Any]) -> None:
+    """Raises for what LMCache within the engine passes to the class of a `storage_plugin`."""
+    if not {"dst_device", "local_cpu_backend"} & parameters.keys():
+        return
+    raise TypeError(
+        f"larder.lmcache.{name} is no storage_plugin of LMCache within the engine. List it in "
+        'remote_storage_plugins, with "class_name": "RemoteConnector" (docs/lmcache.md)'
+    )
