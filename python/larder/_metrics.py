@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.server
 import logging
 import os
@@ -60,7 +61,11 @@ class MetricsServer:
         if not isinstance(address, str):
             raise TypeError(f"address: {address!r}, {_WANTED}")
         self._path: str | None = None
-        self._server = self._listen(address.replace("{pid}", str(os.getpid())))
+        wanted = address.replace("{pid}", str(os.getpid()))
+        try:
+            self._server = self._listen(wanted)
+        except OSError as error:
+            raise _named(error, wanted) from error
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="larder-metrics", daemon=True
         )
@@ -107,6 +112,23 @@ class MetricsServer:
         if not port.isdecimal() or int(port) > 65535:
             raise ValueError(f"address: {address!r}, {_WANTED}")
         return (_TcpServer6 if ":" in host else _TcpServer)((host, int(port)), _Handler)
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "another store, process or program listens there; take another port (0 is a free "
+    "one) or path, or let the stores of one process share an address with metrics_address=",
+    errno.EADDRNOTAVAIL: "this machine has no such address; 127.0.0.1 is this machine alone, 0.0.0.0 all "
+    "of its addresses",
+    errno.EACCES: "this user may not; take a port from 1024 on, or a path in a directory of its own",
+    errno.ENOENT: "make the directory of the socket first",
+}
+
+
+def _named(error: OSError, address: str) -> OSError:
+    """The same error, which says what it is about and what to do."""
+    remedy = _REMEDIES.get(error.errno or 0, "take another address")
+    text = f"metrics address {address!r}: {error.strerror or error}: {remedy}"
+    return type(error)(text) if error.errno is None else type(error)(error.errno, text)
 
 
 class _TcpServer(socketserver.ThreadingTCPServer):

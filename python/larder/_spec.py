@@ -19,17 +19,23 @@ _WANTED = (
     f"wanted a str such as {_URL!r}, a dict such as "
     "{'type': 'log', 'path': '/data/kv', 'capacity': '200GiB'}, or a pathlib.Path of a log's directory"
 )
+# What a str begins with that is a directory, and no URL.
+_DIRECTORY = ("/", "./", "../", "~")
+
+
+class SpecTypeError(_larder.OpenError, TypeError):
+    """A store is named by something of a wrong type: one error of opening as any other, and what
+    Python's own convention calls it."""
 
 
 def text_of(spec: SpecLike | None, parameters: Mapping[str, Any], name: str = "spec") -> str:
     """The text that names a store: `spec` with `parameters` added. `name`: the argument's.
 
-    A str is a URL or JSON, a dict is LMCache's JSON (or has a "url", as its adapter_params), a path
-    is the directory of a `log`. Without a spec, parameters have a `type` or a `url`. None stands for
-    a parameter that is not set. Raises TypeError and ValueError that name the parameter, and
-    OpenError for a text that is no spec.
+    A str is a URL or JSON, a dict is LMCache's JSON (or has a "url", as its adapter_params), a path,
+    or a str that begins as one, is the directory of a `log`. Without a spec, parameters have a `type`
+    or a `url`. None stands for a parameter that is not set. Raises OpenError that names the parameter.
     """
-    if isinstance(spec, str) and not parameters:
+    if isinstance(spec, str) and not parameters and not spec.startswith(_DIRECTORY):
         return _text(name, spec)
     kind, given = parts_of(spec, parameters, name)
     return json.dumps({"type": kind, **given}, allow_nan=False)
@@ -40,22 +46,23 @@ def parts_of(
 ) -> tuple[str, dict[str, Any]]:
     """The type and the parameters of the same, as values of JSON."""
     given = _values(parameters)
-    if isinstance(spec, str):
-        found: dict[str, Any] = _parsed(_text(name, spec))
+    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.startswith(_DIRECTORY)):
+        path = os.path.expanduser(os.fspath(spec))
+        found: dict[str, Any] = {"type": "log", "path": _value("path", path)}
+    elif isinstance(spec, str):
+        found = _parsed(_text(name, spec))
     elif isinstance(spec, Mapping):
         found = _merged(_values(spec), {}, name)
-    elif isinstance(spec, os.PathLike):
-        found = {"type": "log", "path": _value("path", os.path.expanduser(os.fspath(spec)))}
     elif spec is None and ("type" in given or "url" in given):
         found = {}
     elif spec is None:
-        raise TypeError(f"neither {name} nor type; {_WANTED}")
+        raise SpecTypeError(f"neither {name} nor type; {_WANTED}")
     else:
-        raise TypeError(f"{name}: {type(spec).__name__}, {_WANTED}")
+        raise SpecTypeError(f"{name}: {type(spec).__name__}, {_WANTED}")
     merged = _merged(found, given, name)
     kind = merged.pop("type", None)
     if not isinstance(kind, str):
-        raise TypeError(f"{name}: its 'type' is {_name_of(kind)}; {_WANTED}")
+        raise SpecTypeError(f"{name}: its 'type' is {_name_of(kind)}; {_WANTED}")
     return kind, merged
 
 
@@ -68,7 +75,7 @@ def _merged(found: dict[str, Any], given: dict[str, Any], name: str) -> dict[str
     """Both, of which a `url` stands for what it says when nothing else names a type."""
     twice = sorted(found.keys() & given.keys())
     if twice:
-        raise TypeError(
+        raise SpecTypeError(
             f"{', '.join(twice)}: given in {name} and as a keyword argument; leave one out"
         )
     merged = {**found, **given}
@@ -76,7 +83,7 @@ def _merged(found: dict[str, Any], given: dict[str, Any], name: str) -> dict[str
         return merged
     url = merged.pop("url")
     if not isinstance(url, str):
-        raise TypeError(f"url: {_name_of(url)}, wanted a str such as {_URL!r}")
+        raise SpecTypeError(f"url: {_name_of(url)}, wanted a str such as {_URL!r}")
     return _merged(_parsed(url), merged, "url")
 
 
@@ -84,7 +91,7 @@ def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in parameters.items():
         if not isinstance(name, str):
-            raise TypeError(f"a parameter's name is {name!r}, wanted a str")
+            raise SpecTypeError(f"a parameter's name is {name!r}, wanted a str")
         if value is not None:  # LMCache's own adapters take None for "not set".
             values[name] = _value(name, value)
     return values
@@ -108,7 +115,7 @@ def _value(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_value(name, one) for one in value]
     shown = repr(value) if isinstance(value, numbers.Real) else _name_of(value)
-    raise TypeError(
+    raise SpecTypeError(
         f"{name}: {shown}, wanted a text, a finite number, a bool, a path, a list of these, or the "
         "dict of another spec"
     )
@@ -118,7 +125,9 @@ def _text(name: str, value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name}: the text has no UTF-8 form (a lone surrogate)") from None
+        raise _larder.OpenError(
+            f"{name}: the text has no UTF-8 form (a lone surrogate)"
+        ) from None
     return value
 
 

@@ -140,17 +140,20 @@ def open(
         larder.open("log:/data/kv?capacity=200GiB")                   # A URL,
         larder.open("log:/data/kv", capacity="200GiB")                # parameters by keyword,
         larder.open({"type": "log", "path": "/data/kv"})              # LMCache's JSON as a dict,
-        larder.open(pathlib.Path("/data/kv"), capacity="200GiB")      # the directory of a log.
+        larder.open(pathlib.Path("/data/kv"), capacity="200GiB")      # the directory of a log,
+        larder.open("/data/kv")                                       # also as a str: it has a slash.
 
-    `larder connectors` on the command line lists types and parameters. Of a keyword, None means "not
-    set"; one that `spec` has too is a `TypeError`.
+    A log that is there remembers its capacity, and a new one needs it. `larder connectors` on the
+    command line lists types and parameters. Of a keyword, None means "not set"; one that `spec` has
+    too is refused.
 
     `metrics_address` serves the numbers of this process's stores there, as `larder.serve_metrics()`
     does, for Prometheus and `larder top`, until this store is closed. Stores that name the same
     address share one server, which the last of them closes.
 
     Raises `OpenError`, whose text names what is wrong with the spec, the disk or the other owner, and
-    what `serve_metrics()` raises for an address.
+    what to do; it is a `TypeError` too where an argument has a wrong type, and a `ValueError` always.
+    Also raises what `serve_metrics()` raises for an address.
     """
     return Store(spec, metrics_address=metrics_address, **parameters)
 
@@ -159,11 +162,17 @@ class Store:
     """Keys with values, behind any connector; made by `larder.open()`. Threads: any, all calls; none
     holds the GIL while it waits, copies or frees.
 
-    Keys are `str` (as UTF-8) or `bytes`, 1 to 1024 bytes. Buffers are objects with the buffer
-    protocol that are contiguous, of one dimension and of items of one byte (`memoryview(x).cast("B")`
-    makes one of any contiguous array), lists of them, which are the pieces of one value, or
-    `Addresses`. They are kept alive until nobody uses them any more, also when a call ends early; do
-    not change them while a call runs.
+        store["a"] = b"one"                    # store.set("a", b"one")
+        store["a"], "a" in store               # b"one", True
+        store["kv"] = numpy.ones((2, 3))       # Arrays and tensors are their bytes,
+        store.get_into(["kv"], [array])        # and are loaded into others.
+        del store["a"]
+
+    Keys are `str` (as UTF-8) or `bytes`, 1 to 1024 bytes. Buffers are `bytes`-like objects, arrays
+    with the buffer protocol (NumPy's) and torch tensors on the CPU, contiguous, of any shape and type
+    of items; lists of them, which are the pieces of one value; or `Addresses`. Nothing of them but
+    their bytes is kept, and none is copied on the way. They are kept alive until nobody uses them any
+    more, also when a call ends early; do not change them while a call runs.
 
     `timeout` is in seconds, above 0; None waits for ever. What is not with the kernel by then fails.
     What is, ends when the kernel says so; a second after the time-out the call raises `StuckError`.
@@ -211,6 +220,43 @@ class Store:
         Whoever replaces it meanwhile, this is one whole value: the old or a newer one.
         """
         return self._client.get(key, timeout)
+
+    def get_many(
+        self, keys: Iterable[Key], *, timeout: float | None = 30.0
+    ) -> list[bytes | None]:
+        """The value of each key, or None. Raises `Error` with the first reason when some could not be
+        looked up or loaded, after all were tried.
+
+        For values that are large `get_into()` saves a copy, and it tells what became of each key.
+        """
+        end = time.monotonic() + _larder.seconds(timeout, "timeout")
+        load = LoadOfMany(keys)
+        load.take_sizes(self.sizes(load.keys, timeout=timeout))
+        if load.found:
+            load.take(self.get_into(load.found, load.buffers, timeout=left_until(end)))
+        for key in load.replaced:
+            load.put(key, self.get(key, timeout=left_until(end)))
+        return load.values()
+
+    def __getitem__(self, key: Key) -> bytes:
+        """`store[key]`: as `get()`, but that a key without a value is a `KeyError`."""
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        """`store[key] = value`: as `set()`."""
+        self.set(key, value)
+
+    def __delitem__(self, key: Key) -> None:
+        """`del store[key]`: as `delete()`, but that a key without a value is a `KeyError`."""
+        if not self.delete([key])[0]:
+            raise KeyError(key)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The keys of `scan()`."""
+        return (key for key, _ in self.scan())
 
     def set(
         self,
@@ -323,6 +369,49 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<larder.Store {self._shown_spec!r}{' closed' if self.closed else ''}>"
+
+
+class LoadOfMany:
+    """The steps of `get_many()`, for callers that wait and those that await: the sizes, then the
+    values, then those that were replaced in between, each by itself."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        is_list = isinstance(keys, Iterable) and not isinstance(keys, (str, bytes, bytearray))
+        self.keys: Any = tuple(keys) if is_list else keys  # Refused by who looks it up.
+        self.found: list[Key] = []
+        self.buffers: list[bytearray] = []
+        self.replaced: list[Key] = []
+        self._values: dict[Key, bytes | None] = {}
+        self._error: str | None = None
+
+    def take_sizes(self, sizes: list[int | None]) -> None:
+        for key, size in dict(zip(self.keys, sizes)).items():
+            if size is not None:
+                self.found.append(key)
+                self.buffers.append(bytearray(size))
+
+    def take(self, outcomes: Outcomes) -> None:
+        for index, key in enumerate(self.found):
+            if outcomes.hits[index]:
+                self._values[key] = bytes(self.buffers[index])
+            elif outcomes.failed[index] and outcomes.sizes[index]:
+                self.replaced.append(key)
+            elif outcomes.failed[index]:
+                self._error = self._error or outcomes.errors[index]
+        self.buffers.clear()
+
+    def put(self, key: Key, value: bytes | None) -> None:
+        self._values[key] = value
+
+    def values(self) -> list[bytes | None]:
+        if self._error is not None:
+            raise _larder.Error(self._error)
+        return [self._values.get(key) for key in self.keys]
+
+
+def left_until(end: float) -> float | None:
+    """A time-out until a moment of time.monotonic(), which may be over."""
+    return max(end - time.monotonic(), 1e-6) if math.isfinite(end) else None
 
 
 class Pages(Protocol):

@@ -25,6 +25,7 @@ from larder._spec import SpecLike
 from larder._store import (
     SCAN_PAGE_KEYS,
     Key,
+    LoadOfMany,
     Outcomes,
     Pages,
     Report,
@@ -32,6 +33,7 @@ from larder._store import (
     Urgency,
     check_mode,
     delete_prefix,
+    left_until,
     metrics_of,
     report_of,
     was_written,
@@ -202,6 +204,23 @@ class Store:
             room = more_room  # It was replaced by a larger one since its size was asked.
         return None
 
+    async def get_many(
+        self, keys: Iterable[Key], *, timeout: float | None = 30.0
+    ) -> list[bytes | None]:
+        """The value of each key, or None. Raises `Error` with the first reason when some could not be
+        looked up or loaded, after all were tried.
+
+        For values that are large `get_into()` saves a copy, and it tells what became of each key.
+        """
+        end = time.monotonic() + _larder.seconds(timeout, "timeout")
+        load = LoadOfMany(keys)
+        load.take_sizes(await self.sizes(load.keys, timeout=timeout))
+        if load.found:
+            load.take(await self.get_into(load.found, load.buffers, timeout=left_until(end)))
+        for key in load.replaced:
+            load.put(key, await self.get(key, timeout=left_until(end)))
+        return load.values()
+
     async def set(
         self,
         key: Key,
@@ -334,6 +353,17 @@ class Store:
         raise TypeError(
             "`key in store` cannot wait for the answer; write `(await store.exists([key]))[0]`"
         )
+
+    def __getitem__(self, key: object) -> Any:
+        raise TypeError("`store[key]` cannot wait for the answer; write `await store.get(key)`")
+
+    def __setitem__(self, key: object, value: object) -> None:
+        raise TypeError("`store[key] = value` cannot wait; write `await store.set(key, value)`")
+
+    def __delitem__(self, key: object) -> None:
+        raise TypeError("`del store[key]` cannot wait; write `await store.delete([key])`")
+
+    __iter__ = None  # Else Python would ask for store[0]. `async for key, size in store.scan()`.
 
     # --- One operation ----------------------------------------------------------------------------
 

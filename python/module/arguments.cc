@@ -4,12 +4,18 @@
 #include <string>
 
 #include "module/addresses.h"
+#include "module/tensors.h"
 
 namespace larder::python {
 namespace {
 
 const char* type_name(PyObject* object) {
   return Py_TYPE(object)->tp_name;
+}
+
+/// What a caller reads of a wrong object: "None" rather than "NoneType".
+const char* shown_type(PyObject* object) {
+  return object == Py_None ? "None" : type_name(object);
 }
 
 /// A tuple of what `object` iterates over, so that it can neither grow nor lose its members.
@@ -22,7 +28,7 @@ PyObject* tuple_of(PyObject* object, const char* name, const char* wanted) {
   PyObject* const tuple = PySequence_Tuple(object);
   if (tuple == nullptr && PyErr_ExceptionMatches(PyExc_TypeError) &&
       Py_TYPE(object)->tp_iter == nullptr && !PySequence_Check(object)) {
-    PyErr_Format(PyExc_TypeError, "%s: %s, wanted a list of %s", name, type_name(object), wanted);
+    PyErr_Format(PyExc_TypeError, "%s: %s, wanted a list of %s", name, shown_type(object), wanted);
   }
   return tuple;
 }
@@ -45,17 +51,29 @@ bool bytes_of_key(PyObject* key, const ArgumentName& name, std::span<const std::
            static_cast<std::size_t>(PyBytes_GET_SIZE(key))};
     return true;
   }
-  PyErr_Format(PyExc_TypeError, "%s: %s, wanted str or bytes", name.text().c_str(), type_name(key));
+  PyErr_Format(PyExc_TypeError, "%s: %s, wanted str or bytes", name.text().c_str(),
+               shown_type(key));
   return false;
 }
 
-/// What to do instead: never something that loads into a copy.
-const char* remedy_of(bool is_contiguous, Access access) {
-  if (is_contiguous) return "memoryview(x).cast('B')";
-  if (access == Access::kRead) return "memoryview(numpy.ascontiguousarray(x)).cast('B')";
-  return "load into a copy that is, t = numpy.ascontiguousarray(x), as memoryview(t).cast('B'), "
-         "and "
-         "then x[...] = t";
+/// Whether the items of a buffer are Python objects, by its format (of the module struct, with
+/// names of fields between colons): their bytes are addresses.
+bool has_objects(const char* format) {
+  bool is_name = false;
+  for (; format != nullptr && *format != 0; ++format) {
+    if (*format == ':') is_name = !is_name;
+    if (!is_name && *format == 'O') return true;
+  }
+  return false;
+}
+
+bool refuse_objects(PyObject* object, const ArgumentName& name) {
+  PyErr_Format(
+      PyExc_ValueError,
+      "%s: %s of Python objects, whose bytes are addresses; wanted items that are their own "
+      "bytes: convert them, for a numpy array with x.astype(numpy.float32) or another dtype",
+      name.text().c_str(), type_name(object));
+  return false;
 }
 
 bool refuse_shape(const Py_buffer& view, PyObject* object, const ArgumentName& name,
@@ -65,24 +83,13 @@ bool refuse_shape(const Py_buffer& view, PyObject* object, const ArgumentName& n
   for (int i = 0; view.shape != nullptr && i < view.ndim; ++i) {
     shape += (i == 0 ? "" : ", ") + std::to_string(view.shape[i]);
   }
-  const bool is_contiguous = PyBuffer_IsContiguous(&view, 'C') != 0;
+  // Never something that loads into a copy.
   PyErr_Format(PyExc_ValueError,
-               "%s: %s of shape (%s), format '%s', itemsize %zd%s; wanted one dimension of "
-               "contiguous bytes: %s",
-               name.text().c_str(), type_name(object), shape.c_str(), format.c_str(), view.itemsize,
-               is_contiguous ? "" : ", not contiguous", remedy_of(is_contiguous, access));
-  return false;
-}
-
-bool refuse_tensor(PyObject* object, const ArgumentName& name, Access access) {
-  PyErr_Format(PyExc_TypeError,
-               access == Access::kWrite
-                   ? "%s: %s has no buffer protocol; for the memory of a torch tensor t pass "
-                     "t.detach().view(-1).view(torch.uint8).numpy(), which raises where t is not "
-                     "contiguous or not on the CPU: load into one that is, and then t.copy_() it"
-                   : "%s: %s has no buffer protocol; for the bytes of a torch tensor t pass "
-                     "t.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()",
-               name.text().c_str(), type_name(object));
+               "%s: %s of shape (%s), format '%s', not contiguous; wanted one that is: %s",
+               name.text().c_str(), type_name(object), shape.c_str(), format.c_str(),
+               access == Access::kRead ? "numpy.ascontiguousarray(x)"
+                                       : "load into t = numpy.ascontiguousarray(x), and then "
+                                         "numpy.asarray(x)[...] = t");
   return false;
 }
 
@@ -90,14 +97,21 @@ bool refuse_tensor(PyObject* object, const ArgumentName& name, Access access) {
 bool refuse_object(PyObject* object, const ArgumentName& name, Access access) {
   if (PyObject_CheckBuffer(object) == 0) {
     PyErr_Clear();
-    if (std::string_view{type_name(object)}.ends_with("Tensor") ||
-        PyObject_HasAttrString(object, "data_ptr") != 0) {
-      return refuse_tensor(object, name, access);
+    const char* wanted =
+        "has no bytes; wanted bytes, a bytearray, a memoryview, a contiguous numpy array or torch "
+        "tensor, a list of these, or larder.Addresses";
+    const char* remedy = "";
+    if (access == Access::kWrite) {
+      wanted =
+          "has no memory to load into; wanted a writable buffer of the value's size, for "
+          "example bytearray(size), a contiguous numpy array or torch tensor";
+    } else if (object == Py_None) {
+      remedy = ". To remove a key: delete([key])";
+    } else if (PyUnicode_Check(object)) {
+      remedy = ". For a text: x.encode()";
     }
-    PyErr_Format(PyExc_TypeError, "%s: %s has no buffer protocol; wanted %s, a numpy array, ...",
-                 name.text().c_str(), type_name(object),
-                 access == Access::kWrite ? "bytearray, a writable memoryview"
-                                          : "bytes, bytearray, memoryview");
+    PyErr_Format(PyExc_TypeError, "%s: %s %s%s", name.text().c_str(), shown_type(object), wanted,
+                 remedy);
     return false;
   }
   PyObject* type = nullptr;
@@ -113,8 +127,11 @@ bool refuse_object(PyObject* object, const ArgumentName& name, Access access) {
                  name.text().c_str(), type_name(object));
   } else {
     PyErr_Clear();
-    PyErr_Format(PyExc_ValueError, "%s: %s gives no buffer: %S", name.text().c_str(),
-                 type_name(object), value != nullptr ? value : Py_None);
+    PyErr_Format(PyExc_ValueError, "%s: %s gives no buffer: %S%s", name.text().c_str(),
+                 type_name(object), value != nullptr ? value : Py_None,
+                 PyObject_HasAttrString(object, "dtype") != 0
+                     ? ". The bytes of a contiguous numpy array x: x.view(numpy.uint8)"
+                     : "");
   }
   Py_XDECREF(type);
   Py_XDECREF(value);
@@ -214,7 +231,7 @@ bool Arguments::take_addresses(PyObject* object, const ArgumentName& name) {
                  name.text().c_str());
     return false;
   }
-  addresses_.push_back(Reference::borrow(object));
+  owners_.push_back(Reference::borrow(object));
   slices_.insert(slices_.end(), slices.begin(), slices.end());
   return true;
 }
@@ -234,20 +251,36 @@ bool Arguments::deal_out(const char* name) {
 }
 
 bool Arguments::take_buffer(PyObject* object, const ArgumentName& name, Access access) {
+  if (PyObject_CheckBuffer(object) == 0 && is_tensor(object)) {
+    return take_tensor(object, name, access);
+  }
   Py_buffer view{};
   const int flags = access == Access::kWrite ? PyBUF_FULL : PyBUF_FULL_RO;
   if (PyObject_GetBuffer(object, &view, flags) != 0) {
     return refuse_object(object, name, access);
   }
-  const bool is_good = view.ndim == 1 && view.itemsize == 1 && view.suboffsets == nullptr &&
-                       PyBuffer_IsContiguous(&view, 'C') != 0;
+  const bool is_contiguous = view.suboffsets == nullptr && PyBuffer_IsContiguous(&view, 'C') != 0;
+  const bool is_good = is_contiguous && !has_objects(view.format);
   if (!is_good) {
-    refuse_shape(view, object, name, access);
+    if (is_contiguous) {
+      refuse_objects(object, name);
+    } else {
+      refuse_shape(view, object, name, access);
+    }
     PyBuffer_Release(&view);
     return false;
   }
   views_.push_back(view);
   slices_.push_back({static_cast<std::byte*>(view.buf), static_cast<std::size_t>(view.len)});
+  return true;
+}
+
+bool Arguments::take_tensor(PyObject* object, const ArgumentName& name, Access access) {
+  Slice memory;
+  Reference storage;
+  if (!memory_of_tensor(object, name, access, memory, storage)) return false;
+  owners_.push_back(std::move(storage));
+  slices_.push_back(memory);
   return true;
 }
 

@@ -24,7 +24,8 @@ struct ArgumentName {
 };
 
 /// Keys and buffers of one call, kept alive and in place: a reference to each key, a buffer export
-/// of each buffer (which also keeps a bytearray from being resized), a reference to each Addresses.
+/// of each buffer (which also keeps a bytearray from being resized), a reference to each Addresses
+/// and to the storage of each tensor.
 ///
 /// Ownership: Python references; made, moved and destroyed with the GIL held.
 /// The functions return false with a Python exception set that names argument and index.
@@ -42,8 +43,8 @@ class Arguments {
   /// After take_keys(): a sequence with a value for each key, or one Addresses whose pieces are
   /// dealt out to the keys, as many to each.
   ///
-  /// A value is an object with the buffer protocol (contiguous, one dimension, items of one byte),
-  /// a list or tuple of them, which are its pieces, or an Addresses.
+  /// A value is an object with the buffer protocol or a torch tensor on the CPU, contiguous, of any
+  /// shape and type of items; a list or tuple of them, which are its pieces; or an Addresses.
   bool take_buffers(PyObject* buffers, const char* name, Access access);
   /// One of them, to be read.
   bool take_value(PyObject* value) { return take_pieces(value, {"value"}, Access::kRead); }
@@ -66,6 +67,7 @@ class Arguments {
  private:
   bool take_pieces(PyObject* object, ArgumentName name, Access access);
   bool take_buffer(PyObject* object, const ArgumentName& name, Access access);
+  bool take_tensor(PyObject* object, const ArgumentName& name, Access access);
   bool take_addresses(PyObject* object, const ArgumentName& name);
   /// Deals out what there is to the keys.
   bool deal_out(const char* name);
@@ -76,7 +78,7 @@ class Arguments {
   PyObject* owned_ = nullptr;
   std::vector<std::span<const std::byte>> key_bytes_;
   std::vector<Py_buffer> views_;
-  std::vector<Reference> addresses_;
+  std::vector<Reference> owners_;  ///< Of memory that no export holds.
   std::vector<Slice> slices_;
   std::vector<std::size_t> ends_;  ///< Of each value in slices_. Empty: each value has one piece.
   bool has_pieces_ = false;

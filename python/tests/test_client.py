@@ -211,7 +211,7 @@ def test_what_can_be_no_address_is_refused(pointers, sizes, kind, text):
 def test_pieces_that_are_none_are_refused(store):
     with pytest.raises(ValueError, match=r"values\[1\]: an empty list, wanted a buffer, or 1"):
         store.set_many(["a", "b"], [b"1", []])
-    with pytest.raises(TypeError, match=r"values\[1\]\[2\]: int has no buffer protocol"):
+    with pytest.raises(TypeError, match=r"values\[1\]\[2\]: int has no bytes"):
         store.set_many(["a", "b"], [b"1", (b"1", b"2", 3)])
     with pytest.raises(TypeError, match=r"buffers\[0\]\[1\]: bytes is read-only"):
         store.get_into(["a"], [[bytearray(1), b"2"]])

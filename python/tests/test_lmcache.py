@@ -191,8 +191,8 @@ def test_arguments_are_refused_with_lmcaches_texts(client):
             call([], [])
         with pytest.raises(RuntimeError, match="keys and memviews size mismatch"):
             call([key(1)], [])
-        with pytest.raises(ValueError, match=r"memoryviews\[0\]: .*itemsize 4"):
-            call([key(1)], [memoryview(bytearray(8)).cast("I")])
+        with pytest.raises(ValueError, match=r"memoryviews\[0\]: .*not contiguous"):
+            call([key(1)], [memoryview(bytearray(8))[::2]])
     with pytest.raises(TypeError, match=r"memoryviews\[0\]: bytes is read-only"):
         c.submit_batch_get([key(1)], [b"never changed"])
     assert c.submit_batch_exists(keys=[b"bytes too"]) > 0

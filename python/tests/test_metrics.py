@@ -1,5 +1,6 @@
 """The numbers of a process's stores: as text, over HTTP, and in the program `larder stats`."""
 
+import errno
 import asyncio
 import gc
 import os
@@ -115,6 +116,20 @@ def test_a_socket_is_its_owners_and_what_a_killed_process_left_is_replaced(tmp_p
     with pytest.raises(OSError, match="in use"):
         larder.serve_metrics(f"unix:{path}")
     assert path.read_text() == "a file of somebody's"
+
+
+def test_an_address_that_cannot_be_had_is_named_with_the_remedy(tmp_path):
+    with larder.serve_metrics("127.0.0.1:0") as server:
+        for call in (larder.serve_metrics, lambda address: larder.open("memory:", metrics_address=address)):
+            with pytest.raises(OSError, match=f"metrics address '{server.address}': .*another port") as busy:
+                call(server.address)
+            assert busy.value.errno == errno.EADDRINUSE
+    with pytest.raises(FileNotFoundError, match="metrics address 'unix:.*make the directory"):
+        larder.serve_metrics(f"unix:{tmp_path}/none/s")
+    with pytest.raises(OSError, match="metrics address '203.0.113.1:0': .*no such address"):
+        larder.serve_metrics("203.0.113.1:0")
+    with pytest.raises(OSError, match="metrics address 'unix:/xx.*too long"):
+        larder.serve_metrics("unix:/" + "x" * 200)
 
 
 @pytest.mark.parametrize("wrong", ["", "host", "host:", "host:x", "host:99999", ":-1"])

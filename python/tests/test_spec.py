@@ -80,6 +80,38 @@ def test_a_path_is_of_the_users_home(tmp_path, monkeypatch):
     assert report.where == str(tmp_path / "kv")
 
 
+def test_a_directory_is_a_log_however_it_is_written(opened, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    for spec, where in [
+        (str(tmp_path / "a b?capacity=1"), tmp_path / "a b?capacity=1"),
+        ("./kv", tmp_path / "kv"),
+        ("../" + tmp_path.name + "/up", tmp_path / "up"),
+        ("~/kv", tmp_path / "home/kv"),
+    ]:
+        report = opened(spec, **SMALL)
+        assert report.type == "log" and os.path.samefile(report.where, where)
+        assert opened(spec).capacity_bytes == 64 << 20, "and it is remembered"
+
+
+def test_a_new_directory_needs_a_capacity_and_says_so(opened, tmp_path):
+    for spec in (tmp_path / "kv", str(tmp_path / "kv")):
+        with pytest.raises(larder.OpenError, match="capacity"):
+            opened(spec)
+    assert not (tmp_path / "kv").exists()
+
+
+def test_a_word_that_is_no_spec_is_told_what_a_directory_looks_like(opened):
+    with pytest.raises(larder.OpenError, match=r"kv.*'\./kv'"):
+        opened("kv")
+
+
+def test_a_store_that_is_open_already_says_what_to_do(opened, tmp_path):
+    with larder.open(tmp_path / "kv", **SMALL):
+        with pytest.raises(larder.OpenError, match="use that store, or close it first"):
+            opened(tmp_path / "kv", **SMALL)
+
+
 def test_values_are_those_of_json_and_of_python(tmp_path):
     assert parts_of("memory:", {"events": numpy.int64(5), "capacity": numpy.float32(4.0)}) == (
         "memory",
@@ -122,8 +154,9 @@ def test_values_are_those_of_json_and_of_python(tmp_path):
     ],
 )
 def test_what_names_no_store_is_refused_with_the_remedy(opened, spec, parameters, text):
-    with pytest.raises((TypeError, ValueError), match=text):
+    with pytest.raises(larder.OpenError, match=text) as raised:
         opened(spec, **parameters)
+    assert isinstance(raised.value, ValueError), "one error to catch, whatever is wrong"
 
 
 # --- Secrets --------------------------------------------------------------------------------------
@@ -212,10 +245,50 @@ def test_set_and_in_are_those_of_one_key(store):
         store.set("", b"1")
     with pytest.raises(TypeError, match="^key: int, wanted str or bytes"):
         store.set(7, b"1")
-    with pytest.raises(TypeError, match="^value: int has no buffer protocol"):
+    with pytest.raises(TypeError, match="^value: int has no bytes"):
         store.set("k", 7)
     with pytest.raises(TypeError, match="int, wanted str or bytes"):
         assert 7 in store
+
+
+def test_a_store_is_a_mapping_of_bytes(store):
+    store["a"] = b"one"
+    store["b"] = bytearray(b"two")
+    assert store["a"] == store[b"a"] == b"one" and list(store) == [b"a", b"b"]
+    store["a"] = b"another"
+    assert store.get_many(["a", "none", "b", "a"]) == [b"another", None, b"two", b"another"]
+    assert store.get_many([]) == [] and store.get_many(iter(["b"])) == [b"two"]
+    del store["a"]
+    for wrong in (lambda: store["a"], lambda: store.__delitem__("a")):
+        with pytest.raises(KeyError, match="'a'"):
+            wrong()
+    assert "a" not in store and list(store) == [b"b"]
+    with pytest.raises(TypeError, match="^key: slice, wanted str or bytes"):
+        store["a":"b"]
+    with pytest.raises(TypeError, match="^keys: a single str, wanted a list"):
+        store.get_many("ab")
+
+
+def test_get_many_tells_what_failed_after_it_has_tried_all(tmp_path):
+    with larder.open(f"fault:?inner=memory:&error_rate=1&pattern=get:2") as store:
+        store.set_many(["a", "b", "c"], [b"1", b"2", b"3"])
+        with pytest.raises(larder.Error, match="key 'b'"):
+            store.get_many(["a", "b", "c"])
+        assert store.report().counters["get_hits_total"] == 2
+        assert store.get_many(["a", "b", "c"]) == [b"1", None, b"3"], "a failed key is a miss then"
+
+
+def test_get_many_takes_a_value_that_grew_since_its_size_was_asked(store):
+    store.set_many(["a", "b"], [b"1", b"2"])
+    sizes = store.sizes
+
+    def grow(keys, timeout):
+        found = sizes(keys, timeout=timeout)
+        store.set("b", b"larger than before")
+        return found
+
+    store.sizes = grow
+    assert store.get_many(["a", "b"]) == [b"1", b"larger than before"]
 
 
 def test_the_same_of_asyncio(spec):
@@ -226,9 +299,18 @@ def test_the_same_of_asyncio(spec):
             assert await store.get("k") == b"1"
             with pytest.raises(TypeError, match="await store.exists"):
                 assert "k" in store
-            with pytest.raises(TypeError, match="^value: NoneType has no buffer"):
+            with pytest.raises(TypeError, match=r"await store.get\(key\)"):
+                store["k"]
+            with pytest.raises(TypeError, match=r"await store.set\(key, value\)"):
+                store["k"] = b"1"
+            with pytest.raises(TypeError, match=r"await store.delete\(\[key\]\)"):
+                del store["k"]
+            with pytest.raises(TypeError, match="not iterable"):
+                list(store)
+            assert await store.get_many(["k", "none"]) == [b"1", None]
+            with pytest.raises(TypeError, match="^value: None has no bytes"):
                 await store.set("k", None)
-            with pytest.raises(TypeError, match="^key: NoneType, wanted str or bytes"):
+            with pytest.raises(TypeError, match="^key: None, wanted str or bytes"):
                 await store.get(None)
 
     asyncio.run(main())

@@ -47,6 +47,7 @@ RAW = re.compile(
 STORE = {
     "get_into": {"keys": ["k"], "buffers": [bytearray(1)], "urgency": None, "timeout": 30},
     "get": {"key": "k", "timeout": 30},
+    "get_many": {"keys": ["k"], "timeout": 30},
     "set": {"key": "k", "value": b"1", "mode": "replace", "timeout": 30},
     "set_many": {
         "keys": ["k"],

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # The languages that a fenced block may have. In one of SHELL every line is a command, or, where lines
 # begin with "$ ", those are, and the rest is what they print.
 SHELL = {"", "bash", "sh", "console"}
-OTHERS = {"json", "python", "spec", "text"}
+OTHERS = {"json", "python", "spec", "text", "yaml"}
 
 
 @dataclass(frozen=True)

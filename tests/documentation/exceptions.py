@@ -93,7 +93,8 @@ OTHER_ENDS = [
 # What is checked without being run: that it can be read, and that its specs can.
 READ_ONLY = [
     (r"^lmcache ", "needs LMCache; tests/interop starts such servers"),
-    (r"^vllm ", "needs vLLM and a model; tests/interop/test_vllm.py does"),
+    (r"^(\w+=\S+ )*vllm ", "needs vLLM and a model; tests/interop/test_vllm.py does"),
+    (r"^export LMCACHE_", "is LMCache's; tests/interop/test_vllm.py does the same"),
     (r"^(LARDER=\S+ )?sglang ", "needs SGLang, a GPU and a model; tests/interop/test_sglang.py does"),
 ]
 

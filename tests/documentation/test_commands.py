@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import IS_FULL
 from documented import (
     ROOT,
@@ -83,6 +84,8 @@ def specs_in(value):
             yield options(value).url
         elif "type" in value:
             yield json.dumps(value)
+        elif any(name.startswith("remote_storage_plugin.") for name in value):
+            yield from (spec for name, spec in value.items() if name.endswith(".url"))
         else:
             for inner in value.values():
                 yield from specs_in(inner)
@@ -103,10 +106,11 @@ def expect_specs_can_be_read(value, sandbox):
 def test_a_command_that_needs_another_program_has_specs_that_can_be_read(command, sandbox):
     assert "..." not in command.text, "it cannot be pasted"
     for word in shlex.split(command.text, comments=True):
-        if word.startswith("{"):
-            expect_specs_can_be_read(json.loads(word), sandbox)
+        value = re.sub(r"^\w+=", "", word)  # As of a variable.
+        if value.startswith("{"):
+            expect_specs_can_be_read(json.loads(value), sandbox)
         elif word.startswith("LARDER="):
-            expect_spec_can_be_read(word.partition("=")[2], sandbox)
+            expect_spec_can_be_read(value, sandbox)
 
 
 @pytest.mark.parametrize("command", RUN, ids=str)
@@ -179,6 +183,11 @@ def blocks(language):
 def test_a_block_of_json_can_be_read(block, sandbox):
     for value in json_values(block.text):
         expect_specs_can_be_read(value, sandbox)
+
+
+@blocks("yaml")
+def test_a_block_of_yaml_can_be_read(block, sandbox):
+    expect_specs_can_be_read(yaml.safe_load(block.text), sandbox)
 
 
 @blocks("spec")
