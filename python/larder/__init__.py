@@ -2,16 +2,16 @@
 
 >>> import larder
 >>> with larder.open("memory:") as store:
-...     store.set_many(["a", "b"], [b"one", b"two"]).stored
-...     store.set("c", b"three")
-...     store.get("a"), "x" in store
-...     store.exists(["a", "x"])
+...     store["a"] = b"one"
+...     store.set_many(["b", "c"], [b"two", bytes(8)]).stored
+...     store["a"], "x" in store, store.get("x")
+...     store.exists(["a", "x"]), store.get_many(["b", "x"])
 [True, True]
-True
-(b'one', False)
-[True, False]
+(b'one', False, None)
+([True, False], [b'two', None])
 
-`larder.open(spec)` gives a `Store`; what a spec is, `larder connectors` on the command line tells.
+`larder.open(spec)` gives a `Store`: of a directory with a capacity, or of what else `larder
+connectors` on the command line lists.
 `larder.aio` (to be imported) is the same for asyncio. `larder.Client` is for engines: batches that are
 submitted and drained, and never waited for.
 `larder.lmcache` has the doors for LMCache, `larder.sglang` the one for SGLang, `larder.hf` the one

@@ -4,9 +4,11 @@ prefix comes from larder. Runs in the environment `engine` (scripts/python_env.s
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
+import larder
 import pytest
 from l2_json import l2_of
 from lmcache_server import Server, wait_for
@@ -15,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 CHUNKS = 5  # Of 256 tokens, in a prompt of 1,500.
 
 
-def run(*arguments):
+def run(*arguments, **environment):
     ended = subprocess.run(
         [sys.executable, HERE / "vllm_process.py", *map(str, arguments)],
         capture_output=True,
@@ -29,6 +31,7 @@ def run(*arguments):
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_NO_USAGE_STATS": "1",
             "OMP_NUM_THREADS": "2",
+            **environment,
         },
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
@@ -36,8 +39,17 @@ def run(*arguments):
 
 
 def serve(model, server=None):
-    lines = run("serve", model, server.port if server else 0).splitlines()
-    return json.loads(next(line for line in lines if line.startswith('{"tokens"')))
+    return answer_of(run("serve", model, server.port if server else 0))
+
+
+def answer_of(printed):
+    return json.loads(next(line for line in printed.splitlines() if line.startswith('{"tokens"')))
+
+
+def documented_configuration():
+    """The block of docs/lmcache.md for LMCache within the engine."""
+    page = (HERE.parents[1] / "docs/lmcache.md").read_text()
+    return re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]
 
 
 def flip_one_byte_of_a_value(directory):
@@ -77,3 +89,43 @@ def test_a_prompt_is_served_from_larder_after_both_were_restarted(tmp_path, form
         assert third["tokens"] == reference["tokens"], "recomputed, not served wrong"
         assert third["cached"] < CHUNKS * 256
         assert server.larder_metrics()["larder_corruptions_total"] == 1
+
+
+def test_lmcache_within_the_engine_is_served_from_larder_after_a_restart(tmp_path):
+    """As docs/lmcache.md says it, with a store and a memory for a small machine."""
+    model = tmp_path / "model"
+    run("model", model)
+    reference = serve(model)
+
+    directory = tmp_path / "kv"
+    store = f"log:{directory}?capacity=1GiB&max_value=4MiB&min_free=0"
+    config = documented_configuration()
+    for documented, ours in [
+        ("log:/data/kv?capacity=500GiB", store),
+        ("max_local_cpu_size: 20", "max_local_cpu_size: 0.5"),
+    ]:
+        assert documented in config
+        config = config.replace(documented, ours)
+    (tmp_path / "lmcache.yaml").write_text(config)
+    environment = {
+        "LMCACHE_CONFIG_FILE": str(tmp_path / "lmcache.yaml"),
+        "LMCACHE_TRACK_USAGE": "false",
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+    }
+
+    def live():
+        return answer_of(run("serve", model, "within", **environment))
+
+    first = live()
+    assert (first["tokens"], first["cached"]) == (reference["tokens"], 0)
+    with larder.open(directory) as opened:
+        assert [size for _, size in opened.scan()] == [256 * 2 * 4 * 128 * 2] * CHUNKS, "bytes alone"
+
+    second = live()
+    assert second["tokens"] == reference["tokens"]
+    assert second["cached"] == CHUNKS * 256, "on the first request of the process"
+
+    flip_one_byte_of_a_value(directory)
+    third = live()
+    assert third["tokens"] == reference["tokens"], "recomputed, not served wrong"

@@ -6,7 +6,7 @@
 
 `serve` prints one line of JSON: {"tokens": [...], "cached": N, "first_token_s": S}. The prompt is
 that of the file TEXT, cut to PROMPT_TOKENS, or made up where TEXT is "-". MODULE has the connector;
-vLLM's own one without it.
+vLLM's own one without it. PORT "within" runs LMCache within the engine, as LMCACHE_CONFIG_FILE says.
 
 PORT 0 serves without LMCache, and prints {"tokens_behind": {N: [...]}} too: the output where the
 first N tokens of the prompt were in vLLM's own cache. A prompt that is computed in two parts is
@@ -72,7 +72,14 @@ def serve(directory, port, text="-", module=None):
     from vllm.config import KVTransferConfig
 
     transfer = None
-    if port:
+    if port == "within":
+        transfer = KVTransferConfig(
+            kv_connector="LMCacheConnectorV1",
+            kv_role="kv_both",
+            kv_connector_module_path="lmcache_on_cpu",
+            kv_load_failure_policy="recompute",
+        )
+    elif port:
         transfer = KVTransferConfig(
             kv_connector="LMCacheMPConnector",
             kv_role="kv_both",
@@ -123,4 +130,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "model":
         make_model(sys.argv[2])
     else:
-        serve(sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
+        port = sys.argv[3] if sys.argv[3] == "within" else int(sys.argv[3])
+        serve(sys.argv[2], port, *sys.argv[4:])

@@ -43,6 +43,10 @@ _CLOSE_SECONDS = 30.0
 _BLOCKING_SECONDS = 10.0
 _LOOKUP_SECONDS = 3.0
 
+# The class has a method `list`.
+_Objects = list[Any]
+_Names = list[str]
+
 
 class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
     """LMCache's remote store, behind its memory on the host, over any larder connector:
@@ -101,7 +105,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
     def support_batched_contains(self) -> bool:
         return True
 
-    def batched_contains(self, keys: list[Any]) -> int:
+    def batched_contains(self, keys: _Objects) -> int:
         """How many keys, from the first one on, have a value."""
         with self._noting("lookup"):
             names = _names(keys)
@@ -122,7 +126,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         return True
 
     async def batched_async_contains(
-        self, lookup_id: str, keys: list[Any], pin: bool = False
+        self, lookup_id: str, keys: _Objects, pin: bool = False
     ) -> int:
         """As `batched_contains()`. Nothing is pinned: a key that goes before it is loaded is a miss."""
         with self._noting("lookup"):
@@ -130,7 +134,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
             return _leading(sizes)
         return 0
 
-    async def _sizes(self, names: list[str], end: float) -> Sequence[int | None]:
+    async def _sizes(self, names: _Names, end: float) -> Sequence[int | None]:
         """Bytes of each value, None for a key without one."""
         found = self._client.probe(names)
         if found is not None:
@@ -153,7 +157,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
     def support_batched_get(self) -> bool:
         return True
 
-    async def batched_get(self, keys: list[Any]) -> list[Any | None]:
+    async def batched_get(self, keys: _Objects) -> _Objects:
         """Each key's memory object, or None."""
         loads: list[_Load] = []
         try:
@@ -172,7 +176,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
     def support_batched_get_non_blocking(self) -> bool:
         return True
 
-    async def batched_get_non_blocking(self, lookup_id: str, keys: list[Any]) -> list[Any]:
+    async def batched_get_non_blocking(self, lookup_id: str, keys: _Objects) -> _Objects:
         """The memory objects of the keys before the first one that could not be loaded."""
         found = await self.batched_get(keys)
         usable = _leading(found)
@@ -181,7 +185,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
                 memory.ref_count_down()
         return found[:usable]
 
-    async def _load(self, names: list[str], loads: list[_Load], end: float) -> None:
+    async def _load(self, names: _Names, loads: list[_Load], end: float) -> None:
         """Loads what is there. All that was begun stands in `loads`, also after an exception."""
         sizes = await self._sizes(names, end)
         for index, size in enumerate(sizes):
@@ -287,7 +291,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
     def support_batched_put(self) -> bool:
         return True
 
-    async def batched_put(self, keys: list[Any], memory_objs: list[Any]) -> None:
+    async def batched_put(self, keys: _Objects, memory_objs: _Objects) -> None:
         """Stores each value whose key has none."""
         with self._noting("store"):
             names, values, held = [], [], []
@@ -332,14 +336,14 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
             return completion.leading_hits == 1
         return False
 
-    async def list(self) -> list[str]:
+    async def list(self) -> _Names:
         """Every key in the store; none where the connector cannot list its keys."""
         with self._noting("list"):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(None, self._list)
         return []
 
-    def _list(self) -> list[str]:
+    def _list(self) -> _Names:
         return [key.decode(errors="replace") for key, _ in self._client.scan()]
 
     def support_ping(self) -> bool:
