@@ -17,14 +17,15 @@ import time
 
 import torch
 from lmcache.v1.config import LMCacheEngineConfig
-from lmcache.v1.gpu_connector.gpu_connectors import GPUConnectorInterface
 from lmcache.v1.memory_management import MemoryFormat
 from lmcache.v1.metadata import LMCacheMetadata
 
 try:
     from lmcache.v1.cache_engine import LMCacheEngineBuilder
+    from lmcache.v1.gpu_connector.gpu_connectors import GPUConnectorInterface
 except ImportError:  # From 0.5.7 on.
     from lmcache.inprocess.v1.cache_engine import LMCacheEngineBuilder
+    from lmcache.inprocess.v1.gpu_connector.gpu_connectors import GPUConnectorInterface
 
 LAYERS, HEADS, HEAD_SIZE = 4, 2, 64
 HIDDEN = HEADS * HEAD_SIZE

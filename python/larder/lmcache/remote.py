@@ -370,7 +370,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         try:
             self._client.close(min(self._store_seconds, _CLOSE_SECONDS / 2), _CLOSE_SECONDS)
         finally:
-            self._thread.join(_CLOSE_SECONDS)
+            self._thread.join(5.0)
         # Nothing comes any more, and nobody uses the memory of what was not drained.
         for future in list(self._pending):
             future.set_exception(_larder.ClosedError("the store was closed meanwhile"))
