@@ -125,9 +125,7 @@ def _text(name: str, value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _larder.OpenError(
-            f"{name}: the text has no UTF-8 form (a lone surrogate)"
-        ) from None
+        raise _larder.OpenError(f"{name}: the text has no UTF-8 form (a lone surrogate)") from None
     return value
 
 

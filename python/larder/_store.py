@@ -221,9 +221,7 @@ class Store:
         """
         return self._client.get(key, timeout)
 
-    def get_many(
-        self, keys: Iterable[Key], *, timeout: float | None = 30.0
-    ) -> list[bytes | None]:
+    def get_many(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bytes | None]:
         """The value of each key, or None. Raises `Error` with the first reason when some could not be
         looked up or loaded, after all were tried.
 

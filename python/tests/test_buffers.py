@@ -93,8 +93,12 @@ SHAPED = {
     "big endian": lambda: numpy.frombuffer(bytearray(VALUE), ">i8"),
     "complex": lambda: numpy.frombuffer(bytearray(VALUE), numpy.complex64),
     "bools": lambda: numpy.frombuffer(bytearray(VALUE), numpy.bool_),
-    "records": lambda: numpy.frombuffer(bytearray(VALUE), [("One", "u1"), ("four", "<u4"), ("x", "u1", 3)]),
-    "rows of a larger one": lambda: numpy.frombuffer(bytearray(VALUE * 2), "u1").reshape(128, 64)[:64],
+    "records": lambda: numpy.frombuffer(
+        bytearray(VALUE), [("One", "u1"), ("four", "<u4"), ("x", "u1", 3)]
+    ),
+    "rows of a larger one": lambda: numpy.frombuffer(bytearray(VALUE * 2), "u1").reshape(128, 64)[
+        :64
+    ],
     "array of doubles": lambda: array.array("d", bytes(VALUE)),
     "ctypes of two dimensions": lambda: (ctypes.c_uint32 * 32 * 32).from_buffer(bytearray(VALUE)),
 }
@@ -137,13 +141,20 @@ REFUSED = {
 def test_what_is_not_contiguous_is_refused_with_a_remedy_that_is_true(store, kind):
     for call, remedy in [
         (store.set_many, r"numpy.ascontiguousarray\(x\)$"),
-        (store.get_into, r"load into t = numpy.ascontiguousarray\(x\), and then numpy.asarray\(x\)"),
+        (
+            store.get_into,
+            r"load into t = numpy.ascontiguousarray\(x\), and then numpy.asarray\(x\)",
+        ),
     ]:
-        with pytest.raises(ValueError, match=r"(buffers|values)\[1\]: .*, not contiguous; .*" + remedy):
+        with pytest.raises(
+            ValueError, match=r"(buffers|values)\[1\]: .*, not contiguous; .*" + remedy
+        ):
             call(["a", "b"], [bytearray(1), REFUSED[kind]()])
     assert store.exists(["a", "b"]) == [False, False], "nothing of a refused call is done"
     x = REFUSED[kind]()
-    numpy.asarray(x)[...] = numpy.arange(numpy.asarray(x).size).reshape(numpy.asarray(x).shape) % 251
+    numpy.asarray(x)[...] = (
+        numpy.arange(numpy.asarray(x).size).reshape(numpy.asarray(x).shape) % 251
+    )
     wanted = numpy.array(x)
     store["k"] = numpy.ascontiguousarray(x)
     numpy.asarray(x)[...] = 0
@@ -162,7 +173,9 @@ def test_what_is_not_contiguous_is_refused_with_a_remedy_that_is_true(store, kin
     ids=["objects", "a field of objects"],
 )
 def test_pointers_are_not_taken_for_bytes(store, make):
-    with pytest.raises(ValueError, match="value: .* of Python objects, whose bytes are addresses; .*astype"):
+    with pytest.raises(
+        ValueError, match="value: .* of Python objects, whose bytes are addresses; .*astype"
+    ):
         store["k"] = make()
 
 
@@ -179,14 +192,20 @@ def test_what_numpy_gives_no_buffer_of_has_a_remedy(store):
 @pytest.mark.parametrize("wrong", [None, 7, "text", {1, 2}, object()])
 def test_what_has_no_bytes_is_refused(store, wrong):
     shown = "None" if wrong is None else type(wrong).__name__
-    with pytest.raises(TypeError, match=rf"values\[0\]: {shown} has no bytes; wanted bytes, a byte"):
+    with pytest.raises(
+        TypeError, match=rf"values\[0\]: {shown} has no bytes; wanted bytes, a byte"
+    ):
         store.set_many(["k"], [wrong])
-    with pytest.raises(TypeError, match=rf"buffers\[0\]: {shown} has no memory to load into; wanted a w"):
+    with pytest.raises(
+        TypeError, match=rf"buffers\[0\]: {shown} has no memory to load into; wanted a w"
+    ):
         store.get_into(["k"], [wrong])
 
 
 def test_the_usual_mistakes_have_their_remedies(store):
-    with pytest.raises(TypeError, match=r"^value: None has no bytes; .*To remove a key: delete\(\[key\]\)$"):
+    with pytest.raises(
+        TypeError, match=r"^value: None has no bytes; .*To remove a key: delete\(\[key\]\)$"
+    ):
         store["k"] = None
     with pytest.raises(TypeError, match=r"^value: str has no bytes; .*For a text: x.encode\(\)$"):
         store.set("k", "text")
@@ -292,7 +311,9 @@ USE = LOAD + "use c in its place$"
 )
 def test_a_tensor_that_is_not_its_memory_is_refused(store, state, why, to_store, to_load):
     for call, remedy in [(store.set_many, to_store), (store.get_into, to_load)]:
-        with pytest.raises(ValueError, match=rf"\[0\]: a Tensor that is {why}; wanted .*: {remedy}"):
+        with pytest.raises(
+            ValueError, match=rf"\[0\]: a Tensor that is {why}; wanted .*: {remedy}"
+        ):
             call(["k"], [Tensor(memory(), **state)])
 
 

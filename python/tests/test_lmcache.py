@@ -18,9 +18,9 @@ from conftest import (
     run_python,
     spec_of,
 )
+from larder.lmcache import Connector
 
 import larder
-from larder.lmcache import Connector
 
 STALLED = "fault:?inner=memory:&stall_rate=1&stall=1h&pattern=get:*"
 

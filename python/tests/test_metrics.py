@@ -1,7 +1,7 @@
 """The numbers of a process's stores: as text, over HTTP, and in the program `larder stats`."""
 
-import errno
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -13,12 +13,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import larder.aio
 import pytest
 from conftest import run_python
 from prometheus_client.parser import text_string_to_metric_families
 
 import larder
-import larder.aio
 from larder import _metrics
 from larder.connectors import PythonConnector
 
@@ -120,8 +120,13 @@ def test_a_socket_is_its_owners_and_what_a_killed_process_left_is_replaced(tmp_p
 
 def test_an_address_that_cannot_be_had_is_named_with_the_remedy(tmp_path):
     with larder.serve_metrics("127.0.0.1:0") as server:
-        for call in (larder.serve_metrics, lambda address: larder.open("memory:", metrics_address=address)):
-            with pytest.raises(OSError, match=f"metrics address '{server.address}': .*another port") as busy:
+        for call in (
+            larder.serve_metrics,
+            lambda address: larder.open("memory:", metrics_address=address),
+        ):
+            with pytest.raises(
+                OSError, match=f"metrics address '{server.address}': .*another port"
+            ) as busy:
                 call(server.address)
             assert busy.value.errno == errno.EADDRINUSE
     with pytest.raises(FileNotFoundError, match="metrics address 'unix:.*make the directory"):

@@ -4,14 +4,14 @@ import asyncio
 import os
 import pathlib
 
+import larder.aio
 import numpy
 import pytest
 from conftest import random_bytes
-
-import larder
-import larder.aio
 from larder._spec import parts_of, text_of
 from larder.lmcache import Connector, ConnectorClient
+
+import larder
 
 SMALL = {"capacity": "64MiB", "max_value": "64KiB", "segment": "1MiB", "min_free": 0}
 
@@ -270,7 +270,7 @@ def test_a_store_is_a_mapping_of_bytes(store):
 
 
 def test_get_many_tells_what_failed_after_it_has_tried_all(tmp_path):
-    with larder.open(f"fault:?inner=memory:&error_rate=1&pattern=get:2") as store:
+    with larder.open("fault:?inner=memory:&error_rate=1&pattern=get:2") as store:
         store.set_many(["a", "b", "c"], [b"1", b"2", b"3"])
         with pytest.raises(larder.Error, match="key 'b'"):
             store.get_many(["a", "b", "c"])

@@ -247,7 +247,6 @@ def test_a_refused_spec_shows_its_words_in_one_tame_line(tmp_path):
         assert str(refused.value).isprintable()
 
 
-
 @pytest.mark.parametrize(
     ("bad", "text"),
     [

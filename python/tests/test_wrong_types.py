@@ -5,12 +5,12 @@ import inspect
 import math
 import re
 
+import larder.aio
 import pytest
+from larder.lmcache import Connector, ConnectorClient, ConnectorClientBase
 
 import larder
-import larder.aio
 from larder import connectors
-from larder.lmcache import Connector, ConnectorClient, ConnectorClientBase
 
 WRONG = [
     None,
@@ -162,7 +162,9 @@ def check(call, good, argument):
             refused += 1
             assert not RAW.search(str(error)), (argument, wrong, error)
             # A native connector's error has its own name for it.
-            name = {"key": "keys?", "buf": "memoryviews", "bufs": "(bufs|memoryviews)"}.get(argument)
+            name = {"key": "keys?", "buf": "memoryviews", "bufs": "(bufs|memoryviews)"}.get(
+                argument
+            )
             is_named = re.search(rf"\b{name or argument}\b", str(error))
             assert is_named or isinstance(error, RuntimeError), (argument, wrong, error)
     return refused

@@ -131,7 +131,9 @@ class Life:
         loaded = self._wait(self.backend.batched_get_non_blocking("id", keys))
         values = kv_of(number, tokens)
         equal = all(
-            torch.equal(one.tensor, values[:, :, i * self.chunk_tokens :][:, :, : one.tensor.shape[2]])
+            torch.equal(
+                one.tensor, values[:, :, i * self.chunk_tokens :][:, :, : one.tensor.shape[2]]
+            )
             for i, one in enumerate(loaded)
         )
         for one in loaded:

@@ -34,7 +34,9 @@ class PagesOfCpu(GPUConnectorInterface):
         skipped = min(end - start, max(0, vllm_cached_tokens - start))
         for number, layer in enumerate(kvcaches):
             blocks, tokens = self.slots(layer, start + skipped, end, slot_mapping)
-            values = memory_obj.tensor[:, number, skipped:].unflatten(2, (self.heads, self.head_size))
+            values = memory_obj.tensor[:, number, skipped:].unflatten(
+                2, (self.heads, self.head_size)
+            )
             self.pages(layer)[blocks, :, :, tokens] = values.permute(1, 2, 0, 3)
 
     def batched_from_gpu(self, memory_objs, starts, ends, **kwargs):

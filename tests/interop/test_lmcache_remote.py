@@ -232,7 +232,13 @@ def test_what_lmcache_has_no_memory_for_is_a_miss(tmp_path, release):
         tmp_path,
         release,
         config,
-        [["store", 1, PROMPT, 6], ["settle"], ["fill", 2], ["retrieve", 1, PROMPT], ["lookup", 1, PROMPT]],
+        [
+            ["store", 1, PROMPT, 6],
+            ["settle"],
+            ["fill", 2],
+            ["retrieve", 1, PROMPT],
+            ["lookup", 1, PROMPT],
+        ],
     )
     assert (results[3]["tokens"], results[3]["equal"]) == (2 * CHUNK, True)
     assert results[4] == PROMPT

@@ -12,7 +12,14 @@ def store():
         yield opened
 
 
-DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.int64, torch.uint8]
+DTYPES = [
+    torch.float32,
+    torch.bfloat16,
+    torch.float16,
+    torch.float8_e4m3fn,
+    torch.int64,
+    torch.uint8,
+]
 DTYPES += [torch.bool, torch.complex64]
 
 
@@ -36,7 +43,11 @@ def test_a_contiguous_tensor_is_stored_and_loaded_as_it_is(store, dtype, shape):
 def test_pieces_and_parts_of_larger_tensors(store):
     whole = numbers(4, 6, dtype=torch.bfloat16)
     store.set_many(["row", "pieces"], [whole[2], [whole[0], whole[1:3], b"end"]])
-    row, pieces, end = torch.zeros_like(whole), torch.zeros(3, 6, dtype=torch.bfloat16), bytearray(3)
+    row, pieces, end = (
+        torch.zeros_like(whole),
+        torch.zeros(3, 6, dtype=torch.bfloat16),
+        bytearray(3),
+    )
     outcomes = store.get_into(["row", "pieces"], [row[1], [pieces[0], pieces[1:], end]])
     assert outcomes.hits == [True, True]
     assert torch.equal(row[1], whole[2]) and not row[0].any() and not row[2:].any()
@@ -59,7 +70,9 @@ def test_a_client_keeps_the_memory_of_a_tensor_that_is_gone():
 REFUSED = {
     "transposed": lambda: numbers(4, 6, dtype=torch.bfloat16).t(),
     "part": lambda: numbers(4, 6, dtype=torch.float32)[:, :3],
-    "channels last": lambda: numbers(1, 2, 3, 4, dtype=torch.float32).to(memory_format=torch.channels_last),
+    "channels last": lambda: numbers(1, 2, 3, 4, dtype=torch.float32).to(
+        memory_format=torch.channels_last
+    ),
     "expanded": lambda: numbers(1, 6, dtype=torch.float32).expand(4, 6),
     "conjugated": lambda: numbers(2, 2, dtype=torch.complex64).conj(),
     "negated": lambda: numbers(2, 2, dtype=torch.complex64).conj().imag,
@@ -103,7 +116,9 @@ def test_the_remedy_of_a_load_is_true(store, kind):
 
 def test_a_tensor_without_data_is_refused(store):
     x = torch.zeros(4, device="meta")
-    with pytest.raises(ValueError, match="'meta', which holds no data; .*no elements that could be st"):
+    with pytest.raises(
+        ValueError, match="'meta', which holds no data; .*no elements that could be st"
+    ):
         store["k"] = x
     with pytest.raises(ValueError, match="'meta', which holds no data; .*use c in its place"):
         store.get_into(["k"], [x])

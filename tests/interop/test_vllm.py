@@ -8,10 +8,11 @@ import re
 import subprocess
 import sys
 
-import larder
 import pytest
 from l2_json import l2_of
 from lmcache_server import Server, wait_for
+
+import larder
 
 HERE = pathlib.Path(__file__).parent
 CHUNKS = 5  # Of 256 tokens, in a prompt of 1,500.
@@ -120,7 +121,9 @@ def test_lmcache_within_the_engine_is_served_from_larder_after_a_restart(tmp_pat
     first = live()
     assert (first["tokens"], first["cached"]) == (reference["tokens"], 0)
     with larder.open(directory) as opened:
-        assert [size for _, size in opened.scan()] == [256 * 2 * 4 * 128 * 2] * CHUNKS, "bytes alone"
+        assert [size for _, size in opened.scan()] == [
+            256 * 2 * 4 * 128 * 2
+        ] * CHUNKS, "bytes alone"
 
     second = live()
     assert second["tokens"] == reference["tokens"]

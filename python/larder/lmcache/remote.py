@@ -111,7 +111,9 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
             names = _names(keys)
             sizes = self._client.probe(names)
             if sizes is None:
-                future = self._submit(self._client.submit_exists, names, timeout=self._lookup_seconds)
+                future = self._submit(
+                    self._client.submit_exists, names, timeout=self._lookup_seconds
+                )
                 try:
                     completion = future.result(self._lookup_seconds + _GRACE_SECONDS)
                 except FutureTimeoutError:
@@ -145,9 +147,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
             self._note_late("lookup", names)
             return [None] * len(names)
         self._note_failures("lookup", completion)
-        return [
-            size if hit else None for hit, size in zip(completion.hits, completion.sizes)
-        ]
+        return [size if hit else None for hit, size in zip(completion.hits, completion.sizes)]
 
     # --- Loads ------------------------------------------------------------------------------------
 

@@ -38,10 +38,7 @@ class Layout:
 
     @property
     def bytes(self) -> int:
-        return sum(
-            shape.numel() * dtype.itemsize
-            for shape, dtype in zip(self.shapes, self.dtypes)
-        )
+        return sum(shape.numel() * dtype.itemsize for shape, dtype in zip(self.shapes, self.dtypes))
 
 
 def layout_of(memory: Any) -> Layout:
