@@ -18,7 +18,7 @@ from conftest import (
     run_python,
     spec_of,
 )
-from larder.lmcache import Connector
+from larder.lmcache import Connector, ConnectorClient
 
 import larder
 
@@ -365,7 +365,7 @@ def test_after_fork_the_child_is_told(client):
 def test_exit_with_a_demultiplexer_and_work_in_flight(spec):
     code = f"""
 import select, threading
-from larder.lmcache import Connector
+from larder.lmcache import Connector, ConnectorClient
 connector = Connector({spec!r})
 poller = select.poll()
 poller.register(connector.event_fd(), select.POLLIN)
@@ -514,3 +514,13 @@ def test_metrics_are_numbers(client):
     metrics = client.connector.metrics()
     assert metrics["larder_hits_total"] == 1
     assert metrics["larder_keys"] == 1
+
+
+def test_a_class_of_the_server_says_so_within_the_engine():
+    """What LMCache passes to the class of a storage_plugin."""
+    given = {"config": object(), "dst_device": "cpu", "metadata": None, "local_cpu_backend": None}
+    for refused in (Connector, ConnectorClient):
+        with pytest.raises(
+            TypeError, match="no storage_plugin .*remote_storage_plugins.*RemoteConnector"
+        ):
+            refused(**given, loop=None) if refused is ConnectorClient else refused(**given)

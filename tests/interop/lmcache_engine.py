@@ -108,6 +108,9 @@ class Life:
             time.sleep(0.01)
         return self.connector._client.report().keys
 
+    def store_only(self, number, tokens):
+        self.engine.store(tokens_of(number, tokens), kv=kv_of(number, tokens))
+
     def lookup(self, number, tokens):
         return self.engine.lookup(tokens_of(number, tokens))
 

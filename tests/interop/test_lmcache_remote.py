@@ -4,6 +4,7 @@ release that is unpacked, in processes of its own. tests/interop/test_vllm.py ha
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -163,6 +164,38 @@ def test_a_hole_ends_the_prefix_and_nothing_else(tmp_path, release):
     assert results[5] == {"found": 2, "loaded": 2, "equal": True}
     assert results[6] == [FULL, FULL, None, FULL, FULL, [2, 4, 100, 128]]
     assert results[7] == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"url": "log:/proc/none?capacity=1GiB"}, "remote connection: .*/proc/none"),
+        ({"url": "memory:?capazity=1GiB"}, "remote connection: .*did you mean 'capacity'"),
+        ({"capacity": "1GiB"}, "remote connection: .*neither remote_storage_plugin.larder.url nor"),
+        ({"url": "memory:", "load_timeout": -1}, "remote connection: .*load_timeout: -1"),
+        (
+            {"class_name": "Connector", "url": "memory:"},
+            "class Connector is neither a ConnectorAdapter nor a RemoteConnector subclass",
+        ),
+    ],
+    ids=["no directory", "no parameter", "no store", "no time", "another class"],
+)
+def test_an_engine_without_a_store_goes_on_and_is_told_why(tmp_path, given, said):
+    config = configuration(tmp_path / "lmcache.yaml", **given)
+    results, log = live(
+        tmp_path,
+        None,
+        config,
+        [["connection"], ["store_only", 1, PROMPT], ["lookup", 1, PROMPT], ["retrieve", 1, PROMPT]],
+    )
+    assert results[0] is None and results[2] == 0 and results[3]["tokens"] == 0
+    assert re.search(said, log), log[-3000:]
+
+
+def test_after_the_end_every_call_is_a_miss(tmp_path, release):
+    config = configuration(tmp_path / "lmcache.yaml", url="memory:?capacity=256MiB")
+    results, _ = live(tmp_path, release, config, [["store", 1, CHUNK, 1], ["close_connector"]])
+    assert results[1] == [False, False, None, [], False, [], 1, None]
 
 
 def test_a_store_that_stalls_keeps_nobody(tmp_path, release):
