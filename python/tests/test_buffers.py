@@ -312,7 +312,7 @@ USE = LOAD + "use c in its place$"
 def test_a_tensor_that_is_not_its_memory_is_refused(store, state, why, to_store, to_load):
     for call, remedy in [(store.set_many, to_store), (store.get_into, to_load)]:
         with pytest.raises(
-            ValueError, match=rf"\[0\]: a Tensor that is {why}; wanted .*: {remedy}"
+            ValueError, match=rf"\[0\]: a Tensor that is {why}; wanted .*: .*{remedy}"
         ):
             call(["k"], [Tensor(memory(), **state)])
 
@@ -340,8 +340,8 @@ def test_buffers_are_let_go_after_the_call(store):
     buffer = bytearray(VALUE)
     store.set_many(["k"], [buffer])
     store.get_into(["k"], [buffer])
-    with pytest.raises(ValueError, match=r"values\[1\]"):
-        store.set_many(["a", "b"], [buffer, numpy.zeros((2, 2))])
+    with pytest.raises(ValueError, match=r"values\[1\]: .*not contiguous"):
+        store.set_many(["a", "b"], [buffer, numpy.zeros(4)[::2]])
     buffer.extend(b"it may be resized again")
     region = mapped()
     store.set_many(["k"], [region])
