@@ -343,7 +343,7 @@ def test_a_thousand_cancelled_calls_leave_nothing():
 def test_refused_calls_leave_nothing(store):
     def once():
         with pytest.raises(ValueError):
-            store.set_many(["a", "b"], [bytearray(MIB), memoryview(bytes(8)).cast("I")])
+            store.set_many(["a", "b"], [bytearray(MIB), memoryview(bytes(8))[::2]])
         with pytest.raises(TypeError):
             store.get_into(["a", "b"], [bytearray(MIB), b"read-only"])
         with pytest.raises(TypeError):
