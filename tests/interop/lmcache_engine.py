@@ -205,6 +205,10 @@ class Life:
             one.ref_count_down()
         del self.taken[:leave_chunks]
 
+    def copied(self):
+        """Bytes that direct I/O could not take from or into LMCache's memory."""
+        return self.connector._client.report().counters["bytes_staged_total"]
+
     def status(self):
         return self.connector.report_status()
 

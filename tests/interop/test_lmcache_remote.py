@@ -90,13 +90,17 @@ def test_a_prompt_survives_the_process_and_a_flipped_byte_is_a_miss(tmp_path, re
             ["connection"],
             ["lookup", 1, PROMPT],
             ["store", 1, PROMPT, 6],
+            ["copied"],
             ["lookup", 1, PROMPT],
             ["lookup", 2, PROMPT],
             ["ping"],
             ["settle"],
         ],
     )
+    copied = results.pop(3)
     assert results == ["RemoteConnector", 0, 6, PROMPT, 0, 0, 0]
+    partial = 100 * 2 * 4 * 128 * 2
+    assert partial < copied < partial + 256, "of all chunks only the one that is not full"
 
     (found, prompt, chunks, shapes, keys, left), _ = live(
         tmp_path,
