@@ -23,7 +23,7 @@ _WANTED = (
 _DIRECTORY = ("/", "./", "../", "~")
 
 
-class SpecTypeError(_larder.OpenError, TypeError):
+class OpenTypeError(_larder.OpenError, TypeError):
     """A store is named by something of a wrong type: one error of opening as any other, and what
     Python's own convention calls it."""
 
@@ -35,8 +35,8 @@ def text_of(spec: SpecLike | None, parameters: Mapping[str, Any], name: str = "s
     or a str that begins as one, is the directory of a `log`. Without a spec, parameters have a `type`
     or a `url`. None stands for a parameter that is not set. Raises OpenError that names the parameter.
     """
-    if isinstance(spec, str) and not parameters and not spec.startswith(_DIRECTORY):
-        return _text(name, spec)
+    if isinstance(spec, str) and not parameters and not _is_directory(spec):
+        return _url(name, spec)
     kind, given = parts_of(spec, parameters, name)
     return json.dumps({"type": kind, **given}, allow_nan=False)
 
@@ -46,24 +46,28 @@ def parts_of(
 ) -> tuple[str, dict[str, Any]]:
     """The type and the parameters of the same, as values of JSON."""
     given = _values(parameters)
-    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and spec.startswith(_DIRECTORY)):
+    if isinstance(spec, os.PathLike) or (isinstance(spec, str) and _is_directory(spec)):
         path = os.path.expanduser(os.fspath(spec))
         found: dict[str, Any] = {"type": "log", "path": _value("path", path)}
     elif isinstance(spec, str):
-        found = _parsed(_text(name, spec))
+        found = _parsed(_url(name, spec))
     elif isinstance(spec, Mapping):
         found = _merged(_values(spec), {}, name)
     elif spec is None and ("type" in given or "url" in given):
         found = {}
     elif spec is None:
-        raise SpecTypeError(f"neither {name} nor type; {_WANTED}")
+        raise OpenTypeError(f"neither {name} nor type; {_WANTED}")
     else:
-        raise SpecTypeError(f"{name}: {type(spec).__name__}, {_WANTED}")
+        raise OpenTypeError(f"{name}: {type(spec).__name__}, {_WANTED}")
     merged = _merged(found, given, name)
     kind = merged.pop("type", None)
     if not isinstance(kind, str):
-        raise SpecTypeError(f"{name}: its 'type' is {_name_of(kind)}; {_WANTED}")
+        raise OpenTypeError(f"{name}: its 'type' is {_name_of(kind)}; {_WANTED}")
     return kind, merged
+
+
+def _is_directory(spec: str) -> bool:
+    return spec.startswith(_DIRECTORY) or spec in (".", "..")
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -75,7 +79,7 @@ def _merged(found: dict[str, Any], given: dict[str, Any], name: str) -> dict[str
     """Both, of which a `url` stands for what it says when nothing else names a type."""
     twice = sorted(found.keys() & given.keys())
     if twice:
-        raise SpecTypeError(
+        raise OpenTypeError(
             f"{', '.join(twice)}: given in {name} and as a keyword argument; leave one out"
         )
     merged = {**found, **given}
@@ -83,7 +87,7 @@ def _merged(found: dict[str, Any], given: dict[str, Any], name: str) -> dict[str
         return merged
     url = merged.pop("url")
     if not isinstance(url, str):
-        raise SpecTypeError(f"url: {_name_of(url)}, wanted a str such as {_URL!r}")
+        raise OpenTypeError(f"url: {_name_of(url)}, wanted a str such as {_URL!r}")
     return _merged(_parsed(url), merged, "url")
 
 
@@ -91,7 +95,7 @@ def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
     values = {}
     for name, value in parameters.items():
         if not isinstance(name, str):
-            raise SpecTypeError(f"a parameter's name is {name!r}, wanted a str")
+            raise OpenTypeError(f"a parameter's name is {name!r}, wanted a str")
         if value is not None:  # LMCache's own adapters take None for "not set".
             values[name] = _value(name, value)
     return values
@@ -115,10 +119,20 @@ def _value(name: str, value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_value(name, one) for one in value]
     shown = repr(value) if isinstance(value, numbers.Real) else _name_of(value)
-    raise SpecTypeError(
+    raise OpenTypeError(
         f"{name}: {shown}, wanted a text, a finite number, a bool, a path, a list of these, or the "
         "dict of another spec"
     )
+
+
+def _url(name: str, spec: str) -> str:
+    """A URL or JSON, neither of which a word alone can be."""
+    if ":" not in spec:
+        raise _larder.OpenError(
+            f"{name}: {spec[:80]!r} is neither a URL, such as {_URL!r}, nor a directory, which begins "
+            "with '/', './' or '~'"
+        )
+    return _text(name, spec)
 
 
 def _text(name: str, value: str) -> str:

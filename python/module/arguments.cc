@@ -67,6 +67,20 @@ bool has_objects(const char* format) {
   return false;
 }
 
+/// Whether this, where a list of buffers is wanted, is one: an array of numbers. One of Python
+/// objects may hold buffers, and the rows of one with more dimensions are some.
+bool is_one_buffer(PyObject* object) {
+  Py_buffer view{};
+  if (PyObject_CheckBuffer(object) == 0) return false;
+  if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) != 0) {
+    PyErr_Clear();
+    return false;
+  }
+  const bool is_one = view.ndim <= 1 && !has_objects(view.format);
+  PyBuffer_Release(&view);
+  return is_one;
+}
+
 bool refuse_objects(PyObject* object, const ArgumentName& name) {
   PyErr_Format(
       PyExc_ValueError,
@@ -179,6 +193,11 @@ bool Arguments::take_key(PyObject* key, const char* name) {
 }
 
 bool Arguments::take_buffers(PyObject* buffers, const char* name, Access access) {
+  if (is_one_buffer(buffers)) {
+    PyErr_Format(PyExc_TypeError, "%s: a single %s, wanted a list of buffers, one for each key",
+                 name, type_name(buffers));
+    return false;
+  }
   if (addresses_in(buffers) != nullptr) return take_addresses(buffers, {name}) && deal_out(name);
   PyObject* const tuple = tuple_of(buffers, name, "buffers, one for each key");
   if (tuple == nullptr) return false;

@@ -325,8 +325,32 @@ def test_a_tensor_whose_memory_cannot_be_had_is_refused_with_its_reason(store):
 
 
 def test_a_single_buffer_is_no_list(store):
-    with pytest.raises(TypeError, match="values: a single bytes, wanted a list of buffers"):
-        store.set_many(["k"], b"value")
+    for single in (
+        b"value",
+        memoryview(b"v"),
+        array.array("d", [1]),
+        numpy.zeros(1),
+        numpy.zeros(()),
+    ):
+        shown = type(single).__name__
+        with pytest.raises(
+            TypeError, match=f"values: a single (numpy|array)?.?{shown}, wanted a list of b"
+        ):
+            store.set_many(["k"], single)
+        with pytest.raises(
+            TypeError, match="buffers: a single .*, wanted a list of buffers, one for"
+        ):
+            store.get_into(["k"], single)
+
+
+def test_rows_and_arrays_of_buffers_are_lists(store):
+    rows = numpy.arange(6, dtype=numpy.float32).reshape(2, 3)
+    store.set_many(["0", "1"], rows)
+    assert store["1"] == rows[1].tobytes()
+    back = numpy.zeros_like(rows)
+    assert store.get_into(["0", "1"], back).hits == [True, True] and (back == rows).all()
+    store.set_many(["0", "1"], numpy.array([b"a", bytearray(b"bc")], object))
+    assert store.get_many(["0", "1"]) == [b"a", b"bc"]
 
 
 def test_a_released_memoryview_is_refused(store):
