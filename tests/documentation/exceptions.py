@@ -94,7 +94,7 @@ OTHER_ENDS = [
 READ_ONLY = [
     (r"^lmcache ", "needs LMCache; tests/interop starts such servers"),
     (r"^(\w+=\S+ )*vllm ", "needs vLLM and a model; tests/interop/test_vllm.py does"),
-    (r"^export LMCACHE_", "is LMCache's; tests/interop/test_vllm.py does the same"),
+    (r"^export .*LMCACHE_", "is LMCache's; tests/interop/test_lmcache_values.py reads it so"),
     (r"^(LARDER=\S+ )?sglang ", "needs SGLang, a GPU and a model; tests/interop/test_sglang.py does"),
 ]
 

@@ -1,15 +1,23 @@
 """What LMCache's memory objects become as values, by LMCache's own allocator, and what hostile values
 become: nothing."""
 
+import pathlib
 import random
+import re
+import shlex
+import types
 
 import pytest
 import torch
+import yaml
 from lmcache.utils import CacheEngineKey
+from lmcache.v1.config import LMCacheEngineConfig
 from lmcache.v1.memory_allocators.mixed_memory_allocator import MixedMemoryAllocator
 from lmcache.v1.memory_management import BytesBufferMemoryObj, MemoryFormat
 
-from larder.lmcache.remote import _name
+import larder
+from larder.lmcache import RemoteConnector
+from larder.lmcache.remote import _name, _open, _parameters_of, _time_outs
 from larder.lmcache.remote_values import Layout, layout_of, parse_trailer, take_layout, trailer_of
 
 FULL_BYTES = 524_288
@@ -134,3 +142,64 @@ def test_no_two_sets_of_tags_are_one_key():
     ]
     assert len(set(names)) == len(names)
     assert names[0] == "m@1@0@ff@bfloat16" and names[1] == "m@1@0@ff@bfloat16@a=1@b=2"
+
+
+# --- Configuration --------------------------------------------------------------------------------
+
+PAGE = (pathlib.Path(__file__).parents[2] / "docs/lmcache.md").read_text()
+WORKER = types.SimpleNamespace(worker_id=3, world_size=4)
+
+
+def configured(**extra):
+    given = {
+        "remote_storage_plugin.larder.module_path": "larder.lmcache",
+        "remote_storage_plugin.larder.class_name": "RemoteConnector",
+        **{f"remote_storage_plugin.larder.{name}": value for name, value in extra.items()},
+    }
+    return types.SimpleNamespace(remote_storage_plugins=["larder"], extra_config=given)
+
+
+def test_the_documented_environment_says_the_same_as_the_documented_file(tmp_path, monkeypatch):
+    file = tmp_path / "lmcache.yaml"
+    file.write_text(re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1])
+    for line in re.findall(r"^export (.*)$", PAGE, re.MULTILINE):
+        for assignment in shlex.split(line):
+            monkeypatch.setenv(*assignment.split("=", 1))
+    by_file = LMCacheEngineConfig.from_file(str(file))
+    by_environment = LMCacheEngineConfig.from_env()
+    assert _parameters_of(by_file, RemoteConnector, WORKER) == {
+        "url": "log:/data/kv?capacity=500GiB"
+    }
+    for name in yaml.safe_load(file.read_text()):
+        assert getattr(by_environment, name) == getattr(by_file, name), name
+
+
+def test_parameters_are_the_connectors_and_of_a_worker():
+    config = configured(type="log", path="/data/kv/{worker_id}", capacity="1GiB", load_timeout="2")
+    parameters = _parameters_of(config, RemoteConnector, WORKER)
+    assert _time_outs(parameters, config) == pytest.approx((2.0, 60.0, 2.4))
+    assert parameters == {"type": "log", "path": "/data/kv/3", "capacity": "1GiB"}
+    config.blocking_timeout_secs, config.lookup_timeout_ms = 1, 10_000
+    assert _time_outs({}, config) == pytest.approx((0.8, 60.0, 0.8))
+
+
+def test_what_cannot_be_told_apart_is_refused():
+    config = configured(url="memory:")
+    for name in ("module_path", "class_name"):
+        extra = config.extra_config
+        extra[f"remote_storage_plugin.other.{name}"] = extra[f"remote_storage_plugin.larder.{name}"]
+    config.remote_storage_plugins = ["larder", "other"]
+    with pytest.raises(ValueError, match=r"several \(larder, other\) .*tiered: or sharded:"):
+        _parameters_of(config, RemoteConnector, WORKER)
+    config.remote_storage_plugins = ["fs"]
+    with pytest.raises(ValueError, match="none with module_path"):
+        _parameters_of(config, RemoteConnector, WORKER)
+
+
+def test_workers_that_share_a_directory_are_told_to_part(tmp_path):
+    def parameters():
+        return {"type": "log", "path": str(tmp_path / "kv"), "capacity": "512MiB", "min_free": 0}
+
+    with _open(parameters(), WORKER):
+        with pytest.raises(larder.OpenError, match=r"Each of 4 workers .*worker-\{worker_id\}"):
+            _open(parameters(), WORKER)
