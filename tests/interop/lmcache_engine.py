@@ -1,6 +1,6 @@
 """One life of a real LMCacheEngine, as it runs within vLLM's worker, for test_lmcache_remote.py.
 
-    lmcache_engine.py CONFIG.yaml STEPS.json      [CHUNK_TOKENS [LAYERWISE]]
+    lmcache_engine.py CONFIG.yaml STEPS.json [CHUNK_TOKENS]
 
 CONFIG is LMCache's own configuration file. STEPS is a list of lists: a method's name of `Life` and
 its arguments. Prints one line of JSON: {"results": [...]}, a result for each step.
@@ -12,6 +12,7 @@ always the same, so that a later life knows what it has to read.
 import asyncio
 import json
 import pathlib
+import queue
 import sys
 import time
 
@@ -83,7 +84,8 @@ class Life:
             lambda tensor, source: None,
             lambda value, source: value,
         )
-        self.engine.post_init()
+        self.told = queue.Queue()
+        self.engine.post_init(async_lookup_server=self)
         manager = self.engine.storage_manager
         self.backend = next(
             backend
@@ -108,18 +110,53 @@ class Life:
             time.sleep(0.01)
         return self.connector._client.report().keys
 
+    def send_response_to_scheduler(self, lookup_id, tokens):
+        """What vLLM's scheduler is told of an asynchronous lookup, whose server this object is."""
+        self.told.put(tokens)
+
+    def prefetch(self, number, tokens):
+        """Asynchronous loading: what the scheduler is told, and what is then retrieved."""
+        self.engine.async_lookup_and_prefetch("request", tokens_of(number, tokens))
+        told = self.told.get(timeout=60)
+        return {"told": told, **self.retrieve(number, tokens, req_id="request")}
+
+    def layers(self, number, tokens):
+        """Each layer of a chunk as a value of its own, as use_layerwise has them."""
+        key = self.keys(number, tokens)[0]
+        keys = key.split_layers(LAYERS)
+        memories = []
+        for layer in range(LAYERS):
+            shape = torch.Size([tokens, 2, HIDDEN])
+            memory = self.local.allocate([shape], [torch.bfloat16], MemoryFormat.KV_T2D)
+            memory.tensor.copy_(kv_of(number, tokens)[:, layer].transpose(0, 1))
+            memories.append(memory)
+        self.backend.batched_submit_put_task(keys, memories)
+        for memory in memories:
+            memory.ref_count_down()
+        self.settle()
+        found = self._wait(self.backend.batched_async_contains("id", keys))
+        loaded = self._wait(self.backend.batched_get_non_blocking("id", keys))
+        equal = [
+            torch.equal(one.tensor.transpose(0, 1), kv_of(number, tokens)[:, layer])
+            and one.get_memory_format() == MemoryFormat.KV_T2D
+            for layer, one in enumerate(loaded)
+        ]
+        for one in loaded:
+            one.ref_count_down()
+        return {"found": found, "equal": equal}
+
     def store_only(self, number, tokens):
         self.engine.store(tokens_of(number, tokens), kv=kv_of(number, tokens))
 
     def lookup(self, number, tokens):
         return self.engine.lookup(tokens_of(number, tokens))
 
-    def retrieve(self, number, tokens):
+    def retrieve(self, number, tokens, **more):
         """How many tokens from the first one on, whether their bytes are those of the prompt and the
         others untouched, and how long it took."""
         kv = torch.zeros(2, LAYERS, tokens, HIDDEN, dtype=torch.bfloat16)
         begin = time.monotonic()
-        mask = self.engine.retrieve(tokens_of(number, tokens), kv=kv)
+        mask = self.engine.retrieve(tokens_of(number, tokens), kv=kv, **more)
         seconds = time.monotonic() - begin
         hit = int(mask.sum())
         wanted = torch.zeros_like(kv)

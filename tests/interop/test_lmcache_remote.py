@@ -146,6 +146,34 @@ def test_a_prompt_survives_the_process_and_a_flipped_byte_is_a_miss(tmp_path, re
     assert left == 0
 
 
+def test_asynchronous_loading_and_layers(tmp_path, release):
+    config = configuration(
+        tmp_path / "lmcache.yaml",
+        url=LOG.format(directory=tmp_path / "kv"),
+        extra="enable_async_loading: true",
+    )
+    results, _ = live(
+        tmp_path,
+        release,
+        config,
+        [
+            ["store", 1, PROMPT, 6],
+            ["prefetch", 1, PROMPT],
+            ["prefetch", 2, PROMPT],
+            ["remove", 1, PROMPT, 3],
+            ["prefetch", 1, PROMPT],
+            ["layers", 5, CHUNK],
+            ["layers", 6, 100],
+            ["settle"],
+        ],
+    )
+    assert results[1]["told"] == results[1]["tokens"] == PROMPT and results[1]["equal"]
+    assert results[4]["told"] == results[4]["tokens"] == 3 * CHUNK and results[4]["equal"]
+    assert results[2]["told"] == results[2]["tokens"] == 0
+    assert results[5] == results[6] == {"found": 4, "equal": [True] * 4}
+    assert results[7] == 0
+
+
 def test_a_hole_ends_the_prefix_and_nothing_else(tmp_path, release):
     config = configuration(tmp_path / "lmcache.yaml", url="memory:?capacity=256MiB")
     results, _ = live(
