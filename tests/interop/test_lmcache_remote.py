@@ -324,8 +324,12 @@ def test_a_value_of_another_program_is_removed_and_stored_again(tmp_path, releas
             ["store", 1, PROMPT, 6],
             ["retrieve", 1, PROMPT],
             ["settle"],
+            ["put_raw", 1, PROMPT, 0, "x" * (3 << 20)],
+            ["retrieve", 1, PROMPT],
+            ["lookup", 1, PROMPT],
         ],
     )
+    assert (results[8]["tokens"], results[9]) == (0, 0), "nor is memory given up for a large one"
     assert (results[2]["tokens"], results[2]["equal"]) == (CHUNK, True)
     assert results[3] == CHUNK
     assert (results[5]["tokens"], results[5]["equal"]) == (PROMPT, True)

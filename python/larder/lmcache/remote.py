@@ -24,6 +24,7 @@ from larder.lmcache.connector import refuse_storage_plugin, register_metrics
 from larder.lmcache.l2_errors import ErrorCounts
 from larder.lmcache.remote_values import (
     BINARY,
+    TRAILER_BYTES_MAX,
     Layout,
     layout_of,
     parse_trailer,
@@ -35,6 +36,8 @@ __all__ = ["RemoteConnector"]
 
 # Of one load: a batch ends when its last key does, and what a slow key holds back is at most these.
 _LOAD_KEYS = 16
+# A value may be as large as so many full chunks: what a serde makes of one need not be smaller.
+_CHUNKS_MAX = 2
 # How long a batch may take to come back after its deadline before nobody waits for it any more.
 _GRACE_SECONDS = 0.25
 _ROOM_SECONDS = 0.01  # Between two attempts to get memory that stores hold.
@@ -188,8 +191,14 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
     async def _load(self, names: _Names, loads: list[_Load], end: float) -> None:
         """Loads what is there. All that was begun stands in `loads`, also after an exception."""
         sizes = await self._sizes(names, end)
+        size_max = _CHUNKS_MAX * self._full_chunk().bytes + TRAILER_BYTES_MAX
         for index, size in enumerate(sizes):
             if size is None:
+                continue
+            if not 0 < size <= size_max:  # LMCache would give up its memory for it.
+                self._remove_unusable(
+                    names[index], f"{size} bytes, and a chunk has {size_max} at most"
+                )
                 continue
             if not loads or len(loads[-1]) == _LOAD_KEYS:
                 loads.append(_Load())
@@ -239,8 +248,6 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
             await asyncio.sleep(_ROOM_SECONDS)
 
     def _allocate(self, size: int) -> Any | None:
-        if size == 0:
-            return None
         whole = self._full_chunk()
         if size == whole.bytes:
             shapes, dtypes, fmt = list(whole.shapes), list(whole.dtypes), whole.fmt
@@ -261,7 +268,6 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         """Makes memory objects of what was loaded. A value that no such object can be made of is
         removed, so that it is a miss from now on and can be stored again."""
         whole = self._full_chunk().bytes
-        unusable = []
         for place, hit in enumerate(completion.hits):
             if not hit:
                 continue
@@ -276,12 +282,13 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
                     else:
                         take_layout(memory, layout)
             except ValueError as error:
-                self._errors.note("unusable value", f"{load.names[place]}: {error}")
-                unusable.append(load.names[place])
+                self._remove_unusable(load.names[place], str(error))
                 continue
             load.loaded.add(place)
-        if unusable:
-            self._submit(self._client.submit_delete, unusable)
+
+    def _remove_unusable(self, name: str, why: str) -> None:
+        self._errors.note("unusable value", f"{name}: {why}")
+        self._submit(self._client.submit_delete, [name])
 
     # --- Stores -----------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from lmcache.v1.memory_management import MemoryFormat
 
 _MAGIC = b"larderL1"
 _END = struct.Struct("<I8s")
-_TRAILER_BYTES_MAX = 4096
+TRAILER_BYTES_MAX = 4096
 _DIMENSIONS_MAX = 16
 BINARY = (MemoryFormat.BINARY, MemoryFormat.BINARY_BUFFER)
 
@@ -79,7 +79,7 @@ def parse_trailer(value: memoryview) -> Layout:
         raise ValueError(f"a value of {len(value)} bytes has no room for a trailer")
     text_bytes, magic = _END.unpack(value[-_END.size :])
     payload_bytes = len(value) - _END.size - text_bytes
-    if magic != _MAGIC or text_bytes > _TRAILER_BYTES_MAX or payload_bytes < 0:
+    if magic != _MAGIC or text_bytes > TRAILER_BYTES_MAX or payload_bytes < 0:
         raise ValueError(f"a value of {len(value)} bytes is no full chunk and has no trailer")
     try:
         told = json.loads(bytes(value[payload_bytes : payload_bytes + text_bytes]))
