@@ -1,0 +1,68 @@
+"""The name under which chunks of one model, layout and hash are kept. vLLM's keys say which tokens a
+chunk is of, and nothing of what computed it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from typing import Any
+
+# Of what a name says and how a value is laid out. Another format never finds this one's values.
+FORMAT = 1
+
+_PARALLEL = ("world_size", "tp_size", "pp_size", "pcp_size", "dcp_size")
+
+
+def parts_of(spec: Any, row_bytes: int, revision: str) -> dict[str, Any]:
+    """Everything that a chunk's bytes follow from, but for its tokens. `spec`: vLLM's
+    OffloadingSpec of any version from 0.28 on."""
+    config = spec.config
+    cache = config.cache
+    layout = getattr(config, "kv_cache_layout", None)
+    return {
+        "format": FORMAT,
+        "model": config.model.name,
+        "revision": revision,
+        "dtype": str(config.model.dtype),
+        "tokens_per_hash": cache.tokens_per_hash,
+        "blocks_per_chunk": cache.blocks_per_chunk,
+        "row_bytes": row_bytes,
+        "worker_kv_bytes_per_block": config.worker_kv_bytes_per_block,
+        # Until 0.29 vLLM did not say how a block is laid out: another release may do it otherwise.
+        "layout": layout or f"of vllm {_vllm_release()}",
+        "canonical_layout": bool(getattr(config, "canonical_layout", False)),
+        "replicated_layout": bool(getattr(spec, "replicated_layout", False)),
+        "ranks": {name: getattr(config.parallel, name) for name in _PARALLEL},
+        "groups": [
+            {
+                "id": getattr(group, "group_id", index),
+                "tokens_per_block": group.tokens_per_block,
+                "layers": list(group.layer_names),
+            }
+            for index, group in enumerate(config.groups)
+        ],
+    }
+
+
+def name_of(parts: dict[str, Any], root_hash: bytes) -> bytes:
+    """What the keys of all chunks begin with. `root_hash`: what a chain of block hashes begins with,
+    which follows from the hash's algorithm and seed."""
+    text = json.dumps({**parts, "root": root_hash.hex()}, sort_keys=True, separators=(",", ":"))
+    return f"vllm/{hashlib.sha256(text.encode()).hexdigest()[:32]}/".encode()
+
+
+def root_hash() -> bytes:
+    """vLLM's NONE_HASH, set when its engine has begun; empty before, and where it has another name."""
+    module = sys.modules.get("vllm.v1.core.kv_cache_utils")
+    found = getattr(module, "NONE_HASH", b"")
+    return bytes(found) if isinstance(found, (bytes, bytearray)) else repr(found).encode()
+
+
+def _vllm_release() -> str:
+    try:
+        import vllm
+
+        return ".".join(str(vllm.__version__).split(".")[:2])
+    except Exception:
+        return "unknown"
