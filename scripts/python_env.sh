@@ -48,6 +48,30 @@ unpack_lmcache() {
     --target "$unpacked" lmcache==0.5.7rc2 >"$log" 2>&1
 }
 
+# The Python files of the releases of vLLM that tests/interop/test_vllm_tier_contract.py runs the tier
+# under. The official wheels have CUDA's gigabytes and are not kept.
+unpack_vllm() {
+  local version unpacked download
+  for version in 0.28.0 0.30.0 0.32.0 0.33.0; do
+    unpacked=build/venv/vllm/$version
+    [[ -d $unpacked ]] && continue
+    download=$(mktemp -d build/venv/vllm-wheel.XXXXXX)
+    if ! "$python" -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: \
+      -d "$download" "vllm==$version" >"$log" 2>&1; then
+      tail -n 20 "$log" >&2
+      rm -r "$download"
+      exit 1
+    fi
+    mkdir -p "$download/files" build/venv/vllm
+    "$python" -c 'import sys, zipfile
+wheel = zipfile.ZipFile(sys.argv[1])
+wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.endswith((".py", "/METADATA"))])' \
+      "$download"/*.whl "$download/files"
+    mv "$download/files" "$unpacked"
+    rm -r "$download"
+  done
+}
+
 if [[ $kind == docs ]]; then
   # It reads the sources: nothing of larder is built or installed.
   install_once docs 'mkdocs>=1.6,<2' 'mkdocs-material>=9.5,<10' 'mkdocstrings-python>=1.12,<3'
@@ -78,6 +102,7 @@ case $kind in
       opentelemetry-exporter-prometheus pytest playwright
     install_once lmcache --no-deps lmcache==0.5.6
     unpack_lmcache
+    unpack_vllm
     # An independent `larder size`; it has its models in YAML, which vLLM requires too.
     install_once kvcache-simulator --no-deps kvcache-simulator==0.1.3
     # A real model of 98 MB, and what reads it.

@@ -2,6 +2,13 @@
 
 import importlib.util
 
-collect_ignore = [] if importlib.util.find_spec("vllm") else ["test_vllm.py", "test_mp_vllm.py"]
+_OF_VLLM = [
+    "test_mp_vllm.py",
+    "test_vllm.py",
+    "test_vllm_tier.py",
+    "test_vllm_tier_contract.py",
+]
+
+collect_ignore = [] if importlib.util.find_spec("vllm") else list(_OF_VLLM)
 if not importlib.util.find_spec("sglang"):
     collect_ignore.append("test_sglang.py")
