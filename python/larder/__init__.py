@@ -14,8 +14,8 @@
 connectors` on the command line lists.
 `larder.aio` (to be imported) is the same for asyncio. `larder.Client` is for engines: batches that are
 submitted and drained, and never waited for.
-`larder.lmcache` has the doors for LMCache, `larder.sglang` the one for SGLang, `larder.hf` the one
-for transformers.
+`larder.lmcache` has the doors for LMCache, `larder.vllm` and `larder.sglang` those for vLLM and
+SGLang, `larder.hf` the one for transformers.
 """
 
 from larder._client import Addresses, Client, Code, Completion, Failure

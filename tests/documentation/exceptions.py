@@ -93,7 +93,10 @@ OTHER_ENDS = [
 # What is checked without being run: that it can be read, and that its specs can.
 READ_ONLY = [
     (r"^lmcache ", "needs LMCache; tests/interop starts such servers"),
-    (r"^(\w+=\S+ )*vllm ", "needs vLLM and a model; tests/interop/test_vllm.py does"),
+    (
+        r"^(\w+=\S+ )*vllm ",
+        "needs vLLM and a model; tests/interop/test_vllm.py and test_vllm_tier.py do",
+    ),
     (r"^export .*LMCACHE_", "is LMCache's; tests/interop/test_lmcache_values.py reads it so"),
     (r"^(LARDER=\S+ )?sglang ", "needs SGLang, a GPU and a model; tests/interop/test_sglang.py does"),
 ]
