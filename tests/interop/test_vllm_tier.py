@@ -50,7 +50,7 @@ def serve(model, config=None, env=None, **asked):
         [sys.executable, HERE / "vllm_tier_engine.py", json.dumps(given)],
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=900,
         check=False,
         env={
             **removed,
@@ -93,23 +93,27 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def filled(tiny, tmp_path_factory):
-    """A log and a directory of files that hold the prompt's chunks, each written by an engine."""
+    """Makes a log, or a directory of files, that holds the prompt's chunks: an engine wrote them."""
     model, tokens = tiny
     stores = {}
-    for kind in ("log", "fs"):
-        directory = tmp_path_factory.mktemp("filled") / kind
-        url = f"{kind}:{directory}?capacity=1GiB&min_free=0"
-        answer, log = serve(model, config_of(url=url))
-        assert answer["answers"][0]["tokens"] == tokens, "the first engine computes it"
-        assert answer["answers"][0]["cached"] == 0
-        assert "is a tier for chunks of" in log
-        stores[kind] = (directory, url)
-    return stores
+
+    def of_kind(kind):
+        if kind not in stores:
+            directory = tmp_path_factory.mktemp("filled") / kind
+            url = f"{kind}:{directory}?capacity=1GiB&min_free=0"
+            answer, log = serve(model, config_of(url=url))
+            assert answer["answers"][0]["tokens"] == tokens, "the first engine computes it"
+            assert answer["answers"][0]["cached"] == 0
+            assert "is a tier for chunks of" in log
+            stores[kind] = (directory, url)
+        return stores[kind]
+
+    return of_kind
 
 
 def copy_of(filled, kind, tmp_path):
     """A store of the test's own, with what the filled one holds."""
-    directory, url = filled[kind]
+    directory, url = filled(kind)
     copied = tmp_path / kind
     subprocess.run(["cp", "-a", directory, copied], check=True)
     return copied, url.replace(str(directory), str(copied))
