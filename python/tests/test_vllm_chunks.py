@@ -19,7 +19,7 @@ HIT, MISS, RETRY = Answer.HIT, Answer.MISS, Answer.RETRY
 class Host:
     """vLLM's shared memory, and the tier's chunks in a store."""
 
-    def __init__(self, spec, timeouts=Timeouts(lookup=5, load=5, store=5, room=5), rows=ROWS):
+    def __init__(self, spec, timeouts=Timeouts(60, 60, 60, 60), rows=ROWS):
         self.memory = mmap.mmap(-1, rows * ROW)
         self.whole = memoryview(self.memory)
         self.view = self.whole.cast("b", (rows, ROW))
@@ -187,7 +187,8 @@ def test_a_load_that_failed_is_a_miss_until_it_is_stored_again(host_of):
 
 @pytest.mark.parametrize("operation", ["get", "set", "exists"])
 def test_what_stalls_ends_at_its_deadline(host_of, operation, tmp_path):
-    timeouts = Timeouts(lookup=0.2, load=0.2, store=0.2, room=1)
+    short = {"get": "load", "set": "store", "exists": "lookup"}[operation]
+    timeouts = Timeouts(lookup=60, load=60, store=60, room=60)._replace(**{short: 0.2})
     files = {"type": "fs", "base_path": str(tmp_path), "capacity": "64MiB", "min_free": "0"}
     inner = {"inner": files} if operation == "exists" else {}  # Memory knows without a lookup.
     stall = {"stall_rate": 1, "stall": "10m", "pattern": f"{operation}:*"}

@@ -16,6 +16,7 @@ _FAILED_KEYS_MAX = 65536
 _FAILED_SECONDS = 60.0
 _BATCH_KEYS = 1024  # Of a lookup, so that the first answers come early.
 _TOUCHED_KEYS_MAX = 16384
+_SLOWEST_BYTES_PER_SECOND = 256 << 20
 
 
 class Answer(enum.Enum):
@@ -27,7 +28,7 @@ class Answer(enum.Enum):
 
 
 class Timeouts(NamedTuple):
-    """Seconds."""
+    """Seconds. A load or store of many chunks has a second more for each 256 MiB."""
 
     lookup: float = 3.0
     load: float = 10.0
@@ -102,7 +103,7 @@ class Chunks:
         self._jobs: dict[int, _Job] = {}
         self._finished: list[Finished] = []
         self._failed: dict[bytes, float] = {}
-        self._can_probe = True
+        self._can_probe = True  # Until the store did not know, in this step.
         self._lookups: dict[bytes, _Lookup] = {}
         self._wanted: list[bytes] = []
         self._keys_of: dict[str, set[bytes]] = {}
@@ -171,6 +172,7 @@ class Chunks:
         """A step of the scheduler has ended, in which the requests `running` began to run. Submits
         the lookups of the step."""
         self.room.end_step(running)
+        self._can_probe = True
         wanted, self._wanted = self._wanted, []
         wanted = [key for key in wanted if key in self._lookups]
         for begin in range(0, len(wanted), _BATCH_KEYS):
@@ -252,14 +254,12 @@ class Chunks:
         try:
             names = [self.prefix + key for key in job.keys]
             buffers = [self._row(int(row)) for row in rows]
+            timeout = self._timeouts.load if job.is_load else self._timeouts.store
+            timeout += len(names) * self._row_bytes / _SLOWEST_BYTES_PER_SECOND
             if job.is_load:
-                self._client.submit_get(
-                    names, buffers, timeout=self._timeouts.load, urgency="demand", tag=job
-                )
+                self._client.submit_get(names, buffers, timeout=timeout, urgency="demand", tag=job)
             else:
-                self._client.submit_set(
-                    names, buffers, timeout=self._timeouts.store, urgency="store", tag=job
-                )
+                self._client.submit_set(names, buffers, timeout=timeout, urgency="store", tag=job)
         except Exception as error:  # Nothing was submitted.
             del self._jobs[job.id]
             self._note_failure(job.is_load, str(error))

@@ -229,7 +229,9 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
             self._tally.add("errors", "get_finished_jobs")
             self._tally.fail("get_finished_jobs", "ended jobs cannot be taken", error)
             return results
-        return results + [self._result_of(job) for job in finished]
+        results += [self._result_of(job) for job in finished]
+        self._keep_events([job.added for job in finished if job.added])
+        return results
 
     def _result_of(self, job: Finished) -> Any:
         assert self._chunks is not None
@@ -242,9 +244,6 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         }
         if job.is_load and not is_whole and job.done:
             given["successful_keys"] = tuple(job.done)
-        if self._events is not None and job.added:
-            self._events.append(self._event(job.added, removed=False))
-            del self._events[:-_EVENTS_MAX]
         return tiering.JobResult(**{k: v for k, v in given.items() if k in _RESULT_FIELDS})
 
     def drain_jobs(self) -> None:
@@ -278,6 +277,12 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         gone = [k[len(prefix) :] for stored, k, _ in happened if not stored and k.startswith(prefix)]
         if gone:
             self._events.append(self._event(gone, removed=True))
+
+    @_never_raises(_nothing)
+    def _keep_events(self, added: list[list[bytes]]) -> None:
+        if self._events is not None:
+            self._events += [self._event(keys, removed=False) for keys in added]
+            del self._events[:-_EVENTS_MAX]
 
     def _event(self, keys: list[bytes], removed: bool) -> Any:
         given = {"locality": self.locality}
