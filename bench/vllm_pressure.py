@@ -1,12 +1,12 @@
-"""Returning users whose KV cache does not fit into vLLM's memory: larder beside vLLM's own `fs` tier.
+"""Returning users whose KV cache does not fit into vLLM's memory: larder beside vLLM's tier `fs`.
 
     python bench/vllm_pressure.py MODEL DIR [--users 8] [--tokens 2048] [--returns 2] [--rounds 3]
 
-Each user sends a prompt, one after another; then all of them come back at once with their prompt and
-some more, `--returns` times. The host tier has a quarter of the rows that all of them need, the device
-hardly more than one of them. Every round is one engine's life with each tier, in turns, on an empty
-directory. Prints for each tier the share of the tokens that could have come from the cache and did,
-and the time to the first token. Needs vLLM on CPUs: the python of the environment `engine`
+Each user sends a prompt, one after another; then all of them come back at once with their prompt
+and some more, `--returns` times. The host tier has a quarter of the rows that all of them need, the
+device hardly more than one of them. Every round is one engine's life with each tier, in turns, on
+an empty directory. Prints for each tier the share of the tokens that could have come from the cache
+and did, and the time to the first token. Needs vLLM on CPUs: the python of the environment `engine`
 (scripts/python_env.sh). The copy between device and host is tests/interop/cpu_tiering_spec.py.
 """
 

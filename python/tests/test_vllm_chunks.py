@@ -1,5 +1,5 @@
-"""larder.vllm without vLLM: lookups, jobs, failures and the end, over real stores and a host memory of
-rows as vLLM's."""
+"""larder.vllm without vLLM: lookups, jobs, failures and the end, over real stores and rows of
+memory like vLLM's."""
 
 import mmap
 import random

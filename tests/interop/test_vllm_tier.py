@@ -1,5 +1,6 @@
-"""End to end: an unmodified vLLM on CPUs with larder as a secondary tier of its KV offloading, and no
-LMCache. Runs in the environment `engine` (scripts/python_env.sh); an engine's life takes half a minute.
+"""End to end: an unmodified vLLM on CPUs with larder as a secondary tier of its KV offloading, and
+no LMCache. Runs in the environment `engine` (scripts/python_env.sh). An engine's life takes half a
+minute.
 """
 
 import json
@@ -93,7 +94,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def filled(tiny, tmp_path_factory):
-    """Makes a log, or a directory of files, that holds the prompt's chunks: an engine wrote them."""
+    """Makes a log, or a directory of files, with the prompt's chunks: an engine writes them."""
     model, tokens = tiny
     stores = {}
 
@@ -122,7 +123,7 @@ def copy_of(filled, kind, tmp_path):
 def fault_of(url, **parameters):
     """A `fault:` store around another one."""
     given = {"inner": url, **parameters}
-    return "fault:?" + "&".join(f"{k}={urllib.parse.quote(str(v), safe='')}" for k, v in given.items())
+    return "fault:?" + urllib.parse.urlencode(given)
 
 
 def is_served(answer, tokens):
@@ -168,7 +169,8 @@ def test_corrupted_chunks_are_computed(tiny, filled, tmp_path):
 def test_truncated_files_are_computed_without_loading_them_for_ever(tiny, filled, tmp_path):
     model, tokens = tiny
     directory, url = copy_of(filled, "fs", tmp_path)
-    files = [path for path in directory.rglob("*") if path.is_file() and path.stat().st_size > 65536]
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    files = [path for path in files if path.stat().st_size > 65536]
     assert len(files) == CHUNKS
     for path in files:
         os.truncate(path, path.stat().st_size // 2)
@@ -266,8 +268,8 @@ def test_smollm2_answers_the_same_after_a_restart(tmp_path):
     )
     asked = {"text": str(TEXT), "prompts": []}
     config = config_of(url=f"log:{tmp_path}/kv?capacity=2GiB&min_free=0", revision="q4_1")
-    # A prompt that is computed in two parts is rounded otherwise than in one: the reference, too, has
-    # the first chunks from a cache, vLLM's own.
+    # A prompt that is computed in two parts is rounded otherwise than in one: the reference has the
+    # first chunks from a cache, too, vLLM's own.
     first, _ = serve(model, config, cuts=[3 * CHUNK, 1000], **asked)
     second, _ = serve(model, config, cuts=[1000], **asked)
     (_, reference), (restarted,) = first["answers"], second["answers"]

@@ -1,4 +1,4 @@
-"""larder.vllm under the real manager of tiers of one release of vLLM, for test_vllm_tier_contract.py.
+"""larder.vllm under the real manager of tiers of a release of vLLM, for test_vllm_tier_contract.py.
 
     VLLM_TARGET_DEVICE=cpu PYTHONPATH=<a release's .py files> vllm_tier_contract.py DIRECTORY
 
@@ -215,7 +215,7 @@ def part_restart(directory):
 
 
 def part_asynchronous_lookups(directory):
-    """A store that cannot say at once: the first answer is RETRY, and all keys are asked together."""
+    """A store that cannot say at once: the first answer is RETRY, and keys are asked together."""
     url, keys = f"fs:{directory}/files?capacity=512MiB&min_free=0", keys_of(20)
     with engine_of(url) as engine:
         with engine.request("cold") as context:
@@ -244,7 +244,7 @@ def part_failed_loads(directory):
 
 
 def fault_tier(parameters):
-    """The tier's keys for a `fault:` store: `type` is vLLM's own key, so the spec goes into a URL."""
+    """The tier's keys for a `fault:` store, as a URL: `type` is a key of vLLM's own."""
     inner = parameters["inner"]
     text = f"{inner['type']}:?capacity={inner['capacity']}".replace("?", "%3F").replace("=", "%3D")
     rest = "".join(f"&{k}={v}" for k, v in parameters.items() if k != "inner")
@@ -282,8 +282,8 @@ def part_no_store(directory):
 
 
 def part_larger_than_the_host(directory):
-    """Requests that do not fit together are served one after another, and one that is larger than the
-    host's memory gets what fits."""
+    """Requests that do not fit together are served one after another, and one that is larger than
+    the host's memory gets what fits."""
     url = f"log:{directory}/large?capacity=512MiB"
     wanted = {f"user{number}": keys_of(ROWS // 2, f"user{number}-") for number in range(6)}
     with engine_of(url, {"room_timeout": 30}) as engine:

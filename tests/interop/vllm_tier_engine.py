@@ -3,10 +3,10 @@
     vllm_tier_engine.py JSON
 
 JSON: {"model": DIRECTORY, "config": null or a kv-transfer-config, "prompts": [[token, ...], ...],
-"tokens": N}, or in place of prompts "text": FILE and "cuts": [N, ...], prompts of the text's first N
-tokens. Serves them in turn, and prints one line of JSON: {"answers": [{"tokens": [...], "cached": N},
-...], "transfer": the connector that was configured or null, "extra": its configuration, "metrics":
-{"name{labels}": value}}.
+"tokens": N}, or in place of prompts "text": FILE and "cuts": [N, ...], prompts of the text's first
+N tokens. Serves them in turn, and prints one line of JSON: {"answers": [{"tokens": [...], "cached":
+N}, ...], "transfer": the connector that was configured or null, "extra": its configuration,
+"metrics": {"name{labels}": value}}.
 """
 
 import json

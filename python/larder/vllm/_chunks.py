@@ -71,9 +71,9 @@ class Chunks:
     """Looks chunks up, loads and stores them. One chunk is one row of `view`, and one value of the
     store, whose key is `name()` and vLLM's key.
 
-    No call waits but `drain()` and `close()`, and none raises for what the store does: a chunk that
-    cannot be looked up or loaded is a miss, and the next lookup of one that failed to load is a miss
-    until it was stored again, or for a minute.
+    No call waits but `drain()` and `close()`, and none raises for what the store does. A chunk that
+    cannot be looked up or loaded is a miss, and one that failed to load stays a miss until it was
+    stored again, or for a minute.
 
     Ownership: of the client. Holds an export of `view` until `close()`, and no reference to a row
     whose job has been given by `finished()`.
@@ -226,7 +226,7 @@ class Chunks:
         return self._asking > 0 or bool(self._wanted)
 
     def touch(self, keys: Iterable[bytes]) -> None:
-        """Marks chunks as used, at the end of the step; beyond a bound the oldest marks are lost."""
+        """Marks chunks as used, at the end of the step. Beyond a bound the oldest are dropped."""
         for key in keys:
             self._touched[key] = None
         while len(self._touched) > _TOUCHED_KEYS_MAX:

@@ -1,5 +1,5 @@
-"""The name under which chunks of one model, layout and hash are kept. vLLM's keys say which tokens a
-chunk is of, and nothing of what computed it."""
+"""The name under which chunks of one model, layout and hash are kept. vLLM's keys say which
+tokens a chunk is of, and nothing of what computed it."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def parts_of(spec: Any, row_bytes: int, revision: str) -> dict[str, Any]:
 
 
 def name_of(parts: dict[str, Any], root_hash: bytes) -> bytes:
-    """What the keys of all chunks begin with. `root_hash`: what a chain of block hashes begins with,
-    which follows from the hash's algorithm and seed."""
+    """What the keys of all chunks begin with. `root_hash`: the first link of block hashes, which
+    follows from the hash's algorithm and seed."""
     text = json.dumps({**parts, "root": root_hash.hex()}, sort_keys=True, separators=(",", ":"))
     return f"vllm/{hashlib.sha256(text.encode()).hexdigest()[:32]}/".encode()
 
 
 def root_hash() -> bytes:
-    """vLLM's NONE_HASH, set when its engine has begun; empty before, and where it has another name."""
+    """vLLM's NONE_HASH; empty before the engine has begun, and where it has another name."""
     module = sys.modules.get("vllm.v1.core.kv_cache_utils")
     found = getattr(module, "NONE_HASH", b"")
     return bytes(found) if isinstance(found, (bytes, bytearray)) else repr(found).encode()

@@ -23,8 +23,8 @@ SETTINGS = "LARDER_VLLM"
 _MARK = "_filled_by_larder"
 _CHECK_SECONDS = 120
 _CPU_BYTES_MIN = 64 << 20
-# The store is opened and closed by a process of its own: whatever it does, the API server has neither
-# its threads nor its locks, and the metrics' address stays free for the engine.
+# The store is opened and closed by a process of its own: the API server gets neither its threads
+# nor its locks, and the metrics' address stays free for the engine.
 _CHECK = """
 import os, sys
 os.environ.pop("LARDER_METRICS", None)
@@ -84,7 +84,7 @@ def _filling(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _configuration(arguments: Any) -> Any:
-    """A KVTransferConfig, or None where the user has said what is wanted. Raises for what is wrong."""
+    """A KVTransferConfig, or None where the user gave one. Raises for what is wrong."""
     if getattr(arguments, "kv_transfer_config", None) is not None:
         return None
     if getattr(arguments, "kv_offloading_size", None) is not None:
@@ -137,8 +137,8 @@ def _replicas_of(arguments: Any) -> int:
 
 
 def _cpu_bytes(replicas: int) -> int:
-    """A quarter of the memory that is free, and no more than three quarters of /dev/shm's, where vLLM
-    keeps it."""
+    """A quarter of the memory that is free, and at most three quarters of what is free in /dev/shm,
+    where vLLM keeps it."""
     with open("/proc/meminfo", encoding="ascii") as file:
         fields = dict(line.split(":", 1) for line in file)
     free = int(fields["MemAvailable"].split()[0]) * 1024
@@ -160,7 +160,8 @@ def _check_platform(extra: dict[str, Any]) -> None:
     from vllm.platforms import current_platform
 
     if not (current_platform.is_cuda_alike() or current_platform.is_xpu()):
-        raise _NotHere(f"vLLM has no KV offloading on {current_platform.device_name or 'this device'}")
+        device = current_platform.device_name or "this device"
+        raise _NotHere(f"vLLM has no KV offloading on {device}")
 
 
 def _check_store() -> None:

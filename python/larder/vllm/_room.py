@@ -94,7 +94,7 @@ class RoomLedger:
         since = max(self._waits_since.setdefault(request, now), self._moved_at)
         return Room.LATER if now - since < self._timeout else Room.NONE
 
-    # --- What happens to the rows -------------------------------------------------------------------
+    # --- What happens to the rows -----------------------------------------------------------------
 
     def begin_load(self, request: str, keys: Iterable[bytes]) -> None:
         """vLLM has given rows to these, and they are being filled."""
@@ -127,11 +127,12 @@ class RoomLedger:
         self._moved()
         self._copying -= count
 
-    # --- What happens to the requests ---------------------------------------------------------------
+    # --- What happens to the requests -------------------------------------------------------------
 
     def end_step(self, running: Iterable[str]) -> None:
-        """A step of the scheduler has ended, in which these requests began to run: what was promised
-        to them is in the device's memory. What was granted and got no row is not promised."""
+        """A step of the scheduler has ended, and these requests began to run in it. What was
+        promised to them is in the device's memory. What was granted and got no row is no
+        promise."""
         for request, keys in self._granted.items():
             claim = self._claims.get(request)
             if claim is not None and keys:

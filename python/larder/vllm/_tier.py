@@ -38,8 +38,8 @@ _REPORT_SECONDS = 1.0
 
 
 def _never_raises(fallback: Callable[[], Any]) -> Callable[..., Any]:
-    """An exception from a tier ends vLLM's engine: it is logged, once a method, and counted, and the
-    answer is the one of a store that has nothing."""
+    """An exception from a tier would end vLLM's engine. It is counted, and logged once a method,
+    and the answer is the one of a store that has nothing."""
 
     def decorate(method: Callable[..., _Value]) -> Callable[..., _Value]:
         @functools.wraps(method)
@@ -151,7 +151,7 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         )
         if not revision:
             log.info(
-                "larder: no revision was given; give one, or clear the store, whenever other weights "
+                "larder: no revision was given; give one, or clear the store, when other weights "
                 "are served under the name %s",
                 parts["model"],
             )
@@ -164,7 +164,7 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         log.warning("larder: enable_kv_events without vLLM's kv_events_config: no events")
         return None
 
-    # --- Requests and lookups -----------------------------------------------------------------------
+    # --- Requests and lookups ---------------------------------------------------------------------
 
     def on_new_request(self, req_context: Any) -> Any:
         return offload.RequestOffloadingContext()
@@ -194,7 +194,7 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
     def has_pending_work(self) -> bool:
         return bool(self._refused) or (self._chunks is not None and self._chunks.is_asking)
 
-    # --- Jobs ---------------------------------------------------------------------------------------
+    # --- Jobs -------------------------------------------------------------------------------------
 
     def submit_store(self, job_metadata: Any) -> None:
         self._submit(job_metadata)
@@ -254,7 +254,7 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         except Exception as error:
             self._tally.fail("drain_jobs", "waiting for jobs has failed", error)
 
-    # --- What vLLM asks about the tier --------------------------------------------------------------
+    # --- What vLLM asks about the tier ------------------------------------------------------------
 
     @_never_raises(tuple)
     def take_events(self) -> Iterable[Any]:
@@ -274,7 +274,8 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
             return
         happened, self._events_position, _ = told
         prefix = self._chunks.prefix
-        gone = [k[len(prefix) :] for stored, k, _ in happened if not stored and k.startswith(prefix)]
+        removed = [key for is_stored, key, _ in happened if not is_stored]
+        gone = [key[len(prefix) :] for key in removed if key.startswith(prefix)]
         if gone:
             self._events.append(self._event(gone, removed=True))
 
@@ -302,8 +303,8 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         now = time.monotonic()
         if self._chunks is not None and now - self._reported_at >= _REPORT_SECONDS:
             self._reported_at = now
-            room = self._chunks.room
-            self._gauges = _metrics.gauges_of(self._chunks.client.report(), room.promised, room.copying)
+            room, report = self._chunks.room, self._chunks.client.report()
+            self._gauges = _metrics.gauges_of(report, room.promised, room.copying)
         return self._stats.fill(OffloadingConnectorStats(), self._tally, self._gauges)
 
     @classmethod
@@ -313,11 +314,11 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
     def config_info(self) -> dict[str, str]:
         return {"larder_version": larder.__version__, "larder_store": printable(self._shown)}
 
-    # --- The end ------------------------------------------------------------------------------------
+    # --- The end ----------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """Lets jobs end for some seconds, then cancels them, and drops every export of vLLM's memory,
-        unless the kernel still has some of it."""
+        """Lets jobs end for some seconds, then cancels them, and drops every export of the host's
+        memory, unless the kernel still has some of it."""
         chunks, self._chunks = self._chunks, None
         self._primary_kv_view = memoryview(b"")
         if chunks is None:
