@@ -137,6 +137,9 @@ class PythonConnector final : public Connector {
   int event_fd() const noexcept override { return pool_->event_fd(); }
   void cancel(Batch& batch) noexcept override { pool_->cancel(batch); }
   bool probe(std::span<Item> items) const noexcept override { return pool_->probe(items); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return pool_->load_ns(sizes);
+  }
 
   Capabilities capabilities() const noexcept override {
     Capabilities capabilities;

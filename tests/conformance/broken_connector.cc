@@ -38,6 +38,8 @@ class BrokenConnector final : public Connector {
     const std::uint64_t deadline_ns = batch.deadline_ns;
     const SetMode set_mode = batch.set_mode;
     const bool allow_shorter = batch.allow_shorter;
+    const Hint hint = batch.hint;
+    const std::uint64_t hold_ns = batch.hold_ns;
     // Memory has nothing in flight: here a batch counts until it is reaped.
     const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
     Status status = limits_.admit(class_of(batch.op), bytes);
@@ -49,6 +51,8 @@ class BrokenConnector final : public Connector {
     batch.deadline_ns = deadline_ns;
     batch.set_mode = set_mode;
     batch.allow_shorter = allow_shorter;
+    batch.hint = hint;
+    batch.hold_ns = hold_ns;
     for (std::size_t i = 0; i < before.size(); ++i) {
       batch.items[i].key = before[i].key;
       batch.items[i].value = before[i].value;
@@ -95,6 +99,9 @@ class BrokenConnector final : public Connector {
     return has(Defect::kSilentEventFd) ? silent_.get() : inner_.event_fd();
   }
   void cancel(Batch& batch) noexcept override { inner_.cancel(batch); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return has(Defect::kEstimatesBlindly) ? 1 : inner_.load_ns(sizes);
+  }
   bool probe(std::span<Item> items) const noexcept override {
     inner_.probe(items);
     if (has(Defect::kProbeLies)) {
@@ -143,6 +150,10 @@ class BrokenConnector final : public Connector {
 
   void break_input(Batch& batch) LARDER_REQUIRES(mutex_) {
     if (has(Defect::kIgnoresSize)) batch.allow_shorter = true;
+    if (has(Defect::kIgnoresHints)) {
+      batch.hint = Hint::kNone;
+      batch.hold_ns = 0;
+    }
     if (has(Defect::kIgnoresDeadline)) batch.deadline_ns = kNever;
     if (has(Defect::kWritesThoughPresent)) batch.set_mode = SetMode::kReplace;
     if (has(Defect::kKeepsDeleted) && batch.op == Op::kDelete) rename(batch);
@@ -336,7 +347,7 @@ std::string_view name_of(Defect defect) {
       "HidesRemovals",
       "WrongSize",
       "HidesFailures",
-      "DropsOnWrongSize"};
+      "DropsOnWrongSize", "IgnoresHints", "EstimatesBlindly"};
   return kNames.at(static_cast<std::size_t>(defect));
 }
 

@@ -44,6 +44,8 @@ enum class Defect : std::uint8_t {
   kWrongSize,            ///< Exists tells a size that is one too large.
   kHidesFailures,        ///< P3: it looks healthy whatever its callers got.
   kDropsOnWrongSize,     ///< C6: a Get of another size takes the value out.
+  kIgnoresHints,         ///< Hints: a pin is answered as a plain touch.
+  kEstimatesBlindly,     ///< A load is estimated though none has ended.
   kCount,
 };
 

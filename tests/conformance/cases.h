@@ -15,5 +15,6 @@ std::span<const Case> ending_cases();
 std::span<const Case> race_cases();
 std::span<const Case> model_cases();
 std::span<const Case> view_cases();
+std::span<const Case> hint_cases();
 
 }  // namespace larder::conformance

@@ -17,8 +17,9 @@ std::string_view file_name_of(std::string_view path) {
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const auto table : {outcome_cases(), value_cases(), key_cases(), batch_cases(),
-                           ending_cases(), race_cases(), model_cases(), view_cases()}) {
+  for (const auto table :
+       {outcome_cases(), value_cases(), key_cases(), batch_cases(), ending_cases(), race_cases(),
+        model_cases(), view_cases(), hint_cases()}) {
     cases.insert(cases.end(), table.begin(), table.end());
   }
   return cases;

@@ -90,6 +90,9 @@ enum class CacheRule : std::uint32_t {
   // E40 Tiers hear of what L1 serves.
   kTouchOnce,
   kTouchOneBatch,
+  // E41 Pledges.
+  kPledgePins,
+  kPledgeBudget,
   // E36 Clear.
   kClearKeepsLocked,
   kClearVoidsWrites,

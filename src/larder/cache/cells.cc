@@ -334,6 +334,38 @@ void Cells::void_locks(Column& column) noexcept {
   if (had_locks) ++column.epoch;
 }
 
+bool Cells::pledge(ColumnId id) {
+  Column& column = columns_[id];
+  LARDER_CHECK(column.is_complete() && !column.is_pledged);
+  const std::uint64_t budget = share_of_l1(state_.options.pledge_share);
+  const bool has_room =
+      pledged_bytes_ <= budget && column.resident_bytes <= budget - pledged_bytes_;
+  if (!has_room && !is_broken(CacheRule::kPledgeBudget)) {
+    ++state_.totals.pledges_refused;
+    return false;
+  }
+  column.is_pledged = true;
+  pledged_bytes_ += column.resident_bytes;
+  ++columns_pledged_;
+  if (!is_broken(CacheRule::kPledgePins)) ++column.pins;
+  settle(id);
+  return true;
+}
+
+void Cells::unpledge(ColumnId id) {
+  end_pledge(columns_[id]);
+  settle(id);
+}
+
+/// While all of its cells are there still. Does not settle.
+void Cells::end_pledge(Column& column) noexcept {
+  LARDER_CHECK(column.is_pledged && pledged_bytes_ >= column.resident_bytes);
+  column.is_pledged = false;
+  pledged_bytes_ -= column.resident_bytes;
+  --columns_pledged_;
+  if (!is_broken(CacheRule::kPledgePins)) --column.pins;
+}
+
 void Cells::claim(ColumnId id, Row row) noexcept {
   slots_.claim(columns_[id].cells[row].slot);
   ++columns_[id].pins;
@@ -455,6 +487,7 @@ void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
 // ---- Removal.
 
 void Cells::cut_off(Column& column, Row row) {
+  if (column.is_pledged) end_pledge(column);  // Of a column that is not whole nobody has a use.
   Cell& cell = column.cells[row];
   LARDER_CHECK(cell.state == CellState::kResident && cell.locks == 0);
   if (column.is_complete()) {

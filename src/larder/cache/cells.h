@@ -31,7 +31,8 @@ enum class Reserved : std::uint8_t {
 /// A caller changes any number of cells of a column and then calls settle() for it, which hides or
 /// shows it, cools it (E20), and forgets it when nothing is left of it. Calls that say "settles" do
 /// that themselves.
-/// Pins of a column: its cells with locks; its slots that are written or loaded; claims; I/O.
+/// Pins of a column: its cells with locks; its slots that are written or loaded; claims; I/O; its
+///   pledge.
 /// Invariants: I2 a cell is resident in one slot, and that slot knows the cell. I5, I7 locks are of
 ///   resident cells. I9 a column that is not kept has a pin or is cold.
 /// Threads: the engine's. Cost: O(1) for a cell, O(rows) for a column; nothing is allocated but
@@ -86,6 +87,9 @@ class Cells {
   void unclaim(SlotId slot);                                             ///< Settles.
   void add_io(SlotId slot) noexcept;                                     ///< Does not settle.
   void drop_io(SlotId slot);                                             ///< Settles.
+  /// E41. The column is complete and has none. False: the budget has no room for it. Settles.
+  bool pledge(ColumnId column);
+  void unpledge(ColumnId column);  ///< Settles.
   void settle(ColumnId column) { settle(column, Removal::kDeleted); }
 
   // ---- Use.
@@ -126,6 +130,8 @@ class Cells {
   /// Whole bytes of a share of the arena.
   std::uint64_t share_of_l1(double share) const noexcept;
   std::uint64_t locked_bytes() const noexcept { return locked_bytes_; }
+  std::uint64_t pledged_bytes() const noexcept { return pledged_bytes_; }
+  std::uint64_t columns_pledged() const noexcept { return columns_pledged_; }
   std::uint64_t cells_wanted() const noexcept { return cells_wanted_; }
   std::uint64_t wanted_bytes() const noexcept { return wanted_bytes_; }
   std::uint64_t bytes_of(const Cell& cell) const noexcept { return cell.grains * grain_bytes_; }
@@ -156,6 +162,7 @@ class Cells {
   void end_loading(Column& column, Row row, bool is_resident) noexcept;
   void drop_leaving(Column& column);
   void void_locks(Column& column) noexcept;
+  void end_pledge(Column& column) noexcept;
   void count_lost(TierMask wants) noexcept;
   void check_column(ColumnId column) const;
 
@@ -167,6 +174,8 @@ class Cells {
   RecentSet evicted_;
   const std::uint64_t grain_bytes_;
   std::uint64_t locked_bytes_ = 0;
+  std::uint64_t pledged_bytes_ = 0;
+  std::uint64_t columns_pledged_ = 0;
   std::uint64_t cells_wanted_ = 0;
   std::uint64_t wanted_bytes_ = 0;
   std::uint64_t held_bytes_ = 0;

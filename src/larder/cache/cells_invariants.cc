@@ -1,12 +1,14 @@
 // What always holds of cells, slots and columns, looked at cell by cell.
 #include "larder/base/check.h"
+#include "larder/cache/cache_rule.h"
 #include "larder/cache/cells.h"
 
 namespace larder::cache {
 
 void Cells::check_column(ColumnId id) const {
   const Column& column = columns_[id];
-  std::uint64_t pins = 0;
+  std::uint64_t pins = column.is_pledged && !is_broken(CacheRule::kPledgePins) ? 1 : 0;
+  LARDER_CHECK(!column.is_pledged || column.is_complete());
   std::uint64_t bytes = 0;
   std::uint32_t resident = 0;
   std::uint32_t wanted = 0;
@@ -48,12 +50,18 @@ void Cells::check_invariants() const {
   columns_.check_invariants();
   room_.check_invariants();
   std::uint64_t locked = 0;
+  std::uint64_t pledged_bytes = 0;
+  std::uint64_t pledged = 0;
   std::uint64_t wanted = 0;
   std::uint64_t wanted_bytes = 0;
   std::uint64_t held = 0;  // Slots that cells hold.
   for (ColumnId id = 0; id < columns_.end(); ++id) {
     if (!columns_.is_used(id)) continue;
     check_column(id);
+    if (columns_[id].is_pledged) {
+      ++pledged;
+      pledged_bytes += columns_[id].resident_bytes;
+    }
     for (const Cell& cell : columns_[id].all()) {
       if (cell.locks > 0) locked += bytes_of(cell);
       wanted += cell.wants != 0 ? 1 : 0;
@@ -62,6 +70,7 @@ void Cells::check_invariants() const {
     }
   }
   LARDER_CHECK(locked == locked_bytes_ && wanted == cells_wanted_);
+  LARDER_CHECK(pledged == columns_pledged_ && pledged_bytes == pledged_bytes_);
   LARDER_CHECK(wanted_bytes == wanted_bytes_);
   std::uint64_t of_cells = 0;
   for (SlotId id = 0; id < slots_.end(); ++id) {

@@ -41,7 +41,8 @@ struct Column {
   SpaceId space{};
   LayoutId layout{};
   std::uint32_t partition = kNone;  ///< Of Room, while it is in a policy.
-  /// Cells with locks, open reservations, loads, claims, L2 batches. No victim while not 0.
+  /// Cells with locks, open reservations, loads, claims, L2 batches; and its pledge. No victim
+  /// while not 0.
   std::uint32_t pins = 0;
   std::uint32_t hits = 0;     ///< Lookups that touched it, for `min_hits`.
   std::uint32_t epoch = 0;    ///< Grows when the column, or all of its locks, end.
@@ -55,6 +56,7 @@ struct Column {
   bool has_leaving = false;  ///< Some of its cells are leaving (E36).
   bool is_kept = false;      ///< Written, or promoted: E20 does not cool it.
   bool is_hidden = false;    ///< In its policy.
+  bool is_pledged = false;   ///< E41: it has a pin of the driver's own.
 
   bool is_complete() const noexcept { return resident == rows; }
   std::span<Cell> all() noexcept { return {cells, rows}; }

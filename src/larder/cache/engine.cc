@@ -132,6 +132,7 @@ void Engine::Core::go_on() {
       tiers.release(*operation);
     }
     fetches.go_on();
+    gets.go_on();
     purges.go_on();
     stores.submit();
     uses.submit();
@@ -301,6 +302,22 @@ void Engine::touch(SpaceId space, const ChunkHash& chunk) {
   const ColumnId column = core_->cells.find(space, chunk);
   if (column == kNone) return;
   core_->uses.hit(column);
+  core_->go_on();
+}
+
+Pledge Engine::pledge(SpaceId space, const ChunkHash& chunk) {
+  const ColumnId id = core_->cells.find(space, chunk);
+  if (id == kNone || !core_->columns[id].is_complete()) return Pledge::kAbsent;
+  if (core_->columns[id].is_pledged) return Pledge::kGiven;
+  const bool is_given = core_->cells.pledge(id);
+  core_->go_on();
+  return is_given ? Pledge::kGiven : Pledge::kNoRoom;
+}
+
+void Engine::unpledge(SpaceId space, const ChunkHash& chunk) {
+  const ColumnId id = core_->cells.find(space, chunk);
+  if (id == kNone || !core_->columns[id].is_pledged) return;
+  core_->cells.unpledge(id);
   core_->go_on();
 }
 
@@ -502,7 +519,8 @@ std::uint64_t Engine::turn(std::uint64_t now_ns) {
   core.go_on();
   const bool has_more = core.cells.trim();
   core.count_turn();
-  return has_more || core.fetches.wants_turn() ? core.state.now_ns : core.state.timers.next_ns();
+  const bool wants_turn = has_more || core.fetches.wants_turn() || core.gets.wants_turn();
+  return wants_turn ? core.state.now_ns : core.state.timers.next_ns();
 }
 
 bool Engine::drain(std::uint64_t deadline_ns) {
@@ -529,6 +547,8 @@ void Engine::snapshot(EngineStats& stats) const {
   stats.orphan_bytes = core.slots.bytes_in(SlotState::kOrphan);
   stats.quarantine_bytes = core.slots.bytes_in(SlotState::kQuarantine);
   stats.locked_bytes = core.cells.locked_bytes();
+  stats.pledged_bytes = core.cells.pledged_bytes();
+  stats.columns_pledged = core.cells.columns_pledged();
   stats.columns = core.columns.size();
   stats.cells_wanted = core.cells.cells_wanted();
   stats.wanted_bytes = core.cells.wanted_bytes();

@@ -83,6 +83,9 @@ struct GetSpec {
   bool allow_shorter = false;       ///< As in Batch; such values do not go through L1.
   bool misses_wrong_sizes = false;  ///< As in Batch.
   bool is_ordered = true;  ///< The keys are a prefix in their order; no: each stands for itself.
+  /// Without a destination: each value ends in L1, whatever the promotion says, or its item fails
+  /// for want of room. Of the items' slices only the size counts, which is the value's.
+  bool stays = false;
 };
 
 /// Where the value of a get is. `slot.bytes` is 0: in the item's slices, or nowhere.
@@ -90,6 +93,15 @@ struct GetOutcome {
   Outcome outcome = Outcome::kPending;
   SlotRef slot;         ///< Claimed until end_get(); the driver copies.
   TierId tier = kNone;  ///< It was loaded from; kNone: it was in L1, or is nowhere.
+  /// GetSpec::stays: nothing was begun for it, as another get is bringing it into L1.
+  bool is_loading = false;
+};
+
+/// What became of a pledge (E41).
+enum class Pledge : std::uint8_t {
+  kGiven = 0,
+  kAbsent,  ///< The column is not whole in L1.
+  kNoRoom,  ///< The pledges would take more than EngineOptions::pledge_share.
 };
 
 enum class OwnerEnd : std::uint8_t {
@@ -231,6 +243,10 @@ class Engine {
   void cancel_get(Ticket ticket);
   /// A use of the column, if it is in L1: as a hit of a get.
   void touch(SpaceId space, const ChunkHash& chunk);
+  /// The column does not leave L1 for others (E41), until unpledge() or until it is removed. One
+  /// pledge a column: the second one is given, too, and is the same.
+  Pledge pledge(SpaceId space, const ChunkHash& chunk);
+  void unpledge(SpaceId space, const ChunkHash& chunk);
   /// The size of the value if it is in L1.
   std::optional<std::uint64_t> find(SpaceId space, const ChunkHash& chunk) const;
 

@@ -346,5 +346,159 @@ TEST_F(EngineGetTest, GetsAndTouchesAreHitsForMinHits) {
   EXPECT_EQ(tier.keys_of(Op::kSet).size(), 1U);
 }
 
+// ---- Without a destination: GetSpec::stays.
+
+TEST_F(EngineGetTest, WhatStaysIsLoadedIntoL1WhateverThePromotionSays) {
+  options.promote = Promote::kDefault;
+  ScriptedTier& tier = add_copying_tier();
+  tier.locality = Locality::kMemory;
+  add_values();
+  put_values(tier, 1, 3, 1000);
+  Asked asked = ask(1, 4, 1000);
+  GetSpec spec = asked.spec(space_);
+  spec.stays = true;
+
+  engine().get(Ticket{1}, spec);
+  reap();
+
+  ASSERT_EQ(heard.gets.size(), 1U);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(value(asked, 0, i), value_of(1, i, 1000));
+  EXPECT_EQ(heard.gets[0].outcomes[3].outcome, Outcome::kMiss);
+  engine().end_get(Ticket{1});
+  engine().check_invariants();
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(engine().find(space_, chain_of(1, 4)[i]), 1000U);
+  EXPECT_EQ(stats().totals.cells_promoted, 3U);
+}
+
+TEST_F(EngineGetTest, WhatStaysTakesNoMemoryOfItsCaller) {
+  ScriptedTier& tier = add_copying_tier();
+  add_values();
+  put_values(tier, 1, 1, 1000);
+  Asked asked = ask(1, 1, 1000);
+  Slice nowhere{nullptr, 1000};
+  asked.items[0].value = {&nowhere, 1};
+  GetSpec spec = asked.spec(space_);
+  spec.stays = true;
+
+  engine().get(Ticket{1}, spec);
+  reap();
+
+  ASSERT_EQ(heard.gets.size(), 1U);
+  EXPECT_EQ(value(asked, 0, 0), value_of(1, 0, 1000));
+  engine().end_get(Ticket{1});
+}
+
+TEST_F(EngineGetTest, WhatHasNoRoomInL1FailsAndIsNotLoaded) {
+  capacity_cells = 8;
+  ScriptedTier& tier = add_copying_tier();
+  add_values();
+  put_values(tier, 1, 9, 1000);
+  Asked asked = ask(1, 9, 1000);
+  GetSpec spec = asked.spec(space_);
+  spec.stays = true;
+
+  engine().get(Ticket{1}, spec);  // All eight slots are loading: no room for the ninth.
+  reap();
+
+  ASSERT_EQ(heard.gets.size(), 1U);
+  EXPECT_EQ(heard.gets[0].outcomes[7].outcome, Outcome::kHit);
+  EXPECT_EQ(heard.gets[0].outcomes[8].outcome, Outcome::kFailed);
+  EXPECT_EQ(asked.items[8].error.code(), ErrorCode::kResourceExhausted);
+  EXPECT_EQ(tier.keys_of(Op::kGet).size(), 8U);
+  engine().end_get(Ticket{1});
+}
+
+TEST_F(EngineGetTest, WhatStaysAndHasToWaitForEvictionsGoesOnInTheNextTurn) {
+  capacity_cells = 8;
+  options.evict_cells_max = 3;
+  ScriptedTier& tier = add_copying_tier();
+  add_values();
+  put_values(tier, 1, 8, 1000);
+  store_value(2, 8, 1000);
+  engine().turn(now_ns);
+  Asked asked = ask(1, 8, 1000);
+  GetSpec spec = asked.spec(space_);
+  spec.stays = true;
+
+  engine().get(Ticket{1}, spec);
+  reap();
+  EXPECT_TRUE(heard.gets.empty());
+  EXPECT_EQ(tier.keys_of(Op::kGet).size(), 3U);
+  EXPECT_EQ(engine().turn(now_ns), now_ns) << "it wants to be called at once";
+  reap();
+  engine().turn(now_ns);
+  reap();
+
+  ASSERT_EQ(heard.gets.size(), 1U);
+  for (std::size_t i = 0; i < 8; ++i) EXPECT_EQ(value(asked, 0, i), value_of(1, i, 1000));
+  engine().end_get(Ticket{1});
+  EXPECT_GT(engine().turn(now_ns), now_ns);
+}
+
+TEST_F(EngineGetTest, WhatWaitsForEvictionsEndsAtItsDeadlineAndWhenItIsCancelled) {
+  capacity_cells = 8;
+  options.evict_cells_max = 1;
+  ScriptedTier& tier = add_copying_tier();
+  tier.holds = true;
+  add_values();
+  put_values(tier, 1, 4, 1000);
+  put_values(tier, 3, 4, 1000);
+  store_value(2, 8, 1000);
+  engine().turn(now_ns);
+  Asked late = ask(1, 4, 1000);
+  GetSpec spec = late.spec(space_);
+  spec.stays = true;
+  spec.deadline_ns = now_ns + 10;
+  Asked cancelled = ask(3, 4, 1000);
+  GetSpec other = cancelled.spec(space_);
+  other.stays = true;
+  engine().get(Ticket{1}, spec);
+  engine().get(Ticket{2}, other);
+
+  engine().cancel_get(Ticket{2});
+  ASSERT_EQ(heard.gets.size(), 1U);
+  EXPECT_EQ(heard.gets[0].ticket, Ticket{2});
+  for (const Item& item : cancelled.items) {
+    EXPECT_EQ(item.outcome, Outcome::kFailed);
+    EXPECT_EQ(item.error.code(), ErrorCode::kCancelled);
+  }
+  now_ns += 10;
+  engine().turn(now_ns);
+  tier.holds = false;
+  tier.finish_all();
+  reap();
+
+  ASSERT_EQ(heard.gets.size(), 2U);
+  EXPECT_EQ(late.items[3].error.code(), ErrorCode::kDeadlineExceeded);
+  engine().end_get(Ticket{1});
+}
+
+TEST_F(EngineGetTest, WhatIsBeingLoadedIntoL1IsNotLoadedTwice) {
+  ScriptedTier& tier = add_copying_tier();
+  tier.holds = true;
+  add_values();
+  put_values(tier, 1, 1, 1000);
+  Asked first = ask(1, 1, 1000);
+  Asked second = ask(1, 1, 1000);
+  GetSpec spec = first.spec(space_);
+  spec.stays = true;
+  GetSpec again = second.spec(space_);
+  again.stays = true;
+  engine().get(Ticket{1}, spec);
+
+  engine().get(Ticket{2}, again);
+
+  ASSERT_EQ(heard.gets.size(), 1U);
+  EXPECT_EQ(heard.gets[0].ticket, Ticket{2});
+  EXPECT_TRUE(heard.gets[0].outcomes[0].is_loading);
+  tier.holds = false;
+  tier.finish_all();
+  reap();
+  ASSERT_EQ(heard.gets.size(), 2U);
+  EXPECT_EQ(heard.gets[1].outcomes[0].outcome, Outcome::kHit);
+  EXPECT_FALSE(heard.gets[1].outcomes[0].is_loading);
+  engine().end_get(Ticket{1});
+}
+
 }  // namespace
 }  // namespace larder::cache

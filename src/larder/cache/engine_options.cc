@@ -39,6 +39,7 @@ SetupStatus EngineOptions::validate() const {
   if (SetupResult<const PolicyKind*> kind = find_policy(policy); !kind) return kind.error();
   LARDER_TRY(check_share(lock_share, "lock_share"));
   LARDER_TRY(check_share(load_share, "load_share"));
+  LARDER_TRY(check_share(pledge_share, "pledge_share"));
   LARDER_TRY(check_share(quarantine_share, "quarantine_share"));
   LARDER_TRY(check_share(high_watermark, "high_watermark"));
   LARDER_TRY(check_share(low_watermark, "low_watermark"));

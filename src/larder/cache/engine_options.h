@@ -67,6 +67,7 @@ struct EngineOptions {
 
   double lock_share = 0.8;              ///< E12.
   double load_share = 0.5;              ///< E25: of one plan.
+  double pledge_share = 0.25;           ///< E41: of all pledges together.
   double quarantine_share = 0.1;        ///< E16: of one owner.
   std::uint32_t evict_cells_max = 256;  ///< E19: of one turn.
   /// E19: once more than the first share is in use, columns are evicted ahead of need until no more

@@ -131,6 +131,7 @@ struct EngineTotals {
   std::uint64_t failed_fragmentation = 0;     ///< Of these: E19.
   std::uint64_t failed_quota = 0;             ///< Of these: E22.
   std::uint64_t cells_cleared = 0;
+  std::uint64_t pledges_refused = 0;  ///< E41: for want of budget.
   AgeCounts evicted_age;   ///< Of columns, from their first resident cell to their eviction.
   AgeCounts evicted_idle;  ///< The same from their last use.
   AgeCounts evicted_gap;   ///< From a column's eviction to its return, while it is remembered.
@@ -167,7 +168,9 @@ struct EngineStats {
   std::uint64_t resident_bytes = 0;
   std::uint64_t orphan_bytes = 0;
   std::uint64_t quarantine_bytes = 0;
-  std::uint64_t locked_bytes = 0;  ///< Of resident.
+  std::uint64_t locked_bytes = 0;   ///< Of resident.
+  std::uint64_t pledged_bytes = 0;  ///< Of resident (E41).
+  std::uint64_t columns_pledged = 0;
   std::uint64_t columns = 0;
   std::uint64_t cells_wanted = 0;  ///< By some connector (E33).
   std::uint64_t wanted_bytes = 0;  ///< Of these cells.

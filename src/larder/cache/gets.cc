@@ -25,6 +25,7 @@ void Gets::start(Ticket ticket, const GetSpec& spec) {
   get.pending = 0;
   get.was_cleared = false;
   get.is_answered = false;
+  get.is_cancelled = false;
   by_ticket_[static_cast<std::uint64_t>(ticket)] = id;
   for (std::uint32_t number = 0; number < get.parts.size(); ++number) begin_part(id, number);
   flush();
@@ -36,6 +37,12 @@ void Gets::begin_part(std::uint32_t id, std::uint32_t number) {
   const ColumnId column = cells_.find(get.spec.space, get.spec.chunks[number]);
   if (column != kNone && cells_.columns()[column].cells[kRow].state == CellState::kResident) {
     return claim(get, number, column);
+  }
+  if (get.spec.stays && column != kNone &&
+      cells_.columns()[column].cells[kRow].state == CellState::kLoading) {
+    get.outcomes[number].is_loading = true;
+    get.spec.items[number].outcome = Outcome::kMiss;
+    return;
   }
   get.parts[number].left = may_load_ ? tiers_.loads() : TierMask{0};
   Item& item = get.spec.items[number];
@@ -70,26 +77,78 @@ void Gets::load(std::uint32_t id, std::uint32_t number) {
   }
 }
 
-/// A slot to load through, so that the value can stay; kNone: straight to the caller.
-SlotId Gets::take_slot(const Get& get, std::uint32_t number, TierId tier) {
+/// A slot to load through, so that the value can stay; kNone: straight to the caller, or nowhere.
+Reserved Gets::take_slot(const Get& get, std::uint32_t number, TierId tier, SlotId& slot) {
   const GetSpec& spec = get.spec;
-  if (get.was_cleared || spec.allow_shorter ||
-      !promotion_.would_keep(spec.space, spec.chunks[number], tier)) {
-    return kNone;
-  }
+  slot = kNone;
+  const bool would_keep =
+      spec.stays ||
+      (!spec.allow_shorter && promotion_.would_keep(spec.space, spec.chunks[number], tier));
+  if (get.was_cleared || !would_keep) return Reserved::kNoRoom;
   // What takes more than one load may (E25) would empty L1 for itself, or find no room at last.
   const std::uint64_t bytes = bytes_of(spec.items[number].value);
-  if (bytes > cells_.share_of_l1(state_.options.load_share)) return kNone;
+  if (bytes > cells_.share_of_l1(state_.options.load_share)) return Reserved::kNoRoom;
   const ColumnId column = cells_.find_or_make(spec.space, spec.chunks[number]);
   const Cell& cell = cells_.columns()[column].cells[kRow];
-  if (cell.state != CellState::kAbsent) return kNone;
-  SlotId slot = kNone;
-  cells_.reserve(column, kRow, bytes, SlotState::kLoading, slot);
-  return slot;
+  if (cell.state != CellState::kAbsent) return Reserved::kNoRoom;
+  return cells_.reserve(column, kRow, bytes, SlotState::kLoading, slot);
+}
+
+void Gets::fail_part(Get& get, std::uint32_t number, const Error& error) {
+  Item& item = get.spec.items[number];
+  item.outcome = Outcome::kFailed;
+  item.error = error;
+  get.parts[number].left = 0;
+  --get.pending;
+}
+
+Error Gets::error_of_later(const Get& get) const noexcept {
+  if (get.is_cancelled) return {ErrorCode::kCancelled, "cache", "the caller cancelled the batch"};
+  if (!may_load_) return {ErrorCode::kCancelled, "cache", "the cache is being closed"};
+  if (state_.now_ns >= get.spec.deadline_ns) {
+    return {ErrorCode::kDeadlineExceeded, "cache", "L1 had no room until the deadline"};
+  }
+  return {};
+}
+
+void Gets::go_on() {
+  if (later_.empty() || (cells_.is_spent() && !is_later_over_)) return;
+  is_later_over_ = false;
+  std::vector<Later> later;
+  later.swap(later_);
+  std::vector<std::uint32_t> touched;
+  for (const Later& part : later) {
+    Get& get = gets_[part.get];
+    if (const Error error = error_of_later(get); error.code() != ErrorCode::kNone) {
+      fail_part(get, part.number, error);
+      touched.push_back(part.get);
+    } else if (cells_.is_spent()) {
+      later_.push_back(part);
+    } else {
+      collect(part.get, part.number, part.tier);
+      touched.push_back(part.get);
+    }
+  }
+  flush();
+  // An id comes up once more where it had several parts, and may be another get's by then.
+  std::ranges::sort(touched);
+  const auto repeated = std::ranges::unique(touched);
+  touched.erase(repeated.begin(), repeated.end());
+  for (const std::uint32_t id : touched) {
+    if (gets_[id].pending == 0) finish(id);
+  }
 }
 
 void Gets::collect(std::uint32_t id, std::uint32_t number, TierId tier) {
   Get& get = gets_[id];
+  SlotId slot = kNone;
+  const Reserved reserved = take_slot(get, number, tier, slot);
+  get.parts[number].slot = slot;
+  if (get.spec.stays && slot == kNone) {
+    if (reserved == Reserved::kLater) return later_.push_back({id, number, tier});
+    return fail_part(get, number,
+                     {ErrorCode::kResourceExhausted, "cache", "L1 has no room for the value"});
+  }
   const std::uint64_t bytes = bytes_of(get.spec.items[number].value);
   L2Operation* operation = collected_[tier];
   if (operation != nullptr && (operation->source != gets_.handle(id) ||
@@ -106,8 +165,6 @@ void Gets::collect(std::uint32_t id, std::uint32_t number, TierId tier) {
     operation->batch.misses_wrong_sizes = get.spec.misses_wrong_sizes;
   }
   const Item& item = get.spec.items[number];
-  const SlotId slot = take_slot(get, number, tier);
-  get.parts[number].slot = slot;
   if (slot == kNone) return operation->add(item.key, item.value, {kNone, number});
   cells_.add_io(slot);
   operation->add(item.key, tiers_.memory_of(cells_.slots()[slot].ref), {slot, number});
@@ -178,7 +235,8 @@ void Gets::promote(const Get& get, std::uint32_t number) {
     return;
   }
   const auto decision = promotion_.decide(get.spec.space, chunk, bit_of(part.source));
-  if (!decision.keep || get.was_cleared || part.slot == kNone || column == kNone) return;
+  const bool keeps = decision.keep || (get.spec.stays && !cells_.room().frees_at_once());
+  if (!keeps || get.was_cleared || part.slot == kNone || column == kNone) return;
   cells_.keep(column);
   ++state_.totals.cells_promoted;
   stores_.want(column, kRow, decision.fill);
@@ -190,7 +248,8 @@ void Gets::finish(std::uint32_t id) {
   std::uint32_t end = 0;
   const auto count = static_cast<std::uint32_t>(get.parts.size());
   while (end < count && get.spec.items[end].outcome == Outcome::kHit) ++end;
-  if (!get.spec.is_ordered || is_broken(CacheRule::kPromoteOnlyPrefix)) end = count;
+  if (!get.spec.is_ordered || get.spec.stays || is_broken(CacheRule::kPromoteOnlyPrefix))
+    end = count;
   cells_.begin_chain(get.spec.space, {.chunks = count, .resident = end, .end = end});
   for (std::uint32_t number = end; number-- > 0;) {
     if (get.spec.items[number].outcome == Outcome::kHit) promote(get, number);
@@ -226,6 +285,8 @@ void Gets::end(Ticket ticket) {
 void Gets::cancel(Ticket ticket) {
   const auto found = by_ticket_.find(static_cast<std::uint64_t>(ticket));
   if (found == by_ticket_.end() || gets_[found->second].is_answered) return;
+  gets_[found->second].is_cancelled = true;
+  is_later_over_ = true;
   for (Part& part : gets_[found->second].parts) part.left = 0;
   tiers_.cancel_gets(gets_.handle(found->second));
 }

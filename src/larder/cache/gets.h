@@ -21,6 +21,9 @@ namespace larder::cache {
 /// that has it (E27): through a slot where the promotion would keep it and there is room, else
 /// straight into the caller's memory. When all items have ended, the prefix is known, and what was
 /// loaded for it goes the way of all promotion.
+/// With GetSpec::stays there is no destination: every value goes through a slot and is kept. What
+/// has
+///   to wait for evictions (E19) waits for the next turn.
 /// Deadline: the connectors keep it, because an answer must not come while they may still write to
 /// the caller's memory (P4).
 /// Threads: the engine's. Cost: O(items), with the item's key and slices as they are.
@@ -41,9 +44,16 @@ class Gets {
   void cancel(Ticket ticket);
   /// A batch of a get has ended.
   void on_ended(L2Operation& operation);
+  /// Loads what had to wait for room, as far as there is some.
+  void go_on();
+  /// Something waits for the next turn's evictions.
+  bool wants_turn() const noexcept { return !later_.empty(); }
   void on_clear(std::optional<SpaceId> space);
   /// From here on only L1 answers.
-  void stop_loading() noexcept { may_load_ = false; }
+  void stop_loading() noexcept {
+    may_load_ = false;
+    is_later_over_ = true;
+  }
 
   std::uint32_t size() const noexcept { return gets_.size(); }
   std::uint64_t claims() const noexcept { return claims_; }
@@ -62,12 +72,21 @@ class Gets {
     std::uint32_t pending = 0;  ///< Parts that are being loaded.
     bool was_cleared = false;
     bool is_answered = false;
+    bool is_cancelled = false;
+  };
+  /// A part that stays and has no slot yet.
+  struct Later {
+    std::uint32_t get = 0;
+    std::uint32_t number = 0;
+    TierId tier = 0;
   };
 
   void begin_part(std::uint32_t id, std::uint32_t number);
   void load(std::uint32_t id, std::uint32_t number);
   void collect(std::uint32_t id, std::uint32_t number, TierId tier);
-  SlotId take_slot(const Get& get, std::uint32_t number, TierId tier);
+  Reserved take_slot(const Get& get, std::uint32_t number, TierId tier, SlotId& slot);
+  void fail_part(Get& get, std::uint32_t number, const Error& error);
+  Error error_of_later(const Get& get) const noexcept;
   void flush();
   void on_item(std::uint32_t id, L2Operation& operation, const L2Cell& cell, const Item& item);
   void claim(Get& get, std::uint32_t number, ColumnId column);
@@ -85,6 +104,8 @@ class Gets {
   /// Only looked up in, never walked.
   std::unordered_map<std::uint64_t, std::uint32_t> by_ticket_;
   std::array<L2Operation*, kTiersMax> collected_{};
+  std::vector<Later> later_;
+  bool is_later_over_ = false;  ///< Some of it may have been cancelled.
   std::uint64_t claims_ = 0;
   bool may_load_ = true;
 };

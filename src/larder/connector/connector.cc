@@ -41,6 +41,13 @@ Status check_batch(const Batch& batch) noexcept {
   if (static_cast<std::size_t>(batch.urgency) >= kUrgencyCount) {
     return invalid("the urgency is unknown");
   }
+  if (static_cast<std::size_t>(batch.hint) >= kHintCount) return invalid("the hint is unknown");
+  if (batch.hint != Hint::kNone && batch.op != Op::kTouch) {
+    return invalid("only a touch carries a hint");
+  }
+  if (is_held(batch.hint) ? batch.hold_ns == 0 || batch.hold_ns > kHoldNsMax : batch.hold_ns != 0) {
+    return invalid("a pin and a retention last 1 ns to 24 h, and nothing else has a duration");
+  }
   if (static_cast<unsigned>(batch.set_mode) > static_cast<unsigned>(SetMode::kReplace)) {
     return invalid("the set mode is unknown");
   }
@@ -55,6 +62,23 @@ Status check_item(const Batch& batch, const Item& item, std::uint64_t value_byte
   if (batch.op == Op::kGet) return check_value(item.value, kValueBytesMax, slices_max);
   if (!item.value.empty()) return invalid("this operation takes no value");
   return {};
+}
+
+std::uint64_t load_ns_of(const Connector& connector, std::span<const Item> items) noexcept {
+  std::array<LoadSize, kPlacesMax> sizes{};
+  for (const Item& item : items) {
+    if (item.outcome != Outcome::kHit) continue;
+    LoadSize& size = sizes[std::min<std::size_t>(item.place, kPlacesMax - 1)];
+    ++size.values;
+    size.bytes += item.value_bytes;
+  }
+  std::size_t count = 0;
+  for (std::size_t place = 0; place < kPlacesMax; ++place) {
+    if (sizes[place].values == 0) continue;
+    sizes[place].place = static_cast<std::uint8_t>(place);
+    sizes[count++] = sizes[place];
+  }
+  return count == 0 ? 0 : connector.load_ns(std::span{sizes}.first(count));
 }
 
 bool Report::is_failing() const noexcept {

@@ -44,7 +44,8 @@ struct Item {
   Outcome outcome = Outcome::kPending;  ///< Out.
   bool existed = false;  ///< Out, Set kIfAbsent: the key was there, nothing was written.
   MissReason miss_reason = MissReason::kAbsent;  ///< Out, iff kMiss.
-  std::uint64_t connector_words[2] = {};         ///< The connector's while in flight.
+  std::uint8_t place = 0;  ///< Out, Exists hit: see LoadSize and Batch::wants_places.
+  std::uint64_t connector_words[2] = {};  ///< The connector's while in flight.
 };
 
 /// One submitted operation over many keys.
@@ -55,7 +56,12 @@ struct Batch {
   Op op = Op::kGet;
   Urgency urgency = Urgency::kDemand;
   SetMode set_mode = SetMode::kIfAbsent;
+  Hint hint = Hint::kNone;     ///< Of a Touch; kNone for other operations.
+  std::uint64_t hold_ns = 0;   ///< Pin, retain: how long, 1..kHoldNsMax; 0 for everything else.
   bool allow_shorter = false;  ///< Get: a value smaller than the slices is a hit.
+  /// Exists: each hit's `place` is the one that a Get would load it from, for load_ns_of(). Without
+  /// it a farther one may be told, which saves a look at the nearer ones.
+  bool wants_places = false;
   /// Beyond the limits (C5) it waits for room in the connector, deadline included, and is not
   /// refused.
   bool waits_for_room = false;
@@ -70,11 +76,22 @@ struct Batch {
   Batch* connector_next = nullptr;
   Batch* connector_previous = nullptr;
   std::uint64_t connector_bytes = 0;
+  std::uint64_t connector_ahead_bytes = 0;
   std::uint64_t connector_submitted_ns = 0;
   std::uint32_t connector_cursor = 0;
   std::uint32_t connector_place = 0;
   std::atomic<std::uint32_t> connector_pending = 0;
 };
+
+/// What is to be loaded from one place of a connector: for `tiered:` place 0 is L1 and place n its
+/// n-th tier; most connectors have one, 0.
+struct LoadSize {
+  std::uint8_t place = 0;
+  std::uint64_t values = 0;
+  std::uint64_t bytes = 0;
+};
+/// Places that a connector can tell apart.
+inline constexpr std::size_t kPlacesMax = 8;
 
 /// A place that keeps values under keys: the contract between larder and every storage backend.
 /// Caller-owned batches go in, the same batches come back, one event fd says when, as in NVMe and
@@ -113,6 +130,19 @@ struct Batch {
 ///   failed/kSizeMismatch with `value_bytes` set. What a connector lets in is bounded by
 ///   `capabilities().value_bytes_max`; what is there already, stored under a larger bound, loads.
 ///   A value above kValueBytesMax, which no Get can take, is a miss, and any Set replaces it.
+///
+/// Hints: a Touch may carry one, and means it for each of its keys. Done: it is so now. Miss: the
+///   key has no value. Failed, and nothing has changed: kUnimplemented where `capabilities().hints`
+///   does not have the hint; kResourceExhausted where it would take more than the connector's own
+///   budget for it, or there is no room. So no hint is dropped in silence.
+///   Prefetch  The value is where it is loaded fastest from, until others need the room.
+///   Pin       The same, and for `hold_ns` from then on it does not make room for others.
+///   Retain    For `hold_ns` the value is not evicted from where it is stored. A connector that has
+///             to make room at all costs evicts it last, and counts that.
+///   Release   Ends the pin and the retention of the key; a miss where it had neither.
+///   A pin or retention is the key's, whoever asked for it: a second one makes it last as long as
+///   the later of the two, and the first release, a Delete, a Set that replaces, or the end of the
+///   connector ends it. It holds against eviction and against nothing else: a value may still fail.
 /// The conformance suite (tests/conformance/) states each rule as a test and runs on every
 /// connector of the build.
 class Connector {
@@ -134,6 +164,13 @@ class Connector {
   /// Exists answered from memory, without a batch: fills outcome and value_bytes of every item and
   /// returns true, or returns false (nothing touched) where only submit() can tell. Any thread.
   virtual bool probe(std::span<Item> items) const noexcept = 0;
+
+  /// How long a Get of this would take if it was submitted now: by what loads have taken lately and
+  /// by how much is under way. kNever: not known, as nothing was loaded within the last minute. An
+  /// estimate and no promise. Any thread, no I/O. At most one element for each place.
+  virtual std::uint64_t load_ns(std::span<const LoadSize> /*sizes*/) const noexcept {
+    return kNever;
+  }
 
   virtual Capabilities capabilities() const noexcept = 0;
   /// Any thread, no I/O.
@@ -157,6 +194,10 @@ inline std::uint64_t bytes_of(std::span<const Slice> slices) noexcept {
   for (const Slice& slice : slices) total += slice.bytes;
   return total;
 }
+
+/// Connector::load_ns() of the hits among these, as an Exists or probe() has left them: 0 where
+/// nothing is a hit.
+std::uint64_t load_ns_of(const Connector& connector, std::span<const Item> items) noexcept;
 
 /// The checks that every connector makes first: counts, key lengths, slices present exactly where
 /// the operation has a value, sizes up to `value_bytes_max` for a Set and kValueBytesMax for a Get.

@@ -185,5 +185,74 @@ TEST(BatchLimitsTest, BytesOfABatchAreItsSlices) {
   EXPECT_EQ(BatchLimits::bytes_of_batch(batch), 11U);
 }
 
+TEST(HintTest, OnlyATouchCarriesOneAndOnlyPinsAndRetentionsLast) {
+  Item item;
+  Batch batch;
+  batch.items = {&item, 1};
+  const auto is_legal = [&](Op op, Hint hint, std::uint64_t hold_ns) {
+    batch.op = op;
+    batch.hint = hint;
+    batch.hold_ns = hold_ns;
+    return check_batch(batch).has_value();
+  };
+  EXPECT_TRUE(is_legal(Op::kTouch, Hint::kNone, 0));
+  EXPECT_TRUE(is_legal(Op::kTouch, Hint::kPrefetch, 0));
+  EXPECT_TRUE(is_legal(Op::kTouch, Hint::kRelease, 0));
+  for (const Hint hint : {Hint::kPin, Hint::kRetain}) {
+    EXPECT_FALSE(is_legal(Op::kTouch, hint, 0));
+    EXPECT_TRUE(is_legal(Op::kTouch, hint, 1));
+    EXPECT_TRUE(is_legal(Op::kTouch, hint, kHoldNsMax));
+    EXPECT_FALSE(is_legal(Op::kTouch, hint, kHoldNsMax + 1));
+    EXPECT_FALSE(is_legal(Op::kGet, hint, 1));
+  }
+  EXPECT_FALSE(is_legal(Op::kTouch, Hint::kPrefetch, 1));
+  EXPECT_FALSE(is_legal(Op::kSet, Hint::kRelease, 0));
+  EXPECT_FALSE(is_legal(Op::kTouch, static_cast<Hint>(kHintCount), 0));
+}
+
+/// Tells what it was asked for.
+class Estimator final : public Connector {
+ public:
+  Status submit(Batch& /*batch*/) noexcept override { return {}; }
+  std::size_t reap(std::span<Batch*> /*done*/) noexcept override { return 0; }
+  int event_fd() const noexcept override { return -1; }
+  void cancel(Batch& /*batch*/) noexcept override {}
+  bool probe(std::span<Item> /*items*/) const noexcept override { return false; }
+  Capabilities capabilities() const noexcept override { return {}; }
+  Report report() const override { return {}; }
+  Result<ScanPage> scan(ScanCursor /*from*/, std::size_t /*keys_max*/) override {
+    return ScanPage{};
+  }
+  Status stop(std::uint64_t /*deadline_ns*/) noexcept override { return {}; }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    asked.assign(sizes.begin(), sizes.end());
+    return 77;
+  }
+
+  mutable std::vector<LoadSize> asked;
+};
+
+TEST(LoadNsTest, HitsAreSummedUpByTheirPlace) {
+  const Estimator connector;
+  std::vector<Item> items(5);
+  EXPECT_EQ(load_ns_of(connector, items), 0U) << "nothing is there to load";
+  EXPECT_TRUE(connector.asked.empty());
+  const std::uint8_t places[] = {2, 0, 2, 1, 200};
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    items[i].outcome = i == 3 ? Outcome::kMiss : Outcome::kHit;
+    items[i].place = places[i];
+    items[i].value_bytes = 10 + i;
+  }
+  EXPECT_EQ(load_ns_of(connector, items), 77U);
+  ASSERT_EQ(connector.asked.size(), 3U);
+  EXPECT_EQ(connector.asked[0].place, 0U);
+  EXPECT_EQ(connector.asked[0].bytes, 11U);
+  EXPECT_EQ(connector.asked[1].place, 2U);
+  EXPECT_EQ(connector.asked[1].values, 2U);
+  EXPECT_EQ(connector.asked[1].bytes, 22U);
+  EXPECT_EQ(connector.asked[2].place, kPlacesMax - 1);
+  EXPECT_EQ(connector.asked[2].values, 1U);
+}
+
 }  // namespace
 }  // namespace larder

@@ -34,6 +34,8 @@ void FanOut::add(Split& split, std::size_t inner, std::uint32_t place, SetMode s
     made.batch.op = outer.op;
     made.batch.urgency = outer.urgency;
     made.batch.set_mode = set_mode;
+    made.batch.hint = outer.hint;
+    made.batch.hold_ns = outer.hold_ns;
     made.batch.allow_shorter = outer.allow_shorter;
     made.batch.waits_for_room = true;  // The outer limits are the bound.
     made.batch.misses_wrong_sizes = outer.misses_wrong_sizes;
@@ -91,6 +93,7 @@ void FanOut::copy_back(Split::Part& part) noexcept {
     to.outcome = from.outcome;
     to.existed = from.existed;
     to.miss_reason = from.miss_reason;
+    to.place = from.place;
   }
 }
 

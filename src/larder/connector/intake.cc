@@ -6,6 +6,7 @@
 
 #include "larder/base/check.h"
 #include "larder/connector/intake_rule.h"
+#include "larder/connector/load_model.h"
 
 namespace larder {
 namespace {
@@ -16,8 +17,6 @@ constexpr std::uint32_t kItemsMask = kCancelledBit - 1;
 static_assert(kItemsMax <= kItemsMask);
 
 constexpr std::array<double, kUrgencyCount> kWeights = {8, 4, 2, 1};
-/// What an item costs at least, so that many small ones count for their work too.
-constexpr std::uint64_t kItemCostBytesMin = std::uint64_t{64} << 10;
 /// Items that a batch of lookups may have taken before another one of its queue has its turn.
 constexpr std::uint32_t kLookupsPerTurn = 32;
 constexpr std::size_t kBatchesMaxMax = std::size_t{1} << 20;
@@ -47,10 +46,20 @@ std::size_t queue_of(const Batch& batch) noexcept {
   return larder::queue_of(batch.op, batch.urgency);
 }
 
+/// Of a Get in flight; 0 of anything else.
+std::uint64_t load_cost_of(const Batch& batch) noexcept {
+  return batch.op == Op::kGet ? load_cost(batch.items.size(), batch.connector_bytes) : 0;
+}
+
+constexpr std::array<const char*, kHintCount> kNoHint{
+    "", "this connector has no faster place to prefetch values into",
+    "this connector cannot pin values", "this connector cannot keep values from being evicted",
+    "this connector has no pins to release"};
+
 double cost_of(std::span<const Item> items, Urgency urgency) noexcept {
   if (is_broken(IntakeRule::kWeights)) return 0;
   std::uint64_t bytes = 0;
-  for (const Item& item : items) bytes += std::max(bytes_of(item.value), kItemCostBytesMin);
+  for (const Item& item : items) bytes += load_cost(1, bytes_of(item.value));
   return static_cast<double>(bytes) / kWeights[static_cast<std::size_t>(urgency)];
 }
 
@@ -126,6 +135,8 @@ Status Intake::enter(Batch& batch) noexcept {
     return error_of(ErrorCode::kResourceExhausted, "others wait for room already");
   }
   batch.connector_bytes = bytes;
+  batch.connector_ahead_bytes = loads_in_flight_;
+  loads_in_flight_ += load_cost_of(batch);
   batch.connector_submitted_ns = clock_.now_ns();
   batch.connector_waits = waits;
   batch.connector_cursor = 0;
@@ -137,6 +148,7 @@ Status Intake::enter(Batch& batch) noexcept {
 
 /// Gives back its share of the limits.
 void Intake::leave(const Batch& batch) noexcept {
+  loads_in_flight_ -= load_cost_of(batch);
   if (is_broken(IntakeRule::kReleaseAtEnd) || is_broken(IntakeRule::kLimit)) return;
   if (!batch.connector_waits) limits_.release(class_of(batch.op), batch.connector_bytes);
 }
@@ -241,6 +253,16 @@ void Intake::miss_failed(std::span<Item> items) const noexcept {
     item.miss_reason = *reason;
     item.value_bytes = 0;
   }
+}
+
+std::uint64_t Intake::load_ns(std::span<const LoadSize> sizes) const noexcept {
+  std::uint64_t cost = 0;
+  for (const LoadSize& size : sizes) cost += load_cost(size.values, size.bytes);
+  {
+    const MutexLock lock{mutex_};
+    cost += loads_in_flight_;
+  }
+  return statistics_.load_ns(cost);
 }
 
 void Intake::stop() noexcept {
@@ -485,6 +507,7 @@ bool Intake::begin(const Batch& batch, Item& item) noexcept {
   item.miss_reason = MissReason::kAbsent;
   item.error = Error{};
   item.value_bytes = 0;
+  item.place = 0;
   item.existed = false;
   // Before everything that C6 remembers of a key.
   if (const Status status = check_item(batch, item, options_.value_bytes_max, options_.slices_max);
@@ -497,6 +520,10 @@ bool Intake::begin(const Batch& batch, Item& item) noexcept {
     fail(batch, item, error_of(code, what));
     return false;
   };
+  if (batch.hint != Hint::kNone && (options_.hints & bit_of(batch.hint)) == 0 &&
+      !is_broken(IntakeRule::kHintRefused)) {
+    return end_with(ErrorCode::kUnimplemented, kNoHint.at(static_cast<std::size_t>(batch.hint)));
+  }
   if (is_stopping()) return end_with(ErrorCode::kCancelled, kStopped);
   if (is_cancelled(batch) && !is_broken(IntakeRule::kCancelAtBegin)) {
     return end_with(ErrorCode::kCancelled, kCancelled);

@@ -50,6 +50,7 @@ struct IntakeOptions {
   std::size_t failed_keys_max = 65'536;
   CapacityModel capacity;                 ///< For Report::what_if.
   const KeyHashes* key_hashes = nullptr;  ///< For the same. Outlives the intake; null: none.
+  HintMask hints = 0;  ///< That the connector carries out; begin() refuses the others.
 
   SetupStatus validate() const;
 };
@@ -129,6 +130,9 @@ class Intake {
   /// For an owner that answers a probe itself: a hit of a key whose Get failed becomes a miss, and
   /// the items count as lookups.
   void end_probe(std::span<Item> items) const noexcept;
+  /// Connector::load_ns() of a connector with one place: by what its loads took, and behind those
+  /// that are under way.
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept LARDER_EXCLUDES(mutex_);
   /// Refuses batches from now on, and fails what is queued. What the owner has it may end early.
   void stop() noexcept LARDER_EXCLUDES(mutex_);
   /// After stop(): false when not everything was finished by `deadline_ns` of the real clock.
@@ -291,6 +295,7 @@ class Intake {
   std::uint64_t waited_total_ LARDER_GUARDED_BY(mutex_) = 0;
   DeadlineHeap deadlines_ LARDER_GUARDED_BY(mutex_);
   std::uint64_t batches_in_flight_ LARDER_GUARDED_BY(mutex_) = 0;
+  std::uint64_t loads_in_flight_ LARDER_GUARDED_BY(mutex_) = 0;  ///< Their cost: load_cost().
 };
 
 }  // namespace larder

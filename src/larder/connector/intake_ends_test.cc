@@ -341,5 +341,83 @@ TEST_F(IntakeTest, TellsHowLongTheOldestHasWaitedAndHowLongBatchesTook) {
   EXPECT_EQ(loads.latency.sum_ns, (2 + 1 + 2) * kSecond) << "queueing included";
 }
 
+// ---- Hints.
+
+TEST_F(IntakeTest, AHintThatTheConnectorDoesNotHaveIsRefusedAndNothingElseHappens) {
+  IntakeOptions options;
+  options.hints = bit_of(Hint::kPin);
+  make(options);
+  for (const Hint hint : {Hint::kPrefetch, Hint::kPin, Hint::kRetain, Hint::kRelease}) {
+    Sent sent{Op::kTouch, 2};
+    sent.batch.hint = hint;
+    sent.batch.hold_ns = is_held(hint) ? kSecond : 0;
+    submit(sent);
+    work_off_all(Outcome::kDone);
+    ASSERT_TRUE(is_back(sent));
+    for (const Item& item : sent.items) {
+      const bool is_taken = hint == Hint::kPin;
+      EXPECT_EQ(item.outcome, is_taken ? Outcome::kDone : Outcome::kFailed);
+      EXPECT_EQ(item.error.code(), is_taken ? ErrorCode::kNone : ErrorCode::kUnimplemented);
+    }
+  }
+  Report report;
+  intake_->append_report(report);
+  EXPECT_EQ(report.health, Health::kHealthy) << "a refused hint says nothing of the store";
+  EXPECT_EQ(report.operation(Op::kTouch).total.rejected, 6U);
+  EXPECT_EQ(report.operation(Op::kTouch).total.failed, 0U);
+}
+
+// ---- How long a load would take: in virtual time.
+
+TEST_F(IntakeTest, ALoadIsEstimatedByThoseThatHaveEndedAndThoseThatAreUnderWay) {
+  constexpr std::size_t kMiB = std::size_t{1} << 20;
+  constexpr std::uint64_t kMs = 1'000'000;
+  make();
+  const auto load = [&](std::size_t mib) {
+    Sent sent{Op::kGet, 1, Urgency::kDemand, mib * kMiB};
+    submit(sent);
+    clock_.advance_ns((3 + 2 * mib) * kMs);  // 3 ms, and 2 ms for each MiB.
+    const Ticket ticket = intake_->take(kLoads);
+    sent.items[0].value_bytes = mib * kMiB;
+    ASSERT_TRUE(intake_->begin(*ticket.batch, ticket.items[0]));
+    ticket.items[0].outcome = Outcome::kHit;
+    ticket.items[0].value_bytes = mib * kMiB;
+    intake_->end(*ticket.batch, ticket.items[0], {});
+    intake_->finish(ticket);
+    ASSERT_TRUE(is_back(sent));
+  };
+  const auto estimate_ms = [&](std::uint64_t mib) {
+    const LoadSize size{.values = 1, .bytes = mib * kMiB};
+    return static_cast<double>(intake_->load_ns({&size, 1})) / 1e6;
+  };
+  const LoadSize size{.values = 1, .bytes = kMiB};
+  EXPECT_EQ(intake_->load_ns({&size, 1}), kNever);
+  for (const std::size_t mib : {1U, 4U, 2U, 8U}) load(mib);
+  EXPECT_NEAR(estimate_ms(10), 23, 0.1);
+
+  Sent ahead{Op::kGet, 1, Urgency::kDemand, 20 * kMiB};
+  submit(ahead);
+  EXPECT_NEAR(estimate_ms(10), 63, 0.1) << "behind the 20 MiB";
+  const Ticket ticket = intake_->take(kLoads);
+  work_off(ticket, Outcome::kMiss);
+  ASSERT_TRUE(is_back(ahead));
+  EXPECT_NEAR(estimate_ms(10), 23, 0.1) << "a miss loads nothing";
+
+  clock_.advance_ns(61 * kSecond);
+  EXPECT_EQ(intake_->load_ns({&size, 1}), kNever);
+}
+
+TEST_F(IntakeTest, ALoadThatWasLateMakesTheEstimateLonger) {
+  make();
+  Sent sent{Op::kGet, 1, Urgency::kDemand, 1'000'000};
+  submit(sent);
+  clock_.advance_ns(5 * kSecond);
+  const Ticket ticket = intake_->take(kLoads);
+  work_off(ticket, Outcome::kFailed, Error{ErrorCode::kDeadlineExceeded, "test", "late"});
+  ASSERT_TRUE(is_back(sent));
+  const LoadSize size{.values = 1, .bytes = 1'000'000};
+  EXPECT_EQ(intake_->load_ns({&size, 1}), 5 * kSecond);
+}
+
 }  // namespace
 }  // namespace larder

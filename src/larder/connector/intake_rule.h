@@ -26,6 +26,8 @@ enum class IntakeRule : std::uint32_t {
   kReplaceFailed,
   kWrongSizeIsCallers,
   kLateForAWhile,
+  // Hints.
+  kHintRefused,
   // C8 Deadlines, cancellation, stop, and down.
   kExpireQueued,
   kDeadlineAtBegin,

@@ -16,6 +16,31 @@ constexpr std::size_t index_of(Op op) noexcept {
 inline constexpr std::array<const char*, kOpCount> kOpNames{"load", "store", "lookup", "delete",
                                                             "touch"};
 
+/// What a Touch asks for beside "it is used". See Connector, "Hints".
+enum class Hint : std::uint8_t {
+  kNone = 0,
+  kPrefetch,  ///< Bring the value where it is loaded fastest.
+  kPin,       ///< The same, and keep it there for Batch::hold_ns.
+  kRetain,    ///< Do not evict it from where it is stored, for Batch::hold_ns.
+  kRelease,   ///< End its pin and its retention.
+};
+inline constexpr std::size_t kHintCount = 5;
+/// By Hint: as errors, metrics and the Python package name them.
+inline constexpr std::array<const char*, kHintCount> kHintNames{"touch", "prefetch", "pin",
+                                                                "retain", "release"};
+
+/// A set of hints, of bit_of().
+using HintMask = std::uint8_t;
+constexpr HintMask bit_of(Hint hint) noexcept {
+  return static_cast<HintMask>(1U << static_cast<unsigned>(hint));
+}
+/// Hints that last for Batch::hold_ns.
+constexpr bool is_held(Hint hint) noexcept {
+  return hint == Hint::kPin || hint == Hint::kRetain;
+}
+/// The longest that a pin or a retention may last: a day.
+inline constexpr std::uint64_t kHoldNsMax = std::uint64_t{86'400} * 1'000'000'000;
+
 /// The operations whose shares are kept apart (C5): lookups (Exists, Touch), loads (Get), stores
 /// (Set, Delete).
 enum class BatchClass : std::uint8_t { kLookup = 0, kLoad, kStore };

@@ -38,6 +38,7 @@ struct Capabilities {
   bool has_scan = false;
   bool has_events = false;
   bool survives_restart = false;
+  HintMask hints = 0;  ///< That a Touch may carry, of bit_of(Hint).
 };
 
 enum class Health : std::uint8_t { kHealthy = 0, kDegraded, kDown };

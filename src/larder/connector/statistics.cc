@@ -12,14 +12,16 @@ constexpr std::uint64_t kQuietUntilWellNs = 10 * kSecondNs;
 /// One failure in so many is trouble.
 constexpr std::uint64_t kTroubleShare = 20;
 
-/// The caller's doing, which says nothing about the store.
-bool is_callers(ErrorCode code) noexcept {
+/// The caller's doing, which says nothing about the store. A hint that a connector does not have,
+/// or has no room for, is refused and no failure.
+bool is_callers(ErrorCode code, bool is_hint) noexcept {
   return code == ErrorCode::kInvalidArgument || code == ErrorCode::kCancelled ||
-         code == ErrorCode::kSizeMismatch;
+         code == ErrorCode::kSizeMismatch ||
+         (is_hint && (code == ErrorCode::kUnimplemented || code == ErrorCode::kResourceExhausted));
 }
 
 /// What is neither a hit nor an absent key.
-void add_other(const Item& item, OpTotals& totals, Error& last_error) noexcept {
+void add_other(const Item& item, bool is_hint, OpTotals& totals, Error& last_error) noexcept {
   switch (item.outcome) {
     case Outcome::kHit:
       break;
@@ -32,7 +34,7 @@ void add_other(const Item& item, OpTotals& totals, Error& last_error) noexcept {
       break;
     case Outcome::kFailed:
     case Outcome::kPending:
-      if (is_callers(item.error.code())) {
+      if (is_callers(item.error.code(), is_hint)) {
         ++totals.rejected;
       } else {
         ++totals.failed;
@@ -42,7 +44,7 @@ void add_other(const Item& item, OpTotals& totals, Error& last_error) noexcept {
   }
 }
 
-OpTotals totals_of(Op op, std::span<const Item> items, Error& last_error) noexcept {
+OpTotals totals_of(Op op, bool is_hint, std::span<const Item> items, Error& last_error) noexcept {
   OpTotals totals;
   // Lookups take some 30 ns a key in all, and whether one is a hit cannot be predicted: what they
   // mostly find is counted in registers and without a branch.
@@ -56,13 +58,30 @@ OpTotals totals_of(Op op, std::span<const Item> items, Error& last_error) noexce
     hits += is_hit;
     hit_bytes += item.value_bytes & (0 - is_hit);
     absent += is_absent;
-    if ((is_hit | is_absent) == 0) add_other(item, totals, last_error);
+    if ((is_hit | is_absent) == 0) add_other(item, is_hint, totals, last_error);
     if (op == Op::kGet && is_miss != 0) totals.bytes_missed += bytes_of(item.value);
   }
   totals.hits = hits;
   totals.bytes += hit_bytes;
   totals.misses[static_cast<std::size_t>(MissReason::kAbsent)] = absent;
   return totals;
+}
+
+/// What a Get has loaded, or failed to load in time: what its time was spent on. 0: nothing.
+std::uint64_t cost_of_loads(const Batch& batch, const OpTotals& totals) noexcept {
+  if (batch.op != Op::kGet) return 0;
+  std::uint64_t values = totals.hits;
+  std::uint64_t bytes = totals.bytes;
+  if (totals.failed > 0) {
+    for (const Item& item : batch.items) {
+      if (item.outcome != Outcome::kFailed || item.error.code() != ErrorCode::kDeadlineExceeded) {
+        continue;
+      }
+      ++values;
+      bytes += bytes_of(item.value);
+    }
+  }
+  return load_cost(values, bytes);
 }
 
 LatencySummary summary_of(const LogLinearHistogram& histogram) noexcept {
@@ -91,13 +110,15 @@ Statistics::Statistics(const Clock& clock) : clock_(clock), seconds_(kSeconds), 
 
 void Statistics::note(const Batch& batch) noexcept {
   Error last_error;
-  const OpTotals totals = totals_of(batch.op, batch.items, last_error);
+  const OpTotals totals = totals_of(batch.op, batch.hint != Hint::kNone, batch.items, last_error);
   const std::uint64_t now_ns = clock_.now_ns();
   const std::uint64_t took_ns = now_ns - std::min(now_ns, batch.connector_submitted_ns);
   const std::size_t index = index_of(class_of(batch.op));
+  const std::uint64_t loaded = cost_of_loads(batch, totals);
   const MutexLock lock{mutex_};
   add(batch.op, totals, last_error, now_ns);
   latencies_.by_class[index].record(took_ns);
+  if (loaded > 0) loads_.add(batch.connector_ahead_bytes + loaded, took_ns, now_ns);
   const std::uint64_t number = now_ns / kPartNs;
   Latencies& part = parts_[number % kParts];
   if (part.number != number) {
@@ -109,7 +130,7 @@ void Statistics::note(const Batch& batch) noexcept {
 
 void Statistics::note_probe(std::span<const Item> items) noexcept {
   Error last_error;
-  const OpTotals totals = totals_of(Op::kExists, items, last_error);
+  const OpTotals totals = totals_of(Op::kExists, false, items, last_error);
   const std::uint64_t now_ns = clock_.now_ns();
   const MutexLock lock{mutex_};
   add(Op::kExists, totals, last_error, now_ns);
@@ -131,6 +152,12 @@ void Statistics::add(Op op, const OpTotals& totals, const Error& last_error,
     latest.failed_ns = now_ns;
     latest.error = last_error;
   }
+}
+
+std::uint64_t Statistics::load_ns(std::uint64_t cost) const noexcept {
+  const std::uint64_t now_ns = clock_.now_ns();
+  const MutexLock lock{mutex_};
+  return loads_.load_ns(cost, now_ns);
 }
 
 void Statistics::append_report(Report& report) const {

@@ -10,6 +10,7 @@
 #include "larder/base/mutex.h"
 #include "larder/base/result.h"
 #include "larder/connector/connector.h"
+#include "larder/connector/load_model.h"
 #include "larder/connector/report.h"
 
 namespace larder {
@@ -36,6 +37,8 @@ class Statistics {
   void note(const Batch& batch) noexcept LARDER_EXCLUDES(mutex_);
   /// Lookups that were answered from memory, without a batch; they have no latency.
   void note_probe(std::span<const Item> items) noexcept LARDER_EXCLUDES(mutex_);
+  /// How long a load of this cost would take, behind what is under way: see LoadModel.
+  std::uint64_t load_ns(std::uint64_t cost) const noexcept LARDER_EXCLUDES(mutex_);
   /// Sets `operations` and the latencies of `classes`; adds a reason for each class in trouble, and
   /// degrades the health.
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
@@ -70,6 +73,7 @@ class Statistics {
   std::vector<Second> seconds_ LARDER_GUARDED_BY(mutex_);
   Latencies latencies_ LARDER_GUARDED_BY(mutex_);
   std::vector<Latencies> parts_ LARDER_GUARDED_BY(mutex_);
+  LoadModel loads_ LARDER_GUARDED_BY(mutex_);
 };
 
 }  // namespace larder

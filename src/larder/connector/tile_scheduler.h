@@ -54,6 +54,9 @@ class TileScheduler final : private IntakeOwner {
   void cancel(Batch& batch) noexcept { intake_.cancel(batch); }
   /// True when every item is a miss because its Get failed before; else nothing is known here.
   bool probe(std::span<Item> items) const noexcept { return intake_.probe_failed(items); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept {
+    return intake_.load_ns(sizes);
+  }
   /// Waits until every batch is published and every worker has ended, or says kUnavailable at
   /// `deadline_ns`. May be called again.
   Status stop(std::uint64_t deadline_ns) noexcept LARDER_EXCLUDES(mutex_);

@@ -91,6 +91,9 @@ class WorkerPool {
   int event_fd() const noexcept { return scheduler_.event_fd(); }
   void cancel(Batch& batch) noexcept { scheduler_.cancel(batch); }
   bool probe(std::span<Item> items) const noexcept { return scheduler_.probe(items); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept {
+    return scheduler_.load_ns(sizes);
+  }
   /// Refuses new batches, fails what is queued, and waits for the calls that have begun. OK:
   /// everything accepted is published and no call runs. kUnavailable: a call has not ended at
   /// `deadline_ns`; ask again, and do not destroy the pool unless waiting for the call is meant.

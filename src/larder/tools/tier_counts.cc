@@ -16,6 +16,9 @@ class CountingTier final : public Connector {
   int event_fd() const noexcept override { return inner_.event_fd(); }
   void cancel(Batch& batch) noexcept override { inner_.cancel(batch); }
   bool probe(std::span<Item> items) const noexcept override { return inner_.probe(items); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return inner_.load_ns(sizes);
+  }
   Capabilities capabilities() const noexcept override { return inner_.capabilities(); }
   Report report() const override { return inner_.report(); }
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override {

@@ -15,13 +15,14 @@ std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
 }
 
-IntakeOptions intake_options(const BatchLimitOptions& limits) {
+IntakeOptions intake_options(const BatchLimitOptions& limits, HintMask hints) {
   IntakeOptions made;
   made.name = "fault";
   // Faults are numbered in the order in which batches are taken, whatever their operation.
   made.lane_of = [](Op) noexcept -> LaneNumber { return 0; };
   made.limits = limits;
   made.slices_max = kItemsMax;  // The inner connector knows its own.
+  made.hints = hints;
   return made;
 }
 
@@ -43,7 +44,7 @@ FaultConnector::FaultConnector(std::unique_ptr<Connector> inner, const FaultOpti
                                const BatchLimitOptions& limits, EventFd wake)
     : inner_(std::move(inner)),
       options_(options),
-      intake_(intake_options(limits), RealClock::instance()),
+      intake_(intake_options(limits, inner_->capabilities().hints), RealClock::instance()),
       fan_out_({inner_.get()}),
       wake_(std::move(wake)),
       reactor_(*this, intake_, {.name = "larder-fault"}) {}

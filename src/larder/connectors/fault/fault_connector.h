@@ -50,6 +50,9 @@ class FaultConnector final : public Connector, private Machine {
   void cancel(Batch& batch) noexcept override { intake_.cancel(batch); }
   /// Not disturbed by faults, but it knows of the keys whose Get failed here.
   bool probe(std::span<Item> items) const noexcept override;
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return intake_.load_ns(sizes);
+  }
   Capabilities capabilities() const noexcept override;
   Report report() const override;
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;

@@ -35,6 +35,9 @@ class FsConnector final : public Connector {
   int event_fd() const noexcept override { return lanes_->event_fd(); }
   void cancel(Batch& batch) noexcept override { lanes_->cancel(batch); }
   bool probe(std::span<Item> items) const noexcept override { return lanes_->probe(items); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return lanes_->load_ns(sizes);
+  }
   Capabilities capabilities() const noexcept override;
   Report report() const override;
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;

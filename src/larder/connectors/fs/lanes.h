@@ -40,6 +40,9 @@ class Lanes {
   int event_fd() const noexcept { return scheduler_.event_fd(); }
   void cancel(Batch& batch) noexcept { scheduler_.cancel(batch); }
   bool probe(std::span<Item> items) const noexcept { return scheduler_.probe(items); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept {
+    return scheduler_.load_ns(sizes);
+  }
   Status stop(std::uint64_t deadline_ns) noexcept;
   void append_report(Report& report) const;
 

@@ -204,6 +204,9 @@ class LogConnector final : public Connector {
     machine_->path().probe(items);
     return true;
   }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return intake().load_ns(sizes);
+  }
 
   Capabilities capabilities() const noexcept override {
     const io::Alignment alignment = machine_->device().directory->facts().alignment;

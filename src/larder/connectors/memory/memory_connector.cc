@@ -15,6 +15,8 @@ namespace larder::memory {
 namespace {
 
 constexpr std::uint32_t kSlicesMax = 1024;
+constexpr HintMask kHints =
+    bit_of(Hint::kPrefetch) | bit_of(Hint::kPin) | bit_of(Hint::kRetain) | bit_of(Hint::kRelease);
 
 IntakeOptions intake_options(const MemoryOptions& options) {
   IntakeOptions made;
@@ -22,6 +24,7 @@ IntakeOptions intake_options(const MemoryOptions& options) {
   made.limits = options.limits;
   made.value_bytes_max = options.value_bytes_max;
   made.slices_max = kSlicesMax;
+  made.hints = kHints;
   made.miss_after_failure_ns = options.miss_after_failure_ns;
   made.capacity = {.capacity_bytes = options.capacity_bytes};
   return made;
@@ -67,9 +70,7 @@ Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
       if (found != entries_.end()) remove_locked(found);
       return {};
     case Op::kTouch:
-      item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kDone;
-      if (item.outcome == Outcome::kDone) mark_used_locked(found->second);
-      return {};
+      return touch_locked(batch, item);
   }
   return Error{ErrorCode::kInvalidArgument, "memory", "the operation is unknown"};
 }
@@ -99,6 +100,55 @@ Status MemoryConnector::get_locked(const Batch& batch, Item& item) {
   return {};
 }
 
+Status MemoryConnector::touch_locked(const Batch& batch, Item& item) {
+  const auto found = entries_.find(as_text(item.key));
+  item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kDone;
+  if (found == entries_.end()) return {};
+  Entry& entry = found->second;
+  mark_used_locked(entry);
+  if (is_held(batch.hint)) return hold_locked(entry, batch.hold_ns);
+  if (batch.hint != Hint::kRelease) return {};
+  end_holds_locked();
+  if (entry.held_until_ns == 0) item.outcome = Outcome::kMiss;
+  let_go_locked(entry);
+  return {};
+}
+
+Status MemoryConnector::hold_locked(Entry& entry, std::uint64_t hold_ns) {
+  end_holds_locked();
+  const std::uint64_t until_ns = RealClock::instance().now_ns() + hold_ns;
+  if (entry.held_until_ns == 0) {
+    const auto budget = static_cast<std::uint64_t>(options_.pins_share *
+                                                   static_cast<double>(options_.capacity_bytes));
+    if (held_bytes_ > budget || entry.bytes() > budget - held_bytes_) {
+      ++totals_.holds_refused;
+      return Error{ErrorCode::kResourceExhausted, "memory",
+                   "pinned and retained keys have all that they may take (pins=); release some"};
+    }
+    held_.splice(held_.end(), by_use_, entry.use);
+    held_bytes_ += entry.bytes();
+  }
+  entry.held_until_ns = std::max(entry.held_until_ns, until_ns);
+  return {};
+}
+
+void MemoryConnector::let_go_locked(Entry& entry) noexcept {
+  if (entry.held_until_ns == 0) return;
+  entry.held_until_ns = 0;
+  held_bytes_ -= entry.bytes();
+  by_use_.splice(by_use_.end(), held_, entry.use);
+}
+
+/// Lets go of what was held long enough. O(held).
+void MemoryConnector::end_holds_locked() {
+  if (held_.empty()) return;
+  const std::uint64_t now_ns = RealClock::instance().now_ns();
+  for (auto at = held_.begin(); at != held_.end();) {
+    Entry& entry = **at++;
+    if (entry.held_until_ns <= now_ns) let_go_locked(entry);
+  }
+}
+
 Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
   const std::string_view key = as_text(item.key);
   const std::uint64_t value_bytes = bytes_of(item.value);
@@ -112,6 +162,12 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
   const std::uint64_t needed = key.size() + value_bytes;
   if (needed > options_.capacity_bytes) {
     return Error{ErrorCode::kResourceExhausted, "memory", "the value is larger than the capacity"};
+  }
+  end_holds_locked();
+  if (found != entries_.end()) let_go_locked(found->second);
+  if (needed > options_.capacity_bytes - held_bytes_) {
+    return Error{ErrorCode::kResourceExhausted, "memory",
+                 "pinned and retained keys leave no room for the value; release some"};
   }
 
   Entry entry;
@@ -167,7 +223,8 @@ void MemoryConnector::evict_until_locked(std::uint64_t bytes_used) {
 }
 
 void MemoryConnector::remove_locked(Entries::iterator found) noexcept {
-  const Entry& entry = found->second;
+  Entry& entry = found->second;
+  let_go_locked(entry);
   note_event_locked(EventPage::Kind::kRemoved, entry.key, entry.value_bytes);
   bytes_used_ -= entry.key.size() + entry.value_bytes;
   by_age_.erase(entry.age);
@@ -175,8 +232,9 @@ void MemoryConnector::remove_locked(Entries::iterator found) noexcept {
   entries_.erase(found);
 }
 
-void MemoryConnector::mark_used_locked(Entry& entry) {
-  by_use_.splice(by_use_.end(), by_use_, entry.use);
+void MemoryConnector::mark_used_locked(Entry& entry) noexcept {
+  std::list<Entry*>& list = entry.held_until_ns == 0 ? by_use_ : held_;
+  list.splice(list.end(), list, entry.use);
 }
 
 void MemoryConnector::note_event_locked(EventPage::Kind kind, std::string_view key,
@@ -229,6 +287,7 @@ Capabilities MemoryConnector::capabilities() const noexcept {
   capabilities.has_probe = true;
   capabilities.has_scan = true;
   capabilities.has_events = options_.events_max != 0;
+  capabilities.hints = kHints;
   return capabilities;
 }
 
@@ -243,7 +302,10 @@ Report MemoryConnector::report() const {
     report.bytes_used = bytes_used_;
     report.keys = entries_.size();
     report.evictions = totals_.evictions;
-    report.counters = {{"corruptions_total", totals_.corruptions}};
+    report.counters = {{"corruptions_total", totals_.corruptions},
+                       {"pinned_keys", held_.size()},
+                       {"pinned_bytes", held_bytes_},
+                       {"pins_refused_total", totals_.holds_refused}};
   }
   intake_.append_report(report);
   return report;
@@ -316,6 +378,13 @@ constexpr std::array kParameters{
               .maximum = "16777216",
               .help = "How many stored and removed keys are remembered for listeners; 0 keeps "
                       "none."},
+    Parameter{.name = "pins",
+              .kind = ParameterKind::kFraction,
+              .default_text = "25%",
+              .minimum = "1%",
+              .maximum = "75%",
+              .help = "The share of the capacity that pinned and retained keys may take together; "
+                      "what is beyond it is refused."},
     kMissAfterFailureParameter,
     kBatchesMaxParameter,
     kInFlightParameter,
@@ -326,6 +395,7 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   MemoryOptions options;
   options.capacity_bytes = parameters.bytes("capacity");
   options.value_bytes_max = parameters.bytes("max_value");
+  options.pins_share = parameters.fraction("pins");
   options.events_max = static_cast<std::size_t>(parameters.integer("events"));
   options.limits = batch_limits_of(parameters);
   options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
@@ -334,6 +404,10 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
 
 constexpr MetricRow kMetrics[] = {
     {"corruptions_total", MetricKind::kCounter, "Values whose checksum did not fit any more."},
+    {"pinned_keys", MetricKind::kGauge, "Pinned and retained keys."},
+    {"pinned_bytes", MetricKind::kGauge, "Memory that they take."},
+    {"pins_refused_total", MetricKind::kCounter,
+     "Pins and retentions that were refused, as they have all that they may take (pins=)."},
 };
 
 }  // namespace

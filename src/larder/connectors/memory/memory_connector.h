@@ -22,6 +22,7 @@ namespace larder::memory {
 struct MemoryOptions {
   std::uint64_t capacity_bytes = std::uint64_t{1} << 30;  ///< Of keys and values together.
   std::uint64_t value_bytes_max = kValueBytesMax;
+  double pins_share = 0.25;       ///< Of the capacity: what pinned and retained keys may take.
   std::size_t events_max = 4096;  ///< Kept for events(); the oldest make room.
   BatchLimitOptions limits = {};
   std::uint64_t miss_after_failure_ns = 30'000'000'000;  ///< C6, after a deadline.
@@ -33,11 +34,15 @@ struct MemoryOptions {
 /// submit() copies the values, which is work and not waiting, so large batches keep their caller
 /// busy. Deadlines are looked at between items; there is nothing that cancel() could reach.
 ///
+/// Hints: everything is where it is loaded fastest, so a prefetch is a touch, and a pin and a
+///   retention are the same: the entry is held, and not evicted. While what is held leaves too
+///   little room for a value, its Set is refused.
+///
 /// Ownership: copies of keys and values; nothing of a batch after submit() returned but the batch
 /// itself until it is reaped.
 /// Threads: as the contract says. Cost: a copy and an XXH3-128 of every value, under the mutex.
 /// Invariant: bytes_used_ is the sum of key and value bytes of entries_ and at most the capacity;
-/// by_age_ and by_use_ hold exactly the entries of entries_.
+/// by_age_ holds exactly the entries of entries_, and so do by_use_ and held_ together.
 class MemoryConnector final : public Connector {
  public:
   explicit MemoryConnector(const MemoryOptions& options);
@@ -50,6 +55,9 @@ class MemoryConnector final : public Connector {
   int event_fd() const noexcept override { return intake_.event_fd(); }
   void cancel(Batch& /*batch*/) noexcept override {}
   bool probe(std::span<Item> items) const noexcept override LARDER_EXCLUDES(mutex_);
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return intake_.load_ns(sizes);
+  }
   Capabilities capabilities() const noexcept override;
   Report report() const override LARDER_EXCLUDES(mutex_);
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override LARDER_EXCLUDES(mutex_);
@@ -67,8 +75,11 @@ class MemoryConnector final : public Connector {
     std::unique_ptr<std::byte[]> value;
     std::size_t value_bytes = 0;
     Hash128 checksum;
-    std::uint64_t age = 0;  ///< Grows from key to key; a replacement keeps it.
-    std::list<Entry*>::iterator use;
+    std::uint64_t age = 0;            ///< Grows from key to key; a replacement keeps it.
+    std::list<Entry*>::iterator use;  ///< In by_use_, or in held_.
+    std::uint64_t held_until_ns = 0;  ///< 0: it is not held.
+
+    std::uint64_t bytes() const noexcept { return key.size() + value_bytes; }
   };
   struct KeyHash {
     using is_transparent = void;
@@ -80,17 +91,22 @@ class MemoryConnector final : public Connector {
   struct Totals {
     Evictions evictions;
     std::uint64_t corruptions = 0;
+    std::uint64_t holds_refused = 0;
   };
 
   Status run(const Batch& batch, Item& item) noexcept LARDER_EXCLUDES(mutex_);
   Status run_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
   Status get_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
+  Status touch_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
+  Status hold_locked(Entry& entry, std::uint64_t hold_ns) LARDER_REQUIRES(mutex_);
+  void let_go_locked(Entry& entry) noexcept LARDER_REQUIRES(mutex_);
+  void end_holds_locked() LARDER_REQUIRES(mutex_);
   Status set_locked(const Batch& batch, Item& item) LARDER_REQUIRES(mutex_);
   void exists_locked(Item& item) const LARDER_REQUIRES(mutex_);
   void insert_locked(std::string_view key, Entry entry) LARDER_REQUIRES(mutex_);
   void evict_until_locked(std::uint64_t bytes_used) LARDER_REQUIRES(mutex_);
   void remove_locked(Entries::iterator found) noexcept LARDER_REQUIRES(mutex_);
-  void mark_used_locked(Entry& entry) LARDER_REQUIRES(mutex_);
+  void mark_used_locked(Entry& entry) noexcept LARDER_REQUIRES(mutex_);
   void note_event_locked(EventPage::Kind kind, std::string_view key,
                          std::uint64_t value_bytes) noexcept LARDER_REQUIRES(mutex_);
 
@@ -101,6 +117,8 @@ class MemoryConnector final : public Connector {
   Entries entries_ LARDER_GUARDED_BY(mutex_);
   std::map<std::uint64_t, Entry*> by_age_ LARDER_GUARDED_BY(mutex_);
   std::list<Entry*> by_use_ LARDER_GUARDED_BY(mutex_);  ///< Least recently used first.
+  std::list<Entry*> held_ LARDER_GUARDED_BY(mutex_);
+  std::uint64_t held_bytes_ LARDER_GUARDED_BY(mutex_) = 0;
   std::uint64_t bytes_used_ LARDER_GUARDED_BY(mutex_) = 0;
   std::uint64_t last_age_ LARDER_GUARDED_BY(mutex_) = 0;
   std::deque<EventPage::Event> events_ LARDER_GUARDED_BY(mutex_);

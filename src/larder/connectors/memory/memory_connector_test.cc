@@ -255,5 +255,78 @@ TEST_F(MemoryConnectorTest, StopDuringASubmitCancelsTheRestOfIt) {
   }
 }
 
+// ---- Hints.
+
+class MemoryHintTest : public MemoryConnectorTest {
+ protected:
+  Item hint(Hint hint, std::string_view key, std::uint64_t hold_ns = kHoldNsMax) {
+    Item item;
+    item.key = std::as_bytes(std::span{key.data(), key.size()});
+    Batch batch;
+    batch.op = Op::kTouch;
+    batch.hint = hint;
+    batch.hold_ns = is_held(hint) ? hold_ns : 0;
+    batch.items = {&item, 1};
+    EXPECT_TRUE(connector->submit(batch).has_value());
+    Batch* done = nullptr;
+    EXPECT_EQ(connector->reap({&done, 1}), 1U);
+    return item;
+  }
+};
+
+TEST_F(MemoryHintTest, WhatIsHeldIsNotEvicted) {
+  open({.capacity_bytes = 404});
+  set("a", 100);
+  set("b", 100);
+  EXPECT_EQ(hint(Hint::kRetain, "a").outcome, Outcome::kDone);
+  for (const char* const key : {"c", "d", "e", "f", "g"}) set(key, 100);
+  EXPECT_TRUE(is_there("a"));
+  EXPECT_FALSE(is_there("b"));
+  EXPECT_EQ(counter("pinned_keys"), 1U);
+  EXPECT_EQ(counter("pinned_bytes"), 101U);
+
+  EXPECT_EQ(hint(Hint::kRelease, "a").outcome, Outcome::kDone);
+  for (const char* const key : {"h", "i", "j", "k"}) set(key, 100);
+  EXPECT_FALSE(is_there("a"));
+  EXPECT_EQ(counter("pinned_bytes"), 0U);
+}
+
+TEST_F(MemoryHintTest, AHoldEndsWithItsTimeAndTheLongerOneCounts) {
+  open({.capacity_bytes = 404});
+  set("a", 100);
+  set("b", 100);
+  ASSERT_EQ(hint(Hint::kPin, "a", 1).outcome, Outcome::kDone);
+  ASSERT_EQ(hint(Hint::kPin, "b").outcome, Outcome::kFailed) << "a's has the budget";
+  ASSERT_EQ(hint(Hint::kPin, "a", kHoldNsMax).outcome, Outcome::kDone);
+  ASSERT_EQ(hint(Hint::kPin, "a", 1).outcome, Outcome::kDone) << "it shortens nothing";
+  for (const char* const key : {"c", "d", "e", "f", "g"}) set(key, 100);
+  EXPECT_TRUE(is_there("a"));
+}
+
+TEST_F(MemoryHintTest, WhatExceedsTheBudgetIsRefusedAndCounted) {
+  open({.capacity_bytes = 1000, .pins_share = 0.25});
+  set("a", 200);
+  set("b", 100);
+  ASSERT_EQ(hint(Hint::kPin, "a").outcome, Outcome::kDone);
+  const Item refused = hint(Hint::kPin, "b");
+  EXPECT_EQ(refused.outcome, Outcome::kFailed);
+  EXPECT_EQ(refused.error.code(), ErrorCode::kResourceExhausted);
+  EXPECT_EQ(counter("pins_refused_total"), 1U);
+  EXPECT_EQ(connector->report().health, Health::kHealthy);
+  EXPECT_TRUE(is_there("b"));
+}
+
+TEST_F(MemoryHintTest, AValueThatWhatIsHeldLeavesNoRoomForIsRefused) {
+  open({.capacity_bytes = 1000, .pins_share = 0.75});
+  set("a", 600);
+  ASSERT_EQ(hint(Hint::kPin, "a").outcome, Outcome::kDone);
+  const auto stored = client->set("b", value_of(1, 500));
+  ASSERT_FALSE(stored.has_value());
+  EXPECT_EQ(stored.error().code(), ErrorCode::kResourceExhausted);
+  set("a", 900);  // Its replacement ends the hold.
+  EXPECT_EQ(counter("pinned_keys"), 0U);
+  EXPECT_EQ(hint(Hint::kRelease, "a").outcome, Outcome::kMiss);
+}
+
 }  // namespace
 }  // namespace larder::memory

@@ -73,6 +73,9 @@ class RespConnector final : public Connector, private Machine {
   void cancel(Batch& batch) noexcept override { intake_.cancel(batch); }
 
   bool probe(std::span<Item> /*items*/) const noexcept override { return false; }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return intake_.load_ns(sizes);
+  }
 
   Capabilities capabilities() const noexcept override {
     Capabilities capabilities;

@@ -10,6 +10,7 @@
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "larder/base/mutex.h"
@@ -33,6 +34,7 @@ struct Key {
   std::uint32_t stores = 0;  ///< Of the engine, from L1 to a tier, that are in flight.
   bool is_changing = false;
   bool is_in_l1 = false;
+  std::uint64_t pinned_until_ns = 0;         ///< See Pins; 0: it is not pinned.
   std::optional<std::uint64_t> shown_bytes;  ///< The value's, for other threads. Under the mutex.
   std::unique_ptr<std::deque<Waiter>> waiters;  ///< Null: none.
 };
@@ -57,6 +59,9 @@ class KeyTable {
   /// Null: the key is neither in L1 nor in use.
   Key* find(std::span<const std::byte> key) noexcept;
   const Key* find(const cache::ChunkHash& name) const noexcept;
+  Key* find(const cache::ChunkHash& name) noexcept {
+    return const_cast<Key*>(std::as_const(*this).find(name));
+  }
   /// Follow it with take(), wait() or drop_unused().
   Key& find_or_make(std::span<const std::byte> key);
   void drop_unused(Key& key) LARDER_EXCLUDES(mutex_);
@@ -87,6 +92,8 @@ class KeyTable {
   void show(const cache::ChunkHash& name, std::uint64_t bytes) LARDER_EXCLUDES(mutex_);
   /// Any thread: of each missing item, a hit if its value is shown.
   void find_shown(std::span<Item> items) const noexcept LARDER_EXCLUDES(mutex_);
+  /// Any thread: of each hit, place 0 if its value is shown.
+  void place_shown(std::span<Item> items) const noexcept LARDER_EXCLUDES(mutex_);
   std::size_t size() const noexcept { return keys_.size(); }
 
  private:

@@ -23,7 +23,11 @@ Lookups::Lookups(Intake& intake, const KeyTable& keys,
       can_answer_(!options.is_back() && are_all_probed(tiers, options)) {}
 
 Status Lookups::look_up(Batch& batch) noexcept {
-  return intake_.look_up(batch, [this](std::span<Item> items) { answer(items); });
+  const bool wants_places = batch.wants_places;
+  return intake_.look_up(batch, [this, wants_places](std::span<Item> items) {
+    answer(items);
+    if (wants_places) keys_.place_shown(items);
+  });
 }
 
 bool Lookups::probe(std::span<Item> items) const noexcept {
@@ -39,8 +43,10 @@ void Lookups::answer(std::span<Item> items) const noexcept {
     if (!options_.tiers[tier].load) continue;
     const Connector& connector = tiers_[tier]->connector();
     if (!is_first) {
-      ask_missing(connector, items);
-    } else if (!connector.probe(items)) {
+      ask_missing(connector, tier, items);
+    } else if (connector.probe(items)) {
+      for (Item& item : items) item.place = place_of_tier(tier);
+    } else {
       miss_all(items);
     }
     is_first = false;
@@ -60,7 +66,8 @@ void Lookups::miss_all(std::span<Item> items) noexcept {
 }
 
 /// A further tier, of what those before it do not have.
-void Lookups::ask_missing(const Connector& connector, std::span<Item> items) noexcept {
+void Lookups::ask_missing(const Connector& connector, std::size_t tier,
+                          std::span<Item> items) noexcept {
   std::array<Item, kItemsTogether> asked;
   std::array<Item*, kItemsTogether> askers{};
   for (std::size_t at = 0; at < items.size();) {
@@ -77,6 +84,7 @@ void Lookups::ask_missing(const Connector& connector, std::span<Item> items) noe
       if (from.outcome == Outcome::kHit) {
         to.outcome = Outcome::kHit;
         to.value_bytes = from.value_bytes;
+        to.place = place_of_tier(tier);
         to.miss_reason = MissReason::kAbsent;
       } else if (from.miss_reason != MissReason::kAbsent) {
         to.miss_reason = from.miss_reason;

@@ -34,7 +34,8 @@ class Lookups {
 
   void answer(std::span<Item> items) const noexcept;
   static void miss_all(std::span<Item> items) noexcept;
-  static void ask_missing(const Connector& connector, std::span<Item> items) noexcept;
+  static void ask_missing(const Connector& connector, std::size_t tier,
+                          std::span<Item> items) noexcept;
 
   Intake& intake_;
   const KeyTable& keys_;

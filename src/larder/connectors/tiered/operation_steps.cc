@@ -1,6 +1,7 @@
 // What each operation does, step by step.
 #include <algorithm>
 
+#include "larder/base/clock.h"
 #include "larder/connector/slices.h"
 #include "larder/connectors/tiered/operations.h"
 
@@ -42,7 +43,18 @@ void Operations::step(Operation& operation) {
     case Op::kDelete:
       return step_delete(operation);
     case Op::kTouch:
+      break;
+  }
+  switch (operation.outer->hint) {
+    case Hint::kNone:
       return step_touch(operation);
+    case Hint::kPrefetch:
+    case Hint::kPin:
+      return step_prefetch(operation);
+    case Hint::kRetain:
+      return step_retain(operation);
+    case Hint::kRelease:
+      return step_release(operation);
   }
 }
 
@@ -102,6 +114,145 @@ void Operations::step_delete(Operation& operation) {
   }
 }
 
+// ---- Hints.
+
+/// The tiers', of what they have. L1 has no place of its own in it: it is a copy.
+void Operations::step_retain(Operation& operation) {
+  if (operation.step == Step::kBegin) {
+    for (Part& part : operation.parts) part.was_in_l1 = part.key->is_in_l1;
+    call(operation, Who::kRetain, Op::kTouch);
+    operation.step = Step::kEnd;
+    return;
+  }
+  for (Part& part : operation.parts) {
+    if (part.yes > 0) {
+      part.outcome = Outcome::kDone;
+    } else if (part.error.code() != ErrorCode::kNone) {
+      part.outcome = Outcome::kFailed;
+    } else if (part.was_in_l1) {
+      fail(part,
+           {ErrorCode::kUnavailable, "tiered",
+            "the value is in L1 only so far, and a tier that can retain it does not have it"});
+    } else {
+      end_unfound(part);
+    }
+  }
+}
+
+void Operations::step_release(Operation& operation) {
+  if (operation.step == Step::kBegin) {
+    for (Part& part : operation.parts) part.was_in_l1 = pins_.release(*part.key);
+    call(operation, Who::kRetain, Op::kTouch);
+    operation.step = Step::kEnd;
+    return;
+  }
+  for (Part& part : operation.parts) {
+    if (part.was_in_l1 || part.yes > 0) {
+      part.outcome = Outcome::kDone;
+    } else {
+      end_unfound(part);
+    }
+  }
+}
+
+void Operations::step_prefetch(Operation& operation) {
+  switch (operation.step) {
+    case Step::kBegin:
+      return begin_prefetch(operation);
+    case Step::kAsked:
+      end_late(operation);
+      return load_into_l1(operation);
+    case Step::kRemoved:
+    case Step::kEnd:
+      return end_prefetch(operation);
+  }
+}
+
+void Operations::begin_prefetch(Operation& operation) {
+  for (Part& part : operation.parts) {
+    if (!part.key->is_in_l1) continue;
+    engine_.touch(space_, part.key->name);
+    end_in_l1(operation, part);
+  }
+  ask(operation);
+  operation.step = Step::kAsked;
+}
+
+void Operations::load_into_l1(Operation& operation) {
+  operation.slices.reserve(operation.parts.size());
+  for (std::uint32_t i = 0; i < operation.parts.size(); ++i) {
+    Part& part = operation.parts[i];
+    if (!is_open(part)) continue;
+    if (part.yes == 0) {
+      end_unfound(part);
+      continue;
+    }
+    operation.slices.push_back({nullptr, part.value_bytes});
+    operation.numbers.push_back(i);
+    operation.names.push_back(part.key->name);
+    Item& item = operation.items.emplace_back();
+    item.key = operation.outer->items[part.place].key;
+    item.value = {&operation.slices.back(), 1};
+  }
+  operation.step = Step::kEnd;
+  if (operation.items.empty()) return;
+  cache::GetSpec spec;
+  spec.space = space_;
+  spec.chunks = operation.names;
+  spec.items = operation.items;
+  spec.deadline_ns = operation.outer->deadline_ns;
+  spec.urgency = operation.outer->urgency;
+  spec.stays = true;
+  operation.waits_for_get = true;
+  engine_.get(cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)}, spec);
+}
+
+void Operations::end_prefetch(Operation& operation) {
+  for (std::size_t i = 0; i < operation.numbers.size(); ++i) {
+    Part& part = operation.parts[operation.numbers[i]];
+    const Item& item = operation.items[i];
+    if (operation.found[i].is_loading) continue;
+    if (item.outcome == Outcome::kHit) {
+      const bool is_from_tier = operation.found[i].tier != cache::kNone;
+      counters_.prefetched.fetch_add(is_from_tier ? 1 : 0, std::memory_order_relaxed);
+      end_in_l1(operation, part);
+    } else {
+      part.outcome = item.outcome;
+      part.error = item.error;
+      part.miss_reason = item.miss_reason;
+    }
+  }
+  // After the pledges: until here the get has claims on the values.
+  engine_.end_get(cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)});
+  wait_for_load(operation);
+}
+
+void Operations::end_in_l1(const Operation& operation, Part& part) {
+  part.outcome = Outcome::kDone;
+  if (operation.outer->hint != Hint::kPin) return;
+  const std::uint64_t until_ns = RealClock::instance().now_ns() + operation.outer->hold_ns;
+  switch (pins_.pin(*part.key, until_ns)) {
+    case cache::Pledge::kGiven:
+      return;
+    case cache::Pledge::kAbsent:
+      return fail(part, {ErrorCode::kResourceExhausted, "tiered", "L1 has no room for the value"});
+    case cache::Pledge::kNoRoom:
+      return fail(part, {ErrorCode::kResourceExhausted, "tiered",
+                         "pinned values have all of L1 that they may take (pins=); release some"});
+  }
+}
+
+/// What another operation is loading into L1 at this moment is waited for as a change waits for its
+/// key, and looked at again then.
+void Operations::wait_for_load(Operation& operation) {
+  std::erase_if(operation.parts, [&](const Part& part) {
+    if (!is_open(part)) return false;
+    wait(*part.key, {operation.outer, part.place, true});
+    keys_.end(*part.key, part.changes);
+    return true;
+  });
+}
+
 // ---- Get.
 
 void Operations::begin_get(Operation& operation) {
@@ -127,7 +278,17 @@ void Operations::begin_get(Operation& operation) {
 }
 
 void Operations::end_get(Operation& operation) {
-  for (std::size_t i = 0; i < operation.parts.size(); ++i) copy_out(operation, i);
+  const std::uint64_t began_ns = RealClock::instance().now_ns();
+  std::uint64_t values = 0;
+  std::uint64_t bytes = 0;
+  for (std::size_t i = 0; i < operation.parts.size(); ++i) {
+    copy_out(operation, i);
+    const Part& part = operation.parts[i];
+    if (part.outcome != Outcome::kHit || operation.found[i].slot.bytes == 0) continue;
+    ++values;
+    bytes += part.value_bytes;
+  }
+  if (values > 0) copy_times_.add(values, bytes, began_ns, RealClock::instance().now_ns());
   engine_.end_get(cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)});
 }
 
@@ -291,6 +452,9 @@ bool Operations::is_asked(std::size_t tier, Who who) const noexcept {
       return !options.store;
     case Who::kAll:
       return true;
+    case Who::kRetain:
+      return options.load &&
+             (tiers_[tier]->connector().capabilities().hints & bit_of(Hint::kRetain)) != 0;
   }
   return true;
 }
@@ -316,7 +480,9 @@ bool Operations::probe_tier(Operation& operation, std::size_t tier) {
   }
   if (asked_.empty()) return true;
   if (!connector.probe(asked_)) return false;
-  for (std::size_t i = 0; i < asked_.size(); ++i) note_answer(operation, places_[i], asked_[i]);
+  for (std::size_t i = 0; i < asked_.size(); ++i) {
+    note_answer(operation, places_[i], tier, asked_[i]);
+  }
   return true;
 }
 
@@ -345,6 +511,11 @@ void Operations::call_tier(Operation& operation, std::size_t tier, Op op) {
   call->batch.deadline_ns = outer.deadline_ns;
   call->batch.urgency = outer.urgency;
   call->batch.set_mode = operation.mode;
+  // Only what goes to the tiers as it came carries it.
+  const bool is_hint = op == Op::kTouch;
+  call->batch.hint = is_hint ? outer.hint : Hint::kNone;
+  call->batch.hold_ns = is_hint ? outer.hold_ns : 0;
+  call->tier = tier;
   ++operation.calls_out;
   Call* const submitted = call.release();  // Until on_ended().
   if (!tiers_[tier]->submit(*submitted)) refused_.push_back(submitted);

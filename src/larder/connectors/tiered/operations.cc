@@ -19,7 +19,8 @@ Operations::Operations(const Parts& parts)
       owner_(parts.owner),
       has_store_(parts.options.has_store()),
       is_back_(parts.options.is_back()),
-      are_all_probed_(are_all_probed(parts.tiers, parts.options)) {}
+      are_all_probed_(are_all_probed(parts.tiers, parts.options)),
+      pins_(parts.engine, parts.keys, parts.space) {}
 
 // ---- Beginning.
 
@@ -43,7 +44,7 @@ void Operations::start(const Ticket& ticket) {
         batch.op == Op::kSet ? intake_.set_mode_of(batch, item) : SetMode::kIfAbsent;
     Operation*& operation = begun[static_cast<std::size_t>(mode)];
     if (operation == nullptr) operation = &make(batch, mode);
-    operation->parts.push_back({.key = &key, .place = place});
+    operation->parts.push_back({.key = &key, .place = place, .changes = !is_read(batch.op)});
   }
   if (ended > 0) note_ended(batch, ended);
   for (Operation* const operation : begun) {
@@ -72,7 +73,7 @@ void Operations::start_lookup(const Ticket& ticket) {
   for (std::size_t tier = 0; tier < tiers_.size() && !asked_.empty(); ++tier) {
     if (!options_.tiers[tier].load) continue;
     if (tiers_[tier]->connector().probe(asked_)) {
-      ended += end_hits(batch);
+      ended += end_hits(batch, tier);
     } else {
       is_sure = false;
     }
@@ -122,7 +123,7 @@ std::size_t Operations::look_up_in_l1(const Ticket& ticket) {
 }
 
 /// Of what a tier has just said, the hits; the rest stays in asked_. How many there were.
-std::size_t Operations::end_hits(Batch& batch) {
+std::size_t Operations::end_hits(Batch& batch, std::size_t tier) {
   std::size_t left = 0;
   for (std::size_t i = 0; i < asked_.size(); ++i) {
     const Item& answer = asked_[i];
@@ -130,6 +131,7 @@ std::size_t Operations::end_hits(Batch& batch) {
     if (answer.outcome == Outcome::kHit) {
       item.outcome = Outcome::kHit;
       item.value_bytes = answer.value_bytes;
+      item.place = place_of_tier(tier);
       intake_.end(batch, item, {});
       continue;
     }
@@ -164,7 +166,8 @@ void Operations::begin_waiter(const KeyTable::Granted& granted) {
   const SetMode mode =
       batch.op == Op::kSet ? intake_.set_mode_of(batch, batch.items[place]) : SetMode::kIfAbsent;
   Operation& operation = make(batch, mode);
-  operation.parts.push_back({.key = granted.key, .place = place});
+  operation.parts.push_back(
+      {.key = granted.key, .place = place, .changes = granted.waiter.changes});
   end_late(operation);
   go_on(operation);
 }
@@ -178,7 +181,8 @@ void Operations::on_get(cache::Ticket ticket, std::span<const cache::GetOutcome>
   ready_.push_back(&operation);
 }
 
-void Operations::note_answer(Operation& operation, std::uint32_t number, const Item& answer) {
+void Operations::note_answer(Operation& operation, std::uint32_t number, std::size_t tier,
+                             const Item& answer) {
   Part& part = operation.parts[number];
   if (answer.outcome == Outcome::kFailed) {
     if (part.error.code() == ErrorCode::kNone) part.error = answer.error;
@@ -190,7 +194,11 @@ void Operations::note_answer(Operation& operation, std::uint32_t number, const I
   } else if (answer.existed) {
     part.existed = true;
   } else {
-    if (part.yes == 0) part.value_bytes = answer.value_bytes;
+    // A load takes it from the first tier that has it; the answers come in any order.
+    if (part.yes == 0 || place_of_tier(tier) < part.found_in) {
+      part.value_bytes = answer.value_bytes;
+      part.found_in = place_of_tier(tier);
+    }
     ++part.yes;
   }
 }
@@ -198,7 +206,7 @@ void Operations::note_answer(Operation& operation, std::uint32_t number, const I
 void Operations::on_ended(Call& call) {
   Operation& operation = *call.operation;
   for (std::size_t i = 0; i < call.items.size(); ++i) {
-    note_answer(operation, call.parts[i], call.items[i]);
+    note_answer(operation, call.parts[i], call.tier, call.items[i]);
   }
   calls_.push_back(std::unique_ptr<Call>{&call});
   if (--operation.calls_out == 0) ready_.push_back(&operation);
@@ -266,9 +274,10 @@ void Operations::end(Operation& operation) {
     item.existed = part.existed;
     item.value_bytes = tells_size ? part.value_bytes : 0;
     item.miss_reason = part.miss_reason;
+    item.place = part.found_in;
     const bool has_failed = part.outcome == Outcome::kFailed;
     intake_.end(batch, item, has_failed ? Status{part.error} : Status{});
-    keys_.end(*part.key, !is_read(batch.op));
+    keys_.end(*part.key, part.changes);
   }
   note_ended(batch, operation.parts.size());
   operations_.erase(operation.self);
@@ -288,6 +297,7 @@ bool Operations::is_over(const Batch& batch, std::uint64_t now_ns) const noexcep
 }
 
 void Operations::look_after(std::uint64_t now_ns) {
+  pins_.expire(now_ns);
   const std::uint64_t cancels = intake_.cancels();
   const bool has_cancels = cancels != cancels_seen_ || is_ending_;
   cancels_seen_ = cancels;

@@ -1,16 +1,20 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <list>
 #include <memory>
 #include <span>
 #include <vector>
 
+#include "larder/base/mutex.h"
 #include "larder/cache/arena/arena.h"
 #include "larder/cache/engine.h"
 #include "larder/connector/intake.h"
+#include "larder/connector/load_model.h"
 #include "larder/connectors/tiered/key_table.h"
 #include "larder/connectors/tiered/options.h"
+#include "larder/connectors/tiered/pins.h"
 #include "larder/connectors/tiered/tier_port.h"
 
 namespace larder::tiered {
@@ -19,6 +23,7 @@ namespace larder::tiered {
 struct Part {
   Key* key = nullptr;       ///< In use by this part.
   std::uint32_t place = 0;  ///< In the outer batch.
+  bool changes = false;     ///< It has the key for itself.
   Outcome outcome = Outcome::kPending;
   MissReason miss_reason = MissReason::kAbsent;
   bool existed = false;
@@ -26,14 +31,15 @@ struct Part {
   std::uint32_t answers = 0;  ///< Of tiers, that did not fail.
   std::uint32_t yes = 0;      ///< Tiers that have the key, have written it or have dropped it.
   std::uint64_t value_bytes = 0;
-  Error error{};  ///< The first failure of a tier; code kNone: there was none.
+  std::uint8_t found_in = 0;  ///< Item::place of a hit.
+  Error error{};              ///< The first failure of a tier; code kNone: there was none.
 };
 
 /// Items of one batch that go the same way together.
 struct Operation {
   enum class Step : std::uint8_t {
     kBegin = 0,
-    kAsked,    ///< A Set: the tiers have said whether they have the key.
+    kAsked,    ///< A Set, a prefetch: the tiers have said whether they have the key.
     kRemoved,  ///< A Set: the tiers have dropped what they had.
     kEnd,      ///< All answers are there.
   };
@@ -45,8 +51,10 @@ struct Operation {
   bool waits_for_get = false;  ///< For the engine.
   std::uint32_t calls_out = 0;
   std::vector<Part> parts;
-  // A Get:
+  // A Get, a prefetch:
   std::vector<Item> items;
+  std::vector<std::uint32_t> numbers;  ///< Prefetch: of the parts, by item.
+  std::vector<Slice> slices;           ///< Prefetch: a size for each item.
   std::vector<cache::ChunkHash> names;
   std::vector<cache::GetOutcome> found;
   std::list<Operation>::iterator self;
@@ -58,6 +66,26 @@ struct L1Counters {
   std::atomic<std::uint64_t> bytes_loaded = 0;
   std::atomic<std::uint64_t> stores = 0;
   std::atomic<std::uint64_t> stores_bypassed = 0;  ///< There was no room for them.
+  std::atomic<std::uint64_t> prefetched = 0;       ///< Of a tier, for a prefetch or a pin.
+};
+
+/// How long copies out of L1 take. Any thread.
+class CopyTimes {
+ public:
+  void add(std::uint64_t values, std::uint64_t bytes, std::uint64_t began_ns, std::uint64_t now_ns)
+      LARDER_EXCLUDES(mutex_) {
+    const MutexLock lock{mutex_};
+    model_.add(load_cost(values, bytes), now_ns - began_ns, now_ns);
+  }
+  /// As LoadModel says.
+  std::uint64_t load_ns(const LoadSize& size, std::uint64_t now_ns) const LARDER_EXCLUDES(mutex_) {
+    const MutexLock lock{mutex_};
+    return model_.load_ns(load_cost(size.values, size.bytes), now_ns);
+  }
+
+ private:
+  mutable Mutex mutex_;
+  LoadModel model_ LARDER_GUARDED_BY(mutex_);
 };
 
 /// What becomes of a caller's items: each operation in its steps, over L1 and the tiers.
@@ -70,6 +98,9 @@ struct L1Counters {
 /// Replace, Delete  out of L1 and every tier, so that no older copy is ever found again. Fails if
 ///         one tier does not take part.
 /// Touch   L1 and the tiers.
+/// Hints   Prefetch: asks as a Set, then loads into L1 what is not there, without a destination.
+/// Pin:
+///         the same, then the engine's pledge. Retain: the tiers that can. Release: both.
 ///
 /// Invariant (C4): while a key is changed, nobody else uses it, and the engine has no store of it
 ///   in flight. So all copies of a key are equal whenever it is not being changed.
@@ -103,29 +134,34 @@ class Operations {
   bool is_empty() const noexcept { return operations_.empty() && keys_.waiting() == 0; }
   /// When look_after() has something to do.
   std::uint64_t next_deadline_ns() const noexcept {
-    return keys_.waiting() == 0 ? kNever : waiters_deadline_ns_;
+    const std::uint64_t waiters_ns = keys_.waiting() == 0 ? kNever : waiters_deadline_ns_;
+    return std::min(waiters_ns, pins_.next_end_ns());
   }
   /// Gives back what has ended. The caller publishes its numbers before.
   void finish_ended();
   bool has_ended() const noexcept { return !ended_.empty(); }
 
   const L1Counters& counters() const noexcept { return counters_; }
+  const CopyTimes& copy_times() const noexcept { return copy_times_; }
+  /// From the engine's listener: a value has left L1.
+  void on_left(const cache::ChunkHash& name) { pins_.on_left(name); }
 
  private:
   /// Which tiers a question or a change goes to.
-  enum class Who : std::uint8_t { kLoad = 0, kStore, kRest, kAll };
+  enum class Who : std::uint8_t { kLoad = 0, kStore, kRest, kAll, kRetain };
 
   // Beginning and ending.
   bool answer_at_once(const Batch& batch, Item& item);
   void start_lookup(const Ticket& ticket);
   std::size_t look_up_in_l1(const Ticket& ticket);
-  std::size_t end_hits(Batch& batch);
+  std::size_t end_hits(Batch& batch, std::size_t tier);
   void wait(Key& key, const Waiter& waiter);
   Operation& make(Batch& batch, SetMode mode);
   void begin_waiter(const KeyTable::Granted& granted);
   void refuse_waiters(std::uint64_t now_ns);
   void go_on(Operation& operation);
-  void note_answer(Operation& operation, std::uint32_t number, const Item& answer);
+  void note_answer(Operation& operation, std::uint32_t number, std::size_t tier,
+                   const Item& answer);
   void end_late(Operation& operation);
   void end(Operation& operation);
   void note_ended(Batch& batch, std::size_t items);
@@ -140,6 +176,15 @@ class Operations {
   void step_exists(Operation& operation);
   void step_delete(Operation& operation);
   void step_touch(Operation& operation);
+  void step_retain(Operation& operation);
+  void step_release(Operation& operation);
+  void step_prefetch(Operation& operation);
+  void begin_prefetch(Operation& operation);
+  void load_into_l1(Operation& operation);
+  void end_prefetch(Operation& operation);
+  /// It is in L1. What the hint says of that.
+  void end_in_l1(const Operation& operation, Part& part);
+  void wait_for_load(Operation& operation);
   void begin_get(Operation& operation);
   void end_get(Operation& operation);
   void copy_out(Operation& operation, std::size_t number);
@@ -183,6 +228,8 @@ class Operations {
   std::vector<cache::ChunkHash> put_names_;
   std::vector<std::uint64_t> put_bytes_;
   std::vector<cache::CellSlot> slots_;
+  Pins pins_;
+  CopyTimes copy_times_;
   std::uint64_t waiters_deadline_ns_ = kNever;
   std::uint64_t cancels_seen_ = 0;
   bool is_ending_ = false;

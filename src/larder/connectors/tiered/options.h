@@ -26,6 +26,7 @@ struct TieredOptions {
   Write write = Write::kThrough;
   cache::Promote promote = cache::Promote::kRetain;
   std::string policy = "lru";
+  double pins_share = 0.25;                 ///< Of L1: what pins may take.
   bool skip_l1 = false;                     ///< Sets stay in L1 only until the tiers have them.
   bool is_ordered = true;                   ///< The keys of a Get are a prefix in their order.
   std::uint64_t drain_ns = 10'000'000'000;  ///< What stop() may take to write what is left.
@@ -40,6 +41,11 @@ struct TieredOptions {
   /// Whether they fit together; a text for the user otherwise.
   SetupStatus validate() const;
 };
+
+/// What Item::place says of a hit in this tier, counted from 0; L1 is place 0.
+constexpr std::uint8_t place_of_tier(std::size_t tier) noexcept {
+  return static_cast<std::uint8_t>(tier + 1);
+}
 
 /// "yes" or "yes,no": one value for all tiers, or one for each.
 SetupResult<std::vector<bool>> read_flags(std::string_view name, std::string_view text,

@@ -34,6 +34,9 @@ class TierPort::Face final : public Connector {
   bool probe(std::span<Item> items) const noexcept override {
     return port_.connector_->probe(items);
   }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return port_.connector_->load_ns(sizes);
+  }
   Capabilities capabilities() const noexcept override { return port_.connector_->capabilities(); }
   Report report() const override { return port_.connector_->report(); }
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override {

@@ -15,6 +15,9 @@ Capabilities capabilities_of(const TieredOptions& options,
   made.value_bytes_max = kValueBytesMax;
   made.integrity = Integrity::kChecked;
   made.has_probe = !options.is_back();
+  made.hints = bit_of(Hint::kPin) | bit_of(Hint::kRelease);
+  // With noop a value that nobody reads would never leave.
+  if (options.policy != "noop") made.hints |= bit_of(Hint::kPrefetch);
   for (std::size_t i = 0; i < tiers.size(); ++i) {
     const Capabilities tier = tiers[i]->capabilities();
     const cache::TierOptions& with = options.tiers[i];
@@ -23,6 +26,9 @@ Capabilities capabilities_of(const TieredOptions& options,
     made.locality = tier.locality;  // The last one's: the farthest.
     if (with.store) made.value_bytes_max = std::min(made.value_bytes_max, tier.value_bytes_max);
     if (with.load && tier.integrity == Integrity::kNone) made.integrity = Integrity::kNone;
+    if (with.load) {
+      made.hints = static_cast<HintMask>(made.hints | (tier.hints & bit_of(Hint::kRetain)));
+    }
     made.has_probe = made.has_probe && (!with.load || tier.has_probe);
     const bool keeps = with.load && with.store && !options.is_back();
     made.survives_restart = made.survives_restart || (keeps && tier.survives_restart);
@@ -51,6 +57,7 @@ IntakeOptions intake_options(const TieredOptions& options, const Capabilities& c
   made.limits = options.limits;
   made.value_bytes_max = capabilities.value_bytes_max;
   made.slices_max = capabilities.slices_max;
+  made.hints = capabilities.hints;
   made.miss_after_failure_ns = options.miss_after_failure_ns;
   made.capacity = {.capacity_bytes = capacity_of(options, tiers)};
   return made;
@@ -82,6 +89,22 @@ TieredConnector::TieredConnector(const TieredOptions& options, std::unique_ptr<c
       intake_(intake_options(options, capabilities_, tiers), RealClock::instance()),
       machine_(options_, intake_, std::move(arena), std::move(tiers), std::move(wake)),
       reactor_(machine_, intake_, {.name = "larder-tiered"}) {}
+
+std::uint64_t TieredConnector::load_ns(std::span<const LoadSize> sizes) const noexcept {
+  const std::span tiers = machine_.tiers();
+  std::uint64_t l1_ns = 0;
+  std::uint64_t tiers_ns = 0;
+  for (const LoadSize& size : sizes) {
+    if (size.place == 0) {
+      l1_ns = machine_.copy_times().load_ns(size, RealClock::instance().now_ns());
+      continue;
+    }
+    if (size.place > tiers.size()) return kNever;
+    const LoadSize there{.values = size.values, .bytes = size.bytes};
+    tiers_ns = std::max(tiers_ns, tiers[size.place - 1U]->connector().load_ns({&there, 1}));
+  }
+  return l1_ns == kNever || tiers_ns == kNever ? kNever : l1_ns + tiers_ns;
+}
 
 Status TieredConnector::stop(std::uint64_t deadline_ns) noexcept {
   intake_.stop();

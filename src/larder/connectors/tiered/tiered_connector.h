@@ -45,6 +45,8 @@ class TieredConnector final : public Connector {
   bool probe(std::span<Item> items) const noexcept override {
     return machine_.lookups().probe(items);
   }
+  /// L1's copies one after the other, and the tiers beside each other.
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override;
   Capabilities capabilities() const noexcept override { return capabilities_; }
   Report report() const override;
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;

@@ -25,6 +25,7 @@ cache::EngineOptions engine_options(const TieredOptions& options) {
   made.policy = options.policy;
   made.promote = options.promote;
   made.skip_l1 = options.skip_l1;
+  made.pledge_share = options.pins_share;
   made.keeps_wanted = true;           // Its caller was told that it is stored.
   made.estimates_capacities = false;  // The intake hears of all keys.
   return made;
@@ -83,6 +84,7 @@ std::vector<cache::Tier> TieredMachine::make_faces() {
 
 void TieredMachine::on_column(cache::ColumnEvent event, cache::SpaceId /*space*/,
                               const cache::ChunkHash& chunk) {
+  if (event == cache::ColumnEvent::kRemoved) operations_->on_left(chunk);
   keys_.set_in_l1(chunk, event == cache::ColumnEvent::kStored);
   if (event == cache::ColumnEvent::kStored && lookups_->can_answer()) arrived_.push_back(chunk);
 }

@@ -52,6 +52,7 @@ class TieredMachine final : public Machine, private cache::Listener, private cac
   /// As of the last turn: everything that was given back before is in them.
   cache::EngineStats stats() const LARDER_EXCLUDES(mutex_);
   const L1Counters& l1_counters() const noexcept { return operations_->counters(); }
+  const CopyTimes& copy_times() const noexcept { return operations_->copy_times(); }
   /// For tests, when the machine's thread has ended: see Engine::check_invariants().
   void check_invariants() const { engine_->check_invariants(); }
 

@@ -56,6 +56,13 @@ constexpr std::array kParameters{
         .help = "What leaves L1 when it is full: lru, what was not used for longest; arc and "
                 "s3-fifo, less harmed by values that are used once; prefix, what it learned to be "
                 "used again least, and lru where that does no better; noop, nothing."},
+    Parameter{.name = "pins",
+              .kind = ParameterKind::kFraction,
+              .default_text = "25%",
+              .minimum = "1%",
+              .maximum = "75%",
+              .help = "The share of L1 that pinned values may take together; a pin beyond it is "
+                      "refused."},
     Parameter{.name = "skip_l1",
               .kind = ParameterKind::kBool,
               .default_text = "no",
@@ -101,6 +108,7 @@ SetupResult<TieredOptions> options_of(const Parameters& parameters, std::size_t 
   options.is_ordered = parameters.flag("ordered");
   options.policy = parameters.text("policy");
   options.skip_l1 = parameters.flag("skip_l1");
+  options.pins_share = parameters.fraction("pins");
   options.drain_ns = parameters.duration_ns("drain");
   options.limits = batch_limits_of(parameters);
   options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
@@ -141,6 +149,12 @@ constexpr MetricRow kMetrics[] = {
      "Values that L1 had no room for: they went to the tiers alone."},
     {"l1_evictions_total", MetricKind::kCounter, "Values that left L1 for others."},
     {"l1_promoted_total", MetricKind::kCounter, "Values of a tier that stayed in L1."},
+    {"l1_prefetched_total", MetricKind::kCounter,
+     "Values that a prefetch or a pin brought from a tier into L1."},
+    {"l1_pins_refused_total", MetricKind::kCounter,
+     "Pins that were refused, as pins have all that they may take (pins=)."},
+    {"l1_pinned_keys", MetricKind::kGauge, "Pinned values."},
+    {"l1_pinned_bytes", MetricKind::kGauge, "Memory that they take."},
     {"l1_keys", MetricKind::kGauge, "Values in L1."},
     {"l1_bytes_used", MetricKind::kGauge, "Memory that they take."},
     {"l1_capacity_bytes", MetricKind::kGauge, "Memory that they may take."},
