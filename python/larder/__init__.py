@@ -30,6 +30,7 @@ from larder._larder import (
 from larder._larder import version as __version__
 from larder._metrics import MetricsServer, metrics_text, serve_metrics
 from larder._store import (
+    Hinted,
     Outcomes,
     Recent,
     Report,
@@ -49,6 +50,7 @@ __all__ = [
     "Error",
     "Failure",
     "ForkedError",
+    "Hinted",
     "MetricsServer",
     "OpenError",
     "Outcomes",

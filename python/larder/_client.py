@@ -61,9 +61,10 @@ class Code(enum.IntEnum):
     FAILED = 0
     """`Completion.failures` says why. A buffer that was loaded into may hold anything."""
     DONE = 1
-    """The value was loaded, is there, was stored, was removed, or marked as used."""
+    """The value was loaded, is there, was stored, was removed, or marked as used; a hint was carried
+    out."""
     MISS = 2
-    """The key has no value. A buffer is as it was."""
+    """The key has no value; of a release, it was neither pinned nor retained. A buffer is as it was."""
     EXISTED = 3
     """A store with mode `if_absent`: the key has a value, and nothing was written."""
 
@@ -90,7 +91,9 @@ class Completion(NamedTuple):
     """What the submission returned."""
     tag: Any
     """What the submission was given as `tag`."""
-    operation: Literal["get", "set", "exists", "delete", "touch"]
+    operation: Literal[
+        "get", "set", "exists", "delete", "touch", "prefetch", "pin", "retain", "release"
+    ]
     codes: bytes
     """A `Code` for each key, in the order of the keys."""
     sizes: list[int]
@@ -98,6 +101,9 @@ class Completion(NamedTuple):
     buffer has another size; 0 for the others. Empty for other operations."""
     failures: dict[int, Failure]
     """Why, by the index of each key that failed."""
+    seconds_to_load: float | None = None
+    """Of an `exists` with `estimates`: how long loading all hits would take if it began now; 0 without
+    hits, None where it is not known. See `Outcomes.seconds_to_load`."""
 
     @property
     def ok(self) -> bool:
@@ -144,14 +150,16 @@ class Completion(NamedTuple):
 
 
 def completions_of(
-    drained: list[tuple[int, Any, str, bytes, list[int], dict[int, tuple[str, str]]]],
+    drained: list[
+        tuple[int, Any, str, bytes, list[int], dict[int, tuple[str, str]], float | None]
+    ],
 ) -> list[Completion]:
     """What the module's drain() gives, as it is documented."""
     completions: list[Completion] = []
-    for batch_id, tag, operation, codes, sizes, failures in drained:
+    for batch_id, tag, operation, codes, sizes, failures, seconds in drained:
         told = {index: Failure(*failure) for index, failure in failures.items()}
         name: Any = operation
-        completions.append(Completion(batch_id, tag, name, codes, sizes, told))
+        completions.append(Completion(batch_id, tag, name, codes, sizes, told, seconds))
     return completions
 
 
@@ -177,7 +185,8 @@ class Client(_larder.BatchClient):
       earlier one holds, time in queues included, and a deadline may be over. What is not with the
       kernel by then fails, with `deadline_exceeded`; what is, ends when the kernel says so.
     - `urgency`: `demand`, `prefetch`, `store` or `background`, which are weighted against each other,
-      and none is starved. None: `store` for `submit_set()`, `demand` for the others.
+      and none is starved. None: `store` for `submit_set()`, `prefetch` for `submit_prefetch()` and
+      `submit_pin()`, `demand` for the others.
     - `waits_for_room`: beyond the connector's limits (docs/connectors.md) the batch waits its turn, and
       with False it fails at once, with `resource_exhausted`.
     - `tag`: any object, which comes back with the outcome. With it a batch that another thread drains
@@ -250,9 +259,13 @@ class Client(_larder.BatchClient):
         urgency: Urgency | None = None,
         waits_for_room: bool = True,
         tag: object = None,
+        estimates: bool = False,
     ) -> int:
-        """Asks which keys have a value that can be loaded, and its size."""
-        return super().submit_exists(keys, timeout, deadline, urgency, waits_for_room, tag)
+        """Asks which keys have a value that can be loaded, and its size. With `estimates` the
+        completion tells in `seconds_to_load` how long loading them would take."""
+        return super().submit_exists(
+            keys, timeout, deadline, urgency, waits_for_room, tag, estimates
+        )
 
     def submit_delete(
         self,
@@ -277,6 +290,73 @@ class Client(_larder.BatchClient):
     ) -> int:
         """Marks each key as used, for the store's eviction."""
         return super().submit_touch(keys, timeout, deadline, urgency, waits_for_room, tag)
+
+    def submit_prefetch(
+        self,
+        keys: Iterable[Key],
+        timeout: float | None = 30.0,
+        deadline: float | None = None,
+        urgency: Urgency | None = None,
+        waits_for_room: bool = True,
+        tag: object = None,
+    ) -> int:
+        """As `Store.prefetch()`. The code is `DONE` when the value is there.
+
+        Of this one and the three below: what the connector cannot do fails with `unimplemented` (see
+        `hints`), and what there is no room or budget for with `resource_exhausted`.
+        """
+        return super().submit_hint(
+            keys, "prefetch", None, timeout, deadline, urgency, waits_for_room, tag
+        )
+
+    def submit_pin(
+        self,
+        keys: Iterable[Key],
+        ttl: float,
+        timeout: float | None = 30.0,
+        deadline: float | None = None,
+        urgency: Urgency | None = None,
+        waits_for_room: bool = True,
+        tag: object = None,
+    ) -> int:
+        """As `Store.pin()`, for `ttl` seconds from when the value is there."""
+        return super().submit_hint(
+            keys, "pin", ttl, timeout, deadline, urgency, waits_for_room, tag
+        )
+
+    def submit_retain(
+        self,
+        keys: Iterable[Key],
+        ttl: float,
+        timeout: float | None = 30.0,
+        deadline: float | None = None,
+        urgency: Urgency | None = None,
+        waits_for_room: bool = True,
+        tag: object = None,
+    ) -> int:
+        """As `Store.retain()`, for `ttl` seconds."""
+        return super().submit_hint(
+            keys, "retain", ttl, timeout, deadline, urgency, waits_for_room, tag
+        )
+
+    def submit_release(
+        self,
+        keys: Iterable[Key],
+        timeout: float | None = 30.0,
+        deadline: float | None = None,
+        urgency: Urgency | None = None,
+        waits_for_room: bool = True,
+        tag: object = None,
+    ) -> int:
+        """As `Store.release()`."""
+        return super().submit_hint(
+            keys, "release", None, timeout, deadline, urgency, waits_for_room, tag
+        )
+
+    @property
+    def hints(self) -> frozenset[str]:
+        """Which of `prefetch`, `pin`, `retain` and `release` this store carries out."""
+        return frozenset(super()._hints())
 
     def cancel(self, id: int) -> None:
         """A hint to end a batch soon: the keys that the kernel does not have yet fail with `cancelled`.

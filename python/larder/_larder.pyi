@@ -24,6 +24,8 @@ class _Seconds(Protocol):
 
 # nanobind's functions are none to mypy's stubtest.
 seconds: _Seconds
+
+def seconds_to_load(values: int, bytes: int) -> float | None: ...
 """A time-out as a number: above 0 (or 0) and at most 1e9, or its text; `none` for None. Raises
 TypeError or ValueError that names the argument, the value and what was wanted."""
 parse_spec: Callable[[str], tuple[str, dict[str, str]]]
@@ -59,7 +61,10 @@ _Value: TypeAlias = Union[_Piece, Sequence[_Piece], Addresses]
 _Buffers: TypeAlias = Union[Iterable[_Value], Addresses]
 """Those of a batch."""
 _Urgency: TypeAlias = Literal["demand", "prefetch", "store", "background"]
-_Drained: TypeAlias = tuple[int, Any, str, bytes, list[int], dict[int, tuple[str, str]]]
+_Hint: TypeAlias = Literal["prefetch", "pin", "retain", "release"]
+_Drained: TypeAlias = tuple[
+    int, Any, str, bytes, list[int], dict[int, tuple[str, str]], float | None
+]
 
 class BatchClient:
     def __init__(self, spec: str) -> None: ...
@@ -94,7 +99,20 @@ class BatchClient:
         urgency: _Urgency | None,
         waits_for_room: bool,
         tag: object,
+        estimates: bool,
     ) -> int: ...
+    def submit_hint(
+        self,
+        keys: Iterable[str | bytes],
+        hint: _Hint,
+        ttl: float | None,
+        timeout: float | None,
+        deadline: float | None,
+        urgency: _Urgency | None,
+        waits_for_room: bool,
+        tag: object,
+    ) -> int: ...
+    def _hints(self) -> list[str]: ...
     def submit_delete(
         self,
         keys: Iterable[str | bytes],
@@ -157,6 +175,13 @@ class Client:
         timeout: float | None,
     ) -> tuple[list[bool], list[bool], list[bool], list[str | None]]: ...
     def sizes(self, keys: Iterable[str | bytes], timeout: float | None) -> list[int | None]: ...
+    def look_up(
+        self, keys: Iterable[str | bytes], timeout: float | None
+    ) -> tuple[list[bool], list[bool], list[int], list[str | None], float | None]: ...
+    def hint(
+        self, keys: Iterable[str | bytes], hint: _Hint, ttl: float | None, timeout: float | None
+    ) -> tuple[list[bool], list[bool], list[str | None], str | None]: ...
+    def _hints(self) -> list[str]: ...
     def exists(self, keys: Iterable[str | bytes], timeout: float | None) -> list[bool]: ...
     def delete(
         self, keys: Iterable[str | bytes], timeout: float | None
@@ -249,6 +274,18 @@ class AsyncClient:
     def submit_exists(
         self, id: int, keys: Iterable[str | bytes], timeout: float | None
     ) -> Any: ...
+    def submit_look_up(
+        self, id: int, keys: Iterable[str | bytes], timeout: float | None
+    ) -> Any: ...
+    def submit_hint(
+        self,
+        id: int,
+        keys: Iterable[str | bytes],
+        hint: _Hint,
+        ttl: float | None,
+        timeout: float | None,
+    ) -> Any: ...
+    def _hints(self) -> list[str]: ...
     def submit_delete(
         self, id: int, keys: Iterable[str | bytes], timeout: float | None
     ) -> Any: ...

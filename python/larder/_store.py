@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 Key = Union[str, bytes]
 Urgency = Literal["demand", "prefetch", "store", "background"]
+Hint = Literal["prefetch", "pin", "retain", "release"]
 
 SCAN_PAGE_KEYS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
-    """What became of the keys of one `get_into`, in the order of the keys.
+    """What became of the keys of one `get_into` or `look_up`, in the order of the keys.
 
     A key is a hit, a miss (neither hit nor failed; its buffer is untouched) or failed (its buffer
     may hold anything).
@@ -39,6 +40,29 @@ class Outcomes:
     0 for the others."""
     errors: list[str | None]
     """Why a key failed, with key, sizes and cause; None for the others."""
+    seconds_to_load: float | None = None
+    """Of `look_up`: how long loading all hits would take if it began now, by what loads took within
+    the last minute and by what is under way; 0 without hits. None where that is not known, as nothing
+    was loaded within the last minute, and of `get_into`. An estimate and no promise."""
+
+    @property
+    def leading_hits(self) -> int:
+        """How many keys, from the first one on, are hits: the usable part of a prefix."""
+        return next((i for i, hit in enumerate(self.hits) if not hit), len(self.hits))
+
+
+@dataclasses.dataclass(frozen=True)
+class Hinted:
+    """What became of the keys of one `prefetch`, `pin`, `retain` or `release`, in their order.
+
+    A key that is neither done nor failed has no value, or, of `release`, was neither pinned nor
+    retained.
+    """
+
+    done: list[bool]
+    failed: list[bool]
+    """It was refused, for want of room or budget, or the value could not be loaded."""
+    errors: list[str | None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,6 +321,43 @@ class Store:
         """Bytes of each key's value; None for a key without."""
         return self._client.sizes(keys, timeout)
 
+    def look_up(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Outcomes:
+        """Which keys have a value, how large they are, and in `seconds_to_load` how long loading them
+        would take: for callers that compute what would take longer to load."""
+        return Outcomes(*self._client.look_up(keys, timeout))
+
+    @property
+    def hints(self) -> frozenset[str]:
+        """Which of `prefetch`, `pin`, `retain` and `release` this store carries out. The others raise
+        `UnsupportedError`."""
+        return frozenset(self._client._hints())
+
+    def prefetch(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Hinted:
+        """Brings each key's value where it is loaded fastest, and waits for it: in `tiered:` into L1.
+        It stays there until others need the room.
+
+        Raises `UnsupportedError`, as the other three do, where the connector cannot: see `hints`.
+        """
+        return hinted(self._client.hint(keys, "prefetch", None, timeout))
+
+    def pin(self, keys: Iterable[Key], ttl: float, *, timeout: float | None = 30.0) -> Hinted:
+        """As `prefetch()`, and keeps each value there for `ttl` seconds from then on, a day at most.
+
+        What pins may take is bounded (the connector's parameter `pins`); what is beyond it fails. A
+        second pin makes it last as long as the later of the two. `release()`, a delete, a store that
+        replaces, and `close()` end it; so does whoever else uses the store.
+        """
+        return hinted(self._client.hint(keys, "pin", ttl, timeout))
+
+    def retain(self, keys: Iterable[Key], ttl: float, *, timeout: float | None = 30.0) -> Hinted:
+        """Keeps each value from being evicted where it is stored, for `ttl` seconds, a day at most: in
+        `tiered:` from the tiers. What `pin()` says of bounds and ends holds here, too."""
+        return hinted(self._client.hint(keys, "retain", ttl, timeout))
+
+    def release(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Hinted:
+        """Ends the pin and the retention of each key, whoever asked for them."""
+        return hinted(self._client.hint(keys, "release", None, timeout))
+
     def delete(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
         """Removes each key; whether it was there.
 
@@ -470,6 +531,14 @@ def delete_prefix(
     if first_error is not None:
         raise _larder.Error(f"{first_error}; {deleted} keys were deleted")
     return deleted
+
+
+def hinted(raw: tuple[list[bool], list[bool], list[str | None], str | None]) -> Hinted:
+    """What the module tells of a hint. Raises `UnsupportedError`."""
+    done, failed, errors, unsupported = raw
+    if unsupported is not None:
+        raise _larder.UnsupportedError(unsupported)
+    return Hinted(done, failed, errors)
 
 
 def check_mode(mode: str) -> bool:

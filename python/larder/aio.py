@@ -24,6 +24,7 @@ from larder import _larder, _metrics, _spec
 from larder._spec import SpecLike
 from larder._store import (
     SCAN_PAGE_KEYS,
+    Hinted,
     Key,
     LoadOfMany,
     Outcomes,
@@ -33,6 +34,7 @@ from larder._store import (
     Urgency,
     check_mode,
     delete_prefix,
+    hinted,
     left_until,
     metrics_of,
     report_of,
@@ -261,6 +263,45 @@ class Store:
         """Bytes of each key's value; None for a key without."""
         found: list[int | None] = await self._run(timeout, self._client.submit_sizes, keys)
         return found
+
+    async def look_up(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Outcomes:
+        """Which keys have a value, how large they are, and in `seconds_to_load` how long loading them
+        would take: for callers that compute what would take longer to load."""
+        return Outcomes(*await self._run(timeout, self._client.submit_look_up, keys))
+
+    @property
+    def hints(self) -> frozenset[str]:
+        """Which of `prefetch`, `pin`, `retain` and `release` this store carries out. The others raise
+        `UnsupportedError`."""
+        return frozenset(self._client._hints())
+
+    async def prefetch(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Hinted:
+        """Brings each key's value where it is loaded fastest: in `tiered:` into L1. It stays there until
+        others need the room.
+
+        Raises `UnsupportedError`, as the other three do, where the connector cannot: see `hints`.
+        """
+        return hinted(await self._run(timeout, self._client.submit_hint, keys, "prefetch", None))
+
+    async def pin(self, keys: Iterable[Key], ttl: float, *, timeout: float | None = 30.0) -> Hinted:
+        """As `prefetch()`, and keeps each value there for `ttl` seconds from then on, a day at most.
+
+        What pins may take is bounded (the connector's parameter `pins`); what is beyond it fails. A
+        second pin makes it last as long as the later of the two. `release()`, a delete, a store that
+        replaces, and `close()` end it; so does whoever else uses the store.
+        """
+        return hinted(await self._run(timeout, self._client.submit_hint, keys, "pin", ttl))
+
+    async def retain(
+        self, keys: Iterable[Key], ttl: float, *, timeout: float | None = 30.0
+    ) -> Hinted:
+        """Keeps each value from being evicted where it is stored, for `ttl` seconds, a day at most: in
+        `tiered:` from the tiers. What `pin()` says of bounds and ends holds here, too."""
+        return hinted(await self._run(timeout, self._client.submit_hint, keys, "retain", ttl))
+
+    async def release(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Hinted:
+        """Ends the pin and the retention of each key, whoever asked for them."""
+        return hinted(await self._run(timeout, self._client.submit_hint, keys, "release", None))
 
     async def delete(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
         """Removes each key; whether it was there.

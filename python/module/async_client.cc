@@ -20,7 +20,10 @@ std::shared_ptr<AsyncClient::Operation> AsyncClient::new_operation(std::uint64_t
 }
 
 nb::object AsyncClient::start(std::shared_ptr<Operation> operation) {
-  if (operation->items.empty()) return operation->result_of(*operation);
+  if (operation->items.empty()) {
+    note_load_ns(*operation, *handle_);
+    return operation->result_of(*operation);
+  }
   const Result<bool> is_accepted = EventClient::start(operation);
   if (is_accepted && *is_accepted) return nb::none();
   if (is_accepted) return operation->result_of(*operation);
@@ -97,6 +100,24 @@ nb::object AsyncClient::submit_exists(std::uint64_t id, nb::handle keys, nb::han
   return look_up(id, keys, timeout, existence_of);
 }
 
+nb::object AsyncClient::submit_look_up(std::uint64_t id, nb::handle keys, nb::handle timeout) {
+  auto operation = new_operation(id, lookups_of);
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
+  operation->prepare(Op::kExists, deadline_ns);
+  operation->batch.wants_places = true;
+  return start(std::move(operation));
+}
+
+nb::object AsyncClient::submit_hint(std::uint64_t id, nb::handle keys, nb::handle hint,
+                                    nb::handle ttl, nb::handle timeout) {
+  auto operation = new_operation(id, touches_of);
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
+  prepare_hint(*operation, hint, ttl, deadline_ns);
+  return start(std::move(operation));
+}
+
 nb::object AsyncClient::submit_delete(std::uint64_t id, nb::handle keys, nb::handle timeout) {
   auto operation = new_operation(id, deletions_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
@@ -110,7 +131,8 @@ nb::object AsyncClient::drain() {
   if (handle_->is_closed()) return finished;
   throw_unless(handle_->check_usable());
   while (const auto taken = take()) {
-    const auto& operation = static_cast<const Operation&>(*taken);
+    auto& operation = static_cast<Operation&>(*taken);
+    note_load_ns(operation, *handle_);
     finished.append(nb::make_tuple(operation.future_id, operation.result_of(operation)));
   }
   return finished;

@@ -32,6 +32,12 @@ class AsyncClient : public EventClient {
   nanobind::object submit_size(std::uint64_t id, nanobind::handle key, nanobind::handle timeout);
   nanobind::object submit_sizes(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
   nanobind::object submit_exists(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
+  /// As Client::look_up_all() and Client::hint().
+  nanobind::object submit_look_up(std::uint64_t id, nanobind::handle keys,
+                                  nanobind::handle timeout);
+  nanobind::object submit_hint(std::uint64_t id, nanobind::handle keys, nanobind::handle hint,
+                               nanobind::handle ttl, nanobind::handle timeout);
+  nanobind::object hints() const { return hints_of(*handle_); }
   nanobind::object submit_delete(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
   /// [(id, result), ...]; [] after close().
   nanobind::object drain();

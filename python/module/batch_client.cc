@@ -80,12 +80,12 @@ nb::object failures_of(const Batch& batch) {
 }
 
 /// Interned: what Python compares it with is, too.
-nb::object name_of_op(Op op) {
+nb::object name_of_operation(const Batch& batch) {
   const char* name = "get";
-  if (op == Op::kSet) name = "set";
-  if (op == Op::kExists) name = "exists";
-  if (op == Op::kDelete) name = "delete";
-  if (op == Op::kTouch) name = "touch";
+  if (batch.op == Op::kSet) name = "set";
+  if (batch.op == Op::kExists) name = "exists";
+  if (batch.op == Op::kDelete) name = "delete";
+  if (batch.op == Op::kTouch) name = kHintNames.at(static_cast<std::size_t>(batch.hint));
   nb::object text = nb::steal(PyUnicode_InternFromString(name));
   throw_unless(text.is_valid());
   return text;
@@ -150,6 +150,27 @@ std::uint64_t BatchClient::submit_keys(Op op, nb::handle keys, const Terms& term
   return submit(operation);
 }
 
+std::uint64_t BatchClient::submit_exists(nb::handle keys, nb::handle estimates,
+                                         const Terms& terms) {
+  const std::uint64_t deadline_ns = deadline_of_terms(terms);
+  const auto operation = new_operation(keys);
+  operation->prepare(Op::kExists, deadline_ns);
+  throw_unless(flag_of(estimates.ptr(), "estimates", operation->batch.wants_places));
+  apply(terms, operation->batch);
+  operation->tag = nb::borrow(terms.tag);
+  return submit(operation);
+}
+
+std::uint64_t BatchClient::submit_hint(nb::handle keys, nb::handle hint, nb::handle ttl,
+                                       const Terms& terms) {
+  const std::uint64_t deadline_ns = deadline_of_terms(terms);
+  const auto operation = new_operation(keys);
+  prepare_hint(*operation, hint, ttl, deadline_ns);
+  apply(terms, operation->batch);
+  operation->tag = nb::borrow(terms.tag);
+  return submit(operation);
+}
+
 nb::object BatchClient::probe(nb::handle keys) const {
   const auto operation = new_operation(keys);
   operation->prepare(Op::kExists, kNever);
@@ -169,9 +190,10 @@ nb::object BatchClient::drain() {
   throw_unless(handle_->check_usable());
   while (const auto operation = take_batch()) {
     const Batch& batch = operation->batch;
-    finished.append(nb::make_tuple(operation->future_id, operation->tag, name_of_op(batch.op),
-                                   codes_of(batch.items), sizes_of_batch(batch),
-                                   failures_of(batch)));
+    note_load_ns(*operation, *handle_);
+    finished.append(nb::make_tuple(operation->future_id, operation->tag, name_of_operation(batch),
+                                   codes_of(batch.items), sizes_of_batch(batch), failures_of(batch),
+                                   seconds_or_none(operation->load_ns)));
   }
   return finished;
 }

@@ -30,14 +30,22 @@ class BatchClient : public EventClient {
                            nanobind::handle allow_shorter, const Terms& terms);
   std::uint64_t submit_set(nanobind::handle keys, nanobind::handle values, bool replaces,
                            const Terms& terms);
-  /// Exists, Delete, Touch.
+  /// Delete, Touch.
   std::uint64_t submit_keys(Op op, nanobind::handle keys, const Terms& terms);
+  /// `estimates`: drain() tells how long loading the hits would take.
+  std::uint64_t submit_exists(nanobind::handle keys, nanobind::handle estimates,
+                              const Terms& terms);
+  /// By the hint's name. `ttl`: seconds where it lasts, else None.
+  std::uint64_t submit_hint(nanobind::handle keys, nanobind::handle hint, nanobind::handle ttl,
+                            const Terms& terms);
+  nanobind::object hints() const { return hints_of(*handle_); }
 
   /// Sizes where the connector knows its keys in memory, None for a key without a value; None for
   /// all of it where only submit_keys() can tell.
   nanobind::object probe(nanobind::handle keys) const;
-  /// [(id, tag, operation, codes, sizes, failures), ...]; [] after close(). One KeyOutcome a key in
-  /// the bytes `codes`; `sizes` of a Get or Exists, else []; `failures` is {index: (code, text)}.
+  /// [(id, tag, operation, codes, sizes, failures, seconds to load or None), ...]; [] after
+  /// close(). One KeyOutcome a key in the bytes `codes`; `sizes` of a Get or Exists, else [];
+  /// `failures` is {index: (code, text)}.
   nanobind::object drain();
   /// ([(was stored, key, bytes), ...], next position, lost); None where no events are kept.
   nanobind::object events(nanobind::handle position, nanobind::handle events_max) const;
@@ -56,9 +64,7 @@ class BatchClient : public EventClient {
   /// One that is prepared. Gives its id.
   std::uint64_t submit(const std::shared_ptr<Operation>& operation);
   /// What drain() takes, for those that tell it in another form. Only while the store is open.
-  std::shared_ptr<const Operation> take_batch() {
-    return std::static_pointer_cast<const Operation>(take());
-  }
+  std::shared_ptr<Operation> take_batch() { return std::static_pointer_cast<Operation>(take()); }
 
  private:
   std::uint64_t last_id_ = 0;  ///< The GIL guards it.

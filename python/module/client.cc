@@ -102,6 +102,25 @@ nb::object Client::sizes(nb::handle keys, nb::handle timeout) {
   return sizes_of(*look_up(keys, timeout));
 }
 
+nb::object Client::look_up_all(nb::handle keys, nb::handle timeout) {
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  auto operation = std::make_unique<PythonOperation>();
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
+  operation->prepare(Op::kExists, deadline_ns);
+  operation->batch.wants_places = true;
+  operation = run(std::move(operation));
+  note_load_ns(*operation, *handle_);
+  return lookups_of(*operation);
+}
+
+nb::object Client::hint(nb::handle keys, nb::handle hint, nb::handle ttl, nb::handle timeout) {
+  const std::uint64_t deadline_ns = deadline_after(timeout);
+  auto operation = std::make_unique<PythonOperation>();
+  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
+  prepare_hint(*operation, hint, ttl, deadline_ns);
+  return touches_of(*run(std::move(operation)));
+}
+
 nb::object Client::exists(nb::handle keys, nb::handle timeout) {
   return existence_of(*look_up(keys, timeout));
 }

@@ -30,6 +30,12 @@ class Client {
                             nanobind::handle urgency, nanobind::handle timeout);
   /// A list of sizes, None for a miss.
   nanobind::object sizes(nanobind::handle keys, nanobind::handle timeout);
+  /// (hits, failed, sizes, errors, seconds to load or None).
+  nanobind::object look_up_all(nanobind::handle keys, nanobind::handle timeout);
+  /// As touches_of(). `ttl` is None where the hint does not last.
+  nanobind::object hint(nanobind::handle keys, nanobind::handle hint, nanobind::handle ttl,
+                        nanobind::handle timeout);
+  nanobind::object hints() const { return hints_of(*handle_); }
   /// A list of bools.
   nanobind::object exists(nanobind::handle keys, nanobind::handle timeout);
   /// (deleted, errors), a list each.

@@ -53,7 +53,9 @@ Result<bool> EventClient::start(const std::shared_ptr<Operation>& operation) {
   Status submitted;
   {
     const WithoutGil without_gil;
-    if (operation->batch.op == Op::kExists && session->probe(operation->items)) {
+    // A probe does not tell places.
+    if (operation->batch.op == Op::kExists && !operation->batch.wants_places &&
+        session->probe(operation->items)) {
       operation->self.reset();
       return false;
     }

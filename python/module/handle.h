@@ -19,7 +19,8 @@ struct PythonOperation : doors::Operation {
 
   Arguments arguments;
   std::uint64_t future_id = 0;
-  bool is_left = false;  ///< Its call has given up on it: whoever takes it discards it.
+  std::uint64_t load_ns = kNever;  ///< Of a lookup that asked for it: see note_load_ns().
+  bool is_left = false;            ///< Its call has given up on it: whoever takes it discards it.
 };
 
 /// larder.Error and its children; filled when the module is loaded.

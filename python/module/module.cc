@@ -95,6 +95,20 @@ std::uint64_t submit_keys(BatchClient& client, nb::handle keys, nb::handle timeo
   return client.submit_keys(op, keys, terms_of(timeout, deadline, urgency, waits_for_room, tag));
 }
 
+std::uint64_t submit_exists(BatchClient& client, nb::handle keys, nb::handle timeout,
+                            nb::handle deadline, nb::handle urgency, nb::handle waits_for_room,
+                            nb::handle tag, nb::handle estimates) {
+  return client.submit_exists(keys, estimates,
+                              terms_of(timeout, deadline, urgency, waits_for_room, tag));
+}
+
+std::uint64_t submit_hint(BatchClient& client, nb::handle keys, nb::handle hint, nb::handle ttl,
+                          nb::handle timeout, nb::handle deadline, nb::handle urgency,
+                          nb::handle waits_for_room, nb::handle tag) {
+  return client.submit_hint(keys, hint, ttl,
+                            terms_of(timeout, deadline, urgency, waits_for_room, tag));
+}
+
 void add_batch_client(nb::module_& module) {
   nb::class_<BatchClient> made(module, "BatchClient");
   add_event_client(made);
@@ -114,7 +128,13 @@ void add_batch_client(nb::module_& module) {
       .def("drain", &BatchClient::drain)
       .def("events", &BatchClient::events, nb::arg("position").none(),
            nb::arg("events_max").none());
-  add("submit_exists", &submit_keys<larder::Op::kExists>);
+  made.def("submit_exists", &submit_exists, nb::arg("keys").none(), nb::arg("timeout").none(),
+           nb::arg("deadline").none(), nb::arg("urgency").none(), nb::arg("waits_for_room").none(),
+           nb::arg("tag").none(), nb::arg("estimates").none())
+      .def("submit_hint", &submit_hint, nb::arg("keys").none(), nb::arg("hint").none(),
+           nb::arg("ttl").none(), nb::arg("timeout").none(), nb::arg("deadline").none(),
+           nb::arg("urgency").none(), nb::arg("waits_for_room").none(), nb::arg("tag").none())
+      .def("_hints", &BatchClient::hints);
   add("submit_delete", &submit_keys<larder::Op::kDelete>);
   add("submit_touch", &submit_keys<larder::Op::kTouch>);
 }
@@ -172,6 +192,10 @@ NB_MODULE(_larder, module) {
       .def("set_many", &Client::set_many, nb::arg("keys").none(), nb::arg("values").none(),
            nb::arg("replaces"), nb::arg("urgency").none(), nb::arg("timeout").none())
       .def("sizes", &Client::sizes, nb::arg("keys").none(), nb::arg("timeout").none())
+      .def("look_up", &Client::look_up_all, nb::arg("keys").none(), nb::arg("timeout").none())
+      .def("hint", &Client::hint, nb::arg("keys").none(), nb::arg("hint").none(),
+           nb::arg("ttl").none(), nb::arg("timeout").none())
+      .def("_hints", &Client::hints)
       .def("exists", &Client::exists, nb::arg("keys").none(), nb::arg("timeout").none())
       .def("delete", &Client::remove, nb::arg("keys").none(), nb::arg("timeout").none())
       .def("close", &Client::close, nb::arg("timeout").none());
@@ -213,10 +237,17 @@ NB_MODULE(_larder, module) {
            nb::arg("timeout").none())
       .def("submit_exists", &AsyncClient::submit_exists, nb::arg("id"), nb::arg("keys").none(),
            nb::arg("timeout").none())
+      .def("submit_look_up", &AsyncClient::submit_look_up, nb::arg("id"), nb::arg("keys").none(),
+           nb::arg("timeout").none())
+      .def("submit_hint", &AsyncClient::submit_hint, nb::arg("id"), nb::arg("keys").none(),
+           nb::arg("hint").none(), nb::arg("ttl").none(), nb::arg("timeout").none())
+      .def("_hints", &AsyncClient::hints)
       .def("submit_delete", &AsyncClient::submit_delete, nb::arg("id"), nb::arg("keys").none(),
            nb::arg("timeout").none())
       .def("drain", &AsyncClient::drain);
 
+  module.def("seconds_to_load", &larder::python::seconds_to_load, nb::arg("values"),
+             nb::arg("bytes"));
   module.def("seconds", &seconds, nb::arg("value").none(), nb::arg("name"),
              nb::arg("none") = larder::python::kForEver, nb::arg("allows_zero") = false);
   module.def("parse_spec", &parse_spec, nb::arg("spec").none());

@@ -125,6 +125,34 @@ void prepare_store(PythonOperation& operation, bool replaces, std::uint64_t dead
   operation.batch.urgency = Urgency::kStore;
 }
 
+void prepare_hint(PythonOperation& operation, nb::handle hint, nb::handle ttl,
+                  std::uint64_t deadline_ns) {
+  std::string name;
+  double seconds = 0;
+  throw_unless(text_of(hint.ptr(), "hint", name));
+  const auto found = std::ranges::find(kHintNames, name);
+  const auto index = static_cast<std::size_t>(found - kHintNames.begin());
+  if (found == kHintNames.end() || index == 0) {
+    PyErr_Format(PyExc_ValueError, "hint: '%s', wanted prefetch, pin, retain or release",
+                 name.c_str());
+    throw nb::python_error();
+  }
+  operation.prepare(Op::kTouch, deadline_ns);
+  operation.batch.hint = static_cast<Hint>(index);
+  // What nobody waits for makes way for loads.
+  if (operation.batch.hint == Hint::kPrefetch || operation.batch.hint == Hint::kPin) {
+    operation.batch.urgency = Urgency::kPrefetch;
+  }
+  if (!is_held(operation.batch.hint)) return;
+  throw_unless(seconds_of(ttl.ptr(), {.name = "ttl"}, seconds));
+  operation.batch.hold_ns = ns_of(seconds);
+  if (operation.batch.hold_ns > kHoldNsMax) {
+    PyErr_Format(PyExc_ValueError, "ttl: %R, wanted seconds above 0 and up to 86400, a day",
+                 ttl.ptr());
+    throw nb::python_error();
+  }
+}
+
 void prepare_load_of_one(PythonOperation& operation, nb::handle key, std::uint64_t room,
                          std::uint64_t deadline_ns) {
   throw_unless(operation.arguments.take_key(key.ptr()));
@@ -181,6 +209,49 @@ nb::object size_of_one(const PythonOperation& operation) {
   nb::object error = nb::steal(new_error(operation.batch, 0));
   throw_unless(size.is_valid() && error.is_valid());
   return tuple_of({std::move(size), std::move(error)});
+}
+
+nb::object seconds_or_none(std::uint64_t duration_ns) {
+  if (duration_ns == kNever) return nb::none();
+  return nb::float_(static_cast<double>(duration_ns) / 1e9);
+}
+
+void note_load_ns(PythonOperation& operation, const Handle& handle) {
+  if (!operation.batch.wants_places) return;
+  const auto session = handle.session();
+  if (session == nullptr) return;
+  const WithoutGil without_gil;
+  operation.load_ns = load_ns_of(session->connector(), operation.items);
+}
+
+nb::object lookups_of(const PythonOperation& operation) {
+  const nb::object found = loads_of(operation);
+  return tuple_of({found[0], found[1], found[2], found[3], seconds_or_none(operation.load_ns)});
+}
+
+nb::object touches_of(const PythonOperation& operation) {
+  const Batch& batch = operation.batch;
+  nb::object unsupported = nb::none();
+  for (const Item& item : batch.items) {
+    if (item.outcome != Outcome::kFailed || item.error.code() != ErrorCode::kUnimplemented) {
+      continue;
+    }
+    unsupported = nb::steal(new_text(item.error.to_string()));
+    throw_unless(unsupported.is_valid());
+    break;
+  }
+  return tuple_of({outcomes_of(batch, Outcome::kDone), outcomes_of(batch, Outcome::kFailed),
+                   errors_of(batch), unsupported});
+}
+
+nb::object hints_of(const Handle& handle) {
+  throw_unless(handle.check_usable());
+  const HintMask hints = handle.session()->connector().capabilities().hints;
+  nb::list names;
+  for (std::size_t i = 1; i < kHintCount; ++i) {
+    if ((hints & bit_of(static_cast<Hint>(i))) != 0) names.append(nb::str(kHintNames.at(i)));
+  }
+  return names;
 }
 
 nb::object existence_of(const PythonOperation& operation) {
@@ -329,6 +400,24 @@ nb::object report_of(const Handle& handle) {
   result["times"] = times;
   result["what_if"] = what_if_of(report.what_if);
   return result;
+}
+
+nb::object seconds_to_load(std::uint64_t values, std::uint64_t bytes) {
+  std::uint64_t quickest_ns = kNever;
+  const auto sessions = Handle::open_sessions();
+  {
+    const WithoutGil without_gil;
+    for (const auto& session : sessions) {
+      std::uint64_t slowest_ns = 0;
+      for (std::size_t place = 0; place < kPlacesMax; ++place) {
+        const LoadSize size{static_cast<std::uint8_t>(place), values, bytes};
+        const std::uint64_t ns = session->connector().load_ns({&size, 1});
+        if (ns != kNever) slowest_ns = std::max(slowest_ns, ns);
+      }
+      if (slowest_ns > 0) quickest_ns = std::min(quickest_ns, slowest_ns);
+    }
+  }
+  return seconds_or_none(quickest_ns);
 }
 
 nb::object metrics_text() {

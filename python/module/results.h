@@ -17,6 +17,14 @@ nanobind::object stores_of(const PythonOperation& operation);
 nanobind::object sizes_of(const PythonOperation& operation);
 /// (size or None, error or None) of a lookup of one key.
 nanobind::object size_of_one(const PythonOperation& operation);
+/// As loads_of(), of a lookup, and then how long loading its hits would take: seconds, or None.
+nanobind::object lookups_of(const PythonOperation& operation);
+/// (done, failed, errors, a text where the connector does not have the hint, or None).
+nanobind::object touches_of(const PythonOperation& operation);
+/// Seconds, or None for kNever.
+nanobind::object seconds_or_none(std::uint64_t duration_ns);
+/// Asks how long it would take now to load what the lookup has found, where it wants to know.
+void note_load_ns(PythonOperation& operation, const Handle& handle);
 /// A list of bools.
 nanobind::object existence_of(const PythonOperation& operation);
 /// (deleted, errors), a list each.
@@ -39,12 +47,18 @@ nanobind::object deleted_page_of(Handle& handle, nanobind::handle first_word,
 /// A store's state: a dictionary of plain values.
 nanobind::object report_of(const Handle& handle);
 
+/// The hints that the store carries out, by name: a list.
+nanobind::object hints_of(const Handle& handle);
+
 /// Opens a store by a str. Throws nanobind::python_error.
 std::shared_ptr<Handle> open_handle(nanobind::handle spec,
                                     const doors::SessionOptions& options = {},
                                     std::uint64_t end_grace_ns = Handle::kEndGraceNs);
 /// Of every store that is open in this process, in Prometheus' text format.
 nanobind::object metrics_text();
+/// How long loading so many values of so many bytes would take from the quickest store that is open
+/// in this process, by the slowest of its places that is known; None where none is.
+nanobind::object seconds_to_load(std::uint64_t values, std::uint64_t bytes);
 
 /// When a call with this `timeout` has to end. Throws nanobind::python_error.
 std::uint64_t deadline_after(nanobind::handle timeout);
@@ -57,6 +71,9 @@ void prepare_load_of_one(PythonOperation& operation, nanobind::handle key, std::
                          std::uint64_t deadline_ns);
 /// Prepares a store, of keys and values that `operation` has.
 void prepare_store(PythonOperation& operation, bool replaces, std::uint64_t deadline_ns);
+/// Prepares a Touch with a hint, of keys that `operation` has. `ttl`: seconds, or None.
+void prepare_hint(PythonOperation& operation, nanobind::handle hint, nanobind::handle ttl,
+                  std::uint64_t deadline_ns);
 /// How much room the next attempt needs when a value did not fit because it was replaced by a
 /// larger one since its size was asked; 0: the failure is final. At least twice the last room, so
 /// that a writer whose values grow cannot keep a reader busy for ever.

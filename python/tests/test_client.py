@@ -42,7 +42,7 @@ def pieces_of(value, *cuts):
 def test_each_operation_tells_what_became_of_each_key(client):
     done, missed, existed = bytes([Code.DONE]), bytes([Code.MISS]), bytes([Code.EXISTED])
     (first,) = ended(client, client.submit_set(["a"], [b"one"], tag="t"))
-    assert first == (first.id, "t", "set", done, [], {})
+    assert first == (first.id, "t", "set", done, [], {}, None)
     (stored,) = ended(client, client.submit_set(["a", "b"], [b"xxx", b"three"]))
     assert stored.codes == existed + done and stored.ok
     assert stored.stored() == larder.Stored([True] * 2, [True, False], [False] * 2, [None] * 2)

@@ -16,8 +16,8 @@ and, of LMCache that runs within the engine (`LMCacheConnectorV1`), as its remot
       remote_storage_plugin.larder.url: log:/data/kv?capacity=500GiB
 
 docs/lmcache.md tells which form to take, sizing, migration and what the metrics mean. LMCache
-itself is imported for `L2Adapter`, `L2AdapterConfig` and `RemoteConnector` only, when they are first
-asked for.
+itself is imported for `L2Adapter`, `L2AdapterConfig`, `RemoteConnector` and `LoadPolicy` only, when they
+are first asked for.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from larder.lmcache.connector import Connector
 if TYPE_CHECKING:
     from larder.lmcache.l2_adapter import L2Adapter as L2Adapter
     from larder.lmcache.l2_config import L2AdapterConfig as L2AdapterConfig
+    from larder.lmcache.load_policy import LoadPolicy as LoadPolicy
     from larder.lmcache.remote import RemoteConnector as RemoteConnector
 
 __all__ = ["Connector", "ConnectorClient", "ConnectorClientBase"]
@@ -42,6 +43,7 @@ __all__ = ["Connector", "ConnectorClient", "ConnectorClientBase"]
 _OF_LMCACHE = {
     "L2Adapter": "l2_adapter",
     "L2AdapterConfig": "l2_config",
+    "LoadPolicy": "load_policy",
     "RemoteConnector": "remote",
 }
 
@@ -61,6 +63,11 @@ def _remedy(name: str, error: ImportError) -> str:
         found = f"this is {importlib.metadata.version('lmcache')}"
     except importlib.metadata.PackageNotFoundError:
         found = "LMCache is not installed here"
+    if name == "LoadPolicy":
+        return (
+            f"larder.lmcache.LoadPolicy needs LMCache 0.5.7 or later, whose server has "
+            f"--kv-load-policy, and {found} ({error}). Install it with: pip install -U 'lmcache>=0.5.7'"
+        )
     return (
         f"larder.lmcache.{name} needs LMCache 0.5.0 or later (tested up to 0.5.7rc2), and {found} "
         f"({error}). Install one with: pip install -U 'lmcache>=0.5'; or take the form "
