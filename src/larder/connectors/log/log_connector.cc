@@ -152,6 +152,14 @@ constexpr std::array kParameters = {
               .help = "How many stored and removed keys to remember for listeners; 0 keeps none."},
     kBatchesMaxParameter,
     kInFlightParameter,
+    Parameter{.name = "pins",
+              .kind = ParameterKind::kFraction,
+              .default_text = "25%",
+              .minimum = "1%",
+              .maximum = "50%",
+              .help =
+                  "The share of the capacity that retained values may take together; a retention "
+                  "beyond it is refused. What is retained is carried over before what was read."},
     Parameter{
         .name = "segment",
         .kind = ParameterKind::kBytes,
@@ -218,7 +226,8 @@ class LogConnector final : public Connector {
             .has_probe = true,
             .has_scan = true,
             .has_events = options_.events_max > 0,
-            .survives_restart = true};
+            .survives_restart = true,
+            .hints = kHints};
   }
 
   Report report() const override;
@@ -357,6 +366,7 @@ LogSettings settings_of(const Parameters& parameters) {
   options.stall_ns = parameters.duration_ns("stall");
   options.miss_after_failure_ns = parameters.duration_ns("miss_after_failure");
   options.limits = batch_limits_of(parameters);
+  options.pins_share = parameters.fraction("pins");
   options.events_max = static_cast<std::uint32_t>(parameters.integer("events"));
   options.sync = parameters.text("sync") == "batch" ? SyncMode::kBatch : SyncMode::kNone;
   options.delete_sync = parameters.flag("delete_sync");

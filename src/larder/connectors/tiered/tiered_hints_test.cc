@@ -145,6 +145,27 @@ TEST_F(TieredHintsTest, RetainGoesToTheTiersThatCanAndIsRefusedWithoutOne) {
   EXPECT_EQ(metric_value(inner[0]->report(), "pinned_keys"), 0U);
 }
 
+TEST_F(TieredHintsTest, WhatTheLogRetainsOutlivesWhatWasOnlyUsed) {
+  open(options, {"log:" + directory.path() +
+                 "/kv?capacity=32MiB&min_free=0&segment=1MiB&max_value=64KiB&sync=none"});
+  constexpr std::size_t kBytes = 60'000;
+  store_below(0, 40, kBytes);
+  ASSERT_EQ(count(hint(Hint::kRetain, 0, 20), Outcome::kDone), 20U);
+  hint(Hint::kNone, 20, 40);
+  EXPECT_EQ(metric_value(inner[0]->report(), "retained_keys"), 20U);
+
+  for (std::uint64_t i = 1000; i < 4000; i += 100) store_below(i, i + 100, kBytes);
+
+  EXPECT_EQ(hits(0, 20, kBytes), 20U);
+  EXPECT_EQ(hits(20, 40, kBytes), 0U) << "a use carries a value over once";
+  EXPECT_EQ(metric_value(inner[0]->report(), "retentions_lost_total"), 0U);
+  // Every value of 60,000 bytes counts: a quarter of 32 MiB is full with 139 of them.
+  for (std::uint64_t i = 5000; i < 5200; i += 100) store_below(i, i + 100, kBytes);
+  const auto many = hint(Hint::kRetain, 5000, 5200);
+  EXPECT_EQ(count(many, Outcome::kDone), 139U - 20U);
+  EXPECT_EQ(metric_value(inner[0]->report(), "retentions_refused_total"), 81U);
+}
+
 TEST_F(TieredHintsTest, WithoutATierThatCanRetainItIsRefused) {
   open(options, {"fs:" + directory.path()});
   store_below(0, 1);

@@ -43,6 +43,12 @@ std::span<const MetricRow> path_metrics() noexcept {
       {"bytes_live", kGauge, "Bytes of values that can be loaded."},
       {"recovered_records", kGauge, "Records that the open found."},
       {"recovered_by_scan", kGauge, "Segments that the open had to read record by record."},
+      {"retained_keys", kGauge, "Keys that are retained."},
+      {"retained_bytes", kGauge, "Bytes of their values."},
+      {"retentions_refused_total", kCounter,
+       "Retentions that were refused, as they have all that they may take (pins=)."},
+      {"retentions_lost_total", kCounter,
+       "Retained values that had to be evicted all the same, as stores needed the room."},
       {"index_bytes", kGauge, "Memory of the index."},
   });
   return kRows;

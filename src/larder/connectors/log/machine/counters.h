@@ -38,6 +38,7 @@ struct PathCounters {
   PathCounter segments_sealing, segments_reclaiming;
   PathCounter transfers_in_flight, bytes_on_disk, bytes_live;
   PathCounter recovered_records, recovered_by_scan;
+  PathCounter retained_keys, retained_bytes, retentions_refused_total, retentions_lost_total;
 
   /// Calls visit(name, value) for each that only a log store has, in the order of declaration.
   template <class Visitor>
@@ -72,6 +73,10 @@ struct PathCounters {
     LARDER_VISIT(bytes_live);
     LARDER_VISIT(recovered_records);
     LARDER_VISIT(recovered_by_scan);
+    LARDER_VISIT(retained_keys);
+    LARDER_VISIT(retained_bytes);
+    LARDER_VISIT(retentions_refused_total);
+    LARDER_VISIT(retentions_lost_total);
 #undef LARDER_VISIT
   }
 };

@@ -187,6 +187,7 @@ void ItemRunner::on_store(StoreTask& store) noexcept {
   const Owner owner = task.owner;
   const Error error = store.error;
   if (error.code() == ErrorCode::kNone) {
+    state_.end_retention(store.fingerprint);  // It was the old value's.
     owner.item->value_bytes = store.value_bytes;
     reclaimer_.note_stored(record_bytes(store.value_bytes, state_.grain_bytes()), true);
   } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
@@ -226,6 +227,7 @@ void ItemRunner::on_delete(DeleteTask& erase) noexcept {
   const Owner owner = task.owner;
   const Error error = erase.error;
   const bool existed = erase.existed;
+  if (error.code() == ErrorCode::kNone) state_.end_retention(erase.fingerprint);
   erases_.give(task);
   if (error.code() != ErrorCode::kNone) return end(owner, error);
   end(owner, existed ? Outcome::kDone : Outcome::kMiss);
@@ -234,8 +236,26 @@ void ItemRunner::on_delete(DeleteTask& erase) noexcept {
 void ItemRunner::touch(Batch& batch, Item& item) noexcept {
   const Fingerprint fingerprint = state_.fingerprint(item.key);
   const auto entry = state_.index.find(fingerprint);
+  const Owner owner{.batch = &batch, .item = &item};
+  if (entry && batch.hint == Hint::kRelease) {
+    return end(owner, state_.end_retention(fingerprint) ? Outcome::kDone : Outcome::kMiss);
+  }
   if (entry && !entry->was_read) state_.index.set_was_read(fingerprint);
-  end({.batch = &batch, .item = &item}, entry ? Outcome::kDone : Outcome::kMiss);
+  if (entry && batch.hint == Hint::kRetain && !retain(batch, fingerprint, entry->value_bytes)) {
+    return end(owner, Error{ErrorCode::kResourceExhausted, "log",
+                            "retained values have all that they may take (pins=); release some"});
+  }
+  end(owner, entry ? Outcome::kDone : Outcome::kMiss);
+}
+
+bool ItemRunner::retain(const Batch& batch, const Fingerprint& fingerprint,
+                        std::uint64_t value_bytes) noexcept {
+  const std::uint64_t now_ns = state_.clock.now_ns();
+  const bool is_retained =
+      state_.retentions.add(fingerprint, value_bytes, now_ns + batch.hold_ns, now_ns);
+  if (!is_retained) state_.counters.retentions_refused_total.add();
+  state_.count_retentions();
+  return is_retained;
 }
 
 void ItemRunner::end(const Owner& owner, Outcome outcome) noexcept {

@@ -72,6 +72,8 @@ class ItemRunner final : public LoadSink, public StoreSink {
   Start start_set(Batch& batch, Item& item) noexcept;
   Start start_delete(Batch& batch, Item& item) noexcept;
   void touch(Batch& batch, Item& item) noexcept;
+  bool retain(const Batch& batch, const Fingerprint& fingerprint,
+              std::uint64_t value_bytes) noexcept;
   void end(const Owner& owner, Outcome outcome) noexcept;
   void end(const Owner& owner, const Error& error, bool says_of_key = true) noexcept;
   /// Of a batch's stores those that wait for a sync.

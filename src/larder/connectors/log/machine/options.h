@@ -28,6 +28,10 @@ enum class EvictionOrder : std::uint8_t {
   kOldest,     ///< The oldest, and what was read since it was written: a clock.
 };
 
+/// The hints that a path carries out: it has one place, from which values are loaded.
+inline constexpr HintMask kHints =
+    static_cast<HintMask>(bit_of(Hint::kRetain) | bit_of(Hint::kRelease));
+
 /// Everything one path is opened with; the parameter table of log_connector.cc fills it.
 struct PathOptions {
   std::uint64_t capacity_bytes = 0;   ///< 0: what the store remembers.
@@ -48,6 +52,7 @@ struct PathOptions {
   std::uint64_t lock_wait_ns = 5'000'000'000;
   /// Where it is set: counts the transfers of opening, for who waits for it.
   std::shared_ptr<std::atomic<std::uint64_t>> opening_steps;
+  double pins_share = 0.25;      ///< Of the capacity: what retained values may take.
   std::uint32_t events_max = 0;  ///< Size of the event ring; 0: none kept.
   SyncMode sync = SyncMode::kNone;
   EvictionOrder eviction = EvictionOrder::kWorth;

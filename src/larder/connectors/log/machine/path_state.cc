@@ -31,6 +31,7 @@ IntakeOptions intake_options(const PathOptions& options, const Superblock& block
                    .value_overhead_bytes = block.grain_bytes,
                    .grain_bytes = block.grain_bytes};
   made.key_hashes = &hashes;
+  made.hints = kHints;
   return made;
 }
 
@@ -72,7 +73,16 @@ PathState::PathState(const PathOptions& path_options, const Geometry& geometry,
       zeros(std::move(memory.zeros)),
       transfers(path_queue, path_clock, path_options.depth),
       health(std::move(where)),
-      events(path_options.events_max) {}
+      events(path_options.events_max),
+      retentions(static_cast<std::uint64_t>(path_options.pins_share *
+                                            static_cast<double>(block.capacity_bytes))) {}
+
+bool PathState::end_retention(const Fingerprint& fingerprint) noexcept {
+  if (retentions.keys() == 0) return false;
+  const bool was_held = retentions.end(fingerprint, clock.now_ns());
+  count_retentions();
+  return was_held;
+}
 
 Published PathState::publish(const Fingerprint& fingerprint, const IndexEntry& entry,
                              bool is_copy) {

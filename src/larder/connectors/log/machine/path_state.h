@@ -15,6 +15,7 @@
 #include "larder/connectors/log/machine/health.h"
 #include "larder/connectors/log/machine/options.h"
 #include "larder/connectors/log/machine/request_notes.h"
+#include "larder/connectors/log/machine/retentions.h"
 #include "larder/connectors/log/machine/segments.h"
 #include "larder/connectors/log/machine/staging.h"
 #include "larder/connectors/log/machine/transfers.h"
@@ -75,6 +76,7 @@ struct PathState final : KeyHashes {
   PathCounters counters;
   PathHealth health;
   EventRing events;
+  Retentions retentions;
 
   std::uint32_t grain_bytes() const noexcept { return superblock.grain_bytes; }
   Fingerprint fingerprint(std::span<const std::byte> key) const noexcept {
@@ -109,6 +111,13 @@ struct PathState final : KeyHashes {
   /// Makes a segment that recovery could only read fit for its next use: writable, and of its whole
   /// length. Nothing of it may be in flight. Blocks. Errors: what the file system says.
   Status repair(std::uint32_t segment);
+  /// Ends what a Touch with Hint::kRetain has begun; whether it lasted still.
+  bool end_retention(const Fingerprint& fingerprint) noexcept;
+  /// For the report, after a change.
+  void count_retentions() noexcept {
+    counters.retained_keys.set(retentions.keys());
+    counters.retained_bytes.set(retentions.bytes());
+  }
   /// L4 for a delete at `place`: removes what is earlier. Tells whether there was something.
   bool publish_delete(const Fingerprint& fingerprint, const Place& place);
 };

@@ -213,9 +213,11 @@ void Reclaimer::on_table() noexcept {
   }
 }
 
-/// Drops what is not worth a move, and lists what is, the worthiest last.
+/// Drops what is not worth a move, and lists what is, the worthiest last, and behind that what is
+/// retained.
 void Reclaimer::choose(const Table& table) noexcept {
   candidates_.clear();
+  const std::uint64_t now_ns = state_.retentions.keys() == 0 ? 0 : state_.clock.now_ns();
   std::uint64_t key_at = 0;
   for (const TableEntry& line : table.entries) {
     const std::uint64_t this_key_at = key_at;
@@ -226,19 +228,27 @@ void Reclaimer::choose(const Table& table) noexcept {
     const auto entry = state_.index.find(fingerprint);
     if (!entry || entry->location != location) continue;
     const double worth = state_.ledger.worth(entry->note);
-    if (knows_worth() ? worth > state_.ledger.threshold() : entry->was_read) {
+    const bool is_retained = state_.retentions.has(fingerprint, now_ns);
+    const bool is_worth_it =
+        knows_worth() ? worth > state_.ledger.threshold() : entry->was_read;
+    if (is_worth_it || is_retained) {
       candidates_.push_back({.fingerprint = fingerprint,
                              .source = location,
                              .value_bytes = entry->value_bytes,
                              .worth = knows_worth() ? worth : 0,
                              .key_at = this_key_at,
-                             .key_bytes = line.key_bytes});
+                             .key_bytes = line.key_bytes,
+                             .is_retained = is_retained});
     } else {
       drop(fingerprint, location, std::string_view{table.keys}.substr(this_key_at, line.key_bytes));
     }
   }
   // Of one worth the newest are the last.
   std::ranges::stable_sort(candidates_, {}, &Candidate::worth);
+  if (now_ns != 0) {
+    std::ranges::stable_partition(
+        candidates_, [](const Candidate& candidate) { return !candidate.is_retained; });
+  }
   // L10: at most half a segment's bytes.
   std::uint64_t budget = state_.segments.geometry().segment_bytes / 2;
   if (knows_worth()) {
@@ -274,6 +284,7 @@ void Reclaimer::drop(const Fingerprint& fingerprint, Location location,
   state_.ledger.note_gone(fingerprint, entry->note);
   state_.counters.records_evicted_total.add();
   state_.counters.bytes_evicted_total.add(entry->value_bytes);
+  if (state_.end_retention(fingerprint)) state_.counters.retentions_lost_total.add();
   if (key.empty()) return state_.events.note_unknown();
   state_.events.note(EventPage::Kind::kRemoved, key, entry->value_bytes);
 }

@@ -80,6 +80,7 @@ class Reclaimer final : public LoadSink, public StoreSink {
     double worth = 0;
     std::uint64_t key_at = 0;
     std::uint16_t key_bytes = 0;
+    bool is_retained = false;
   };
 
   void begin() noexcept;
