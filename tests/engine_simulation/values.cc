@@ -10,7 +10,8 @@ void Values::register_owner() {
 
 void Values::event() {
   const std::uint32_t prompt = world_.below32(3);
-  switch (world_.below(6)) {
+  check_pledges();
+  switch (world_.below(8)) {
     case 0:
     case 1:
       return store(prompt);
@@ -18,9 +19,53 @@ void Values::event() {
       return world_.engine->touch(world_.space(kValueSpace), chain_of(prompt, kChunksMax).back());
     case 3:
       return cancel();
+    case 4:
+      return pledge(prompt);
+    case 5:
+      return unpledge();
     default:
       return get(prompt);
   }
+}
+
+// ---- Pledges.
+
+void Values::pledge(std::uint32_t prompt) {
+  // Without tiers RoomWatch follows the order of eviction, and knows of no pledges.
+  if (world_.plan.tiers.empty()) return;
+  const auto chunk = static_cast<std::uint32_t>(chunks());
+  const ChunkHash hash = chain_of(prompt, chunk).back();
+  const bool was_there = world_.engine->find(world_.space(kValueSpace), hash).has_value();
+  const Pledge given = world_.engine->pledge(world_.space(kValueSpace), hash);
+  world_.log({32, static_cast<std::uint64_t>(given)});
+  world_.expect((given == Pledge::kAbsent) != was_there, "E41: a pledge of what is not there");
+  if (given != Pledge::kGiven) return;
+  if (std::ranges::find(pledged_, hash) == pledged_.end()) pledged_.push_back(hash);
+}
+
+void Values::unpledge() {
+  if (pledged_.empty()) return;
+  const auto at = pledged_.begin() + static_cast<std::ptrdiff_t>(world_.below(pledged_.size()));
+  world_.engine->unpledge(world_.space(kValueSpace), *at);
+  pledged_.erase(at);
+}
+
+void Values::check_pledges() {
+  EngineStats stats;
+  world_.engine->snapshot(stats);
+  const bool has_cleared = stats.totals.cells_cleared != cleared_before_;
+  cleared_before_ = stats.totals.cells_cleared;
+  const std::size_t before = pledged_.size();
+  std::erase_if(pledged_, [&](const ChunkHash& hash) {
+    return !world_.engine->find(world_.space(kValueSpace), hash).has_value();
+  });
+  world_.expect(has_cleared || pledged_.size() == before, "E41: a pledged value has left L1");
+  // What was cleared and stored again since is there, and has no pledge any more.
+  world_.expect(stats.columns_pledged <= pledged_.size(), "E41: a pledge that nobody asked for");
+  const double budget = world_.plan.options.pledge_share;
+  world_.expect(static_cast<double>(stats.pledged_bytes) <=
+                    budget * static_cast<double>(stats.capacity_bytes),
+                "E41: pledges exceed their budget");
 }
 
 // ---- Stores.
@@ -113,6 +158,7 @@ void Values::get(std::uint32_t prompt) {
   spec.deadline_ns = world_.now_ns + world_.below(6 * kSecond);
   spec.is_ordered = get.is_ordered = world_.one_in(2);
   spec.misses_wrong_sizes = world_.one_in(2);
+  spec.stays = get.stays = world_.one_in(5);
   world_.engine->get(Ticket{ticket}, spec);
 }
 
@@ -155,6 +201,8 @@ void Values::check(Getting& get) {
       continue;
     }
     world_.coverage.note(outcome.tier == kNone ? Seen::kValueInL1 : Seen::kValueFromL2);
+    world_.expect(!get.stays || outcome.slot.bytes != 0 || get.memory[i].empty(),
+                  "E41: a value that was to stay has no slot");
     if (outcome.slot.bytes != 0) {
       world_.expect(outcome.slot.bytes == get.memory[i].size(), "E35: a value has another size");
       const std::uint64_t found = world_.check_bytes(outcome.slot, get.keys[i], "a value");
@@ -204,6 +252,8 @@ void Values::on_restart() {
     if (!get.is_answered) return world_.fail("I4: a get is not answered by a drain");
   }
   gets_.clear();
+  pledged_.clear();
+  cleared_before_ = 0;
 }
 
 }  // namespace larder::cache::simulation

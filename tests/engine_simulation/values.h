@@ -11,7 +11,8 @@
 namespace larder::cache::simulation {
 
 /// Callers of whole values (E35) beside the lookups, in a space of their own: stores, gets with
-/// deadlines and cancels, and claims that stay for a while.
+/// deadlines and cancels, gets without a destination, claims that stay for a while, and pledges
+/// (E41).
 class Values {
  public:
   Values(World& world, RoomWatch& watch) : world_(world), watch_(watch) {}
@@ -33,6 +34,7 @@ class Values {
   struct Getting {
     std::uint32_t prompt = 0;
     bool is_ordered = false;
+    bool stays = false;
     bool is_answered = false;
     std::uint64_t use = 0;
     std::uint64_t since = 0;  ///< The last version when it began.
@@ -47,6 +49,10 @@ class Values {
   void store(std::uint32_t prompt);
   void get(std::uint32_t prompt);
   void cancel();
+  void pledge(std::uint32_t prompt);
+  void unpledge();
+  /// What is pledged leaves L1 by a clear, a delete or a restart alone, and keeps the budget.
+  void check_pledges();
   void note_fragmentation(std::uint32_t prompt, const std::vector<bool>& was_there,
                           const std::vector<CellSlot>& slots);
   void check_run(std::uint32_t prompt, const std::vector<bool>& was_there,
@@ -60,6 +66,8 @@ class Values {
   OwnerId owner_{};
   std::map<std::uint64_t, Getting> gets_;  ///< By ticket.
   std::uint64_t tickets_ = 0;
+  std::vector<ChunkHash> pledged_;
+  std::uint64_t cleared_before_ = 0;  ///< Cells, at the last check_pledges().
 };
 
 }  // namespace larder::cache::simulation
