@@ -20,7 +20,7 @@ SIZE = 1000
 
 
 def fill(store):
-    store.set_many(KEYS, [random_bytes(i, SIZE) for i in range(len(KEYS))])
+    store.set_many(KEYS, [random_bytes(SIZE, i) for i in range(len(KEYS))])
 
 
 def counter(store, name):
@@ -44,7 +44,7 @@ def test_a_prefetch_brings_values_into_l1(tiered):
     assert counter(tiered, "l1_prefetched_total") == 6
     buffers = [bytearray(SIZE) for _ in KEYS]
     assert all(tiered.get_into(KEYS, buffers).hits)
-    assert buffers == [random_bytes(i, SIZE) for i in range(6)]
+    assert buffers == [random_bytes(SIZE, i) for i in range(6)]
     assert counter(tiered, "l1_hits_total") == 6 and counter(tiered, "tier1_hits_total") == 6
 
 
@@ -58,8 +58,8 @@ def test_a_pin_lasts_until_it_is_released(tiered):
 
 
 def test_a_pin_beyond_the_budget_fails_and_says_so():
-    with larder.open(TIERED.replace("4MiB", "1MiB") + "&pins=10%") as store:
-        store.set_many(KEYS, [random_bytes(i, 40_000) for i in range(6)])
+    with larder.open(TIERED.replace("4MiB", "1MiB") + "&pins=0.1") as store:
+        store.set_many(KEYS, [random_bytes(40_000, i) for i in range(6)])
         hinted = store.pin(KEYS, ttl=60)
         assert hinted.done == [True, True, False, False, False, False]
         assert hinted.failed == [not done for done in hinted.done]
@@ -109,7 +109,7 @@ def test_no_keys_are_no_error(tiered):
 
 
 def test_a_lookup_estimates_the_load_of_its_hits(store):
-    store.set_many(KEYS, [random_bytes(i, SIZE) for i in range(6)])
+    store.set_many(KEYS, [random_bytes(SIZE, i) for i in range(6)])
     found = store.look_up([*KEYS, "absent"])
     assert found.hits == [True] * 6 + [False] and found.leading_hits == 6
     assert found.sizes == [SIZE] * 6 + [0] and not any(found.failed)
@@ -135,7 +135,7 @@ def test_a_store_with_a_known_delay_is_estimated_by_it():
 def test_aio_has_the_same():
     async def run():
         async with larder.aio.open(TIERED) as store:
-            await store.set_many(KEYS, [random_bytes(i, SIZE) for i in range(6)])
+            await store.set_many(KEYS, [random_bytes(SIZE, i) for i in range(6)])
             assert store.hints == {"prefetch", "pin", "retain", "release"}
             assert (await store.prefetch(KEYS)).done == [True] * 6
             assert (await store.pin(KEYS, 60)).done == [True] * 6
@@ -174,7 +174,7 @@ def test_aio_takes_the_same_arguments(name):
 
 def test_client_submits_hints_and_estimates():
     with larder.Client(TIERED) as client:
-        ended(client, client.submit_set(KEYS, [random_bytes(i, SIZE) for i in range(6)]))
+        ended(client, client.submit_set(KEYS, [random_bytes(SIZE, i) for i in range(6)]))
         done, miss = bytes([Code.DONE]), bytes([Code.MISS])
         (prefetched,) = ended(client, client.submit_prefetch([*KEYS, "absent"], tag="t"))
         assert (prefetched.operation, prefetched.tag) == ("prefetch", "t")
@@ -277,7 +277,7 @@ def test_a_broken_envelope_is_a_problem_and_no_exception(broken):
 
 def test_what_was_read_is_submitted():
     with larder.Client(TIERED) as client:
-        ended(client, client.submit_set(KEYS, [random_bytes(i, SIZE) for i in range(6)]))
+        ended(client, client.submit_set(KEYS, [random_bytes(SIZE, i) for i in range(6)]))
         hints = larder.hints.read(
             envelope(
                 action("kv.prefetch"),

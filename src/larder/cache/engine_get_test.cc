@@ -415,6 +415,7 @@ TEST_F(EngineGetTest, WhatStaysAndHasToWaitForEvictionsGoesOnInTheNextTurn) {
   add_values();
   put_values(tier, 1, 8, 1000);
   store_value(2, 8, 1000);
+  reap();  // The tier has it, so that it may go.
   engine().turn(now_ns);
   Asked asked = ask(1, 8, 1000);
   GetSpec spec = asked.spec(space_);
@@ -439,11 +440,12 @@ TEST_F(EngineGetTest, WhatWaitsForEvictionsEndsAtItsDeadlineAndWhenItIsCancelled
   capacity_cells = 8;
   options.evict_cells_max = 1;
   ScriptedTier& tier = add_copying_tier();
-  tier.holds = true;
   add_values();
   put_values(tier, 1, 4, 1000);
   put_values(tier, 3, 4, 1000);
   store_value(2, 8, 1000);
+  reap();
+  tier.holds = true;
   engine().turn(now_ns);
   Asked late = ask(1, 4, 1000);
   GetSpec spec = late.spec(space_);

@@ -249,7 +249,8 @@ void Reclaimer::choose(const Table& table) noexcept {
     std::ranges::stable_partition(
         candidates_, [](const Candidate& candidate) { return !candidate.is_retained; });
   }
-  // L10: at most half a segment's bytes.
+  // L10: at most half a segment's bytes. What is retained goes along beyond that: its own budget
+  // leaves segments enough that are freed for good.
   std::uint64_t budget = state_.segments.geometry().segment_bytes / 2;
   if (knows_worth()) {
     budget = std::min(budget, static_cast<std::uint64_t>(std::max(moves_allowed_, 0.0)));
@@ -259,9 +260,11 @@ void Reclaimer::choose(const Table& table) noexcept {
   while (keep < candidates_.size()) {
     const Candidate& candidate = candidates_[candidates_.size() - 1 - keep];
     const std::uint64_t bytes = record_bytes(candidate.value_bytes, state_.grain_bytes());
-    if (bytes > budget) break;
-    budget -= bytes;
-    moves_allowed_ -= static_cast<double>(bytes);
+    if (!candidate.is_retained) {
+      if (bytes > budget) break;
+      moves_allowed_ -= static_cast<double>(bytes);
+    }
+    budget -= std::min(bytes, budget);
     ++keep;
   }
   const std::size_t dropped = candidates_.size() - keep;
