@@ -33,7 +33,7 @@ class TieredHintsTest : public TieredFixture {
       return metric_value(inner[0]->report(), name).value_or(0);
     };
     const std::uint64_t give_up_ns = in_ms(30'000);
-    while (value("segments_free") < 3 || value("segments_reclaiming") > 0) {
+    while (value("segments_free") < 5 || value("segments_reclaiming") > 0) {
       ASSERT_LT(now_ns(), give_up_ns) << "the log does not make room";
     }
   }

@@ -15,6 +15,9 @@ constexpr std::uint32_t kFreeForMoves = 2;
 /// At most this share of the segments is kept free: of those that there are, so that a store which
 /// cannot grow to its capacity does not empty itself.
 constexpr std::uint32_t kFreeShare = 16;
+/// While something is retained reclaim begins so much earlier: a whole segment of it may have to be
+/// moved, and that needs room.
+constexpr std::uint32_t kFreeForRetained = 2;
 constexpr std::uint32_t kMovesInFlightMax = 8;
 constexpr std::uint32_t kTablesAhead = 4;
 /// Bytes that may be moved for each byte that callers store: what keeps the writes below 1.2 a
@@ -58,7 +61,8 @@ void Reclaimer::turn() noexcept {
   const std::uint32_t free = appender_.free_segments();
   if (!victim_) {
     if (is_stopping_ || state_.is_frozen) return;
-    if (free >= std::min(free_wanted_, free_wanted_max()) && !is_requested_) return;
+    const std::uint32_t more = state_.retentions.keys() > 0 ? kFreeForRetained : 0;
+    if (free >= std::min(free_wanted_, free_wanted_max()) + more && !is_requested_) return;
     begin();
   }
   if (!victim_) return;
