@@ -26,7 +26,8 @@ Capabilities capabilities_of(const TieredOptions& options,
     made.locality = tier.locality;  // The last one's: the farthest.
     if (with.store) made.value_bytes_max = std::min(made.value_bytes_max, tier.value_bytes_max);
     if (with.load && tier.integrity == Integrity::kNone) made.integrity = Integrity::kNone;
-    if (with.load) {
+    // Written back, a value may be in L1 alone.
+    if (with.load && !options.is_back()) {
       made.hints = static_cast<HintMask>(made.hints | (tier.hints & bit_of(Hint::kRetain)));
     }
     made.has_probe = made.has_probe && (!with.load || tier.has_probe);
