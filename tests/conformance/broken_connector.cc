@@ -347,7 +347,9 @@ std::string_view name_of(Defect defect) {
       "HidesRemovals",
       "WrongSize",
       "HidesFailures",
-      "DropsOnWrongSize", "IgnoresHints", "EstimatesBlindly"};
+      "DropsOnWrongSize",
+      "IgnoresHints",
+      "EstimatesBlindly"};
   return kNames.at(static_cast<std::size_t>(defect));
 }
 
