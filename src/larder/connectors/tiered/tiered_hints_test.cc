@@ -156,7 +156,7 @@ TEST_F(TieredHintsTest, RetainGoesToTheTiersThatCanAndIsRefusedWithoutOne) {
 
 TEST_F(TieredHintsTest, WhatTheLogRetainsOutlivesWhatWasOnlyUsed) {
   open(options, {"log:" + directory.path() +
-                 "/kv?capacity=32MiB&min_free=0&segment=1MiB&max_value=64KiB&sync=none"});
+                 "/kv?capacity=32MiB&min_free=0&segment=1MiB&max_value=64KiB&eviction=oldest"});
   constexpr std::size_t kBytes = 60'000;
   store_below(0, 40, kBytes);
   ASSERT_EQ(count(hint(Hint::kRetain, 0, 20), Outcome::kDone), 20U);

@@ -233,8 +233,7 @@ void Reclaimer::choose(const Table& table) noexcept {
     if (!entry || entry->location != location) continue;
     const double worth = state_.ledger.worth(entry->note);
     const bool is_retained = state_.retentions.has(fingerprint, now_ns);
-    const bool is_worth_it =
-        knows_worth() ? worth > state_.ledger.threshold() : entry->was_read;
+    const bool is_worth_it = knows_worth() ? worth > state_.ledger.threshold() : entry->was_read;
     if (is_worth_it || is_retained) {
       candidates_.push_back({.fingerprint = fingerprint,
                              .source = location,
@@ -253,8 +252,9 @@ void Reclaimer::choose(const Table& table) noexcept {
     std::ranges::stable_partition(
         candidates_, [](const Candidate& candidate) { return !candidate.is_retained; });
   }
-  // L10: at most half a segment's bytes. What is retained goes along beyond that: its own budget
-  // leaves segments enough that are freed for good.
+  // L10: at most half a segment's bytes. What is retained goes along beyond that where the victims
+  // come round in turn: its own budget leaves segments enough that are freed for good. By worth the
+  // same records could be the next victim's again, and nothing would ever be freed.
   std::uint64_t budget = state_.segments.geometry().segment_bytes / 2;
   if (knows_worth()) {
     budget = std::min(budget, static_cast<std::uint64_t>(std::max(moves_allowed_, 0.0)));
@@ -264,10 +264,8 @@ void Reclaimer::choose(const Table& table) noexcept {
   while (keep < candidates_.size()) {
     const Candidate& candidate = candidates_[candidates_.size() - 1 - keep];
     const std::uint64_t bytes = record_bytes(candidate.value_bytes, state_.grain_bytes());
-    if (!candidate.is_retained) {
-      if (bytes > budget) break;
-      moves_allowed_ -= static_cast<double>(bytes);
-    }
+    if (bytes > budget && (knows_worth() || !candidate.is_retained)) break;
+    moves_allowed_ -= static_cast<double>(bytes);
     budget -= std::min(bytes, budget);
     ++keep;
   }
