@@ -58,6 +58,9 @@ class ShelfConnector final : public Connector {
   int event_fd() const noexcept override { return pool_->event_fd(); }
   void cancel(Batch& batch) noexcept override { pool_->cancel(batch); }
   bool probe(std::span<Item> items) const noexcept override { return pool_->probe(items); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
+    return pool_->load_ns(sizes);
+  }
   Capabilities capabilities() const noexcept override;
   Report report() const override;
   Result<ScanPage> scan(ScanCursor /*from*/, std::size_t /*keys_max*/) override {
