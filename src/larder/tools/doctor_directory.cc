@@ -220,7 +220,7 @@ Finding judge_allocation(const DirectoryFacts& facts) {
 Finding judge_space(const DirectoryFacts& facts) {
   const std::string min_free = format_bytes_exact(facts.min_free_bytes);
   const std::string why = "below min_free (" + min_free +
-                          ") nothing grows; a log store has at least 512 MiB, and from 8 GiB on "
+                          ") nothing grows; a log store has at least 256 MiB, and from 32 GiB on "
                           "values of up to 128 MiB";
   Finding finding{
       .name = "free_space",

@@ -26,11 +26,11 @@ SetupResult<log_store::Geometry> geometry_of_open(const log_store::LogSettings& 
                                                   const std::string& where, bool has_store) {
   const log_store::GeometryRequest wanted =
       log_store::geometry_request(settings.path, device.directory->facts().alignment.offset);
-  if (!has_store) return log_store::make_geometry(wanted);
+  if (!has_store) return log_store::make_geometry(wanted, where);
   log_store::SuperblockFile file{*device.directory, *device.queue, RealClock::instance(), where};
   auto superblock = file.open(0);
   // Its maker died before the first write; an open makes it.
-  if (!superblock && file.is_blank()) return log_store::make_geometry(wanted);
+  if (!superblock && file.is_blank()) return log_store::make_geometry(wanted, where);
   if (!superblock) return superblock.error();
   return log_store::geometry_of(*superblock, wanted);
 }

@@ -248,7 +248,7 @@ TEST_F(LogConnectorTest, ARefusedParameterIsNotRemembered) {
 TEST_F(LogConnectorTest, ANewStoreNeedsACapacityAndNothingElse) {
   const SetupError error = refusal("log:" + path_);
   EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
-  expect_names(error, {"no store yet", "'capacity'", "capacity=200GiB"});
+  expect_names(error, {"no store in " + path_ + " yet", "'capacity'", "capacity=200GiB"});
   EXPECT_FALSE(fs::exists(path_));
   const auto store = open("log:" + path_ + "?capacity=512MiB&min_free=0");
   ASSERT_NE(store, nullptr);

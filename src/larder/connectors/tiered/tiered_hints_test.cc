@@ -122,7 +122,8 @@ TEST_F(TieredHintsTest, APinEndsWithItsTime) {
   store_below(0, 10);
   ASSERT_EQ(count(hint(Hint::kPin, 0, 10, 1), Outcome::kDone), 10U);
   hint(Hint::kPin, 0, 1);  // This one lasts.
-  // A nanosecond is over when the next batch has come back.
+  // A nanosecond is over soon, and the next batch's turn notices.
+  for (int i = 0; i < 1000 && counter("l1_pinned_keys") > 1; ++i) hint(Hint::kPin, 0, 1);
   EXPECT_EQ(counter("l1_pinned_keys"), 1U);
   EXPECT_EQ(count(hint(Hint::kRelease, 0, 10), Outcome::kDone), 1U);
 }

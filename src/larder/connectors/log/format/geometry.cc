@@ -50,6 +50,12 @@ std::uint64_t Geometry::value_bytes_max() const noexcept {
   return segment_bytes <= overhead ? 0 : segment_bytes - overhead;
 }
 
+SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::string& where) {
+  if (request.capacity_bytes > 0) return make_geometry(request);
+  return invalid("there is no store in " + where +
+                 " yet, and a new one needs 'capacity': write for example capacity=200GiB");
+}
+
 SetupResult<Geometry> make_geometry(const GeometryRequest& request) {
   if (request.capacity_bytes == 0) {
     return invalid(

@@ -28,15 +28,6 @@ struct OwnedStore {
   Geometry geometry;
 };
 
-/// Names the directory where nothing but its capacity is missing.
-SetupResult<Geometry> geometry_of_new_store(const GeometryRequest& wanted,
-                                            const std::string& where) {
-  if (wanted.capacity_bytes > 0) return make_geometry(wanted);
-  return SetupError{ErrorCode::kInvalidArgument,
-                    "log: there is no store in " + where +
-                        " yet, and a new one needs 'capacity': write for example capacity=200GiB"};
-}
-
 /// Makes a new store in an empty directory, or takes the one that is there (L14).
 SetupResult<OwnedStore> own_store(const PathOptions& options, io::Directory& directory,
                                   SuperblockFile& superblock_file, const std::string& where) {
@@ -56,7 +47,7 @@ SetupResult<OwnedStore> own_store(const PathOptions& options, io::Directory& dir
                             " is not empty and has no larder store in it (it holds '" +
                             printable(foreign->name) + "'): name an empty or a new directory"};
     }
-    LARDER_ASSIGN(store.geometry, geometry_of_new_store(wanted, where));
+    LARDER_ASSIGN(store.geometry, make_geometry(wanted, where));
     LARDER_ASSIGN(store.superblock, superblock_file.create(store.geometry, options.id_seed));
     return store;
   }
@@ -66,7 +57,7 @@ SetupResult<OwnedStore> own_store(const PathOptions& options, io::Directory& dir
   const bool is_unfinished = !opened && superblock_file.is_blank() &&
                              std::ranges::all_of(store.files, is_harmless_or_superblock);
   if (is_unfinished) {  // Its maker died before the first write: nothing was ever stored.
-    LARDER_ASSIGN(store.geometry, geometry_of_new_store(wanted, where));
+    LARDER_ASSIGN(store.geometry, make_geometry(wanted, where));
     LARDER_ASSIGN(store.superblock, superblock_file.fill(store.geometry, options.id_seed));
     return store;
   }
