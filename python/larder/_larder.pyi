@@ -24,10 +24,11 @@ class _Seconds(Protocol):
 
 # nanobind's functions are none to mypy's stubtest.
 seconds: _Seconds
-
-def seconds_to_load(values: int, bytes: int) -> float | None: ...
 """A time-out as a number: above 0 (or 0) and at most 1e9, or its text; `none` for None. Raises
 TypeError or ValueError that names the argument, the value and what was wanted."""
+seconds_to_load: Callable[[int, int], float | None]
+"""Seconds to load so many values of so many bytes in all from the quickest store that is open in this
+process, all of them from its slowest place; None where no store knows."""
 parse_spec: Callable[[str], tuple[str, dict[str, str]]]
 """The type and the parameters of a URL or JSON; what stands after "type:" has the name ""."""
 metrics_text: Callable[[], str]
