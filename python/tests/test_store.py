@@ -158,11 +158,11 @@ def test_the_report_tells_what_other_capacities_would_have_found():
     rates = {name: point.hit_rate for name, point in what_if.points.items()}
     assert what_if.measured == 0
     assert rates["half"] == rates["same"] == 0
-    assert rates["double"] == rates["unlimited"] > 0.9
+    assert rates["double"] == pytest.approx(rates["unlimited"], abs=0.02) and rates["double"] > 0.9
 
 
 def test_an_unbounded_store_asks_nothing_of_its_capacity(tmp_path):
-    with larder.open({"type": "fs", "path": str(tmp_path)}) as store:
+    with larder.open({"type": "fs", "base_path": str(tmp_path)}) as store:
         assert store.report().capacity_bytes == 0
         assert store.report().what_if is None
 
