@@ -305,7 +305,7 @@ class Client(_larder.BatchClient):
         Of this one and the three below: what the connector cannot do fails with `unimplemented` (see
         `hints`), and what there is no room or budget for with `resource_exhausted`.
         """
-        return super().submit_hint(
+        return super()._submit_hint(
             keys, "prefetch", None, timeout, deadline, urgency, waits_for_room, tag
         )
 
@@ -320,7 +320,7 @@ class Client(_larder.BatchClient):
         tag: object = None,
     ) -> int:
         """As `Store.pin()`, for `ttl` seconds from when the value is there."""
-        return super().submit_hint(
+        return super()._submit_hint(
             keys, "pin", ttl, timeout, deadline, urgency, waits_for_room, tag
         )
 
@@ -335,7 +335,7 @@ class Client(_larder.BatchClient):
         tag: object = None,
     ) -> int:
         """As `Store.retain()`, for `ttl` seconds."""
-        return super().submit_hint(
+        return super()._submit_hint(
             keys, "retain", ttl, timeout, deadline, urgency, waits_for_room, tag
         )
 
@@ -349,7 +349,7 @@ class Client(_larder.BatchClient):
         tag: object = None,
     ) -> int:
         """As `Store.release()`."""
-        return super().submit_hint(
+        return super()._submit_hint(
             keys, "release", None, timeout, deadline, urgency, waits_for_room, tag
         )
 

@@ -102,7 +102,7 @@ class BatchClient:
         tag: object,
         estimates: bool,
     ) -> int: ...
-    def submit_hint(
+    def _submit_hint(
         self,
         keys: Iterable[str | bytes],
         hint: _Hint,

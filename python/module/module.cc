@@ -131,7 +131,7 @@ void add_batch_client(nb::module_& module) {
   made.def("submit_exists", &submit_exists, nb::arg("keys").none(), nb::arg("timeout").none(),
            nb::arg("deadline").none(), nb::arg("urgency").none(), nb::arg("waits_for_room").none(),
            nb::arg("tag").none(), nb::arg("estimates").none())
-      .def("submit_hint", &submit_hint, nb::arg("keys").none(), nb::arg("hint").none(),
+      .def("_submit_hint", &submit_hint, nb::arg("keys").none(), nb::arg("hint").none(),
            nb::arg("ttl").none(), nb::arg("timeout").none(), nb::arg("deadline").none(),
            nb::arg("urgency").none(), nb::arg("waits_for_room").none(), nb::arg("tag").none())
       .def("_hints", &BatchClient::hints);
