@@ -110,7 +110,7 @@ class LogMachineTest : public ::testing::TestWithParam<Place> {
     options.segment_bytes = kMiB;
     options.value_bytes_max = 64U << 10;
     options.has_file_thread = true;
-    options.stall_ns = 100'000'000;
+    options.stall_ns = 500'000'000;  // More than a busy machine keeps a store waiting.
     options.depth = 2;
     options.coalesce_bytes = 1;  // A transfer for each store.
     auto path = LogPath::open(options, *opened->directory, *queue_, RealClock::instance(),
