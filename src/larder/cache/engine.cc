@@ -46,7 +46,7 @@ class Engine::Core {
  public:
   Core(const EngineOptions& options, Arena& arena, const KeyNames& names,
        std::vector<Tier> of_tiers, Listener& listener)
-      : l2_bytes(largest_capacity(of_tiers)),
+      : l2_bytes(options.estimates_capacities ? largest_capacity(of_tiers) : 0),
         state(options, listener),
         slots(arena),
         columns(options.columns_expected),

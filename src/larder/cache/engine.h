@@ -184,8 +184,7 @@ class Listener {
 /// What goes in: calls, finished L2 batches (on_tier) and time (turn). What comes out: return
 ///   values, submissions, and calls of the listener. The same input gives the same output (E37).
 /// Time: calls happen at the time of the last turn(); a driver calls turn() before the messages
-/// that
-///   it has collected, and when the time comes that turn() returned.
+///   that it has collected, and when the time comes that turn() returned.
 /// Slots: those of a read or a write stay valid until its end call. Copies are the driver's.
 /// Ownership: the tiers are the engine's. Arena, names and listener outlive it. It must be drained,
 ///   or its connectors must have given back every batch, before it ends.

@@ -436,6 +436,39 @@ TEST_F(EngineGetTest, WhatStaysAndHasToWaitForEvictionsGoesOnInTheNextTurn) {
   EXPECT_GT(engine().turn(now_ns), now_ns);
 }
 
+TEST_F(EngineGetTest, WhatWaitsForEvictionsIsFoundWhereAnotherGetHasBroughtIt) {
+  capacity_cells = 8;
+  options.evict_cells_max = 1;
+  ScriptedTier& tier = add_copying_tier();
+  add_values();
+  put_values(tier, 1, 4, 1000);
+  store_value(2, 8, 1000);
+  reap();  // The tier has it, so that it may go.
+  engine().turn(now_ns);
+  Asked first = ask(1, 4, 1000);
+  Asked second = ask(1, 4, 1000);
+  GetSpec spec = first.spec(space_);
+  spec.stays = true;
+  GetSpec same = second.spec(space_);
+  same.stays = true;
+
+  engine().get(Ticket{1}, spec);
+  engine().get(Ticket{2}, same);
+  for (int i = 0; i < 20 && heard.gets.size() < 2; ++i) {
+    reap();
+    engine().turn(now_ns);
+  }
+
+  ASSERT_EQ(heard.gets.size(), 2U);
+  for (std::size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(first.items[i].outcome, Outcome::kHit) << i;
+    EXPECT_NE(second.items[i].outcome, Outcome::kFailed) << i;
+  }
+  EXPECT_EQ(tier.keys_of(Op::kGet).size(), 4U) << "each was loaded once";
+  engine().end_get(Ticket{1});
+  engine().end_get(Ticket{2});
+}
+
 TEST_F(EngineGetTest, WhatWaitsForEvictionsEndsAtItsDeadlineAndWhenItIsCancelled) {
   capacity_cells = 8;
   options.evict_cells_max = 1;

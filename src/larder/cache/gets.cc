@@ -34,21 +34,27 @@ void Gets::start(Ticket ticket, const GetSpec& spec) {
 
 void Gets::begin_part(std::uint32_t id, std::uint32_t number) {
   Get& get = gets_[id];
-  const ColumnId column = cells_.find(get.spec.space, get.spec.chunks[number]);
-  if (column != kNone && cells_.columns()[column].cells[kRow].state == CellState::kResident) {
-    return claim(get, number, column);
-  }
-  if (get.spec.stays && column != kNone &&
-      cells_.columns()[column].cells[kRow].state == CellState::kLoading) {
-    get.outcomes[number].is_loading = true;
-    get.spec.items[number].outcome = Outcome::kMiss;
-    return;
-  }
+  if (ends_in_l1(get, number)) return;
   get.parts[number].left = may_load_ ? tiers_.loads() : TierMask{0};
   Item& item = get.spec.items[number];
   item.outcome = Outcome::kMiss;
   item.miss_reason = may_load_ ? MissReason::kAbsent : MissReason::kDown;
   load(id, number);
+}
+
+/// Claims what is resident. With `stays` what another get is loading ends the part, too.
+bool Gets::ends_in_l1(Get& get, std::uint32_t number) {
+  const ColumnId column = cells_.find(get.spec.space, get.spec.chunks[number]);
+  if (column == kNone) return false;
+  const CellState state = cells_.columns()[column].cells[kRow].state;
+  if (state == CellState::kResident) {
+    claim(get, number, column);
+    return true;
+  }
+  if (!get.spec.stays || state != CellState::kLoading) return false;
+  get.outcomes[number].is_loading = true;
+  get.spec.items[number].outcome = Outcome::kMiss;
+  return true;
 }
 
 void Gets::claim(Get& get, std::uint32_t number, ColumnId column) {
@@ -125,7 +131,12 @@ void Gets::go_on() {
     } else if (cells_.is_spent()) {
       later_.push_back(part);
     } else {
-      collect(part.get, part.number, part.tier);
+      // It may have come meanwhile, by another get or as another part of this one.
+      if (ends_in_l1(get, part.number)) {
+        --get.pending;
+      } else {
+        collect(part.get, part.number, part.tier);
+      }
       touched.push_back(part.get);
     }
   }

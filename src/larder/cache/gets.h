@@ -22,8 +22,7 @@ namespace larder::cache {
 /// straight into the caller's memory. When all items have ended, the prefix is known, and what was
 /// loaded for it goes the way of all promotion.
 /// With GetSpec::stays there is no destination: every value goes through a slot and is kept. What
-/// has
-///   to wait for evictions (E19) waits for the next turn.
+/// has to wait for evictions (E19) waits for the next turn.
 /// Deadline: the connectors keep it, because an answer must not come while they may still write to
 /// the caller's memory (P4).
 /// Threads: the engine's. Cost: O(items), with the item's key and slices as they are.
@@ -82,6 +81,7 @@ class Gets {
   };
 
   void begin_part(std::uint32_t id, std::uint32_t number);
+  bool ends_in_l1(Get& get, std::uint32_t number);
   void load(std::uint32_t id, std::uint32_t number);
   void collect(std::uint32_t id, std::uint32_t number, TierId tier);
   Reserved take_slot(const Get& get, std::uint32_t number, TierId tier, SlotId& slot);

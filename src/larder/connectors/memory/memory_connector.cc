@@ -56,7 +56,6 @@ Status MemoryConnector::run(const Batch& batch, Item& item) noexcept {
 }
 
 Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
-  const auto found = entries_.find(as_text(item.key));
   switch (batch.op) {
     case Op::kGet:
       return get_locked(batch, item);
@@ -65,10 +64,12 @@ Status MemoryConnector::run_locked(const Batch& batch, Item& item) {
     case Op::kExists:
       exists_locked(item);
       return {};
-    case Op::kDelete:
+    case Op::kDelete: {
+      const auto found = entries_.find(as_text(item.key));
       item.outcome = found == entries_.end() ? Outcome::kMiss : Outcome::kDone;
       if (found != entries_.end()) remove_locked(found);
       return {};
+    }
     case Op::kTouch:
       return touch_locked(batch, item);
   }
@@ -129,6 +130,7 @@ Status MemoryConnector::hold_locked(Entry& entry, std::uint64_t hold_ns) {
     held_bytes_ += entry.bytes();
   }
   entry.held_until_ns = std::max(entry.held_until_ns, until_ns);
+  first_end_ns_ = std::min(first_end_ns_, entry.held_until_ns);
   return {};
 }
 
@@ -139,13 +141,19 @@ void MemoryConnector::let_go_locked(Entry& entry) noexcept {
   by_use_.splice(by_use_.end(), held_, entry.use);
 }
 
-/// Lets go of what was held long enough. O(held).
+/// Lets go of what was held long enough. O(held) where something may be, else O(1).
 void MemoryConnector::end_holds_locked() {
   if (held_.empty()) return;
   const std::uint64_t now_ns = RealClock::instance().now_ns();
+  if (now_ns < first_end_ns_) return;
+  first_end_ns_ = kNever;
   for (auto at = held_.begin(); at != held_.end();) {
     Entry& entry = **at++;
-    if (entry.held_until_ns <= now_ns) let_go_locked(entry);
+    if (entry.held_until_ns <= now_ns) {
+      let_go_locked(entry);
+    } else {
+      first_end_ns_ = std::min(first_end_ns_, entry.held_until_ns);
+    }
   }
 }
 
@@ -164,8 +172,9 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
     return Error{ErrorCode::kResourceExhausted, "memory", "the value is larger than the capacity"};
   }
   end_holds_locked();
-  if (found != entries_.end()) let_go_locked(found->second);
-  if (needed > options_.capacity_bytes - held_bytes_) {
+  const bool replaces_held = found != entries_.end() && found->second.held_until_ns != 0;
+  const std::uint64_t held_by_others = held_bytes_ - (replaces_held ? found->second.bytes() : 0);
+  if (needed > options_.capacity_bytes - held_by_others) {
     return Error{ErrorCode::kResourceExhausted, "memory",
                  "pinned and retained keys leave no room for the value; release some"};
   }
@@ -176,6 +185,7 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
   copy_from_slices({entry.value.get(), bytes_of(item.value)}, item.value);
   entry.checksum = hash128({entry.value.get(), value_bytes});
   if (found != entries_.end()) {
+    let_go_locked(found->second);
     // In place, so that a scan that is under way still meets the key.
     mark_used_locked(found->second);
     bytes_used_ -= found->second.value_bytes;

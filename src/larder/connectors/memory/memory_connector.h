@@ -119,6 +119,8 @@ class MemoryConnector final : public Connector {
   std::list<Entry*> by_use_ LARDER_GUARDED_BY(mutex_);  ///< Least recently used first.
   std::list<Entry*> held_ LARDER_GUARDED_BY(mutex_);
   std::uint64_t held_bytes_ LARDER_GUARDED_BY(mutex_) = 0;
+  /// No hold ends before it. It may be too early, as a hold may end before its time.
+  std::uint64_t first_end_ns_ LARDER_GUARDED_BY(mutex_) = kNever;
   std::uint64_t bytes_used_ LARDER_GUARDED_BY(mutex_) = 0;
   std::uint64_t last_age_ LARDER_GUARDED_BY(mutex_) = 0;
   std::deque<EventPage::Event> events_ LARDER_GUARDED_BY(mutex_);

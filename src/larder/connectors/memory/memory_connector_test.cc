@@ -326,6 +326,7 @@ TEST_F(MemoryHintTest, AValueThatWhatIsHeldLeavesNoRoomForIsRefused) {
   const auto stored = client->set("b", value_of(1, 500));
   ASSERT_FALSE(stored.has_value());
   EXPECT_EQ(stored.error().code(), ErrorCode::kResourceExhausted);
+  EXPECT_EQ(counter("pinned_keys"), 1U);
   set("a", 900);  // Its replacement ends the hold.
   EXPECT_EQ(counter("pinned_keys"), 0U);
   EXPECT_EQ(hint(Hint::kRelease, "a").outcome, Outcome::kMiss);

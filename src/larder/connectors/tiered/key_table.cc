@@ -200,10 +200,7 @@ void KeyTable::find_shown(std::span<Item> items) const noexcept {
 void KeyTable::place_shown(std::span<Item> items) const noexcept {
   for (Item& item : items) {
     if (item.outcome != Outcome::kHit) continue;
-    if (filter_of(item.key).load(std::memory_order_acquire) == 0) continue;
-    const MutexLock lock{mutex_};
-    const Key* const key = find_exactly(item.key);
-    if (key != nullptr && key->shown_bytes) item.place = 0;
+    if (filter_of(item.key).load(std::memory_order_acquire) != 0) find_shown(item);
   }
 }
 

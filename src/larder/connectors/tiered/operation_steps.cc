@@ -30,6 +30,15 @@ void end_unfound(Part& part) noexcept {
   if (has_error) part.miss_reason = MissReason::kDown;
 }
 
+/// Of a change that L1 or a tier has made, if the key was there.
+void end_changed(Part& part) noexcept {
+  if (part.was_in_l1 || part.yes > 0) {
+    part.outcome = Outcome::kDone;
+  } else {
+    end_unfound(part);
+  }
+}
+
 }  // namespace
 
 void Operations::step(Operation& operation) {
@@ -86,13 +95,7 @@ void Operations::step_touch(Operation& operation) {
     operation.step = Step::kEnd;
     return;
   }
-  for (Part& part : operation.parts) {
-    if (part.was_in_l1 || part.yes > 0) {
-      part.outcome = Outcome::kDone;
-    } else {
-      end_unfound(part);
-    }
-  }
+  for (Part& part : operation.parts) end_changed(part);
 }
 
 void Operations::step_delete(Operation& operation) {
@@ -146,13 +149,7 @@ void Operations::step_release(Operation& operation) {
     operation.step = Step::kEnd;
     return;
   }
-  for (Part& part : operation.parts) {
-    if (part.was_in_l1 || part.yes > 0) {
-      part.outcome = Outcome::kDone;
-    } else {
-      end_unfound(part);
-    }
-  }
+  for (Part& part : operation.parts) end_changed(part);
 }
 
 void Operations::step_prefetch(Operation& operation) {
@@ -197,14 +194,8 @@ void Operations::load_into_l1(Operation& operation) {
   operation.step = Step::kEnd;
   if (operation.items.empty()) return;
   cache::GetSpec spec;
-  spec.space = space_;
-  spec.chunks = operation.names;
-  spec.items = operation.items;
-  spec.deadline_ns = operation.outer->deadline_ns;
-  spec.urgency = operation.outer->urgency;
   spec.stays = true;
-  operation.waits_for_get = true;
-  engine_.get(cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)}, spec);
+  get(operation, spec);
 }
 
 void Operations::end_prefetch(Operation& operation) {
@@ -223,7 +214,7 @@ void Operations::end_prefetch(Operation& operation) {
     }
   }
   // After the pledges: until here the get has claims on the values.
-  engine_.end_get(cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)});
+  engine_.end_get(ticket_of(operation));
   wait_for_load(operation);
 }
 
@@ -265,16 +256,21 @@ void Operations::begin_get(Operation& operation) {
     operation.names.push_back(part.key->name);
   }
   cache::GetSpec spec;
-  spec.space = space_;
-  spec.chunks = operation.names;
-  spec.items = operation.items;
-  spec.deadline_ns = outer.deadline_ns;
-  spec.urgency = outer.urgency;
   spec.allow_shorter = outer.allow_shorter;
   spec.misses_wrong_sizes = outer.misses_wrong_sizes;
   spec.is_ordered = options_.is_ordered;
+  get(operation, spec);
+}
+
+/// Has the engine get the operation's names into its items; on_get() hears of the end.
+void Operations::get(Operation& operation, cache::GetSpec spec) {
+  spec.space = space_;
+  spec.chunks = operation.names;
+  spec.items = operation.items;
+  spec.deadline_ns = operation.outer->deadline_ns;
+  spec.urgency = operation.outer->urgency;
   operation.waits_for_get = true;
-  engine_.get(cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)}, spec);
+  engine_.get(ticket_of(operation), spec);
 }
 
 void Operations::end_get(Operation& operation) {
@@ -289,7 +285,7 @@ void Operations::end_get(Operation& operation) {
     bytes += part.value_bytes;
   }
   if (values > 0) copy_times_.add(values, bytes, began_ns, RealClock::instance().now_ns());
-  engine_.end_get(cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)});
+  engine_.end_get(ticket_of(operation));
 }
 
 void Operations::copy_out(Operation& operation, std::size_t number) {

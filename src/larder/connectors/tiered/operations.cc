@@ -310,7 +310,7 @@ void Operations::look_after(std::uint64_t now_ns) {
     if (!is_ending_ && !Intake::is_cancelled(*operation.outer)) continue;
     operation.is_cancelled = true;
     if (operation.waits_for_get) {
-      engine_.cancel_get(cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)});
+      engine_.cancel_get(ticket_of(operation));
     }
     for (const auto& tier : tiers_) tier->cancel(operation);
   }

@@ -99,8 +99,7 @@ class CopyTimes {
 ///         one tier does not take part.
 /// Touch   L1 and the tiers.
 /// Hints   Prefetch: asks as a Set, then loads into L1 what is not there, without a destination.
-/// Pin:
-///         the same, then the engine's pledge. Retain: the tiers that can. Release: both.
+///         Pin: the same, then the engine's pledge. Retain: the tiers that can. Release: both.
 ///
 /// Invariant (C4): while a key is changed, nobody else uses it, and the engine has no store of it
 ///   in flight. So all copies of a key are equal whenever it is not being changed.
@@ -185,7 +184,11 @@ class Operations {
   /// It is in L1. What the hint says of that.
   void end_in_l1(const Operation& operation, Part& part);
   void wait_for_load(Operation& operation);
+  static cache::Ticket ticket_of(const Operation& operation) noexcept {
+    return cache::Ticket{reinterpret_cast<std::uintptr_t>(&operation)};
+  }
   void begin_get(Operation& operation);
+  void get(Operation& operation, cache::GetSpec spec);
   void end_get(Operation& operation);
   void copy_out(Operation& operation, std::size_t number);
   void ask(Operation& operation);

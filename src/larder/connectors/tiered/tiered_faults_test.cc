@@ -167,13 +167,7 @@ TEST_F(TieredFaultsTest, RandomFaultsLeaveNothingPinned) {
     ASSERT_TRUE(connector->submit(many.prepare()));
     if (random.one_in(10)) connector->cancel(many.batch);
   }
-  std::size_t back = 0;
-  while (back < batches.size()) {
-    pollfd waited{connector->event_fd(), POLLIN, 0};
-    ASSERT_EQ(::poll(&waited, 1, 30'000), 1) << back << " of " << batches.size() << " are back";
-    Batch* done = nullptr;
-    while (connector->reap({&done, 1}) == 1) ++back;
-  }
+  ASSERT_NO_FATAL_FAILURE(wait_for_batches(batches.size()));
   for (const Many& many : batches) {
     for (std::size_t i = 0; i < many.items.size(); ++i) {
       if (many.batch.op != Op::kGet || many.items[i].outcome != Outcome::kHit) continue;

@@ -24,7 +24,6 @@ class TieredHintsTest : public TieredFixture {
   static std::size_t count(const std::vector<Item>& items, Outcome outcome) {
     return static_cast<std::size_t>(std::ranges::count(items, outcome, &Item::outcome));
   }
-  /// Of keys that are in L1, without a use of them.
   std::uint64_t loads_of_tier() const {
     return inner[0]->report().operation(Op::kGet).total.keys();
   }
@@ -37,18 +36,15 @@ class TieredHintsTest : public TieredFixture {
       ASSERT_LT(now_ns(), give_up_ns) << "the log does not make room";
     }
   }
-  /// Values go to the tier and not into L1.
-  void store_below(std::uint64_t from, std::uint64_t to, std::size_t bytes = 1000) {
-    store(from, to, bytes);
-  }
 
   testing::TemporaryDirectory directory;
+  /// What is stored goes to the tiers and not into L1.
   TieredOptions options{.l1_bytes = 4 * kMiB, .promote = cache::Promote::kDefault, .skip_l1 = true};
 };
 
 TEST_F(TieredHintsTest, APrefetchBringsValuesIntoL1) {
   open(options, {"memory:"});
-  store_below(0, 10);
+  store(0, 10);
   EXPECT_EQ(counter("l1_keys"), 0U);
 
   const auto items = hint(Hint::kPrefetch, 0, 12);
@@ -67,7 +63,7 @@ TEST_F(TieredHintsTest, APrefetchBringsValuesIntoL1) {
 
 TEST_F(TieredHintsTest, APrefetchAsksTiersThatHaveNoProbe) {
   open(options, {"fs:" + directory.path()});
-  store_below(0, 5, 3000);
+  store(0, 5, 3000);
   EXPECT_EQ(count(hint(Hint::kPrefetch, 0, 6), Outcome::kDone), 5U);
   EXPECT_EQ(hits(0, 5, 3000), 5U);
   EXPECT_EQ(counter("l1_hits_total"), 5U);
@@ -75,7 +71,7 @@ TEST_F(TieredHintsTest, APrefetchAsksTiersThatHaveNoProbe) {
 
 TEST_F(TieredHintsTest, WhatHasNoRoomInL1IsRefused) {
   open(options, {"memory:"});
-  store_below(0, 12, 512 * 1024);
+  store(0, 12, 512 * 1024);
   const auto items = hint(Hint::kPrefetch, 0, 12);
   EXPECT_GE(count(items, Outcome::kDone), 6U);
   EXPECT_GE(count(items, Outcome::kFailed), 4U);
@@ -86,7 +82,7 @@ TEST_F(TieredHintsTest, WhatHasNoRoomInL1IsRefused) {
 TEST_F(TieredHintsTest, APrefetchOfManyEvictsWhatIsColder) {
   options.skip_l1 = false;
   open(options, {"memory:"});
-  store_below(0, 2000, 2000);  // L1 has the last thousand.
+  store(0, 2000, 2000);  // L1 has the last thousand.
   EXPECT_EQ(count(hint(Hint::kPrefetch, 0, 900), Outcome::kDone), 900U);
   const std::uint64_t loads = loads_of_tier();
   EXPECT_EQ(hits(0, 900, 2000), 900U);
@@ -95,7 +91,7 @@ TEST_F(TieredHintsTest, APrefetchOfManyEvictsWhatIsColder) {
 
 TEST_F(TieredHintsTest, WhatIsPinnedStaysInL1) {
   open(options, {"memory:"});
-  store_below(0, 4000);
+  store(0, 4000);
   ASSERT_EQ(count(hint(Hint::kPin, 0, 10), Outcome::kDone), 10U);
   EXPECT_EQ(counter("l1_pinned_keys"), 10U);
   EXPECT_EQ(counter("l1_pinned_bytes"), 10U * 4096);
@@ -119,7 +115,7 @@ TEST_F(TieredHintsTest, WhatIsPinnedStaysInL1) {
 
 TEST_F(TieredHintsTest, APinEndsWithItsTime) {
   open(options, {"memory:"});
-  store_below(0, 10);
+  store(0, 10);
   ASSERT_EQ(count(hint(Hint::kPin, 0, 10, 1), Outcome::kDone), 10U);
   hint(Hint::kPin, 0, 1);  // This one lasts.
   // A nanosecond is over soon, and the next batch's turn notices.
@@ -131,7 +127,7 @@ TEST_F(TieredHintsTest, APinEndsWithItsTime) {
 TEST_F(TieredHintsTest, APinBeyondTheBudgetIsRefusedAndReported) {
   options.pins_share = 0.25;
   open(options, {"memory:"});
-  store_below(0, 16, 256 * 1024);
+  store(0, 16, 256 * 1024);
   const auto items = hint(Hint::kPin, 0, 8);
   EXPECT_EQ(count(items, Outcome::kDone), 4U);
   ASSERT_EQ(count(items, Outcome::kFailed), 4U);
@@ -148,7 +144,7 @@ TEST_F(TieredHintsTest, APinBeyondTheBudgetIsRefusedAndReported) {
 TEST_F(TieredHintsTest, RetainGoesToTheTiersThatCanAndIsRefusedWithoutOne) {
   open(options, {"memory:?capacity=64KiB", "fs:" + directory.path()});
   EXPECT_NE(connector->capabilities().hints & bit_of(Hint::kRetain), 0);
-  store_below(0, 4);
+  store(0, 4);
   EXPECT_EQ(count(hint(Hint::kRetain, 0, 5), Outcome::kDone), 4U);
   EXPECT_EQ(metric_value(inner[0]->report(), "pinned_keys"), 4U);
   EXPECT_EQ(count(hint(Hint::kRelease, 0, 4), Outcome::kDone), 4U);
@@ -159,14 +155,14 @@ TEST_F(TieredHintsTest, WhatTheLogRetainsOutlivesWhatWasOnlyUsed) {
   open(options, {"log:" + directory.path() +
                  "/kv?capacity=32MiB&min_free=0&segment=1MiB&max_value=64KiB&eviction=oldest"});
   constexpr std::size_t kBytes = 60'000;
-  store_below(0, 40, kBytes);
+  store(0, 40, kBytes);
   ASSERT_EQ(count(hint(Hint::kRetain, 0, 20), Outcome::kDone), 20U);
   hint(Hint::kNone, 20, 40);
   EXPECT_EQ(metric_value(inner[0]->report(), "retained_keys"), 20U);
 
   // What the reclaimer finds no room for goes, whatever it is (L10): it is let come along.
   for (std::uint64_t i = 1000; i < 2500; i += 5) {
-    store_below(i, i + 5, kBytes);
+    store(i, i + 5, kBytes);
     wait_until_log_has_room();
   }
 
@@ -174,15 +170,36 @@ TEST_F(TieredHintsTest, WhatTheLogRetainsOutlivesWhatWasOnlyUsed) {
   EXPECT_EQ(hits(20, 40, kBytes), 0U) << "a use carries a value over once";
   EXPECT_EQ(metric_value(inner[0]->report(), "retentions_lost_total"), 0U);
   // Every value of 60,000 bytes counts: a quarter of 32 MiB is full with 139 of them.
-  for (std::uint64_t i = 5000; i < 5200; i += 100) store_below(i, i + 100, kBytes);
+  for (std::uint64_t i = 5000; i < 5200; i += 100) store(i, i + 100, kBytes);
   const auto many = hint(Hint::kRetain, 5000, 5200);
   EXPECT_EQ(count(many, Outcome::kDone), 139U - 20U);
   EXPECT_EQ(metric_value(inner[0]->report(), "retentions_refused_total"), 81U);
 }
 
+TEST_F(TieredHintsTest, WhatTheLogRetainsOutlivesWhatIsWorthMore) {
+  open(options, {"log:" + directory.path() +
+                 "/kv?capacity=32MiB&min_free=0&segment=1MiB&max_value=64KiB&eviction=worth"});
+  constexpr std::size_t kBytes = 60'000;
+  store(0, 40, kBytes);
+  ASSERT_EQ(count(hint(Hint::kRetain, 0, 20), Outcome::kDone), 20U);
+
+  // All others are used again, so that what is retained is worth least.
+  for (std::uint64_t i = 1000; i < 4000; i += 5) {
+    store(i, i + 5, kBytes);
+    hint(Hint::kNone, i, i + 5);
+    wait_until_log_has_room();
+  }
+
+  EXPECT_GT(metric_value(inner[0]->report(), "segments_reclaimed_early_total"), 0U);
+  EXPECT_EQ(metric_value(inner[0]->report(), "retentions_lost_total"), 0U);
+  EXPECT_EQ(hits(0, 20, kBytes), 20U);
+  EXPECT_EQ(count(hint(Hint::kRelease, 0, 20), Outcome::kDone), 20U);
+  EXPECT_EQ(metric_value(inner[0]->report(), "retained_keys"), 0U);
+}
+
 TEST_F(TieredHintsTest, WithoutATierThatCanRetainItIsRefused) {
   open(options, {"fs:" + directory.path()});
-  store_below(0, 1);
+  store(0, 1);
   const auto items = hint(Hint::kRetain, 0, 1);
   EXPECT_EQ(items[0].outcome, Outcome::kFailed);
   EXPECT_EQ(items[0].error.code(), ErrorCode::kUnimplemented);
@@ -190,7 +207,7 @@ TEST_F(TieredHintsTest, WithoutATierThatCanRetainItIsRefused) {
 
 TEST_F(TieredHintsTest, ASecondPinWhileTheFirstLoadsWaitsForItAndLoadsNothing) {
   open(options, {"fault:?inner=memory:&delay_rate=1&delay=50ms&pattern=get:*"});
-  store_below(0, 20);
+  store(0, 20);
   Many first{Op::kTouch};
   Many second{Op::kTouch};
   for (Many* const many : {&first, &second}) {
@@ -199,12 +216,7 @@ TEST_F(TieredHintsTest, ASecondPinWhileTheFirstLoadsWaitsForItAndLoadsNothing) {
     for (std::uint64_t i = 0; i < 20; ++i) many->add(key_of(i));
     ASSERT_TRUE(connector->submit(many->prepare()).has_value());
   }
-  for (std::size_t back = 0; back < 2;) {
-    pollfd waited{connector->event_fd(), POLLIN, 0};
-    ASSERT_EQ(::poll(&waited, 1, 30'000), 1);
-    Batch* done = nullptr;
-    back += connector->reap({&done, 1});
-  }
+  ASSERT_NO_FATAL_FAILURE(wait_for_batches(2));
   EXPECT_EQ(count(first.items, Outcome::kDone), 20U);
   EXPECT_EQ(count(second.items, Outcome::kDone), 20U);
   EXPECT_EQ(counter("l1_prefetched_total"), 20U);
@@ -214,7 +226,7 @@ TEST_F(TieredHintsTest, ASecondPinWhileTheFirstLoadsWaitsForItAndLoadsNothing) {
 TEST_F(TieredHintsTest, APinAndALoadOfTheSameKeysGetAlong) {
   options.promote = cache::Promote::kRetain;
   open(options, {"fs:" + directory.path()});
-  store_below(0, 50);
+  store(0, 50);
   Many load{Op::kGet};
   Many pin{Op::kTouch};
   pin.batch.hint = Hint::kPin;
@@ -225,12 +237,7 @@ TEST_F(TieredHintsTest, APinAndALoadOfTheSameKeysGetAlong) {
   }
   ASSERT_TRUE(connector->submit(load.prepare()).has_value());
   ASSERT_TRUE(connector->submit(pin.prepare()).has_value());
-  for (std::size_t back = 0; back < 2;) {
-    pollfd waited{connector->event_fd(), POLLIN, 0};
-    ASSERT_EQ(::poll(&waited, 1, 30'000), 1);
-    Batch* done = nullptr;
-    back += connector->reap({&done, 1});
-  }
+  ASSERT_NO_FATAL_FAILURE(wait_for_batches(2));
   EXPECT_EQ(count(load.items, Outcome::kHit), 50U);
   EXPECT_EQ(count(pin.items, Outcome::kDone), 50U);
   for (std::uint64_t i = 0; i < 50; ++i) EXPECT_EQ(load.value(i), value_of(i));
@@ -240,7 +247,7 @@ TEST_F(TieredHintsTest, APinAndALoadOfTheSameKeysGetAlong) {
 TEST_F(TieredHintsTest, ALookupTellsWhereAValueWouldComeFromAndHowLongThatTakes) {
   options.skip_l1 = false;
   open(options, {"memory:?capacity=64MiB", "memory:?capacity=64MiB"});
-  store_below(0, 10);
+  store(0, 10);
   Many exists{Op::kExists};
   for (std::uint64_t i = 0; i < 10; ++i) exists.add(key_of(i));
   exists.batch.wants_places = true;

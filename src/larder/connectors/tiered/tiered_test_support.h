@@ -104,6 +104,15 @@ class TieredFixture : public testing::Test {
       if (connector->reap({&done, 1}) == 1 && done == &batch) return;
     }
   }
+  /// So many, whichever.
+  void wait_for_batches(std::size_t count) {
+    for (std::size_t back = 0; back < count;) {
+      pollfd waited{connector->event_fd(), POLLIN, 0};
+      ASSERT_EQ(::poll(&waited, 1, 30'000), 1) << back << " of " << count << " are back";
+      Batch* done = nullptr;
+      while (connector->reap({&done, 1}) == 1) ++back;
+    }
+  }
   void run(Many& many) {
     const Status submitted = connector->submit(many.prepare());
     ASSERT_TRUE(submitted.has_value()) << submitted.error().to_string();
