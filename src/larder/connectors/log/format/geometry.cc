@@ -51,15 +51,9 @@ std::uint64_t Geometry::value_bytes_max() const noexcept {
 }
 
 SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::string& where) {
-  if (request.capacity_bytes > 0) return make_geometry(request);
-  return invalid("there is no store in " + where +
-                 " yet, and a new one needs 'capacity': write for example capacity=200GiB");
-}
-
-SetupResult<Geometry> make_geometry(const GeometryRequest& request) {
   if (request.capacity_bytes == 0) {
-    return invalid(
-        "there is no store yet, and a new one needs 'capacity': write for example capacity=200GiB");
+    return invalid("there is no store " + (where.empty() ? "" : "in " + where + " ") +
+                   "yet, and a new one needs 'capacity': write for example capacity=200GiB");
   }
   Geometry geometry;
   geometry.capacity_bytes = request.capacity_bytes;

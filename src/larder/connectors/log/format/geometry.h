@@ -52,10 +52,8 @@ struct GeometryRequest {
 /// For a new store. Segment size = clamp(capacity / 128, 8 MiB, 1 GiB), at least 8 x max_value.
 /// Without a max_value the largest value is 128 MiB, or what fits into a segment: segments hold no
 /// data while they are free, so few and large ones would cost hits. Too few segments is an error
-/// that names the capacity or the max_value to choose.
-SetupResult<Geometry> make_geometry(const GeometryRequest& request);
-/// The same for a directory: an error names it where nothing but its capacity is missing.
-SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::string& where);
+/// that names the capacity or the max_value to choose; without a capacity, the directory `where`.
+SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::string& where = {});
 
 /// For an existing store: grain and segment size stay as they were made, the capacity may change,
 /// and what is not asked for is what the superblock remembers.

@@ -45,7 +45,7 @@ enum class Rule : std::uint8_t {
   // L6 No overwrite under a pointer.
   kPinReads,
   kNoEntryIntoFreed,
-  // L7 Evict at the tail.
+  // L7 Evict only what outranks nothing older.
   kEvictOldest,
   kReplacerOutranks,
   kNothingBeforeStrays,

@@ -68,6 +68,13 @@ Location location_of(std::uint64_t where) noexcept {
           .grain = static_cast<std::uint32_t>(where)};
 }
 
+IndexEntry decode_entry(std::uint64_t where, std::uint64_t size) noexcept {
+  return {.location = location_of(where),
+          .value_bytes = static_cast<std::uint32_t>(size),
+          .was_read = (where & kWasRead) != 0,
+          .note = static_cast<std::uint32_t>(size >> 32)};
+}
+
 void pause_briefly(unsigned round) noexcept {
   // The writer may have lost its core in the middle of a change: let it have ours.
   if (round >= 64) {
@@ -185,10 +192,7 @@ bool Index::find_in(const Shard& shard, const Fingerprint& fingerprint,
       continue;
     }
     if (where == 0) return false;
-    entry = {.location = location_of(where),
-             .value_bytes = static_cast<std::uint32_t>(size),
-             .was_read = (where & kWasRead) != 0,
-             .note = static_cast<std::uint32_t>(size >> 32)};
+    entry = decode_entry(where, size);
     return true;
   }
 }
@@ -320,11 +324,7 @@ std::size_t Index::next_entries(Walk& walk, std::span<IndexEntry> out) const noe
       std::uint64_t* const at = words + walk.slot * kWords;
       const std::uint64_t where = load_word(at + kWhere);
       if (where == 0) continue;
-      const std::uint64_t size = load_word(at + kSize);
-      out[count++] = {.location = location_of(where),
-                      .value_bytes = static_cast<std::uint32_t>(size),
-                      .was_read = (where & kWasRead) != 0,
-                      .note = static_cast<std::uint32_t>(size >> 32)};
+      out[count++] = decode_entry(where, load_word(at + kSize));
     }
     if (walk.slot < slots) break;
     walk.slot = 0;
@@ -448,11 +448,8 @@ std::vector<std::pair<Fingerprint, IndexEntry>> Index::entries_in(std::uint32_t 
     for (std::uint64_t slot = 0; words != nullptr && slot < shard.slots; ++slot) {
       const std::uint64_t* const entry = words + slot * kWords;
       if (entry[kWhere] == 0 || location_of(entry[kWhere]).segment != segment) continue;
-      found.push_back({{.low = entry[0], .high = entry[1]},
-                       {.location = location_of(entry[kWhere]),
-                        .value_bytes = static_cast<std::uint32_t>(entry[kSize]),
-                        .was_read = (entry[kWhere] & kWasRead) != 0,
-                        .note = static_cast<std::uint32_t>(entry[kSize] >> 32)}});
+      found.push_back(
+          {{.low = entry[0], .high = entry[1]}, decode_entry(entry[kWhere], entry[kSize])});
     }
   }
   return found;

@@ -33,19 +33,16 @@ struct IndexEntry {
 /// it gets too full or too empty.
 ///
 /// Threads: one writer thread calls assign(), erase(), erase_if_at(), set_was_read() and
-/// set_note();
-///   everything
-///   const may be called from any thread at any time and takes no lock. A reader that
-///   meets a change of its shard looks again. Such a change is some dozens of stores long, a
-///   rebuild is made aside and shows as one of three stores; so a reader repeats itself only in the
-///   time that it takes to write, or while the writer is descheduled within those stores (it then
-///   yields).
+///   set_note(); everything const may be called from any thread at any time and takes no lock. A
+///   reader that meets a change of its shard looks again. Such a change is some dozens of stores
+///   long, a rebuild is made aside and shows as one of three stores; so a reader repeats itself
+///   only in the time that it takes to write, or while the writer is descheduled within those
+///   stores (it then yields).
 /// Invariant: within a shard, entries stand in the order of fingerprint.low, none before its home
 ///   slot, without a gap between an entry and its home. The last slot is never used, so that every
 ///   scan ends within the array, also one that loses a race.
 /// Ownership: arrays are mapped page by page, apart from the heap. One that was replaced is
-/// unmapped
-///   by the writer once no reader can still be in it; the writer never waits for that.
+///   unmapped by the writer once no reader can still be in it; the writer never waits for that.
 /// Cost: a find touches one or two cache lines of an array. Memory stays within 48 bytes a key from
 ///   1 M keys on, growing or shrinking, the one shard that is being rebuilt included. A rebuild
 ///   copies a 256th of the entries (1 ms at 25 M keys) and happens once per tenth of growth.

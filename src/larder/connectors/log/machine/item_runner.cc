@@ -13,6 +13,8 @@ namespace {
 constexpr std::size_t kUsesAtOnce = 256;
 /// In an item's note word: it is not worth a write.
 constexpr std::uint64_t kNotAdmitted = std::uint64_t{1} << 32;
+/// The index had the key.
+constexpr std::uint64_t kIsThere = std::uint64_t{1} << 33;
 
 }  // namespace
 
@@ -34,23 +36,32 @@ void ItemRunner::turn() noexcept {
     if (number == 0) unsynced(*ticket.batch) = 0;
     Waiting& waiting = waiting_[queue_of(ticket.batch->op, ticket.batch->urgency)];
     const bool has_waited =
-        std::exchange(waiting, {}) == Waiting{.batch = ticket.batch, .number = number};
+        std::exchange(waiting, {}) == Waiting{.batch = ticket.batch,
+                                              .submitted_ns = ticket.batch->connector_submitted_ns,
+                                              .number = number};
     if (number % kUsesAtOnce == 0 && !has_waited) note_uses(*ticket.batch, number);
     if (!state_.intake.begin(*ticket.batch, item)) {
       state_.intake.finish(ticket);
     } else if (start(*ticket.batch, item) == Start::kBlocked) {
       blocked |= QueueMask{1} << queue_of(ticket.batch->op, ticket.batch->urgency);
-      waiting = {.batch = ticket.batch, .number = number};
+      waiting = {.batch = ticket.batch,
+                 .submitted_ns = ticket.batch->connector_submitted_ns,
+                 .number = number};
       state_.intake.put_back(ticket);
     }
   }
 }
 
 void ItemRunner::note_uses(Batch& batch, std::size_t first) noexcept {
-  if (batch.op == Op::kDelete) return;
+  if (batch.op == Op::kDelete || batch.hint == Hint::kRelease) return;
   const std::span<Item> items =
       batch.items.subspan(first, std::min(kUsesAtOnce, batch.items.size() - first));
   const bool is_set = batch.op == Op::kSet;
+  if (!state_.options.wants_worth()) {
+    if (!is_set) return;
+    for (Item& item : items) note_word(item) = 0;  // A lookup may have left its own word.
+    return;
+  }
   // What a lookup has told of the request, or else the batch is one.
   const auto told = state_.requests.find(state_.fingerprint(batch.items.front().key));
   const std::size_t before = is_set && told ? told->known : 0;
@@ -72,15 +83,15 @@ void ItemRunner::note_uses(Batch& batch, std::size_t first) noexcept {
     const std::uint32_t note = state_.ledger.use(fingerprint, entry ? &*entry : nullptr,
                                                  record_bytes(bytes, state_.grain_bytes()));
     if (entry) state_.index.set_note(fingerprint, note);
-    note_word(item) = note;
+    note_word(item) = note | (entry ? kIsThere : 0);
     state_.ledger.look(state_.index, newest);
   }
-  if (!is_set || !reclaimer_.admits_by_worth()) return;
+  if (!is_set || batch.set_mode == SetMode::kReplace || !reclaimer_.admits_by_worth()) return;
   // What stands behind a key that is not written is of no use.
   bool is_admitted = first == 0 || (note_word(batch.items[first - 1]) & kNotAdmitted) == 0;
   for (Item& item : items) {
-    const auto note = static_cast<std::uint32_t>(note_word(item));
-    if (is_admitted && note != 0 && !state_.index.find(state_.fingerprint(item.key))) {
+    if (is_admitted && (note_word(item) & kIsThere) == 0) {
+      const auto note = static_cast<std::uint32_t>(note_word(item));
       is_admitted = state_.ledger.worth_when_new(note) > state_.ledger.admission_threshold();
     }
     if (!is_admitted && bytes_of(item.value) > 0) note_word(item) |= kNotAdmitted;
@@ -187,7 +198,6 @@ void ItemRunner::on_store(StoreTask& store) noexcept {
   const Owner owner = task.owner;
   const Error error = store.error;
   if (error.code() == ErrorCode::kNone) {
-    state_.end_retention(store.fingerprint);  // It was the old value's.
     owner.item->value_bytes = store.value_bytes;
     reclaimer_.note_stored(record_bytes(store.value_bytes, state_.grain_bytes()), true);
   } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
@@ -227,7 +237,6 @@ void ItemRunner::on_delete(DeleteTask& erase) noexcept {
   const Owner owner = task.owner;
   const Error error = erase.error;
   const bool existed = erase.existed;
-  if (error.code() == ErrorCode::kNone) state_.end_retention(erase.fingerprint);
   erases_.give(task);
   if (error.code() != ErrorCode::kNone) return end(owner, error);
   end(owner, existed ? Outcome::kDone : Outcome::kMiss);
@@ -241,7 +250,7 @@ void ItemRunner::touch(Batch& batch, Item& item) noexcept {
     return end(owner, state_.end_retention(fingerprint) ? Outcome::kDone : Outcome::kMiss);
   }
   if (entry && !entry->was_read) state_.index.set_was_read(fingerprint);
-  if (entry && batch.hint == Hint::kRetain && !retain(batch, fingerprint, entry->value_bytes)) {
+  if (entry && batch.hint == Hint::kRetain && !retain(batch, fingerprint, *entry)) {
     return end(owner, Error{ErrorCode::kResourceExhausted, "log",
                             "retained values have all that they may take (pins=); release some"});
   }
@@ -249,10 +258,10 @@ void ItemRunner::touch(Batch& batch, Item& item) noexcept {
 }
 
 bool ItemRunner::retain(const Batch& batch, const Fingerprint& fingerprint,
-                        std::uint64_t value_bytes) noexcept {
+                        const IndexEntry& entry) noexcept {
   const std::uint64_t now_ns = state_.clock.now_ns();
-  const bool is_retained =
-      state_.retentions.add(fingerprint, value_bytes, now_ns + batch.hold_ns, now_ns);
+  const bool is_retained = state_.retentions.add(fingerprint, entry.location.segment,
+                                                 entry.value_bytes, now_ns + batch.hold_ns, now_ns);
   if (!is_retained) state_.counters.retentions_refused_total.add();
   state_.count_retentions();
   return is_retained;

@@ -61,6 +61,7 @@ class ItemRunner final : public LoadSink, public StoreSink {
   /// The item that has to wait, of each queue: it is taken again, and its uses are noted already.
   struct Waiting {
     const Batch* batch = nullptr;
+    std::uint64_t submitted_ns = 0;  ///< The same memory may be another batch by now.
     std::size_t number = 0;
     friend bool operator==(const Waiting&, const Waiting&) = default;
   };
@@ -72,8 +73,7 @@ class ItemRunner final : public LoadSink, public StoreSink {
   Start start_set(Batch& batch, Item& item) noexcept;
   Start start_delete(Batch& batch, Item& item) noexcept;
   void touch(Batch& batch, Item& item) noexcept;
-  bool retain(const Batch& batch, const Fingerprint& fingerprint,
-              std::uint64_t value_bytes) noexcept;
+  bool retain(const Batch& batch, const Fingerprint& fingerprint, const IndexEntry& entry) noexcept;
   void end(const Owner& owner, Outcome outcome) noexcept;
   void end(const Owner& owner, const Error& error, bool says_of_key = true) noexcept;
   /// Of a batch's stores those that wait for a sync.
@@ -91,7 +91,7 @@ class ItemRunner final : public LoadSink, public StoreSink {
   Pool<GetTask> gets_;
   Pool<SetTask> sets_;
   Pool<EraseTask> erases_;
-  std::array<Waiting, 8 * sizeof(QueueMask)> waiting_{};
+  std::array<Waiting, kQueueCount> waiting_{};
 };
 
 }  // namespace larder::log_store

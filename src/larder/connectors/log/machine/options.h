@@ -57,6 +57,10 @@ struct PathOptions {
   SyncMode sync = SyncMode::kNone;
   EvictionOrder eviction = EvictionOrder::kWorth;
   AdmissionMode admission = AdmissionMode::kAll;
+  /// Somebody asks what keys are worth.
+  bool wants_worth() const noexcept {
+    return eviction == EvictionOrder::kWorth || admission == AdmissionMode::kLearned;
+  }
   bool delete_sync = false;  ///< Deletes are acknowledged after a sync, also under kNone.
   std::string owner_note;    ///< "pid 7 on host a": told to who finds the store locked.
   std::uint64_t id_seed =

@@ -261,6 +261,7 @@ void LogPath::probe(std::span<Item> items) const noexcept {
 void LogPath::note_request(std::span<const Item> items) const noexcept {
   constexpr std::size_t kKeysMin = 4;  // Of shorter ones a part tells as much.
   if (items.size() < kKeysMin || items.size() > UINT32_MAX) return;
+  if (!state_.options.wants_worth()) return;
   const auto first_miss =
       std::ranges::find_if(items, [](const Item& item) { return item.outcome != Outcome::kHit; });
   const RequestNotes::Request request{

@@ -96,6 +96,11 @@ Published PathState::publish(const Fingerprint& fingerprint, const IndexEntry& e
     return Published::kOvertaken;
   }
   if (!index.assign(fingerprint, entry)) return Published::kIndexFull;
+  if (present && is_copy) {
+    retentions.note_moved(fingerprint, entry.location.segment);
+  } else if (present) {
+    end_retention(fingerprint);  // It was the old value's.
+  }
   if (present) {
     segments.remove_live(present->location, present->value_bytes);
     // A copy outranks nothing but what it was made from, which is overwritten first.
@@ -112,6 +117,7 @@ bool PathState::forget(const Fingerprint& fingerprint, Location location) {
   const auto present = index.find(fingerprint);
   if (!present || present->location != location) return false;
   index.erase(fingerprint);
+  end_retention(fingerprint);
   segments.remove_live(location, present->value_bytes);
   return true;
 }

@@ -111,7 +111,8 @@ struct PathState final : KeyHashes {
   /// Makes a segment that recovery could only read fit for its next use: writable, and of its whole
   /// length. Nothing of it may be in flight. Blocks. Errors: what the file system says.
   Status repair(std::uint32_t segment);
-  /// Ends what a Touch with Hint::kRetain has begun; whether it lasted still.
+  /// Ends what a Touch with Hint::kRetain has begun; whether it lasted still. A record that leaves
+  /// the index, or is replaced, ends it by itself.
   bool end_retention(const Fingerprint& fingerprint) noexcept;
   /// For the report, after a change.
   void count_retentions() noexcept {

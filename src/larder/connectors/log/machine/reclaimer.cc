@@ -61,6 +61,7 @@ void Reclaimer::turn() noexcept {
   const std::uint32_t free = appender_.free_segments();
   if (!victim_) {
     if (is_stopping_ || state_.is_frozen) return;
+    drop_expired_retentions();
     const std::uint32_t more = state_.retentions.keys() > 0 ? kFreeForRetained : 0;
     if (free >= std::min(free_wanted_, free_wanted_max()) + more && !is_requested_) return;
     begin();
@@ -74,6 +75,13 @@ void Reclaimer::turn() noexcept {
   }
   start_moves();
   if (candidates_.empty() && moves_in_flight_ == 0) finish();
+}
+
+/// They keep more segments free, and the segments that they are in.
+void Reclaimer::drop_expired_retentions() noexcept {
+  if (state_.retentions.keys() == 0) return;
+  state_.retentions.drop_expired(state_.clock.now_ns());
+  state_.count_retentions();
 }
 
 void Reclaimer::begin() noexcept {
@@ -112,7 +120,8 @@ void Reclaimer::begin() noexcept {
 
 /// The segments to empty now and next, at most one more than are read ahead. L7: of those that may
 /// go before older ones the least worthy first; but the oldest where one that may not is worth even
-/// less, so that its turn comes.
+/// less, so that its turn comes. What is retained leaves with the oldest alone: were it moved from
+/// anywhere, its copies would be the least worthy again at once.
 std::vector<std::uint32_t> Reclaimer::next_victims() const {
   const Segments& segments = state_.segments;
   std::vector<std::uint32_t> victims;
@@ -150,7 +159,8 @@ std::vector<std::uint32_t> Reclaimer::next_victims() const {
   const bool is_oldest_sealed = segments.at(*oldest).state() == SegmentState::kSealed;
   std::vector<std::uint32_t> allowed;
   for (const std::uint32_t one : victims) {
-    const bool may_go = one == *oldest || segments.may_leave_early(one, first_unsettled);
+    const bool may_go = one == *oldest || (segments.may_leave_early(one, first_unsettled) &&
+                                           !state_.retentions.has_in(one));
     const std::uint32_t next = may_go ? one : *oldest;
     if (next == *oldest && !is_oldest_sealed) continue;
     if (std::ranges::find(allowed, next) == allowed.end()) allowed.push_back(next);
@@ -221,7 +231,8 @@ void Reclaimer::on_table() noexcept {
 /// retained.
 void Reclaimer::choose(const Table& table) noexcept {
   candidates_.clear();
-  const std::uint64_t now_ns = state_.retentions.keys() == 0 ? 0 : state_.clock.now_ns();
+  const std::uint64_t now_ns = state_.clock.now_ns();
+  const bool by_worth = knows_worth();
   std::uint64_t key_at = 0;
   for (const TableEntry& line : table.entries) {
     const std::uint64_t this_key_at = key_at;
@@ -231,14 +242,14 @@ void Reclaimer::choose(const Table& table) noexcept {
     const Location location{.segment = *victim_, .grain = line.grain};
     const auto entry = state_.index.find(fingerprint);
     if (!entry || entry->location != location) continue;
-    const double worth = state_.ledger.worth(entry->note);
+    const double worth = by_worth ? state_.ledger.worth(entry->note) : 0;
     const bool is_retained = state_.retentions.has(fingerprint, now_ns);
-    const bool is_worth_it = knows_worth() ? worth > state_.ledger.threshold() : entry->was_read;
+    const bool is_worth_it = by_worth ? worth > state_.ledger.threshold() : entry->was_read;
     if (is_worth_it || is_retained) {
       candidates_.push_back({.fingerprint = fingerprint,
                              .source = location,
                              .value_bytes = entry->value_bytes,
-                             .worth = knows_worth() ? worth : 0,
+                             .worth = worth,
                              .key_at = this_key_at,
                              .key_bytes = line.key_bytes,
                              .is_retained = is_retained});
@@ -247,16 +258,14 @@ void Reclaimer::choose(const Table& table) noexcept {
     }
   }
   // Of one worth the newest are the last.
-  std::ranges::stable_sort(candidates_, {}, &Candidate::worth);
-  if (now_ns != 0) {
-    std::ranges::stable_partition(
-        candidates_, [](const Candidate& candidate) { return !candidate.is_retained; });
-  }
-  // L10: at most half a segment's bytes. What is retained goes along beyond that where the victims
-  // come round in turn: its own budget leaves segments enough that are freed for good. By worth the
-  // same records could be the next victim's again, and nothing would ever be freed.
+  std::ranges::stable_sort(candidates_, {}, [](const Candidate& candidate) {
+    return std::pair{candidate.is_retained, candidate.worth};
+  });
+  // L10: at most half a segment's bytes. What is retained goes along beyond that where victims come
+  // in turn: its own budget leaves segments enough that are freed for good.
+  const bool in_turn = !by_worth || state_.segments.oldest() == *victim_;
   std::uint64_t budget = state_.segments.geometry().segment_bytes / 2;
-  if (knows_worth()) {
+  if (by_worth) {
     budget = std::min(budget, static_cast<std::uint64_t>(std::max(moves_allowed_, 0.0)));
   }
   if (is_broken(Rule::kMoveHalfASegment)) budget = UINT64_MAX;
@@ -264,8 +273,10 @@ void Reclaimer::choose(const Table& table) noexcept {
   while (keep < candidates_.size()) {
     const Candidate& candidate = candidates_[candidates_.size() - 1 - keep];
     const std::uint64_t bytes = record_bytes(candidate.value_bytes, state_.grain_bytes());
-    if (bytes > budget && (knows_worth() || !candidate.is_retained)) break;
-    moves_allowed_ -= static_cast<double>(bytes);
+    if (!candidate.is_retained || !in_turn) {
+      if (bytes > budget) break;
+      if (by_worth) moves_allowed_ -= static_cast<double>(bytes);
+    }
     budget -= std::min(bytes, budget);
     ++keep;
   }
@@ -282,14 +293,15 @@ void Reclaimer::choose(const Table& table) noexcept {
 void Reclaimer::drop(const Fingerprint& fingerprint, Location location,
                      std::string_view key) noexcept {
   const auto entry = state_.index.find(fingerprint);
-  if (is_broken(Rule::kNoEntryIntoFreed) && entry && entry->location == location) {
+  if (!entry || entry->location != location) return;
+  if (is_broken(Rule::kNoEntryIntoFreed)) {
     return state_.segments.remove_live(location, entry->value_bytes);
   }
-  if (!entry || !state_.forget(fingerprint, location)) return;
+  if (state_.end_retention(fingerprint)) state_.counters.retentions_lost_total.add();
+  state_.forget(fingerprint, location);
   state_.ledger.note_gone(fingerprint, entry->note);
   state_.counters.records_evicted_total.add();
   state_.counters.bytes_evicted_total.add(entry->value_bytes);
-  if (state_.end_retention(fingerprint)) state_.counters.retentions_lost_total.add();
   if (key.empty()) return state_.events.note_unknown();
   state_.events.note(EventPage::Kind::kRemoved, key, entry->value_bytes);
 }

@@ -87,6 +87,7 @@ class Reclaimer final : public LoadSink, public StoreSink {
   bool knows_worth() const noexcept {
     return state_.options.eviction == EvictionOrder::kWorth && state_.ledger.knows();
   }
+  void drop_expired_retentions() noexcept;
   std::vector<std::uint32_t> next_victims() const;
   bool repair(std::uint32_t segment) noexcept;
   void read_ahead(std::span<const std::uint32_t> next) noexcept;

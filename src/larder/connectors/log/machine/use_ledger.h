@@ -48,7 +48,7 @@ struct UseNote {
 ///   a share of all bytes is.
 /// Determinism: the same calls give the same answers. Nothing is drawn by lot.
 /// Threads: the path's one. Cost: some hundreds of ns a use; 4 bytes a key within the index's 32,
-///   1.3 MiB, and 24 bytes a segment.
+///   1.3 MiB, and 16 bytes a segment.
 class UseLedger {
  public:
   explicit UseLedger(std::uint64_t capacity_bytes);
