@@ -37,6 +37,7 @@ void FanOut::add(Split& split, std::size_t inner, std::uint32_t place, SetMode s
     made.batch.hint = outer.hint;
     made.batch.hold_ns = outer.hold_ns;
     made.batch.allow_shorter = outer.allow_shorter;
+    made.batch.wants_places = outer.wants_places;
     made.batch.waits_for_room = true;  // The outer limits are the bound.
     made.batch.misses_wrong_sizes = outer.misses_wrong_sizes;
     ++split.parts_used_;

@@ -97,6 +97,15 @@ void HitRateSketch::take_from_stack(std::uint32_t slot) noexcept {
   --near_;
 }
 
+/// Out of the sums, while its place in the table stays.
+void HitRateSketch::take_out(const Entry& entry) noexcept {
+  if (entry.slot == kFar) {
+    --far_;
+  } else {
+    take_from_stack(entry.slot);
+  }
+}
+
 /// Its entry is found again here, as making room may move it.
 void HitRateSketch::push(std::uint64_t hash, std::uint64_t bytes) noexcept {
   if (next_slot_ == slots_.size()) move_together();
@@ -154,12 +163,8 @@ void HitRateSketch::thin_out() noexcept {
     far_threshold_ = lowered(far_threshold_);
     sweep();
   }
-  weight_ = threshold_ == std::numeric_limits<std::uint64_t>::max()
-                ? 1
-                : kHashes / static_cast<double>(threshold_);
-  far_weight_ = far_threshold_ == std::numeric_limits<std::uint64_t>::max()
-                    ? 1
-                    : kHashes / static_cast<double>(far_threshold_);
+  weight_ = kHashes / static_cast<double>(threshold_);
+  far_weight_ = kHashes / static_cast<double>(far_threshold_);
 }
 
 void HitRateSketch::sweep() noexcept {
@@ -170,11 +175,7 @@ void HitRateSketch::sweep() noexcept {
       ++place;
       continue;
     }
-    if (is_far) {
-      --far_;
-    } else {
-      take_from_stack(entry.slot);
-    }
+    take_out(entry);
     remove(place);  // Another one may stand there now.
   }
 }
@@ -189,11 +190,7 @@ void HitRateSketch::use_sampled(std::uint64_t hash, std::optional<std::uint64_t>
     if (!is_near) return;
     bytes = slots_[entry->slot].bytes;
   }
-  if (is_near) {
-    take_from_stack(entry->slot);
-  } else if (entry != nullptr) {
-    --far_;
-  }
+  if (entry != nullptr) take_out(*entry);
   push(key, *bytes);
   cut();
   if (near_ > options_.keys_max || far_ > options_.keys_max) thin_out();
@@ -222,11 +219,7 @@ void HitRateSketch::erase(std::uint64_t hash) noexcept {
   const std::uint64_t key = stored(hash);
   const std::size_t place = place_of(key);
   if (table_[place].hash == 0) return;
-  if (table_[place].slot == kFar) {
-    --far_;
-  } else {
-    take_from_stack(table_[place].slot);
-  }
+  take_out(table_[place]);
   remove(place);
 }
 

@@ -114,10 +114,10 @@ class HitRateSketch {
   std::size_t place_of(std::uint64_t hash) const noexcept;
   Entry* find(std::uint64_t hash) noexcept;
   bool is_known(double capacity_bytes) const noexcept;
-  void insert(std::uint64_t hash, std::uint32_t slot) noexcept;
   void remove(std::size_t place) noexcept;
   void push(std::uint64_t hash, std::uint64_t bytes) noexcept;
   void take_from_stack(std::uint32_t slot) noexcept;
+  void take_out(const Entry& entry) noexcept;
   void add(std::uint32_t slot, std::uint64_t bytes) noexcept;
   std::uint64_t bytes_above(std::uint32_t slot) const noexcept;
   double depth_of(std::uint32_t slot) const noexcept;

@@ -19,7 +19,7 @@ constexpr std::uint64_t load_cost(std::uint64_t values, std::uint64_t bytes) noe
 /// cannot be told apart: then a larger one takes longer in proportion, and a smaller one as long.
 /// What is older than a minute is not known any more, so that a caller who loads nothing because
 /// loads were slow tries again.
-/// Threads: the caller synchronises. Cost: O(1), 56 bytes.
+/// Threads: the caller synchronises. Cost: O(1), 48 bytes.
 class LoadModel {
  public:
   static constexpr std::uint64_t kForgottenNs = 60'000'000'000;

@@ -137,7 +137,7 @@ void WhatIfFeed::drain_if_nobody_does() noexcept {
   mutex_.unlock();
 }
 
-void WhatIfFeed::count() const noexcept {
+void WhatIfFeed::count() noexcept {
   for (const Kind kind : {Kind::kLookup, Kind::kLoad}) {
     const auto index = static_cast<std::size_t>(kind);
     const std::uint64_t keys = asked_[index].keys.exchange(0, std::memory_order_relaxed);
@@ -151,7 +151,7 @@ void WhatIfFeed::count() const noexcept {
   sketch_->note_lost(lost_.exchange(0, std::memory_order_relaxed));
 }
 
-void WhatIfFeed::drain(std::size_t records_max) const noexcept {
+void WhatIfFeed::drain(std::size_t records_max) noexcept {
   count();
   std::uint64_t head = head_.load(std::memory_order_relaxed);
   for (std::size_t taken = 0; taken < records_max; ++taken) {
@@ -169,7 +169,7 @@ bool WhatIfFeed::are_asks(Kind kind) const noexcept {
   return (kind == Kind::kLookup) == are_lookups;
 }
 
-void WhatIfFeed::take(const Record& record) const noexcept {
+void WhatIfFeed::take(const Record& record) noexcept {
   switch (record.kind) {
     case Kind::kLookup:
     case Kind::kLoad:
@@ -185,7 +185,7 @@ void WhatIfFeed::take(const Record& record) const noexcept {
   }
 }
 
-void WhatIfFeed::append_report(Report& report) const {
+void WhatIfFeed::append_report(Report& report) {
   if (sketch_ == nullptr) return;
   const MutexLock lock{mutex_};
   drain(kRing);

@@ -46,7 +46,7 @@ class KeyHashes {
 ///   thread that finds nobody at the sketch takes up to 128 of them out of it; nobody waits for
 ///   another one. What finds the ring full is lost and counted; above 1 % nothing is known.
 /// Threads: any. Cost: a hash and a comparison for each key, two atomic additions for
-///   each batch; and the sketch's for each key of the sample. Memory: the sketch's and 96 KiB.
+///   each batch; and the sketch's for each key of the sample. Memory: the sketch's and 128 KiB.
 class WhatIfFeed {
  public:
   /// `hashes` outlives it. Null: it hashes by itself.
@@ -63,7 +63,7 @@ class WhatIfFeed {
     if (sketch_ != nullptr) note_asks(Kind::kLookup, items);
   }
   /// Sets `what_if` where there is an estimate.
-  void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
+  void append_report(Report& report) LARDER_EXCLUDES(mutex_);
 
  private:
   enum class Kind : std::uint8_t { kLookup = 0, kLoad, kUse, kTouch, kErase };
@@ -87,26 +87,26 @@ class WhatIfFeed {
   void note_asks(Kind kind, std::span<const Item> items) noexcept;
   void push(std::span<const Record> records) noexcept;
   void drain_if_nobody_does() noexcept LARDER_EXCLUDES(mutex_);
-  void drain(std::size_t records_max) const noexcept LARDER_REQUIRES(mutex_);
-  void count() const noexcept LARDER_REQUIRES(mutex_);
+  void drain(std::size_t records_max) noexcept LARDER_REQUIRES(mutex_);
+  void count() noexcept LARDER_REQUIRES(mutex_);
   bool are_asks(Kind kind) const noexcept LARDER_REQUIRES(mutex_);
-  void take(const Record& record) const noexcept LARDER_REQUIRES(mutex_);
+  void take(const Record& record) noexcept LARDER_REQUIRES(mutex_);
 
   const CapacityModel model_;
   const KeyHashes* const hashes_;
   /// Null: there is no capacity. Its state is guarded by mutex_.
   const std::unique_ptr<HitRateSketch> sketch_;
 
-  mutable std::atomic<std::uint64_t> threshold_ = 0;  ///< The sketch's.
-  mutable std::array<Asked, 2> asked_;                ///< By Kind; what count() has not taken yet.
-  mutable std::atomic<std::uint64_t> lost_ = 0;       ///< The same.
+  std::atomic<std::uint64_t> threshold_ = 0;  ///< The sketch's.
+  std::array<Asked, 2> asked_;                ///< By Kind; what count() has not taken yet.
+  std::atomic<std::uint64_t> lost_ = 0;       ///< The same.
 
-  mutable std::vector<Cell> ring_;
-  alignas(64) std::atomic<std::uint64_t> tail_ = 0;          ///< The next record to come.
-  alignas(64) mutable std::atomic<std::uint64_t> head_ = 0;  ///< Changes under mutex_.
+  std::vector<Cell> ring_;
+  alignas(64) std::atomic<std::uint64_t> tail_ = 0;  ///< The next record to come.
+  alignas(64) std::atomic<std::uint64_t> head_ = 0;  ///< Changes under mutex_.
 
-  mutable Mutex mutex_;
-  mutable std::array<std::uint64_t, 2> recent_ LARDER_GUARDED_BY(mutex_){};  ///< Keys, by Kind.
+  Mutex mutex_;
+  std::array<std::uint64_t, 2> recent_ LARDER_GUARDED_BY(mutex_){};  ///< Keys, by Kind.
 };
 
 }  // namespace larder

@@ -50,7 +50,7 @@ class Ended {
   Batch batch_;
 };
 
-WhatIf told(const WhatIfFeed& feed) {
+WhatIf told(WhatIfFeed& feed) {
   Report report;
   feed.append_report(report);
   return report.what_if;

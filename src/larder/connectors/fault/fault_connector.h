@@ -20,8 +20,7 @@ namespace larder::fault {
 /// Another connector, with faults on purpose: so that what stands above can be tested.
 ///
 /// error    The item fails as kIo and nothing reaches the inner connector; a key whose Get failed
-/// so
-///          is a miss until it is stored again (C6).
+///          so is a miss until it is stored again (C6).
 /// delay    The batch is carried out at once and given back `delay` later, or failed at its
 ///          deadline.
 /// stall    The batch is not carried out. It comes back failed: at its deadline, when it is
