@@ -8,13 +8,6 @@
 namespace larder::tools {
 namespace {
 
-bool has_labels(const Scrape::Series& series, Scrape::Labels wanted) {
-  return std::ranges::all_of(wanted, [&](const auto& label) {
-    const auto found = series.labels.find(std::string{label.first});
-    return found != series.labels.end() && found->second == label.second;
-  });
-}
-
 std::optional<double> bound_of(const Scrape::Series& series) {
   const auto found = series.labels.find("le");
   if (found == series.labels.end()) return std::nullopt;
@@ -29,6 +22,13 @@ std::optional<double> bound_of(const Scrape::Series& series) {
 }
 
 }  // namespace
+
+bool Scrape::Series::has(Labels wanted) const {
+  return std::ranges::all_of(wanted, [&](const auto& label) {
+    const auto found = labels.find(std::string{label.first});
+    return found != labels.end() && found->second == label.second;
+  });
+}
 
 std::optional<Quantile> quantile_of(const Buckets& buckets, double q) {
   if (buckets.empty()) return std::nullopt;
@@ -64,7 +64,7 @@ std::span<const Scrape::Series> Scrape::series(std::string_view name) const {
 
 double Scrape::sum(std::string_view name, Labels labels) const {
   double sum = 0;
-  for (const Series& one : series(name)) sum += has_labels(one, labels) ? one.value : 0;
+  for (const Series& one : series(name)) sum += one.has(labels) ? one.value : 0;
   return sum;
 }
 
@@ -80,7 +80,7 @@ double Scrape::increase_of(const Scrape& before, std::string_view name, const Se
 double Scrape::increase(const Scrape& before, std::string_view name, Labels labels) const {
   double sum = 0;
   for (const Series& one : series(name)) {
-    if (has_labels(one, labels)) sum += increase_of(before, name, one);
+    if (one.has(labels)) sum += increase_of(before, name, one);
   }
   return sum;
 }
@@ -89,7 +89,7 @@ Buckets Scrape::buckets(const Scrape* before, std::string_view name, Labels labe
   Buckets buckets;
   for (const Series& one : series(name)) {
     const auto bound = bound_of(one);
-    if (!bound || !has_labels(one, labels)) continue;
+    if (!bound || !one.has(labels)) continue;
     buckets[*bound] += before == nullptr ? one.value : increase_of(*before, name, one);
   }
   return buckets;

@@ -30,12 +30,14 @@ std::optional<Quantile> quantile_of(const Buckets& buckets, double q);
 /// The samples of one moment, by name. Copying costs as much as there are samples.
 class Scrape {
  public:
+  /// Labels that a series has to have, among others: {{"tier", "log"}, {"kind", "load"}}.
+  using Labels = std::initializer_list<std::pair<std::string_view, std::string_view>>;
   struct Series {
     std::map<std::string, std::string> labels;
     double value = 0;
+
+    bool has(Labels wanted) const;
   };
-  /// Labels that a series has to have, among others: {{"tier", "log"}, {"kind", "load"}}.
-  using Labels = std::initializer_list<std::pair<std::string_view, std::string_view>>;
 
   Scrape() = default;
   Scrape(std::vector<MetricSample> samples, double at_s);

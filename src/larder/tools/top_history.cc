@@ -80,28 +80,22 @@ std::optional<double> share_of(double part, double all) {
   return part / all;
 }
 
-std::optional<WhatIfRow> what_if_of(const Scrape& now, std::string name, std::string_view metric,
-                                    std::string_view measured, std::string_view asks,
+std::optional<WhatIfRow> what_if_of(const Scrape& now, std::string name, const std::string& prefix,
                                     Scrape::Labels labels) {
   const auto find = [&](std::string_view of, std::string_view capacity) -> std::optional<double> {
-    for (const Scrape::Series& series : now.series(of)) {
-      const auto has = [&](std::string_view label, std::string_view value) {
-        const auto found = series.labels.find(std::string{label});
-        return found != series.labels.end() && found->second == value;
-      };
-      const bool is_it = std::ranges::all_of(
-          labels, [&](const auto& label) { return has(label.first, label.second); });
-      if (is_it && (capacity.empty() || has("capacity", capacity))) return series.value;
+    for (const Scrape::Series& series : now.series(prefix + std::string{of})) {
+      const bool is_it = series.has(labels);
+      if (is_it && (capacity.empty() || series.has({{"capacity", capacity}}))) return series.value;
     }
     return std::nullopt;
   };
-  if (!find(asks, "")) return std::nullopt;
+  if (!find("what_if_asks", "")) return std::nullopt;
   return WhatIfRow{.name = std::move(name),
-                   .half = find(metric, "half"),
-                   .same = find(metric, "same"),
-                   .doubled = find(metric, "double"),
-                   .unlimited = find(metric, "unlimited"),
-                   .measured = find(measured, "")};
+                   .half = find("what_if_hit_rate", "half"),
+                   .same = find("what_if_hit_rate", "same"),
+                   .doubled = find("what_if_hit_rate", "double"),
+                   .unlimited = find("what_if_hit_rate", "unlimited"),
+                   .measured = find("what_if_measured_hit_rate", "")};
 }
 
 std::optional<double> rate_of(const Scrape& now, const Scrape* before, std::string_view name,

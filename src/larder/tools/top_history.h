@@ -49,9 +49,8 @@ void add_store_figures(const TopHistory& history, TopFigures& figures);
 /// Of a process without a server: health, shares and what was loaded.
 void add_process_figures(const TopHistory& history, TopFigures& figures);
 
-/// Of the metric and its measured one, of series with these labels; nothing: there is no estimate.
-std::optional<WhatIfRow> what_if_of(const Scrape& now, std::string name, std::string_view metric,
-                                    std::string_view measured, std::string_view asks,
+/// Of the metrics `PREFIXwhat_if_...`, of series with these labels; nothing: there is no estimate.
+std::optional<WhatIfRow> what_if_of(const Scrape& now, std::string name, const std::string& prefix,
                                     Scrape::Labels labels);
 /// By how much a counter grew in a second since `before`; nothing where there is no such.
 std::optional<double> rate_of(const Scrape& now, const Scrape* before, std::string_view name,

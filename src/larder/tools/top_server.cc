@@ -159,8 +159,7 @@ void add_l1(const TopHistory& history, TopFigures& figures) {
 
 void add_what_if(const Scrape& now, TopFigures& figures) {
   for (const auto& [tier, name] : {std::pair{"l1", "in L1"}, {"l2", "at all, with L2"}}) {
-    auto row = what_if_of(now, name, "engine_what_if_hit_rate", "engine_what_if_measured_hit_rate",
-                          "engine_what_if_asks", {{"tier", tier}});
+    auto row = what_if_of(now, name, "engine_", {{"tier", tier}});
     if (row) figures.what_if.push_back(std::move(*row));
   }
 }

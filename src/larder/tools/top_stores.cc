@@ -273,13 +273,7 @@ ConnectorRow connector_of(const TopHistory& history, const StoreId& store) {
   }
   row.queued = now.sum("batches_queued", labels);
   for (const Scrape::Series& series : now.series("oldest_queued_seconds")) {
-    const auto is = [&](const char* name, const std::string& value) {
-      const auto found = series.labels.find(name);
-      return found != series.labels.end() && found->second == value;
-    };
-    if (is("type", store.type) && is("where", store.where)) {
-      row.oldest_s = std::max(row.oldest_s, series.value);
-    }
+    if (series.has(labels)) row.oldest_s = std::max(row.oldest_s, series.value);
   }
   return row;
 }
@@ -298,8 +292,7 @@ void add_process_figures(const TopHistory& history, TopFigures& figures) {
   for (const StoreId& store : stores_of(now)) {
     // Without a bound there is nothing to ask.
     if (store.sum(now, "capacity_bytes") <= 0 || store.sum(now, "what_if_asks") <= 0) continue;
-    auto row = what_if_of(now, store.name(), "what_if_hit_rate", "what_if_measured_hit_rate",
-                          "what_if_asks", {{"type", store.type}, {"where", store.where}});
+    auto row = what_if_of(now, store.name(), "", {{"type", store.type}, {"where", store.where}});
     if (row) figures.what_if.push_back(std::move(*row));
   }
   add_health(now, figures);
