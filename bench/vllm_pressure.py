@@ -126,7 +126,7 @@ def row_bytes(model):
 
 
 def main():
-    if sys.argv[1] == "--live":
+    if sys.argv[1:2] == ["--live"]:
         live(json.loads(sys.argv[2]))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

@@ -66,6 +66,17 @@ def parts_of(
     return kind, merged
 
 
+def replaced(value: Any, placeholder: str, text: str) -> Any:
+    """A spec, or parameters, in which a text stands for a placeholder, however deep."""
+    if isinstance(value, str):
+        return value.replace(placeholder, text)
+    if isinstance(value, Mapping):
+        return {name: replaced(one, placeholder, text) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [replaced(one, placeholder, text) for one in value]
+    return value
+
+
 def _is_directory(spec: str) -> bool:
     return spec.startswith(_DIRECTORY) or spec in (".", "..")
 

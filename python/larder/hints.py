@@ -98,17 +98,10 @@ def submit(
     """Submits every action for these keys; the batches' ids. What the store cannot do comes from
     `drain()` as failed, as of any batch."""
     keys = list(keys)
-    ids: list[int] = []
-    for action in hints.actions:
-        if action.hint == "pin" and action.ttl is not None:
-            ids.append(client.submit_pin(keys, action.ttl, timeout, urgency=urgency, tag=tag))
-        elif action.hint == "retain" and action.ttl is not None:
-            ids.append(client.submit_retain(keys, action.ttl, timeout, urgency=urgency, tag=tag))
-        elif action.hint == "prefetch":
-            ids.append(client.submit_prefetch(keys, timeout, urgency=urgency, tag=tag))
-        else:
-            ids.append(client.submit_release(keys, timeout, urgency=urgency, tag=tag))
-    return ids
+    return [
+        client._submit_hint(keys, action.hint, action.ttl, timeout, None, urgency, True, tag)
+        for action in hints.actions
+    ]
 
 
 def _member(holder: Any, name: str) -> Any:

@@ -116,6 +116,12 @@ std::uint64_t BatchClient::submit(const std::shared_ptr<Operation>& operation) {
   return id;
 }
 
+std::uint64_t BatchClient::submit(const std::shared_ptr<Operation>& operation, const Terms& terms) {
+  apply(terms, operation->batch);
+  operation->tag = nb::borrow(terms.tag);
+  return submit(operation);
+}
+
 std::uint64_t BatchClient::submit_get(nb::handle keys, nb::handle buffers, nb::handle allow_shorter,
                                       const Terms& terms) {
   const std::uint64_t deadline_ns = deadline_of_terms(terms);
@@ -124,9 +130,7 @@ std::uint64_t BatchClient::submit_get(nb::handle keys, nb::handle buffers, nb::h
   check_counts(operation->arguments, "buffers");
   operation->prepare(Op::kGet, deadline_ns);
   throw_unless(flag_of(allow_shorter.ptr(), "allow_shorter", operation->batch.allow_shorter));
-  apply(terms, operation->batch);
-  operation->tag = nb::borrow(terms.tag);
-  return submit(operation);
+  return submit(operation, terms);
 }
 
 std::uint64_t BatchClient::submit_set(nb::handle keys, nb::handle values, bool replaces,
@@ -136,18 +140,14 @@ std::uint64_t BatchClient::submit_set(nb::handle keys, nb::handle values, bool r
   throw_unless(operation->arguments.take_buffers(values.ptr(), "values", Access::kRead));
   check_counts(operation->arguments, "values");
   prepare_store(*operation, replaces, deadline_ns);
-  apply(terms, operation->batch);
-  operation->tag = nb::borrow(terms.tag);
-  return submit(operation);
+  return submit(operation, terms);
 }
 
 std::uint64_t BatchClient::submit_keys(Op op, nb::handle keys, const Terms& terms) {
   const std::uint64_t deadline_ns = deadline_of_terms(terms);
   const auto operation = new_operation(keys);
   operation->prepare(op, deadline_ns);
-  apply(terms, operation->batch);
-  operation->tag = nb::borrow(terms.tag);
-  return submit(operation);
+  return submit(operation, terms);
 }
 
 std::uint64_t BatchClient::submit_exists(nb::handle keys, nb::handle estimates,
@@ -156,9 +156,7 @@ std::uint64_t BatchClient::submit_exists(nb::handle keys, nb::handle estimates,
   const auto operation = new_operation(keys);
   operation->prepare(Op::kExists, deadline_ns);
   throw_unless(flag_of(estimates.ptr(), "estimates", operation->batch.wants_places));
-  apply(terms, operation->batch);
-  operation->tag = nb::borrow(terms.tag);
-  return submit(operation);
+  return submit(operation, terms);
 }
 
 std::uint64_t BatchClient::submit_hint(nb::handle keys, nb::handle hint, nb::handle ttl,
@@ -166,9 +164,7 @@ std::uint64_t BatchClient::submit_hint(nb::handle keys, nb::handle hint, nb::han
   const std::uint64_t deadline_ns = deadline_of_terms(terms);
   const auto operation = new_operation(keys);
   prepare_hint(*operation, hint, ttl, deadline_ns);
-  apply(terms, operation->batch);
-  operation->tag = nb::borrow(terms.tag);
-  return submit(operation);
+  return submit(operation, terms);
 }
 
 nb::object BatchClient::probe(nb::handle keys) const {

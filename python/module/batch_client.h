@@ -41,7 +41,7 @@ class BatchClient : public EventClient {
   nanobind::object hints() const { return hints_of(*handle_); }
 
   /// Sizes where the connector knows its keys in memory, None for a key without a value; None for
-  /// all of it where only submit_keys() can tell.
+  /// all of it where only submit_exists() can tell.
   nanobind::object probe(nanobind::handle keys) const;
   /// [(id, tag, operation, codes, sizes, failures, seconds to load or None), ...]; [] after
   /// close(). One KeyOutcome a key in the bytes `codes`; `sizes` of a Get or Exists, else [];
@@ -67,6 +67,8 @@ class BatchClient : public EventClient {
   std::shared_ptr<Operation> take_batch() { return std::static_pointer_cast<Operation>(take()); }
 
  private:
+  std::uint64_t submit(const std::shared_ptr<Operation>& operation, const Terms& terms);
+
   std::uint64_t last_id_ = 0;  ///< The GIL guards it.
 };
 

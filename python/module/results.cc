@@ -83,6 +83,26 @@ nb::object cursor_of(const ScanPage& page) {
   return next;
 }
 
+nb::object what_if_of(const WhatIf& what_if) {
+  if (what_if.is_empty()) return nb::none();
+  const auto rate = [](const std::optional<double>& value) -> nb::object {
+    return value ? nb::object{nb::float_(*value)} : nb::none();
+  };
+  nb::dict points;
+  for (std::size_t i = 0; i < what_if.points.size(); ++i) {
+    const WhatIf::Point& point = what_if.points.at(i);
+    const nb::object capacity =
+        point.capacity_bytes == 0 ? nb::none() : nb::object{nb::int_(point.capacity_bytes)};
+    points[kWhatIfNames.at(i)] = nb::make_tuple(capacity, rate(point.hit_rate));
+  }
+  nb::dict result;
+  result["points"] = points;
+  result["measured"] = rate(what_if.measured);
+  result["asked"] = nb::int_(static_cast<std::uint64_t>(what_if.asked));
+  result["of"] = name_of(what_if.of);
+  return result;
+}
+
 }  // namespace
 
 PyObject* new_text(const std::string& text) {
@@ -144,13 +164,10 @@ void prepare_hint(PythonOperation& operation, nb::handle hint, nb::handle ttl,
     operation.batch.urgency = Urgency::kPrefetch;
   }
   if (!is_held(operation.batch.hint)) return;
-  throw_unless(seconds_of(ttl.ptr(), {.name = "ttl"}, seconds));
+  constexpr double kMost = static_cast<double>(kHoldNsMax) / 1e9;
+  throw_unless(
+      seconds_of(ttl.ptr(), {.name = "ttl", .most = kMost, .allows_none = false}, seconds));
   operation.batch.hold_ns = ns_of(seconds);
-  if (operation.batch.hold_ns > kHoldNsMax) {
-    PyErr_Format(PyExc_ValueError, "ttl: %R, wanted seconds above 0 and up to 86400, a day",
-                 ttl.ptr());
-    throw nb::python_error();
-  }
 }
 
 void prepare_load_of_one(PythonOperation& operation, nb::handle key, std::uint64_t room,
@@ -328,26 +345,6 @@ nb::object deleted_page_of(Handle& handle, nb::handle first_word, nb::handle sec
            ? nb::none()
            : nb::steal(new_text(first_failure(operation->batch, static_cast<std::size_t>(failed)))),
        next, nb::steal(new_bool(is_done))});
-}
-
-nb::object what_if_of(const WhatIf& what_if) {
-  if (what_if.is_empty()) return nb::none();
-  const auto rate = [](const std::optional<double>& value) -> nb::object {
-    return value ? nb::object{nb::float_(*value)} : nb::none();
-  };
-  nb::dict points;
-  for (std::size_t i = 0; i < what_if.points.size(); ++i) {
-    const WhatIf::Point& point = what_if.points.at(i);
-    const nb::object capacity =
-        point.capacity_bytes == 0 ? nb::none() : nb::object{nb::int_(point.capacity_bytes)};
-    points[kWhatIfNames.at(i)] = nb::make_tuple(capacity, rate(point.hit_rate));
-  }
-  nb::dict result;
-  result["points"] = points;
-  result["measured"] = rate(what_if.measured);
-  result["asked"] = nb::int_(static_cast<std::uint64_t>(what_if.asked));
-  result["of"] = name_of(what_if.of);
-  return result;
 }
 
 nb::object report_of(const Handle& handle) {

@@ -3,6 +3,8 @@
 #include <string>
 #include <string_view>
 
+#include "module/python_error.h"
+
 namespace larder::python {
 namespace {
 
@@ -13,7 +15,6 @@ struct Tensor {
   bool is_contiguous = false;
   bool is_conjugated = false;
   bool is_negated = false;
-  bool repeats = false;  ///< Some elements share their memory, as of expand().
 };
 
 Reference ask(PyObject* object, const char* method) {
@@ -42,7 +43,8 @@ bool size_at(PyObject* object, const char* method, std::size_t& size) {
   return PyErr_Occurred() == nullptr;
 }
 
-/// Whether a dimension of several elements has a stride of 0.
+/// Whether some elements share their memory, as of expand(): a dimension of several has a stride
+/// of 0.
 bool find_repeats(PyObject* tensor, bool& repeats) {
   const Reference strides = ask(tensor, "stride");
   const Reference shape = Reference::steal(PyObject_GetAttrString(tensor, "shape"));
@@ -66,7 +68,7 @@ bool describe(PyObject* object, Tensor& tensor) {
   if (tensor.layout != "torch.strided") return true;  // It cannot tell the others.
   return flag_at(object, "is_contiguous", tensor.is_contiguous) &&
          flag_at(object, "is_conj", tensor.is_conjugated) &&
-         flag_at(object, "is_neg", tensor.is_negated) && find_repeats(object, tensor.repeats);
+         flag_at(object, "is_neg", tensor.is_negated);
 }
 
 std::string why_not(const Tensor& tensor) {
@@ -91,36 +93,32 @@ std::string remedy_to_store(const Tensor& tensor) {
   return "pass " + expression;
 }
 
-std::string remedy_to_load(const Tensor& tensor) {
+std::string remedy_to_load(const Tensor& tensor, bool repeats) {
   const std::string load =
       "load into c = torch.empty(x.shape, dtype=x.dtype, device='cpu'), and then ";
-  if (tensor.device == "meta" || tensor.layout != "torch.strided" || tensor.repeats) {
+  if (tensor.device == "meta" || tensor.layout != "torch.strided" || repeats) {
     return load + "use c in its place";
   }
   return load + "x.detach().copy_(c)";
 }
 
-bool refuse(PyObject* object, const Tensor& tensor, const ArgumentName& name, Access access) {
-  const std::string remedy =
-      access == Access::kRead ? remedy_to_store(tensor) : remedy_to_load(tensor);
-  PyErr_Format(
-      PyExc_ValueError, "%s: a %s that is %s; wanted one that is contiguous, on the CPU: %s",
-      name.text().c_str(), Py_TYPE(object)->tp_name, why_not(tensor).c_str(), remedy.c_str());
+/// As an error of ours, what the tensor itself has raised.
+bool refuse_with_reason(PyObject* object, const ArgumentName& name) {
+  const std::string reason = take_message();
+  PyErr_Format(PyExc_ValueError, "%s: a %s whose memory cannot be had: %s", name.text().c_str(),
+               Py_TYPE(object)->tp_name, reason.c_str());
   return false;
 }
 
-/// As an error of ours, what the tensor itself has raised.
-bool refuse_with_reason(PyObject* object, const ArgumentName& name) {
-  PyObject* type = nullptr;
-  PyObject* value = nullptr;
-  PyObject* trace = nullptr;
-  PyErr_Fetch(&type, &value, &trace);
-  PyErr_Clear();
-  PyErr_Format(PyExc_ValueError, "%s: a %s whose memory cannot be had: %S", name.text().c_str(),
-               Py_TYPE(object)->tp_name, value != nullptr ? value : Py_None);
-  Py_XDECREF(type);
-  Py_XDECREF(value);
-  Py_XDECREF(trace);
+bool refuse(PyObject* object, const Tensor& tensor, const ArgumentName& name, Access access) {
+  bool repeats = false;
+  const bool asks_repeats = access == Access::kWrite && tensor.layout == "torch.strided";
+  if (asks_repeats && !find_repeats(object, repeats)) return refuse_with_reason(object, name);
+  const std::string remedy =
+      access == Access::kRead ? remedy_to_store(tensor) : remedy_to_load(tensor, repeats);
+  PyErr_Format(
+      PyExc_ValueError, "%s: a %s that is %s; wanted one that is contiguous, on the CPU: %s",
+      name.text().c_str(), Py_TYPE(object)->tp_name, why_not(tensor).c_str(), remedy.c_str());
   return false;
 }
 

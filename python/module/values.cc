@@ -10,12 +10,19 @@
 namespace larder::python {
 namespace {
 
+std::string whole(double seconds) {
+  const std::string number = std::to_string(seconds);
+  return number.substr(0, number.find('.'));
+}
+
 std::string wanted_of(const SecondsRule& rule) {
   std::string text = rule.allows_zero ? "0 or more" : "above 0";
-  text += " and at most 1e9, or None ";
+  text += " and at most ";
+  text += rule.most == kSecondsMax ? "1e9" : whole(rule.most);
+  if (!rule.allows_none) return text;
+  text += ", or None ";
   if (std::isinf(rule.none)) return text + "to wait for ever";
-  const std::string number = std::to_string(rule.none);
-  return text + "for " + number.substr(0, number.find('.'));
+  return text + "for " + whole(rule.none);
 }
 
 /// Nothing, without an exception, where `value` is no number and no text of one.
@@ -39,7 +46,7 @@ std::optional<double> number_of(PyObject* value) {
 }  // namespace
 
 bool seconds_of(PyObject* value, const SecondsRule& rule, double& seconds) {
-  if (value == Py_None) {
+  if (value == Py_None && rule.allows_none) {
     seconds = rule.none;
     return true;
   }
@@ -56,7 +63,7 @@ bool seconds_of(PyObject* value, const SecondsRule& rule, double& seconds) {
   }
   seconds = *number;
   const bool is_enough = rule.allows_zero ? seconds >= 0 : seconds > 0;
-  if (is_enough && seconds <= kSecondsMax) return true;
+  if (is_enough && seconds <= rule.most) return true;
   PyErr_Format(PyExc_ValueError, "%s: %.80R, wanted seconds: a number %s", rule.name, value,
                wanted_of(rule).c_str());
   return false;

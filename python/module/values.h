@@ -22,8 +22,10 @@ struct SecondsRule {
   const char* name = "timeout";  ///< The argument's.
   double none = kForEver;        ///< What None stands for.
   bool allows_zero = false;
+  double most = kSecondsMax;
+  bool allows_none = true;
 };
-/// A time-out: a number above 0 and at most kSecondsMax, its text (as JSON may have it), or None.
+/// A time-out: a number above 0 and at most `most`, its text (as JSON may have it), or None.
 bool seconds_of(PyObject* value, const SecondsRule& rule, double& seconds);
 /// The same in nanoseconds; kNever for kForEver.
 std::uint64_t ns_of(double seconds) noexcept;

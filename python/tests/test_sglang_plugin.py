@@ -67,11 +67,10 @@ def test_it_hooks_the_resolution_where_the_variable_is_set(monkeypatch):
     _plugin.register()
     target = "sglang.srt.server_args.ServerArgs.resolve_once"
     assert registry.hooks == [(target, _plugin.fill, "around")]
-    for value in ("", None):
-        monkeypatch.setenv("LARDER", "x") if value is None else monkeypatch.setenv("LARDER", value)
-        if value is None:
-            monkeypatch.delenv("LARDER")
-        _plugin.register()
+    monkeypatch.setenv("LARDER", "")
+    _plugin.register()
+    monkeypatch.delenv("LARDER")
+    _plugin.register()
     assert len(registry.hooks) == 1
 
 
@@ -120,6 +119,12 @@ def test_what_is_given_wins(given, caplog):
 def test_what_excludes_hicache_wins(given, caplog):
     assert resolved(Arguments(**given)) == [[False, None, None]]
     assert len(said(caplog)) == 1 and next(iter(given)) in said(caplog)[0]
+
+
+def test_the_address_of_the_metrics_stays_free_for_the_ranks(monkeypatch, caplog):
+    monkeypatch.setenv("LARDER_METRICS", "no address, which the trial must not mind")
+    assert resolved(Arguments())[0][0] is True
+    assert not said(caplog)
 
 
 @pytest.mark.parametrize("url", ["nothing:/data", "memory:?what=1", "log:/proc/kv?capacity=1GiB"])

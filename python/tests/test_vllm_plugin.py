@@ -6,6 +6,7 @@ import types
 
 import pytest
 
+import larder
 import larder.vllm
 from larder.vllm import _plugin
 
@@ -61,6 +62,7 @@ def vllm(monkeypatch):
     monkeypatch.setattr(_plugin, "_told", set())
     monkeypatch.setenv("LARDER", "memory:?capacity=1GiB")
     monkeypatch.delenv("LARDER_VLLM", raising=False)
+    monkeypatch.setenv("_LARDER_VLLM_MADE", "")
     monkeypatch.setenv("LARDER_METRICS", "no address, which the check must not mind")
     return stub
 
@@ -94,6 +96,24 @@ def test_the_variable_fills_what_is_not_given(vllm, monkeypatch):
             }
         ],
     }
+
+
+def test_the_store_that_is_tried_is_the_one_that_the_tier_opens(vllm, monkeypatch, tmp_path):
+    monkeypatch.setenv("LARDER", f"log:{tmp_path}/kv-{{dp_rank}}")
+    monkeypatch.setenv("LARDER_VLLM", '{"tier": {"capacity": "512MiB", "max_value": "2MiB"}}')
+    assert made(vllm)[0].kv_connector_extra_config["secondary_tiers"][0]["max_value"] == "2MiB"
+    with larder.Client(f"log:{tmp_path}/kv-0") as client:
+        assert client.report().capacity_bytes == 512 << 20
+
+
+def test_a_process_that_makes_it_again_does_not_open_the_store(vllm, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("LARDER", f"log:{tmp_path}/kv?capacity=512MiB&max_value=1MiB")
+    first, _, _ = made(vllm, revision="a")
+    with larder.Client(f"log:{tmp_path}/kv"):  # The engine has it by now.
+        again, _, _ = made(vllm, revision="a")
+        assert again.kv_connector_extra_config == first.kv_connector_extra_config
+        assert made(vllm, revision="b")[0] is None, "another configuration is tried"
+    assert "in use" in caplog.text
 
 
 def test_the_host_tier_has_a_size_that_fits_into_shared_memory(vllm, monkeypatch):

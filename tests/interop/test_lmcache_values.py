@@ -17,7 +17,8 @@ from lmcache.v1.memory_management import BytesBufferMemoryObj, MemoryFormat
 
 import larder
 from larder.lmcache import RemoteConnector
-from larder.lmcache.remote import _name, _open, _parameters_of, _time_outs
+from larder.lmcache.remote import _name
+from larder.lmcache.remote_config import open_store, parameters_of, time_outs
 from larder.lmcache.remote_values import Layout, layout_of, parse_trailer, take_layout, trailer_of
 
 FULL_BYTES = 524_288
@@ -116,6 +117,9 @@ def test_a_value_that_lies_is_refused():
         b'{"format":"__class__","shapes":[[1]],"dtypes":["uint8"]}',
         b'{"format":"KV_T2D","shapes":[],"dtypes":[]}',
         b'{"format":"KV_T2D","shapes":[[1],[1]],"dtypes":["uint8"]}',
+        # 2 to the power of 65, and 1: one byte in 64 bits.
+        b'{"format":"KV_T2D","shapes":[[11806113,409891,7623851]],"dtypes":["uint8"]}',
+        b"[" * 4000,
         b"[]",
         b"nul",
         b"\xff",
@@ -167,7 +171,7 @@ def test_the_documented_environment_says_the_same_as_the_documented_file(tmp_pat
             monkeypatch.setenv(*assignment.split("=", 1))
     by_file = LMCacheEngineConfig.from_file(str(file))
     by_environment = LMCacheEngineConfig.from_env()
-    assert _parameters_of(by_file, RemoteConnector, WORKER) == {
+    assert parameters_of(by_file, RemoteConnector, WORKER) == {
         "url": "log:/data/kv?capacity=500GiB"
     }
     for name in yaml.safe_load(file.read_text()):
@@ -176,11 +180,11 @@ def test_the_documented_environment_says_the_same_as_the_documented_file(tmp_pat
 
 def test_parameters_are_the_connectors_and_of_a_worker():
     config = configured(type="log", path="/data/kv/{worker_id}", capacity="1GiB", load_timeout="2")
-    parameters = _parameters_of(config, RemoteConnector, WORKER)
-    assert _time_outs(parameters, config) == pytest.approx((2.0, 60.0, 2.4))
+    parameters = parameters_of(config, RemoteConnector, WORKER)
+    assert time_outs(parameters, config) == pytest.approx((2.0, 60.0, 2.4))
     assert parameters == {"type": "log", "path": "/data/kv/3", "capacity": "1GiB"}
     config.blocking_timeout_secs, config.lookup_timeout_ms = 1, 10_000
-    assert _time_outs({}, config) == pytest.approx((0.8, 60.0, 0.8))
+    assert time_outs({}, config) == pytest.approx((0.8, 60.0, 0.8))
 
 
 def test_what_cannot_be_told_apart_is_refused():
@@ -189,17 +193,17 @@ def test_what_cannot_be_told_apart_is_refused():
         extra = config.extra_config
         extra[f"remote_storage_plugin.other.{name}"] = extra[f"remote_storage_plugin.larder.{name}"]
     config.remote_storage_plugins = ["larder", "other"]
-    with pytest.raises(ValueError, match=r"several \(larder, other\) .*tiered: or sharded:"):
-        _parameters_of(config, RemoteConnector, WORKER)
+    with pytest.raises(ValueError, match=r"several \(larder, other\) .*with a spec such as tiered:$"):
+        parameters_of(config, RemoteConnector, WORKER)
     config.remote_storage_plugins = ["fs"]
     with pytest.raises(ValueError, match="none with module_path"):
-        _parameters_of(config, RemoteConnector, WORKER)
+        parameters_of(config, RemoteConnector, WORKER)
 
 
 def test_workers_that_share_a_directory_are_told_to_part(tmp_path):
     def parameters():
         return {"type": "log", "path": str(tmp_path / "kv"), "capacity": "512MiB", "min_free": 0}
 
-    with _open(parameters(), WORKER):
+    with open_store(parameters(), WORKER):
         with pytest.raises(larder.OpenError, match=r"Each of 4 workers .*worker-\{worker_id\}"):
-            _open(parameters(), WORKER)
+            open_store(parameters(), WORKER)

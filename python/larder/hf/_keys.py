@@ -4,9 +4,10 @@ never have one name, and a chunk is found only behind exactly the same prefix.""
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
+
+from larder._doors import digest
 
 # Of what a name says and how a value is laid out. Another format never finds this one's values.
 FORMAT = 1
@@ -46,8 +47,7 @@ def canonical(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 def namespace(parts: Mapping[str, Any]) -> bytes:
     """32 bytes that stand for `parts` (of JSON's types) and this format."""
-    text = json.dumps({"format": FORMAT, **parts}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).digest()
+    return digest({"format": FORMAT, **parts})
 
 
 def key_prefix(name: bytes) -> str:

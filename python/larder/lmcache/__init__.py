@@ -23,9 +23,9 @@ are first asked for.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
+from larder._doors import installed
 from larder.lmcache.client import ConnectorClient
 from larder.lmcache.client_base import ConnectorClientBase
 from larder.lmcache.connector import Connector
@@ -59,10 +59,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _remedy(name: str, error: ImportError) -> str:
-    try:
-        found = f"this is {importlib.metadata.version('lmcache')}"
-    except importlib.metadata.PackageNotFoundError:
-        found = "LMCache is not installed here"
+    found = installed("lmcache", "LMCache")
     if name == "LoadPolicy":
         return (
             f"larder.lmcache.LoadPolicy needs LMCache 0.5.7 or later, whose server has "

@@ -5,12 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-
-def _printable(text: str) -> str:
-    """Keys are bytes from outside: they must not forge a line or drive a terminal."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
+from larder._doors import printable
 
 
 class ErrorCounts:
@@ -31,7 +26,7 @@ class ErrorCounts:
             self._logger.warning(
                 "larder: %s: %s. Others of this kind are only counted, in the adapter's status.",
                 kind,
-                _printable(str(error)),
+                printable(str(error)),
                 exc_info=error if isinstance(error, BaseException) else None,
             )
 

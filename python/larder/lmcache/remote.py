@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +21,7 @@ from larder import _larder
 from larder._client import Addresses, Client, Completion
 from larder.lmcache.connector import refuse_storage_plugin, register_metrics
 from larder.lmcache.l2_errors import ErrorCounts
+from larder.lmcache.remote_config import open_store, parameters_of, time_outs
 from larder.lmcache.remote_values import (
     BINARY,
     TRAILER_BYTES_MAX,
@@ -42,9 +42,6 @@ _CHUNKS_MAX = 2
 _GRACE_SECONDS = 0.25
 _ROOM_SECONDS = 0.01  # Between two attempts to get memory that stores hold.
 _CLOSE_SECONDS = 30.0
-# LMCache's own, for a configuration that does not tell them.
-_BLOCKING_SECONDS = 10.0
-_LOOKUP_SECONDS = 3.0
 
 # The class has a method `list`.
 _Objects = list[Any]
@@ -86,11 +83,11 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         self._errors = ErrorCounts(init_logger(__name__))
         self._memory = local_cpu_backend
         self._metadata = local_cpu_backend.metadata
-        parameters = _parameters_of(config, type(self), self._metadata)
-        self._load_seconds, self._store_seconds, self._lookup_seconds = _time_outs(
+        parameters = parameters_of(config, type(self), self._metadata)
+        self._load_seconds, self._store_seconds, self._lookup_seconds = time_outs(
             parameters, config
         )
-        self._client = _open(parameters, self._metadata)
+        self._client = open_store(parameters, self._metadata)
         self._storing = 0  # Puts under way; the loop's.
         self._pending: set[Future[Completion]] = set()
         self._thread = threading.Thread(target=self._complete, name="larder", daemon=True)
@@ -365,8 +362,11 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
 
     def report_status(self) -> dict[str, Any]:
         """The store's report, and how many errors of each kind there were."""
-        report = self._client.report()
-        return {"health": report.health, "reasons": report.reasons, "errors": self._errors.counts()}
+        status: dict[str, Any] = {}
+        with self._noting("report_status"):
+            report = self._client.report()
+            status = {"health": report.health, "reasons": report.reasons}
+        return {**status, "errors": self._errors.counts()}
 
     async def close(self) -> None:
         """Lets stores end, then closes the store. Raises nothing; what hangs is left to its thread."""
@@ -529,78 +529,3 @@ def _value_of(memory: Any, whole: Layout) -> Any:
     if layout == whole:
         return Addresses([memory.data_ptr], memory.get_size(), owner=memory)
     return [memory.byte_array, trailer_of(layout, whole.bytes)]
-
-
-# --- Configuration --------------------------------------------------------------------------------
-
-
-def _parameters_of(config: Any, made: type, metadata: Any) -> dict[str, Any]:
-    """What the configuration has for the one remote_storage_plugin that names this class."""
-    extra = config.extra_config or {}
-    names = [name for name in config.remote_storage_plugins or [] if _class_of(extra, name) is made]
-    if len(names) != 1:
-        found = f"several ({', '.join(sorted(names))})" if names else "none"
-        raise ValueError(
-            f"remote_storage_plugins: {found} with module_path {made.__module__!r} and class_name "
-            f"{made.__name__!r}, wanted one; LMCache does not tell them apart. Two stores are one "
-            "with a spec such as tiered: or sharded:"
-        )
-    prefix = f"remote_storage_plugin.{names[0]}."
-    parameters = {
-        key[len(prefix) :]: _of_worker(value, metadata)
-        for key, value in extra.items()
-        if key.startswith(prefix)
-    }
-    del parameters["module_path"], parameters["class_name"]
-    if "url" not in parameters and "type" not in parameters:
-        raise ValueError(
-            f"extra_config: neither {prefix}url nor {prefix}type; wanted for example "
-            f"{prefix}url: log:/data/kv?capacity=200GiB"
-        )
-    return parameters
-
-
-def _class_of(extra: dict[str, Any], name: str) -> object:
-    module = extra.get(f"remote_storage_plugin.{name}.module_path")
-    class_name = extra.get(f"remote_storage_plugin.{name}.class_name")
-    if not isinstance(module, str) or not isinstance(class_name, str):
-        return None
-    try:
-        return getattr(importlib.import_module(module), class_name, None)
-    except ImportError:
-        return None
-
-
-def _of_worker(value: Any, metadata: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("{worker_id}", str(metadata.worker_id))
-    return value
-
-
-def _time_outs(parameters: dict[str, Any], config: Any) -> tuple[float, float, float]:
-    """Of loads, stores and lookups. A call that is answered just before LMCache gives up on it is
-    one whose result is used."""
-    blocking = float(getattr(config, "blocking_timeout_secs", None) or _BLOCKING_SECONDS)
-    lookup = float(getattr(config, "lookup_timeout_ms", None) or _LOOKUP_SECONDS * 1000) / 1000
-    defaults = {
-        "load_timeout": blocking * 0.8,
-        "store_timeout": 60.0,
-        "lookup_timeout": min(lookup, blocking) * 0.8,
-    }
-    load, store, lookup = (
-        _larder.seconds(parameters.pop(name, None), name, default)
-        for name, default in defaults.items()
-    )
-    return load, store, lookup
-
-
-def _open(parameters: dict[str, Any], metadata: Any) -> Client:
-    try:
-        return Client(parameters.pop("url", None), **parameters)
-    except _larder.OpenError as error:
-        if metadata.world_size == 1 or "in use" not in str(error):
-            raise
-        raise _larder.OpenError(
-            f"{error}. Each of {metadata.world_size} workers needs a store of its own: put "
-            "{worker_id} into the path, as in log:/data/kv/worker-{worker_id}"
-        ) from error

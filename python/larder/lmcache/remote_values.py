@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import struct
 from typing import Any
 
@@ -38,7 +39,11 @@ class Layout:
 
     @property
     def bytes(self) -> int:
-        return sum(shape.numel() * dtype.itemsize for shape, dtype in zip(self.shapes, self.dtypes))
+        return sum(map(_bytes_of, self.shapes, self.dtypes))
+
+
+def _bytes_of(shape: torch.Size, dtype: torch.dtype) -> int:
+    return math.prod(shape) * dtype.itemsize  # numel() wraps at 64 bits.
 
 
 def layout_of(memory: Any) -> Layout:
@@ -88,7 +93,7 @@ def parse_trailer(value: memoryview) -> Layout:
             tuple(map(_shape, told["shapes"])),
             tuple(map(_dtype, told["dtypes"])),
         )
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"a trailer that cannot be read: {error}") from error
     if len(layout.shapes) != len(layout.dtypes) or not layout.shapes:
         raise ValueError("a trailer whose shapes and dtypes do not belong together")
@@ -122,5 +127,5 @@ def take_layout(memory: Any, layout: Layout) -> None:
     memory.raw_data = memory.raw_data[: layout.bytes]
     ends = [0]
     for shape, dtype in zip(layout.shapes, layout.dtypes):
-        ends.append(ends[-1] + shape.numel() * dtype.itemsize)
+        ends.append(ends[-1] + _bytes_of(shape, dtype))
     memory.group_prefix_sum = ends

@@ -14,8 +14,9 @@ SGLang itself is imported for `LarderHiCache` only, when it is first asked for.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
+
+from larder._doors import installed
 
 if TYPE_CHECKING:
     from larder.sglang._backend import LarderHiCache
@@ -34,11 +35,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _remedy(error: ImportError) -> str:
-    try:
-        found = f"this is {importlib.metadata.version('sglang')}"
-    except importlib.metadata.PackageNotFoundError:
-        found = "SGLang is not installed here"
     return (
         "larder.sglang.LarderHiCache needs an SGLang whose HiCache has dynamic storage backends "
-        f"(tested: 0.5.23), and {found} ({error}). Install one with: pip install 'sglang>=0.5.23'"
+        f"(tested: 0.5.23), and {installed('sglang', 'SGLang')} ({error}). Install one with: pip install 'sglang>=0.5.23'"
     )

@@ -72,17 +72,11 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
         config, options = self._config, self._options
         ranks = _identity.ranks(config)
         sharing = config.tp_size if config.is_mla_model else 1
-        try:
-            client = larder.Client(options.spec(_identity.rank_name(config)))
-        except larder.OpenError as error:
-            if str(error).startswith("log") and (why := options.unfit("log", ranks, sharing)):
-                raise ValueError(f"{error}; {why}") from error  # Another rank may have it.
-            raise
-        why = options.unfit(client.report().type, ranks, sharing)
+        rank = _identity.rank_name(config)
+        why = options.unfit(options.kind(rank), ranks, sharing)
         if why:
-            client.close()
             raise ValueError(why)
-        return client
+        return larder.Client(options.spec(rank))
 
     # --- Registration -----------------------------------------------------------------------------
 
@@ -169,7 +163,8 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
         names = pages.names(keys)
         sizes: Sequence[int | None] | None = client.probe(names)
         if sizes is None:
-            ended = self._calls.run(
+            ended = self._ended(
+                f"a lookup of {len(keys)} pages",
                 lambda deadline, tag: client.submit_exists(
                     names, timeout=None, deadline=deadline, tag=tag
                 ),
@@ -177,9 +172,7 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
                 may_leave=True,
             )
             if ended is None:
-                self._trouble.fail(f"a lookup of {len(keys)} pages did not end in time")
                 return [False] * len(keys)
-            self._note(ended)
             sizes = [size if hit else None for size, hit in zip(ended.sizes, ended.hits)]
         return [size == pages.bytes for size in sizes]
 
@@ -329,7 +322,8 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
     ) -> list[bool]:
         names, client = pages.names(keys), self._opened()
         begin = time.monotonic()
-        ended = self._calls.run(
+        ended = self._ended(
+            f"a load of {len(keys)} pages",
             lambda deadline, tag: client.submit_get(
                 names, buffers, timeout=None, deadline=deadline, urgency="demand", tag=tag
             ),
@@ -337,16 +331,15 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
             may_leave=may_leave,
         )
         if ended is None:
-            self._trouble.fail(f"a load of {len(keys)} pages did not end in time")
             return [False] * len(keys)
-        self._note(ended)
         self._count("load", sum(ended.hits), pages, begin)
         return ended.hits
 
     def _set(self, pages: Pages, keys: list[str], buffers: Buffers) -> list[bool]:
         names, client = pages.names(keys), self._opened()
         begin = time.monotonic()
-        ended = self._calls.run(
+        ended = self._ended(
+            f"a store of {len(keys)} pages",
             lambda deadline, tag: client.submit_set(
                 names,
                 buffers,
@@ -360,9 +353,7 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
             may_leave=False,  # A page of the host pool that is used again would be stored as another.
         )
         if ended is None:
-            self._trouble.fail(f"a store of {len(keys)} pages did not end in time")
             return [False] * len(keys)
-        self._note(ended)
         self._count("store", sum(ended.hits), pages, begin)
         return [code in (larder.Code.DONE, larder.Code.EXISTED) for code in ended.codes]
 
@@ -370,11 +361,18 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
         assert self._client is not None  # A pool is registered only where there is a client.
         return self._client
 
-    def _note(self, ended: larder.Completion) -> None:
-        if ended.ok:
+    def _ended(
+        self, what: str, submit: Callable[[float, object], int], seconds: float, *, may_leave: bool
+    ) -> larder.Completion | None:
+        """The batch when it has ended, or None; what failed of it is noted."""
+        ended = self._calls.run(submit, seconds, may_leave=may_leave)
+        if ended is None:
+            self._trouble.fail(f"{what} did not end in time")
+        elif ended.ok:
             self._trouble.works()
         else:
             self._trouble.fail(f"{ended.operation}: {ended.error}")
+        return ended
 
     def _count(self, kind: str, moved: int, pages: Pages, begin: float) -> None:
         if moved and self._config.enable_storage_metrics:

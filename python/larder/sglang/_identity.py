@@ -3,11 +3,11 @@ of a page follows from, so two contents never have one name."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
+
+from larder._doors import digest
 
 # Of what a name says and how a value is laid out. Another format never finds this one's values.
 FORMAT = 1
@@ -79,8 +79,7 @@ def identity(
 
 def key_prefix(parts: Mapping[str, Any]) -> str:
     """What the names of all pages of an identity begin with."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return f"larder.sglang/{hashlib.sha256(text.encode()).hexdigest()[:32]}/"
+    return f"larder.sglang/{digest(parts).hex()[:32]}/"
 
 
 def rank_name(config: Any) -> str:

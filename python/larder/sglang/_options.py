@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from larder import _spec
+
 # The variable that names the store of a process in which no configuration does.
 VARIABLE = "LARDER"
 
@@ -27,6 +29,7 @@ _OF_SGLANG = frozenset(
     }
 )
 _SECONDS = ("lookup_timeout", "load_timeout", "store_timeout")
+_SECONDS_MAX = 1e9  # Of a client's time-outs.
 _TEXTS = ("revision", "namespace")
 
 
@@ -64,10 +67,14 @@ class Options:
             )
         return ""
 
+    def kind(self, rank: str) -> str:
+        """The type of its store. Raises larder.OpenError."""
+        return _spec.parts_of(self.spec(rank), {}, "url")[0]
+
     def spec(self, rank: str) -> str | dict[str, Any]:
         """The store of one rank."""
-        replaced: str | dict[str, Any] = _replaced(self.url, rank)
-        return replaced
+        spec: str | dict[str, Any] = _spec.replaced(self.url, "{rank}", rank)
+        return spec
 
 
 def options(extra: Mapping[str, Any] | None) -> Options:
@@ -103,16 +110,6 @@ def options(extra: Mapping[str, Any] | None) -> Options:
 
 def _seconds(name: str, value: Any) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:
+    if not is_number or not math.isfinite(value) or not 0 < value <= _SECONDS_MAX:
         raise ValueError(f"{name!r} in the extra config: {value!r}, wanted seconds above 0")
     return float(value)
-
-
-def _replaced(value: Any, rank: str) -> Any:
-    if isinstance(value, str):
-        return value.replace("{rank}", rank)
-    if isinstance(value, Mapping):
-        return {name: _replaced(one, rank) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_replaced(one, rank) for one in value]
-    return value

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import larder
+from larder import _doors, _spec
 from larder.sglang import _options
 from larder.sglang._options import VARIABLE
 
@@ -86,11 +86,12 @@ def _filling(arguments: Any) -> dict[str, Any]:
                 return {}
         # A store that is of no use would cost HiCache's memory for nothing.
         options = _options.Options(url)
-        with larder.Client(options.spec("tp0")) as client:
-            ranks = getattr(arguments, "tp_size", 1) * getattr(arguments, "pp_size", 1)
-            why = options.unfit(client.report().type, ranks)
+        pp_size = getattr(arguments, "pp_size", 1)
+        rank = "tp0" if pp_size == 1 else "tp0-pp0"
+        why = options.unfit(options.kind(rank), getattr(arguments, "tp_size", 1) * pp_size)
         if why:
             raise ValueError(why)
+        _doors.open_once(_spec.text_of(options.spec(rank), {}, "url"))
     except Exception as error:
         _log.error("%s", _without(str(error)))
         return {}

@@ -194,7 +194,7 @@ class Chunks:
                 urgency="demand",
                 tag=keys,
             )
-        except larder.Error as error:
+        except Exception as error:  # Nothing was submitted.
             self._end_lookup(keys, [False] * len(keys))
             self.tally.fail("exists", "chunks cannot be looked up", error)
         else:

@@ -3,10 +3,10 @@ tokens a chunk is of, and nothing of what computed it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from typing import Any
+
+from larder._doors import digest
 
 # Of what a name says and how a value is laid out. Another format never finds this one's values.
 FORMAT = 1
@@ -48,8 +48,7 @@ def parts_of(spec: Any, row_bytes: int, revision: str) -> dict[str, Any]:
 def name_of(parts: dict[str, Any], root_hash: bytes) -> bytes:
     """What the keys of all chunks begin with. `root_hash`: the first link of block hashes, which
     follows from the hash's algorithm and seed."""
-    text = json.dumps({**parts, "root": root_hash.hex()}, sort_keys=True, separators=(",", ":"))
-    return f"vllm/{hashlib.sha256(text.encode()).hexdigest()[:32]}/".encode()
+    return f"vllm/{digest({**parts, 'root': root_hash.hex()}).hex()[:32]}/".encode()
 
 
 def root_hash() -> bytes:

@@ -10,30 +10,27 @@ from __future__ import annotations
 import functools
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from larder.vllm._tally import log, printable
+from larder import _doors, _spec
+from larder._doors import printable
+from larder.vllm._chunks import Timeouts
+from larder.vllm._tally import log
 
 SPEC = "LARDER"
 SETTINGS = "LARDER_VLLM"
+# What this process has made of both, for those that it starts: vLLM's API servers make the
+# configuration again, when an engine may have the store.
+_MADE = "_LARDER_VLLM_MADE"
 
 _MARK = "_filled_by_larder"
-_CHECK_SECONDS = 120
 _CPU_BYTES_MIN = 64 << 20
-# The store is opened and closed by a process of its own: the API server gets neither its threads
-# nor its locks, and the metrics' address stays free for the engine.
-_CHECK = """
-import os, sys
-os.environ.pop("LARDER_METRICS", None)
-import larder
-try:
-    larder.Client(os.environ["LARDER"].replace("{dp_rank}", "0")).close()
-except Exception as error:
-    sys.exit(str(error))
-"""
+# Of a tier's parameters, those that do not name its store.
+_OF_TIER = frozenset(
+    {"type", "module_path", "revision", "enable_kv_events", "locality", "backpressure"}
+    | {f"{name}_timeout" for name in Timeouts._fields}
+)
 
 _told: set[str] = set()
 
@@ -91,9 +88,7 @@ def _configuration(arguments: Any) -> Any:
         return None
     from vllm.config import KVTransferConfig
 
-    extra = _extra_config(arguments, _settings())
-    _check_platform(extra)
-    _check_store()
+    extra = _made(arguments) or _make(arguments)
     filled = KVTransferConfig(
         kv_connector="OffloadingConnector", kv_role="kv_both", kv_connector_extra_config=extra
     )
@@ -103,6 +98,25 @@ def _configuration(arguments: Any) -> Any:
         int(extra["cpu_bytes_to_use"]) >> 20,
     )
     return filled
+
+
+def _made(arguments: Any) -> Any:
+    """What the process that started this one has made of the same variables and revision."""
+    known = json.loads(os.environ.get(_MADE) or "{}")
+    return known.get("extra") if known.get("of") == _made_of(arguments) else None
+
+
+def _make(arguments: Any) -> dict[str, Any]:
+    extra = _extra_config(arguments, _settings())
+    _check_platform(extra)
+    _check_store(extra["secondary_tiers"][0])
+    os.environ[_MADE] = json.dumps({"of": _made_of(arguments), "extra": extra})
+    return extra
+
+
+def _made_of(arguments: Any) -> list[Any]:
+    revision = str(getattr(arguments, "revision", None) or "")
+    return [os.environ[SPEC], os.environ.get(SETTINGS) or "{}", revision, _replicas_of(arguments)]
 
 
 def _settings() -> dict[str, Any]:
@@ -164,21 +178,12 @@ def _check_platform(extra: dict[str, Any]) -> None:
         raise _NotHere(f"vLLM has no KV offloading on {device}")
 
 
-def _check_store() -> None:
+def _check_store(tier: dict[str, Any]) -> None:
+    parameters = {name: value for name, value in tier.items() if name not in _OF_TIER}
     try:
-        ended = subprocess.run(
-            [sys.executable, "-c", _CHECK],
-            capture_output=True,
-            text=True,
-            timeout=_CHECK_SECONDS,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise _NotHere(f"the store did not open within {_CHECK_SECONDS} s") from None
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
-        raise _NotHere(f"{SPEC}: {lines[-1]}")
+        _doors.open_once(_spec.text_of(None, _spec.replaced(parameters, "{dp_rank}", "0")))
+    except Exception as error:
+        raise _NotHere(f"{SPEC}: {error}") from None
 
 
 def _say_once(reason: str) -> None:

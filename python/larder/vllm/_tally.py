@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import logging
 
+from larder._doors import printable
+
 # Below "vllm", so that its lines are shown as vLLM's own are.
 log = logging.getLogger("vllm.larder")
-
-
-def printable(text: str) -> str:
-    """A text of which keys from outside are a part, in one line."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
-    )
 
 
 class Tally:

@@ -13,9 +13,11 @@ from vllm.v1.kv_offload import base as offload
 from vllm.v1.kv_offload.tiering import base as tiering
 
 import larder
+from larder import _larder, _spec
+from larder._doors import printable
 from larder.vllm import _identity, _metrics
 from larder.vllm._chunks import Answer, Chunks, Finished, Timeouts
-from larder.vllm._tally import Tally, log, printable
+from larder.vllm._tally import Tally, log
 
 _Value = TypeVar("_Value")
 
@@ -108,7 +110,13 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         try:
             self.locality = offload.Locality(locality) if locality is not None else None
             timeouts = Timeouts(
-                *map(float, (lookup_timeout, load_timeout, store_timeout, room_timeout))
+                *(
+                    _larder.seconds(value, f"{name}_timeout")
+                    for name, value in zip(
+                        Timeouts._fields,
+                        (lookup_timeout, load_timeout, store_timeout, room_timeout),
+                    )
+                )
             )
             self._events = self._events_wanted(enable_kv_events)
             self._open(revision, timeouts, parameters)
@@ -122,13 +130,10 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
     def _open(self, revision: str, timeouts: Timeouts, parameters: dict[str, Any]) -> None:
         spec, view = self._offloading_spec, self._primary_kv_view
         rank = spec.config.parallel.data_parallel_index
-        parameters = {
-            name: value.replace("{dp_rank}", str(rank)) if isinstance(value, str) else value
-            for name, value in parameters.items()
-        }
+        parameters = _spec.replaced(parameters, "{dp_rank}", str(rank))
         if not isinstance(revision, str):
             raise TypeError(f"revision: {type(revision).__name__}, wanted a str")
-        if any(not 0 < seconds < float("inf") for seconds in timeouts):
+        if float("inf") in timeouts:
             raise ValueError(f"{timeouts}: wanted seconds above 0")
         row_bytes = view.nbytes // max(1, (view.shape or (0,))[0])
         parts = _identity.parts_of(spec, row_bytes, revision)
