@@ -272,4 +272,4 @@ def test_what_is_made_shorter_is_still_the_same_command():
 def test_a_command_that_fails_is_noticed(sandbox):
     code, output = sandbox.run("larder bench 'log:/data/b?capacity=1MiB'")
     assert code == 2
-    assert "at least 32 are needed" in output
+    assert "at least 31 are needed" in output

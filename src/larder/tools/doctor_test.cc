@@ -465,7 +465,7 @@ TEST(DoctorTest, WhatAnOpenWouldRefuseIsAProblemInTheSameWordsAndNothingIsMade) 
   EXPECT_EQ(good.level, FindingLevel::kGood) << good.what;
   EXPECT_NE(good.what.find("64KiB"), std::string::npos) << good.what;
   EXPECT_NE(good.what.find("64 segments of 1MiB"), std::string::npos) << good.what;
-  EXPECT_NE(spec_finding(log + "&capacity=16GiB").what.find("128 segments of 128MiB"),
+  EXPECT_NE(spec_finding(log + "&capacity=16GiB").what.find("127 segments of 131820KiB"),
             std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(directory.path() + "/made"));
   // Of the parameters alone.
@@ -484,7 +484,7 @@ TEST(DoctorTest, AStoreThatIsThereIsAskedWhatItAllows) {
   connector->reset();
   EXPECT_EQ(spec_finding(log).level, FindingLevel::kGood);
   EXPECT_EQ(spec_finding(log + "&capacity=32MiB").level, FindingLevel::kGood);
-  for (const char* const asked : {"&capacity=31MiB", "&max_value=2MiB"}) {
+  for (const char* const asked : {"&capacity=30MiB", "&max_value=2MiB"}) {
     const Finding finding = spec_finding(log + asked);
     EXPECT_EQ(finding.level, FindingLevel::kProblem) << asked << ": " << finding.what;
     const auto opened = builtin_registry().open(log + asked);

@@ -63,7 +63,7 @@ TEST_F(FormatStoreTest, ADirectoryIsMadeWithACapacity) {
   ASSERT_TRUE(made.is_object()) << error_.text;
   EXPECT_EQ(made["directory"], path_);
   EXPECT_EQ(made["capacity_bytes"], std::uint64_t{64} << 30);
-  EXPECT_EQ(made["segment_count"], 128);
+  EXPECT_EQ(made["segment_count"], 127);
   EXPECT_EQ(made["prefilled_bytes"], 0);
 }
 

@@ -42,8 +42,8 @@ constexpr std::array kParameters = {
         .help =
             "Blocks that all files of the store may take together; never exceeded. When it "
             "is full, what is worth least goes first (see eviction). A new store needs it, from "
-            "256MiB on; one that is there remembers the last. A smaller one drops the oldest "
-            "keys at open; it must hold 32 of the segments that the store was made with (see "
+            "127MiB on; one that is there remembers the last. A smaller one drops the oldest "
+            "keys at open; it must hold 31 of the segments that the store was made with (see "
             "max_value)."},
     Parameter{.name = "max_value",
               .kind = ParameterKind::kBytes,
@@ -52,9 +52,10 @@ constexpr std::array kParameters = {
               .help =
                   "The largest value that may be stored; a larger one is refused. A new store has "
                   "128MiB, or what fits into a segment; one that is there remembers the last. "
-                  "Segments of a new store are a 128th of its capacity, from 8MiB to 1GiB, and at "
-                  "least eight values of the size that is given here, so give it where values are "
-                  "larger than a 1024th of the capacity; 32 segments must fit into the capacity."},
+                  "Segments of a new store are about a 128th of its capacity, from 2MiB to 1GiB, "
+                  "and hold at least four values of the size that is given here without a rest, so "
+                  "give it where values are larger than a 1024th of the capacity and no power of "
+                  "two; 31 segments must fit into the capacity."},
     Parameter{.name = "sync",
               .kind = ParameterKind::kChoice,
               .default_text = "none",
@@ -385,7 +386,7 @@ LogSettings settings_of(const Parameters& parameters) {
   device.depth = options.depth + 32;
   device.threads = static_cast<std::uint32_t>(parameters.integer("io_threads"));
   const std::uint64_t segment_bytes =
-      options.segment_bytes == 0 ? kSlotBytesMin : options.segment_bytes;
+      options.segment_bytes == 0 ? kSegmentDataMin : options.segment_bytes;
   device.files_max = kSegmentCountMax;  // How many the store may have, it remembers itself.
   if (options.capacity_bytes > 0) {
     device.files_max = static_cast<std::uint32_t>(std::min<std::uint64_t>(

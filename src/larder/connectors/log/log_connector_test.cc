@@ -14,9 +14,9 @@ namespace {
 // --- What a person gets wrong -------------------------------------------------------------------
 
 TEST_F(LogConnectorTest, TooSmallACapacityIsRefusedAndTheAdviceWorks) {
-  const SetupError error = refusal(spec("31MiB"));
+  const SetupError error = refusal(spec("30MiB"));
   EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
-  expect_names(error, {"capacity=31MiB", "31 segments of 1MiB", "choose capacity=32MiB"});
+  expect_names(error, {"capacity=30MiB", "30 segments of 1MiB", "choose capacity=31MiB"});
   EXPECT_FALSE(fs::exists(path_));
   EXPECT_NE(open(spec("32MiB")), nullptr);
 }
@@ -24,7 +24,7 @@ TEST_F(LogConnectorTest, TooSmallACapacityIsRefusedAndTheAdviceWorks) {
 TEST_F(LogConnectorTest, ARefusedSpecLeavesNoFolderBehind) {
   const std::string deep = directory_.path() + "/a/b/kv";
   for (const char* const parameters :
-       {"capacity=31MiB&segment=1MiB", "capacity=100MiB", "max_value=1MiB",
+       {"capacity=30MiB&segment=1MiB", "capacity=100MiB", "max_value=1MiB",
         "capacity=1GiB&max_value=1GiB", "capacity=1GiB&segment=100KiB"}) {
     EXPECT_EQ(refusal("log:" + deep + "?min_free=0&" + parameters).code,
               ErrorCode::kInvalidArgument)
@@ -339,7 +339,7 @@ TEST_F(LogConnectorTest, ACapacityTooSmallForAnExistingStoreIsRefusedAndNothingI
   const auto before = content();
   const SetupError error = refusal(spec("20MiB"));
   EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
-  expect_names(error, {"capacity=20MiB", "choose capacity=32MiB"});
+  expect_names(error, {"capacity=20MiB", "choose capacity=31MiB"});
   EXPECT_EQ(content(), before);
 }
 

@@ -10,7 +10,13 @@ namespace larder::log_store {
 namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-constexpr std::uint64_t kValuesPerSegment = 8;
+constexpr std::uint64_t kValuesPerSegment = 4;
+/// Whole values of this size fill a segment, and so does any power of two above it.
+constexpr std::uint64_t kFillingValue = kMiB;
+/// Whole values of max_value do, too, but not of less than this: their headers take much.
+constexpr std::uint64_t kFillingValueMin = 64 << 10;
+/// What the table of a segment is made for. Longer keys may cost it a value.
+constexpr std::uint64_t kKeyBytesTypical = 256;
 /// A segment this small still holds a header, one value of 4 KiB with its record header, and a
 /// table.
 constexpr std::uint32_t kGrainsMin = 16;
@@ -26,16 +32,45 @@ std::uint64_t value_limit_of(const GeometryRequest& request, const Geometry& geo
   return std::min(remembered == 0 ? kValueBytesMaxDefault : remembered, geometry.value_bytes_max());
 }
 
+/// The share of the capacity that a segment gets by the rule.
+std::uint64_t slot_by_rule(std::uint64_t capacity_bytes, std::uint64_t value_bytes_max,
+                           std::uint32_t grain_bytes) {
+  const std::uint64_t share = std::bit_floor(capacity_bytes / kSegmentsWanted);
+  const std::uint64_t least =
+      value_bytes_max == 0 ? std::clamp(2 * share, 4 * kMiB, 8 * kMiB) : kSegmentDataMin;
+  const std::uint64_t data = std::clamp(share, least, kSegmentDataMax);
+  const std::uint64_t value =
+      round_up(value_bytes_max == 0 ? kFillingValue : std::max(value_bytes_max, kFillingValueMin),
+               grain_bytes);
+  const std::uint64_t values = std::max(kValuesPerSegment, data / value);
+  const std::uint64_t headers = std::max(values, values * value / kFillingValue);
+  const std::uint64_t segment = values * value + (1 + headers) * grain_bytes +
+                                table_bytes(headers, headers * kKeyBytesTypical, grain_bytes);
+  std::uint64_t slot = segment;
+  while (slot - slot_reserve_bytes(slot) < segment) slot += kSlotReserveMin;
+  return slot;
+}
+
+/// The largest value that a message may name for segments of so much, in whole MiB; 0: none.
+std::uint64_t value_that_fits(std::uint64_t capacity_bytes, std::uint64_t slot_bytes,
+                              std::uint32_t grain_bytes) {
+  if (slot_by_rule(capacity_bytes, kFillingValueMin, grain_bytes) > slot_bytes) return 0;
+  std::uint64_t value = std::min(slot_bytes / kValuesPerSegment, kSegmentDataMax) / kMiB * kMiB;
+  while (value > 0 && slot_by_rule(capacity_bytes, value, grain_bytes) > slot_bytes) value -= kMiB;
+  return value;
+}
+
 /// Fills the segment count from the capacity, or says what to choose instead.
 SetupStatus count_segments(const GeometryRequest& request, Geometry& geometry,
                            const std::string& alternative) {
   const std::uint64_t count = request.capacity_bytes / geometry.slot_bytes;
   if (count < request.segments_min) {
-    return invalid(
-        "capacity=" + format_bytes_exact(request.capacity_bytes) + " holds " +
-        format_count(count, "segment") + " of " + format_bytes_exact(geometry.slot_bytes) +
-        ", and at least " + std::to_string(request.segments_min) + " are needed: choose capacity=" +
-        format_bytes_exact(geometry.slot_bytes * request.segments_min) + " or more" + alternative);
+    return invalid("capacity=" + format_bytes_exact(request.capacity_bytes) + " holds " +
+                   format_count(count, "segment") + " of " +
+                   format_bytes_exact(geometry.slot_bytes) + ", and at least " +
+                   std::to_string(request.segments_min) + " are needed: choose capacity=" +
+                   format_bytes_exact(round_up(geometry.slot_bytes * request.segments_min, kMiB)) +
+                   " or more" + alternative);
   }
   geometry.segment_count =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(count, kSegmentCountMax));
@@ -66,9 +101,7 @@ SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::s
   }
   std::uint64_t slot = request.segment_bytes;
   if (slot == 0) {
-    slot =
-        std::max(std::clamp(request.capacity_bytes / kSegmentsWanted, kSlotBytesMin, kSlotBytesMax),
-                 kValuesPerSegment * request.value_bytes_max);
+    slot = slot_by_rule(request.capacity_bytes, request.value_bytes_max, geometry.grain_bytes);
   }
   slot = slot / geometry.grain_bytes * geometry.grain_bytes;
   const std::uint64_t slot_min = std::max<std::uint64_t>(
@@ -81,10 +114,10 @@ SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::s
   geometry.segment_bytes =
       (slot - slot_reserve_bytes(slot)) / geometry.grain_bytes * geometry.grain_bytes;
   std::string alternative;
-  const std::uint64_t slot_that_fits = request.capacity_bytes / request.segments_min;
-  const std::uint64_t value_that_fits = slot_that_fits / kValuesPerSegment / kMiB * kMiB;
-  if (request.segment_bytes == 0 && slot_that_fits >= kSlotBytesMin && value_that_fits > 0) {
-    alternative = ", or max_value=" + format_bytes_exact(value_that_fits) + " or less";
+  const std::uint64_t value = value_that_fits(
+      request.capacity_bytes, request.capacity_bytes / request.segments_min, geometry.grain_bytes);
+  if (request.segment_bytes == 0 && value > 0) {
+    alternative = ", or max_value=" + format_bytes_exact(value) + " or less";
   }
   LARDER_TRY(count_segments(request, geometry, alternative));
   if (geometry.value_bytes_max() < request.value_bytes_max) {

@@ -7,16 +7,17 @@
 
 namespace larder::log_store {
 
-inline constexpr std::uint32_t kSegmentCountMin = 32;
+/// A store that was made with 128 can become a quarter as large.
+inline constexpr std::uint32_t kSegmentCountMin = 31;
 inline constexpr std::uint32_t kSegmentCountMax = 1U << 20;
 
 /// What `max_value` is for a new store that names none, where that much fits.
 inline constexpr std::uint64_t kValueBytesMaxDefault = std::uint64_t{128} << 20;
 
-/// The share of the capacity that a segment of a new store gets, and its bounds.
+/// How many segments a new store has at least, where its values let it, and how much they hold.
 inline constexpr std::uint64_t kSegmentsWanted = 128;
-inline constexpr std::uint64_t kSlotBytesMin = std::uint64_t{8} << 20;
-inline constexpr std::uint64_t kSlotBytesMax = std::uint64_t{1} << 30;
+inline constexpr std::uint64_t kSegmentDataMin = std::uint64_t{2} << 20;
+inline constexpr std::uint64_t kSegmentDataMax = std::uint64_t{1} << 30;
 
 /// How a path's capacity is cut into segments; constant while it is open.
 struct Geometry {
@@ -49,10 +50,14 @@ struct GeometryRequest {
   std::uint32_t segments_min = kSegmentCountMin;
 };
 
-/// For a new store. Segment size = clamp(capacity / 128, 8 MiB, 1 GiB), at least 8 x max_value.
-/// Without a max_value the largest value is 128 MiB, or what fits into a segment: segments hold no
-/// data while they are free, so few and large ones would cost hits. Too few segments is an error
-/// that names the capacity or the max_value to choose; without a capacity, the directory `where`.
+/// For a new store. A segment has room for 2 MiB to 1 GiB of values, a power of two of which there
+/// are 128 to 255 in the capacity, and for four values of max_value at least. It is as much larger
+/// as their headers and table take, so that whole values fill it: of max_value, and without one any
+/// power of two from 1 MiB on. Segments hold no data while they are free, so few and large ones
+/// would cost hits.
+/// Without a max_value there are 64 to 127 below a GiB, but 8 MiB at most and 4 MiB at least, and
+/// the largest value is 128 MiB, or what fits into a segment. Too few segments is an error that names the capacity or the max_value to choose;
+/// without a capacity, the directory `where`.
 SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::string& where = {});
 
 /// For an existing store: grain and segment size stay as they were made, the capacity may change,

@@ -64,39 +64,85 @@ void expect_sound(const Geometry& geometry, const GeometryRequest& request) {
   EXPECT_TRUE(decode_superblock(bytes, major).has_value());
 }
 
-TEST(GeometryTest, SegmentIsAHundredTwentyEighthOfTheCapacityWithinBounds) {
+/// How many values of this size a segment holds beside its table, with keys of 110 bytes.
+std::uint64_t values_in_segment(const Geometry& geometry, std::uint64_t value_bytes) {
+  const std::uint32_t grain = geometry.grain_bytes;
+  std::uint64_t count = 0;
+  while (grain + (count + 1) * record_bytes(value_bytes, grain) +
+             table_bytes(count + 1, (count + 1) * 110, grain) <=
+         geometry.segment_bytes) {
+    ++count;
+  }
+  return count;
+}
+
+TEST(GeometryTest, SegmentHoldsAPowerOfTwoWithinBoundsAndFourValues) {
   struct Case {
     std::uint64_t capacity_bytes;
     std::uint64_t value_bytes_max;
-    std::uint64_t slot_bytes;
+    std::uint64_t data_bytes;
     std::uint32_t segment_count;
   };
   const Case cases[] = {
-      {256 * kMiB, 64 * kKiB, 8 * kMiB, 32},     // The smallest segment.
-      {512 * kMiB, 1 * kMiB, 8 * kMiB, 64},      //
-      {512 * kMiB, 2 * kMiB, 16 * kMiB, 32},     // Eight values.
-      {1 * kGiB, 1 * kMiB, 8 * kMiB, 128},       // From here on the share decides.
-      {2 * kGiB, 1 * kMiB, 16 * kMiB, 128},      //
-      {4 * kGiB, 1 * kMiB, 32 * kMiB, 128},      //
-      {128 * kGiB, 1 * kMiB, 1 * kGiB, 128},     // From here on the largest segment.
-      {10 * kTiB, 128 * kMiB, 1 * kGiB, 10240},  //
-      {32 * kGiB, 128 * kMiB, 1 * kGiB, 32},     // Eight of the largest values.
-      {100 * kGiB, 128 * kMiB, 1 * kGiB, 100},   //
-      {256 * kGiB, 1 * kGiB, 8 * kGiB, 32},      // Also beyond the largest segment.
+      {128 * kMiB, 64 * kKiB, 2 * kMiB, 57},      // The smallest segment.
+      {256 * kMiB, 64 * kKiB, 2 * kMiB, 115},     //
+      {512 * kMiB, 1 * kMiB, 4 * kMiB, 125},      // From here on the share decides.
+      {512 * kMiB, 2 * kMiB, 8 * kMiB, 63},       // Four values.
+      {1 * kGiB, 1 * kMiB, 8 * kMiB, 126},        //
+      {2 * kGiB - 1, 1 * kMiB, 8 * kMiB, 252},    // Up to twice as many segments.
+      {2 * kGiB, 1 * kMiB, 16 * kMiB, 126},       //
+      {4 * kGiB, 1 * kMiB, 32 * kMiB, 127},       //
+      {128 * kGiB, 1 * kMiB, 1 * kGiB, 127},      // From here on the largest segment.
+      {10 * kTiB, 128 * kMiB, 1 * kGiB, 10186},   //
+      {16 * kGiB, 128 * kMiB, 512 * kMiB, 31},    // Four of the largest values.
+      {100 * kGiB, 128 * kMiB, 512 * kMiB, 198},  //
+      {256 * kGiB, 1 * kGiB, 4 * kGiB, 63},       // Also beyond the largest segment.
   };
   for (const Case& one : cases) {
     const auto request = request_of(one.capacity_bytes, one.value_bytes_max);
     const auto geometry = make_geometry(request);
     ASSERT_TRUE(geometry) << geometry.error().text;
-    EXPECT_EQ(geometry->slot_bytes, one.slot_bytes) << one.capacity_bytes;
+    EXPECT_EQ(values_in_segment(*geometry, one.value_bytes_max),
+              one.data_bytes / one.value_bytes_max)
+        << one.capacity_bytes;
     EXPECT_EQ(geometry->segment_count, one.segment_count) << one.capacity_bytes;
     expect_sound(*geometry, request);
   }
 }
 
-TEST(GeometryTest, OneByteLessThanThirtyTwoSegmentsIsRefused) {
-  EXPECT_TRUE(make_geometry(request_of(256 * kMiB, kMiB)));
-  const auto geometry = make_geometry(request_of(256 * kMiB - 1, kMiB));
+TEST(GeometryTest, WholeValuesOfAPowerOfTwoFillTheCapacity) {
+  for (std::uint64_t capacity = kGiB; capacity <= kTiB; capacity *= 2) {
+    for (const std::uint64_t value_bytes_max : {std::uint64_t{0}, capacity / 512, capacity / 256}) {
+      const auto geometry =
+          make_geometry({.capacity_bytes = capacity, .value_bytes_max = value_bytes_max});
+      ASSERT_TRUE(geometry) << geometry.error().text;
+      const std::uint64_t largest = std::min(geometry->value_bytes_limit, geometry->segment_bytes);
+      for (std::uint64_t value = kMiB; value <= largest; value *= 2) {
+        const std::uint64_t held =
+            values_in_segment(*geometry, value) * value * geometry->segment_count;
+        EXPECT_GE(static_cast<double>(held), 0.97 * static_cast<double>(capacity))
+            << capacity << ' ' << value_bytes_max << ' ' << value;
+      }
+    }
+  }
+}
+
+TEST(GeometryTest, WholeValuesOfAnOddSizeFillTheirSegments) {
+  Random random{20261201};
+  for (int round = 0; round < 1'000; ++round) {
+    const std::uint64_t value = 64 * kKiB + random.below(64 * kMiB);
+    const auto geometry = make_geometry(request_of(64 * kGiB, value));
+    ASSERT_TRUE(geometry) << geometry.error().text;
+    const std::uint64_t left = geometry->segment_bytes - values_in_segment(*geometry, value) *
+                                                             record_bytes(value, kGrainBytesMin);
+    EXPECT_LT(left, geometry->segment_bytes / 50) << value;
+  }
+}
+
+TEST(GeometryTest, OneByteLessThanThirtyOneSegmentsIsRefused) {
+  const std::uint64_t needed = 31 * make_geometry(request_of(256 * kMiB, kMiB))->slot_bytes;
+  EXPECT_TRUE(make_geometry(request_of(needed, kMiB)));
+  const auto geometry = make_geometry(request_of(needed - 1, kMiB));
   ASSERT_FALSE(geometry);
   EXPECT_EQ(geometry.error().code, ErrorCode::kInvalidArgument);
 }
@@ -105,8 +151,8 @@ TEST(GeometryTest, TooSmallCapacityIsToldWithWhatToChoose) {
   const auto geometry = make_geometry(request_of(1 * kGiB, 128 * kMiB));
   ASSERT_FALSE(geometry);
   EXPECT_EQ(geometry.error().text,
-            "log: capacity=1GiB holds 1 segment of 1GiB, and at least 32 are needed: choose "
-            "capacity=32GiB or more, or max_value=4MiB or less");
+            "log: capacity=1GiB holds 1 segment of 527064KiB, and at least 31 are needed: choose "
+            "capacity=15957MiB or more, or max_value=8MiB or less");
 }
 
 TEST(GeometryTest, FollowingTheAdviceOfAnyErrorWorks) {
@@ -182,21 +228,16 @@ TEST(GeometryTest, WithoutAMaxValueTheGeometryFollowsTheCapacity) {
     std::uint64_t slot_bytes;
     std::uint64_t value_bytes_limit;
   };
-  // What docs/specs.md says. A segment holds a value, its header, its own header and a table.
-  constexpr std::uint64_t kGrain = kGrainBytesMin;
-  constexpr std::uint64_t kTable = 3 * kGrain;
-  const auto room = [](std::uint64_t slot) {
-    return slot - slot_reserve_bytes(slot) - 2 * kGrain - kTable;
-  };
+  // What docs/specs.md says.
   const Case cases[] = {
-      {256 * kMiB, 32, 8 * kMiB, room(8 * kMiB)},      //
-      {512 * kMiB, 64, 8 * kMiB, room(8 * kMiB)},      //
-      {1 * kGiB, 128, 8 * kMiB, room(8 * kMiB)},       //
-      {4 * kGiB, 128, 32 * kMiB, room(32 * kMiB)},     //
-      {16 * kGiB, 128, 128 * kMiB, room(128 * kMiB)},  //
-      {32 * kGiB, 128, 256 * kMiB, 128 * kMiB},        // The most that is chosen unasked.
-      {128 * kGiB, 128, 1 * kGiB, 128 * kMiB},         //
-      {1 * kTiB, 1024, 1 * kGiB, 128 * kMiB},          //
+      {256 * kMiB, 62, 4192 * kKiB, 4108 * kKiB},     //
+      {512 * kMiB, 63, 8304 * kKiB, 8220 * kKiB},     //
+      {1 * kGiB, 126, 8304 * kKiB, 8220 * kKiB},      //
+      {4 * kGiB, 127, 32980 * kKiB, 32896 * kKiB},    //
+      {16 * kGiB, 127, 131820 * kKiB, 128 * kMiB},    // The most that is chosen unasked.
+      {32 * kGiB, 127, 263568 * kKiB, 128 * kMiB},    //
+      {128 * kGiB, 127, 1054056 * kKiB, 128 * kMiB},  //
+      {1 * kTiB, 1018, 1054056 * kKiB, 128 * kMiB},   //
   };
   for (const Case& one : cases) {
     const GeometryRequest request{.capacity_bytes = one.capacity_bytes};
@@ -209,17 +250,17 @@ TEST(GeometryTest, WithoutAMaxValueTheGeometryFollowsTheCapacity) {
   }
 }
 
-TEST(GeometryTest, WithoutAMaxValueAnyCapacityFrom256MiBOnWorks) {
-  for (std::uint64_t capacity = 256 * kMiB; capacity <= 65536 * kMiB; capacity += 97 * kMiB) {
+TEST(GeometryTest, WithoutAMaxValueAnyCapacityFrom127MiBOnWorks) {
+  for (std::uint64_t capacity = 127 * kMiB; capacity <= 65536 * kMiB; capacity += 97 * kMiB) {
     const auto made = make_geometry({.capacity_bytes = capacity});
     ASSERT_TRUE(made.has_value()) << made.error().text;
     EXPECT_GE(made->segment_count, kSegmentCountMin);
     EXPECT_EQ(made->value_bytes_limit, std::min(kValueBytesMaxDefault, made->value_bytes_max()));
     EXPECT_EQ(made->capacity_bytes, capacity);
   }
-  const auto refused = make_geometry({.capacity_bytes = 256 * kMiB - 1});
+  const auto refused = make_geometry({.capacity_bytes = 126 * kMiB});
   ASSERT_FALSE(refused.has_value());
-  EXPECT_NE(refused.error().text.find("choose capacity=256MiB or more"), std::string::npos)
+  EXPECT_NE(refused.error().text.find("choose capacity=127MiB or more"), std::string::npos)
       << refused.error().text;
 }
 
@@ -317,14 +358,15 @@ TEST(GeometryTest, TooSmallACapacityForAnExistingStoreIsToldWithWhatToChoose) {
   const auto geometry = geometry_of(superblock_of(*made), request);
   ASSERT_FALSE(geometry);
   request.capacity_bytes = advised(geometry.error().text, "capacity").value_or(0);
-  EXPECT_EQ(request.capacity_bytes, 1 * kGiB) << geometry.error().text;
+  EXPECT_EQ(request.capacity_bytes, (31 * made->slot_bytes + kMiB - 1) / kMiB * kMiB)
+      << geometry.error().text;
   EXPECT_TRUE(geometry_of(superblock_of(*made), request));
 }
 
 TEST(GeometryTest, TooLargeAValueForAnExistingStoreIsToldWithWhatToChoose) {
   const auto made = make_geometry(request_of(4 * kGiB, kMiB));
   ASSERT_TRUE(made);
-  auto request = request_of(4 * kGiB, 32 * kMiB);
+  auto request = request_of(4 * kGiB, 33 * kMiB);
   const auto geometry = geometry_of(superblock_of(*made), request);
   ASSERT_FALSE(geometry);
   request.value_bytes_max = advised(geometry.error().text, "max_value").value_or(0);

@@ -13,7 +13,7 @@ namespace {
 /// on the conversation trace and on two of agents: docs/eviction.md.
 constexpr double kThresholdShare = 0.5;
 constexpr double kAdmissionShare = 0.2;
-constexpr double kUsesWorthAWrite = 0.05;  ///< While as much as the store holds is used.
+constexpr double kUsesWorthAWrite = 0.1;  ///< While as much as the store holds is used.
 /// By UseNote::behind: about how many are lost with a key, to the power of 0.15.
 constexpr std::array<double, UseNote::kDepthsMax + 1> kBehindWeights = {1,    1.15, 1.4,
                                                                         1.75, 2.1,  2.6};

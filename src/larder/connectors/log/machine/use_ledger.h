@@ -71,7 +71,7 @@ class UseLedger {
   double worth_when_new(std::uint32_t note) const noexcept;
   /// Half of all bytes are worth less.
   double threshold() const noexcept { return threshold_; }
-  /// Of keys of less worth than this at most one in twenty is used in the time in which the store
+  /// Of keys of less worth than this at most one in ten is used in the time in which the store
   /// is filled once, or a fifth of all bytes is worth less.
   double admission_threshold() const noexcept { return admission_threshold_; }
   /// Whether the last round saw all of a segment of this generation.

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "larder/cache/policies/chain_cache_test_support.h"
+#include "larder/connector/connector.h"
+
+namespace larder::testing {
+
+/// What came of a workload on a store.
+struct StoreHits {
+  std::uint64_t hits = 0;  ///< Blocks of the longest prefixes that were there.
+  std::uint64_t loaded =
+      0;  ///< Of them, those that could be loaded. The rest was evicted meanwhile.
+  std::uint64_t misses = 0;
+};
+
+/// Each request in turn, as a serving engine does it: a lookup of its keys, a load of the prefix
+/// that is there, and a store of the others. Values have `value_bytes`, all the same ones.
+/// `failures` is what was neither a hit, a miss nor stored.
+StoreHits run_workload(Connector& store, const cache::testing::Workload& workload,
+                       std::size_t value_bytes, std::uint64_t& failures);
+
+}  // namespace larder::testing
