@@ -20,7 +20,7 @@ if [[ ${1:-} != --build ]]; then
   packages+=(e2fsprogs xfsprogs redis-server openssl python3-dev python3-venv man-db groff-base jq curl)
 fi
 if [[ ${1:-} == --full ]]; then
-  packages+=(clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev chromium)
+  packages+=(clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev shellcheck chromium)
 fi
 
 missing=()

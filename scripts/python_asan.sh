@@ -19,7 +19,8 @@ cp -R python/larder/. "$package"
 cp "$build"/python/module/_larder*.so "$package"
 
 # The interpreter is not sanitized: the run-time comes first, and its own leaks are not ours.
-export LD_PRELOAD="$(clang-19 -print-file-name=libclang_rt.asan-x86_64.so):$(g++ -print-file-name=libstdc++.so.6)"
+LD_PRELOAD="$(clang-19 -print-file-name=libclang_rt.asan-x86_64.so):$(g++ -print-file-name=libstdc++.so.6)"
+export LD_PRELOAD
 export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export PYTHONMALLOC=malloc PYTHONPATH=$PWD/$build/package
 exec "$python" -m pytest -q -p no:cacheprovider "${@:-python/tests}"

@@ -5,6 +5,7 @@
 #   scripts/python_env.sh interop   the same with an unmodified LMCache 0.5.6 (CPU torch, 2 GB)
 #   scripts/python_env.sh engine    the same with vLLM for CPUs too (another 2.5 GB)
 #   scripts/python_env.sh sglang    the package with SGLang's HiCache, without its engine (3 GB)
+#   scripts/python_env.sh lint      ruff, mypy and pytest, without the package
 #   scripts/python_env.sh docs      what builds the documentation's site, without the package
 #
 # Prints the environment's python as its last line. LARDER_PYTHON chooses the interpreter.
@@ -13,9 +14,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 kind=${1:-}
 case $kind in
-  test | interop | engine | sglang | docs) ;;
+  test | interop | engine | sglang | lint | docs) ;;
   *)
-    echo "usage: scripts/python_env.sh test|interop|engine|sglang|docs" >&2
+    echo "usage: scripts/python_env.sh test|interop|engine|sglang|lint|docs" >&2
     exit 2
     ;;
 esac
@@ -72,12 +73,20 @@ wheel.extractall(sys.argv[2], [n for n in wheel.namelist() if n.endswith((".py",
   done
 }
 
-if [[ $kind == docs ]]; then
-  # It reads the sources: nothing of larder is built or installed.
-  install_once docs 'mkdocs>=1.6,<2' 'mkdocs-material>=9.5,<10' 'mkdocstrings-python>=1.12,<3'
-  echo "$PWD/$python"
-  exit
-fi
+# These read the sources: nothing of larder is built or installed.
+case $kind in
+  docs)
+    install_once docs 'mkdocs>=1.6,<2' 'mkdocs-material>=9.5,<10' 'mkdocstrings-python>=1.12,<3'
+    echo "$PWD/$python"
+    exit
+    ;;
+  lint)
+    # Pinned: a new release must not fail a commit that did not change.
+    install_once lint ruff==0.17.6 mypy==2.4.1 numpy pytest
+    echo "$PWD/$python"
+    exit
+    ;;
+esac
 
 install_once build 'scikit-build-core>=0.10' 'nanobind>=2.4' ninja
 case $kind in

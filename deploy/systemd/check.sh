@@ -118,7 +118,8 @@ if "$python" -c 'import msgspec, zmq' 2>/dev/null; then
   # A tier that never answers keeps the drain going until its end.
   mkdir -p "$root/etc/systemd/system/larder-server.service.d"
   printf '[Service]\nTimeoutStopSec=2\n' >"$root/etc/systemd/system/larder-server.service.d/a.conf"
-  configure '/^\[\[l2_adapter/,$d'
+  # shellcheck disable=SC2016 # sed's $: the last line.
+configure '/^\[\[l2_adapter/,$d'
   sed -i 's/^drain_seconds = .*/drain_seconds = 6/' "$root/etc/larder/larder.toml"
   echo 'l2_adapter = "fault:?inner=memory%3A%3Fcapacity%3D64MiB&stall_rate=1"' \
     >>"$root/etc/larder/larder.toml"

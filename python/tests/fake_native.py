@@ -57,7 +57,9 @@ class FakeNative:
         return self._submit(work)
 
     def submit_batch_set(self, keys, memoryviews):
-        def work(values=[bytes(view) for view in memoryviews]):
+        values = [bytes(view) for view in memoryviews]
+
+        def work():
             if "bad" in keys:
                 return False, "no room for bad", None
             self.values.update(zip(keys, values))

@@ -14,7 +14,7 @@ import numpy
 import pytest
 from aio_support import STALLED, Buffer, is_free
 from client_support import ended
-from conftest import DEADLINE_S, MIB, exit_code_of, join_all, random_bytes, run_python, spec_of
+from conftest import DEADLINE_S, MIB, exit_code_of, join_all, random_bytes, run_python
 from python_connector_support import Dictionary
 from test_lifecycle import assert_flat, usage, wait_for
 

@@ -647,6 +647,6 @@ def test_without_sglang_the_error_names_the_remedy(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "sglang.srt.mem_cache.hicache_storage", None)
     with pytest.raises(ImportError, match="pip install 'sglang>=0.5.23'"):
-        larder.sglang.LarderHiCache
+        larder.sglang.LarderHiCache  # noqa: B018
     with pytest.raises(AttributeError, match="no attribute 'Larder'"):
-        larder.sglang.Larder
+        larder.sglang.Larder  # noqa: B018

@@ -16,10 +16,13 @@ ROWS = 32
 HIT, MISS, RETRY = Answer.HIT, Answer.MISS, Answer.RETRY
 
 
+PATIENT = Timeouts(60, 60, 60, 60)
+
+
 class Host:
     """vLLM's shared memory, and the tier's chunks in a store."""
 
-    def __init__(self, spec, timeouts=Timeouts(60, 60, 60, 60), rows=ROWS):
+    def __init__(self, spec, timeouts=PATIENT, rows=ROWS):
         self.memory = mmap.mmap(-1, rows * ROW)
         self.whole = memoryview(self.memory)
         self.view = self.whole.cast("b", (rows, ROW))

@@ -21,7 +21,7 @@ LARDER = os.environ.get("LARDER_BINARY", str(pathlib.Path(sys.executable).parent
 DEADLINE_S = 120
 
 sys.path.append(str(ROOT / "tests" / "interop"))
-from mp_wire import RawClient, encode
+from mp_wire import RawClient, encode  # noqa: E402
 
 # What must not depend on the machine of the test: ports, and amounts. The environment wins over the
 # file, which stays as it is but for its directories and the store's capacity.

@@ -235,7 +235,7 @@ def test_keys_that_lmcache_confuses_or_refuses_are_kept_apart_and_out_of_its_way
     awkward = [
         f"meta-SEP-llama@000000ff@0@{HASH}",
         f"meta/llama@000000ff@0@{HASH}@",
-        f"m@000000ff@0@a/../../b@s",
+        "m@000000ff@0@a/../../b@s",
         f"{'m' * 300}@000000ff@0@{HASH}",
         "not LMCache's",
         "m\0@000000ff@0@00",

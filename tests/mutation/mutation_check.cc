@@ -4,8 +4,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <list>
+#include <random>
+#include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "larder/base/logging.h"
 #include "tests/conformance/conformance.h"
@@ -18,21 +21,30 @@ namespace larder::mutation {
 namespace {
 
 constexpr const char* kUsage =
-    "larder_mutation_check [--seeds COUNT] [--jobs COUNT] [--only NAME]\n"
+    "larder_mutation_check [--seeds COUNT] [--jobs COUNT] [--only NAME | --sample COUNT [--seed "
+    "N]]\n"
     "  Breaks each rule of the log store, of the intake, of the cache engine and of the connector "
     "contract,\n  one at a time, and runs\n"
     "  what must notice: up to COUNT seeds of the simulations (8000), unit tests, or the\n"
     "  conformance suite. Prints a table. Exit code 0: all were noticed, and nothing was where no\n"
-    "  rule was broken.\n";
+    "  rule was broken. --sample draws COUNT of the rules that few seeds\n"
+    "  notice, by the number N.\n";
 
 /// A seed or a test that takes longer than this hangs.
 constexpr int kPatienceMs = 60'000;
 constexpr std::size_t kWordsMax = 110;
 
+/// Rules that take more than 500 seeds to notice: too long for a sample.
+constexpr std::array<std::string_view, 6> kRarelyNoticed{
+    "sync_all_moved",    "outranked_durably",  "recovered_is_unproven",
+    "move_only_current", "touch_before_begin", "next_connector"};
+
 struct Options {
   std::uint64_t seeds = 8000;
   std::size_t jobs = 2;
   std::string_view only;
+  std::size_t sample = 0;  ///< 0: all.
+  std::uint64_t seed = 1;  ///< Of the sample.
 };
 
 /// A line of the table, and the process that fills it.
@@ -140,7 +152,37 @@ bool print(const Check& check) {
   return is_well;
 }
 
+/// The names of the rules that are to be broken.
+std::set<std::string_view> chosen_rules(const Options& options) {
+  std::vector<std::string_view> names;
+  for (const std::span<const BrokenRule> rules :
+       {broken_rules(), broken_intake_rules(), broken_cache_rules()}) {
+    for (const BrokenRule& broken : rules) names.emplace_back(broken.name);
+  }
+  for (const BrokenContract& broken : broken_contracts()) {
+    names.push_back(conformance::name_of(broken.defect));
+  }
+  if (!options.only.empty()) {
+    std::erase_if(names, [&](std::string_view name) { return name != options.only; });
+  }
+  if (options.sample > 0) {
+    std::erase_if(names, [](std::string_view name) {
+      return std::ranges::find(kRarelyNoticed, name) != kRarelyNoticed.end();
+    });
+    std::ranges::shuffle(names, std::mt19937_64{options.seed});
+    names.resize(std::min(names.size(), options.sample));
+    std::printf("seed %llu\n\n", static_cast<unsigned long long>(options.seed));
+  }
+  return {names.begin(), names.end()};
+}
+
 int check_all(const Options& options) {
+  const std::set<std::string_view> chosen = chosen_rules(options);
+  if (chosen.empty()) {
+    std::fprintf(stderr, "no rule is called '%s'; docs/testing.md has their names\n",
+                 std::string{options.only}.c_str());
+    return 2;
+  }
   std::list<Check> running;
   bool is_well = true;
   std::array<std::uint64_t, 2>
@@ -161,7 +203,7 @@ int check_all(const Options& options) {
   for (const std::span<const BrokenRule> rules :
        {broken_rules(), broken_intake_rules(), broken_cache_rules()}) {
     for (const BrokenRule& broken : rules) {
-      if (!options.only.empty() && options.only != broken.name) continue;
+      if (!chosen.contains(broken.name)) continue;
       finish_until(options.jobs - 1);
       running.push_back(start(broken, options.seeds));
       if (!broken.has_seeds) continue;
@@ -170,7 +212,7 @@ int check_all(const Options& options) {
     }
   }
   for (const BrokenContract& broken : broken_contracts()) {
-    if (!options.only.empty() && options.only != conformance::name_of(broken.defect)) continue;
+    if (!chosen.contains(conformance::name_of(broken.defect))) continue;
     finish_until(options.jobs - 1);
     running.push_back(start(broken));
   }
@@ -197,6 +239,10 @@ int main(int argc, char** argv) {
       options.jobs = std::max<std::size_t>(1, std::strtoull(argv[++i], nullptr, 10));
     } else if (argument == "--only" && i + 1 < argc) {
       options.only = argv[++i];
+    } else if (argument == "--sample" && i + 1 < argc) {
+      options.sample = std::strtoull(argv[++i], nullptr, 10);
+    } else if (argument == "--seed" && i + 1 < argc) {
+      options.seed = std::strtoull(argv[++i], nullptr, 10);
     } else {
       std::fputs(larder::mutation::kUsage, stderr);
       return 2;

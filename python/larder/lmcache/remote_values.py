@@ -43,7 +43,7 @@ class Layout:
 
 
 def _bytes_of(shape: torch.Size, dtype: torch.dtype) -> int:
-    return math.prod(shape) * dtype.itemsize  # numel() wraps at 64 bits.
+    return int(math.prod(shape) * dtype.itemsize)  # numel() wraps at 64 bits.
 
 
 def layout_of(memory: Any) -> Layout:
