@@ -9,8 +9,7 @@ target_compile_options(
             -Wconversion
             -Wshadow
             -Wnon-virtual-dtor
-            # Only where tests are built, so that a newer compiler cannot break an install.
-            $<$<BOOL:${LARDER_BUILD_TESTS}>:-Werror>
+            $<$<BOOL:${LARDER_WERROR}>:-Werror>
             -fno-omit-frame-pointer
             # What is built must not tell where.
             -fmacro-prefix-map=${PROJECT_SOURCE_DIR}/=

@@ -5,7 +5,7 @@
 #   scripts/deps.sh --build    what building and measuring need
 #   scripts/deps.sh            also what testing needs; Debian starts the Redis server that is among
 #                              it, which the tests do not use: they start their own
-#   scripts/deps.sh --full     also what `./test.sh --full` and the code checks need (clang 19, a browser)
+#   scripts/deps.sh --full     also what .ci/run and scripts/nightly.sh need (clang 19, shellcheck, a browser)
 set -euo pipefail
 
 packages=(

@@ -127,9 +127,10 @@ case $kind in
 esac
 
 # The package itself, from the sources as they are. The build folder is kept, so this is quick when
-# nothing changed.
-if ! "$python" -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
-  --force-reinstall . >"$log" 2>&1; then
+# nothing changed. The compiler's name and its flags are those of the preset `release`: what that build
+# compiled comes from ccache.
+if ! CXX=${CXX:-c++} "$python" -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
+  --config-settings=cmake.define.LARDER_WERROR=ON --force-reinstall . >"$log" 2>&1; then
   grep -vE '^ *$' "$log" | tail -n 40 >&2
   exit 1
 fi

@@ -115,7 +115,9 @@ NOT_RUN = [
     (r"^install .* (/usr/local/share/|/var/lib/)", "needs root, and what came before it"),
     (r"^podman ", "needs podman; deploy/container/check.sh builds the image and starts it"),
     (r"kubectl ", "needs a cluster; tests/deploy checks the manifests"),
-    (r"^tests/fuzz/run\.sh", "needs clang; ./test.sh --full runs it"),
+    (r"^tests/fuzz/run\.sh", "needs clang; scripts/nightly.sh runs it"),
+    (r'^(LARDER_FOLDERS="[^"]*" )?scripts/check\.sh', "needs clang; .ci/run runs the checks"),
+    (r"^scripts/nightly\.sh", "hours; it is what runs this test by night"),
     (
         r"^larder (bench|format|replay|inspect|server|size|stats|top)$",
         "names the command within a sentence",

@@ -1,4 +1,4 @@
-"""What builds the site (scripts/docs.sh, which ./test.sh --full runs): its parts, and that no page is left out."""
+"""What builds the site (scripts/docs.sh, which .ci/run runs): its parts, and that no page is left out."""
 
 import sys
 
