@@ -69,6 +69,9 @@ LANGUAGES = {
 
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 
+# By page of the site: the file of the repository that it shows. linked_sources() fills it.
+SOURCE_OF = {}
+
 
 def generate_pages(files, config):
     pages = {python_uri(name): python_page(name) for name in python_modules()}
@@ -131,19 +134,17 @@ def target_of(page, link):
     return target if not target.startswith("..") and (ROOT / target).exists() else None
 
 
-def is_page(path):
-    return path.startswith("docs/") and path.endswith(".md")
-
-
 def site_uri(path):
-    """The page of the site on which a file or a folder of the repository is."""
-    if is_page(path):
-        return path.removeprefix("docs/")
+    """Where the site has a file or a folder of the repository."""
+    is_ours = path.startswith("docs/")
+    uri = path.removeprefix("docs/") if is_ours else f"{SOURCES}/{path}"
     if (ROOT / path).is_dir():
-        return f"{SOURCES}/{path}/index.md"
+        return f"{uri}/index.md"
+    if is_ours:  # A page or an image.
+        return uri
     if path.endswith("/README.md"):
-        return f"{SOURCES}/{path.removesuffix('README.md')}index.md"
-    return f"{SOURCES}/{path}" if path.endswith(".md") else f"{SOURCES}/{path}.md"
+        return f"{uri.removesuffix('README.md')}index.md"
+    return uri if path.endswith(".md") else f"{uri}.md"
 
 
 def linked_sources():
@@ -168,9 +169,6 @@ def linked_sources():
     return list(SOURCE_OF.values())
 
 
-SOURCE_OF = {}
-
-
 def source_page(path):
     at = ROOT / path
     if at.is_dir():
@@ -191,13 +189,7 @@ def with_links_of_the_site(text, page, uri):
         if target is None:
             return found[0]
         _, hash_sign, anchor = found[2].partition("#")
-        if target.startswith("docs/") and not (is_page(target) or (ROOT / target).is_dir()):
-            to = target.removeprefix("docs/")  # An image.
-        elif target.startswith("docs/") and (ROOT / target).is_dir():
-            to = f"{target.removeprefix('docs/')}/index.md"
-        else:
-            to = site_uri(target)
-        path = posixpath.relpath(to, posixpath.dirname(uri) or ".")
+        path = posixpath.relpath(site_uri(target), posixpath.dirname(uri) or ".")
         return f"{found[1]}{path}{hash_sign}{anchor}{found[3]}"
 
     return "\n".join(

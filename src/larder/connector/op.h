@@ -29,8 +29,9 @@ inline constexpr std::size_t kHintCount = 5;
 inline constexpr std::array<const char*, kHintCount> kHintNames{"touch", "prefetch", "pin",
                                                                 "retain", "release"};
 
-/// A set of hints, of bit_of().
+/// A set of hints: bit_of() of each, joined by |.
 using HintMask = std::uint8_t;
+/// The set of this hint alone.
 constexpr HintMask bit_of(Hint hint) noexcept {
   return static_cast<HintMask>(1U << static_cast<unsigned>(hint));
 }
