@@ -1,8 +1,6 @@
 // The conformance suite on the two example connectors: all that it takes to point it at your own.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +9,7 @@
 #include "examples/cpp_connector/shelf_connector.h"
 #include "larder/connector/registry.h"
 #include "tests/conformance/conformance_runs.h"
+#include "tests/support/temporary_directory.h"
 
 namespace larder::example {
 namespace {
@@ -33,26 +32,14 @@ std::string limits() {
          "&in_flight=" + std::to_string(conformance::kLimitedBytes);
 }
 
-/// A directory for the shelves, which goes with the process.
+/// A directory for the shelves, removed when the process ends.
 class Shelves {
  public:
-  Shelves() {
-    std::string name = testing::TempDir() + "/larder-shelves-XXXXXX";
-    const char* const made = ::mkdtemp(name.data());
-    root_ = made == nullptr ? "" : made;
-  }
-  ~Shelves() {
-    std::error_code error;
-    std::filesystem::remove_all(root_, error);
-  }
-  Shelves(const Shelves&) = delete;
-  Shelves& operator=(const Shelves&) = delete;
-
-  std::string next() { return root_ + "/" + std::to_string(++number_); }
-  std::string last() const { return root_ + "/" + std::to_string(number_); }
+  std::string next() { return root_.path() + "/" + std::to_string(++number_); }
+  std::string last() const { return root_.path() + "/" + std::to_string(number_); }
 
  private:
-  std::string root_;
+  const testing::TemporaryDirectory root_;
   int number_ = 0;
 };
 
@@ -72,14 +59,14 @@ std::vector<Subject> subjects() {
   return {map, shelf};
 }
 
-class ExampleConformance : public testing::TestWithParam<conformance::Run> {};
+class ExampleConformance : public ::testing::TestWithParam<conformance::Run> {};
 
 TEST_P(ExampleConformance, Keeps) {
   conformance::check_run(GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ExampleConformance,
-                         testing::ValuesIn(conformance::runs_of(subjects())),
+                         ::testing::ValuesIn(conformance::runs_of(subjects())),
                          conformance::name_of_run);
 
 TEST(ExampleTest, TablesOfParametersAreWhole) {

@@ -41,7 +41,7 @@ class MapConnector final : public Connector, private Machine {
   Capabilities capabilities() const noexcept override;
   Report report() const override;
   Result<ScanPage> scan(ScanCursor /*from*/, std::size_t /*keys_max*/) override {
-    return Error{ErrorCode::kUnimplemented, "example", "keys are not listed by this connector"};
+    return Error{ErrorCode::kUnimplemented, "map", "keys are not listed by this connector"};
   }
   Status stop(std::uint64_t deadline_ns) noexcept override { return reactor_.stop(deadline_ns); }
 

@@ -13,7 +13,6 @@ from conftest import random_bytes, spec_of
 import larder
 import larder.aio
 
-
 STORM = {
     "memory": "memory:?capacity=1GiB",
     "delays": "fault:?inner=memory:&delay_rate=0.5&delay=2ms&seed=7",

@@ -279,14 +279,17 @@ def test_a_refused_submission_holds_nothing_and_does_nothing(client):
 def test_close_wakes_the_threads_that_wait(spec, timeout):
     client = larder.Client(spec)
     woken = []
-    threads = [
-        threading.Thread(target=lambda: woken.append(client.wait(timeout)), daemon=True)
-        for _ in range(3)
-    ]
+    at_once = threading.Barrier(4)
+
+    def wait():
+        at_once.wait()
+        woken.append(client.wait(timeout))
+
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.05)  # They may wait by now; if not, they find it closed.
-    client.close()
+    at_once.wait()
+    client.close()  # While they wait, or just before.
     join_all(threads)
     assert len(woken) == 3 and client.drain() == [] and not client.wait(0)
 

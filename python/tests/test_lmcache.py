@@ -18,9 +18,9 @@ from conftest import (
     run_python,
     spec_of,
 )
-from larder.lmcache import Connector, ConnectorClient
 
 import larder
+from larder.lmcache import Connector, ConnectorClient
 
 STALLED = "fault:?inner=memory:&stall_rate=1&stall=1h&pattern=get:*"
 
@@ -365,7 +365,7 @@ def test_after_fork_the_child_is_told(client):
 def test_exit_with_a_demultiplexer_and_work_in_flight(spec):
     code = f"""
 import select, threading
-from larder.lmcache import Connector, ConnectorClient
+from larder.lmcache import Connector
 connector = Connector({spec!r})
 poller = select.poll()
 poller.register(connector.event_fd(), select.POLLIN)

@@ -13,12 +13,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-import larder.aio
 import pytest
 from conftest import run_python
 from prometheus_client.parser import text_string_to_metric_families
 
 import larder
+import larder.aio
 from larder import _metrics
 from larder.connectors import PythonConnector
 

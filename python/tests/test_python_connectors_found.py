@@ -14,7 +14,6 @@ from python_connector_support import Dictionary
 import larder
 from larder import connectors
 
-
 STORE = """
 from larder.connectors import PythonConnector
 class Connector(PythonConnector):

@@ -4,14 +4,14 @@ import asyncio
 import os
 import pathlib
 
-import larder.aio
 import numpy
 import pytest
 from conftest import random_bytes
-from larder._spec import parts_of, text_of
-from larder.lmcache import Connector, ConnectorClient
 
 import larder
+import larder.aio
+from larder._spec import parts_of, text_of
+from larder.lmcache import Connector, ConnectorClient
 
 SMALL = {"capacity": "64MiB", "max_value": "64KiB", "segment": "1MiB", "min_free": 0}
 

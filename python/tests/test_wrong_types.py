@@ -5,12 +5,12 @@ import inspect
 import math
 import re
 
-import larder.aio
 import pytest
-from larder.lmcache import Connector, ConnectorClient, ConnectorClientBase
 
 import larder
+import larder.aio
 from larder import connectors
+from larder.lmcache import Connector, ConnectorClient, ConnectorClientBase
 
 WRONG = [
     None,

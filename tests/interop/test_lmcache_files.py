@@ -11,9 +11,9 @@ import time
 
 import pytest
 from l2_adapter import key_of
-from lmcache.lmcache_fs import LMCacheFSClient
 from l2_json import l2_of
 from l2_manager import Manager
+from lmcache.lmcache_fs import LMCacheFSClient
 from lmcache_server import CHUNK_TOKENS, Engine, Server, wait_for
 
 from larder.lmcache import Connector

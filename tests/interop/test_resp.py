@@ -5,8 +5,8 @@ import os
 import select
 
 import pytest
-from lmcache.lmcache_redis import LMCacheRedisClient
 from l2_json import l2_of
+from lmcache.lmcache_redis import LMCacheRedisClient
 from lmcache_server import Engine, Server, wait_for
 from redis_server import RedisServer
 from test_lmcache_server import CHUNKS, prompt
