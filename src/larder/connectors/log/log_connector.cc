@@ -134,8 +134,8 @@ constexpr std::array kParameters = {
               .kind = ParameterKind::kBytes,
               .default_text = "64GiB",
               .minimum = "1MiB",
-              .help = "Bound of the index in memory, about 45 bytes a key; beyond it the oldest "
-                      "segment is evicted early."},
+              .help = "Bound of the index in memory, about 45 bytes a key; beyond it a segment "
+                      "is emptied early."},
     Parameter{.name = "stall",
               .kind = ParameterKind::kDuration,
               .default_text = "5s",

@@ -31,7 +31,7 @@ class Reclaimer final : public LoadSink, public StoreSink {
 
   /// Begins when free segments run short, goes on with what is in progress.
   void turn() noexcept;
-  /// Evict the oldest segment although enough are free: the index is full.
+  /// Empties one more segment although enough are free: the index is full.
   void request_early() noexcept { is_requested_ = true; }
   /// Begins nothing more and moves nothing more.
   void stop() noexcept { is_stopping_ = true; }
