@@ -26,8 +26,8 @@ constexpr std::size_t round_up(std::size_t value, std::size_t multiple) noexcept
   return (value + multiple - 1) & ~(multiple - 1);
 }
 
-/// Maps more than is needed and gives back what lies before and behind the aligned part: mmap()
-/// itself aligns to pages only.
+/// Maps more than is needed and unmaps the ends around the aligned part: mmap() itself aligns to
+/// pages only.
 Result<std::byte*> map(std::size_t bytes, std::size_t alignment) noexcept {
   const std::size_t mapped = bytes + (alignment - page_bytes());
   void* region =
@@ -42,7 +42,7 @@ Result<std::byte*> map(std::size_t bytes, std::size_t alignment) noexcept {
   if (before != 0) ::munmap(begin, before);
   begin += before;
   if (behind != 0) ::munmap(begin + bytes, behind);
-  // Only a hint: kernels without huge pages refuse it, and small pages do as well.
+  // A hint only: kernels without huge pages refuse it, and small pages work as well.
   (void)::madvise(begin, bytes, MADV_HUGEPAGE);
   return begin;
 }

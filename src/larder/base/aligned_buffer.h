@@ -10,7 +10,7 @@ namespace larder {
 
 /// Owns zeroed memory at an alignment that O_DIRECT asks for. From 1 MiB on it is mapped (at least
 /// page-aligned, huge pages where the system gives them, pages appear at first touch), below that
-/// allocated. Movable, not copyable; moving keeps the address. As thread-safe as plain memory.
+/// allocated. Movable, not copyable; moving keeps the address. Threads: as plain memory.
 class AlignedBuffer {
  public:
   AlignedBuffer() noexcept = default;

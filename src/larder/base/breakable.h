@@ -5,13 +5,13 @@
 namespace larder {
 
 #ifdef LARDER_BREAKABLE
-/// What a test build (LARDER_BREAKABLE) can break, one rule at a time, so that the mutation check
-/// can show that the tests notice. Each part of larder numbers its own rules from where the other
-/// ends: connectors/log/format/rule.h, connector/intake_rule.h, cache/cache_rule.h.
+/// The rules that a test build (LARDER_BREAKABLE) can break, one at a time, so that the mutation
+/// check can show that the tests notice. Each part of larder numbers its rules in a range of its
+/// own: connectors/log/format/rule.h, connector/intake_rule.h, cache/cache_rule.h.
 ///
 /// The one that break_rule() or the environment (LARDER_BREAK, its number) has chosen; 0: none.
 std::uint32_t broken_rule() noexcept;
-/// For the whole process; before anything else.
+/// Applies to the whole process; call it before anything else.
 void break_rule(std::uint32_t rule) noexcept;
 #endif
 

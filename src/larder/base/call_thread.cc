@@ -7,7 +7,7 @@
 
 namespace larder {
 
-/// What the owner and the thread have in common, and the thread keeps when it is on its own.
+/// The state that owner and thread share. An abandoned thread keeps it alive.
 struct CallThread::Shared {
   enum class State : std::uint8_t { kIdle = 0, kPosted, kRunning, kEnded, kAbandoned, kEnding };
 
@@ -39,7 +39,7 @@ struct CallThread::Shared {
   Mutex mutex;
   CondVar changed;
   State state LARDER_GUARDED_BY(mutex) = State::kIdle;
-  bool is_interrupted LARDER_GUARDED_BY(mutex) = false;  ///< Until a wait() returns for it.
+  bool is_interrupted LARDER_GUARDED_BY(mutex) = false;  ///< Until a wait() returned for it.
   Call call LARDER_GUARDED_BY(mutex);
 };
 

@@ -16,7 +16,7 @@ namespace larder {
 /// to itself.
 ///
 /// A call of which the owner gave up waiting runs on, and its thread ends with it. So a call owns
-/// everything it uses, or shares it; its function is destroyed in the thread.
+/// everything it uses, or shares it, and its function is destroyed in the thread.
 ///
 /// States. A transition that is not listed does not exist:
 ///   kIdle -> kPosted        owner: begin()
@@ -33,11 +33,11 @@ class CallThread {
  public:
   struct Call {
     std::function<void()> run;  ///< Must not throw.
-    /// In the thread, when wait() can see the end. Must not throw, nor use this object.
+    /// Runs in the thread before wait() can see the end. Must not throw, nor use this object.
     std::function<void(bool was_abandoned)> on_end = [](bool) {};
   };
   enum class GivenUp : std::uint8_t {
-    kHadEnded = 0,  ///< In the meantime: its result is there, and the thread is idle.
+    kHadEnded = 0,  ///< It ended meanwhile; its result is there, the thread idle.
     kNotBegun,      ///< It never will; the thread is idle.
     kRunning,       ///< It runs on; this object can only be destroyed.
   };
@@ -56,8 +56,8 @@ class CallThread {
   /// an interrupt().
   bool wait(std::uint64_t until_ns, const Clock& clock = RealClock::instance());
   bool has_ended() { return wait(0); }
-  /// Of the present call. `if_running` is called before the thread is left to itself, and so before
-  /// the call can end as an abandoned one.
+  /// Gives up the call in progress. `if_running` is called before the thread is left to itself, and
+  /// so before the call can end as an abandoned one.
   GivenUp give_up(const std::function<void()>& if_running = [] {});
   /// Lets a wait() return: the present one, else the next.
   void interrupt() noexcept;

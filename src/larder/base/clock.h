@@ -11,7 +11,7 @@ namespace larder {
 /// No deadline: every time is before it.
 inline constexpr std::uint64_t kNever = std::numeric_limits<std::uint64_t>::max();
 
-/// Where time comes from. State machines take one, so that a simulation can run them under virtual
+/// The source of time. State machines take one, so that a simulation can run them under virtual
 /// time. Threads: any.
 class Clock {
  public:
@@ -39,13 +39,13 @@ class RealClock final : public Clock {
       LARDER_REQUIRES(mutex);
 };
 
-/// A clock that moves only when it is told to. For tests and simulations.
+/// A clock that moves only when a test or a simulation sets it.
 class ManualClock final : public Clock {
  public:
   explicit ManualClock(std::uint64_t now_ns = 1'000'000'000) noexcept : now_ns_(now_ns) {}
   std::uint64_t now_ns() const noexcept override { return now_ns_.load(std::memory_order_acquire); }
   std::uint64_t wall_seconds() const noexcept override { return now_ns() / 1'000'000'000; }
-  /// Returns every millisecond of real time, so that a waiter sees what the clock was set to.
+  /// Returns every millisecond of real time, so that a waiter sees a change of the clock.
   void wait_until(CondVar& changed, Mutex& mutex, std::uint64_t until_ns) const override
       LARDER_REQUIRES(mutex);
   void advance_ns(std::uint64_t by_ns) noexcept {

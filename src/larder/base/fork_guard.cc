@@ -18,7 +18,7 @@ namespace {
 constexpr std::chrono::seconds kForkWaits{1};
 
 // fork() knows the process only, so what its handlers use cannot belong to a store. Never
-// destroyed: a thread may outlive main().
+// destroyed, because a thread may outlive main().
 class Guarded {
  public:
   static Guarded& instance() {
@@ -60,14 +60,15 @@ class Guarded {
       if (nothing < 0 || ::dup3(nothing, fd, O_CLOEXEC) < 0) ::close(fd);
     }
     if (nothing >= 0) ::close(nothing);
-    // Not unlocked: who holds them as a reader does not exist here.
+    // Constructed anew and not unlocked, because the threads that held them as readers do not exist
+    // here.
     ::new (&fds_mutex_) Mutex;
     ::new (&fork_) std::shared_timed_mutex;
   }
 
   std::shared_timed_mutex fork_;
   Mutex fds_mutex_;
-  bool has_fork_ LARDER_GUARDED_BY(fds_mutex_) = false;  ///< The forking thread's.
+  bool has_fork_ LARDER_GUARDED_BY(fds_mutex_) = false;  ///< For the forking thread.
   std::set<int> fds_ LARDER_GUARDED_BY(fds_mutex_);
 };
 

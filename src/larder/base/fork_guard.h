@@ -4,9 +4,9 @@
 
 namespace larder {
 
-/// While one lives, fork() waits: for what must not be copied to a child half made, such as a
-/// descriptor that no ForkGuard knows yet. fork() waits for one second at most, so that an open
-/// that hangs does not take the process with it.
+/// While one lives, fork() waits, so that a child gets no half-made state, such as a descriptor
+/// that no ForkGuard knows yet. fork() waits for one second at most, so that an open that hangs
+/// does not block the process.
 /// Threads: any. Cost: an uncontended reader's lock.
 class NoFork {
  public:
@@ -21,9 +21,9 @@ class NoFork {
 /// file that was removed. They do so for as long as the child lives, also when the parent was
 /// killed. In a child the descriptor leads to /dev/null instead, so its number stays the owner's.
 ///
-/// Descriptor and guard are made under one NoFork. Does not own the descriptor: it goes before the
-/// descriptor is closed. exec() and what does not run fork()'s handlers (vfork(), clone()) need
-/// O_CLOEXEC, as ever.
+/// Descriptor and guard are made under one NoFork. Does not own the descriptor; destroy the guard
+/// before the descriptor is closed. exec(), and calls that do not run fork()'s handlers (vfork(),
+/// clone()), need O_CLOEXEC as usual.
 /// Threads: one; different guards any. Cost: a short lock at both ends.
 class ForkGuard {
  public:

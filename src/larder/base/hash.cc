@@ -20,7 +20,7 @@ namespace {
 const bool kHasAvx = __builtin_cpu_supports("avx") != 0;
 
 // The library's AVX functions return with the upper halves of the vector registers in use, which
-// makes all SSE code of the thread slower (by half on Zen 4) until somebody clears them.
+// slows all SSE code of the thread (by half on Zen 4) until they are cleared.
 __attribute__((target("avx"))) void clear_upper_halves() noexcept {
   _mm256_zeroupper();
 }
@@ -67,7 +67,7 @@ void StreamingHash128::reset(std::uint64_t seed) noexcept {
   static_assert(sizeof(XXH3_state_t) == sizeof(state_));
   static_assert(alignof(XXH3_state_t) == alignof(StreamingHash128));
   static_assert(std::is_trivially_copyable_v<XXH3_state_t>);
-  // The library compares with the seed that is there before, so there must be one.
+  // The library compares with the previous seed, so there must be one.
   auto* state = ::new (static_cast<void*>(state_)) XXH3_state_t{};
   LARDER_CHECK(XXH3_128bits_reset_withSeed(state, seed) == XXH_OK);
 }

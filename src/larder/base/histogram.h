@@ -8,13 +8,13 @@
 
 namespace larder {
 
-/// Counts of values in buckets whose width is at most 1/16 of their values, over the whole range of
-/// 64 bits. 8 KiB, no allocation, record() costs a few nanoseconds. One thread at a time; give each
-/// thread its own and merge().
+/// Counts values in buckets that are at most 1/16 of their values wide, over all 64-bit values. 8
+/// KiB, no allocation; record() costs a few nanoseconds. One thread at a time; give each thread its
+/// own and merge().
 class LogLinearHistogram {
  public:
-  /// One for 0, 16 for 1..16, then 16 for each (2^k, 2^(k+1)]. A bucket includes its upper bound,
-  /// so that powers of two, which sizes mostly are, come out exact.
+  /// One bucket for 0, 16 for 1..16, then 16 for each (2^k, 2^(k+1)]. A bucket includes its upper
+  /// bound, so that powers of two, which sizes mostly are, come out exact.
   static constexpr std::size_t kBuckets = 977;
 
   static constexpr std::size_t bucket_of(std::uint64_t value) noexcept {

@@ -41,7 +41,7 @@ Character first_character(std::string_view text) noexcept {
   return {bytes, code};
 }
 
-/// Whether a terminal shows it and nothing else.
+/// Whether a terminal prints it and does nothing else.
 bool is_shown(std::uint32_t code) noexcept {
   if (code < 0x20 || (code >= 0x7F && code < 0xA0)) return false;        // C0, DEL, C1
   if (code == 0x061C || code == 0x200E || code == 0x200F) return false;  // Direction marks.

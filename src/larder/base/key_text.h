@@ -9,8 +9,8 @@
 
 namespace larder {
 
-// Bytes from outside as text for terminals, logs, errors and command lines. All are pure; any
-// thread.
+// Bytes from outside as text for terminals, logs, errors and command lines. All functions are pure
+// and may run in any thread.
 
 /// The same bytes, as they are.
 inline std::string_view as_text(std::span<const std::byte> bytes) noexcept {
@@ -24,7 +24,7 @@ std::string hex_text(std::span<const std::byte> bytes);
 /// keys have one text, and none can drive a terminal or begin a line.
 std::string escape_key(std::string_view key);
 
-/// Back. An error names the place of a backslash that begins nothing.
+/// Back. The error names the position of a backslash that begins no escape.
 SetupResult<std::string> unescape_key(std::string_view text);
 
 /// A message that may hold a path, a file's name or a peer's words, fit for a terminal and for one

@@ -36,7 +36,7 @@ spdlog::level::level_enum library_level(LogLevel level) noexcept {
 
 /// A logger of larder's own, outside spdlog's registry: the application may use spdlog as well.
 spdlog::logger& logger() {
-  // Kept for ever, because threads may log while the process ends.
+  // Never destroyed, because threads may log while the process ends.
   static spdlog::logger& instance = *[] {
     auto made = std::make_unique<spdlog::logger>("larder",
                                                  std::make_shared<spdlog::sinks::stderr_sink_mt>());
@@ -56,7 +56,7 @@ void write(LogLevel level, std::string_view module, std::string_view message) no
   }
 }
 
-/// Whether the level is somebody's choice and not the default.
+/// Whether the level was chosen, and is not the default.
 std::atomic<bool>& is_level_chosen() noexcept {
   static std::atomic<bool> is_chosen = false;
   return is_chosen;
@@ -120,7 +120,7 @@ std::optional<LogLevel> parse_log_level(std::string_view text) noexcept {
 
 std::optional<std::uint64_t> LogLimiter::allow(std::uint64_t now_ns) noexcept {
   std::uint64_t next = next_ns_.load(std::memory_order_relaxed);
-  // Only the thread that moves the time on may speak.
+  // Only the thread that advances the time may log.
   if (now_ns < next ||
       !next_ns_.compare_exchange_strong(next, now_ns + interval_ns_, std::memory_order_relaxed)) {
     suppressed_.fetch_add(1, std::memory_order_relaxed);

@@ -18,7 +18,7 @@ struct Mac128 {
   friend bool operator==(const Mac128&, const Mac128&) = default;
 };
 
-/// SipHash-2-4 with 128 bits of output: who does not know the key cannot make data with a given
+/// SipHash-2-4 with 128 bits of output: without the key it is infeasible to make data with a given
 /// MAC. About 1 to 2 GB/s; meant for headers and keys, not for values. Any thread.
 Mac128 mac128(const MacKey& key, std::span<const std::byte> data) noexcept;
 

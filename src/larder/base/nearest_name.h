@@ -5,8 +5,8 @@
 
 namespace larder {
 
-/// The candidate nearest to `name` by edit distance, or empty when none is near: what an error says
-/// beside an unknown name. Pure; any thread.
+/// The candidate nearest to `name` by edit distance, or empty when none is near: an error about an
+/// unknown name suggests it. Pure; may run in any thread.
 std::string_view nearest_name(std::string_view name, std::span<const std::string_view> candidates);
 
 }  // namespace larder

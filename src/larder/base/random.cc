@@ -5,7 +5,7 @@
 namespace larder {
 namespace {
 
-// Two words in a register: what every x86-64 and ARMv8 has. (GCC and clang know it.)
+// Two words in a register, which every x86-64 and ARMv8 has. (GCC and clang support it.)
 using Words = std::uint64_t __attribute__((vector_size(16)));
 
 }  // namespace

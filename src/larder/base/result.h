@@ -15,14 +15,14 @@ enum class ErrorCode : std::uint8_t {
   kNone = 0,
   kInvalidArgument = 1,    ///< Can never succeed as asked; fix the caller.
   kResourceExhausted = 2,  ///< A limit was hit: memory, queue, quota, disk space.
-  kUnavailable = 3,        ///< Device or peer gone or slow; the same call may succeed later.
-  kDeadlineExceeded = 4,   ///< Gave up waiting. The operation may still have taken effect.
-  kCancelled = 5,          ///< The caller or a shutdown ended it.
-  kCorruption = 6,         ///< What was stored fails its checksum or identity.
-  kIo = 7,                 ///< The kernel said no; see sys_errno().
-  kInternal = 8,           ///< A broken invariant that was safe to survive. Always a bug.
-  kUnimplemented = 9,      ///< This connector cannot do that.
-  kSizeMismatch = 10,      ///< The stored value and the buffers differ in size.
+  kUnavailable = 3,  ///< The device or the peer is gone or slow; the same call may succeed later.
+  kDeadlineExceeded = 4,  ///< Gave up waiting. The operation may still have taken effect.
+  kCancelled = 5,         ///< The caller or a shutdown ended it.
+  kCorruption = 6,        ///< The stored bytes fail their checksum or identity.
+  kIo = 7,                ///< The kernel returned an error; see sys_errno().
+  kInternal = 8,          ///< A broken invariant that was safe to survive. Always a bug.
+  kUnimplemented = 9,     ///< This connector cannot do that.
+  kSizeMismatch = 10,     ///< The stored value and the buffers differ in size.
 };
 
 /// The code's lower-case name as it stands in metrics and reports, e.g. "deadline_exceeded".
@@ -33,8 +33,8 @@ constexpr bool lacks_descriptors(int sys_errno) noexcept {
   return sys_errno == EMFILE || sys_errno == ENFILE;
 }
 
-/// What the system calls an errno, e.g. "No space left on device", and the remedy where the process
-/// has no descriptors left. Allocates; for people.
+/// The system's text for an errno, e.g. "No space left on device", with the remedy where the
+/// process has no descriptors left. Allocates; for people.
 std::string errno_text(int sys_errno);
 
 /// 24 bytes, trivially copyable, never allocates: cheap enough for every key of a batch. `where`
@@ -78,8 +78,8 @@ class Error {
         return ErrorCode::kResourceExhausted;
       case ETIMEDOUT:
         return ErrorCode::kDeadlineExceeded;
-      // EINVAL and ECANCELED among them: what a file system refuses or gives up is neither a wrong
-      // argument of larder's caller nor cancelled by it.
+      // EINVAL and ECANCELED too: a file system that refuses or cancels a call does not make the
+      // caller's argument wrong, nor the caller the one that cancelled.
       default:
         return ErrorCode::kIo;
     }
@@ -118,7 +118,7 @@ using SetupStatus = Result<void, SetupError>;
 
 }  // namespace larder
 
-/// Returns the error of `expression` from the enclosing function, or goes on.
+/// Returns the error of `expression` from the enclosing function, or continues.
 #define LARDER_TRY(expression)                                                  \
   do {                                                                          \
     if (auto larder_try_result = (expression); !larder_try_result) [[unlikely]] \

@@ -84,7 +84,7 @@ constexpr std::string_view kIntegerExamples = "0, 16 or -1";
 constexpr std::string_view kFractionExamples = "0.25 or 25%";
 constexpr std::size_t kShownMax = 64;
 
-/// Errors show what was given, but not kilobytes of it.
+/// An error shows the value given, but not kilobytes of it.
 std::string shown(std::string_view text) {
   if (text.size() <= kShownMax) return fmt::format("\"{}\"", text);
   return fmt::format("\"{}...\" ({} characters)", text.substr(0, kShownMax), text.size());
@@ -105,7 +105,7 @@ constexpr unsigned kDecimalsMax = 18;
 
 enum class DecimalProblem : std::uint8_t { kNotANumber, kTooLarge, kTooPrecise };
 
-/// Reads a number at the start of `text` and takes it away. No sign, no exponent.
+/// Reads a number at the start of `text` and takes it away. Accepts neither sign nor exponent.
 Result<Decimal, DecimalProblem> take_decimal(std::string_view& text) {
   const auto whole_end = std::ranges::find_if_not(text, is_digit);
   const std::string_view whole{text.begin(), whole_end};
@@ -135,10 +135,10 @@ Result<Decimal, DecimalProblem> take_decimal(std::string_view& text) {
   return number;
 }
 
-/// digits * factor / 10^decimals, when that is a whole number below 2^64.
+/// digits * factor / 10^decimals, if that is a whole number below 2^64.
 std::optional<Wide> times(Decimal number, std::uint64_t factor) noexcept {
-  // Reduced to lowest terms first, as far as 2 and 5 go: then what follows is at most 2^64 *
-  // factor, which is below 2^128.
+  // Cancels factors of 2 and 5 first: the product is then at most 2^64 * factor, which is below
+  // 2^128.
   Wide denominator = 1;
   for (unsigned i = 0; i < number.decimals; ++i) denominator *= 10;
   for (const unsigned prime : {2U, 5U}) {
@@ -151,7 +151,7 @@ std::optional<Wide> times(Decimal number, std::uint64_t factor) noexcept {
   return (number.digits / denominator) * factor;
 }
 
-/// What the two kinds of quantities have in common.
+/// The part that both kinds of quantities share.
 struct Quantity {
   std::string_view examples;
   std::string_view too_large;
@@ -296,7 +296,7 @@ std::string format_count(std::uint64_t count, std::string_view one, std::string_
 std::string format_bytes_exact(std::uint64_t bytes) {
   if (bytes == 0) return "0";
   const Unit* unit = &largest_whole(kByteUnits, bytes);
-  // "40TB" was somebody's words, and 39062500000KiB are not.
+  // "40TB" reads well where 39062500000KiB does not.
   const Unit& decimal = largest_whole(std::span{kDecimalByteUnits}.subspan(1), bytes);
   if (bytes % decimal.factor == 0 && decimal.factor > unit->factor) unit = &decimal;
   if (unit->factor == 1) return fmt::format("{}", bytes);

@@ -10,7 +10,7 @@ namespace larder {
 
 // The texts in which people write numbers, and back. Every parser trims spaces, ignores case, reads
 // the whole text or fails with kInvalidArgument and a sentence that shows the value and right
-// examples. All are pure; any thread.
+// examples. All functions are pure and may run in any thread.
 
 /// "4096", "64MiB" or "64Mi" (steps of 1024), "1GB" or "1G" (steps of 1000), "1.5GiB". An error
 /// unless it is a whole number of bytes below 2^64.

@@ -15,7 +15,7 @@ namespace {
 
 constexpr const char* kHugePages = "/sys/kernel/mm/transparent_hugepage/";
 
-/// Of /proc/diskstats, whatever the device's own sectors are.
+/// The sector size of /proc/diskstats, whatever the device's own is.
 constexpr std::uint64_t kSectorBytes = 512;
 
 std::vector<std::string> words_of(std::string_view line) {
@@ -54,7 +54,7 @@ bool is_below(std::string_view path, std::string_view directory) {
 
 std::optional<Mount> parse_mount_line(std::string_view line) {
   const std::vector<std::string> words = words_of(line);
-  std::size_t separator = 6;  // Any number of optional fields stands before it.
+  std::size_t separator = 6;  // Any number of optional fields stands before the separator.
   while (separator < words.size() && words[separator] != "-") ++separator;
   if (separator + 3 >= words.size()) return std::nullopt;
   const std::string& device = words[2];

@@ -7,17 +7,17 @@
 
 namespace larder {
 
-// What the kernel tells in /proc and /sys. Threads: any.
+// Figures that the kernel gives in /proc and /sys. Threads: any.
 
 /// The content of a small file of /proc or /sys; empty when it cannot be read.
 std::string read_small_file(const std::string& path);
 
-/// Where a path is mounted, as /proc/self/mountinfo has it.
+/// The mount of a path, from /proc/self/mountinfo.
 struct Mount {
   std::string point;
   std::string file_system;
   std::string source;
-  std::string options;  ///< Of the mount and of the file system, with commas between.
+  std::string options;  ///< Options of the mount and of the file system, separated by commas.
   std::uint32_t device_major = 0;
   std::uint32_t device_minor = 0;
 };
@@ -27,13 +27,13 @@ std::optional<Mount> parse_mount_info(std::string_view mount_info, std::string_v
 /// The mount that an existing `path` lies on in this process's view.
 std::optional<Mount> mount_of(const std::string& path);
 
-/// What a block device has transferred since it came up.
+/// Bytes that a block device has transferred since it came up.
 struct DiskCounts {
   std::uint64_t bytes_read = 0;
   std::uint64_t bytes_written = 0;
 };
 
-/// The device's line of /proc/diskstats; nothing when it has none.
+/// The device's line of /proc/diskstats; empty when it has none.
 std::optional<DiskCounts> parse_disk_stats(std::string_view disk_stats, std::uint32_t device_major,
                                            std::uint32_t device_minor);
 

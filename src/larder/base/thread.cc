@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kNameBytesMax = 15;  // Linux's limit.
 
-/// Blocks signals in this thread for a scope; a thread made meanwhile inherits that and keeps it.
+/// Blocks signals in this thread for a scope; a thread made in it inherits the mask and keeps it.
 class BlockedSignals {
  public:
   BlockedSignals() noexcept {

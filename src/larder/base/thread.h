@@ -9,7 +9,8 @@
 namespace larder {
 
 /// A thread that its owner joins: by join(), by the destructor, or when another one is moved in.
-/// The owner tells it to end first; this class cannot. Movable, not copyable. One thread at a time.
+/// The owner tells it to end first; this class cannot. Movable, not copyable. Threads: one at a
+/// time.
 ///
 /// Signals are blocked in it, so that the application's handlers run in the application's threads;
 /// SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGTRAP are not, because a thread that raises one must reach
@@ -27,7 +28,8 @@ class Thread {
   /// `name`. Fails with kResourceExhausted or kUnavailable when the system gives no thread.
   static Result<Thread> start(std::string_view name, std::function<void()> body);
 
-  /// Waits for the end; nothing when there is nothing to wait for. Never from the thread itself.
+  /// Waits for the end; does nothing when there is no thread to wait for. Must not be called from
+  /// the thread itself.
   void join();
   bool joinable() const noexcept { return thread_.joinable(); }
   /// Lets it run on alone: only CallThread does.

@@ -26,8 +26,8 @@ class UniqueFd {
   /// Gives the descriptor away without closing it.
   [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
 
-  /// Closes what it has and takes `fd`. A close() that fails has closed all the same on Linux; who
-  /// must know about late write errors calls fsync() before.
+  /// Closes what it has and takes `fd`. On Linux a close() that fails has closed the descriptor all
+  /// the same; call fsync() first to learn of late write errors.
   void reset(int fd = -1) noexcept {
     if (fd_ >= 0) ::close(fd_);
     fd_ = fd;

@@ -15,7 +15,8 @@ struct BatchLimitOptions {
   std::uint64_t bytes_max = std::uint64_t{4} << 30;  ///< Per class, of value bytes.
 };
 
-/// Bounds what a connector has accepted and not given back, per class, in batches and bytes.
+/// Bounds the batches that a connector has accepted and not returned yet, per class, in batches and
+/// bytes.
 ///
 /// A batch larger than the limit is admitted when its class is idle.
 /// The caller synchronises.
@@ -23,7 +24,7 @@ class BatchLimits {
  public:
   explicit BatchLimits(const BatchLimitOptions& options) : options_(options) {}
 
-  /// What a batch counts for: the sum of its items' slices.
+  /// The bytes that a batch counts for: the sum of its items' slices.
   static std::uint64_t bytes_of_batch(const Batch& batch) noexcept;
 
   /// Takes a place or says kResourceExhausted. Pair every success with one release() of the same
@@ -37,7 +38,7 @@ class BatchLimits {
     std::uint64_t refused_total = 0;
   };
   const std::array<Usage, kBatchClassCount>& usage() const noexcept { return usage_; }
-  /// Sets of each class what is in flight, and what was refused.
+  /// Writes the batches in flight and the refusals of each class into the report.
   void append_report(Report& report) const;
 
  private:

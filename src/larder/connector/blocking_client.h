@@ -15,8 +15,8 @@ namespace larder {
 ///
 /// Ownership: refers to the connector. It is the only one that reaps it while it lives.
 /// Threads: one at a time. Cost: a batch and a poll() per call.
-/// A call waits until the connector gives the batch back, because the memory is the caller's: with
-/// the time-out as the batch's deadline that is soon after it, unless the kernel or the peer keeps
+/// A call waits until the connector returns the batch, because the memory is the caller's. The
+/// time-out is the batch's deadline, so that is soon after it, unless the kernel or the peer holds
 /// the I/O (P4).
 class BlockingClient {
  public:
@@ -27,7 +27,7 @@ class BlockingClient {
       : connector_(connector), timeout_ns_(timeout_ns) {}
 
   struct Stored {
-    bool existed = false;  ///< kIfAbsent: it was there, nothing was written.
+    bool existed = false;  ///< kIfAbsent: the key had a value, and nothing was written.
   };
   Result<Stored> set(std::string_view key, std::span<const std::byte> value,
                      SetMode mode = SetMode::kReplace) noexcept;

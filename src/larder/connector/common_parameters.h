@@ -32,7 +32,7 @@ inline constexpr Parameter kMissAfterFailureParameter{
     .maximum = "1h",
     .help = "A key whose load was late, or could not be asked for, is a miss for so long."};
 
-/// What kBatchesMaxParameter and kInFlightParameter say.
+/// The values of kBatchesMaxParameter and kInFlightParameter.
 BatchLimitOptions batch_limits_of(const Parameters& parameters);
 
 /// The row `create` of types that keep files in a directory; see NewDirectories.
@@ -45,12 +45,12 @@ inline constexpr Parameter kCreateParameter{
         "refuse, so that a disk that is not mounted is an error and not an empty cache on the "
         "disk below."};
 
-/// What is worth knowing where a capacity is larger than the whole file system; else empty. Shown
-/// once in the log and by report().
+/// A note for a capacity that is larger than the whole file system; else empty. Shown once in the
+/// log and by report().
 std::string larger_than_file_system(std::uint64_t capacity_bytes, std::uint64_t total_bytes);
 
-/// The whole of a text as a decimal number, as in 0.5 or 200, for parameters whose unit is
-/// LMCache's own; nothing when it is none. The caller bounds it, also against "nan" and "inf".
+/// Parses a whole text as a decimal number, such as 0.5 or 200, for parameters whose unit is
+/// LMCache's own; empty when it is not one. The caller bounds it, also against "nan" and "inf".
 std::optional<double> parse_number(std::string_view text) noexcept;
 
 }  // namespace larder

@@ -8,7 +8,7 @@
 
 namespace larder {
 
-/// The event fd of a queue: readable while something is there. Its owner synchronises.
+/// The event fd of a queue: readable while something is there. The queue's owner synchronises.
 class CompletionSignal {
  public:
   /// Throws std::system_error when the process has no file descriptors left; start-up only, and
@@ -51,8 +51,8 @@ class Completions {
       head_ = &thing;
     }
     tail_ = &thing;
-    // It is under the lock so that whoever has reaped the last thing may destroy the queue: a late
-    // write would go to a closed fd.
+    // Written under the lock, so that the thread that reaps the last entry may destroy the queue: a
+    // later write would go to a closed fd.
     signal_.set();
   }
 
@@ -67,7 +67,7 @@ class Completions {
     }
     if (head_ == nullptr) {
       tail_ = nullptr;
-      // After the unlock it could eat the signal of the next push().
+      // After the unlock it could consume the signal of the next push().
       signal_.clear();
     }
     return count;

@@ -9,7 +9,7 @@
 namespace larder {
 namespace {
 
-/// Of one class, within a minute in which nothing else happened to it.
+/// Applies to one class, within a minute in which it had no other event.
 constexpr std::uint64_t kFailuresThatTell = 3;
 
 constexpr Error invalid(const char* what) noexcept {

@@ -14,12 +14,12 @@
 
 namespace larder {
 
-/// What became of one item. What each means for which operation is said at Connector.
+/// The result of one item. Connector says what each means for which operation.
 enum class Outcome : std::uint8_t { kPending = 0, kHit, kMiss, kDone, kFailed };
 /// Weighted against each other; none is ever starved.
 enum class Urgency : std::uint8_t { kDemand = 0, kPrefetch, kStore, kBackground };
 inline constexpr std::size_t kUrgencyCount = 4;
-/// What a Set does where the key has a value.
+/// What a Set does when the key has a value.
 enum class SetMode : std::uint8_t { kIfAbsent = 0, kReplace };
 
 /// The bounds of a key, of a value, and of the items of a batch.
@@ -38,14 +38,14 @@ struct Slice {
 struct Item {
   std::span<const std::byte> key;  ///< 1..kKeyBytesMax bytes, any bytes.
   std::span<const Slice>
-      value;  ///< Their concatenation is the value. Empty for Exists, Delete, Touch.
+      value;  ///< The value is their concatenation. Empty for Exists, Delete, Touch.
   std::uint64_t value_bytes = 0;  ///< Out: size (Get hit, kSizeMismatch, Exists hit or 0: unknown).
   Error error;                    ///< Out, iff kFailed.
   Outcome outcome = Outcome::kPending;  ///< Out.
   bool existed = false;  ///< Out, Set kIfAbsent: the key was there, nothing was written.
   MissReason miss_reason = MissReason::kAbsent;  ///< Out, iff kMiss.
   std::uint8_t place = 0;  ///< Out, Exists hit: see LoadSize and Batch::wants_places.
-  std::uint64_t connector_words[2] = {};  ///< The connector's while in flight.
+  std::uint64_t connector_words[2] = {};  ///< The connector's while the batch is in flight.
 };
 
 /// One submitted operation over many keys.
@@ -56,22 +56,22 @@ struct Batch {
   Op op = Op::kGet;
   Urgency urgency = Urgency::kDemand;
   SetMode set_mode = SetMode::kIfAbsent;
-  Hint hint = Hint::kNone;     ///< Of a Touch; kNone for other operations.
-  std::uint64_t hold_ns = 0;   ///< Pin, retain: how long, 1..kHoldNsMax; 0 for everything else.
+  Hint hint = Hint::kNone;     ///< For a Touch; kNone for other operations.
+  std::uint64_t hold_ns = 0;   ///< Pin, retain: how long, 1..kHoldNsMax; else 0.
   bool allow_shorter = false;  ///< Get: a value smaller than the slices is a hit.
   /// Exists: each hit's `place` is the one that a Get would load it from, for load_ns_of(). Without
-  /// it a farther one may be told, which saves a look at the nearer ones.
+  /// it the answer may name a slower place, which saves a look at the faster ones.
   bool wants_places = false;
   /// Beyond the limits (C5) it waits for room in the connector, deadline included, and is not
   /// refused.
   bool waits_for_room = false;
-  /// For a caller that looks keys up before it loads them, as engines do: a Get of another size
-  /// than the stored one is a failure in the sense of C6, and so the key is a miss for
-  /// `miss_after_failure`, or until a Set, which replaces the value also with kIfAbsent. Such a
-  /// caller would otherwise find the key and fail to load it for ever.
+  /// For a caller that looks keys up before it loads them, as engines do. A Get of another size
+  /// than the stored one then counts as a failure in the sense of C6: the key is a miss for
+  /// `miss_after_failure`, or until a Set, which replaces the value also with kIfAbsent. Otherwise
+  /// such a caller would find the key and fail to load it again and again.
   bool misses_wrong_sizes = false;
 
-  // The connector's while in flight, of no meaning to the caller; see Intake.
+  // The connector's while the batch is in flight, without meaning to the caller; see Intake.
   bool connector_waits = false;
   Batch* connector_next = nullptr;
   Batch* connector_previous = nullptr;
@@ -83,8 +83,8 @@ struct Batch {
   std::atomic<std::uint32_t> connector_pending = 0;
 };
 
-/// What is to be loaded from one place of a connector: for `tiered:` place 0 is L1 and place n its
-/// n-th tier; most connectors have one, 0.
+/// The load from one place of a connector: for `tiered:` place 0 is L1 and place n its n-th tier;
+/// most connectors have the place 0 only.
 struct LoadSize {
   std::uint8_t place = 0;
   std::uint64_t values = 0;
@@ -97,9 +97,9 @@ inline constexpr std::size_t kPlacesMax = 8;
 /// Caller-owned batches go in, the same batches come back, one event fd says when, as in NVMe and
 /// io_uring.
 ///
-/// C1  Every batch for which submit() said OK comes back from reap() exactly once, whatever
-///     happens, also after stop(). A refused batch is untouched. reap() works after stop() until
-///     nothing is left.
+/// C1  Every batch for which submit() returned OK comes back from reap() exactly once, whatever
+///     happens, also after stop(). A refused batch is unchanged. reap() works after stop() until no
+///     batch is left.
 /// C2  Each item has its own outcome and, if failed, its own error; one key's failure is that
 ///     key's alone.
 /// C3  No exception leaves a connector; an unknown exception inside one is that key's failure.
@@ -112,13 +112,13 @@ inline constexpr std::size_t kPlacesMax = 8;
 ///     the limit is accepted when its class is idle. Beyond the limit: kResourceExhausted, or it
 ///     waits as `Batch::waits_for_room` says.
 /// C6  An item whose Get failed (corrupt, read error, deadline) is a miss for every later Exists
-///     and Get until it is stored again; where it could not be read in time, or not be asked for,
-///     at least for `miss_after_failure` (30 s). Two errors leave it as it was: kCancelled, and,
-///     unless `Batch::misses_wrong_sizes`, kSizeMismatch, which is the caller's mistake or a
-///     changed layout.
+///     and Get until it is stored again; if it could not be read in time, or could not be
+///     requested, at least for `miss_after_failure` (30 s). Two errors leave it as it was:
+///     kCancelled, and, unless `Batch::misses_wrong_sizes`, kSizeMismatch, which is the caller's
+///     mistake or a changed layout.
 /// C7  reap() is called by one thread at a time. event_fd() is readable while reap() would return
-///     something; it may be readable when it would not, and never stays unreadable while
-///     something is there.
+///     something; it may be readable when it would not, but it is never unreadable while a batch
+///     waits.
 /// C8  At a batch's deadline the items that the kernel or the peer does not have yet fail at once
 ///     with kDeadlineExceeded, the others end when their I/O ends. cancel() does the same at once
 ///     with kCancelled.
@@ -127,22 +127,23 @@ inline constexpr std::size_t kPlacesMax = 8;
 ///   Exists: hit, miss, failed. Delete: done (it was there), miss, failed. Touch: done, miss,
 ///   failed.
 /// Sizes: a Get's slices must add up to the stored size unless `allow_shorter`; otherwise
-///   failed/kSizeMismatch with `value_bytes` set. What a connector lets in is bounded by
-///   `capabilities().value_bytes_max`; what is there already, stored under a larger bound, loads.
-///   A value above kValueBytesMax, which no Get can take, is a miss, and any Set replaces it.
+///   failed/kSizeMismatch with `value_bytes` set. `capabilities().value_bytes_max` bounds the
+///   values that a connector accepts; stored values that are larger, accepted under a larger bound,
+///   still load. A value above kValueBytesMax, which no Get can take, is a miss, and any Set
+///   replaces it.
 ///
 /// Hints: a Touch may carry one, and means it for each of its keys. Done: it is so now. Miss: the
 ///   key has no value. Failed, and nothing has changed: kUnimplemented where `capabilities().hints`
-///   does not have the hint; kResourceExhausted where it would take more than the connector's own
-///   budget for it, or there is no room. So no hint is dropped in silence.
+///   lacks the hint; kResourceExhausted where it would exceed the connector's own budget for it, or
+///   there is no room. So no hint is dropped silently.
 ///   Prefetch  The value is where it is loaded fastest from, until others need the room.
 ///   Pin       The same, and for `hold_ns` from then on it does not make room for others.
-///   Retain    For `hold_ns` the value is not evicted from where it is stored. A connector that has
-///             to make room at all costs evicts it last, and counts that.
+///   Retain    For `hold_ns` the value is not evicted from where it is stored. A connector that
+///             must make room evicts it last, and counts that.
 ///   Release   Ends the pin and the retention of the key; a miss where it had neither.
-///   A pin or retention is the key's, whoever asked for it: a second one makes it last as long as
-///   the later of the two, and the first release, a Delete, a Set that replaces, or the end of the
-///   connector ends it. It holds against eviction and against nothing else: a value may still fail.
+///   A pin or retention belongs to the key, whichever caller asked for it: a second one extends it
+///   to the later of the two. The first release, a Delete, a Set that replaces, or the end of the
+///   connector ends it. It protects from eviction only: a value may still fail.
 /// The conformance suite (tests/conformance/) states each rule as a test and runs on every
 /// connector of the build.
 class Connector {
@@ -153,21 +154,22 @@ class Connector {
   /// Everything accepted must have been reaped.
   virtual ~Connector() = default;
 
-  /// Any thread. Not OK: the batch is untouched and still the caller's.
+  /// Any thread. On an error the batch is unchanged and still the caller's.
   virtual Status submit(Batch& batch) noexcept = 0;
-  /// Moves finished batches into `done`; returns how many. One thread at a time. Never waits.
+  /// Moves finished batches into `done`; returns how many. By one thread at a time. Never waits.
   virtual std::size_t reap(std::span<Batch*> done) noexcept = 0;
   /// For poll(): readable when reap() is worth calling. The connector's; do not close or read it.
   virtual int event_fd() const noexcept = 0;
-  /// Any thread, only before reap() gave the batch back. A hint: the batch still comes back.
+  /// Any thread, but only before reap() has returned the batch. A hint: the batch still comes back.
   virtual void cancel(Batch& batch) noexcept = 0;
-  /// Exists answered from memory, without a batch: fills outcome and value_bytes of every item and
-  /// returns true, or returns false (nothing touched) where only submit() can tell. Any thread.
+  /// Answers an Exists from memory, without a batch: fills outcome and value_bytes of every item
+  /// and returns true, or returns false, with nothing changed, when only submit() can tell. Any
+  /// thread.
   virtual bool probe(std::span<Item> items) const noexcept = 0;
 
-  /// How long a Get of this would take if it was submitted now: by what loads have taken lately and
-  /// by how much is under way. kNever: not known, as nothing was loaded within the last minute. An
-  /// estimate and no promise. Any thread, no I/O. At most one element for each place.
+  /// The expected time of a Get of this, if it was submitted now: from the times of recent loads
+  /// and from the loads under way. kNever: not known, as nothing was loaded within the last minute.
+  /// An estimate, not a promise. Any thread, no I/O. At most one element for each place.
   virtual std::uint64_t load_ns(std::span<const LoadSize> /*sizes*/) const noexcept {
     return kNever;
   }
@@ -182,9 +184,9 @@ class Connector {
   virtual Result<EventPage> events(EventCursor /*from*/, std::size_t /*events_max*/) const {
     return Error{ErrorCode::kUnimplemented, "connector", "events are not kept by this connector"};
   }
-  /// Refuses new batches and cancels everything. kUnavailable, naming in report() what is stuck,
-  /// when something is still with the kernel or the peer at `deadline_ns`: the object may then not
-  /// be destroyed until that ends. Idempotent.
+  /// Refuses new batches and cancels everything. kUnavailable when something is still with the
+  /// kernel or the peer at `deadline_ns`, which report() names: the object must not be destroyed
+  /// until that ends. Idempotent.
   virtual Status stop(std::uint64_t deadline_ns) noexcept = 0;
 };
 
@@ -195,8 +197,8 @@ inline std::uint64_t bytes_of(std::span<const Slice> slices) noexcept {
   return total;
 }
 
-/// Connector::load_ns() of the hits among these, as an Exists or probe() has left them: 0 where
-/// nothing is a hit.
+/// Connector::load_ns() of the hits among these items, as an Exists or probe() has filled them in:
+/// 0 when there is no hit.
 std::uint64_t load_ns_of(const Connector& connector, std::span<const Item> items) noexcept;
 
 /// The checks that every connector makes first: counts, key lengths, slices present exactly where
@@ -204,7 +206,7 @@ std::uint64_t load_ns_of(const Connector& connector, std::span<const Item> items
 /// Batch-level defects only (no items, too many): kInvalidArgument and the batch is untouched.
 /// Item-level defects are the item's own failure, found by check_item().
 Status check_batch(const Batch& batch) noexcept;
-/// What is wrong with one item, if anything; see check_batch().
+/// The error of one item, if it has one; see check_batch().
 Status check_item(const Batch& batch, const Item& item, std::uint64_t value_bytes_max,
                   std::size_t slices_max) noexcept;
 

@@ -86,8 +86,8 @@ void FailedKeys::insert_until(std::span<const std::byte> key, std::uint64_t unti
   std::uint32_t& head = bucket(hash);
   entry = Entry{.hash = hash, .until_ns = until_ns, .next = head, .reason = reason};
   head = static_cast<std::uint32_t>(index);
-  // Pairs with the load in find(): who sees 0 may go on without the lock, because the failure
-  // that would have been seen has not been reported to anybody yet.
+  // Pairs with the load in find(): a thread that sees 0 may continue without the lock, because the
+  // failure that it would have seen has not been reported to any caller yet.
   size_.fetch_add(1, std::memory_order_release);
 }
 

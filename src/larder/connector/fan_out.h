@@ -28,7 +28,7 @@ class Split {
     std::size_t inner = 0;
     Batch batch;
     std::vector<Item> items;
-    std::vector<std::uint32_t> places;  ///< Of the items in the outer batch.
+    std::vector<std::uint32_t> places;  ///< Positions of the items in the outer batch.
     bool is_out = false;
   };
 
@@ -38,27 +38,27 @@ class Split {
   std::size_t parts_out_ = 0;
 };
 
-/// Sends the items of a batch to inner connectors, and brings back what became of them: for
-/// connectors that stand on others.
+/// Sends the items of a batch to inner connectors, and returns their results: for connectors on top
+/// of others.
 ///
 /// Items keep the outer batch's deadline, urgency and way of comparing sizes; keys and slices are
 /// the outer batch's own, so no value is copied. Parts wait for room; an item whose part is refused
-/// all the same, by a connector that was stopped, fails with the refusal.
+/// nevertheless, by a stopped connector, fails with that error.
 /// Ownership: the inner connectors outlive it. Threads: one.
 /// Cost: a copy of each item, and no allocation once a split has had a batch of that size.
 class FanOut {
  public:
   explicit FanOut(std::vector<Connector*> inner) : inner_(std::move(inner)) {}
 
-  /// Begins to split a batch, of which nothing may be out any more.
+  /// Begins to split a batch, no part of which may be in flight any more.
   void begin(Split& split, Batch& outer) noexcept;
   /// The outer item at `place` goes to this connector. Throws std::bad_alloc.
   void add(Split& split, std::size_t inner, std::uint32_t place, SetMode set_mode);
   /// Sends everything that was added.
   void submit(Split& split) noexcept;
   void cancel(Split& split) noexcept;
-  /// Brings back what the inner connectors have finished: a split is not out any more when its
-  /// outer items have outcome, error, value_bytes and existed. Never waits.
+  /// Collects what the inner connectors have finished: a split has ended when its outer items have
+  /// outcome, error, value_bytes and existed. Never waits.
   void reap() noexcept;
 
  private:

@@ -10,16 +10,17 @@ namespace larder {
 namespace {
 
 constexpr std::array kCapacityFactors = {0.5, 1.0, 2.0};
-/// Of the capacity: a little more than the largest that is asked about.
+/// Share of the capacity: a little more than the largest capacity that is estimated.
 constexpr double kStackFactor = 2.25;
 constexpr std::uint32_t kDecaysInHalfLife = 16;
-/// The half life of the second sample is so much shorter, in its asks, as these are rarer.
+/// The second sample's half life is shorter by this factor, in its own asks, because these are
+/// rarer.
 constexpr std::uint32_t kFarFaster = 2;
 constexpr double kDecay = 0.957603280698573647;     ///< 2^(-1 / kDecaysInHalfLife).
 constexpr double kHashes = 18446744073709551616.0;  // 2^64.
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
-// What is known: see the class.
+// What can be known: see the class.
 constexpr double kSamplesLeast = 1000;
 constexpr double kKeysLeast = 100;
 constexpr double kUnknownMost = 0.01;
@@ -106,7 +107,7 @@ void HitRateSketch::take_out(const Entry& entry) noexcept {
   }
 }
 
-/// Its entry is found again here, as making room may move it.
+/// Its entry is looked up again here, because making room may move it.
 void HitRateSketch::push(std::uint64_t hash, std::uint64_t bytes) noexcept {
   if (next_slot_ == slots_.size()) move_together();
   const std::uint32_t slot = next_slot_++;
@@ -134,7 +135,7 @@ void HitRateSketch::move_together() noexcept {
   next_slot_ = to;
 }
 
-/// Keys that no capacity holds that is asked about.
+/// Keys that fit into none of the estimated capacities.
 void HitRateSketch::cut() noexcept {
   const double most = kStackFactor * static_cast<double>(options_.capacity_bytes);
   while (near_ > 0 && static_cast<double>(near_bytes_) * weight_ > most) {
@@ -176,7 +177,7 @@ void HitRateSketch::sweep() noexcept {
       continue;
     }
     take_out(entry);
-    remove(place);  // Another one may stand there now.
+    remove(place);  // Another entry may be in the slot now.
   }
 }
 
@@ -273,7 +274,7 @@ WhatIf HitRateSketch::estimate() const noexcept {
         kCapacityFactors[i] * static_cast<double>(options_.capacity_bytes));
   }
   if (asked_ <= 0 || samples_ < kSamplesLeast) return out;
-  out.measured = std::min(1.0, hits_ / asked_);  // Hits may be counted after their asks aged.
+  out.measured = std::min(1.0, hits_ / asked_);  // Hits may be counted after their asks have aged.
   if (lost_ > kLostMost * (samples_ + lost_)) return out;
   const bool began_empty = unknown_ <= kUnknownMost * asked_;
   const auto rate = [](double missed) { return std::clamp(1 - missed, 0.0, 1.0); };
@@ -283,7 +284,7 @@ WhatIf HitRateSketch::estimate() const noexcept {
     if (!is_known(static_cast<double>(out.points[i].capacity_bytes))) continue;
     out.points[i].hit_rate = rate(missed_[i] / asked_);
   }
-  // Of two samples: the coarser one may not say that more room hits less.
+  // The two samples may disagree: the coarser one must not show fewer hits for more room.
   if (began_empty && far_samples_ >= kSamplesLeast) {
     out.points.back().hit_rate = rate(std::min(never_there_ / far_asked_, missed_.back() / asked_));
   }

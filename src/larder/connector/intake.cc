@@ -11,7 +11,8 @@
 namespace larder {
 namespace {
 
-/// Batch::connector_pending: the items that have not ended, and whether the rest is to be.
+/// Batch::connector_pending: the number of items that have not ended, and whether the others must
+/// not begin.
 constexpr std::uint32_t kCancelledBit = std::uint32_t{1} << 31;
 constexpr std::uint32_t kItemsMask = kCancelledBit - 1;
 static_assert(kItemsMax <= kItemsMask);
@@ -46,7 +47,7 @@ std::size_t queue_of(const Batch& batch) noexcept {
   return larder::queue_of(batch.op, batch.urgency);
 }
 
-/// Of a Get in flight; 0 of anything else.
+/// Cost of a Get in flight; 0 for other operations.
 std::uint64_t load_cost_of(const Batch& batch) noexcept {
   return batch.op == Op::kGet ? load_cost(batch.items.size(), batch.connector_bytes) : 0;
 }
@@ -63,8 +64,8 @@ double cost_of(std::span<const Item> items, Urgency urgency) noexcept {
   return static_cast<double>(bytes) / kWeights[static_cast<std::size_t>(urgency)];
 }
 
-/// From the cursor to the next of the bounds that cut the batch into tickets whose sizes differ by
-/// at most one.
+/// From the cursor to the next cut; the cuts divide the batch into tickets whose sizes differ by at
+/// most one.
 std::size_t items_of_ticket(const Batch& batch, const TicketSize& size) noexcept {
   const std::uint64_t items = batch.items.size();
   const std::uint64_t cursor = batch.connector_cursor;
@@ -123,7 +124,7 @@ Status Intake::enter(Batch& batch) noexcept {
   }
   const BatchClass batch_class = class_of(batch.op);
   const std::uint64_t bytes = BatchLimits::bytes_of_batch(batch);
-  // First come first served: nothing overtakes what waits.
+  // First come, first served: no batch overtakes a waiting one.
   bool waits = waiting_[index_of(batch_class)].head != nullptr;
   if (is_broken(IntakeRule::kWaitInOrder)) waits = false;
   if (!waits) {
@@ -153,7 +154,7 @@ void Intake::leave(const Batch& batch) noexcept {
   if (!batch.connector_waits) limits_.release(class_of(batch.op), batch.connector_bytes);
 }
 
-/// As far as there is room; tells whether some came in.
+/// Admits as many as there is room for; true if it admitted one.
 bool Intake::let_in_waiting(BatchClass batch_class) noexcept {
   const Queue& waiting = waiting_[index_of(batch_class)];
   bool has_some = false;
@@ -171,7 +172,7 @@ bool Intake::let_in_waiting(BatchClass batch_class) noexcept {
 
 Status Intake::submit(Batch& batch) noexcept {
   LARDER_TRY(check_batch(batch));
-  const Op op = batch.op;  // The batch may be the caller's again when the lock is released.
+  const Op op = batch.op;  // The batch may be the caller's again once the lock is released.
   Withdrawn answered = nullptr;
   {
     const MutexLock lock{mutex_};
@@ -200,7 +201,7 @@ void Intake::cancel(Batch& batch) noexcept {
   Withdrawn list = nullptr;
   {
     const MutexLock lock{mutex_};
-    // begin() looks at this, and so does an owner that can end what it has begun.
+    // begin() checks this, and so does an owner that can end work that it has begun.
     batch.connector_pending.fetch_or(kCancelledBit, std::memory_order_release);
     if (is_queued(batch) && !is_broken(IntakeRule::kCancelQueued)) withdraw(batch, list);
   }
@@ -232,7 +233,7 @@ bool Intake::probe_failed(std::span<Item> items) const noexcept {
     item.miss_reason = failed_keys_.find(item.key, now_ns).value_or(MissReason::kFailedBefore);
     item.value_bytes = 0;
   }
-  statistics_.note_probe(items);  // No ask of what_if_: a failed load says nothing of room.
+  statistics_.note_probe(items);  // Not an ask for what_if_: a failed load says nothing about room.
   return true;
 }
 
@@ -297,7 +298,7 @@ Intake::Lane& Intake::lane_of_batch(const Batch& batch) noexcept {
 void Intake::link(Batch& batch, bool at_front) noexcept {
   Queue& queue = queue_of_batch(batch);
   if (queue.head == nullptr && !batch.connector_waits) {
-    // What waited for nothing has no claim to the time in which others were served.
+    // A queue that was empty has no claim to the time in which others were served.
     queue.pass = std::max(queue.pass, lane_of_batch(batch).virtual_time);
     filled_ |= QueueMask{1} << queue_of(batch);
   }
@@ -337,7 +338,7 @@ void Intake::dequeue(Batch& batch) noexcept {
   publish_next_deadline();
 }
 
-/// What is left of the batch begins at connector_place then.
+/// The rest of the batch begins at connector_place then.
 void Intake::withdraw(Batch& batch, Withdrawn& list) noexcept {
   dequeue(batch);
   batch.connector_place = batch.connector_cursor;
@@ -367,7 +368,7 @@ std::uint64_t Intake::oldest_queued_ns(BatchClass batch_class) const noexcept {
       }
     }
   };
-  // Lookups take turns, so that the oldest need not be first in its queue.
+  // Lookups take turns, so the oldest need not be first in its queue.
   for (const Queue& queue : queues_) look_through(queue);
   if (const Batch* const first = waiting_[index_of(batch_class)].head; first != nullptr) {
     oldest = std::min(oldest, first->connector_submitted_ns);
@@ -509,7 +510,7 @@ bool Intake::begin(const Batch& batch, Item& item) noexcept {
   item.value_bytes = 0;
   item.place = 0;
   item.existed = false;
-  // Before everything that C6 remembers of a key.
+  // Taken before what C6 remembers of a key is changed.
   if (const Status status = check_item(batch, item, options_.value_bytes_max, options_.slices_max);
       !status) {
     item.outcome = Outcome::kFailed;
@@ -563,7 +564,7 @@ void Intake::end(const Batch& batch, Item& item, const Status& status, bool says
   } else if (!is_legal_outcome(batch.op, item.outcome) && !is_broken(IntakeRule::kIllegalOutcome)) {
     fail(batch, item, error_of(ErrorCode::kInternal, "the backend left no legal outcome"));
   } else if (batch.op == Op::kSet) {
-    // A value that was kept is the one that could not be read, if a Get failed meanwhile.
+    // A value that kIfAbsent kept may be the one that could not be read, if a Get failed meanwhile.
     if (!item.existed && !is_broken(IntakeRule::kForgetWhenStored)) failed_keys_.erase(item.key);
   }
 }
@@ -584,7 +585,8 @@ void Intake::fail(const Batch& batch, Item& item, const Error& error, bool says_
 
 void Intake::finish(Batch& batch, std::size_t items) noexcept {
   const auto ended = static_cast<std::uint32_t>(items);
-  // Release: what this thread wrote into its items. Acquire, for the last one: what the others did.
+  // Release: publishes what this thread wrote into its items. Acquire, for the last one: sees what
+  // the others wrote.
   const std::uint32_t before = batch.connector_pending.fetch_sub(ended, std::memory_order_acq_rel);
   LARDER_CHECK((before & kItemsMask) >= ended);
   if ((before & kItemsMask) > ended) return;

@@ -39,9 +39,9 @@ constexpr QueueMask queues_of(Op op) noexcept {
 /// The lane of an operation where every class has its own.
 LaneNumber lane_by_class(Op op) noexcept;
 
-/// What is the same for every batch of a connector.
+/// Properties that all batches of a connector share.
 struct IntakeOptions {
-  const char* name = "connector";  ///< Says in an error whose it is. A literal.
+  const char* name = "connector";  ///< The connector's name in errors. A literal.
   LaneNumber (*lane_of)(Op) noexcept = lane_by_class;
   BatchLimitOptions limits;
   std::uint64_t value_bytes_max = kValueBytesMax;
@@ -49,14 +49,14 @@ struct IntakeOptions {
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
   std::size_t failed_keys_max = 65'536;
   CapacityModel capacity;                 ///< For Report::what_if.
-  const KeyHashes* key_hashes = nullptr;  ///< For the same. Outlives the intake; null: none.
-  HintMask hints = 0;  ///< That the connector carries out; begin() refuses the others.
+  const KeyHashes* key_hashes = nullptr;  ///< For Report::what_if. Outlives the intake; null: none.
+  HintMask hints = 0;  ///< The hints that the connector carries out; begin() refuses the others.
 
   SetupStatus validate() const;
 };
 
 /// How many items of a batch are taken together: it is cut into min(items / items_min, tickets_max)
-/// tickets, at least one, whose sizes differ by at most one. By default each item has its own.
+/// tickets, at least one, whose sizes differ by at most one. By default each item is a ticket.
 struct TicketSize {
   std::uint32_t tickets_max = std::numeric_limits<std::uint32_t>::max();
   std::uint32_t items_min = 1;
@@ -71,20 +71,20 @@ struct Ticket {
   explicit operator bool() const noexcept { return batch != nullptr; }
 };
 
-/// Whom an intake tells that there is something to do. It may be called from any thread, also in
-/// the owner's own, and never with a lock of the intake held.
+/// Whom an intake tells that there is something to do. It may be called from any thread, the
+/// owner's own included, and never while a lock of the intake is held.
 class IntakeOwner {
  public:
   virtual ~IntakeOwner() = default;
-  /// Of this operation there is something to take; or the earliest deadline came nearer.
+  /// There is something of this operation to take, or the earliest deadline is nearer now.
   virtual void on_submitted(Op op) noexcept = 0;
   /// Some batch was cancelled of which the owner has items: see Intake::is_cancelled().
   virtual void on_cancelled() noexcept {}
 };
 
 /// The caller's side of the contract, for every connector: admission (C5), queues by urgency,
-/// deadlines and cancellation of what is queued (C8), keys whose Get failed (C6), "down answers at
-/// once", stop, and the way back (C1, C7), with the counts of what came of it.
+/// deadlines and cancellation of queued items (C8), keys whose Get failed (C6), immediate answers
+/// while the connector is down, stop, and the way back (C1, C7), with the counts of all outcomes.
 ///
 /// Passive: it has no thread. A connector forwards submit(), cancel(), reap() and event_fd(). Its
 /// owner, a machine or threads that make blocking calls, takes items from the queues by ticket,
@@ -105,7 +105,7 @@ class IntakeOwner {
 /// bytes.
 ///   Batches of one queue are taken first come first served; lookups take turns after 32 items, so
 ///   that one key does not wait for a hundred thousand.
-/// Ownership: batches are linked through their connector_ members; nothing is allocated for each.
+/// Ownership: batches are linked through their connector_ members; nothing is allocated per batch.
 /// Invariant: a batch is in a queue, or waits for room, and is in the heap if it has a deadline,
 ///   exactly while some of its items have not been taken. Every item is counted by finish() once:
 ///   by the owner that took it, or here, where it was withdrawn.
@@ -125,27 +125,28 @@ class Intake {
   void cancel(Batch& batch) noexcept LARDER_EXCLUDES(mutex_);
   std::size_t reap(std::span<Batch*> done) noexcept { return completions_.reap(done); }
   int event_fd() const noexcept { return completions_.event_fd(); }
-  /// True when every item is a miss because its Get failed before; else nothing is known here.
+  /// True when every item is a miss because its Get failed before; otherwise the answer is not
+  /// known here.
   bool probe_failed(std::span<Item> items) const noexcept;
-  /// For an owner that answers a probe itself: a hit of a key whose Get failed becomes a miss, and
-  /// the items count as lookups.
+  /// For an owner that answers a probe itself: turns a hit of a key whose Get failed into a miss,
+  /// and counts the items as lookups.
   void end_probe(std::span<Item> items) const noexcept;
-  /// Connector::load_ns() of a connector with one place: by what its loads took, and behind those
-  /// that are under way.
+  /// Connector::load_ns() of a connector with one place: from the times of its loads, and behind
+  /// the loads under way.
   std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept LARDER_EXCLUDES(mutex_);
-  /// Refuses batches from now on, and fails what is queued. What the owner has it may end early.
+  /// Refuses batches from now on, and fails queued ones. The owner may end what it has taken early.
   void stop() noexcept LARDER_EXCLUDES(mutex_);
-  /// After stop(): false when not everything was finished by `deadline_ns` of the real clock.
+  /// After stop(): false when something was not finished by `deadline_ns` of the real clock.
   bool wait_until_idle(std::uint64_t deadline_ns) noexcept LARDER_EXCLUDES(mutex_);
   bool is_stopping() const noexcept { return is_stopping_.load(std::memory_order_acquire); }
 
   // ---- The owner's side.
-  /// Before the first submit(). Without one nobody is told.
+  /// Call it before the first submit(). Without an owner no notification is sent.
   void set_owner(IntakeOwner* owner) noexcept { owner_ = owner; }
   /// submit() for an owner that works the batch off itself, at once: it is in no queue.
   Status admit(Batch& batch) noexcept LARDER_EXCLUDES(mutex_);
-  /// An Exists that is answered at once, in the caller's thread: `answer(items)` says which of them
-  /// are there, for all of the batch or, where some have ended already, for one item at a time.
+  /// Answers an Exists at once, in the caller's thread: `answer(items)` says which of them are
+  /// there, for the whole batch or, where some items have ended already, for one item at a time.
   template <class Answer>
   Status look_up(Batch& batch, Answer&& answer) noexcept LARDER_EXCLUDES(mutex_) {
     LARDER_TRY(admit(batch));
@@ -164,18 +165,18 @@ class Intake {
   /// The next items of the lane, but not from the queues `without`.
   Ticket take(LaneNumber lane, QueueMask without = 0, const TicketSize& size = {}) noexcept
       LARDER_EXCLUDES(mutex_);
-  /// The last ticket of its batch was not begun, and is to be the first of its queue again. Only
-  /// for an owner that is the only one of its lane.
+  /// The last ticket of its batch was not begun, and becomes the first of its queue again. Only for
+  /// an owner that is alone on its lane.
   void put_back(const Ticket& ticket) noexcept LARDER_EXCLUDES(mutex_);
   /// False: the item has ended already (illegal, cancelled, late, down, a miss after a failed Get).
   bool begin(const Batch& batch, Item& item) noexcept;
-  /// What the work left in `item`, or its error, becomes the item's outcome. `says_of_key`: what
-  /// a Get's error tells of its key holds still (C6); no where the value was replaced meanwhile.
+  /// The result in `item`, or its error, becomes the item's outcome. `says_of_key`: whether the
+  /// error of a Get still applies to its key (C6); no when the value was replaced meanwhile.
   void end(const Batch& batch, Item& item, const Status& status, bool says_of_key = true) noexcept;
-  /// So many items have ended. The batch may not be touched any more.
+  /// Counts items that have ended. The batch may not be touched any more.
   void finish(Batch& batch, std::size_t items) noexcept LARDER_EXCLUDES(mutex_);
   void finish(const Ticket& ticket) noexcept { finish(*ticket.batch, ticket.items.size()); }
-  /// What a Set must do to make the key readable again: a value that cannot be read is replaced.
+  /// How a Set makes the key readable again: a value that cannot be read is replaced.
   SetMode set_mode_of(const Batch& batch, const Item& item) const noexcept;
 
   /// The key has a value that no Get can take: a miss until it is stored again, as after a Get that
@@ -188,7 +189,7 @@ class Intake {
   /// Some items of a batch in flight are in a queue, or wait for room.
   static bool is_queued(const Batch& batch) noexcept;
   static bool is_cancelled(const Batch& batch) noexcept;
-  /// Calls of cancel(): where it has grown, some batch in hand may be cancelled.
+  /// Number of calls of cancel(): if it has grown, a batch in hand may have been cancelled.
   std::uint64_t cancels() const noexcept { return cancels_.load(std::memory_order_acquire); }
   /// Items of a batch in flight that have not ended.
   static std::uint32_t items_left(const Batch& batch) noexcept;
@@ -196,10 +197,10 @@ class Intake {
   std::uint64_t next_deadline_ns() const noexcept {
     return next_deadline_ns_.load(std::memory_order_acquire);
   }
-  /// Fails what is queued and late.
+  /// Fails queued items that are late.
   void expire() noexcept LARDER_EXCLUDES(mutex_);
-  /// From now on every item is answered here, those in the queues at once: reads are misses,
-  /// changes fail with kUnavailable. What was begun is the owner's to end.
+  /// From now on every item is answered here, queued ones at once: reads are misses, changes fail
+  /// with kUnavailable. The owner ends what it has begun.
   void set_down(bool is_down) noexcept LARDER_EXCLUDES(mutex_) {
     set_lanes_down(kAllLanes, is_down, nullptr);
   }
@@ -213,14 +214,14 @@ class Intake {
   bool is_lane_down(LaneNumber lane) const noexcept {
     return (lanes_down_.load(std::memory_order_relaxed) >> lane & 1U) != 0;
   }
-  /// All of it is.
+  /// Whether all lanes are down.
   bool is_down() const noexcept { return lanes_down_.load(std::memory_order_relaxed) == kAllLanes; }
 
   const FailedKeys& failed_keys() const noexcept { return failed_keys_; }
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
 
-  /// Forgets every batch in flight, as the death of its process does. The intake is good for
-  /// nothing but its destructor then.
+  /// Forgets every batch in flight, as the death of its process does. The intake can then only be
+  /// destroyed.
   void abandon_for_test() noexcept LARDER_EXCLUDES(mutex_);
 
  private:
@@ -231,17 +232,17 @@ class Intake {
   struct Queue {
     Batch* head = nullptr;
     Batch* tail = nullptr;
-    double pass = 0;  ///< Virtual time: cost of what was taken, by weight.
+    double pass = 0;  ///< Virtual time: cost of the items taken, divided by weight.
   };
   struct Lane {
-    QueueMask queues = 0;  ///< That belong to it.
+    QueueMask queues = 0;  ///< The lane's queues.
     double virtual_time = 0;
-    Error down_error;  ///< Of changes while the lane is down.
+    Error down_error;  ///< The error of changes while the lane is down.
   };
   /// Batches taken out of their queues with items left, linked by connector_next.
   using Withdrawn = Batch*;
 
-  /// Where it is: in the queue of its operation and urgency, or waiting for room.
+  /// Where the batch is: in the queue of its operation and urgency, or waiting for room.
   Queue& queue_of_batch(const Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   Lane& lane_of_batch(const Batch& batch) noexcept LARDER_REQUIRES(mutex_);
   void miss_failed(std::span<Item> items) const noexcept;
@@ -295,7 +296,7 @@ class Intake {
   std::uint64_t waited_total_ LARDER_GUARDED_BY(mutex_) = 0;
   DeadlineHeap deadlines_ LARDER_GUARDED_BY(mutex_);
   std::uint64_t batches_in_flight_ LARDER_GUARDED_BY(mutex_) = 0;
-  std::uint64_t loads_in_flight_ LARDER_GUARDED_BY(mutex_) = 0;  ///< Their cost: load_cost().
+  std::uint64_t loads_in_flight_ LARDER_GUARDED_BY(mutex_) = 0;  ///< The items' cost: load_cost().
 };
 
 }  // namespace larder

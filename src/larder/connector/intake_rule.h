@@ -6,9 +6,9 @@
 
 namespace larder {
 
-/// What a test build can break in the intake: see base/breakable.h. The letters are those of
-/// connector.h. tests/mutation/rules.cc says of each what is broken then, and which tests must see
-/// it.
+/// The rules of the intake that a test build can break: see base/breakable.h. The letters are those
+/// of connector.h. tests/mutation/rules.cc says what each broken rule does instead, and which tests
+/// must notice.
 enum class IntakeRule : std::uint32_t {
   kNone = 1000,
   // C2 Each item has its own outcome.

@@ -8,7 +8,7 @@ namespace larder {
 namespace {
 
 constexpr double kOlder = 31.0 / 32.0;
-/// Costs that spread less around their mean tell nothing of the bandwidth.
+/// Costs that differ less than this from their mean say nothing about the bandwidth.
 constexpr double kSpreadMin = 0.05;
 
 }  // namespace

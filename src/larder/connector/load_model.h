@@ -4,7 +4,7 @@
 
 namespace larder {
 
-/// What a load costs beside its bytes, at least: many small values are work, too.
+/// The least cost of a load besides its bytes: many small values are work, too.
 inline constexpr std::uint64_t kLoadCostBytesMin = std::uint64_t{64} << 10;
 /// The cost of so many values of so many bytes, in bytes.
 constexpr std::uint64_t load_cost(std::uint64_t values, std::uint64_t bytes) noexcept {
@@ -12,13 +12,13 @@ constexpr std::uint64_t load_cost(std::uint64_t values, std::uint64_t bytes) noe
 }
 
 /// How long loads take, learned from those that have ended: `latency + cost * time per byte`,
-/// fitted by least squares in which each load weighs 1/32 less than the one after it.
+/// fitted by least squares in which each load weighs 1/32 less than the next one.
 ///
 /// The cost of a load is its own and that of everything that was under way when it was submitted,
-/// so that the queue is in it. Where all loads had about the same cost, latency and bandwidth
-/// cannot be told apart: then a larger one takes longer in proportion, and a smaller one as long.
-/// What is older than a minute is not known any more, so that a caller who loads nothing because
-/// loads were slow tries again.
+/// so that the queue is in it. If all loads had about the same cost, latency and bandwidth cannot
+/// be separated: a larger load then takes longer in proportion, and a smaller one as long. Loads
+/// older than a minute are forgotten, so that a caller that stopped loading because loads were slow
+/// tries again.
 /// Threads: the caller synchronises. Cost: O(1), 48 bytes.
 class LoadModel {
  public:

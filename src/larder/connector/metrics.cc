@@ -71,7 +71,7 @@ const OpTotals& last_minute(const Report& report, std::size_t op) {
   return report.operations.at(op).last_minute;
 }
 
-/// Of what is not known yet: such a value is left out.
+/// For a value that is not known yet: it is left out.
 constexpr double kNotKnown = std::numeric_limits<double>::quiet_NaN();
 
 constexpr std::span<const char* const> kCapacities{kWhatIfNames};
@@ -79,7 +79,7 @@ constexpr std::span<const char* const> kOps{kOpNames};
 constexpr std::span<const char* const> kClasses{kBatchClassNames};
 constexpr std::span<const char* const> kReasons{kMissReasonNames};
 
-/// Its values are ClassReport::batches_within, and so it is written apart.
+/// Its values are ClassReport::batches_within, so it is written separately.
 constexpr MetricRow kLatency{
     "batch_seconds", kHistogram,
     "Time from submit() to the end of a batch's last item, by class, since the store was opened.",
@@ -258,7 +258,7 @@ const std::vector<MetricRow>& rows() {
   return made;
 }
 
-/// Of each report type="log",where="/data/kv"; never the same twice, which Prometheus would refuse.
+/// type="log",where="/data/kv" of each report, made unique, because Prometheus refuses duplicates.
 std::vector<std::string> labels_of(std::span<const Report> reports) {
   std::map<std::pair<std::string, std::string>, std::size_t> seen;
   std::vector<std::string> labels;

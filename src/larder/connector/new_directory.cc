@@ -56,7 +56,7 @@ SetupResult<NewDirectories> NewDirectories::make(const std::string& name, const 
                             "create=no out"};
     }
     if (::mkdir(level.c_str(), mode) != 0) {
-      if (errno == EEXIST) continue;  // Somebody else was faster.
+      if (errno == EEXIST) continue;  // Another process made it first.
       const int failed = errno;
       directories.undo();
       return refused(name, "cannot make the directory " + level, failed,

@@ -58,7 +58,7 @@ std::string_view example_of(const Parameter& row) {
   return "";
 }
 
-/// That `text` is not of the kind, or more than 64 bits hold.
+/// Says that `text` is not of the kind, or does not fit into 64 bits.
 SetupError not_one(std::string_view kind, std::string_view text, std::string_view examples) {
   constexpr std::size_t kDigitsMax = 20;
   const auto digits = std::ranges::find_if_not(text, [](char c) { return c >= '0' && c <= '9'; });

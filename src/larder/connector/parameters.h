@@ -17,7 +17,7 @@ namespace larder {
 /// How a parameter's text is read.
 enum class ParameterKind : std::uint8_t {
   kText = 1,
-  kPath,      ///< A text whose leading ~ or ~USER is a home directory, as in a shell.
+  kPath,      ///< A text whose leading ~ or ~USER means a home directory, as in a shell.
   kInteger,   ///< Decimal.
   kBytes,     ///< "64MiB", "200GiB", "4096".
   kDuration,  ///< "250ms", "5s", "1h"; kept in nanoseconds.
@@ -33,34 +33,34 @@ struct Parameter {
   std::string_view name = {};
   ParameterKind kind = ParameterKind::kText;
   std::string_view default_text = {};  ///< As a user would write it; empty: required or "not set".
-  std::string_view minimum = {};       ///< As text of the same kind; empty: none.
+  std::string_view minimum = {};       ///< A text of the same kind; empty: none.
   std::string_view maximum = {};
   std::string_view choices = {};  ///< kChoice: "a|b|c".
   std::string_view help = {};     ///< A sentence: what it does and when to change it.
   bool is_required = false;
   bool is_secret = false;         ///< Never shown by report() or an error.
-  std::string_view example = {};  ///< For the error when it is missing; empty: one of its kind.
+  std::string_view example = {};  ///< For the error; empty: an example of its kind.
 };
 
 /// A value from outside as a person may see it: printable, cut after `bytes_max` bytes, and
 /// "(hidden)" if it is secret.
 std::string shown_value(const Parameter& row, std::string_view value, std::size_t bytes_max = 64);
 
-/// A path whose leading ~ or ~USER is a home directory, as a shell has it. An error where there is
-/// none.
+/// Expands a leading ~ or ~USER of a path to the home directory, as a shell does. An error where
+/// there is none.
 SetupResult<std::string> expand_home(std::string_view path);
 
 /// A type's parameters as read from a spec: every value is within its bounds, defaults filled in.
-/// The getters abort when the name is not in the table or of another kind: that is a bug in the
+/// The getters abort when the name is not in the table or has another kind: that is a bug in the
 /// connector, not in the spec.
 class Parameters {
  public:
   /// Reads `spec` by `table`. An unknown parameter, a value that does not parse or is out of
-  /// bounds, a missing required one: an error that names type, parameter, value, and what is
+  /// bounds, and a missing required one are errors that name type, parameter, value, and what is
   /// possible (nearest name first).
   static SetupResult<Parameters> parse(const Spec& spec, std::span<const Parameter> table);
 
-  bool has(std::string_view name) const;  ///< Set in the spec or by a non-empty default.
+  bool has(std::string_view name) const;  ///< Set in the spec or by a default that is not empty.
   const std::string& text(std::string_view name) const;
   std::int64_t integer(std::string_view name) const;
   std::uint64_t bytes(std::string_view name) const;

@@ -12,7 +12,7 @@
 
 namespace larder {
 
-/// How long to wait before the next attempt to reach a peer.
+/// The wait before the next attempt to reach a peer.
 struct ReconnectOptions {
   std::uint64_t initial_ns = 10'000'000;  ///< Before the second attempt.
   std::uint64_t max_ns = 5'000'000'000;   ///< The wait doubles up to this.
@@ -28,7 +28,7 @@ class ReconnectBackoff {
       : options_(options), random_(seed) {}
 
   void note_failure(std::uint64_t now_ns) noexcept;
-  /// Connected: nothing to wait for, but the next failure waits longer until reset().
+  /// Connected: the next attempt need not wait, but the next failure waits longer until reset().
   void note_connected() noexcept { retry_at_ns_ = kNever; }
   /// The peer has answered: the next failure is the first one again.
   void reset() noexcept;
@@ -38,31 +38,31 @@ class ReconnectBackoff {
  private:
   const ReconnectOptions options_;
   Random random_;
-  std::uint64_t wait_ns_ = 0;  ///< The last one, before jitter.
+  std::uint64_t wait_ns_ = 0;  ///< The last wait, before jitter.
   std::uint64_t retry_at_ns_ = kNever;
 };
 
-/// What the workers of a pool know together about their peer. Any thread; locks only when a
-/// connection comes or goes.
+/// The state of a peer as all workers of a pool see it. Any thread; locks only when a connection
+/// comes or goes.
 class PeerState {
  public:
   enum class Link : std::uint8_t {
     kIdle = 0,   ///< No connection, and none was missed.
-    kGreeted,    ///< Connected, and nothing was asked yet: says nothing about the peer.
+    kGreeted,    ///< Connected, and not used yet: says nothing about the peer.
     kConnected,  ///< The peer serves.
-    kDown,       ///< It does not: it cannot be reached, or answers nothing.
+    kDown,       ///< The peer does not serve: it cannot be reached, or does not answer.
   };
 
-  /// `workers` is what a report calls them, a literal.
+  /// `workers` names them in a report; a literal.
   explicit PeerState(const char* workers = "workers") noexcept : name_(workers) {}
 
   void add_worker() noexcept LARDER_EXCLUDES(mutex_);
-  /// One worker's link went from one state to another.
+  /// One worker's link changed its state.
   void change(Link from, Link to) noexcept LARDER_EXCLUDES(mutex_);
   void note_failure(const Error& error) noexcept LARDER_EXCLUDES(mutex_);
   /// append_health(), and the two counters.
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
-  /// Down while some are down and the peer serves nobody; degraded while it serves the others.
+  /// Down when some workers are down and the peer serves none; degraded when it serves others.
   void append_health(Report& report) const LARDER_EXCLUDES(mutex_);
   /// How many have a connection.
   std::uint64_t connections() const noexcept LARDER_EXCLUDES(mutex_);

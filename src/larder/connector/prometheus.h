@@ -15,9 +15,9 @@ std::string prometheus_label(std::string_view name, std::string_view value);
 /// Writes Prometheus' text format 0.0.4, one metric after another. Threads: one.
 class PrometheusWriter {
  public:
-  /// The samples up to the next begin() are of this metric. Each metric comes once.
+  /// The samples up to the next begin() are of this metric. Each metric once.
   void begin(std::string_view name, MetricKind kind, std::string_view help);
-  /// `labels`: of prometheus_label(), with commas between them; or empty. Each set comes once.
+  /// `labels`: of prometheus_label(), with commas between them; or empty. Each set once.
   void sample(std::string_view labels, double value);
   /// A histogram's samples. `within`: how many values each of `bounds` is not exceeded by.
   void histogram(std::string_view labels, std::span<const double> bounds,

@@ -19,17 +19,17 @@ class Machine {
  public:
   virtual ~Machine() = default;
 
-  /// Takes what came back, works off the intake as far as there is room, and looks after what is
-  /// due. Must not wait for anything but the kernel's own calls.
+  /// Takes completions, works off the intake as far as there is room, and handles what is due. Must
+  /// not wait for anything but the kernel's own calls.
   virtual void turn() noexcept = 0;
-  /// When turn() has something to do although nothing happened; kNever when it has not.
+  /// When turn() has work although nothing happened; kNever when it has none.
   virtual std::uint64_t next_timer_ns() const noexcept = 0;
   /// Returns when something happened, when wake() was called since the last return, or at
   /// `until_ns`. May return early.
   virtual void wait(std::uint64_t until_ns) noexcept = 0;
   virtual void wake() noexcept = 0;
 
-  /// The intake was stopped: begins nothing of its own any more, and ends what it can.
+  /// The intake was stopped: the machine begins no work of its own any more, and ends what it can.
   virtual void begin_stop() noexcept = 0;
   /// Nothing is in flight.
   virtual bool is_idle() const noexcept = 0;
@@ -38,13 +38,13 @@ class Machine {
 
   /// The kernel has not let the thread go for so long that callers are answered without it.
   virtual void note_blocked() noexcept {}
-  /// In its thread: that is over.
+  /// Called in its thread, which has ended that.
   virtual void note_unblocked() noexcept {}
 };
 
 /// How the thread is named and watched.
 struct ReactorOptions {
-  std::string name = "reactor";  ///< Of the thread, as tools show it.
+  std::string name = "reactor";  ///< Name of the thread in tools such as top.
   /// How long the kernel may keep the thread; a second at least. 0: it is not watched.
   std::uint64_t stall_ns = 0;
 };
@@ -53,8 +53,8 @@ struct ReactorOptions {
 ///
 /// On some file systems submitting a write blocks on the disk (ext4 does for its journal). Where
 /// that can happen a second thread watches: after `stall_ns` in the kernel the intake is down, and
-/// so answers what is queued and what comes, until the thread is back. What the kernel has comes
-/// back when it returns.
+/// answers queued and new batches, until the thread returns. I/O in the kernel completes when the
+/// thread returns.
 ///
 /// Ownership: machine and intake outlive it, and the machine is used by its thread only.
 /// Threads: any, but start() and stop() from one at a time.
@@ -85,11 +85,11 @@ class Reactor final : public IntakeOwner {
   Intake& intake_;
   const ReactorOptions options_;
 
-  std::atomic<bool> has_news_ = false;  ///< Since the last turn began.
+  std::atomic<bool> has_news_ = false;  ///< Time since the last turn began.
   std::atomic<bool> is_asleep_ = false;
   std::atomic<bool> is_stop_wanted_ = false;
   std::atomic<bool> is_blocked_ = false;
-  alignas(64) std::atomic<std::uint64_t> turns_ = 0;  ///< For the watcher: the thread goes on.
+  alignas(64) std::atomic<std::uint64_t> turns_ = 0;  ///< Tells the watcher that the thread runs.
 
   alignas(64) Mutex mutex_;
   CondVar changed_;

@@ -20,7 +20,7 @@ constexpr std::string_view kPythonType = "python";
 
 constexpr std::string_view kFileScheme = "file";
 
-/// The location of "cache:6379".
+/// The location in "cache:6379".
 bool is_port(const Spec& spec) {
   const auto location = spec.parameters().find("");
   return location != spec.parameters().end() &&
@@ -58,8 +58,8 @@ SetupError unknown_type(const Spec& spec, std::span<const ConnectorType* const> 
   return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
 }
 
-/// An open tries out what a place can do, and a try that fails for want of a descriptor would tell
-/// something wrong of the place, for as long as the connector is open.
+/// An open probes what a place can do, and a probe that fails for want of a descriptor would give a
+/// wrong answer for as long as the connector is open.
 Status check_descriptors() {
   constexpr std::size_t kAtLeast = 16;
   std::array<UniqueFd, kAtLeast> fds;
@@ -84,7 +84,7 @@ SetupStatus check_text(const ConnectorType& type, const Parameter& row, std::str
   return {};
 }
 
-/// A location that is missing is best shown in its place.
+/// A location that is missing is best shown in its position.
 SetupStatus check_location(const ConnectorType& type, const Spec& spec) {
   const auto row = std::ranges::find(type.parameters, type.location_parameter, &Parameter::name);
   if (row == type.parameters.end() || !row->is_required) return {};

@@ -15,21 +15,21 @@ namespace larder {
 
 class Registry;
 
-/// What a connector type tells about itself. One static object per type, in its folder.
+/// The description of a connector type. One static object per type, in its folder.
 struct ConnectorType {
   std::string_view name;                ///< "log"
   std::string_view summary;             ///< One sentence.
   std::string_view example;             ///< A spec that works.
   std::string_view location_parameter;  ///< Which parameter the URL's location is; empty: none.
   std::span<const Parameter> parameters;
-  /// What the counters in its reports mean that not every connector has.
+  /// The meaning of the counters in its reports that are its own.
   std::span<const MetricRow> metrics = {};
   /// Opens one. `registry` is for types that wrap others. May block (start-up).
   SetupResult<std::unique_ptr<Connector>> (*open)(const Parameters& parameters,
                                                   const Registry& registry);
 };
 
-/// A spec as its type reads it, nothing opened yet.
+/// A spec as its type reads it, with nothing opened yet.
 struct ReadSpec {
   const ConnectorType* type = nullptr;
   Parameters parameters;
@@ -44,7 +44,7 @@ class Registry {
 
   /// Checks all of `spec` that can be checked without opening it.
   SetupResult<ReadSpec> read(const Spec& spec) const;
-  /// Opens what `spec` names. Unknown type: an error with the nearest name and the list.
+  /// Opens what `spec` names. An unknown type is an error with the nearest name and the list.
   SetupResult<std::unique_ptr<Connector>> open(const Spec& spec) const;
   SetupResult<std::unique_ptr<Connector>> open(std::string_view spec_text) const;
 
@@ -55,7 +55,7 @@ class Registry {
   std::vector<const ConnectorType*> types_;
 };
 
-/// What is wrong with a type's table, if anything: a default or bound that does not parse, a
+/// The first error in a type's table, if there is one: a default or bound that does not parse, a
 /// default out of bounds, a missing help text, an example that the table refuses. For tests.
 SetupStatus check_table(const ConnectorType& type);
 

@@ -7,8 +7,8 @@
 
 namespace larder {
 
-// What the log says of a connector that was opened or closed, one line each, the same for every
-// type: from its report, which has no secrets.
+// One log line for a connector that was opened or closed, in the same form for every type. It is
+// made from the report, which has no secrets.
 
 /// "/data/kv: opened in 420 ms by larder 0.1.0: healthy, 12031 keys, 3.20 GiB of 500 GiB; io uring,
 /// direct yes, ...". `took_ns`: of the opening. Reasons follow where there are some.

@@ -13,7 +13,7 @@ constexpr std::string_view kHidden = "(hidden)";
 
 std::string shown(const Spec& given, const Registry& registry);
 
-/// Of an address the part before '@' names the user and the password, the rest the place.
+/// In an address the part before '@' names the user and the password, the rest the place.
 std::string shown_location(const Parameter& row, std::string_view value) {
   const std::size_t at = row.is_secret ? value.rfind('@') : std::string_view::npos;
   const bool has_user = at != std::string_view::npos;
@@ -31,7 +31,7 @@ std::string shown(const Parameter& row, std::string_view value, const Registry& 
 std::string shown(const Spec& given, const Registry& registry) {
   const ConnectorType* const type = registry.find(given.type());
   Spec spec = given;
-  // Where the location is given twice, both spellings are shown.
+  // A location that is given twice is shown in both spellings.
   const bool is_renamed = type != nullptr && spec.rename_location(type->location_parameter);
   std::string text = spec.type() + ':';
   std::string parameters;

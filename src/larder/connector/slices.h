@@ -27,8 +27,8 @@ void for_each_piece(std::span<const Slice> slices, std::uint64_t from, std::uint
   }
 }
 
-/// Copies `buffer` to where the value's bytes from `from` on lie; what they have no room for is
-/// left out.
+/// Copies `buffer` into the value's pieces, from byte `from` of the value on. Bytes beyond the
+/// pieces are left out.
 inline void copy_to_slices(std::span<const std::byte> buffer, std::span<const Slice> slices,
                            std::uint64_t from = 0) noexcept {
   for_each_piece(slices, from, from + buffer.size(), [&](std::span<std::byte> piece) {

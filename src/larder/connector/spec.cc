@@ -57,8 +57,8 @@ bool is_parameter_name(std::string_view name) {
   });
 }
 
-/// Values are text that both spellings can hold: UTF-8 (JSON knows nothing else) without NUL (paths
-/// and C interfaces end there).
+/// Whether both spellings can hold the value: it is UTF-8 (all that JSON allows) without NUL (which
+/// ends paths and C strings).
 bool is_legal_value(std::string_view value) {
   if (value.find('\0') != std::string_view::npos) return false;
   try {
@@ -71,7 +71,7 @@ bool is_legal_value(std::string_view value) {
 
 constexpr std::string_view kLegalValue = "a value must be UTF-8 text without NUL";
 
-/// A nested spec may be given again: what a parameter of that name is called then.
+/// The name under which a repeated nested spec is stored.
 std::string next_name(const Spec& spec, std::string_view name) {
   std::string next{name};
   for (std::size_t number = 2; spec.parameters().contains(next); ++number) {
@@ -80,7 +80,7 @@ std::string next_name(const Spec& spec, std::string_view name) {
   return next;
 }
 
-/// Only a type's table knows which values are specs; what reads as "type:..." may be one.
+/// Only a type's table knows which values are specs; any text of the form "type:..." may be one.
 bool may_be_given_again(std::string_view value) {
   const std::size_t colon = value.find(':');
   return value.starts_with('{') ||
@@ -260,8 +260,8 @@ class JsonReader final : public Json::json_sax_t {
     }
     return add_value(spec.to_url());
   }
-  /// A list of numbers or texts is their text with commas in between, as a URL has it; a list of
-  /// specs is what the parameter is where it is given again and again.
+  /// A list of numbers or texts becomes their text with commas in between, as in a URL; a list of
+  /// specs becomes the parameter given several times.
   bool start_array(std::size_t /*elements*/) override {
     if (frames_.empty() || frames_.back().key == kTypeKey || frames_.back().list) {
       return fail("a list can only be a value, and have numbers and texts, or specs");
@@ -309,7 +309,7 @@ class JsonReader final : public Json::json_sax_t {
   struct Frame {
     Spec spec;
     std::string key;
-    std::optional<std::vector<std::string>> list;  ///< The one that is being read.
+    std::optional<std::vector<std::string>> list;  ///< The list that is being read.
     std::vector<std::string> specs;                ///< Of it.
   };
 
@@ -372,7 +372,7 @@ SetupResult<Spec> Spec::parse(std::string_view text) {
   const SetupError too_long = beyond_limit("longer than 64 KiB");
   if (text.size() > kSpecBytesMax) return too_long;
   LARDER_ASSIGN(Spec spec, parse_at_depth(text, 1));
-  // A canonical spelling can be longer than what was read, and must be readable too.
+  // The canonical spelling can be longer than the text that was read, and must be readable too.
   if (spec.to_url().size() > kSpecBytesMax || spec.to_json().size() > kSpecBytesMax) {
     return too_long;
   }

@@ -13,10 +13,10 @@ namespace larder {
 /// `{"type": "log", "path": "/data/kv", "capacity": "200GiB"}`. One value, two spellings.
 ///
 /// The part of a URL between `type:` and `?` is the location. It is a parameter like the others;
-/// which one, the registry knows (`log`: path). Until then it is kept under the name "".
+/// which one, the registry knows (`log`: path). Before that it has the name "".
 /// A nested spec (fault, tiered) is percent-encoded in a URL and an object in JSON. Where a type
-/// takes several, the parameter is given again, or is a list of objects: the second one is then
-/// the parameter `name.2`, the third one `name.3`.
+/// takes several, the parameter is repeated, or is a list of objects: the second one becomes the
+/// parameter `name.2`, the third one `name.3`.
 class Spec {
  public:
   /// Reads either spelling: text that starts with `{` is JSON. JSON numbers and booleans become

@@ -12,15 +12,15 @@ constexpr std::uint64_t kQuietUntilWellNs = 10 * kSecondNs;
 /// One failure in so many is trouble.
 constexpr std::uint64_t kTroubleShare = 20;
 
-/// The caller's doing, which says nothing about the store. A hint that a connector does not have,
-/// or has no room for, is refused and no failure.
+/// The caller caused it, so it does not count against the store. A hint that a connector does not
+/// have, or has no room for, is refused and no failure.
 bool is_callers(ErrorCode code, bool is_hint) noexcept {
   return code == ErrorCode::kInvalidArgument || code == ErrorCode::kCancelled ||
          code == ErrorCode::kSizeMismatch ||
          (is_hint && (code == ErrorCode::kUnimplemented || code == ErrorCode::kResourceExhausted));
 }
 
-/// What is neither a hit nor an absent key.
+/// Counts an item that is neither a hit nor an absent key.
 void add_other(const Item& item, bool is_hint, OpTotals& totals, Error& last_error) noexcept {
   switch (item.outcome) {
     case Outcome::kHit:
@@ -46,8 +46,8 @@ void add_other(const Item& item, bool is_hint, OpTotals& totals, Error& last_err
 
 OpTotals totals_of(Op op, bool is_hint, std::span<const Item> items, Error& last_error) noexcept {
   OpTotals totals;
-  // Lookups take some 30 ns a key in all, and whether one is a hit cannot be predicted: what they
-  // mostly find is counted in registers and without a branch.
+  // A lookup takes some 30 ns a key in all, and hits cannot be predicted: the common outcomes are
+  // counted in registers without a branch.
   std::uint64_t hits = 0;
   std::uint64_t hit_bytes = 0;
   std::uint64_t absent = 0;
@@ -67,7 +67,7 @@ OpTotals totals_of(Op op, bool is_hint, std::span<const Item> items, Error& last
   return totals;
 }
 
-/// What a Get has loaded, or failed to load in time: what its time was spent on. 0: nothing.
+/// The cost of the keys that a Get has loaded, or failed to load in time; 0: there are none.
 std::uint64_t cost_of_loads(const Batch& batch, const OpTotals& totals) noexcept {
   if (batch.op != Op::kGet) return 0;
   std::uint64_t values = totals.hits;

@@ -15,18 +15,18 @@
 
 namespace larder {
 
-/// What callers got from a connector, since it was opened and within the last minute: keys by
-/// operation and outcome, misses by reason, bytes, and how long batches took; and what that says
-/// about the connector's health, by one rule for all of them.
+/// Counts what callers got from a connector, since it was opened and within the last minute: keys
+/// by operation and outcome, misses by reason, bytes, and how long batches took. Derives the
+/// connector's health from that, by one rule for all connectors.
 ///
 /// A class of operations (lookups, loads, stores) is in trouble when at least one in twenty of its
 /// keys failed within the last minute, until it has worked for ten seconds without a failure. A
-/// class in trouble degrades the report and is named there with its last error. A connector knows
-/// more reasons of its own (a peer that is gone, a disk that stalls); this one follows from the
-/// outcomes alone, so no connector can fail its callers and look healthy.
+/// class in trouble degrades the report and is named there with its last error. A connector has
+/// further reasons of its own (a peer that is gone, a disk that stalls); this one follows from the
+/// outcomes alone, so a connector that fails its callers cannot look healthy.
 ///
-/// The minute of the keys is kept by seconds; that of the latencies by six parts of ten seconds,
-/// and so has 50 to 60 seconds.
+/// Keys are counted by second over one minute; latencies in six parts of ten seconds, which cover
+/// 50 to 60 seconds.
 /// Threads: any. Cost: one pass over the items and one short lock per batch; 180 KiB.
 class Statistics {
  public:
@@ -37,7 +37,7 @@ class Statistics {
   void note(const Batch& batch) noexcept LARDER_EXCLUDES(mutex_);
   /// Lookups that were answered from memory, without a batch; they have no latency.
   void note_probe(std::span<const Item> items) noexcept LARDER_EXCLUDES(mutex_);
-  /// How long a load of this cost would take, behind what is under way: see LoadModel.
+  /// The expected time of a load of this cost, behind the loads under way: see LoadModel.
   std::uint64_t load_ns(std::uint64_t cost) const noexcept LARDER_EXCLUDES(mutex_);
   /// Sets `operations` and the latencies of `classes`; adds a reason for each class in trouble, and
   /// degrades the health.
@@ -47,12 +47,13 @@ class Statistics {
   static constexpr std::size_t kSeconds = 60;
   static constexpr std::size_t kParts = 6;
   struct Second {
-    std::uint64_t number = 0;  ///< Of the clock; the slot is another second's otherwise.
+    std::uint64_t number = 0;  ///< The clock's second that the slot belongs to; another number
+                               ///< means that the slot is stale.
     std::array<OpTotals, kOpCount> totals;
   };
-  /// Of a part of the minute, or since the beginning.
+  /// The latencies of a part of the minute, or since the beginning.
   struct Latencies {
-    std::uint64_t number = 0;  ///< As in Second.
+    std::uint64_t number = 0;  ///< Like Second::number.
     std::array<LogLinearHistogram, kBatchClassCount> by_class;
   };
   struct Latest {

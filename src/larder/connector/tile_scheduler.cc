@@ -72,7 +72,7 @@ void TileScheduler::on_submitted(Op op) noexcept {
   CondVar* work = nullptr;
   bool is_earlier = false;
   {
-    // A worker that found nothing is waiting by now, and the timer knows of an earlier deadline.
+    // A worker that found no tile is waiting now, and the timer knows of an earlier deadline.
     const MutexLock lock{mutex_};
     work = &lanes_[lane_by_class(op)].work;
     is_earlier = intake_.next_deadline_ns() < timer_until_ns_;

@@ -17,10 +17,11 @@ inline constexpr std::uint32_t kLaneWorkersMax = 1024;
 
 /// The threads of a pool, and how batches are dealt out to them.
 struct TileSchedulerOptions {
-  std::string name = "pool";  ///< Of the threads, as tools show them.
-  std::array<std::uint32_t, kBatchClassCount> workers = {2, 4, 4};  ///< Per lane; each 1 to 1024.
-  /// Per lane: a batch of fewer is not cut. At least 1; more where a worker is done with an item
-  /// sooner than another one wakes.
+  std::string name = "pool";  ///< The threads' name in tools such as top.
+  std::array<std::uint32_t, kBatchClassCount> workers = {2, 4,
+                                                         4};  ///< Workers of each lane; 1 to 1024.
+  /// Per lane: a batch of fewer is not cut. At least 1; more where a worker finishes an item sooner
+  /// than another one wakes.
   std::array<std::uint32_t, kBatchClassCount> tile_items_min = {1, 1, 1};
   IntakeOptions intake;
 
@@ -34,7 +35,7 @@ struct TileSchedulerOptions {
 /// Ownership: owns the timer thread, which fails what is still queued at its deadline; the worker
 ///   threads are the pool's.
 /// Threads: any, except that reap() is called by one at a time.
-/// Cost: an intake's, and one short lock more per batch and per tile.
+/// Cost: that of an intake, and one more short lock per batch and per tile.
 class TileScheduler final : private IntakeOwner {
  public:
   /// `clock` outlives it.
@@ -44,7 +45,7 @@ class TileScheduler final : private IntakeOwner {
   TileScheduler(const TileScheduler&) = delete;
   TileScheduler& operator=(const TileScheduler&) = delete;
 
-  /// Starts the timer. Once, before the first submit().
+  /// Starts the timer. Call it once, before the first submit().
   Status start();
 
   // ---- The caller's side: as in Connector.
@@ -52,7 +53,8 @@ class TileScheduler final : private IntakeOwner {
   std::size_t reap(std::span<Batch*> done) noexcept { return intake_.reap(done); }
   int event_fd() const noexcept { return intake_.event_fd(); }
   void cancel(Batch& batch) noexcept { intake_.cancel(batch); }
-  /// True when every item is a miss because its Get failed before; else nothing is known here.
+  /// True when every item is a miss because its Get failed before; otherwise the answer is not
+  /// known here.
   bool probe(std::span<Item> items) const noexcept { return intake_.probe_failed(items); }
   std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept {
     return intake_.load_ns(sizes);
@@ -71,14 +73,14 @@ class TileScheduler final : private IntakeOwner {
 
   void add_worker() noexcept LARDER_EXCLUDES(mutex_);
   void remove_worker() noexcept LARDER_EXCLUDES(mutex_);
-  /// Waits for a tile, for `wake_at_ns` or for stop(). A worker that is down is given none: it
-  /// would fail everything, and be the fastest.
+  /// Waits for a tile, for `wake_at_ns` or for stop(). A worker that is down gets no tile: it would
+  /// fail everything, and so be the fastest.
   Taken take(BatchClass batch_class, bool is_down, std::uint64_t wake_at_ns) noexcept
       LARDER_EXCLUDES(mutex_);
-  /// A worker lost its peer, or found it again. A lane all of whose workers are down is down: the
-  /// intake answers for it.
+  /// A worker lost its peer, or found it again. When all workers of a lane are down, the lane is
+  /// down and the intake answers for it.
   void set_down(BatchClass batch_class, bool is_down) noexcept LARDER_EXCLUDES(down_mutex_, mutex_);
-  /// begin(), end() and finish() of what was taken.
+  /// Call begin(), end() and finish() of it for taken items.
   Intake& intake() noexcept { return intake_; }
 
  private:
@@ -86,8 +88,8 @@ class TileScheduler final : private IntakeOwner {
     std::uint32_t workers = 0;
     std::uint32_t workers_down = 0;
     TicketSize tile;
-    CondVar work;  ///< For the workers that are not down.
-    CondVar time;  ///< For those that are: stop() alone signals it.
+    CondVar work;  ///< Wakes the workers that are not down.
+    CondVar time;  ///< Wakes the workers that are down: only stop() signals it.
   };
 
   void on_submitted(Op op) noexcept override LARDER_EXCLUDES(mutex_);
@@ -99,7 +101,8 @@ class TileScheduler final : private IntakeOwner {
   const Clock& clock_;
   Intake intake_;
 
-  /// Keeps what several workers tell of a lane in order, on its way to the intake. Taken first.
+  /// Keeps the changes that several workers report for a lane in order, on their way to the intake.
+  /// Taken first.
   Mutex down_mutex_;
   mutable Mutex mutex_;  ///< Taken before the intake's.
   std::array<Lane, kBatchClassCount> lanes_ LARDER_GUARDED_BY(mutex_);

@@ -11,9 +11,9 @@ constexpr std::size_t kRing = 4096;
 constexpr std::size_t kPushedTogether = 32;
 /// More than are pushed together, so that the ring does not fill.
 constexpr std::size_t kDrainedTogether = 128;
-/// Keys after which what was asked for before counts half, for the choice of lookups or loads.
+/// The age, in keys, at which an ask counts half when lookups or loads are chosen.
 constexpr std::uint64_t kRecentMost = std::uint64_t{1} << 20;
-/// "what if": the sample must be another one than those of hash tables.
+/// "what if": the sample must differ from those of hash tables.
 constexpr std::uint64_t kSeed = 0x7768'6174'2069'6621;
 
 /// Nothing but its absence made it a miss.
@@ -83,7 +83,7 @@ void WhatIfFeed::note_batch(const Batch& batch) noexcept {
     case Op::kDelete:
       break;
   }
-  // Tails before heads: what is used last goes last.
+  // Tails before heads: the key that is used last is evicted last.
   Pushing pushing{*this};
   for (const Item& item : batch.items | std::views::reverse) {
     if (item.outcome == Outcome::kHit) {
@@ -112,11 +112,11 @@ void WhatIfFeed::note_asks(Kind kind, std::span<const Item> items) noexcept {
   if (hits > 0) asked.hits.fetch_add(hits, std::memory_order_relaxed);
 }
 
-/// All of them or none.
+/// Pushes all of them or none.
 void WhatIfFeed::push(std::span<const Record> records) noexcept {
   std::uint64_t tail = tail_.load(std::memory_order_relaxed);
   do {
-    // Acquire: whoever took the records out that were there before has read them.
+    // Acquire: the thread that took out the records at these positions has read them.
     if (tail + records.size() - head_.load(std::memory_order_acquire) > kRing) {
       lost_.fetch_add(records.size(), std::memory_order_relaxed);
       return;
@@ -129,7 +129,7 @@ void WhatIfFeed::push(std::span<const Record> records) noexcept {
   }
 }
 
-// ---- The one at the sketch.
+// ---- The thread that holds the sketch.
 
 void WhatIfFeed::drain_if_nobody_does() noexcept {
   if (!mutex_.try_lock()) return;

@@ -16,7 +16,7 @@ namespace larder {
 
 /// How many bytes of a capacity a value takes.
 struct CapacityModel {
-  std::uint64_t capacity_bytes = 0;  ///< 0: not bounded, and nothing is estimated.
+  std::uint64_t capacity_bytes = 0;  ///< 0: the capacity has no bound, and nothing is estimated.
   std::uint64_t value_overhead_bytes = 0;
   std::uint64_t grain_bytes = 1;  ///< A value and its overhead take a multiple of it.
 
@@ -31,22 +31,24 @@ class KeyHashes {
  public:
   virtual ~KeyHashes() = default;
   virtual std::uint64_t hash_of(std::span<const std::byte> key) const noexcept = 0;
-  /// The same of an item whose lookup has been answered, where the item may hold it.
+  /// The hash of an item whose lookup has ended, from the item where that can hold it.
   virtual std::uint64_t hash_of_lookup(const Item& item) const noexcept {
     return hash_of(item.key);
   }
 };
 
-/// Tells a HitRateSketch what becomes of a connector's batches, from any number of threads.
+/// Feeds a HitRateSketch with the outcome of a connector's batches, from any number of threads.
 ///
 /// Asks: the keys of lookups, where at least as many are looked up as are loaded, as engines do;
 ///   else those of loads. Each key counts alone. A key that could not be answered (down, late,
 ///   failed before) is no ask. Loads, stores and touches are uses.
 /// Way: a thread hashes the keys of its batch, and puts those of the sample into a ring of 4,096. A
-///   thread that finds nobody at the sketch takes up to 128 of them out of it; nobody waits for
-///   another one. What finds the ring full is lost and counted; above 1 % nothing is known.
+///   thread that finds the sketch free moves up to 128 of them into it; no thread waits for
+///   another. Records that find the ring full are lost and counted; above 1 % lost there is no
+///   estimate.
 /// Threads: any. Cost: a hash and a comparison for each key, two atomic additions for
-///   each batch; and the sketch's for each key of the sample. Memory: the sketch's and 128 KiB.
+///   each batch; and the sketch's for each key of the sample. Memory: that of the sketch, and 128
+///   KiB.
 class WhatIfFeed {
  public:
   /// `hashes` outlives it. Null: it hashes by itself.
@@ -69,11 +71,11 @@ class WhatIfFeed {
   enum class Kind : std::uint8_t { kLookup = 0, kLoad, kUse, kTouch, kErase };
   struct Record {
     std::uint64_t hash = 0;
-    std::uint64_t bytes = 0;  ///< Of a use. Of an ask: 1, it was a hit.
+    std::uint64_t bytes = 0;  ///< For a use. For an ask: 1 for a hit.
     Kind kind = Kind::kLookup;
   };
   struct Cell {
-    std::atomic<std::uint64_t> number = 0;  ///< Of its record, counted from 1.
+    std::atomic<std::uint64_t> number = 0;  ///< Number of its record, counted from 1.
     Record record;
   };
   struct Asked {
@@ -94,15 +96,15 @@ class WhatIfFeed {
 
   const CapacityModel model_;
   const KeyHashes* const hashes_;
-  /// Null: there is no capacity. Its state is guarded by mutex_.
+  /// Null: there is no capacity. mutex_ guards its state.
   const std::unique_ptr<HitRateSketch> sketch_;
 
   std::atomic<std::uint64_t> threshold_ = 0;  ///< The sketch's.
-  std::array<Asked, 2> asked_;                ///< By Kind; what count() has not taken yet.
+  std::array<Asked, 2> asked_;                ///< By Kind; asks that count() has not read yet.
   std::atomic<std::uint64_t> lost_ = 0;       ///< The same.
 
   std::vector<Cell> ring_;
-  alignas(64) std::atomic<std::uint64_t> tail_ = 0;  ///< The next record to come.
+  alignas(64) std::atomic<std::uint64_t> tail_ = 0;  ///< Position of the next record.
   alignas(64) std::atomic<std::uint64_t> head_ = 0;  ///< Changes under mutex_.
 
   Mutex mutex_;

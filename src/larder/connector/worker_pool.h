@@ -18,15 +18,16 @@
 
 namespace larder {
 
-/// What a call may need besides the item.
+/// Parameters of a call besides the item.
 struct CallOptions {
   std::uint64_t deadline_ns = kNever;  ///< The batch's: a call that can end by then should.
   SetMode set_mode = SetMode::kIfAbsent;
   bool allow_shorter = false;
 };
 
-/// What a blocking backend supplies: a connection per worker and one call per item. A value, not a
-/// base class: the pool's threads start when the backend is complete and end before it dies.
+/// The calls that a blocking backend provides: a connection per worker and one call per item. A
+/// value, not a base class: the pool's threads start when the backend is complete and end before it
+/// dies.
 ///
 /// A call returns OK and has set item.outcome (never kFailed) with value_bytes and existed where
 /// the operation has them; or it returns the item's error (for kSizeMismatch with value_bytes set).
@@ -60,9 +61,9 @@ struct WorkerPoolOptions {
 ///
 /// Lanes: lookups, loads and stores have their own queues and threads, so that a one-key Exists
 ///   never waits behind loads. See TileScheduler for tiles, urgency, deadlines and cancel().
-/// Connections: made by each worker when it first needs one. A worker whose peer is lost fails its
-///   items with kUnavailable at once, takes no more, and tries again by itself after a back-off
-///   that doubles. Where that is so of all of a lane, the intake answers for it.
+/// Connections: made by each worker when it first needs one. A worker that loses its peer fails its
+///   items with kUnavailable at once, takes no more, and reconnects after a back-off that doubles.
+///   When all workers of a lane are in this state, the intake answers for it.
 /// Threads: any; reap() one at a time. Workers: one thread each, plus one timer.
 /// Cost: no allocation per batch or key; a lock per batch and per tile.
 template <BlockingBackend Backend>
@@ -94,7 +95,7 @@ class WorkerPool {
   std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept {
     return scheduler_.load_ns(sizes);
   }
-  /// Refuses new batches, fails what is queued, and waits for the calls that have begun. OK:
+  /// Refuses new batches, fails queued items, and waits for the calls that have begun. OK:
   /// everything accepted is published and no call runs. kUnavailable: a call has not ended at
   /// `deadline_ns`; ask again, and do not destroy the pool unless waiting for the call is meant.
   Status stop(std::uint64_t deadline_ns) noexcept { return scheduler_.stop(deadline_ns); }
@@ -112,7 +113,7 @@ class WorkerPool {
 
   using Link = PeerState::Link;
 
-  /// One worker: its connection and what it knows of its peer. Runs in one thread.
+  /// One worker: its connection and the state of its peer. Runs in one thread.
   class Worker {
    public:
     Worker(WorkerPool& pool, BatchClass lane, const ReconnectOptions& options, std::uint64_t seed)
@@ -191,7 +192,7 @@ class WorkerPool {
       return connect();
     }
 
-    /// Whatever the reason of a failure is, for the items the peer is not there: kUnavailable.
+    /// Reports every failure to connect as kUnavailable: for the items, the peer is not there.
     Status connect() noexcept {
       Result<Connection> made = make_connection();
       if (!made) {
@@ -277,7 +278,7 @@ class WorkerPool {
   TileScheduler scheduler_;
   PeerState peer_;
   std::vector<std::unique_ptr<Worker>> workers_;
-  std::vector<Thread> threads_;  // Last: they use all of the above.
+  std::vector<Thread> threads_;  // Last, because they use all of the above.
 };
 
 }  // namespace larder

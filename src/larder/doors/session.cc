@@ -18,7 +18,7 @@
 namespace larder::doors {
 namespace {
 
-/// For batches that a stopped connector has finished already.
+/// Collects batches that a stopped connector has already finished.
 constexpr std::uint64_t kReapPatienceNs = 10'000'000'000;
 
 std::uint64_t now_ns() noexcept {
@@ -131,8 +131,8 @@ Status Session::submit(Operation& operation) noexcept {
     refused_total_.fetch_add(1, std::memory_order_relaxed);
     return status;
   }
-  // From here on it may be finished and gone. What a connector has finished by now needs no other
-  // thread to wake up first.
+  // From here on it may be finished and freed. A batch that the connector has already finished is
+  // taken here, without waking another thread.
   if (options_.has_thread && reap_ready() > 0) changed_.notify_all();
   return {};
 }
@@ -283,7 +283,7 @@ Status Session::close(std::uint64_t finish_by_ns, std::uint64_t deadline_ns) noe
   wake_.signal();
   thread_.join();
   say_closed();
-  // For pollers: nothing more will come, and they are to look.
+  // Wakes pollers: no more batches will come, and they must look.
   const std::uint64_t one = 1;
   while (::write(finished_.event_fd(), &one, sizeof(one)) < 0 && errno == EINTR) {
   }

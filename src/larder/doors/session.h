@@ -36,69 +36,71 @@ struct Operation {
  private:
   friend class Session;
   bool is_out_ = false;            // The connector has it.
-  Operation* previous_ = nullptr;  // Of the in-flight list.
+  Operation* previous_ = nullptr;  // Link of the in-flight list.
   Operation* next_ = nullptr;
 };
 
 struct SessionOptions {
   /// A thread takes finished batches from the connector, so that take() and event_fd() need no
-  /// caller inside wait(). Without it the waiting callers do it themselves, which is quicker.
+  /// caller inside wait(). Without it the waiting callers take them themselves, which is quicker.
   bool has_thread = false;
-  /// Of every batch: see there.
+  /// For every batch: see Batch::waits_for_room.
   bool misses_wrong_sizes = false;
-  /// The lines that say that it was opened and closed are shown by the default level of the log
-  /// too: for the cache tier of a service, whose operator wants to read them.
+  /// Shows the log lines of opening and closing at the default level too: for the cache tier of a
+  /// service, whose operator wants to read them.
   bool is_announced = false;
 };
 
 /// One user of a connector with many threads: each submits operations and waits for its own, or
-/// takes what is finished after event_fd() said so.
+/// takes finished ones when event_fd() is readable.
 ///
 /// Ownership: owns the connector. Destroy it only after close() was OK.
-/// Threads: any, all calls. Without `has_thread` one of the waiting threads reaps for all.
+/// Threads: any, all calls. Without `has_thread` one of the waiting threads reaps for all of them.
 /// Cost: a short lock per submit and per return; no thread hand-over when the connector has
 /// finished by the time of wait().
 /// Invariant: an operation is in the in-flight list exactly while the session has it and it is not
 ///   finished.
 class Session {
  public:
-  /// Opens what `spec` names, and says so in one line of the log; close() adds one. May block.
+  /// Opens the store that `spec` names and logs one line; close() logs another. May block.
   static SetupResult<std::unique_ptr<Session>> open(const Registry& registry, const Spec& spec,
                                                     const SessionOptions& options);
   ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  /// Not OK: the operation is untouched and the caller's. kCancelled after close() began.
+  /// On an error the operation is unchanged and stays the caller's. kCancelled after close() has
+  /// begun.
   Status submit(Operation& operation) noexcept LARDER_EXCLUDES(mutex_);
   /// False at `until_ns`: the session still has it.
   bool wait(Operation& operation, std::uint64_t until_ns) noexcept LARDER_EXCLUDES(mutex_);
-  /// A hint to end it soon. Only while the session has it.
+  /// A hint to end it soon. Only while the session has the operation.
   void cancel(Operation& operation) noexcept LARDER_EXCLUDES(mutex_);
   /// The caller gives up waiting: true, and it will come through take(); false, it is back already.
   bool leave(Operation& operation) noexcept LARDER_EXCLUDES(mutex_);
-  /// For an operation that was finished without the connector: it comes back through take().
+  /// For an operation that was finished without the connector: take() returns it.
   void post(Operation& operation) noexcept;
-  /// A finished operation that nobody waits for, or nullptr. Never waits.
+  /// A finished operation that no thread waits for, or nullptr. Never waits.
   Operation* take() noexcept LARDER_EXCLUDES(mutex_);
-  /// Readable while take() would return something, and for ever after close().
+  /// Readable while take() would return an operation, and always after close().
   int event_fd() const noexcept { return finished_.event_fd(); }
 
-  /// Answers Exists where the connector can from memory, else false (nothing touched): submit it.
+  /// Answers an Exists from the connector's memory where possible; false, and nothing changed,
+  /// where not: submit it then.
   bool probe(std::span<Item> items) const noexcept;
 
-  /// Refuses new operations, lets the others go on until `finish_by_ns`, then cancels them.
+  /// Refuses new operations, lets the others run until `finish_by_ns`, then cancels them.
   /// kUnavailable when the kernel or a peer still has something at `deadline_ns`, which stuck()
-  /// names; call it again to wait on. Idempotent.
+  /// names; call it again to continue waiting. Idempotent.
   Status close(std::uint64_t finish_by_ns, std::uint64_t deadline_ns) noexcept
       LARDER_EXCLUDES(mutex_);
   bool is_open() const noexcept { return !is_closing_.load(std::memory_order_acquire); }
-  /// What close() waits for: "2 loads of 18 keys and 64MiB". Empty: nothing.
+  /// The operations that close() waits for: "2 loads of 18 keys and 64MiB". Empty: nothing.
   std::string stuck() const LARDER_EXCLUDES(mutex_);
 
   Connector& connector() noexcept { return *connector_; }
   const Connector& connector() const noexcept { return *connector_; }
-  /// The connector's report, with what the session counts itself.
+  /// The connector's report with the session's own counts.
   Report report() const;
 
  private:
@@ -107,7 +109,7 @@ class Session {
 
   static SetupResult<std::unique_ptr<Session>> start(std::unique_ptr<Connector> connector,
                                                      const SessionOptions& options);
-  /// In the log, by the options; a line that cannot be built is left out.
+  /// Logs a line if the options ask for it; a line that cannot be built is left out.
   void say_opened(std::uint64_t took_ns) const noexcept;
   void say_closed() const noexcept;
   void say(const std::string& type, const std::string& line) const noexcept;
@@ -126,7 +128,7 @@ class Session {
   const SessionOptions options_;
   EventFd wake_;
   CompletionQueue finished_;
-  const std::unique_ptr<Connector> connector_;  ///< After everything whose making may throw.
+  const std::unique_ptr<Connector> connector_;  ///< Last, after everything that may throw.
   std::atomic<bool> is_closing_ = false;
   std::atomic<std::uint64_t> refused_total_ = 0;
 

@@ -15,7 +15,7 @@ struct Device {
   std::unique_ptr<Directory> directory;
   std::unique_ptr<TransferQueue> queue;
   std::string backend;       ///< "uring" or "threads".
-  std::string degraded_why;  ///< Empty, or why the better backend or direct I/O was not to be had.
+  std::string degraded_why;  ///< Empty, or why the better backend or direct I/O was not available.
 };
 
 /// Direct or buffered is decided once, when the device is opened, and never per operation.
@@ -25,10 +25,10 @@ struct DeviceOptions {
   std::string directory;  ///< Must exist.
   DirectIo direct = DirectIo::kIfPossible;
   std::uint32_t depth = 128;       ///< Transfers the kernel holds at once. 1..4096.
-  std::uint32_t threads = 16;      ///< Of the thread backend. 1..256.
+  std::uint32_t threads = 16;      ///< Number of threads of the thread backend: 1..256.
   std::uint32_t files_max = 4096;  ///< Files open at once.
-  /// Only looks: files are opened for reading, whatever would change something fails with EROFS
-  /// (a write: EBADF), not even the probe for direct I/O writes. Transfers are buffered.
+  /// Read-only: files are opened for reading, and every change fails with EROFS (a write: EBADF).
+  /// The probe for direct I/O does not write either. Transfers are buffered.
   bool read_only = false;
 };
 

@@ -39,12 +39,12 @@ std::string text_of_errno(int sys_errno) {
   return errno_text(sys_errno);
 }
 
-/// A file that nobody else sees; it goes when it is closed.
+/// A file that no other process sees; it is removed when it is closed.
 UniqueFd open_scratch_file(int directory_fd, int flags) {
   constexpr mode_t kMode = 0600;
   UniqueFd fd{::openat(directory_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC | flags, kMode)};
   if (fd || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)) return fd;
-  // No nameless files here: a name for a moment, unlikely to be anybody's.
+  // The file system has no nameless files: use a name for a moment that is unlikely to be taken.
   Random random{static_cast<std::uint64_t>(::getpid()) * RealClock::instance().now_ns()};
   std::array<char, 64> name{};
   std::snprintf(name.data(), name.size(), "%s%016llx", kScratchFilePrefix.data(),
@@ -67,11 +67,12 @@ std::optional<Alignment> alignment_by_statx([[maybe_unused]] int fd) {
 #endif
 }
 
-/// The smallest of 512 and 4096 that reads of written blocks succeed with; nothing if none.
+/// The smaller of 512 and 4096 with which reads of written blocks succeed; empty if neither does.
 std::optional<Alignment> alignment_by_trying(int fd) {
   auto buffer = AlignedBuffer::create(kProbeBytes, kPageBytes);
   if (!buffer) return std::nullopt;
-  // Blocks that were never written may be read at any alignment: no device is asked.
+  // Reads of blocks that were never written prove nothing: they succeed at any alignment, without
+  // the device.
   if (::pwrite(fd, buffer->data(), kProbeBytes, 0) != static_cast<ssize_t>(kProbeBytes)) {
     return std::nullopt;
   }

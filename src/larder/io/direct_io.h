@@ -8,15 +8,15 @@
 
 namespace larder::io {
 
-/// Whether O_DIRECT works in a directory, and what it demands there.
+/// Whether O_DIRECT works in a directory, and the alignment that it needs there.
 struct DirectIoSupport {
   bool is_supported = false;
-  std::string why_not;  ///< For a person; empty when supported.
+  std::string why_not;  ///< A text for people; empty when O_DIRECT is supported.
   Alignment alignment;
 };
 
-/// What a scratch file's name begins with where none can be nameless: it is removed at once, but a
-/// power cut in between may leave it.
+/// Prefix of a scratch file's name where files cannot be nameless: the file is removed at once, but
+/// a power cut in between may leave it.
 inline constexpr std::string_view kScratchFilePrefix = ".larder-probe-";
 
 /// Makes a nameless scratch file in the directory and asks the kernel (statx), or tries where the

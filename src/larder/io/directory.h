@@ -12,8 +12,8 @@ namespace larder::io {
 
 enum class OpenMode : std::uint8_t {
   kExisting = 1,  ///< kIo with ENOENT when it is not there.
-  kCreate,        ///< Must not exist: EEXIST otherwise. 0600.
-  kReadOnly,      ///< As kExisting, where only reading is permitted. A write ends with EBADF.
+  kCreate,        ///< The file must not exist (EEXIST). Made 0600.
+  kReadOnly,      ///< Like kExisting, where only reading is permitted. A write ends with EBADF.
 };
 
 struct FileInfo {
@@ -29,12 +29,12 @@ struct Space {
   std::uint64_t free_bytes = 0;  ///< For this user.
 };
 
-/// What was found when the directory was opened. It does not change.
+/// Facts found when the directory was opened. It does not change.
 struct DirectoryFacts {
   bool direct = false;
-  Alignment alignment;            ///< The strictest of the directory's file system.
+  Alignment alignment;            ///< The strictest alignment of the directory's file system.
   std::string file_system;        ///< "ext4", "xfs", "tmpfs", ... or a magic number in hex.
-  bool may_share_blocks = false;  ///< Its files can be copied by reflink or snapshot.
+  bool may_share_blocks = false;  ///< Whether its files can be copied by reflink or snapshot.
 };
 
 /// The control plane of a device: the names of one directory, and which of its files are open in
@@ -56,7 +56,7 @@ class Directory {
   virtual const DirectoryFacts& facts() const noexcept = 0;
 
   virtual Result<std::vector<FileInfo>> list() = 0;
-  /// Of the file that has this name now, open or not; kIo with ENOENT when there is none.
+  /// Facts about the file that has this name now, open or not; kIo with ENOENT when there is none.
   virtual Result<FileInfo> look_for(std::string_view name);
   /// Creates a file that must not exist, allocates it and makes its name durable; leaves no file
   /// open, and none behind when it fails.
@@ -65,8 +65,8 @@ class Directory {
   /// Makes created and removed names durable.
   virtual Status sync_directory() = 0;
   virtual Result<Space> space() = 0;
-  /// Whether blocks of the file belong to another one as well (a reflink copy, a snapshot). To
-  /// overwrite such a block takes a new one, and can meet ENOSPC.
+  /// Whether blocks of the file belong to another one as well (a reflink copy, a snapshot).
+  /// Overwriting such a block takes a new one, and can fail with ENOSPC.
   virtual Result<bool> shares_blocks(std::string_view /*name*/) { return false; }
 
   virtual Result<FileId> open(std::string_view name, OpenMode mode) = 0;
@@ -77,10 +77,10 @@ class Directory {
   /// cannot meet ENOSPC and do not extend the file.
   virtual Status allocate(FileId file, std::uint64_t bytes) = 0;
   /// Takes an exclusive lock on the file, trying until `deadline_ns`; kUnavailable when another
-  /// owner still has it. At once EDEADLK when this process has it by another open file, and is not
-  /// done with that: waiting would be for itself. It is held until the file is closed AND the
-  /// kernel has let go of all of the queue's I/O, also when the process is killed. No child of
-  /// fork() has a share in it.
+  /// owner still has it. Fails at once with EDEADLK when this process holds the lock through
+  /// another open file that it still uses: it would wait for itself. The lock is held until the
+  /// file is closed AND the kernel has completed all of the queue's I/O, also when the process is
+  /// killed. No child of fork() has a share in it.
   virtual Status lock(FileId file, std::uint64_t deadline_ns) = 0;
 };
 

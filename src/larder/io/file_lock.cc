@@ -21,10 +21,11 @@ struct Held {
   int fd = -1;
   ::dev_t device = 0;
   ::ino_t inode = 0;
-  ::pid_t owner = 0;  ///< In a child of fork() not this process: the parent has the lock.
+  ::pid_t owner = 0;  ///< Not valid in a child of fork(): the parent has the lock.
 };
 
-/// Of the process, as the locks are. Only used under a NoFork, so no child finds the mutex locked.
+/// One for the process, as the locks are. Only used under a NoFork, so that a child never finds the
+/// mutex locked.
 struct HeldLocks {
   Mutex mutex;
   std::vector<Held> held LARDER_GUARDED_BY(mutex);

@@ -26,8 +26,8 @@ class FileLock {
   FileLock& operator=(const FileLock&) = delete;
 
   explicit operator bool() const noexcept { return fd_ >= 0; }
-  /// The owner is done with the file, but the lock has to last a little longer: others in this
-  /// process, too, may wait for it now.
+  /// The owner no longer uses the file, but the lock has to last a little longer; other users in
+  /// this process may wait for it now.
   void retire() noexcept;
   /// Explicitly: a ring may hold on to the open file description a little longer.
   void release() noexcept;

@@ -69,7 +69,7 @@ SetupResult<std::unique_ptr<PosixQueue>> make_thread_queue(const DeviceOptions& 
                         "; lower `threads` or raise the limit of threads (ulimit -u)"};
 }
 
-/// Fills in `device` what is known of the queue.
+/// Fills in the facts about the queue in `device`.
 SetupResult<std::unique_ptr<PosixQueue>> make_queue(const DeviceOptions& options,
                                                     const Alignment& alignment, UringWish wish,
                                                     Device& device) {

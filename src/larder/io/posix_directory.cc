@@ -111,7 +111,8 @@ SetupResult<OpenedDirectory> open_directory(const DeviceOptions& options) {
 }
 
 Result<std::vector<FileInfo>> PosixDirectory::list() {
-  // A descriptor of its own: the position in the directory belongs to the open file description.
+  // Uses a descriptor of its own, because the position in the directory belongs to the open file
+  // description.
   UniqueFd fd{::openat(opened_.fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!fd) return last_error("opening the directory to list it");
   const std::unique_ptr<DIR, CloseDirectory> directory{::fdopendir(fd.get())};
@@ -127,7 +128,7 @@ Result<std::vector<FileInfo>> PosixDirectory::list() {
     struct stat status{};
     if (::fstatat(opened_.fd.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0) {
       infos.push_back(info_of(name, status));
-    } else if (errno != ENOENT) {  // Else it was removed meanwhile.
+    } else if (errno != ENOENT) {  // Otherwise it was removed meanwhile.
       return last_error("looking at a file of the directory");
     }
   }
@@ -248,7 +249,7 @@ Result<bool> PosixDirectory::shares_blocks(std::string_view name) {
   }
 }
 
-/// The directory by a descriptor of its own, which a lock can keep.
+/// The directory by a descriptor of its own, which a lock can keep open.
 Result<LockedFile> PosixDirectory::open_itself() const {
   LockedFile itself;
   const NoFork no_fork;

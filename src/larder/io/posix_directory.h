@@ -22,13 +22,13 @@ struct OpenedDirectory {
   ForkGuard guard;
   DirectoryFacts facts;
   std::string
-      why_not_direct;  ///< Empty, or why the direct I/O that was asked for is not to be had.
+      why_not_direct;  ///< Empty, or why the direct I/O that was asked for is not available.
 };
 SetupResult<OpenedDirectory> open_directory(const DeviceOptions& options);
 
 /// A directory of the operating system, whose files are opened in a PosixQueue.
 ///
-/// A file that is not a regular one is never opened, and symbolic links are not followed.
+/// Only regular files are opened, and symbolic links are not followed.
 /// Ownership: owns the directory's descriptor, and keeps it from children of fork(). Threads: as
 /// Directory. Cost: system calls that may block.
 class PosixDirectory final : public Directory {
@@ -39,7 +39,7 @@ class PosixDirectory final : public Directory {
 
   const DirectoryFacts& facts() const noexcept override { return opened_.facts; }
 
-  // From any thread: they touch nothing but the descriptor.
+  // May be called from any thread: they use the descriptor only.
   Result<std::vector<FileInfo>> list() override;
   Result<FileInfo> look_for(std::string_view name) override;
   Status make(std::string_view name, std::uint64_t bytes) override;

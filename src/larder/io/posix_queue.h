@@ -13,30 +13,30 @@
 namespace larder::io {
 
 /// A queue over files of the operating system, with the table of open files. A directory opens a
-/// file and gives it to the queue, which owns it until nothing needs it: a lock must last as long
-/// as the kernel has I/O.
+/// file and gives it to the queue. The queue owns it until all its I/O has completed, because a
+/// lock must last as long as the kernel has I/O.
 ///
 /// Threads: the one that drives the queue. Cost: add() and close() system calls, the rest none.
 class PosixQueue : public TransferQueue {
  public:
   struct OpenFile {
     std::string name;
-    LockedFile file;  ///< Without a lock at first.
+    LockedFile file;  ///< The lock is not taken yet.
   };
 
-  /// kResourceExhausted when as many files are open as may be.
+  /// kResourceExhausted when the limit of open files is reached.
   Status check_room() const;
   Result<FileId> add(OpenFile&& file);
-  /// Must be open.
+  /// The file must be open.
   OpenFile& file(FileId file) noexcept;
   int fd_of(FileId id) noexcept { return file(id).file.fd.get(); }
-  /// A file that is locked stays open while requests to other files are in flight: the lock must
+  /// A locked file stays open while requests to other files are in flight, because the lock must
   /// last as long as they do.
   void close(FileId file) noexcept;
 
-  /// Taken with the first file's lock, and left with it: that file may be replaced while it is
-  /// open, by a restore or an rsync, and its new one has no lock. Not where directories cannot be
-  /// locked (NFS).
+  /// Taken and dropped with the first file's lock: a restore or an rsync may replace that file
+  /// while it is open, and the new one has no lock. Not held where directories cannot be locked
+  /// (NFS).
   LockedFile& directory_lock() noexcept { return directory_lock_; }
 
  protected:
@@ -47,13 +47,13 @@ class PosixQueue : public TransferQueue {
   void note_returned(std::span<Request* const> requests) noexcept;
 
  private:
-  /// Tells the transfers of a file that is open from now on, or no longer.
+  /// Tells the transfers that a file was opened or closed.
   virtual Status attach(FileId /*file*/, int /*fd*/) { return {}; }
   virtual void detach(FileId /*file*/) noexcept {}
   void close_now(FileId file) noexcept;
 
   struct Slot {
-    OpenFile open;  // Without a descriptor the slot is free.
+    OpenFile open;  // A slot without a descriptor is free.
     std::uint64_t in_flight = 0;
   };
 

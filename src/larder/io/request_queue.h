@@ -21,7 +21,7 @@ class RequestQueue {
     tail_ = &request;
   }
 
-  /// For what was taken too early and must be the next again.
+  /// For a request that was taken too early and must be the next one again.
   void push_front(Request& request) noexcept {
     request.queue_next = head_;
     head_ = &request;

@@ -15,7 +15,7 @@ std::uint64_t scattered_bytes(std::span<const iovec> buffers) noexcept;
 void scatter(std::span<const iovec> buffers, std::uint64_t at,
              std::span<const std::byte> in) noexcept;
 
-/// The other way round.
+/// The opposite direction.
 void gather(std::span<const iovec> buffers, std::uint64_t at, std::span<std::byte> out) noexcept;
 
 }  // namespace larder::io

@@ -18,8 +18,8 @@ namespace larder::io {
 /// and for tools that cannot look into it. `threads` requests run at a time (`depth` at most), the
 /// others wait in a list that runs through the requests themselves.
 ///
-/// Threads: as TransferQueue says, and it does not mind a change of threads at any time. Its
-///   workers touch the two shared lists and the requests they took, nothing else.
+/// Threads: as TransferQueue says, and it does not mind a change of threads at any time. The
+///   workers touch the two shared lists and the requests that they took, nothing else.
 /// Cost: reap() one lock; a request two locks and a wake-up on the side of the workers.
 class ThreadQueue final : public PosixQueue {
  public:
@@ -53,7 +53,7 @@ class ThreadQueue final : public PosixQueue {
   bool is_woken_ LARDER_GUARDED_BY(mutex_) = false;
   bool is_stopping_ LARDER_GUARDED_BY(mutex_) = false;
 
-  std::vector<Thread> threads_;  // Last: they use what stands above.
+  std::vector<Thread> threads_;  // Last, because they use the members above.
 };
 
 }  // namespace larder::io

@@ -14,7 +14,7 @@ namespace larder::io {
 
 namespace {
 
-// Which of queue_words is what.
+// The meaning of each of queue_words.
 constexpr std::size_t kFirstBuffer = 0;
 constexpr std::size_t kBytesLeft = 1;
 

@@ -15,14 +15,14 @@ enum class TransferStep : std::uint8_t {
   kContinue,   ///< Hand remaining_buffers() to the kernel (again), or the sync.
 };
 
-/// Called once, at submit. Checks the request; kEnded where there is nothing to move.
+/// Called once, at submit. Checks the request; kEnded when there is nothing to move.
 TransferStep begin_transfer(Request& request) noexcept;
 
-/// What is left of the buffers; offset + bytes_done is where it goes.
+/// The rest of the buffers; it goes to offset + bytes_done.
 std::span<iovec> remaining_buffers(Request& request) noexcept;
 
 /// Takes a result as io_uring gives it: bytes, or a negative errno. A short transfer continues, and
-/// so does what was interrupted. `alignment` is that of the file: a short direct read which ends
+/// so does an interrupted one. `alignment` is that of the file: a short direct read which ends
 /// between two aligned places has met the end of the file, since there is no asking for the rest.
 TransferStep advance_transfer(Request& request, std::int64_t result,
                               const Alignment& alignment) noexcept;

@@ -31,14 +31,14 @@ struct Request {
   int sys_errno = 0;  ///< Out: 0, or why it ended before its end. A read that meets the end
                       ///< of the file ends early with 0.
 
-  std::uint64_t queue_words[4] = {};  ///< The queue's while in flight.
-  Request* queue_next = nullptr;      ///< The queue's while in flight.
+  std::uint64_t queue_words[4] = {};  ///< The queue's while the request is in flight.
+  Request* queue_next = nullptr;      ///< The queue's while the request is in flight.
 };
 
 /// Scatter list limit of one request (IOV_MAX on Linux is 1024).
 inline constexpr std::size_t kBuffersMax = 1024;
 
-/// What direct I/O on a file demands. A power of two each; 1 when buffered.
+/// The alignment that direct I/O on a file needs. A power of two each; 1 when buffered.
 struct Alignment {
   std::uint32_t memory = 1;  ///< Of every buffer's address.
   std::uint32_t offset = 1;  ///< Of file offsets and of every buffer's length.
@@ -49,12 +49,13 @@ struct Alignment {
 ///
 /// Transfers: a request ends when all its bytes were moved, the file ended, or an error came. Short
 ///   transfers, EINTR and EAGAIN are handled inside. Requests end in any order, also those to one
-///   place. submit() has no limit of its own: what the kernel cannot take yet waits inside, so the
-///   caller bounds what it submits.
+///   place in a file. submit() has no limit of its own: requests that the kernel cannot take yet
+///   wait inside, so the caller bounds their number.
 /// Threads: one thread at a time drives a queue, and another one may take over only while no
 ///   request is in flight (the destructor excepted). wake() is for any thread at any time.
 /// Ownership: the caller keeps requests and buffers alive until reap() returned them. The
-///   destructor waits until the kernel has let go of every buffer, then closes what is still open.
+///   destructor waits until the kernel has released every buffer, then closes the files that are
+///   still open.
 class TransferQueue {
  public:
   TransferQueue() = default;
@@ -63,7 +64,7 @@ class TransferQueue {
   TransferQueue& operator=(const TransferQueue&) = delete;
 
   virtual void submit(Request& request) noexcept = 0;
-  /// Fills `done` with finished requests; returns how many. Never waits. Also what hands submitted
+  /// Fills `done` with finished requests; returns how many. Never waits. Also hands submitted
   /// requests to the kernel: call it (or wait()) after a round of submit().
   virtual std::size_t reap(std::span<Request*> done) noexcept = 0;
   /// Returns when reap() has something to return, when wake() was called since the last return, or
@@ -72,13 +73,13 @@ class TransferQueue {
   /// Ends the present or the next wait(). Any thread.
   virtual void wake() noexcept = 0;
 
-  /// The calling thread is done with the queue, and another one takes over. Gets what it needs for
-  /// that, so that a lack (of descriptors, of memory) is an error here and not a queue that has
-  /// stopped working there. No request is in flight.
+  /// The calling thread is done with the queue, and another one takes over. Acquires the resources
+  /// for that, so that a lack (of descriptors, of memory) is an error here and does not stop the
+  /// queue there. No request is in flight.
   virtual Status release_thread() { return {}; }
-  /// The last call of the thread that drives the queue. Where no request is in flight the kernel
-  /// keeps no file of the directory afterwards, so that its file system can be unmounted at once
-  /// when the device has gone.
+  /// The last call of the thread that drives the queue. If no request is in flight, the kernel
+  /// keeps no file of the directory afterwards, so that its file system can be unmounted as soon as
+  /// the device is destroyed.
   virtual void end_thread() noexcept {}
 };
 

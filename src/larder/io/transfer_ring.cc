@@ -18,7 +18,7 @@ namespace larder::io {
 
 namespace {
 
-// What a completion is for. Requests are told by their address, which is none of these.
+// The kind of a completion. A request is known by its address, which is none of these values.
 constexpr std::uint64_t kWakeCompletion = 0;
 constexpr std::uint64_t kTimeoutCompletion = LIBURING_UDATA_TIMEOUT;
 
@@ -56,7 +56,7 @@ TransferRing::~TransferRing() {
   while (may_enter && broken_errno_ == 0 && on_ring_ > 0) {
     note_enter_result(::io_uring_submit_and_wait(&uring_->ring(), 1));
     collect();
-    pending_.clear();  // Short transfers need not go on.
+    pending_.clear();  // Short transfers need not continue.
   }
   uring_->set_in_flight(on_ring_);
 }
@@ -65,7 +65,7 @@ TransferRing::~TransferRing() {
 
 Status TransferRing::set_file(std::uint32_t slot, int fd) noexcept {
   LARDER_CHECK(slot < files_.size());
-  // Until a thread drives the ring, any may fill the table.
+  // Any thread may fill the table until one drives the ring.
   if (driver_ != 0) enter_thread();
   LARDER_TRY(uring_->set_file(slot, fd));
   files_[slot] = fd;
@@ -98,7 +98,7 @@ Status TransferRing::release_thread() {
 
 /// One that no thread drives yet, with the same files.
 Status TransferRing::replace_ring() noexcept {
-  LARDER_CHECK(on_ring_ == 0);  // The contract: a new thread takes over when nothing is in flight.
+  LARDER_CHECK(on_ring_ == 0);  // Contract: a new thread takes over when nothing is in flight.
   LARDER_ASSIGN(std::unique_ptr<Uring> fresh, Uring::create(depth_ + 1, files_max()));
   for (std::uint32_t slot = 0; slot < files_max(); ++slot) {
     if (files_[slot] >= 0) LARDER_TRY(fresh->set_file(slot, files_[slot]));
@@ -169,7 +169,7 @@ void TransferRing::feed() noexcept {
   if (broken_errno_ != 0) fail_pending();
   while (on_ring_ < depth_ && !pending_.empty()) {
     io_uring_sqe* const entry = ::io_uring_get_sqe(&uring_->ring());
-    if (entry == nullptr) return;  // The kernel has not taken what is there; it will.
+    if (entry == nullptr) return;  // The kernel has not taken the entries yet; it will.
     Request& request = *pending_.pop();
     prepare_transfer(*entry, static_cast<int>(request.file), request);
     if (!files_.empty()) entry->flags |= IOSQE_FIXED_FILE;
@@ -178,7 +178,8 @@ void TransferRing::feed() noexcept {
 }
 
 void TransferRing::fail_pending() noexcept {
-  // Whatever the kernel still has keeps its buffers: only what it never had can fail here.
+  // Requests that the kernel still has keep their buffers: only those that it never had can fail
+  // here.
   while (Request* const request = pending_.pop()) {
     request->sys_errno = broken_errno_;
     done_.push(*request);

@@ -21,12 +21,12 @@ class Uring;
 ///
 /// Files: with a table (`files_max` above 0) Request::file is a slot that set_file() filled;
 ///   without one it is a descriptor, which must stay open until reap() returned the request.
-/// Threads: one thread at a time uses a ring, another one may take over while no request is in
-///   flight, and the destructor and wake() may be called from any. The kernel can tie a ring to the
-///   first thread that uses it; when another one takes over, such a ring is replaced. Should the
-///   system refuse the new one, every request fails with that errno.
+/// Threads: one thread at a time uses a ring; another one may take over while no request is in
+///   flight. The destructor and wake() may be called from any thread. The kernel can tie a ring to
+///   the first thread that uses it; when another one takes over, such a ring is replaced. Should
+///   the system refuse the new one, every request fails with that errno.
 /// Ownership: owns the ring, neither files nor requests. The destructor waits until the kernel has
-///   let go of every buffer. Nothing is allocated after create() but by release_thread() and by a
+///   released every buffer. Nothing is allocated after create() but by release_thread() and by a
 ///   change of threads.
 /// Cost: submit() none; reap() one system call when something was submitted since the last one,
 ///   else usually none; wait() one.
@@ -35,7 +35,7 @@ class TransferRing {
   struct Options {
     std::uint32_t depth = 0;
     std::uint32_t files_max = 0;  ///< Slots of the file table. 0: requests name descriptors.
-    Alignment alignment = {};     ///< Of the files.
+    Alignment alignment = {};     ///< By slot of the file table.
   };
 
   /// Fails with the errno of io_uring_setup() where io_uring is not available.
@@ -75,14 +75,14 @@ class TransferRing {
   const Alignment alignment_;
 
   // Synchronise themselves.
-  EventFd wake_fd_;  // Only ends the kernel's wait; woken_ is what counts.
+  EventFd wake_fd_;  // Only ends the kernel's wait; woken_ is the state that counts.
   std::atomic<bool> woken_ = false;
 
-  // The driving thread's.
+  // For the driving thread.
   std::unique_ptr<Uring> uring_;
   std::vector<int> files_;    // Descriptors by slot, for a ring that replaces this one; -1: none.
   std::uint64_t driver_ = 0;  // Number of the thread that enabled the ring; 0: none yet.
-  RequestQueue pending_;      // Not with the kernel.
+  RequestQueue pending_;      // Not in the kernel.
   RequestQueue done_;         // Ended, and not returned.
   std::uint64_t on_ring_ = 0;
   bool is_wake_armed_ = false;

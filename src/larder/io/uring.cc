@@ -21,7 +21,7 @@ constexpr const char* kWhere = "io_uring";
 constexpr std::uint32_t kTableSlotsMax = 1U << 16;
 constexpr std::size_t kPlainBytesMax = std::size_t{1} << 30;  // An entry's length has 32 bits.
 
-/// The best flags first; older kernels refuse what they do not know with EINVAL.
+/// The best flags first; older kernels refuse unknown flags with EINVAL.
 constexpr std::array<unsigned, 3> kSetupFlags{
     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
         IORING_SETUP_R_DISABLED,
@@ -83,7 +83,8 @@ Uring::~Uring() {
 
 Status Uring::enable() noexcept {
   if (!has_one_issuer()) return {};
-  // By the system call: the shared liburing 2.3 declares io_uring_enable_rings() and lacks it.
+  // Uses the system call itself: the shared liburing 2.3 declares io_uring_enable_rings() but does
+  // not have it.
   if (::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_ENABLE_RINGS, nullptr, 0) <
       0) {
     return Error::from_errno(errno, kWhere, "enabling a ring");

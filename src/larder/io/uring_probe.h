@@ -11,13 +11,14 @@ namespace larder::io {
 /// has one request carried out, because a container may forbid each of the three system calls.
 Status probe_uring();
 
-/// What the environment says: nothing, LARDER_IO=uring, LARDER_IO=threads. Any other value is an
+/// The choice in the environment: none, LARDER_IO=uring, LARDER_IO=threads. Any other value is an
 /// error.
 enum class UringWish : std::uint8_t { kIfPossible = 1, kRequired, kNever };
 SetupResult<UringWish> uring_wish();
 
-/// Whether transfers should go over rings: as the environment wishes, and where it wishes nothing,
-/// as probe_uring() finds. `why_not` says why there are none although nobody forbade them.
+/// Whether transfers should use rings: as the environment chooses, and without a choice as
+/// probe_uring() finds. `why_not` says why they cannot although the environment does not forbid
+/// them.
 struct RingChoice {
   bool has_ring = false;
   std::string why_not;

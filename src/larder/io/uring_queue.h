@@ -12,12 +12,11 @@
 
 namespace larder::io {
 
-/// Queue over io_uring. Every open file stands in the ring's file table, so that a lock on one
-/// outlives a killed process until the ring's last request has ended. Threads and cost: as
-/// TransferRing says.
+/// A queue over io_uring. Every open file is in the ring's file table, so that its lock outlives a
+/// killed process until the ring's last request has ended. Threads and cost: as TransferRing says.
 class UringQueue final : public PosixQueue {
  public:
-  /// Fails with the errno of io_uring_setup() where there is no io_uring to be had.
+  /// Fails with the errno of io_uring_setup() where io_uring is not available.
   static Result<std::unique_ptr<UringQueue>> create(const DeviceOptions& options,
                                                     const Alignment& alignment);
 
@@ -37,7 +36,8 @@ class UringQueue final : public PosixQueue {
     ring_->set_file(file, -1).ignore("the next open() replaces it");
   }
 
-  const std::unique_ptr<TransferRing> ring_;  // Goes before the files do, when the kernel let go.
+  const std::unique_ptr<TransferRing>
+      ring_;  // Destroyed before the files, once the kernel has released them.
 };
 
 }  // namespace larder::io

@@ -97,7 +97,7 @@ void FaultConnector::start(Batch& batch) noexcept {
   try {
     plan(flight);
   } catch (const std::bad_alloc&) {
-    flight.fates.clear();  // Nothing went out: finish() fails all that is open.
+    flight.fates.clear();  // Nothing was submitted: finish() fails all open items.
     return;
   }
   fan_out_.submit(flight.split);
@@ -146,7 +146,7 @@ FaultConnector::Fate FaultConnector::fate_of(Flight& flight, std::size_t place,
   return Fate::kForward;
 }
 
-/// Ends what the inner connector never sees.
+/// Ends the items that the inner connector never sees.
 void FaultConnector::end_own(Flight& flight) noexcept {
   Batch& outer = *flight.outer;
   for (std::size_t i = 0; i < outer.items.size(); ++i) {
@@ -180,7 +180,7 @@ bool FaultConnector::is_due(const Flight& flight, std::uint64_t now_ns,
   return true;
 }
 
-/// With `error`, every open item has it.
+/// Gives `error` to every open item.
 void FaultConnector::finish(Flight& flight, const Error& error) noexcept {
   Batch& outer = *flight.outer;
   for (const std::size_t place : flight.corrupted) corrupt(outer.items[place], place);

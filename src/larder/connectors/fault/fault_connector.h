@@ -26,8 +26,8 @@ namespace larder::fault {
 /// stall    The batch is not carried out. It comes back failed: at its deadline, when it is
 ///          cancelled, at stop(), or after `stall` as kUnavailable, whichever is first.
 /// drop     BREAKS THE CONTRACT: a Set is answered as done and was not stored, a Get as a miss.
-/// corrupt  BREAKS THE CONTRACT: a Get is a hit with one bit flipped. Whatever shows these bytes to
-///          a user believed this connector; capabilities() then says that it has no integrity.
+/// corrupt  BREAKS THE CONTRACT: a Get is a hit with one bit flipped. A component that shows these
+///          bytes to a user relied on this connector; capabilities() says that it has no integrity.
 ///
 /// Without drop and corrupt it keeps C1 to C8 as far as the inner connector does.
 ///
@@ -47,7 +47,7 @@ class FaultConnector final : public Connector, private Machine {
   std::size_t reap(std::span<Batch*> done) noexcept override { return intake_.reap(done); }
   int event_fd() const noexcept override { return intake_.event_fd(); }
   void cancel(Batch& batch) noexcept override { intake_.cancel(batch); }
-  /// Not disturbed by faults, but it knows of the keys whose Get failed here.
+  /// Unaffected by faults, but it knows the keys whose Get failed here.
   bool probe(std::span<Item> items) const noexcept override;
   std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
     return intake_.load_ns(sizes);
@@ -63,7 +63,7 @@ class FaultConnector final : public Connector, private Machine {
   struct Flight {
     Batch* outer = nullptr;
     Split split;
-    std::vector<Fate> fates;  ///< Of the items.
+    std::vector<Fate> fates;  ///< Numbers of the items.
     std::vector<std::size_t> corrupted;
     std::uint64_t held_until_ns = 0;
     bool is_stalled = false;

@@ -32,7 +32,7 @@ std::optional<std::uint64_t> number_of(std::string_view text) {
   return number;
 }
 
-/// Cuts `text` at its first `separator`; what follows it becomes `rest`.
+/// Cuts `text` at its first `separator`; `rest` becomes the part after it.
 std::string_view take(std::string_view& rest, char separator) {
   const std::size_t end = rest.find(separator);
   const std::string_view taken = rest.substr(0, end);

@@ -22,7 +22,7 @@ constexpr bool is_of_batches(FaultKind kind) noexcept {
   return kind == FaultKind::kDelay || kind == FaultKind::kStall;
 }
 
-/// Which operations may be hit: "get:3,7;set:*;exists:10-20", or "*" for all. The numbers count
+/// The operations that may be hit: "get:3,7;set:*;exists:10-20", or "*" for all. The numbers count
 /// from 1, for each operation (get, set, exists, delete, touch) by itself.
 class OperationPattern {
  public:
@@ -43,7 +43,7 @@ class OperationPattern {
 /// LMCache's `fault_inject`: loads that fail by their place in the batch or by their key, so that a
 /// found prefix has holes. The same key fails at every load.
 struct LoadGaps {
-  /// Of a batch of n keys the one at round((1 - ratio) * (n - 1)): 0 is the last, 1 the first.
+  /// Of a batch of n keys, the key at round((1 - ratio) * (n - 1)): 0 is the last, 1 the first.
   std::vector<double> tail_ratios;
   std::vector<std::uint64_t> indices;  ///< Places from the beginning, 0 is the first.
   double key_rate = 0;                 ///< Share of all keys.
@@ -51,7 +51,7 @@ struct LoadGaps {
   bool is_any() const noexcept { return key_rate > 0 || !tail_ratios.empty() || !indices.empty(); }
   bool is_hit(std::span<const std::byte> key, std::size_t place, std::size_t count,
               std::uint64_t seed) const noexcept;
-  /// Lists as "0.5,0.25" and "3,7", either may be empty.
+  /// Lists such as "0.5,0.25" and "3,7"; either may be empty.
   static SetupResult<LoadGaps> parse(std::string_view tail_ratios, std::string_view indices);
 };
 

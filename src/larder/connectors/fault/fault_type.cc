@@ -114,7 +114,7 @@ SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
   return FaultConnector::create(std::move(inner), options, batch_limits_of(parameters));
 }
 
-/// Beside them the inner connector's totals and own numbers, with `inner_` before their names.
+/// Further fields are the inner connector's totals and its own numbers, with the prefix `inner_`.
 constexpr MetricRow kMetrics[] = {
     {"faults_error_total", MetricKind::kCounter, "Keys that failed on purpose."},
     {"faults_drop_total", MetricKind::kCounter, "Loads and stores that were lost on purpose."},

@@ -141,7 +141,7 @@ void MemoryConnector::let_go_locked(Entry& entry) noexcept {
   by_use_.splice(by_use_.end(), held_, entry.use);
 }
 
-/// Lets go of what was held long enough. O(held) where something may be, else O(1).
+/// Releases entries whose hold has expired. O(held) when a hold may have expired, else O(1).
 void MemoryConnector::end_holds_locked() {
   if (held_.empty()) return;
   const std::uint64_t now_ns = RealClock::instance().now_ns();
@@ -186,7 +186,7 @@ Status MemoryConnector::set_locked(const Batch& batch, Item& item) {
   entry.checksum = hash128({entry.value.get(), value_bytes});
   if (found != entries_.end()) {
     let_go_locked(found->second);
-    // In place, so that a scan that is under way still meets the key.
+    // Replaced in place, so that a scan in progress still meets the key.
     mark_used_locked(found->second);
     bytes_used_ -= found->second.value_bytes;
     found->second.value = std::move(entry.value);

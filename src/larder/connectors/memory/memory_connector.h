@@ -20,26 +20,26 @@
 namespace larder::memory {
 
 struct MemoryOptions {
-  std::uint64_t capacity_bytes = std::uint64_t{1} << 30;  ///< Of keys and values together.
+  std::uint64_t capacity_bytes = std::uint64_t{1} << 30;  ///< Bytes of keys and values together.
   std::uint64_t value_bytes_max = kValueBytesMax;
-  double pins_share = 0.25;       ///< Of the capacity: what pinned and retained keys may take.
+  double pins_share = 0.25;       ///< Share of the capacity that pinned and retained keys may take.
   std::size_t events_max = 4096;  ///< Kept for events(); the oldest make room.
   BatchLimitOptions limits = {};
-  std::uint64_t miss_after_failure_ns = 30'000'000'000;  ///< C6, after a deadline.
+  std::uint64_t miss_after_failure_ns = 30'000'000'000;  ///< C6, after a missed deadline.
 };
 
 /// A bounded map that evicts the least recently used key. The reference that the conformance suite
 /// trusts, so it is written for being right: one mutex, and everything happens inside submit(), in
-/// the caller's thread. What was submitted is finished when submit() returns and waits for reap();
-/// submit() copies the values, which is work and not waiting, so large batches keep their caller
-/// busy. Deadlines are looked at between items; there is nothing that cancel() could reach.
+/// the caller's thread. A submitted batch is finished when submit() returns, and waits for reap();
+/// submit() copies the values, so a large batch keeps its caller busy. Deadlines are checked
+/// between items; cancel() has nothing to do.
 ///
 /// Hints: everything is where it is loaded fastest, so a prefetch is a touch, and a pin and a
-///   retention are the same: the entry is held, and not evicted. While what is held leaves too
+///   retention are the same: the entry is held, and not evicted. While held entries leave too
 ///   little room for a value, its Set is refused.
 ///
-/// Ownership: copies of keys and values; nothing of a batch after submit() returned but the batch
-/// itself until it is reaped.
+/// Ownership: owns copies of keys and values. After submit() returns it keeps only a pointer to the
+/// batch, until that is reaped.
 /// Threads: as the contract says. Cost: a copy and an XXH3-128 of every value, under the mutex.
 /// Invariant: bytes_used_ is the sum of key and value bytes of entries_ and at most the capacity;
 /// by_age_ holds exactly the entries of entries_, and so do by_use_ and held_ together.
@@ -71,12 +71,12 @@ class MemoryConnector final : public Connector {
 
  private:
   struct Entry {
-    std::string_view key;  ///< Of the map's node.
+    std::string_view key;  ///< In the map's node.
     std::unique_ptr<std::byte[]> value;
     std::size_t value_bytes = 0;
     Hash128 checksum;
     std::uint64_t age = 0;            ///< Grows from key to key; a replacement keeps it.
-    std::list<Entry*>::iterator use;  ///< In by_use_, or in held_.
+    std::list<Entry*>::iterator use;  ///< Position in by_use_, or in held_.
     std::uint64_t held_until_ns = 0;  ///< 0: it is not held.
 
     std::uint64_t bytes() const noexcept { return key.size() + value_bytes; }
@@ -119,7 +119,7 @@ class MemoryConnector final : public Connector {
   std::list<Entry*> by_use_ LARDER_GUARDED_BY(mutex_);  ///< Least recently used first.
   std::list<Entry*> held_ LARDER_GUARDED_BY(mutex_);
   std::uint64_t held_bytes_ LARDER_GUARDED_BY(mutex_) = 0;
-  /// No hold ends before it. It may be too early, as a hold may end before its time.
+  /// No hold ends before it. May be too early, because a hold may end before its time.
   std::uint64_t first_end_ns_ LARDER_GUARDED_BY(mutex_) = kNever;
   std::uint64_t bytes_used_ LARDER_GUARDED_BY(mutex_) = 0;
   std::uint64_t last_age_ LARDER_GUARDED_BY(mutex_) = 0;

@@ -22,10 +22,11 @@ struct MockOptions {
 };
 
 /// LMCache's mock: values in memory, and every transfer takes as long as it would at the given
-/// bandwidth. Nothing is evicted: what does not fit is refused (LMCache says that it was stored).
+/// bandwidth. Nothing is evicted: a value that does not fit is refused (LMCache reports it as
+/// stored).
 ///
 /// A WorkerPool's backend. Ownership: the values. Threads: as a backend's. Cost: a copy, a mutex,
-/// and the time that is simulated; a transfer that would end after its deadline fails at it.
+/// and the simulated time; a transfer that would miss its deadline fails at the deadline.
 class MockBackend {
  public:
   struct Connection {};
