@@ -13,9 +13,9 @@ using Blake3Hash = std::array<std::byte, 32>;
 
 /// BLAKE3 without a key, of data in one piece. Any thread; no allocation; works in place.
 ///
-/// Made for inputs of one to a few kilobytes whose results depend on each other (chunk_hash.h):
-/// it shortens the time of a single compression and does not hash several pieces side by side, so
-/// it is not the fastest for large files.
+/// Made for inputs of one to a few kilobytes that depend on each other (chunk_hash.h): it shortens
+/// a single compression and does not hash several pieces in parallel, so it is not the fastest for
+/// large files.
 Blake3Hash blake3(std::span<const std::byte> data) noexcept;
 
 /// One way of computing the same hash.

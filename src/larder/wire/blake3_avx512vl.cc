@@ -30,8 +30,8 @@ LARDER_AVX512 void mix(__m128i (&rows)[4], __m128i words) noexcept {
   rows[1] = _mm_ror_epi32(_mm_xor_si128(rows[1], rows[2]), kSecond);
 }
 
-/// Four message words. The forms with a mask do what those without one do; g++ 12's own headers
-/// warn about the latter.
+/// Four message words. The masked forms compute the same; g++ 12's own headers warn about the
+/// unmasked ones.
 template <int kPart>
 LARDER_AVX512 __m128i part(__m512i words) noexcept {
   return _mm512_maskz_extracti32x4_epi32(0xF, words, kPart);

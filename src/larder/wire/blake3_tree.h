@@ -11,7 +11,7 @@
 #include "larder/wire/blake3.h"
 
 // BLAKE3 without its compression function: constants, the order of message words, and the tree over
-// chunks of 1 KiB. Each blake3_*.cc gives it a compression function.
+// chunks of 1 KiB. Each blake3_*.cc supplies a compression function.
 
 namespace larder::wire::blake3_internal {
 

@@ -9,9 +9,9 @@
 
 namespace larder::wire {
 
-/// What names a chunk of tokens together with everything before it: BLAKE3 of the hash of the chunk
-/// before and of the chunk's tokens, each as 32 bits, big-endian. Model, rank and salt are not in
-/// it. The same bytes as LMCache's, so content in L2 is shared with LMCache's servers.
+/// The name of a chunk of tokens together with everything before it: BLAKE3 of the previous chunk's
+/// hash and of the chunk's tokens, each as 32 bits, big-endian. Model, rank and salt are not in it.
+/// The same bytes as LMCache's, so content in L2 is shared with LMCache's servers.
 using ChunkHash = Blake3Hash;
 
 /// The hash "before" the first chunk: BLAKE3 of 12 zero bytes.
@@ -29,11 +29,11 @@ class ChunkHasher {
   std::uint32_t chunk_tokens() const noexcept { return chunk_tokens_; }
 
   /// The hash of the chunk after the one with the hash `before`. `tokens` are the chunk's
-  /// chunk_tokens(), packed: 4 bytes each, big-endian. Allowed to be what tokens() is.
+  /// chunk_tokens(), packed: 4 bytes each, big-endian. May be the span that tokens() returns.
   ChunkHash hash(const ChunkHash& before, std::span<const std::byte> tokens) noexcept;
 
-  /// Where the next chunk's tokens can be unpacked, to save hash() a copy. Contents do not survive
-  /// another call of hash().
+  /// Memory into which the next chunk's tokens can be unpacked, to save hash() a copy. Contents do
+  /// not survive another call of hash().
   std::span<std::byte> tokens() noexcept;
 
  private:

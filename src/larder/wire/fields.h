@@ -13,8 +13,8 @@
 #include "larder/wire/limits.h"
 #include "larder/wire/msgpack_reader.h"
 
-// What typed decoders are made of: one expected value each, with an error that names the field.
-// All are pure, without allocation except for errors; views point into the frame.
+// The parts of typed decoders: one expected value each, with an error that names the field. All are
+// pure and allocate for errors only; views point into the frame.
 
 namespace larder::wire {
 
@@ -27,7 +27,7 @@ DecodeResult<Integer> read_integer(MsgpackReader& reader, std::string_view field
 DecodeResult<std::uint64_t> read_number(MsgpackReader& reader, std::string_view field,
                                         std::uint64_t least, std::uint64_t most);
 DecodeResult<bool> read_boolean(MsgpackReader& reader, std::string_view field);
-/// An integer or a float that is a number.
+/// An integer, or a float that is not NaN.
 DecodeResult<double> read_real(MsgpackReader& reader, std::string_view field);
 /// UTF-8 of at most `bytes_max`.
 DecodeResult<std::string_view> read_text(MsgpackReader& reader, std::string_view field,
@@ -55,7 +55,7 @@ auto read_frame(std::span<const std::byte> frame, std::string_view field, Read r
 /// True, and passes it, when the next value is nil.
 bool take_nil(MsgpackReader& reader) noexcept;
 
-/// How many characters valid UTF-8 has; nothing when it is not valid.
+/// The number of characters in valid UTF-8; empty when it is invalid.
 std::optional<std::size_t> utf8_characters(std::string_view text) noexcept;
 
 /// The fields of a map that are there, by number.

@@ -49,7 +49,7 @@ HashMemo::Node* HashMemo::resolve(Position at) const noexcept {
   return at.node_ && at.node_->generation == at.generation_ ? at.node_ : nullptr;
 }
 
-/// Of the bytes that any encoding of a whole chunk has: one a token, at least.
+/// The least size of an encoded chunk: one byte a token.
 std::uint64_t HashMemo::bucket_key(const Node& parent,
                                    std::span<const std::byte> encoded) const noexcept {
   const std::uint64_t family = (std::uint64_t{parent.slot} + 1) * 0x9E3779B97F4A7C15U;
@@ -107,7 +107,7 @@ HashMemo::Position HashMemo::remember(Position before, std::span<const std::byte
   // A new chain is a row of nodes without children: the bucket, which no cache has, need not be
   // read.
   Node* const known = parent->children == 0 ? nullptr : find_child(*parent, encoded, key);
-  // One that is a mere beginning of `encoded` cannot be: both are whole chunks.
+  // A chunk cannot be a mere prefix of `encoded`: both are whole chunks.
   if (known) return {known, known->generation};
 
   // Counted as a child already, so that neither the parent nor, when that loses its other children,
@@ -166,7 +166,7 @@ void HashMemo::touch(Position at) noexcept {
   const bool is_leaf = node->children == 0;
   if (is_leaf) leaves_.remove(*node);
   node->used = ++clock_;
-  if (is_leaf) leaves_.add(*node);  // Never allocates: its place has just become free.
+  if (is_leaf) leaves_.add(*node);  // Never allocates: its slot has just become free.
 }
 
 bool HashMemo::make_room(std::size_t bytes) noexcept {

@@ -18,17 +18,16 @@ namespace larder::wire {
 /// Remembers chunks of tokens in the form in which clients send them, with their hashes.
 ///
 /// The same prefix comes again and again: in every operation of a request, and in every request
-/// that begins alike. Its hashes cost 1.5 us a chunk, comparing its bytes 50 ns. So a tree holds
-/// for each chunk, below the chunk before it, the encoded bytes of its tokens and its hash. A step
-/// down the tree compares all bytes, so an answer is never wrong; the same tokens in another
-/// encoding are merely not found. Both token forms have a tree of their own.
+/// that begins alike. Hashing costs 1.5 us a chunk, comparing its bytes 50 ns. So a tree holds for
+/// each chunk, below the chunk before it, the encoded bytes of its tokens and its hash. A step down
+/// the tree compares all bytes, so an answer is never wrong; the same tokens in another encoding
+/// are merely not found. Each of the two token forms has a tree of its own.
 ///
-/// Bounded by bytes. What makes room is the least recently used leaf, so a chunk is never kept
+/// Bounded by bytes. The least recently used leaf is evicted first, so a chunk is never kept
 /// without those before it.
 ///
 /// One thread at a time. A step costs one comparison of a chunk when the prefix continues as it did
-/// last time, and at most kProbesMax comparisons otherwise; nothing here takes longer when the memo
-/// is full.
+/// last time, and at most kProbesMax comparisons otherwise; a full memo is no slower.
 class HashMemo {
   struct Node;
 
@@ -41,8 +40,8 @@ class HashMemo {
     bool finds_by_hash = false;  ///< Whether find_chunk() is used.
   };
 
-  /// The end of a prefix: a place in the tree. May be kept while other prefixes come and go; a
-  /// place whose chunk was evicted finds and remembers nothing.
+  /// The end of a prefix: a position in the tree. May be kept while other prefixes come and go; a
+  /// position whose chunk was evicted finds and remembers nothing.
   class Position {
    public:
     Position() = default;  ///< Finds and remembers nothing.
@@ -71,7 +70,7 @@ class HashMemo {
     std::uint64_t bytes = 0;  ///< Never above bytes_max.
     std::uint64_t chunks = 0;
     std::uint64_t found_total = 0;
-    std::uint64_t absent_total = 0;  ///< Steps that found nothing.
+    std::uint64_t absent_total = 0;  ///< Steps that found no chunk.
     std::uint64_t evicted_total = 0;
     std::uint64_t refused_total = 0;  ///< Chunks for which there was no room.
   };
@@ -86,13 +85,12 @@ class HashMemo {
   /// Before the first chunk.
   Position root(TokenForm form) noexcept;
 
-  /// The chunk after `at` with whose bytes `encoded` begins, if it is known. The caller makes sure
-  /// that a whole chunk of elements follows; the bytes behind them do not matter.
+  /// The chunk after `at` whose bytes are at the start of `encoded`, if it is known. The caller
+  /// makes sure that a whole chunk of elements follows; the bytes behind them do not matter.
   std::optional<Step> find(Position at, std::span<const std::byte> encoded) noexcept;
 
-  /// Remembers the chunk after `before`, whose elements are all of `encoded`. Returns the place
-  /// behind it: the one that was known already, or one that remembers nothing where there is no
-  /// room. Allocates.
+  /// Remembers the chunk after `before`, whose elements are all of `encoded`. Returns the position
+  /// behind it: an existing one, or one that remembers nothing if there is no room. Allocates.
   Position remember(Position before, std::span<const std::byte> encoded, const ChunkHash& hash);
 
   /// The chunk with this hash, if it is remembered.
@@ -103,7 +101,7 @@ class HashMemo {
 
   Statistics statistics() const noexcept;
 
-  /// For tests: every rule of the structure, in O(chunks).
+  /// For tests: checks every invariant of the structure, in O(chunks).
   void check_invariants() const;
 
   static constexpr int kProbesMax = 32;
@@ -111,7 +109,7 @@ class HashMemo {
  private:
   static constexpr std::uint32_t kNoSlot = 0xFFFF'FFFF;
   static constexpr std::size_t kRoots = 2;  ///< The first slots of nodes_: one a token form.
-  /// What the allocator and the tables take beside a node and its bytes.
+  /// Memory of the allocator and the tables beside a node and its bytes.
   static constexpr std::size_t kOverheadBytes = 48;
   /// The same of a chunk in by_hash_, beside its bucket.
   static constexpr std::size_t kByHashBytes = 64;

@@ -13,7 +13,7 @@
 namespace larder::wire {
 namespace {
 
-// What a step costs, in tokens hashed: comparing a chunk, and decoding one, by measurement.
+// Cost of a step, in tokens hashed: comparing a chunk, and decoding one, by measurement.
 constexpr std::size_t kComparedPerHashed = 16;
 
 enum Field : unsigned {
@@ -129,7 +129,7 @@ DecodeStatus KeyReader::step(std::size_t& budget) {
   return {};
 }
 
-/// Until the fields end, or until `token_ids`, whose end only their decoding tells.
+/// Until the fields end, or until `token_ids`, whose end only decoding finds.
 DecodeStatus KeyReader::read_fields() {
   while (fields_left_ > 0) {
     --fields_left_;
@@ -203,7 +203,7 @@ DecodeStatus KeyReader::read_salt() {
   const auto before = reader_.rest();
   constexpr std::size_t kBytesMax = 4 * limits::kSaltCharacters;
   LARDER_ASSIGN(key_.salt, read_text(reader_, kFields[kSalt].shown, kBytesMax));
-  constexpr std::string_view kRefused{"@/\\\0", 4};  // They end a part of an object's name.
+  constexpr std::string_view kRefused{"@/\\\0", 4};  // They separate the parts of an object's name.
   if (key_.salt.find_first_of(kRefused) != std::string_view::npos ||
       utf8_characters(key_.salt) > limits::kSaltCharacters) {
     return wrong_value(kFields[kSalt].shown, before,

@@ -16,30 +16,30 @@
 
 namespace larder::wire {
 
-/// What a client asks about: the first argument of most operations (LMCache: IPCCacheEngineKey).
-/// Texts are views into the frame.
+/// The range that a client asks about: the first argument of most operations (LMCache:
+/// IPCCacheEngineKey). Texts are views into the frame.
 struct Key {
   std::string_view model;
   std::uint32_t world_size = 0;         ///< 1 to limits::kWorldSize.
-  std::optional<std::uint32_t> worker;  ///< Below world_size; nothing means all of them.
+  std::optional<std::uint32_t> worker;  ///< Below world_size; empty means all of them.
   TokenForm form = TokenForm::kIds;
-  std::uint32_t tokens = 0;  ///< Of the whole prompt. Of them full chunks up to `end` are hashed.
-  std::uint64_t start = 0;   ///< In tokens; may lie beyond the prompt.
+  std::uint32_t tokens = 0;  ///< Of the whole prompt. Full chunks up to `end` are hashed.
+  std::uint64_t start = 0;   ///< In tokens; may be beyond the prompt.
   std::uint64_t end = 0;     ///< Exclusive; may lie beyond the prompt, and below start.
   std::string_view request_id;
   std::string_view salt;
   std::uint32_t kv_readers = 0;              ///< 0: not sent. At most limits::kKvReaders.
   bool skip_load = false;                    ///< request_configs["lmcache.skip_load"] is true.
-  std::uint64_t engine_computed_tokens = 0;  ///< Of request_configs' hint; for reports only.
+  std::uint64_t engine_computed_tokens = 0;  ///< From request_configs' hint; for reports only.
 };
 
-/// For transfers: start and end are multiples of the chunk, in order and within the tokens, and the
-/// worker is one. Pure.
+/// For transfers: start and end are multiples of the chunk, ordered and within the tokens, and a
+/// worker is named. Pure.
 DecodeStatus check_transfer_key(const Key& key, std::uint32_t chunk_tokens);
 
 /// Reads one key frame and the hashes of its chunks, in pieces, so that a prompt of a million
 /// tokens does not keep the caller from its other clients. A prefix that the memo knows is neither
-/// decoded nor hashed; what is new is decoded, hashed and remembered chunk by chunk.
+/// decoded nor hashed; the rest is decoded, hashed and remembered chunk by chunk.
 ///
 /// Use: start(), then advance() until it says something else than kMore; then key() and hashes(),
 /// or error(). The frame outlives that, and the memo and the hasher outlive the reader; several
@@ -93,7 +93,7 @@ class KeyReader {
   std::size_t ignored_values_ = 0;
   Key key_;
 
-  // The chunks: what is left of the encoded tokens, and how far the chain has come.
+  // The chunks: the rest of the encoded tokens, and how far the chain has come.
   std::span<const std::byte> encoded_;
   std::size_t chunks_wanted_ = 0;
   bool may_know_ = false;  ///< The memo has known every chunk so far.

@@ -19,8 +19,8 @@ enum class EngineType : std::uint8_t { kVllm = 0, kAtom, kSglang, kTrtllm };
 enum class KvLayout : std::uint8_t {
   kNhd = 0,  ///< Tokens before heads.
   kHnd,      ///< Heads before tokens.
-  kBlhnc,    ///< As kHnd; all layers of a block lie together.
-  kBlnhc,    ///< As kNhd; all layers of a block lie together.
+  kBlhnc,    ///< Like kHnd; all layers of a block are contiguous.
+  kBlnhc,    ///< Like kNhd; all layers of a block are contiguous.
 };
 
 /// How an SGLang worker lists its tensors.
@@ -29,7 +29,7 @@ enum class KvList : std::uint8_t {
   kUnified,             ///< "unified": each tensor for itself.
 };
 
-/// What a worker says of its tensors beside their shapes.
+/// A worker's description of its tensors besides their shapes.
 struct LayoutHints {
   std::optional<KvLayout> kv_layout;
   std::optional<KvList> kv_list;
@@ -43,7 +43,7 @@ struct EngineGroup {
   std::uint32_t id = 0;                        ///< Of the block table.
   std::vector<std::uint32_t> layers;           ///< Indices of tensors.
   std::uint32_t tokens_per_block = 0;          ///< 0: as the tensors say.
-  std::optional<std::uint32_t> window_tokens;  ///< Nothing: full attention.
+  std::optional<std::uint32_t> window_tokens;  ///< Empty: full attention.
   std::uint32_t extra_tag = 0;                 ///< Above 0: private to a connector (blend).
   bool is_recurrent = false;
 };

@@ -50,23 +50,23 @@ enum class Fault : std::uint8_t {
 
 /// Reads MessagePack from one frame, value by value, as views into it.
 ///
-/// An own reader and not msgpack-cxx: the decoders here know what they expect next, so they need
-/// neither a tree of objects (allocated before any limit of ours is checked) nor a visitor. Nothing
-/// here allocates or throws. A head never claims more than the frame still holds: a text lies in
-/// it whole, and each element of an array takes at least a byte.
+/// A reader of our own instead of msgpack-cxx: the decoders know what they expect next, so they
+/// need neither a tree of objects (allocated before any of our limits is checked) nor a visitor.
+/// Nothing here allocates or throws. A head never claims more than the frame still holds: a text
+/// lies in it whole, and each element of an array takes at least a byte.
 ///
-/// After a fault every further call fails with it. The frame outlives the reader and what it gave.
-/// One thread at a time.
+/// After a fault every further call fails with the same error. The frame outlives the reader and
+/// the views that it returned. One thread at a time.
 class MsgpackReader {
  public:
   MsgpackReader() = default;
   explicit MsgpackReader(std::span<const std::byte> frame) noexcept : rest_(frame) {}
 
-  /// The next value or head; nothing at a fault.
+  /// The next value or head; empty after a fault.
   std::optional<Value> next() noexcept;
 
-  /// Passes the next value with all that is in it. `values` is how many values may be passed, heads
-  /// included, and is counted down. At most limits::kDepth arrays and maps within each other.
+  /// Skips the next value with everything in it. `values` is how many values may be skipped, heads
+  /// included, and is counted down. At most limits::kDepth nested arrays and maps.
   bool skip(std::size_t& values) noexcept;
 
   /// Passes bytes that the caller has read by itself. At most rest().size().

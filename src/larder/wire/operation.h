@@ -10,7 +10,7 @@
 namespace larder::wire {
 
 /// LMCache's operations. Numbers up to 33 are frozen ids on the wire; a client may send either id
-/// or name. What came later has a name only; its number here is larder's own.
+/// or name. Later operations have a name only; their numbers are larder's own.
 enum class Operation : std::uint8_t {
   kRegisterKvCache = 1,
   kUnregisterKvCache = 2,
@@ -52,7 +52,7 @@ enum class Operation : std::uint8_t {
   kCbReorderPlan = 68,
 };
 
-/// What is fixed about an operation.
+/// The fixed properties of an operation.
 struct OperationInfo {
   Operation operation;
   std::string_view name;  ///< As on the wire.
@@ -65,8 +65,8 @@ struct OperationInfo {
 std::span<const OperationInfo> operations() noexcept;
 const OperationInfo& info(Operation operation) noexcept;
 
-/// Reads a request's operation frame. An error says what is not known: the frame is MessagePack,
-/// but no operation. Nothing when the frame cannot be read: such a request is dropped.
+/// Reads a request's operation frame. An error names the unknown operation: the frame is
+/// MessagePack, but no operation. Nothing when the frame cannot be read: such a request is dropped.
 std::optional<DecodeResult<Operation>> decode_operation(std::span<const std::byte> frame);
 
 }  // namespace larder::wire

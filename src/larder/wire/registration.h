@@ -33,8 +33,8 @@ struct EngineDrivenRegistration {
   std::uint32_t hidden_dim_size = 0;                ///< Elements of a token in one layer and plane.
   std::string_view dtype;                           ///< A name that dtype_bytes() knows.
   bool use_mla = false;                             ///< One plane instead of keys and values.
-  std::optional<std::uint32_t> num_physical_slots;  ///< Of a chunk; nothing: its tokens.
-  std::vector<GroupLayout> groups;                  ///< Empty: one group, as said above.
+  std::optional<std::uint32_t> num_physical_slots;  ///< Slots of a chunk; empty: its tokens.
+  std::vector<GroupLayout> groups;                  ///< Empty: one group, as described above.
 };
 
 /// Unknown fields are ignored. All sizes are from 1 to limits::kDimension, except where 0 has a

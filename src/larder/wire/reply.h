@@ -28,7 +28,7 @@ Bytes encode_names(std::span<const std::string_view> names);
 /// slash.
 Bytes encode_registered(std::string_view pool, std::uint64_t pool_bytes, std::int64_t null_block);
 
-/// What the slots of one group have in common.
+/// Properties that the slots of one group share.
 struct SlotLayout {
   std::span<const std::uint64_t> shape;
   std::string_view dtype;
@@ -53,7 +53,7 @@ Bytes encode_retrieve_slots(std::span<const Slot> slots, bool has_groups);
 /// worked.
 Bytes encode_transfer_done(bool is_good);
 
-/// A change of what L1 has, as subscribe_kv_events tells it.
+/// A change in L1, as subscribe_kv_events reports it.
 struct KvEvent {
   std::uint64_t sequence = 0;  ///< From 1.
   bool is_stored = false;      ///< Else removed.
@@ -65,8 +65,8 @@ struct KvEvent {
 
 /// One batch of subscribe_kv_events. The stream ends with a reply of "none" after the last one.
 struct KvEventBatch {
-  bool is_enabled = false;        ///< Not: there are no events here, and no further batches.
-  std::uint64_t incarnation = 0;  ///< Another one after a restart.
+  bool is_enabled = false;        ///< False: there are no events here, and no further batches.
+  std::uint64_t incarnation = 0;  ///< Another number after a restart.
   std::uint64_t next_cursor = 0;  ///< The client has seen everything up to this number.
   bool is_lost = false;           ///< Events behind the client's cursor are not known any more.
   std::span<const KvEvent> events{};
@@ -85,7 +85,7 @@ struct FailureReply {
 /// apart.
 FailureReply encode_failure(Operation operation, std::string_view text, bool is_registered = true);
 
-/// For what is no operation. The client raises ValueError with the text.
+/// For an unknown operation. The client raises ValueError with the text.
 FailureReply encode_unknown_operation(const DecodeError& error);
 
 }  // namespace larder::wire

@@ -100,7 +100,7 @@ DecodeStatus check_count(const OperationInfo& operation, std::size_t count) {
       .remedy = accepted + ", as LMCache 0.5.6 and 0.5.7 send"};
 }
 
-/// The data of a commit is not read, and may be of any length.
+/// The data of a commit is skipped, and may have any length.
 DecodeStatus check_lengths(const OperationInfo& operation, std::span<const Frame> frames) {
   for (const Frame& frame : frames) {
     const bool is_data = operation.operation == Operation::kCommitStore && &frame == &frames.back();

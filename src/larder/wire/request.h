@@ -38,7 +38,7 @@ Result<Envelope, Dropped> read_envelope(std::span<const Frame> frames) noexcept;
 /// nothing when the uid is something else.
 std::optional<std::uint64_t> uid_number(Frame uid) noexcept;
 
-/// What a client says of its stream, whose request had the uid.
+/// A client's message about its stream; the request has the uid.
 enum class StreamControl : std::uint8_t {
   kAck,     ///< It has taken a batch, and may get another one.
   kCancel,  ///< The stream is to end.
@@ -80,7 +80,8 @@ struct UnregisterKvCache {
 struct PrepareStore {
   Frame key;
   Integer instance;
-  std::vector<std::vector<std::uint32_t>> skipped_chunks;  ///< One list a group, or none at all.
+  std::vector<std::vector<std::uint32_t>>
+      skipped_chunks;  ///< One list for each group, or none at all.
 };
 struct CommitStore {
   Frame key;
@@ -112,8 +113,8 @@ struct BlockIds {
 struct Store {
   Frame key;
   Integer instance;
-  BlockIds blocks;  ///< One list a group; from a flat array, one group.
-  Frame event;      ///< To wait for first. On CPU anything, also nothing.
+  BlockIds blocks;  ///< One list for each group; one group when it is a flat array.
+  Frame event;      ///< To wait for first. On CPUs anything, also empty.
 };
 /// The server copies into the worker's blocks.
 struct Retrieve {
@@ -121,14 +122,14 @@ struct Retrieve {
   Integer instance;
   BlockIds blocks;
   Frame event;
-  std::uint64_t skip_tokens = 0;  ///< At the start of the range, not to be written.
+  std::uint64_t skip_tokens = 0;  ///< Blocks at the start of the range that must not be written.
 };
 struct Clear {
   bool force = false;
 };
 struct GetChunkSize {};
 struct Ping {
-  std::optional<Integer> instance;  ///< Nothing from a scheduler.
+  std::optional<Integer> instance;  ///< Empty from a scheduler.
 };
 struct ReportBlockAllocation {};  ///< Its arguments are not read.
 struct Noop {};

@@ -11,8 +11,8 @@
 #include "larder/wire/dtype.h"
 #include "larder/wire/fields.h"
 
-/// Maps of MessagePack that become structs, by a table of their fields. All are pure, without
-/// allocation except for errors and names of fields; views point into the frame.
+/// Maps of MessagePack that become structs, by a table of their fields. All are pure and allocate
+/// for errors and names of fields only; views point into the frame.
 namespace larder::wire {
 
 /// One field of a map that becomes a T.
@@ -23,10 +23,10 @@ struct FieldRule {
   DecodeStatus (*read)(MsgpackReader& reader, std::string_view field, T& out);
 };
 
-/// What becomes of a field that the table does not have.
+/// How a field that the table does not have is treated.
 enum class UnknownFields : std::uint8_t { kPass, kRefuse };
 
-/// Reads a map by its rules. `what` is how an error calls the map.
+/// Reads a map by its rules. `what` is the map's name in errors.
 template <class T, std::size_t kCount>
 DecodeStatus read_struct(MsgpackReader& reader, const std::string& what,
                          const FieldRule<T> (&rules)[kCount], T& out, std::size_t& ignored_values,

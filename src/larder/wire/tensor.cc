@@ -17,7 +17,7 @@ constexpr std::byte kPickle{0x80};  ///< Begins a pickle of protocol 2 and above
 
 using Bytes = std::span<const std::byte>;
 
-/// A tensor in the making, with what only the checks need.
+/// A tensor that is being read, with fields that only the checks need.
 struct Draft {
   Tensor tensor;
   bool is_fabric = false;
@@ -200,7 +200,7 @@ constexpr Kind kKinds[] = {
     {"cuda_vmm", MemoryKind::kCudaVmm},
 };
 
-/// The kind decides which fields there are, and may stand behind them.
+/// The kind decides which fields there are, and may come after them.
 DecodeResult<MemoryKind> kind_of(Bytes body, const std::string& what, std::size_t& ignored_values) {
   MsgpackReader reader{body};
   LARDER_ASSIGN(const auto count, read_map(reader, what));
@@ -236,7 +236,7 @@ DecodeStatus read_body(MsgpackReader& reader, const std::string& what, Draft& ou
   return {};
 }
 
-/// Of values that are each within their limits, but may not fit together.
+/// For values that are within their limits alone, but may not fit together.
 DecodeStatus check_body(Draft& draft, const std::string& what) {
   const MemoryHandle& memory = draft.tensor.memory;
   const auto bytes = span_of(draft.tensor.view);

@@ -19,15 +19,15 @@ enum class MemoryKind : std::uint8_t {
   kCudaVmm,           ///< `cuda_vmm`: an allocation of CUDA's virtual memory management.
 };
 
-/// Where a worker's memory is, in the words of its kind. Members that a kind does not have stay as
-/// they are here. Nothing was opened, and nothing of it may be believed.
+/// The location of a worker's memory, in the terms of its kind. Members that a kind does not have
+/// stay as they are here. Nothing was opened, and none of it may be trusted.
 struct MemoryHandle {
   MemoryKind kind = MemoryKind::kSharedMemory;
   std::uint64_t bytes = 0;
   std::string_view name;  ///< kSharedMemory, with its slash; empty for a tensor of none.
   std::span<const std::byte> handle;     ///< kCuda (or empty), kCudaRaw: 64, kCudaVmm: 16 bytes.
   std::int64_t device = 0;               ///< kCuda.
-  std::uint64_t offset = 0;              ///< Of the memory within its allocation.
+  std::uint64_t offset = 0;              ///< Offset of the memory within its allocation.
   std::uint64_t allocation_bytes = 0;    ///< kCudaVmm.
   std::span<const std::byte> fabric;     ///< kCudaVmm; empty: a file descriptor is passed.
   std::span<const std::byte> reference;  ///< kCuda: torch's counter of references.

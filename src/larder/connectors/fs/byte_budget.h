@@ -6,8 +6,8 @@
 
 namespace larder::fs {
 
-/// Bounds the bytes of loads that the kernel has at once, over all threads. What is larger than all
-/// of it goes alone. Any thread; a short lock.
+/// Bounds the bytes of loads that the kernel has at once, over all threads. A load larger than the
+/// whole budget runs alone. Any thread; a short lock.
 class ByteBudget {
  public:
   explicit ByteBudget(std::uint64_t bytes) : bytes_(bytes) {}
@@ -16,7 +16,7 @@ class ByteBudget {
     const MutexLock lock{mutex_};
     return try_take_locked(bytes);
   }
-  /// Waits for others to give back: only who has taken nothing may.
+  /// Waits for other workers to return bytes: only a worker that holds none may call it.
   void take(std::uint64_t bytes) LARDER_EXCLUDES(mutex_) {
     const MutexLock lock{mutex_};
     while (!try_take_locked(bytes)) returned_.wait(mutex_);

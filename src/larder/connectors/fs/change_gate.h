@@ -8,11 +8,12 @@
 namespace larder::fs {
 
 /// Whether an operation may still change the directory. A call passes its gate around each system
-/// call that gives a file its name or takes it away; whoever gives the call up closes the gate.
+/// call that publishes or removes a file; the thread that gives the call up closes the gate.
 ///
-/// After close() the call changes nothing any more, except for the one change that the kernel may
-/// have at that moment: close() names its file, and no call to the kernel takes such a change back.
-/// Ownership: the call's. Threads: one passes, one closes. Cost: an uncontended lock for each pass.
+/// After close() the call changes nothing any more, except for the one change that may be in the
+/// kernel at that moment: close() names its file, and no system call can revoke such a change.
+/// Ownership: the call owns it. Threads: one passes, one closes. Cost: an uncontended lock for each
+/// pass.
 class ChangeGate {
  public:
   /// Open while it lives.
@@ -35,7 +36,7 @@ class ChangeGate {
   ChangeGate(const ChangeGate&) = delete;
   ChangeGate& operator=(const ChangeGate&) = delete;
 
-  /// Before the file called `name` is published or removed. `name` outlives the pass. kCancelled:
+  /// Called before the file `name` is published or removed. `name` outlives the pass. kCancelled:
   /// the call was given up, and must leave everything as it is.
   Result<Pass> pass(const std::string& name) LARDER_EXCLUDES(mutex_) {
     const MutexLock lock{mutex_};
@@ -45,7 +46,7 @@ class ChangeGate {
     changing_ = &name;
     return Pass{*this};
   }
-  /// No pass from now on. `changing` becomes the name that is being changed at this moment, or "".
+  /// No pass from now on. Sets `changing` to the name that is being changed at this moment, or "".
   void close(std::string& changing) LARDER_EXCLUDES(mutex_) {
     const MutexLock lock{mutex_};
     is_closed_ = true;

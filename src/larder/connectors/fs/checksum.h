@@ -8,8 +8,8 @@
 
 namespace larder::fs {
 
-/// What stands in the extended attribute `user.larder.checksum` of a file: 8 bytes length and 16
-/// bytes XXH3-128, little-endian.
+/// The extended attribute `user.larder.checksum` of a file: 8 bytes length and 16 bytes XXH3-128,
+/// little-endian.
 struct ChecksumRecord {
   std::uint64_t value_bytes = 0;
   Hash128 hash;

@@ -38,12 +38,12 @@ dev_t device_of(const std::string& path) {
   return ::stat(path.c_str(), &status) == 0 ? status.st_dev : 0;
 }
 
-/// Gives a folder that was just made the rights that the umask took away. Without the right to do
-/// so it keeps those that it has.
+/// Gives a folder that was just made the rights that the umask took away. Without permission to
+/// change them it keeps those that it has.
 void give_mode(int fd, mode_t mode) noexcept {
   struct stat status{};
   if (::fstat(fd, &status) != 0 || (status.st_mode & 0777) == mode) return;
-  ::fchmod(fd, mode | (status.st_mode & S_ISGID));  // What it inherited.
+  ::fchmod(fd, mode | (status.st_mode & S_ISGID));  // Permissions that it inherited.
 }
 
 /// Opens a folder below `parent_fd`, and makes it if need be.
@@ -148,7 +148,7 @@ bool BasePath::look_again(bool now) {
 }
 
 bool BasePath::try_names_again(const std::shared_ptr<const Directory>& directory) {
-  // Without the lock: every operation takes it.
+  // Read without the lock, because every operation reads it.
   const auto names = probe_name_rules(directory->base_fd());
   if (!names || *names == directory->names()) return false;
   const MutexLock lock{mutex_};
@@ -159,8 +159,8 @@ bool BasePath::restore() {
   const MutexLock lock{mutex_};
   if (!directory_->is_at(options_.base_path)) {
     const std::string parent = parent_of(options_.base_path);
-    // What is mounted at the path itself is on another device than its parent: when it is gone, the
-    // parent's disk must not be filled in its place.
+    // A file system mounted at the path itself is on another device than the parent: when it is
+    // unmounted, the parent's disk must not be filled in its place.
     const bool was_mount = directory_->device() != parent_device_;
     const mode_t mode = options_.directory_mode();
     if (!was_mount && device_of(parent) == parent_device_ &&
@@ -169,7 +169,7 @@ bool BasePath::restore() {
       if (made) give_mode(made.get(), mode);
     }
   }
-  // Also where the directory is the same: its temporary folder may be what is gone.
+  // Also when the directory is the same: its temporary folder may be missing.
   return reopen_locked();
 }
 

@@ -17,9 +17,8 @@
 
 namespace larder::fs {
 
-/// The open base directory and its folder for temporary files. Immutable, shared by whoever uses
-/// it; nothing below it is reached by a path that could lead elsewhere, and no symbolic link below
-/// it is followed.
+/// The open base directory and its folder for temporary files. Immutable and shared by its users;
+/// no path below it can lead elsewhere, and no symbolic link below it is followed.
 class Directory {
  public:
   /// Opens both. The base directory must be there; the folder is made where it is missing.
@@ -39,7 +38,7 @@ class Directory {
   Directory() = default;
 
   UniqueFd base_;
-  UniqueFd temporary_;  ///< None: temporary files stand beside the values.
+  UniqueFd temporary_;  ///< Null: temporary files are beside the values.
   dev_t device_ = 0;
   ino_t inode_ = 0;
   NameRules names_;
@@ -59,20 +58,20 @@ class Folder {
   UniqueFd shard_;
 };
 
-/// The base directory by its path, which may vanish and come back: then it is opened, or made,
-/// anew.
+/// The base directory by its path, which may vanish and come back: it is then opened or made again.
 ///
-/// Threads: any. Cost: get() a short lock; look_again() at most one stat() a second.
+/// Threads: any. Cost: get() takes a short lock; look_again() makes at most one stat() a second.
 class BasePath {
  public:
   static SetupResult<std::unique_ptr<BasePath>> open(const FsOptions& options);
 
   std::shared_ptr<const Directory> get() const LARDER_EXCLUDES(mutex_);
-  /// After something was not found: true when the path leads to another directory than before,
+  /// Call it when a file was not found: true when the path leads to another directory than before,
   /// which is used from now on. Looks at most once a second unless `now`.
   bool look_again(bool now) LARDER_EXCLUDES(mutex_);
-  /// After nothing could be made: the same, and makes the directory where its parent is there and
-  /// on the file system that the directory was on (an unmounted disk is not written beside).
+  /// Call it when no file could be made: does the same, and makes the directory if its parent
+  /// exists on the file system that the directory was on (so that nothing is written below an
+  /// unmounted mount point).
   bool restore() LARDER_EXCLUDES(mutex_);
   bool is_missing() const noexcept { return is_missing_.load(std::memory_order_relaxed); }
 
@@ -81,8 +80,9 @@ class BasePath {
            dev_t parent_device)
       : options_(options), parent_device_(parent_device), directory_(std::move(directory)) {}
   bool reopen_locked() LARDER_REQUIRES(mutex_);
-  /// For a directory in which no file could be made when it was opened: a disk that was full or
-  /// read-only may have room by now, or files that tell. True: names are taken differently now.
+  /// For a directory in which no file could be made when it was opened: a full or read-only disk
+  /// may have room by now, or hold files that show its rules. True: names are taken differently
+  /// now.
   bool try_names_again(const std::shared_ptr<const Directory>& directory) LARDER_EXCLUDES(mutex_);
   void note_missing(bool is_missing) noexcept;
 
@@ -96,8 +96,8 @@ class BasePath {
 
 /// Makes `from` of the temporary folder the file `to` of `folder`, in one step.
 ///
-/// Without `replace` something that is there stays: EEXIST. Where the file system has no such
-/// rename a hard link does the same, and where it has none either an ordinary rename replaces.
+/// Without `replace` an existing file stays: EEXIST. If the file system has no such rename, a hard
+/// link does the same; if it has no hard links either, an ordinary rename replaces.
 Status publish_file(int temporary_fd, const std::string& from, int folder_fd, const std::string& to,
                     bool replace) noexcept;
 
@@ -108,17 +108,17 @@ struct FolderCloser {
 using FolderStream = std::unique_ptr<DIR, FolderCloser>;
 Result<FolderStream> open_folder_stream(int parent_fd, const char* name);
 
-/// The names in the base directory, or in all its shards, one after the other. Everything that is
-/// there from begin to end comes once at least. One thread at a time.
+/// The names in the base directory, or in all its shards, one after the other. Every name that
+/// exists from begin to end is listed at least once. One thread at a time.
 class NameWalk {
  public:
   static Result<NameWalk> begin(std::shared_ptr<const Directory> directory, bool has_shards);
 
   struct Name {
-    int folder_fd = -1;  ///< Good until the next call.
+    int folder_fd = -1;  ///< Valid until the next call.
     const char* text = nullptr;
   };
-  /// Null text: that was the last. After an error the next call goes on where this one failed.
+  /// Null text: that was the last. After an error the next call continues where this one failed.
   Result<Name> next();
   const NameRules& rules() const noexcept { return directory_->names(); }
 

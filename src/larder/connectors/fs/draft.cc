@@ -22,14 +22,14 @@ Result<Draft> Draft::create(const Directory& directory, mode_t mode, bool is_dir
   const int flags = O_WRONLY | O_CLOEXEC | (is_direct ? O_DIRECT : 0);
   if (kind == Kind::kUnnamed) {
     draft.fd_.reset(::openat(draft.folder_fd_, ".", flags | O_TMPFILE, mode));
-    if (draft.fd_) return draft;  // What is wrong the other way tells better.
+    if (draft.fd_) return draft;  // The error of the other attempt is the more useful one.
   }
   draft.name_ = temporary_name();
   draft.fd_.reset(
       ::openat(draft.folder_fd_, draft.name_.c_str(), flags | O_CREAT | O_EXCL | O_NOFOLLOW, mode));
   if (!draft.fd_) {
     const int failed = errno;
-    // Where O_DIRECT is refused, the file may have been made all the same.
+    // Where O_DIRECT is refused, the file may have been created all the same.
     if (failed == EINVAL) ::unlinkat(draft.folder_fd_, draft.name_.c_str(), 0);
     return Error::from_errno(failed, kWhere, "creating a file");
   }
@@ -59,14 +59,14 @@ Draft::Draft(Draft&& other) noexcept
       has_name_(std::exchange(other.has_name_, false)) {}
 
 Status Draft::link_to(int folder_fd, const std::string& name) noexcept {
-  // By its descriptor alone (AT_EMPTY_PATH) it takes a capability before Linux 6.10.
+  // Linking by descriptor alone (AT_EMPTY_PATH) needs a capability before Linux 6.10.
   const std::string path = "/proc/self/fd/" + std::to_string(fd_.get());
   if (::linkat(AT_FDCWD, path.c_str(), folder_fd, name.c_str(), AT_SYMLINK_FOLLOW) == 0) return {};
   return Error::from_errno(errno, kWhere, "publishing a file");
 }
 
 Status Draft::finish() noexcept {
-  // An unnamed file would be gone.
+  // An unnamed file would be lost.
   if (!has_name_ || ::close(fd_.release()) == 0 || errno == EINTR) return {};
   return Error::from_errno(errno, kWhere, "closing a written file");
 }

@@ -8,11 +8,12 @@
 
 namespace larder::fs {
 
-/// A file that is being written and that nobody finds until it is published; gone unless it was.
+/// A file that is being written and that no lookup finds until it is published; removed unless it
+/// was.
 ///
-/// Without a name where the file system can (O_TMPFILE): the kernel removes it whatever happens to
-/// the process, and one change of the directory publishes it. Else under a temporary name. One
-/// thread.
+/// It has no name where the file system allows that (O_TMPFILE): the kernel removes it whatever
+/// happens to the process, and one change of the directory publishes it. Otherwise it has a
+/// temporary name. One thread.
 class Draft {
  public:
   enum class Kind : std::uint8_t { kUnnamed = 0, kNamed };
@@ -29,11 +30,11 @@ class Draft {
 
   int fd() const noexcept { return fd_.get(); }
   bool is_direct() const noexcept { return is_direct_; }
-  /// After the last write. Late write errors of network file systems come here, and what they still
-  /// send takes its time here, not while the file gets its name.
+  /// Call it after the last write. Late write errors of network file systems are reported here, and
+  /// the time that they take to send is spent here, not while the file gets its name.
   Status finish() noexcept;
-  /// Gives the finished file its name. EEXIST: somebody has the name now, and it was not to be
-  /// replaced, or `is_taken` told nothing of it; may be tried again.
+  /// Gives the finished file its name. EEXIST: the name is taken now, and it was not to be
+  /// replaced, or `is_taken` did not say so; may be retried.
   Status publish(int folder_fd, const std::string& name, bool replace, bool is_taken) noexcept;
 
  private:

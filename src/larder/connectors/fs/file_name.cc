@@ -134,7 +134,7 @@ std::string escaped_name_of(std::string_view key, NameRules::Kind kind) {
   return name;
 }
 
-/// The inverse; what is not exactly what escaped_name_of() writes is none.
+/// The inverse; any text that escaped_name_of() would not write exactly so is refused.
 std::optional<std::string> unescaped(std::string_view text) {
   std::string key;
   for (std::size_t at = 0; at < text.size(); ++at) {
@@ -171,8 +171,8 @@ std::uint64_t random_word() {
   return word;
 }
 
-/// A key's present or legacy name; kForeign for all others. Whatever is read from a name must give
-/// that name back, so that nothing is found under two keys.
+/// A key's present or legacy name; kForeign for all others. The key read from a name must give that
+/// name back, so that no file is found under two keys.
 EntryName parse_value_name(std::string_view name) {
   if (is_hashed(name, kSuffix)) return {EntryKind::kHashedValue, {}};
   const std::string_view stem = name.substr(0, name.size() - kSuffix.size());

@@ -9,18 +9,19 @@
 
 namespace larder::fs {
 
-/// How a key became a file's name. No two keys have one name, and the name alone tells its kind.
+/// The form in which a key became a file's name. No two keys have one name, and the name alone
+/// tells its kind.
 enum class NameKind : std::uint8_t {
-  /// `model@0x<rank>@<group>@<hash>[@<salt>].data`, '/' in the model written as `-SEP-`: what
-  /// LMCache writes for the key `model@<rank>@<group>@<hash>[@<salt>]`.
+  /// `model@0x<rank>@<group>@<hash>[@<salt>].data`, with '/' in the model written as `-SEP-`:
+  /// LMCache's name for the key `model@<rank>@<group>@<hash>[@<salt>]`.
   kLmcache = 1,
   /// `k-<key>.data` with every byte but letters, digits, '.', '_' and '-' as %XX: a key that
-  /// LMCache would refuse, cut short, or keep under another key's name. Where case does not count
-  /// every key is `i-<key>.data`, with capital letters as %XX too, because a file that LMCache
-  /// wrote could be found under another key's name.
+  /// LMCache would refuse, cut short, or keep under another key's name. Where case is ignored every
+  /// key is `i-<key>.data`, with capital letters as %XX too, because otherwise a file of LMCache
+  /// could be found under another key's name.
   kEscaped,
-  /// `h-<SHA-256 of the key>.data`: a key whose name would be too long. The key stands beside it in
-  /// `h-<...>.key`.
+  /// `h-<SHA-256 of the key>.data`: a key whose name would be too long. The key is in `h-<...>.key`
+  /// beside it.
   kHashed,
 };
 
@@ -37,17 +38,17 @@ struct FileName {
 /// made only where case does not count, and no other kind of name begins with `i-` and has no '@'.
 FileName file_name_of(std::string_view key, const NameRules& rules = {});
 
-/// What releases of LMCache before object groups called the file of a key of group 0, if they had a
-/// name for it: `model@0x<rank>@<hash>[@<salt>].data`. Such a file is read, and never written. It
+/// The name that releases of LMCache before object groups gave the file of a key of group 0, if
+/// they had one: `model@0x<rank>@<hash>[@<salt>].data`. Such a file is read, and never written. It
 /// is no key's present name.
 std::optional<std::string> legacy_file_name_of(std::string_view key, const NameRules& rules = {});
 
-/// What a name in the directory is, under whichever rules it was made.
+/// The kind of a name in the directory, under whichever rules it was made.
 enum class EntryKind : std::uint8_t {
-  kForeign = 0,  ///< Nobody's we know: left alone.
+  kForeign = 0,  ///< Not a name that larder knows: left alone.
   kValue,        ///< A value; `key` is its key.
   kLegacyValue,  ///< The same, under its legacy name.
-  kHashedValue,  ///< A value whose key stands in key_file_of().
+  kHashedValue,  ///< A value whose key is in key_file_of().
   kKeyFile,      ///< The key of a kHashedValue.
   kTemporary,    ///< A store that has not ended: larder's, or LMCache's `.tmp` of a value.
 };

@@ -22,9 +22,9 @@ namespace larder::fs {
 namespace {
 
 constexpr const char* kWhere = "fs";
-constexpr int kOpensAgainMax = 16;  ///< Of a file that a lookup finds.
+constexpr int kOpensAgainMax = 16;  ///< Facts about a file that a lookup finds.
 
-/// Something has the name that is no regular file, and was not opened.
+/// The name belongs to something that is not a regular file, and that was not opened.
 bool means_not_regular(int sys_errno) noexcept {
   return sys_errno == ELOOP || sys_errno == ENXIO || sys_errno == EMLINK;
 }
@@ -92,8 +92,8 @@ Result<std::optional<std::string>> FileStore::present_name(const Directory& dire
 
 Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::string& name,
                                       bool& is_direct, FoundFile& found) {
-  // A lookup must not find what a load does not: engines would ask for it again and again. It may
-  // also have been deleted and stored again in between, but not every time.
+  // A lookup must not find what a load does not: engines would ask for it without end. It may also
+  // have been deleted and stored again in between, but not every time.
   for (int tries = 0;; ++tries) {
     int failed = 0;
     LARDER_ASSIGN(UniqueFd fd, try_open(directory, name, is_direct, found, failed));
@@ -107,7 +107,7 @@ Result<UniqueFd> FileStore::open_name(const Directory& directory, const std::str
   }
 }
 
-/// No descriptor: it is there and no regular file, or `failed` says why it seems not to be there.
+/// No descriptor: it exists and is not a regular file, or `failed` says why it seems to be missing.
 Result<UniqueFd> FileStore::try_open(const Directory& directory, const std::string& name,
                                      bool& is_direct, FoundFile& found, int& failed) {
   found = {};
@@ -138,7 +138,7 @@ Result<UniqueFd> FileStore::try_open(const Directory& directory, const std::stri
     FsCounters::add(counters_.files_not_regular);
     return UniqueFd{};
   }
-  // On some file systems it would turn reads of files that are far away into EAGAIN.
+  // On some file systems it would turn reads of distant files into EAGAIN.
   if (const int flags = ::fcntl(fd.get(), F_GETFL); flags >= 0) {
     ::fcntl(fd.get(), F_SETFL, flags & ~O_NONBLOCK);
   }
@@ -168,7 +168,7 @@ Result<std::optional<FileStore::OpenValue>> FileStore::open_value(Item& item,
   OpenValue value;
   FoundFile found;
   bool is_direct = wants_direct;
-  // Twice where the base directory turns out to be another one now.
+  // Twice when the base directory turns out to be another one now.
   do {
     const auto directory = base_->get();
     const std::uint64_t since = inventory_.clock();
@@ -255,7 +255,7 @@ Status FileStore::finish_get(Item& item, const OpenValue& value) {
 
 void FileStore::note_get(const Item& item, const Status& status) noexcept {
   if (!status) {
-    // Not a wrong size, nor what was cancelled: those are the caller's.
+    // Not a wrong size, nor a cancellation: those are the caller's.
     if (status.error().sys_errno() != 0) load_trouble_.note(status.error());
   } else if (item.outcome == Outcome::kHit) {
     load_trouble_.clear();
@@ -269,7 +269,7 @@ void FileStore::mark_used(const std::string& name, int folder_fd, int fd,
   const std::int64_t now = std::time(nullptr);
   const bool is_recent = now - modified_seconds < kFileTimeGrainSeconds;
   if (is_recent && !is_in_future(modified_seconds, now)) return;
-  // For the order after a restart. Without the right to do so it stays as it is.
+  // Keeps the order across restarts. Without permission it stays as it is.
   const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{0, UTIME_NOW}};
   if (fd >= 0) {
     ::futimens(fd, times.data());
@@ -385,7 +385,7 @@ Result<bool> FileStore::unlink_value(const Directory& directory, const std::stri
   int failed = 0;
   {
     LARDER_ASSIGN(const ChangeGate::Pass pass, gate.pass(name));
-    // Out of the inventory first: what is stored under the name from now on is counted by itself.
+    // Leaves the inventory first: a store under this name from now on is counted on its own.
     auto known = inventory_.take(name);
     if (parse_entry_name(name).kind == EntryKind::kHashedValue) {
       // The key before the value, and a store does it the other way round: while there is a value,

@@ -31,13 +31,13 @@
 
 namespace larder::fs {
 
-/// One operation on one key, as system calls in the calling thread: what everything above is made
-/// of. Blocks for as long as the file system does.
+/// One operation on one key, as system calls in the calling thread: the base of everything above.
+/// Blocks for as long as the file system does.
 ///
-/// A store writes a file under a name that nobody else uses and then gives it its name in one step:
-/// a reader, in whichever process, sees no file or a whole one. What is found instead of a whole
-/// regular file (a link, a directory, nothing in it) is no value, and is replaced by the next
-/// store. Ownership: the open directory; nothing of an item after a call. Threads: any.
+/// A store writes a file under a name that no other writer uses and then gives it its name in one
+/// step: a reader in any process sees no file or a whole one. Anything but a whole regular file (a
+/// link, a directory, an empty file) is not a value, and the next store replaces it. Ownership: the
+/// open directory; it keeps nothing of an item after a call. Threads: any.
 class FileStore {
  public:
   static SetupResult<std::unique_ptr<FileStore>> open(const FsOptions& options);
@@ -55,27 +55,28 @@ class FileStore {
   Status remove(Item& item, ChangeGate& gate);
   Status touch(Item& item);
 
-  /// A Get in parts, so that its transfer can be somebody else's.
+  /// A Get in parts, so that another component can make its transfer.
   struct OpenValue {
     UniqueFd fd;
     FileName name;
     io::Alignment alignment;  ///< {1, 1}: opened without O_DIRECT.
     std::int64_t modified_seconds = 0;
   };
-  /// The file, with item.value_bytes its length; nothing when the item is a miss.
+  /// The file, with its length in item.value_bytes; null when the item is a miss.
   Result<std::optional<OpenValue>> open_value(Item& item, const CallOptions& options);
-  /// After all bytes came: checks them, and makes the item a hit.
+  /// Call it when all bytes have arrived: checks them, and makes the item a hit.
   Status finish_get(Item& item, const OpenValue& value);
-  /// After a transfer failed: true when O_DIRECT was the reason and the file is buffered now.
+  /// Call it when a transfer failed: true when O_DIRECT was the reason and the file is buffered
+  /// now.
   bool falls_back(OpenValue& value, const Error& error) noexcept;
   /// Counts how a Get ended.
   void note_get(const Item& item, const Status& status) noexcept;
 
-  /// How long the value is that has this name in an open folder; nothing when none has. An error
+  /// The length of the value with this name in an open folder; empty when there is none. An error
   /// only where the same call may succeed later.
   static Result<std::optional<std::uint64_t>> size_of(int folder_fd, const char* name);
 
-  /// Removes what makes the bytes used more than the capacity.
+  /// Removes files until the bytes used are within the capacity.
   void evict_to_capacity() { room_.evict_to_capacity(*base_->get()); }
 
   const FsOptions& options() const noexcept { return options_; }
@@ -85,7 +86,7 @@ class FileStore {
   BasePath& base() noexcept { return *base_; }
   /// Whether legacy names are looked for; true until it is known that there are none.
   void set_has_legacy(bool has_legacy) noexcept { has_legacy_.store(has_legacy); }
-  /// Nothing that is wrong, and worth a line in the log and in every report; empty: nothing.
+  /// A condition worth a line in the log and in every report; empty: none.
   void note_remark(std::string remark) LARDER_EXCLUDES(remarks_mutex_);
   /// Health, reasons and counters.
   void append_report(Report& report) const;
@@ -97,8 +98,7 @@ class FileStore {
   Status exists_here(Item& item);
   Status get_here(Item& item, const CallOptions& options, StagingBuffer& staging);
   Status set_here(Item& item, const CallOptions& options, StagingBuffer& staging, ChangeGate& gate);
-  /// What a value in a file like this is asked to be: the whole of it, or all but LMCache's
-  /// padding.
+  /// The length that a file with this value must have: all of it, or all but LMCache's padding.
   std::optional<std::uint64_t> bytes_to_load(const FoundFile& found, std::uint64_t room,
                                              bool allow_shorter) const noexcept;
   /// No descriptor: no regular file has the name.
@@ -118,7 +118,7 @@ class FileStore {
   const FsOptions options_;
   const std::unique_ptr<BasePath> base_;
   const FileSystemFacts facts_;
-  const io::LockedFile lock_;  ///< Of the only process, when exclusive.
+  const io::LockedFile lock_;  ///< Those of this process alone, when exclusive.
   FsCounters counters_;
   Inventory inventory_;
   Trouble store_trouble_{"stores"};

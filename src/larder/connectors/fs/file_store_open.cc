@@ -13,7 +13,7 @@
 #include "larder/connectors/fs/file_store.h"
 #include "larder/io/direct_io.h"
 
-// How a store is opened, and what it reports.
+// Opening a store, and its report.
 
 namespace larder::fs {
 namespace {

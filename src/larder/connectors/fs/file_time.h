@@ -13,17 +13,17 @@ namespace larder::fs {
 /// clients and servers may differ by as much.
 inline constexpr std::int64_t kFileTimeGrainSeconds = 3600;
 
-/// Whether the time is no time of use: a clock was wrong, or somebody set it.
+/// Whether the time cannot be a time of use: a clock was wrong, or the time was set by hand.
 inline bool is_in_future(std::int64_t modified_seconds, std::int64_t now_seconds) noexcept {
   return modified_seconds > now_seconds && modified_seconds - now_seconds > kFileTimeGrainSeconds;
 }
 
-/// For the order of eviction, in nanoseconds. Files with times in the future come before all others
-/// (among themselves in their own order): as the newest they would stay for ever without being
-/// used, and when they were used is not known.
+/// The key for the order of eviction, in nanoseconds. Files with times in the future come before
+/// all others (in their own order): as the newest ones they would stay for ever without being used,
+/// and their real time of use is not known.
 inline std::int64_t last_use_ns(const timespec& modified, std::int64_t now_seconds) noexcept {
   constexpr std::int64_t kNsPerSecond = 1'000'000'000;
-  constexpr std::int64_t kSecondsMax = 9'000'000'000;  // What 64 bits have room for.
+  constexpr std::int64_t kSecondsMax = 9'000'000'000;  // The largest value of 64 bits.
   const std::int64_t seconds = std::clamp<std::int64_t>(modified.tv_sec, -kSecondsMax, kSecondsMax);
   const std::int64_t ns = seconds * kNsPerSecond + modified.tv_nsec;
   return is_in_future(modified.tv_sec, now_seconds) ? ns + std::numeric_limits<std::int64_t>::min()

@@ -16,10 +16,10 @@ namespace larder::fs {
 /// One file for each value, in LMCache's names and format: for file systems that several processes
 /// and machines share, and for directories that LMCache's `fs` and `fs_native` wrote or will read.
 ///
-/// What exists the file system says, at every call: others may store, read and remove in the same
-/// directory at any time, larder or LMCache. A hit is a whole file of the right name and length;
-/// that its bytes are the ones that were stored is proven with `checksum=xattr` only, and then for
-/// every hit.
+/// The file system alone says what exists, at every call: other processes, larder or LMCache, may
+/// store, read and remove in the same directory at any time. A hit is a whole file of the right
+/// name and length; only `checksum=xattr` proves, for every hit, that its bytes are those that were
+/// stored.
 /// Ownership: the store, shared with its threads. Threads: as the contract says; see Lanes and
 /// Keeper. Cost: a few system calls and a name of about 100 bytes for each key; no copy of values,
 /// but where direct I/O or staging needs one (bytes_staged_total).
@@ -60,7 +60,7 @@ class FsConnector final : public Connector {
 SetupResult<FsOptions> read_options(const Parameters& parameters);
 
 const ConnectorType& connector_type();
-/// The same under LMCache's other name for it.
+/// The same type under LMCache's other name.
 const ConnectorType& native_connector_type();
 
 }  // namespace larder::fs

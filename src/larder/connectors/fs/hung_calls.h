@@ -18,10 +18,10 @@ namespace larder::fs {
 /// there are, and keeps later changes of a file behind one that can no longer be stopped.
 ///
 /// A change that was in the kernel when its call was given up (see ChangeGate) takes effect when
-/// the file system answers, and nothing takes it back. So that it cannot undo what was acknowledged
-/// after it, a later Set or Delete of that file waits for it here, before it begins. So all stores
-/// that this process has of one directory share one of these for their changes, and a store that is
-/// opened after another one was closed finds what that one left behind. Threads: any.
+/// the file system answers; it cannot be revoked. To keep it from undoing an acknowledged later
+/// change, a later Set or Delete of that file waits here for it, before it begins. So all stores of
+/// one directory in this process share one of these for their changes, and a store that is opened
+/// after another was closed finds the calls that it left behind. Threads: any.
 class HungCalls {
  public:
   /// Since when it runs, and the file that it is changing ("" when it changes none any more).
@@ -43,9 +43,8 @@ class HungCalls {
   void wait_empty(std::uint64_t until_ns) LARDER_EXCLUDES(mutex_);
 
   struct Turn {
-    std::size_t calls_max = 1;  ///< Fewer must hang.
-    const std::string* changes =
-        nullptr;  ///< The file that the caller wants to change; may be null.
+    std::size_t calls_max = 1;             ///< Fewer must hang.
+    const std::string* changes = nullptr;  ///< The file to change; may be null.
     std::uint64_t stall_ns = 0;
     std::uint64_t deadline_ns = 0;
   };

@@ -26,7 +26,7 @@ void Inventory::stored(const std::string& name, std::uint64_t reserved_bytes, st
   const MutexLock lock{mutex_};
   if (!is_counted_ && (is_tracking() || !replaced)) changed_[name] = true;
   if (!is_tracking()) {
-    // What is new before counted() is added there: whether found() comes to it is open.
+    // Files that were added before counted() went through: found() may or may not report them.
     if (is_counted_ && !replaced) ++keys_;
     bytes_ -= std::min(bytes_, replaced.value_or(0));
     bytes_ += bytes;

@@ -12,14 +12,14 @@
 
 namespace larder::fs {
 
-/// What larder knows of the files: how many, and, when there is a capacity, which and how large, in
-/// the order of their last use. Knows no file system; the file system alone says what exists.
+/// The files that larder knows: how many, and, with a capacity, which ones and how large, in the
+/// order of their last use. Knows no file system; only the file system says what exists.
 ///
-/// Without a capacity it only counts, and what others do makes the counts drift. With one every
-/// file has an entry (about 300 bytes), and `used` never says less than larder's files have:
-/// room is reserved before a file is written, and given free after it was unlinked.
-/// While the files that were there at opening are being counted (note_found() to counted()), what
-/// was stored or removed meanwhile is remembered, so that nothing is counted twice.
+/// Without a capacity it only counts, and changes by other processes make the counts drift. With
+/// one every file has an entry (about 300 bytes), and `used` is never less than what larder's files
+/// take: room is reserved before a file is written, and released after it was unlinked.
+/// While existing files are counted after opening (note_found() to counted()), stores and removals
+/// in that time are remembered, so that no file is counted twice.
 /// Threads: any. Cost: a short lock; sorting at counted().
 class Inventory {
  public:
@@ -37,20 +37,20 @@ class Inventory {
   /// Takes room for a file before it is written.
   Room reserve(std::uint64_t bytes) LARDER_EXCLUDES(mutex_);
   void cancel(std::uint64_t reserved_bytes) LARDER_EXCLUDES(mutex_);
-  /// The file was published; what it really has takes the place of what was reserved. `replaced`:
-  /// the bytes of the file that had the name before.
+  /// The file was published; its real size replaces the reservation. `replaced`: the bytes of the
+  /// file that had the name before.
   void stored(const std::string& name, std::uint64_t reserved_bytes, std::uint64_t bytes,
               std::optional<std::uint64_t> replaced) LARDER_EXCLUDES(mutex_);
 
   /// Takes the file that was used longest ago out. Its bytes count until gone().
   std::optional<Victim> take_oldest() LARDER_EXCLUDES(mutex_);
-  /// The same for a file that is to be removed. Nothing: it is not known.
+  /// The same for a file that will be removed. Nothing: it is not known.
   std::optional<Victim> take(const std::string& name) LARDER_EXCLUDES(mutex_);
   /// A victim's file is unlinked (or was not there).
   void gone(const Victim& victim) LARDER_EXCLUDES(mutex_);
   /// It could not be unlinked.
   void kept(const Victim& victim) LARDER_EXCLUDES(mutex_);
-  /// A file was unlinked. Without a capacity this is what counts.
+  /// A file was unlinked. Without a capacity only this is counted.
   void removed(const std::string& name, std::uint64_t bytes) LARDER_EXCLUDES(mutex_);
   void used(const std::string& name) LARDER_EXCLUDES(mutex_);
   /// A file was not there. `since`: clock() before that was looked for.
@@ -60,12 +60,12 @@ class Inventory {
   /// A file that was there at opening.
   void found(std::string name, std::uint64_t bytes, std::int64_t modified_ns)
       LARDER_EXCLUDES(mutex_);
-  /// That were all.
+  /// All files were reported.
   void counted() LARDER_EXCLUDES(mutex_);
 
   struct Totals {
     std::uint64_t keys = 0;
-    std::uint64_t bytes = 0;  ///< With a capacity of all files; without, of what was stored here.
+    std::uint64_t bytes = 0;  ///< With a capacity: of all files; without: of those stored here.
     bool is_counted = false;
   };
   Totals totals() const LARDER_EXCLUDES(mutex_);
@@ -95,7 +95,7 @@ class Inventory {
   const bool is_hard_;
   mutable Mutex mutex_;
   std::unordered_map<std::string, Entry> entries_ LARDER_GUARDED_BY(mutex_);
-  std::list<const std::string*> by_use_ LARDER_GUARDED_BY(mutex_);  ///< The oldest first.
+  std::list<const std::string*> by_use_ LARDER_GUARDED_BY(mutex_);  ///< Oldest first.
   std::vector<Found> found_ LARDER_GUARDED_BY(mutex_);              ///< Until counted().
   /// Stored (true) or removed (false) until counted().
   std::unordered_map<std::string, bool> changed_ LARDER_GUARDED_BY(mutex_);

@@ -43,7 +43,7 @@ struct Keeper::State {
 namespace {
 
 constexpr std::uint64_t kPatienceNs = 2'000'000'000;
-constexpr std::uint64_t kAgainNs = 10'000'000;  ///< After a lack of the moment.
+constexpr std::uint64_t kAgainNs = 10'000'000;  ///< After a temporary lack of resources.
 constexpr std::uint64_t kNsPerSecond = 1'000'000'000;
 
 /// One walk over the directory.
@@ -65,8 +65,8 @@ class Round {
       if (name.text == nullptr) break;
       visit(name, counts);
     }
-    // With shards the walk does not come to the base directory, where files may be left too:
-    // drafts, and those by which the directory was probed.
+    // With shards the walk does not reach the base directory, which may hold leftover files too:
+    // drafts, and probes of the directory.
     if (has_shards) sweep_folder(directory->base_fd());
     if (directory->has_temporary_folder()) {
       const std::uint64_t left = sweep_folder(directory->temporary_fd());
@@ -132,7 +132,8 @@ class Round {
     struct stat status{};
     if (::fstatat(folder_fd, name, &status, AT_SYMLINK_NOFOLLOW) != 0) return;
     if (S_ISREG(status.st_mode) && is_in_future(status.st_mtim.tv_sec, std::time(nullptr))) {
-      // How old it is cannot be known. It is from now on, so that the file does not stay for ever.
+      // How old it is cannot be known. Its age counts from now on, so that the file does not stay
+      // for ever.
       const std::array<timespec, 2> times{timespec{0, UTIME_OMIT}, timespec{0, UTIME_NOW}};
       ::utimensat(folder_fd, name, times.data(), AT_SYMLINK_NOFOLLOW);
       return;
@@ -150,8 +151,8 @@ class Round {
     sweep(folder_fd, name);
   }
 
-  /// Returns how many old files with names of values are there. In the temporary folder LMCache
-  /// leaves such files when it is killed; but they may be another store's values, so they stay.
+  /// Returns how many old files with names of values are there. A killed LMCache leaves such files
+  /// in the temporary folder; but they may be another store's values, so they stay.
   std::uint64_t sweep_folder(int folder_fd) {
     std::uint64_t left = 0;
     const auto stream = open_folder_stream(folder_fd, ".");
@@ -185,7 +186,7 @@ class Round {
   bool has_legacy_ = false;
 };
 
-/// What a capacity below the files that were there costs is said.
+/// Logs how much a capacity below the size of the existing files costs.
 void evict_what_was_there(FileStore& store) {
   const Inventory::Totals before = store.inventory().totals();
   store.evict_to_capacity();
@@ -214,7 +215,7 @@ Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) 
         log(LogLevel::kWarning, "fs", "reading the directory: " + ended.error().to_string());
       if (state->is_ending.load()) break;
       if (is_first) {
-        // What could not be read is not known to be there: nothing of it is counted
+        // Folders that could not be read are treated as unknown, so that nothing in them is counted
         // twice.
         if (ended) state->store->set_has_legacy(round.has_legacy());
         state->store->inventory().counted();
@@ -233,7 +234,7 @@ Keeper::~Keeper() {
     state_->is_ending.store(true);
     state_->changed.notify_all();
   }
-  // What has not ended then is given up.
+  // Calls that have not ended then are given up.
   static_cast<void>(thread_->wait(RealClock::instance().now_ns() + kPatienceNs));
 }
 

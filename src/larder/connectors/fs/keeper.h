@@ -10,9 +10,9 @@ namespace larder::fs {
 
 inline constexpr std::uint64_t kSweepEverySeconds = 3600;
 
-/// What a store does beside its callers, in a thread of its own: counts the files that are there
-/// when it opens, and removes temporary files (larder's and LMCache's) that nobody has written to
-/// for an hour, at opening and once an hour from then on.
+/// A store's background work, in a thread of its own: counts the existing files at opening, and
+/// removes temporary files (larder's and LMCache's) that were not written to for an hour, at
+/// opening and then once an hour.
 ///
 /// Ownership: shares the store, and keeps it alive where a hung file system does not let the thread
 /// end. Threads: one at a time.

@@ -21,8 +21,7 @@ TileSchedulerOptions scheduler_options(const FileStore& store, bool is_staged, b
   TileSchedulerOptions made;
   made.name = "larder-fs";
   made.workers = options.workers;
-  // On a disk of its own looking for a file and opening it take microseconds, and io_uring reads
-  // it.
+  // On a local disk lookup and open take microseconds, and io_uring reads the file.
   constexpr std::uint32_t kLookups = 8;
   constexpr std::uint32_t kLoads = 4;
   if (!store.facts().is_network && !is_staged) {
@@ -142,7 +141,7 @@ void Lanes::run_loads(Worker& worker) noexcept {
   for (bool is_stopping = false; !is_stopping || !loader.is_idle();) {
     if (loader.is_idle()) note_progress(worker, 0);
     if (!is_stopping && !loader.is_full()) {
-      // While something is in flight, only what is there already.
+      // While a read is in flight, only takes tiles that are already queued.
       const std::uint64_t until_ns = loader.is_idle() ? kNever : 0;
       const TileScheduler::Taken taken = scheduler_.take(worker.lane, false, until_ns);
       is_stopping = taken.wake == TileScheduler::Wake::kStop;
@@ -224,7 +223,7 @@ void Lanes::watch() noexcept {
 
 Status Lanes::stop(std::uint64_t deadline_ns) noexcept {
   if (has_stopped_.load()) return {};
-  // Staged calls may be left behind, but not while there is hope that they end.
+  // Staged calls may be left behind, but not while they may still end.
   const std::uint64_t until_ns = std::min(deadline_ns, now_ns() + store_->options().stall_ns);
   for (const auto& worker : workers_) {
     if (worker->staged != nullptr) worker->staged->stop(until_ns);

@@ -24,8 +24,8 @@ namespace larder::fs {
 /// the kernel's, of as many tiles at once as a Loader takes. `staged`: everything runs as a
 /// StagedCaller's call. A call that has not ended after `stall` puts its thread aside; when all of
 /// a lane are, the lane is down and its intake answers for it, until one comes back.
-/// Ownership: shares the store. Threads: any; reap() one at a time. Its own: the workers, one
-/// watching thread, and the scheduler's timer.
+/// Ownership: shares the store. Threads: any; reap() one at a time. Owns the workers, one watching
+/// thread, and the scheduler's timer.
 class Lanes {
  public:
   static SetupResult<std::unique_ptr<Lanes>> create(std::shared_ptr<FileStore> store,
@@ -80,7 +80,7 @@ class Lanes {
   CondVar watch_changed_;
   bool is_ending_ LARDER_GUARDED_BY(watch_mutex_) = false;
   std::array<std::uint32_t, kBatchClassCount> aside_ LARDER_GUARDED_BY(watch_mutex_){};
-  std::vector<Thread> threads_;  // Last: they use all of the above.
+  std::vector<Thread> threads_;  // Last, because they use the members above.
 };
 
 }  // namespace larder::fs

@@ -17,14 +17,14 @@ namespace larder::fs {
 /// The loads of one worker: opens one file after the other and has the kernel read all of them at
 /// once, so that one caller's batch is as deep as it has keys.
 ///
-/// Ownership: the ring and what is in flight on it. Threads: one, the worker's. Bounded by the
-/// budget that all workers share, and by kFlightsMax open files. Invariant: a flight is in use from
-/// the submission of its read until its item ended.
+/// Ownership: owns the ring and the reads in flight on it. Threads: one, the worker's. Bounded by
+/// the budget that all workers share, and by kFlightsMax open files. Invariant: a flight is in use
+/// from the submission of its read until its item ended.
 class Loader {
  public:
   static constexpr std::size_t kFlightsMax = 64;
 
-  /// Without a ring (`has_ring` false, or none to be had) reads are made in the worker's thread.
+  /// Without a ring (`has_ring` false, or none available) reads are made in the worker's thread.
   Loader(FileStore& store, TileScheduler& scheduler, ByteBudget& budget, bool has_ring);
   ~Loader();
   Loader(const Loader&) = delete;
@@ -50,10 +50,10 @@ class Loader {
   bool is_full() const noexcept { return ring_ != nullptr && free_.empty(); }
 
  private:
-  /// A tile of which something is in flight, or that is being started.
+  /// A tile with reads in flight, or one that is being started.
   struct Job {
     Ticket tile;
-    std::size_t parts = 0;  ///< Its flights, and one while it is being started.
+    std::size_t parts = 0;  ///< Its flights, plus one while it is being started.
   };
   struct Flight {
     Job* job = nullptr;
@@ -61,7 +61,7 @@ class Loader {
     FileStore::OpenValue value;
     std::optional<ValueTransfer> transfer;
     io::Request request;
-    std::uint64_t bytes = 0;  ///< Taken from the budget.
+    std::uint64_t bytes = 0;  ///< Bytes taken from the budget.
   };
 
   template <class Progress>
@@ -72,7 +72,7 @@ class Loader {
       note_progress();
     }
     while (!budget_.try_take(bytes)) {
-      // Only who has nothing in flight may wait for others: else two could wait for each other.
+      // Only a worker with nothing in flight may block here, or two could deadlock.
       if (is_idle()) {
         budget_.take(bytes);
         break;
@@ -96,7 +96,7 @@ class Loader {
   TileScheduler& scheduler_;
   ByteBudget& budget_;
   StagingBuffer staging_;
-  std::vector<Flight> flights_;  ///< None without a ring.
+  std::vector<Flight> flights_;  ///< Null without a ring.
   std::vector<Flight*> free_;
   std::vector<Job> jobs_;
   std::vector<Job*> free_jobs_;

@@ -20,7 +20,8 @@ namespace {
 constexpr const char* kWhere = "fs";
 constexpr std::string_view kComposed = "\xC3\xA9";     // e with an acute accent,
 constexpr std::string_view kDecomposed = "e\xCC\x81";  // and e followed by the accent.
-/// What some file systems refuse: no UTF-8, a control character, what means something to Windows.
+/// Names that some file systems refuse: no UTF-8, a control character, characters special to
+/// Windows.
 constexpr std::string_view kOdd = "\xFF\x01 \"*:<>?\\|";
 
 bool is_there(int directory_fd, const std::string& name) noexcept {
@@ -28,8 +29,8 @@ bool is_there(int directory_fd, const std::string& name) noexcept {
   return ::fstatat(directory_fd, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/// An empty file that is removed with this object. A process that is killed meanwhile leaves it;
-/// its name is a temporary one, which the Keeper sweeps.
+/// An empty file that is removed with this object. A process that is killed meanwhile leaves the
+/// file; its temporary name lets the Keeper remove it.
 class ProbeFile {
  public:
   ProbeFile(int directory_fd, std::string name)
@@ -46,7 +47,7 @@ class ProbeFile {
 
   bool is_made() const noexcept { return static_cast<bool>(fd_); }
   /// Whether the file system refuses a name of that length or with those characters; other errors
-  /// (a full disk, no rights) say nothing about names.
+  /// (a full disk, no permission) say nothing about names.
   bool is_refused() const noexcept {
     return errno_ == ENAMETOOLONG || errno_ == EINVAL || errno_ == EILSEQ || errno_ == ENOENT;
   }
@@ -78,9 +79,9 @@ std::string with_other_case(std::string name) {
   return name;
 }
 
-/// For a directory in which no file can be made: judges by the names that are there. Case counts
-/// if one of them is not found in the other case. An empty directory proves nothing, and the
-/// answer must be safe for what is stored later.
+/// For a directory in which no file can be made: judges by the existing names. Case counts if one
+/// of them is not found in the other case. An empty directory proves nothing, and the answer must
+/// be safe for later stores.
 NameRules::Kind kind_by_what_is_there(int directory_fd) {
   constexpr int kNamesMax = 1000;
   const auto stream = open_folder_stream(directory_fd, ".");
@@ -123,8 +124,8 @@ Status probe_kind(int directory_fd, NameRules& rules) {
   return {};
 }
 
-/// Whether the directory takes names of that many bytes and keeps all of them. Where no file can be
-/// made, a lookup has to tell.
+/// Whether the directory takes names of that many bytes and keeps all of them. If no file can be
+/// made, a lookup has to do.
 bool takes_names_of(int directory_fd, std::size_t bytes) {
   std::string name = temporary_name();
   // Of the same name: the next one may be longer.
@@ -139,7 +140,7 @@ bool takes_names_of(int directory_fd, std::size_t bytes) {
   return is_there(directory_fd, name) || errno != ENAMETOOLONG;
 }
 
-/// What the file system says, unless it refuses a name of that length all the same.
+/// The length that the file system reports, unless it refuses such a name all the same.
 std::size_t longest_name(int directory_fd) {
   const long told = ::fpathconf(directory_fd, _PC_NAME_MAX);
   std::size_t refused = told <= 0 ? kNameBytesMax : static_cast<std::size_t>(told);

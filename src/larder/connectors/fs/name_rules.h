@@ -13,14 +13,15 @@ inline constexpr std::size_t kNameBytesMax = 255;
 /// The shortest limit that larder can do with: that of `h-<SHA-256>.data`.
 inline constexpr std::size_t kNameBytesMin = 71;
 
-/// What a directory takes for one name. LMCache's names, and most of larder's, rely on two names
-/// being one only when their bytes are. Where that does not hold another key's file would be found.
+/// The rules by which a directory tells names apart. LMCache's names, and most of larder's, rely on
+/// two names being one only when their bytes are. Where that is not so, another key's file would be
+/// found.
 struct NameRules {
   enum class Kind : std::uint8_t {
     /// Names are bytes: ext4, xfs, NFS, Lustre, ...
     kBytes = 0,
-    /// Names are text: what is not a letter, a digit or one of "@._-" may be refused, or be one
-    /// with other bytes (accents composed or not). ZFS with normalization or utf8only, ...
+    /// Names are text: characters other than letters, digits and "@._-" may be refused, or be equal
+    /// to other bytes (accents composed or not). ZFS with normalization or utf8only, ...
     kPortable,
     /// Capital letters are one with small ones: SMB, exFAT, ext4 and f2fs with casefold, ...
     kNoCase,
@@ -36,9 +37,9 @@ struct NameRules {
 
 std::string name_of(NameRules::Kind kind);
 
-/// Finds out by making empty files with temporary names, which it removes at once. Where none can
-/// be made, by the names that are there. Blocks for as long as the file system does.
-/// kInvalidArgument where names are limited to fewer than kNameBytesMin bytes.
+/// Finds out by making empty files with temporary names, which it removes at once. If none can be
+/// made, judges by the existing names. Blocks for as long as the file system does. kInvalidArgument
+/// where names are limited to fewer than kNameBytesMin bytes.
 Result<NameRules> probe_name_rules(int directory_fd);
 
 }  // namespace larder::fs

@@ -34,7 +34,7 @@ struct alignas(kPaddingGrain) Block {
   std::array<std::byte, kPaddingGrain> bytes{};
 };
 
-/// Where the file system wants it otherwise than aligned to 4096 bytes.
+/// If the file system needs another alignment than 4096 bytes.
 bool drop_direct(int fd) noexcept {
   const int flags = ::fcntl(fd, F_GETFL);
   return flags >= 0 && (flags & O_DIRECT) != 0 && ::fcntl(fd, F_SETFL, flags & ~O_DIRECT) == 0;

@@ -12,11 +12,11 @@ namespace larder::fs {
 
 /// Files that are longer than their values.
 ///
-/// With `use_odirect` LMCache's `fs_native` writes the whole slot of its memory that a value has: a
-/// multiple of its --l1-align-bytes, whose end is no part of the value, and it takes no shorter
-/// file for a hit. How long the value is, no such file tells. larder pads too, so that LMCache
-/// finds its values, and writes behind the padding how long they are: LMCache reads what it needs
-/// from the beginning of a file, in all its modes, and does not look further.
+/// With `use_odirect` LMCache's `fs_native` writes the whole slot of a value in its memory: a
+/// multiple of its --l1-align-bytes whose end is not part of the value. A shorter file is no hit
+/// for it. Such a file does not tell the length of its value. larder pads too, so that LMCache
+/// finds its values, and writes their length behind the padding: LMCache reads what it needs from
+/// the beginning of a file, in all its modes, and does not look further.
 ///
 ///   value | zeros to a multiple of 4096 (or more) | trailer of 32 bytes
 ///
@@ -40,11 +40,11 @@ Trailer trailer_of(std::uint64_t value_bytes) noexcept;
 std::optional<std::uint64_t> parse_trailer(std::span<const std::byte, kTrailerBytes> bytes,
                                            std::uint64_t file_bytes) noexcept;
 
-/// How many bytes of an open file are its value. Reads only where there may be a trailer. Takes
+/// How many bytes of an open file are its value. Reads only if there may be a trailer. Takes
 /// O_DIRECT away where it cannot be read so.
 Result<std::uint64_t> value_bytes_in(int fd, std::uint64_t file_bytes) noexcept;
-/// Pads a written file of `value_bytes` to `padded_bytes`, a multiple of kPaddingGrain and of what
-/// direct transfers demand, and closes it with a trailer.
+/// Pads a written file of `value_bytes` to `padded_bytes`, a multiple of kPaddingGrain and of the
+/// alignment of direct transfers, and appends a trailer.
 Status write_padding(int fd, std::uint64_t value_bytes, std::uint64_t padded_bytes) noexcept;
 
 }  // namespace larder::fs

@@ -21,7 +21,7 @@ Result<std::uint64_t> Room::reserve(const Directory& directory, std::uint64_t fi
                                     ChangeGate& gate) {
   if (!inventory_.is_tracking()) return 0;
   const std::uint64_t block = facts_.block_bytes;
-  // One block more for what the file system keeps of it, and one for a key beside it.
+  // One more block for the file system's own data, and one for a key file.
   const std::uint64_t bytes = padded_to(file_bytes, block) + 2 * block;
   for (bool has_room = false; !has_room;) {
     switch (inventory_.reserve(bytes)) {
@@ -66,8 +66,8 @@ bool Room::evict_one(const Directory& directory, ChangeGate& gate) {
   auto victim = inventory_.take_oldest();
   if (!victim) return false;
   const auto folder = Folder::find(directory, victim->name, options_, false);
-  // Without its folder the file is gone too. One that could not be opened (for want of descriptors)
-  // still has the file, which so still takes its room.
+  // If its folder is missing, the file is gone too. One that could not be opened (for want of
+  // descriptors) still has the file, which so still takes its room.
   if (!folder && !means_absent(folder.error().sys_errno())) {
     trouble_.note(folder.error());
     inventory_.kept(*victim);

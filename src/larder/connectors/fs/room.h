@@ -13,13 +13,13 @@
 
 namespace larder::fs {
 
-/// Makes room for what is stored: in the capacity, and on the file system above min_free. The
-/// oldest files go first.
+/// Makes room for a store: within the capacity, and on the file system above min_free. The oldest
+/// files go first.
 ///
-/// Ownership: none; what it is made of outlives it. Threads: any.
+/// Ownership: none; its parts outlive it. Threads: any.
 class Room {
  public:
-  /// `trouble` is told of old files that cannot be removed.
+  /// `trouble` records old files that cannot be removed.
   Room(const FsOptions& options, const FileSystemFacts& facts, FsCounters& counters,
        Inventory& inventory, Trouble& trouble)
       : options_(options),
@@ -28,13 +28,13 @@ class Room {
         inventory_(inventory),
         trouble_(trouble) {}
 
-  /// Room for a file, which the caller takes back from the inventory if it stores none. Returns how
-  /// much was reserved; 0 where files are not counted.
+  /// Reserves room for a file; the caller returns it to the inventory if it does not store one.
+  /// Returns how much was reserved; 0 where files are not counted.
   Result<std::uint64_t> reserve(const Directory& directory, std::uint64_t file_bytes,
                                 ChangeGate& gate);
   /// Removes the oldest file. False when none can be removed now.
   bool evict_one(const Directory& directory, ChangeGate& gate);
-  /// Removes what makes the bytes used more than the capacity.
+  /// Removes files until the bytes used are within the capacity.
   void evict_to_capacity(const Directory& directory);
 
  private:

@@ -11,8 +11,8 @@
 namespace larder::fs {
 namespace {
 
-/// The key that stands beside a hashed value; nothing when it is not there or is another one's. An
-/// error only where the same call may succeed later.
+/// The key beside a hashed value; empty when it is missing or another value's. An error only where
+/// the same call may succeed later.
 Result<std::optional<std::string>> key_beside(int folder_fd, const char* name,
                                               const NameRules& rules) {
   const UniqueFd fd{::openat(folder_fd, key_file_of(name).c_str(),
@@ -60,7 +60,8 @@ Result<std::optional<ScanPage::Entry>> Scans::entry_of(const NameWalk::Name& nam
   } else if (parsed.kind != EntryKind::kValue && parsed.kind != EntryKind::kLegacyValue) {
     return std::optional<ScanPage::Entry>{};
   } else if (!is_found_under(parsed, name.text, rules)) {
-    return std::optional<ScanPage::Entry>{};  // Another client's, who sees names differently.
+    return std::optional<ScanPage::Entry>{};  // Written by another client, which sees names
+                                              // differently.
   }
   LARDER_ASSIGN(const auto bytes, FileStore::size_of(name.folder_fd, name.text));
   if (!bytes) return std::optional<ScanPage::Entry>{};
@@ -83,7 +84,7 @@ Result<ScanPage> Scans::next(ScanCursor from, std::size_t keys_max) {
   while (page.entries.size() < keys_max) {
     auto entry = next_entry(*scan);
     if (!entry) {
-      // What was read so far is not lost; the same cursor goes on where this failed.
+      // Names read so far are not lost; the same cursor continues where this call failed.
       if (page.entries.empty()) return entry.error();
       break;
     }

@@ -16,7 +16,7 @@ constexpr Error kNoAnswer{ErrorCode::kUnavailable, "fs", "the file system does n
 
 }  // namespace
 
-/// What the caller and the call have in common: the call's while it runs, else the caller's.
+/// State shared by caller and call: the call's while it runs, then the caller's.
 struct StagedCaller::Task {
   std::uint64_t begun_ns = 0;
   Op op = Op::kGet;
@@ -49,7 +49,7 @@ Status StagedCaller::call(Op op, Item& item, const CallOptions& options) {
 }
 
 Status StagedCaller::wait_for_turn(Op op, const Item& item, const CallOptions& options) {
-  // A call whose failure the caller knows is there already: it was added before it was reported.
+  // A call whose failure was reported to the caller is already listed: it was added before.
   std::string name;
   if (!is_read(op) && hung_->count() > 0) name = target_->name_of(item.key);
   return hung_->wait_for_turn({.calls_max = target_->hung_max,
@@ -119,7 +119,7 @@ Status StagedCaller::wait(const CallOptions& options) {
 
 /// OK: it has ended after all.
 Status StagedCaller::give_up(const Error& error) {
-  // Before the failure is reported, so that whatever is begun after it finds it.
+  // Before the failure is reported, so that an operation begun after it finds the call.
   const CallThread::GivenUp given_up = helper_->give_up([this] {
     task_->entry.key() = task_->begun_ns;
     task_->gate.close(task_->entry.mapped());

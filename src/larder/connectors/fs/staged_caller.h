@@ -20,14 +20,14 @@
 
 namespace larder::fs {
 
-/// What a StagedCaller calls: a FileStore, which the functions share, or a test's script. All of it
-/// may be used after the caller is gone, by helpers that were left behind.
+/// The functions that a StagedCaller calls: a FileStore's, which share it, or a test's script.
+/// Helpers that were left behind may use all of it after the caller is destroyed.
 struct StagedTarget {
   /// The operation itself, in a helper's thread. Must not throw.
   std::function<Status(Op, Item&, const CallOptions&, StagingBuffer&, ChangeGate&)> run;
   /// The file that a Set or a Delete of the key changes.
   std::function<std::string(std::span<const std::byte> key)> name_of;
-  /// For tests: in a helper's thread, each time before it looks for a task.
+  /// For tests: called in a helper's thread, each time before it looks for a task.
   std::function<void()> before_look = [] {};
   FsCounters* counters = nullptr;
   const Clock* clock = &RealClock::instance();
@@ -37,17 +37,17 @@ struct StagedTarget {
 };
 
 /// Calls into a file system that may hang, for one worker: each runs in a CallThread, on memory
-/// of larder's own, and is waited for no longer than its deadline. Then the caller goes on, and the
-/// call, its memory and its thread are left to themselves until the file system answers.
+/// of larder's own, and is waited for no longer than its deadline. After that the caller continues,
+/// and the call, its memory and its thread are abandoned until the file system answers.
 ///
 /// What belongs to a call that was given up:
 ///   - It has not begun (the helper did not look yet): it is taken back, and nothing happened.
 ///   - It runs and changes nothing at this moment: its gate is closed, so it never changes
 ///   anything.
 ///   - It changes a file at this moment: that change may still come. Later changes of the file wait
-///     for its end, bounded by their own deadlines, so it undoes nothing that came after it.
-/// That holds within the process: what other processes store in the meantime a late change may
-/// replace or remove.
+///     for its end, bounded by their own deadlines, so it undoes no later change.
+/// That holds within the process: a late change may replace or remove what other processes stored
+/// in the meantime.
 ///
 /// A result that is there is never late.
 ///
@@ -81,7 +81,7 @@ class StagedCaller {
   std::atomic<bool> is_stopping_ = false;
   std::atomic<std::uint64_t> stop_until_ns_ = kNever;
   std::shared_ptr<Task> task_;  ///< Has one exactly while there is a helper.
-  Mutex mutex_;                 ///< Of helper_, for stop(); the caller's thread alone changes it.
+  Mutex mutex_;  ///< State of helper_, for stop(); only the caller's thread changes it.
   std::unique_ptr<CallThread> helper_;
 };
 

@@ -18,7 +18,7 @@ class Trouble {
  private:
   const char* const operations_;  ///< "stores", ...
   std::atomic<bool> is_there_ = false;
-  std::atomic<bool> is_logged_ = false;  ///< Its end is worth a line too.
+  std::atomic<bool> is_logged_ = false;  ///< The end of the condition is logged too.
   LogLimiter limiter_{60'000'000'000};
 };
 

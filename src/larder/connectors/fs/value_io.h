@@ -15,8 +15,8 @@
 
 namespace larder::fs {
 
-/// Aligned memory through which goes what direct I/O cannot take from the caller's. Made at first
-/// use, then kept. One thread at a time.
+/// Aligned memory for the parts of a value that direct I/O cannot take from the caller's memory.
+/// Made at first use, then kept. One thread at a time.
 class StagingBuffer {
  public:
   /// At least a chunk, and a multiple of the alignment.
@@ -30,8 +30,8 @@ class StagingBuffer {
 /// far as every slice fits the alignment, and the rest in chunks through a staging buffer.
 ///
 /// Buffered files have the alignment {1, 1}: everything goes straight. Direct files take any slices
-/// and any length; only what does not fit is copied, and counted. Owns a list of the slices, not
-/// the memory. The file is the caller's.
+/// and any length; only the parts that are not aligned are copied, and counted. Owns a list of the
+/// slices, not the memory. The file is the caller's.
 class ValueTransfer {
  public:
   /// The first `value_bytes` bytes of `slices`.
@@ -43,7 +43,7 @@ class ValueTransfer {
 
   /// Makes `request` the straight part of a read of `fd`, which reads all of it or fails.
   void make_straight_read(int fd, io::Request& request) noexcept;
-  /// What an ended straight transfer means.
+  /// Result of a finished straight transfer.
   Status check_straight(const io::Request& request) const noexcept;
 
   /// The straight part in this thread.

@@ -40,7 +40,7 @@ bool means_no_space(int sys_errno) noexcept {
 Status ValueWriter::write(const Directory& directory, Item& item, const FileName& name,
                           bool replace, StagingBuffer& staging, ChangeGate& gate) {
   const auto attempt = [&]() -> Status {
-    // First: where no file can be made, for want of descriptors, nothing is evicted for it.
+    // First, so that nothing is evicted for a file that cannot be made for want of descriptors.
     LARDER_ASSIGN(Draft draft, create_draft(directory, bytes_of(item.value)));
     LARDER_ASSIGN(std::uint64_t reserved, room_.reserve(directory, file_bytes_of(item), gate));
     Status written =
@@ -84,7 +84,7 @@ Status ValueWriter::write_and_publish(const Directory& directory, Draft& draft, 
   if (name.kind == NameKind::kHashed) bytes += block;
   inventory_.stored(name.text, reserved, bytes, stored.replaced_bytes);
   reserved = 0;
-  // The file is there now: what fails from here on fails the store, and leaves it.
+  // The file is published now: an error from here on fails the store, and leaves the file.
   if (name.kind == NameKind::kHashed) {
     LARDER_TRY(keep_key_beside(directory, folder.fd(), name, item, gate));
   }
@@ -123,11 +123,11 @@ Status ValueWriter::fill(Draft& draft, const Item& item, StagingBuffer& staging)
   constexpr mode_t kPrivate = 0600;
   const std::uint64_t value_bytes = bytes_of(item.value);
   const std::uint64_t file_bytes = file_bytes_of(item);
-  // Exactly what was asked for, whatever this process's umask is.
+  // Exactly the permissions that were asked for, whatever this process's umask is.
   if (options_.file_mode != kPrivate && ::fchmod(draft.fd(), options_.file_mode) != 0) {
     return Error::from_errno(errno, kWhere, "giving a file its mode");
   }
-  // A hard bound needs the blocks to be known: file systems take more for files that grow.
+  // A hard bound needs the number of blocks: file systems take more for growing files.
   if (options_.is_exclusive && value_bytes > 0 &&
       ::fallocate(draft.fd(), 0, 0, static_cast<off_t>(file_bytes)) != 0 && errno != EOPNOTSUPP &&
       errno != ENOSYS) {
@@ -172,7 +172,8 @@ Result<ValueWriter::Stored> ValueWriter::publish(const Directory& directory, con
   LARDER_TRY(draft.finish());
   Stored stored;
   for (int tries = 0;; ++tries) {
-    // Replacing tells nothing of what it replaced: that is looked at before, for the accounts.
+    // A replacing rename does not report what it replaced: that is looked up before, for the
+    // accounts.
     FoundFile found;
     if (replace || tries > 0) {
       LARDER_ASSIGN(found, look(directory, name.text, options_));

@@ -19,17 +19,17 @@
 
 namespace larder::fs {
 
-/// Stores one value: makes a draft, which is a file that nobody finds, and then room for it, writes
+/// Stores one value: makes a draft, which is a file that no lookup finds, then room for it, writes
 /// it, and gives it the value's name in one step.
 ///
-/// Ownership: none; what it is made of outlives it. Threads: any. Blocks.
+/// Ownership: none; its parts outlive it. Threads: any. Blocks.
 class ValueWriter {
  public:
   ValueWriter(const FsOptions& options, const FileSystemFacts& facts, FsCounters& counters,
               Inventory& inventory, Room& room)
       : options_(options), facts_(facts), counters_(counters), inventory_(inventory), room_(room) {}
 
-  /// Without `replace` a value that has the name stays, and item.existed is set.
+  /// Without `replace` an existing value stays, and item.existed is set.
   Status write(const Directory& directory, Item& item, const FileName& name, bool replace,
                StagingBuffer& staging, ChangeGate& gate);
 

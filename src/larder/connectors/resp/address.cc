@@ -94,7 +94,7 @@ Resolver::Resolver(Endpoint endpoint, std::shared_ptr<EventFd> answered)
           "larder-resolve",
           [endpoint = endpoint_] {
             auto answer = look_up(endpoint, AI_ADDRCONFIG);
-            // On a machine with loopback only.
+            // AI_ADDRCONFIG finds nothing on a machine with loopback only.
             return answer ? std::move(answer) : look_up(endpoint, 0);
           },
           std::move(answered)) {}

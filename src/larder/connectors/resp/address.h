@@ -15,11 +15,11 @@
 
 namespace larder::resp {
 
-/// Where a server listens: a host and port, or a unix socket.
+/// A server's address: a host and port, or a unix socket.
 struct Endpoint {
   std::string host;
   std::uint16_t port = 6379;
-  std::string path;  ///< Of a unix socket; then host and port do not count.
+  std::string path;  ///< Path of a unix socket; host and port are then unused.
 
   /// "127.0.0.1:6379", "[::1]:6379", "/run/redis.sock"
   std::string to_string() const;
@@ -30,16 +30,15 @@ struct SocketAddress {
   socklen_t bytes = 0;
 };
 
-/// Names to addresses, without making the reactor wait: addresses and paths are answered at once,
-/// names by a thread, because the system's resolver may take many seconds and cannot be told to
-/// stop.
+/// Resolves names without blocking the reactor: addresses and paths at once, names in a thread,
+/// because the system's resolver may take many seconds and cannot be interrupted.
 ///
 /// One thread at a time. `answered` is signalled when an answer is there.
 class Resolver {
  public:
   Resolver(Endpoint endpoint, std::shared_ptr<EventFd> answered);
 
-  /// An error: no such name, with what the resolver said. Empty: ask again after the signal.
+  /// An error: no such name, with the resolver's message. Empty: call again after the signal.
   Result<std::vector<SocketAddress>> resolve();
 
  private:
@@ -50,7 +49,7 @@ class Resolver {
 /// A non-blocking socket, close-on-exec, with TCP_NODELAY and keepalive, whose connect() has begun;
 /// writable when that ended.
 Result<UniqueFd> begin_connect(const SocketAddress& address) noexcept;
-/// What connect() came to.
+/// The result of connect().
 Status end_connect(int fd) noexcept;
 
 }  // namespace larder::resp

@@ -13,12 +13,13 @@
 
 namespace larder::resp {
 
-/// A question whose answer may take long and cannot be hurried (the system's resolver, a file on a
-/// file system that hangs), put by a thread that must not wait: each is a CallThread's call, and
-/// what it found out holds for half a second, for the other connections of the same moment.
+/// A call that may take long and cannot be hurried (the system's resolver, a file on a file system
+/// that hangs), made for a thread that must not block: each is a CallThread's call, and its answer
+/// is reused for half a second, for the other connections that need it at the same time.
 ///
 /// One thread at a time. `answered` is signalled when an answer is there. The call is given up when
-/// this goes, so `find_out` owns all that it uses and touches nothing that ends with the process.
+/// this object is destroyed, so `find_out` owns all that it uses and touches nothing that ends with
+/// the process.
 template <class T>
 class Asked {
  public:
@@ -30,7 +31,7 @@ class Asked {
         answered_(std::move(answered)),
         clock_(clock) {}
 
-  /// The answer, which is at most half a second old. Null: ask again after the signal. `Error`: no
+  /// The answer, which is at most half a second old. Null: call again after the signal. `Error`: no
   /// thread could be started.
   Result<const T*> ask() {
     const std::uint64_t now_ns = clock_.now_ns();
@@ -58,7 +59,7 @@ class Asked {
   const std::function<T()> find_out_;
   const std::shared_ptr<EventFd> answered_;
   const Clock& clock_;
-  std::unique_ptr<CallThread> call_;          ///< While an answer is waited for.
+  std::unique_ptr<CallThread> call_;          ///< While an answer is pending.
   std::shared_ptr<std::optional<T>> answer_;  ///< Shared with the call, which may outlive this.
   std::optional<T> last_;
   std::uint64_t last_until_ns_ = 0;

@@ -10,16 +10,16 @@
 
 namespace larder::resp {
 
-/// When to ask the server about which of the keys that this process has stored, so that what it
-/// expired, evicted or lost does not count against the capacity for ever.
+/// Decides when to ask the server about the keys that this process has stored, so that values that
+/// it expired, evicted or lost do not count against the capacity for ever.
 ///
 /// Keys are asked for in steps of at most kKeysPerStep, one step at a time. Refused stores, and a
 /// step that found half of its keys gone, make the next step follow after 5 ms; all other steps
-/// follow after 50 ms, and only while a pass over all keys runs, which begins when the server's
-/// counters say that it has lost keys. So asking costs a server 5,000 small commands a second at
-/// most, or 51,000 while stores are refused or much is gone, and nothing where nothing is lost.
+/// follow after 50 ms, and only while a pass over all keys runs. A pass begins when the server's
+/// counters say that it has lost keys. So a server gets 5,000 small commands a second at most, or
+/// 51,000 while stores are refused or many keys are gone, and none while nothing is lost.
 ///
-/// One thread at a time. Does no I/O: its owner sends the commands and tells their answers in
+/// Threads: one at a time. Does no I/O: its owner sends the commands and tells their answers in
 /// order.
 class Audit {
  public:
@@ -37,11 +37,11 @@ class Audit {
   /// Calls ask(key) for each key to ask the size of, until it returns false: no room for more.
   template <class Ask>
   void step(std::uint64_t now_ns, Ask ask);
-  /// The answer to the first key that was asked for and has none yet: its size, 0 for gone, nothing
-  /// where the server did not say.
-  /// True: it is gone, and counts no more.
+  /// The answer to the first unanswered key: its size, 0 for gone, empty when the server did not
+  /// say.
+  /// True: the value is gone, and counts no more.
   bool note_answer(std::optional<std::uint64_t> value_bytes) noexcept;
-  /// No answers will come to what was asked for.
+  /// No answers will come for the pending keys.
   void note_lost() noexcept { asked_.clear(); }
 
  private:
@@ -53,10 +53,10 @@ class Audit {
   std::size_t cursor_ = 0;
   std::size_t step_keys_ = 0;
   std::size_t step_gone_ = 0;
-  std::uint64_t step_ns_ = 0;  ///< When the last one began.
+  std::uint64_t step_ns_ = 0;  ///< When the last step began.
   bool is_refused_ = false;
   bool is_passing_ = false;       ///< Up to the end of the keys.
-  bool must_pass_again_ = false;  ///< Then over all of them.
+  bool must_pass_again_ = false;  ///< Then a pass over all of them.
 };
 
 template <class Ask>

@@ -16,29 +16,30 @@ enum class CommandKind : std::uint8_t {
   kGet = 0,
   kSet,
   kSize,         ///< STRLEN: the size, or 0 for an absent key too.
-  kAnyExists,    ///< EXISTS of several keys whose size was 0: are they all absent?
+  kAnyExists,    ///< EXISTS of several keys whose size was 0: tells whether all are absent.
   kSizeByValue,  ///< GET that drops the value: tells a value of 0 bytes from an absent key.
-  kSizeOfKept,   ///< STRLEN of what made a Set kIfAbsent store nothing: could a Get take it?
+  kSizeOfKept,   ///< STRLEN after a Set with kIfAbsent that stored nothing: tells whether a Get
+                 ///< could take the value.
   kDelete,
   kTouch,
   kInfo,
   kAudit,  ///< STRLEN of a key that this process stored, for the Audit.
 };
 
-/// The connector's own: for no batch.
+/// The connector's own, for no batch.
 constexpr bool is_own(CommandKind kind) noexcept {
   return kind == CommandKind::kInfo || kind == CommandKind::kAudit;
 }
 
-/// Not to be sent twice, and only a primary takes it.
+/// Must not be sent twice, and needs a primary.
 constexpr bool changes(CommandKind kind) noexcept {
   return kind == CommandKind::kSet || kind == CommandKind::kDelete;
 }
 
-/// What an item of a batch begins with.
+/// The first command of an item of a batch.
 CommandKind first_command(Op op) noexcept;
 
-/// What of a batch one command is for.
+/// The part of a batch that one command serves.
 struct Operation {
   BatchState* batch = nullptr;  ///< Null: the item was given up; its answer is read and dropped.
   std::uint32_t item = 0;
@@ -54,8 +55,7 @@ inline std::span<const std::uint32_t> items_of(const Operation& operation) noexc
   return {&operation.item, 1};
 }
 
-/// One request on its way: what is sent, partly from the caller's memory, and where its answer
-/// goes.
+/// One request in flight: what is sent, partly from the caller's memory, and where its answer goes.
 struct Command {
   Operation operation;
   std::string head;                ///< All bytes before the payload.
@@ -64,11 +64,11 @@ struct Command {
   std::uint64_t payload_bytes = 0;
   std::uint64_t sent_bytes = 0;
 
-  std::span<const Slice> target;  ///< Where a value goes.
+  std::span<const Slice> target;  ///< Where the value is written.
   std::uint64_t target_bytes = 0;
   bool allows_shorter = false;
 
-  std::uint64_t cost_bytes = 0;  ///< Of value bytes either way, for the depth.
+  std::uint64_t cost_bytes = 0;  ///< Value bytes in either direction, for the depth.
 
   std::uint64_t total_bytes() const noexcept { return head.size() + payload_bytes + tail.size(); }
   bool is_sent() const noexcept { return sent_bytes == total_bytes(); }

@@ -105,7 +105,7 @@ void Connection::greet(std::uint64_t now_ns) noexcept {
   }
   greeting_ += encode_command({"CLIENT", "SETNAME", "larder"});
   greeting_steps_.push_back(Greeting::kName);
-  // Answers +OK to nobody who may not work yet: LOADING, BUSY and NOAUTH show here.
+  // LOADING, BUSY and NOAUTH show here: a server that answers +OK may still refuse to work.
   greeting_ += encode_command({"PING"});
   greeting_steps_.push_back(Greeting::kPing);
   if (must_prove_) {
@@ -149,8 +149,7 @@ bool Connection::on_greeting(RespParser::Event event, std::uint64_t now_ns) noex
   return true;
 }
 
-/// Whether a step of the greeting may be answered with the error that was read. If not, the
-/// connection is lost.
+/// Whether the greeting may continue after this error. If not, the connection is lost.
 bool Connection::may_fail(Greeting step, std::uint64_t now_ns) noexcept {
   const ReplyError& known = find_reply_error(parser_->text());
   Error error = known.error;
@@ -173,10 +172,10 @@ bool Connection::may_fail(Greeting step, std::uint64_t now_ns) noexcept {
         break;
     }
   }
-  // A server that refuses everybody says so once, in answer to nothing.
+  // A server that refuses every client says so once, unasked.
   const bool is_everybody = known.scope == ReplyError::Scope::kConnection;
   const bool is_optional = step == Greeting::kName ||
-                           // Who may not PING, but is asked for no password, may work.
+                           // A client that may not PING, but needs no password, may work.
                            (step == Greeting::kPing && known.code == "NOPERM") ||
                            (step == Greeting::kProbe && known.scope == ReplyError::Scope::kSome);
   if (is_optional && !is_everybody) return true;
@@ -208,8 +207,8 @@ void Connection::lose(const Error& error, std::uint64_t now_ns) noexcept {
   addresses_.clear();
   attempt_ends_ns_ = kNever;
   last_error_ = error;
-  // A connection that served and went (a restart, CLIENT KILL, an idle time-out) is no failure yet,
-  // nor one that was never asked; one that served nothing is.
+  // A connection that served and was lost (a restart, CLIENT KILL, an idle time-out) is no failure
+  // yet, nor is one that was never used; one that was used and served nothing is.
   const bool has_failed = !was_ready || (!has_served_ && was_asked_);
   if (was_ready && has_failed) {
     must_prove_ = true;

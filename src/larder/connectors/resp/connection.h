@@ -23,7 +23,7 @@ namespace larder::resp {
 
 class Connection;
 
-/// Who is told what comes of a connection. Must not change the connection inside of a call.
+/// The listener for a connection's events. Must not change the connection inside a call.
 class ConnectionEvents {
  public:
   virtual ~ConnectionEvents() = default;
@@ -35,17 +35,17 @@ class ConnectionEvents {
                        bool was_ready) noexcept = 0;
 };
 
-/// What the connections of one server share. Not owned, outlives them.
+/// State shared by the connections of one server. Not owned; outlives them.
 struct ConnectionContext {
   const RespOptions& options;
   Resolver& resolver;
   SecretFiles& secrets;
   ConnectionEvents& events;
   int epoll_fd = -1;
-  std::array<std::byte, std::size_t{64} << 10> drain{};  ///< For what nobody wants.
+  std::array<std::byte, std::size_t{64} << 10> drain{};  ///< For unwanted payloads.
 };
 
-/// What the connections for one kind of operations share. Not owned, outlives them.
+/// State shared by the connections for one kind of operations. Not owned; outlives them.
 struct ConnectionKind {
   PeerState& peer;
   std::string probe;  ///< A harmless command of that kind, encoded.
@@ -55,15 +55,15 @@ struct ConnectionKind {
 /// itself, greets (AUTH, SELECT, CLIENT SETNAME, PING) and comes back with growing waits.
 ///
 /// A greeting proves little: a proxy without a server behind it may greet as well. A connection
-/// that greeted, was asked and served nothing counts as a failed one, and the next is ready only
-/// when its greeting's last command, the kind's probe, was answered too. Only an answer to a
-/// caller's command makes the waits short again.
+/// that greeted, was used and served nothing counts as failed, and the next one is ready only when
+/// its greeting's last command, the kind's probe, was answered too. Only an answer to a caller's
+/// command makes the waits short again.
 ///
 ///   waiting -> resolving -> connecting -> securing (TLS) -> greeting -> ready -> waiting ...
 ///
-/// Payloads are written from and read into the caller's memory. An answer that does not fit, that
-/// nobody waits for any more, or that is an error is read to its end, so the next one is found
-/// where it begins; what is not an answer at all closes the socket.
+/// Payloads are written from and read into the caller's memory. An answer that has the wrong size,
+/// that is no longer wanted, or that is an error is read to its end, so that the next one is found;
+/// bytes that are not an answer at all close the socket.
 ///
 /// Threads: the reactor's. Nothing here waits.
 /// Invariant: commands_[0, first_unsent_) are on the wire whole; replies belong to commands_[0].
@@ -77,7 +77,8 @@ class Connection {
 
   std::uint32_t index() const noexcept { return index_; }
   bool is_ready() const noexcept { return state_ == State::kReady; }
-  /// The last attempt to connect failed, or two connections served nothing; none is ready since.
+  /// The last attempt to connect failed, or two connections served nothing, and none has been ready
+  /// since.
   bool is_down() const noexcept { return is_down_; }
   const Error& last_error() const noexcept { return last_error_; }
 
@@ -85,25 +86,25 @@ class Connection {
   /// is not.
   bool is_suspect() const noexcept { return is_suspect_; }
   void suspect(bool is_suspect) noexcept { is_suspect_ = is_suspect; }
-  /// Takes no more commands, and when those under way are answered connects anew, at once. What it
-  /// is not ready for does not matter. May be called inside of an event.
+  /// Takes no more commands, and connects again when the pending ones are answered, at once. Events
+  /// that it is not ready for do no harm. May be called inside of an event.
   void renew() noexcept { is_leaving_ = state_ == State::kReady; }
 
-  /// Whether a command of that many value bytes may be added.
+  /// Whether a command with that many value bytes may be added.
   bool has_room(std::uint64_t cost_bytes) const noexcept;
   std::uint64_t bytes_in_flight() const noexcept { return bytes_in_flight_; }
   /// The part of loads in it.
   std::uint64_t load_bytes_in_flight() const noexcept { return load_bytes_in_flight_; }
   std::deque<Command>& commands() noexcept { return commands_; }
   void push(Command command, std::uint64_t now_ns);
-  /// Sends what can be sent now. Bounded: see wants_turn().
+  /// Sends as much as can be sent now. Bounded: see wants_turn().
   void flush(std::uint64_t now_ns) noexcept;
   /// The command of which a part is on the wire; null when there is none.
   const Command* half_sent() const noexcept;
-  /// Takes an unsent command out again (nothing of it is on the wire).
+  /// Removes a command of which nothing was sent.
   void erase_unsent(std::size_t position) noexcept;
 
-  /// For what epoll said about this connection's socket.
+  /// Handles epoll's events for this connection's socket.
   void on_io(std::uint32_t epoll_events, std::uint32_t generation, std::uint64_t now_ns) noexcept;
   void on_time(std::uint64_t now_ns) noexcept;
   /// The resolver or the reading of the secrets may have an answer.
@@ -131,7 +132,7 @@ class Connection {
     kClosed,
   };
   enum class Greeting : std::uint8_t { kAuth = 0, kSelect, kName, kPing, kProbe };
-  /// Where the payload under way goes.
+  /// Where the current payload goes.
   struct Sink {
     std::span<const Slice> slices;
     std::size_t slice = 0;
@@ -181,31 +182,31 @@ class Connection {
   ReconnectBackoff backoff_;
   bool is_down_ = false;
   bool is_first_attempt_ = true;
-  bool was_asked_ = false;      ///< By a caller, since it is ready.
+  bool was_asked_ = false;      ///< Whether a caller has used it since it was ready.
   bool has_served_ = false;     ///< Since it is ready: an answer that was not an error.
-  std::uint32_t unserved_ = 0;  ///< Connections in a row that were ready, asked and served nothing.
+  std::uint32_t unserved_ = 0;  ///< Connections in a row that were used and served nothing.
   bool is_suspect_ = false;
   bool is_leaving_ = false;
   bool must_prove_ = false;  ///< The last one that was ready served nothing.
   Error last_error_;
-  std::uint32_t generation_ = 0;  ///< Of the socket: late events of the last one do not count.
+  std::uint32_t generation_ = 0;  ///< Events of an earlier socket are ignored.
   std::uint64_t attempt_ends_ns_ = kNever;
   std::vector<SocketAddress> addresses_;    ///< Left to try in this attempt.
-  std::shared_ptr<const Secrets> secrets_;  ///< Of this attempt, until it has greeted.
+  std::shared_ptr<const Secrets> secrets_;  ///< Used by this attempt, until it has greeted.
 
-  UniqueFd socket_;  ///< While connecting; then the stream's.
+  UniqueFd socket_;  ///< While connecting; later the stream owns it.
   std::unique_ptr<Stream> stream_;
-  ForkGuard guard_;  ///< Of the socket: a child's copy would keep the connection.
+  ForkGuard guard_;  ///< For the socket: a child's copy would keep the connection open.
   bool is_write_watched_ = false;
   bool wants_turn_ = false;
-  std::string greeting_;  ///< Left to send.
+  std::string greeting_;  ///< Bytes left to send.
   std::deque<Greeting> greeting_steps_;
 
   std::optional<RespParser> parser_;
   Sink sink_;
   bool value_fits_ = false;
   std::string text_;                  ///< Of a value that is read as text.
-  std::span<const std::byte> inbox_;  ///< Not read yet, of inbox_bytes_.
+  std::span<const std::byte> inbox_;  ///< Bytes of inbox_bytes_ not read yet.
   std::vector<std::byte> inbox_bytes_;
 
   std::deque<Command> commands_;

@@ -78,7 +78,7 @@ std::size_t Connection::gather(std::span<iovec> pieces) noexcept {
       if (count == pieces.size() || bytes >= kTurnBytes) break;
       add(slice.data, slice.bytes, skip);
     }
-    // `skip` counts all that is left out only if all of the payload was looked at.
+    // `skip` counts everything that is left out only if the whole payload was visited.
     if (count < pieces.size() && bytes < kTurnBytes) {
       add(command.tail.data(), command.tail.size(), skip);
     }
@@ -128,7 +128,7 @@ void Connection::send(std::uint64_t now_ns) noexcept {
     if (transfer.kind != Transfer::Kind::kDone || count == 0) break;
     sent += transfer.bytes;
     note_sent(transfer.bytes);
-    // New commands that leave are no progress of those that wait for an answer.
+    // Sending new commands is not progress for those that wait for an answer.
     if (was_half_sent || half_sent() != nullptr) last_progress_ns_ = now_ns;
   }
   watch(wants_write);
@@ -203,7 +203,7 @@ bool Connection::begin_value(std::uint64_t now_ns) noexcept {
   const std::uint64_t bytes = parser_->bulk_bytes();
   const Reply whole{.kind = Reply::Kind::kValue, .value_bytes = bytes};
   if (whole.is_too_large()) {
-    // Its length is all that anybody needs, and a new connection costs less than its bytes.
+    // Only its length is needed, and a new connection costs less than reading its bytes.
     if (deliver(whole, now_ns)) lose(unavailable("a value on the server is above 1 GiB"), now_ns);
     return false;
   }
@@ -247,8 +247,8 @@ void Connection::note_served() noexcept {
 /// False: the connection goes.
 bool Connection::end_error_reply(const ReplyError& known, CommandKind kind,
                                  std::uint64_t now_ns) noexcept {
-  // One that has answered with nothing but errors that nobody knows may be a proxy without a server
-  // behind it. INFO says nothing: some servers do not have it.
+  // A peer that has only answered with unknown errors may be a proxy without a server behind it.
+  // An answer to INFO proves nothing: some servers do not have the command.
   const bool is_doubtful = !has_served_ && known.code.empty() && kind != CommandKind::kInfo;
   if (known.scope != ReplyError::Scope::kConnection && !is_doubtful) return true;
   lose(known.error, now_ns);
@@ -259,7 +259,7 @@ bool Connection::on_event(RespParser::Event event, std::uint64_t now_ns) noexcep
   using Event = RespParser::Event;
   if (state_ == State::kGreeting) return on_greeting(event, now_ns);
   if (first_unsent_ == 0) {
-    // Before what was asked has left: only a last word before the server closes.
+    // Arrived before anything was sent: a last message before the server closes.
     lose(event == Event::kError ? find_reply_error(parser_->text()).error
                                 : unavailable("the server speaks without being asked"),
          now_ns);
@@ -316,7 +316,7 @@ bool Connection::read_inbox(std::uint64_t now_ns) noexcept {
 }
 
 std::size_t Connection::header_bytes_wanted() const noexcept {
-  // Before a large value only its header is read to the inbox, so that all of the value goes
+  // Before a large value only its header is read into the inbox, so that the whole value goes
   // straight to its place.
   constexpr std::size_t kHeaderBytes = 64;
   constexpr std::uint64_t kLargeBytes = 8192;
@@ -365,7 +365,7 @@ void Connection::receive(std::uint64_t now_ns) noexcept {
     }
     inbox_ = std::span{inbox_bytes_}.first(static_cast<std::size_t>(transfer.bytes - to_sink));
     if (!read_inbox(now_ns)) return;
-    // Nothing more is due, so one more read would only find nothing. (TLS may hold bytes back.)
+    // Nothing more is due, so another read would find nothing. (TLS may hold bytes back.)
     if (state_ == State::kReady && commands_.empty() && !context_.options.tls) return;
   }
 }

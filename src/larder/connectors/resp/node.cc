@@ -10,10 +10,11 @@ namespace {
 
 constexpr std::uint64_t kSmallCostBytes = 64;
 constexpr std::string_view kSizeHead = "*2\r\n$6\r\nSTRLEN\r\n";
-/// Never stored: it is asked for where a connection must prove that a server answers behind it.
+/// A key that is never stored: it is requested when a connection must prove that a server answers
+/// behind it.
 constexpr const char* kProbeKey = "larder:probe";
-/// A store that is half sent at its deadline and makes no progress for so long takes its connection
-/// along.
+/// A store that is half sent at its deadline and makes no progress for so long closes its
+/// connection.
 constexpr std::uint64_t kOverdueGraceNs = 20'000'000;
 
 void append_number(std::string& text, std::uint64_t number) {
@@ -113,7 +114,7 @@ std::uint64_t Node::next_time_ns() const noexcept {
   }
   const Connection& small = *connections_.front();
   if (small.is_ready() && !is_info_asked_) next = std::min(next, next_info_ns_);
-  // Without room: its answers wake the reactor.
+  // Full: answers wake the reactor.
   if (small.has_room(kSmallCostBytes)) next = std::min(next, audit_.due_ns());
   return next;
 }
@@ -261,7 +262,7 @@ std::uint64_t Node::cost_of(const Operation& operation) const noexcept {
   return bytes_of(operation.batch->batch->items[operation.item].value);
 }
 
-/// Where another connection of the lane is not under suspicion.
+/// If another connection of the lane is not under suspicion.
 bool Node::avoids_suspects(LaneNumber lane, CommandKind kind) const noexcept {
   if (!relocation_.is_suspicious()) return false;
   if (!changes(kind) && !relocation_.concerns_reads()) return false;
@@ -271,8 +272,7 @@ bool Node::avoids_suspects(LaneNumber lane, CommandKind kind) const noexcept {
 }
 
 /// A server does one thing at a time, and a GET takes it as long as copying the value. So a lookup
-/// waits for every GET that is there before it: never are there many, and few while there are
-/// lookups.
+/// waits for every GET before it: there are never many, and only few while there are lookups.
 bool Node::may_load_now(std::uint64_t cost_bytes) const noexcept {
   std::uint64_t bytes = 0;
   for (const auto& connection : connections_of(kLarge)) bytes += connection->load_bytes_in_flight();
@@ -370,8 +370,8 @@ bool Node::build(Command& command) {
 void Node::build_set(Command& command) {
   const Batch& batch = *command.operation.batch->batch;
   const Item& item = batch.items[command.operation.item];
-  // A key whose load failed, or whose value no load can take, is a miss to everybody here, so its
-  // value is replaced (C6).
+  // A key whose load failed, or whose value no load can take, is a miss for every caller here, so
+  // its value is replaced (C6).
   const bool if_absent = intake_.set_mode_of(batch, item) == SetMode::kIfAbsent;
   const std::size_t words = 3 + (options_.ttl_ms > 0 ? 2 : 0) + (if_absent ? 1 : 0);
   command.head = "*";
@@ -386,8 +386,8 @@ void Node::build_set(Command& command) {
   command.tail = set_tails_[if_absent ? 1 : 0];
 }
 
-/// The intake answers for the lane until a connection is ready. Nothing of the lane is with the
-/// server, so all that is in hand ends here.
+/// The intake answers for the lane until a connection is ready. The server has nothing of the lane,
+/// so all its items end here.
 void Node::set_down(LaneNumber lane, const Error& error) noexcept {
   intake_.set_lane_down(lane, error);
   std::deque<Operation> again;

@@ -25,11 +25,11 @@ struct BatchState {
   std::uint32_t next_item = 0;                 ///< The first that was not taken.
   std::uint32_t sizes_open = 0;                ///< kSize commands without an answer.
   std::vector<std::uint32_t> absent_or_empty;  ///< Items whose size was 0.
-  bool is_given_up = false;                    ///< What is left of it is half sent.
+  bool is_given_up = false;                    ///< The rest of it is half sent.
   std::list<BatchState>::iterator self;
 };
 
-/// The lane of the node's intake: lookups and what is as small as they, or values.
+/// The lane of the node's intake: lookups and equally small operations, or values.
 inline constexpr LaneNumber kSmall = 0;
 inline constexpr LaneNumber kLarge = 1;
 LaneNumber lane_of(Op op) noexcept;
@@ -37,29 +37,29 @@ LaneNumber lane_of(Op op) noexcept;
 /// One server: the connections to it, and the batches that wait for them.
 ///
 /// One connection is for lookups, deletes and touches, so that these never wait behind values; the
-/// others are for values. While there are lookups, few loads are with the server, which answers
-/// everybody in turn. Items are taken from the intake one by one as connections have room. Get:
-/// GET. Set: SET, with NX for kIfAbsent; where that kept what was there, STRLEN of it, and SET
+/// others are for values. While there are lookups, the server gets few loads at a time, because it
+/// serves clients in turn. Items are taken from the intake one by one as connections have room.
+/// Get:
+/// GET. Set: SET, with NX for kIfAbsent; if that kept an existing value, STRLEN of it, and SET
 /// without NX if no Get can take it. Exists: STRLEN, and for sizes of 0, which absent keys have
-/// too, one EXISTS for up to 64 of them, and where that is not 0 a GET of each. Delete: UNLINK.
-/// Touch: TOUCH. A connection that is lost fails its stores and deletes; the others are tried once
-/// more on another one. While no connection of a kind can be had, its lane is down: the intake
-/// answers at once, reads as misses and changes with the reason why there is no connection.
+/// too, one EXISTS for up to 64 of them, and if that is not 0 a GET of each. Delete: UNLINK.
+/// Touch: TOUCH. A lost connection fails its stores and deletes; its other commands are tried once
+/// more on another connection. While no connection of a kind is available, its lane is down: the
+/// intake answers at once, reads as misses and changes with the reason why there is no connection.
 ///
-/// Threads: the reactor's, but for view(). Nothing here waits.
+/// Threads: the reactor's, except view(). Nothing here waits.
 /// Invariant: every item in hand is in exactly one place: in again_, in a connection's commands, or
 /// in absent_or_empty. connector_words[0] of a batch's first item is its BatchState, or null.
 class Node final : private ConnectionEvents {
  public:
-  /// `resolver`, `secrets`, `view` and `intake` outlive it. All times are of one clock, the
-  /// intake's.
+  /// `resolver`, `secrets`, `view` and `intake` outlive it. All times are of the intake's clock.
   Node(const RespOptions& options, Resolver& resolver, SecretFiles& secrets, NodeView& view,
        Intake& intake, int epoll_fd, std::uint64_t now_ns);
   ~Node() override = default;
   Node(const Node&) = delete;
   Node& operator=(const Node&) = delete;
 
-  /// Of the connection that on_io() hands this to.
+  /// For the connection that on_io() passes this to.
   static bool is_of_lookups(std::uint64_t epoll_data) noexcept { return epoll_data >> 32U == 0; }
   void on_io(std::uint64_t epoll_data, std::uint32_t epoll_events, std::uint64_t now_ns) noexcept;
   void on_resolved(std::uint64_t now_ns) noexcept;
@@ -67,17 +67,18 @@ class Node final : private ConnectionEvents {
   void turn(std::uint64_t now_ns) noexcept;
   /// When turn() is worth calling again; 0: at once.
   std::uint64_t next_time_ns() const noexcept;
-  /// After the intake was stopped: all in hand ends as kCancelled, and the sockets close for good.
+  /// After the intake was stopped: all items in hand end with kCancelled, and the sockets close for
+  /// good.
   void close(std::uint64_t now_ns) noexcept;
   bool is_idle() const noexcept { return states_.empty(); }
 
  private:
-  /// What was taken, and the ticket that gives it back if it came from the intake just now.
+  /// An item that was taken, and its ticket if it came from the intake just now.
   struct Taken {
     Operation operation;
     Ticket ticket;
   };
-  /// All loads together with the server: or one value; or two values, or what `pipeline` says.
+  /// Limit of all loads with the server: one value, or two values, or as `pipeline` says.
   static constexpr std::uint64_t kLoadBytesBesideLookups = std::uint64_t{1} << 20;
   static constexpr std::uint64_t kLoadBytesAlone = std::uint64_t{8} << 20;
   /// The next lookup is likely to come within it.
@@ -136,7 +137,7 @@ class Node final : private ConnectionEvents {
   void end(BatchState& state, std::uint32_t index, const Status& status) noexcept;
   void release(BatchState& state) noexcept;
   void give_up_due(std::uint64_t now_ns) noexcept;
-  /// All in hand of the batch that the server does not have yet, or whose answer can be dropped.
+  /// Ends the batch's items that the server does not have yet, or whose answer can be dropped.
   void give_up(BatchState& state, const Error& error) noexcept;
   void give_up_commands(Connection& connection, const BatchState& state,
                         const std::function<void(std::uint32_t)>& give_up_item) noexcept;
@@ -154,11 +155,12 @@ class Node final : private ConnectionEvents {
   /// By lane: operations that were taken and must be sent (again), before others are taken.
   std::array<std::deque<Operation>, 2> again_;
   std::list<BatchState> states_;
-  std::uint64_t next_deadline_ns_ = kNever;  ///< Of a batch in hand, or earlier.
+  std::uint64_t next_deadline_ns_ = kNever;  ///< Earliest deadline of a batch in hand, or earlier.
   std::uint64_t cancels_seen_ = 0;
-  std::array<std::string, 2> set_tails_;  ///< After a Set's payload: to replace, and if absent.
-  std::uint64_t now_ns_ = 0;              ///< Of the call under way.
-  std::uint64_t looked_up_at_ns_ = 0;     ///< Some lookup was waiting then; 0: never.
+  std::array<std::string, 2>
+      set_tails_;                      ///< Sent after a Set's payload: to replace, and if absent.
+  std::uint64_t now_ns_ = 0;           ///< Time of the current call.
+  std::uint64_t looked_up_at_ns_ = 0;  ///< Some lookup was waiting then; 0: never.
   std::uint64_t next_info_ns_ = 0;
   bool is_info_asked_ = false;
   std::uint64_t stored_before_info_ = 0;  ///< stored.stored_total() when INFO was asked for.

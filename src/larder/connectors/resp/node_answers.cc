@@ -1,4 +1,4 @@
-// What becomes of a node's items: answers, and other ends. node.cc has the way to the server.
+// How a node's items end: answers, and other ends. node.cc has the way to the server.
 #include <algorithm>
 #include <utility>
 
@@ -10,7 +10,7 @@ namespace larder::resp {
 namespace {
 
 constexpr std::size_t kExistsKeysMax = 64;
-/// Where INFO was what a connection died of, or seemed to be.
+/// If INFO was, or seemed to be, the reason why a connection was lost.
 constexpr std::uint64_t kInfoAfterLossNs = 60'000'000'000;
 
 }  // namespace
@@ -57,7 +57,7 @@ bool Node::on_reply(Connection& connection, Command& command, const Reply& reply
     }
     return true;
   }();
-  // What was not understood is lost, and released there.
+  // An answer that was not understood counts as lost, and is released there.
   if (is_understood && is_set) view_.stored.release(command.payload_bytes);
   return is_understood;
 }
@@ -84,7 +84,7 @@ bool Node::on_audited(const Reply& reply) noexcept {
   } else if (reply.kind != Reply::Kind::kError) {
     return false;
   } else if (find_reply_error(reply.text).error.code() == ErrorCode::kCorruption) {
-    bytes = 0;  // Of another type: somebody else's.
+    bytes = 0;  // Of another type: another program's key.
   }
   if (audit_.note_answer(bytes)) add_one(view_.counters.audited_gone);
   return true;
@@ -168,7 +168,7 @@ bool Node::on_stored(Operation& operation, const Reply& reply) noexcept {
   return true;
 }
 
-/// What is there was kept, but a value that no Get can take is none: it is replaced.
+/// The existing value was kept; if no Get can take it, it is replaced.
 bool Node::on_size_of_kept(Operation& operation, const Reply& reply) noexcept {
   BatchState& state = *operation.batch;
   const bool is_error = reply.kind == Reply::Kind::kError;
@@ -201,7 +201,7 @@ bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
   view_.note_success(false);
   --state.sizes_open;
   if (reply.is_too_large()) {
-    // Before the item ends: the batch may be gone after it.
+    // Before the item ends, because the batch may be freed then.
     ask_for_absent(state);
     miss_as_too_large(state, operation.item);
     return true;
@@ -210,7 +210,7 @@ bool Node::on_size(Operation& operation, const Reply& reply) noexcept {
     Item& item = state.batch->items[operation.item];
     item.value_bytes = static_cast<std::uint64_t>(reply.integer);
     item.outcome = Outcome::kHit;
-    // Before the item ends: the batch may be gone after it.
+    // Before the item ends, because the batch may be freed then.
     ask_for_absent(state);
     end(state, operation.item, {});
     return true;
@@ -309,7 +309,7 @@ void Node::fail_all(const Operation& operation, const Error& error) noexcept {
   for (const std::uint32_t item : items_of(operation)) end(state, item, error);
 }
 
-/// A read is a miss, as those that the intake answers, unless some of its value was delivered.
+/// A read becomes a miss, as when the intake answers, unless a part of its value was delivered.
 void Node::end_while_down(const Operation& operation, const Error& error) noexcept {
   BatchState& state = *operation.batch;
   if (!is_read(state.batch->op) || operation.is_begun) return fail_all(operation, error);
@@ -320,7 +320,7 @@ void Node::end_while_down(const Operation& operation, const Error& error) noexce
   }
 }
 
-/// The batch may be the caller's afterwards, and the state gone.
+/// The batch may be the caller's afterwards, and the state freed.
 void Node::end(BatchState& state, std::uint32_t index, const Status& status) noexcept {
   Batch& batch = *state.batch;
   intake_.end(batch, batch.items[index], status);
@@ -342,7 +342,8 @@ void Node::give_up_due(std::uint64_t now_ns) noexcept {
   next_deadline_ns_ = kNever;
   for (auto at = states_.begin(); at != states_.end();) {
     BatchState& state = *at++;
-    if (state.is_given_up) continue;  // What is half sent has its own clock: overdue_at_ns().
+    if (state.is_given_up)
+      continue;  // A half-sent command has a clock of its own: overdue_at_ns().
     if (Intake::is_cancelled(*state.batch)) {
       give_up(state, {ErrorCode::kCancelled, "resp", "the batch was cancelled"});
     } else if (state.batch->deadline_ns <= now_ns) {
@@ -383,7 +384,7 @@ void Node::give_up_commands(Connection& connection, const BatchState& state,
     Command& command = commands[i];
     const bool is_half_sent =
         command.payload_bytes > 0 && command.sent_bytes > 0 && !command.is_sent();
-    // A payload that is half sent still needs the caller's memory: see overdue_at_ns().
+    // A half-sent payload still needs the caller's memory: see overdue_at_ns().
     if (command.operation.batch != &state || is_half_sent) {
       ++i;
       continue;

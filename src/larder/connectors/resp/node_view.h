@@ -19,7 +19,7 @@ struct NodeCounters {
   std::atomic<std::uint64_t> values_too_large = 0;
   std::atomic<std::uint64_t> error_replies = 0;
   std::atomic<std::uint64_t> connections_lost = 0;
-  std::atomic<std::uint64_t> connections_renewed = 0;  ///< To look where the name leads now.
+  std::atomic<std::uint64_t> connections_renewed = 0;  ///< To find where the name leads now.
   std::atomic<std::uint64_t> retries = 0;
   std::atomic<std::uint64_t> sets_over_capacity = 0;
   std::atomic<std::uint64_t> audited = 0;
@@ -30,27 +30,27 @@ inline void add_one(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) n
   counter.fetch_add(by, std::memory_order_relaxed);
 }
 
-/// What a node knows that others may see: its part of a report. Any thread reads; the reactor
-/// writes.
+/// The part of a node's state that others may see: its part of a report. Any thread reads; the
+/// reactor writes.
 class NodeView {
  public:
   NodeView(std::uint64_t capacity_bytes, std::size_t keys_max,
            const Clock& clock = RealClock::instance());
 
   NodeCounters counters;
-  /// By lane: what cannot serve values is down, whatever lookups get.
+  /// By lane: a lane that cannot serve values is down, whatever happens to lookups.
   std::array<PeerState, 2> peers{PeerState{"connections for lookups"},
                                  PeerState{"connections for values"}};
   StoredByMe stored;
 
-  /// An attempt to connect has ended, one way or the other, and `peers` has how. Until then nothing
-  /// is known of the server, and the report says so.
+  /// An attempt to connect has ended, one way or the other, and `peers` has how. Until then the
+  /// server's state is unknown, and the report says so.
   void note_attempt() noexcept { was_tried_.store(true, std::memory_order_release); }
   /// True: the server may have lost keys since the last time.
   bool note_info(const ServerInfo& info) LARDER_EXCLUDES(mutex_);
-  /// It stays in the report until something works, or nobody was refused for a minute.
+  /// Stays in the report until an operation works, or none was refused for a minute.
   void note_refusal(const ReplyError& refusal) noexcept;
-  /// Something worked: what was refused before is over.
+  /// An operation worked: the earlier refusal is over.
   void note_success(bool is_write) noexcept;
 
   /// The health and its reasons alone.
@@ -59,7 +59,7 @@ class NodeView {
   void append_report(Report& report) const LARDER_EXCLUDES(mutex_);
 
  private:
-  /// What was refused last, and not answered well since. The rows live for ever.
+  /// The last refusal that no success has followed. The rows are never freed.
   struct Refusal {
     std::atomic<const ReplyError*> row = nullptr;
     std::atomic<std::uint64_t> at_ns = 0;

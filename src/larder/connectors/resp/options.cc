@@ -23,7 +23,7 @@ struct Variable {
   std::string value;
 };
 
-/// Larder's own variable, then LMCache's.
+/// larder's own variable first, then LMCache's.
 std::optional<Variable> variable(const char* name) {
   for (const char* const prefix : {"LARDER_RESP_", "LMCACHE_RESP_"}) {
     std::string full = std::string{prefix} + name;
@@ -40,7 +40,7 @@ std::optional<std::string> environment(const char* name) {
 
 /// `given` names the parameter or the variable that holds `host`.
 SetupStatus check_host(std::string_view type, std::string_view given, const std::string& host) {
-  // What stands before an '@' may be a password.
+  // The text before an '@' may be a password.
   const std::string shown = std::string{given} + "=" + host.substr(host.rfind('@') + 1);
   if (host.find('/') != std::string::npos || host.find('@') != std::string::npos) {
     return invalid(type, shown +

@@ -31,7 +31,7 @@ Relocation::Verdict Relocation::note_refusal(const ReplyError& refusal,
 
 Relocation::Finding Relocation::note_served(bool is_suspect, bool is_write) noexcept {
   loading_since_ns_ = 0;
-  // A replica serves loads: they prove nothing about stores.
+  // A replica serves loads, so they prove nothing about stores.
   if (!is_suspicious_ || (only_writes_ && !is_write)) return Finding::kNothing;
   is_suspicious_ = false;
   backoff_.reset();

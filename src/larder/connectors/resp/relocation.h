@@ -8,15 +8,15 @@
 namespace larder::resp {
 
 /// Whether the server's name may lead elsewhere by now. After a failover the old primary often
-/// lives on as a replica: it keeps its connections and refuses what only a primary serves, while a
-/// new connection would reach the new one.
+/// lives on as a replica: it keeps its connections and refuses operations that need a primary,
+/// while a new connection would reach the new primary.
 ///
 /// The first refusal of that kind puts every connection that there is under suspicion, and each
-/// later one its own, so that one which was made since is not taken for an old one. The refused one
-/// is made anew at once, and then again after growing waits while new ones are refused too, so that
-/// a replica for good costs a connection in each longest wait and keeps serving loads. When a
-/// connection that is not under suspicion serves what was refused, the name leads elsewhere, and
-/// all suspects are made anew.
+/// later one its own, so that one which was made since is not taken for an old one. A refused
+/// connection reconnects at once, and then again after growing waits while new ones are refused
+/// too, so that a permanent replica costs one connection in each longest wait and keeps serving
+/// loads. When a connection that is not under suspicion serves what was refused, the name leads
+/// elsewhere, and all suspects reconnect.
 ///
 /// One thread at a time.
 class Relocation {
@@ -25,15 +25,16 @@ class Relocation {
 
   struct Verdict {
     bool suspects_this = false;  ///< The refused connection.
-    bool suspects_all = false;   ///< Every connection that is ready now.
-    bool renews_this = false;    ///< The refused one is made anew.
+    bool suspects_all = false;   ///< All connections that are ready now become suspects.
+    bool renews_this = false;    ///< The refused connection reconnects.
   };
   Verdict note_refusal(const ReplyError& refusal, std::uint64_t now_ns) noexcept;
 
   enum class Finding : std::uint8_t {
     kNothing = 0,
-    kElsewhere,  ///< Make all suspects anew.
-    kHere,       ///< The refusals are over where they were: nothing is under suspicion any more.
+    kElsewhere,  ///< All suspects reconnect.
+    kHere,  ///< The refusals have ended where they came from: no connection is under suspicion any
+            ///< more.
   };
   /// A command was answered and not refused, on a connection under suspicion or on another one.
   Finding note_served(bool is_suspect, bool is_write) noexcept;

@@ -7,20 +7,21 @@
 
 namespace larder::resp {
 
-/// The peer is gone, slow or talks nonsense; the same may work later. `what` is a literal.
+/// The peer is gone, is slow or violates the protocol; the same call may work later. `what` is a
+/// literal.
 constexpr Error unavailable(const char* what) noexcept {
   return {ErrorCode::kUnavailable, "resp", what};
 }
 
-/// What an error reply means for larder.
+/// The meaning of an error reply for larder.
 struct ReplyError {
   /// How far it reaches.
   enum class Scope : std::uint8_t {
     kKey = 0,     ///< This key only.
     kWrites,      ///< The server takes no writes now.
     kSome,        ///< This key, and others for the same reason.
-    kServer,      ///< The server does nothing for anybody now.
-    kConnection,  ///< Only a new connection can mend it.
+    kServer,      ///< The server serves no client now.
+    kConnection,  ///< Only a new connection can cure it.
   };
   std::string_view code;  ///< "OOM"; empty for what is not known.
   Error error;            ///< Literals, with the remedy.
@@ -30,7 +31,8 @@ struct ReplyError {
   Elsewhere elsewhere = Elsewhere::kNo;
 };
 
-/// By the first word of an error reply (without '-'). Never null; the last row is for the unknown.
+/// By the first word of an error reply (without '-'). Never null; the last row is for unknown
+/// errors.
 const ReplyError& find_reply_error(std::string_view text) noexcept;
 
 }  // namespace larder::resp

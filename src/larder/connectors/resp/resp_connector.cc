@@ -26,7 +26,7 @@ constexpr std::uint64_t kLongestWaitNs = 60'000'000'000;
 constexpr std::size_t kKeysCounted = std::size_t{1} << 20;
 constexpr std::size_t kKeysCountedForCapacity = std::size_t{1} << 24;
 
-/// What a report says of its keys and bytes.
+/// The keys and bytes in a report.
 constexpr const char* kChecked = "what the server lost is found by asking it for the keys";
 constexpr const char* kUpperBound = "at most this: what the server lost counts until it is missed";
 
@@ -130,7 +130,7 @@ class RespConnector final : public Connector, private Machine {
     const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
                                    static_cast<int>((wait_ns + 999'999) / 1'000'000));
     const auto ready = std::span{events}.first(static_cast<std::size_t>(std::max(count, 0)));
-    // Lookups first: what the others received is worked off in pieces.
+    // Lookups first: data of the other connections is handled in pieces.
     std::ranges::partition(
         ready, [](const epoll_event& event) { return Node::is_of_lookups(event.data.u64); });
     for (const epoll_event& event : ready) {
@@ -152,7 +152,8 @@ class RespConnector final : public Connector, private Machine {
   NodeView view_;
   UniqueFd epoll_;
   std::unique_ptr<EventFd> wake_;
-  std::shared_ptr<EventFd> answered_;  ///< With the threads of Asked, which may outlive this.
+  std::shared_ptr<EventFd>
+      answered_;  ///< Shared with the threads of Asked, which may outlive this object.
   std::unique_ptr<SecretFiles> secrets_;
   std::unique_ptr<Resolver> resolver_;
   std::unique_ptr<Node> node_;

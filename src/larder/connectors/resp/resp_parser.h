@@ -16,14 +16,14 @@ struct ParserLimits {
 
 /// Reads replies of the Redis protocol (RESP2) as they arrive, in pieces of any length.
 ///
-/// What is read is told as events. The payload of a bulk string does not pass through here: after
-/// kBulk the caller takes payload_left() bytes from wherever it has them, straight into their
-/// place, and tells so by took_payload(); then next() reads the end. An array is its header only;
-/// its elements follow as events of their own.
+/// Its results are events. The payload of a bulk string does not pass through here: after kBulk the
+/// caller takes payload_left() bytes from wherever it has them, straight into their place, and
+/// tells so by took_payload(); then next() reads the end. An array is its header only; its elements
+/// follow as events of their own.
 ///
 /// Bounded: it allocates nothing, keeps the first kTextBytesMax bytes of a line, and refuses
-/// lengths beyond the limits before anything is made of them. Once broken, it stays broken: nobody
-/// knows where the next reply begins.
+/// lengths beyond the limits before it uses them. Once broken, it stays broken: the start of the
+/// next reply cannot be found.
 /// One thread at a time.
 class RespParser {
  public:
@@ -34,7 +34,7 @@ class RespParser {
     kInteger,       ///< integer()
     kNull,          ///< A null bulk string or a null array.
     kBulk,          ///< bulk_bytes() bytes of payload follow.
-    kBulkEnd,       ///< All of them were taken, and the end is right.
+    kBulkEnd,       ///< All elements were taken, and the end is right.
     kArray,         ///< integer() elements follow.
     kBroken,        ///< Not RESP2, or beyond a limit: broken_why().
   };
@@ -49,13 +49,13 @@ class RespParser {
   /// At most payload_left().
   void took_payload(std::uint64_t bytes) noexcept;
 
-  /// Of the last kSimple or kError; cut at kTextBytesMax. Until the next call of next().
+  /// Of the last kSimple or kError; cut at kTextBytesMax. Valid until the next call of next().
   std::string_view text() const noexcept { return {text_.data(), text_bytes_}; }
   std::int64_t integer() const noexcept { return integer_; }
   std::uint64_t bulk_bytes() const noexcept { return bulk_bytes_; }
   /// A literal.
   const char* broken_why() const noexcept { return broken_why_; }
-  /// Between two replies: nothing was begun that has not ended. (Arrays: between two elements.)
+  /// Between two replies: none has begun without its end. (Arrays: between two elements.)
   bool is_between_replies() const noexcept { return state_ == State::kStart; }
 
  private:

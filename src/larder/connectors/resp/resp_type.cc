@@ -1,4 +1,4 @@
-// What people write: the names, the parameters, and what each is for.
+// The names and parameters in a spec, and what each is for.
 #include <array>
 
 #include "larder/connector/common_parameters.h"

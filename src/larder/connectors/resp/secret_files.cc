@@ -17,7 +17,7 @@ namespace {
 constexpr std::size_t kPasswordBytesMax = 64U << 10;
 constexpr std::size_t kPemBytesMax = std::size_t{16} << 20;
 
-/// What is wrong with a file that cannot be read; empty: `text` is what it holds.
+/// The error of a file that cannot be read; empty: `text` is its content.
 std::string read_text(const std::string& path, std::size_t bytes_max, std::string& text) {
   std::error_code error;
   if (std::filesystem::is_directory(path, error)) return "is a directory";
@@ -42,7 +42,7 @@ SetupStatus read_pem(const char* parameter, const std::string& path, std::string
                                                      ' ' + trouble + "; name a readable PEM file"};
 }
 
-/// Only what can be read again.
+/// Only files that can be read again.
 std::string if_regular(const std::string& path) {
   std::error_code error;
   return std::filesystem::is_regular_file(path, error) ? path : std::string{};
@@ -136,7 +136,7 @@ std::uint64_t SecretFiles::patience_ends_ns() const noexcept {
 void SecretFiles::take(const SetupResult<Texts>& answer) {
   if (!answer) return set_trouble(answer.error().text);
   Texts texts = *answer;
-  // What is read once only stays.
+  // The content of a file that can be read once only is kept.
   if (paths_.password.empty()) texts.password = texts_.password;
   if (paths_.tls.ca_file.empty()) texts.tls.ca = texts_.tls.ca;
   if (paths_.tls.certificate_file.empty()) texts.tls.certificate = texts_.tls.certificate;

@@ -17,20 +17,21 @@ namespace larder::resp {
 
 struct RespOptions;
 
-/// The password in a file, without the line's end. `name` is the parameter or variable that names
-/// it, `type` what the spec is called.
+/// The password in a file, without the newline at the end. `name` is the parameter or variable that
+/// names it, `type` the type in the spec.
 SetupResult<std::string> read_password_file(std::string_view type, std::string_view name,
                                             const std::string& path);
 
-/// With what a connection shows who it is, and checks who the server is.
+/// The credentials of a connection, and the certificates that it trusts.
 struct Secrets {
   std::string password;             ///< Empty: the server wants none.
   std::shared_ptr<TlsContext> tls;  ///< Null: plain.
 };
 
 /// The password and the TLS files, read again for each new connection, because operators replace
-/// them while a store runs. A thread reads them, since a file may be on a file system that hangs.
-/// What cannot be read or used at that moment leaves what was read before, and shows in the report.
+/// them while a store runs. A thread reads them, because a file may be on a file system that hangs.
+/// A file that cannot be read or used at that moment leaves the earlier content in force, and shows
+/// in the report.
 ///
 /// Files that are not regular ones (a pipe of a shell) are read once.
 /// Threads: one; append_report() any.
@@ -43,7 +44,7 @@ class SecretFiles {
 
   /// For the next connection. Null: ask again after the signal, or at patience_ends_ns().
   std::shared_ptr<const Secrets> current();
-  /// Reads again what could not be read the last time, so that its trouble ends without a new
+  /// Retries files that could not be read the last time, so that the condition ends without a new
   /// connection. Costs a short lock otherwise.
   void retry() LARDER_EXCLUDES(mutex_);
   /// From then on current() gives what it has; kNever: it is not reading.

@@ -10,10 +10,10 @@ namespace larder::resp {
 namespace {
 
 constexpr std::size_t kTextBytesMax = 64;
-/// From this share of maxmemory on a server that evicts nothing is about to refuse writes.
+/// From this share of maxmemory on a server without eviction will soon refuse writes.
 constexpr double kNearlyFull = 0.95;
 
-/// Of what a server says, only what is printable and short.
+/// Keeps only what is printable and short of a server's text.
 std::string tame(std::string_view text) {
   std::string tamed;
   for (const char c : text.substr(0, kTextBytesMax)) {

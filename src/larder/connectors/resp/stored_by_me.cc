@@ -25,7 +25,7 @@ void StoredByMe::note_stored(std::span<const std::byte> key, std::uint64_t value
   }
   const auto [place, is_new] = entries_.try_emplace(hash);
   Entry& entry = place->second;
-  // The sum first: nobody sees more keys than there are.
+  // The sum first, so that no reader sees more keys than there are.
   bytes_.fetch_add(value_bytes - entry.bytes, std::memory_order_relaxed);
   entry.bytes = value_bytes;
   entry.version = stored_total_;

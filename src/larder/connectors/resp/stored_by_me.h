@@ -10,12 +10,13 @@
 
 namespace larder::resp {
 
-/// What this process has stored on the server and does not know to be gone: the only part of a
-/// shared server that it can account for.
+/// The values that this process has stored on the server and does not know to be gone: the only
+/// part of a shared server that it can account for.
 ///
 /// Keys are known by a 64-bit hash: two with one hash count as one. With a capacity the keys are
-/// kept too, so that the server can be asked about them; see Audit. Without one, what the server
-/// lost counts until a lookup or a load of the key misses, or keep_at_most() shows that it is gone.
+/// kept too, so that the server can be asked about them; see Audit. Without one, a value that the
+/// server lost counts until a lookup or a load of its key misses, or keep_at_most() shows that it
+/// is gone.
 /// Threads: changes by one; keys() and bytes() from any. Cost: about 40 bytes a key, with a
 /// capacity 90 and the key.
 class StoredByMe {
@@ -26,13 +27,13 @@ class StoredByMe {
     std::uint64_t version = 0;  ///< Another one: it was stored again since.
   };
 
-  /// `capacity_bytes` of values, 0: none. At most `keys_max` keys are known.
+  /// `capacity_bytes` of values, 0: none. Forgets keys beyond `keys_max`.
   StoredByMe(std::uint64_t capacity_bytes, std::size_t keys_max)
       : capacity_bytes_(capacity_bytes), keys_max_(keys_max) {}
 
   bool keeps_keys() const noexcept { return capacity_bytes_ > 0; }
 
-  /// Room for a store that is about to be sent. False: it would exceed the capacity. Pair every
+  /// Reserves room for a store that will be sent. False: it would exceed the capacity. Pair every
   /// success with one release() of the same bytes once its outcome is known.
   bool reserve(std::span<const std::byte> key, std::uint64_t value_bytes) noexcept;
   void release(std::uint64_t value_bytes) noexcept { reserved_bytes_ -= value_bytes; }
@@ -40,16 +41,16 @@ class StoredByMe {
   void note_stored(std::span<const std::byte> key, std::uint64_t value_bytes);
   void note_gone(std::span<const std::byte> key) noexcept;
   /// The server holds no such key (0), or a value of another size than was stored. False: nothing
-  /// was changed, because it was stored again meanwhile or is not known any more.
+  /// was changed, because the key was stored again meanwhile or is not known any more.
   bool note_size(const Sighting& sighting, std::uint64_t value_bytes) noexcept;
   /// Forgets keys, whichever, until `keys` are left, because there cannot be more: so many in one
   /// call that it does not take long.
   void keep_at_most(std::uint64_t keys) noexcept;
 
-  /// Calls visit(Sighting, key) for some keys, in an order that has nothing to do with them, until
-  /// it returns false, the end is reached, or it has taken long. `cursor` says where to begin, and
-  /// then where to go on. True: the end was reached, and it begins anew. Not for values of 0 bytes,
-  /// which need no room.
+  /// Calls visit(Sighting, key) for some keys, in an arbitrary order, until it returns false, the
+  /// end is reached, or it has taken long. `cursor` is the position to begin at, and then the one
+  /// to continue from. True: the end was reached, and the next call begins again. Not for values of
+  /// 0 bytes, which need no room.
   template <class Visit>
   bool visit_from(std::size_t& cursor, Visit visit) const;
 

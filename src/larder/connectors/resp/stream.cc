@@ -51,7 +51,7 @@ class PlainStream final : public Stream {
 
  private:
   static Transfer failed(const char* what) noexcept {
-    // Whatever the errno: it is the peer that is lost, and a later call may find it again.
+    // Whatever the errno: the connection is lost, and a later call may find the peer again.
     return {.kind = Transfer::Kind::kFailed, .error = Error{ErrorCode::kUnavailable, "resp", what}};
   }
 

@@ -11,7 +11,7 @@
 
 namespace larder::resp {
 
-/// What a transfer on a non-blocking stream came to.
+/// The result of a transfer on a non-blocking stream.
 struct Transfer {
   enum class Kind : std::uint8_t {
     kDone = 0,   ///< `bytes` were moved, at least one.
@@ -34,12 +34,12 @@ class Stream {
   virtual ~Stream() = default;
 
   virtual int fd() const noexcept = 0;
-  /// Until kDone nothing may be read or written.
+  /// Until kDone no read or write is allowed.
   virtual Transfer handshake() noexcept = 0;
   virtual Transfer read(std::span<const iovec> into) noexcept = 0;
-  /// What was taken is on its way, and its memory is the caller's again; but see flush().
+  /// Bytes that were taken are in flight, and their memory is the caller's again; but see flush().
   virtual Transfer write(std::span<const iovec> from) noexcept = 0;
-  /// kDone with 0 bytes: nothing that was taken is waiting here. Call it before more is written.
+  /// kDone with 0 bytes: no taken bytes wait here. Call it before more is written.
   virtual Transfer flush() noexcept = 0;
 };
 

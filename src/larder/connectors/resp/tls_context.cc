@@ -1,4 +1,4 @@
-// What TLS connections share, made from the texts of PEM files.
+// State that TLS connections share, made from the texts of PEM files.
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>

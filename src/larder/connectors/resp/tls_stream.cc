@@ -22,8 +22,8 @@ bool is_address(const std::string& name) {
          ::inet_pton(AF_INET6, name.c_str(), address.data()) == 1;
 }
 
-/// TLS over a non-blocking socket. What is written is gathered into one record first, so that a
-/// record that is half out never needs the caller's memory again.
+/// TLS over a non-blocking socket. Bytes to write are first gathered into one record, so that a
+/// half-sent record never needs the caller's memory again.
 class TlsStream final : public Stream {
  public:
   TlsStream(UniqueFd socket, SSL* ssl)
@@ -129,7 +129,7 @@ std::unique_ptr<Stream> TlsContext::connect(UniqueFd socket) {
     is_set = is_set && ::SSL_set1_host(ssl, server_name_.c_str()) == 1 &&
              ::SSL_set_tlsext_host_name(ssl, server_name_.c_str()) == 1;
   }
-  // Without the name to check there is no verification: then rather no connection.
+  // Without a name to check there is no verification: refuse the connection.
   if (!is_set) return nullptr;
   return stream;
 }

@@ -12,13 +12,13 @@ struct ssl_ctx_st;
 namespace larder::resp {
 
 struct TlsOptions {
-  std::string ca_file;           ///< PEM; empty: what the system trusts.
-  std::string certificate_file;  ///< PEM chain that shows who we are; empty: none is shown.
+  std::string ca_file;           ///< PEM; empty: the system's trust store.
+  std::string certificate_file;  ///< PEM chain of the client; empty: none is presented.
   std::string key_file;          ///< PEM; there is one exactly with certificate_file.
-  std::string server_name;       ///< What the server's certificate must be for: name or address.
+  std::string server_name;       ///< Name or address that the server's certificate must be for.
 };
 
-/// What those files hold.
+/// The content of those files.
 struct TlsTexts {
   std::string ca;
   std::string certificate;
@@ -31,8 +31,7 @@ struct TlsTexts {
 /// One thread at a time.
 class TlsContext {
  public:
-  /// `texts` is what the files of `options` hold; an error names the file and what is wrong with
-  /// it.
+  /// `texts` are the contents of the files in `options`; an error names the file and the fault.
   static SetupResult<std::unique_ptr<TlsContext>> create(const TlsOptions& options,
                                                          const TlsTexts& texts);
   ~TlsContext();
