@@ -10,10 +10,10 @@
 (b'one', False, None)
 ([True, False], [b'two', None])
 
-`larder.open(spec)` gives a `Store`: of a directory with a capacity, or of what else `larder
-connectors` on the command line lists.
-`larder.aio` (to be imported) is the same for asyncio. `larder.Client` is for engines: batches that are
-submitted and drained, and never waited for.
+`larder.open(spec)` opens a `Store`: on a directory with a capacity, or on any storage that the
+command `larder connectors` lists.
+`larder.aio` (import it by name) is the same for asyncio. `larder.Client` is for engines: batches
+that are submitted and drained, and never waited for.
 `larder.lmcache` has the doors for LMCache, `larder.vllm` and `larder.sglang` those for vLLM and
 SGLang, `larder.hf` the one for transformers.
 """

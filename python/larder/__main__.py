@@ -1,6 +1,6 @@
 """`python -m larder server`: the command `larder server`, with connectors written in Python.
 
-docs/server.md ("Connectors in Python") tells what they must have.
+docs/server.md ("Connectors in Python") says what they need.
 """
 
 import atexit
@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 
-# Until the server has its handlers, and when the interpreter ends, ^C is no traceback.
+# Before the server has its handlers, and when the interpreter ends, ^C prints no traceback.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -16,8 +16,8 @@ from larder import _larder  # noqa: E402
 
 if __name__ == "__main__":
     code = _larder.run_server(sys.argv[1:])
-    # Everything has been stopped. A method that never returned was left alone, with a thread that
-    # must not find an interpreter that is being taken down.
+    # Everything has been stopped. A method that never returned was abandoned, with a thread that
+    # must not run in an interpreter that is shutting down.
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

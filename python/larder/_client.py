@@ -36,14 +36,15 @@ class Addresses(_larder.Addresses):
         pointers, sizes = pool.get_page_buffer_meta(indices)      # As many for each page.
         client.submit_get(keys, larder.Addresses(pointers, sizes, owner=pool))
 
-    In place of a list of buffers, the pieces are dealt out to the keys in order, as many to each. In
-    place of one key's buffer they are the pieces of that key.
+    In place of a list of buffers, the pieces are dealt out to the keys in order, the same number to
+    each. In place of one key's buffer they are the pieces of that key.
 
     `pointers` is a list of ints, `sizes` a list of as many or one int for all. `owner`, any object,
-    is kept alive as long as this one, and this one until the last batch that uses it has ended.
+    is kept alive as long as this object, and this object until the last batch that uses it has
+    ended.
 
-    Nothing can check an address. Memory that is not there, or not writable, ends the process, and
-    memory that is used for something else meanwhile is overwritten: the batch must have ended first.
+    Nothing can check an address. An address without memory, or without writable memory, crashes the
+    process, and memory that is reused meanwhile is overwritten: the batch must have ended first.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Addresses(_larder.Addresses):
 
 
 class Code(enum.IntEnum):
-    """What became of one key of a batch."""
+    """The result of one key of a batch."""
 
     FAILED = 0
     """`Completion.failures` says why. A buffer that was loaded into may hold anything."""
@@ -130,11 +131,11 @@ class Completion(NamedTuple):
         return f"{text} (and {more} more keys)" if more else text
 
     def outcomes(self) -> Outcomes:
-        """Of a `get`: what `Store.get_into()` gives."""
+        """For a `get`: the result of `Store.get_into()`."""
         return Outcomes(self.hits, self._failed(), self.sizes, self._errors())
 
     def stored(self) -> Stored:
-        """Of a `set`: what `Store.set_many()` gives."""
+        """For a `set`: the result of `Store.set_many()`."""
         existed = [code == Code.EXISTED for code in self.codes]
         stored = [code in (Code.DONE, Code.EXISTED) for code in self.codes]
         return Stored(stored, existed, self._failed(), self._errors())
@@ -154,7 +155,7 @@ def completions_of(
         tuple[int, Any, str, bytes, list[int], dict[int, tuple[str, str]], float | None]
     ],
 ) -> list[Completion]:
-    """What the module's drain() gives, as it is documented."""
+    """The result of the module's drain(), in its documented form."""
     completions: list[Completion] = []
     for batch_id, tag, operation, codes, sizes, failures, seconds in drained:
         told = {index: Failure(*failure) for index, failure in failures.items()}
@@ -164,8 +165,8 @@ def completions_of(
 
 
 class Client(_larder.BatchClient):
-    """A store whose calls return at once: submit a batch, and drain what has ended when the event fd
-    says so. Made for engines, which have a loop of their own and never wait.
+    """A store whose calls return at once: submit a batch, and drain finished batches when the event
+    fd is readable. Made for engines, which have a loop of their own and never wait.
 
         client = larder.Client("log:/data/kv", capacity="200GiB")
         client.submit_set(["a", "b"], [b"one", [b"t", b"wo"]], tag="stored")
@@ -181,33 +182,34 @@ class Client(_larder.BatchClient):
     `ValueError`) and after `close()` (`ClosedError`) only; whatever the store cannot do comes from
     `drain()` as a failed key. Each takes
 
-    - `timeout` in seconds from now (None: none), and `deadline`, a moment of `time.monotonic()`. The
-      earlier one holds, time in queues included, and a deadline may be over. What is not with the
-      kernel by then fails, with `deadline_exceeded`; what is, ends when the kernel says so.
-    - `urgency`: `demand`, `prefetch`, `store` or `background`, which are weighted against each other,
-      and none is starved. None: `store` for `submit_set()`, `prefetch` for `submit_prefetch()` and
-      `submit_pin()`, `demand` for the others.
+    - `timeout` in seconds from now (None: none), and `deadline`, a moment of `time.monotonic()`.
+      The earlier one holds, time in queues included; it may already have passed. Items that the
+      kernel does not have by then fail with `deadline_exceeded`; the others end when the kernel
+      completes them.
+    - `urgency`: `demand`, `prefetch`, `store` or `background`, which are weighted against each
+      other, so that none starves. None: `store` for `submit_set()`, `prefetch` for
+      `submit_prefetch()` and `submit_pin()`, `demand` for the others.
     - `waits_for_room`: beyond the connector's limits (docs/connectors.md) the batch waits its turn, and
       with False it fails at once, with `resource_exhausted`.
-    - `tag`: any object, which comes back with the outcome. With it a batch that another thread drains
-      before its id is known is no problem.
+    - `tag`: any object, which comes back with the outcome. With it, a batch may be drained by
+      another thread before its id is known.
 
     **Buffers** hold one value each: an object with the buffer protocol (contiguous, one dimension,
-    items of one byte), a list of such pieces, whose concatenation is the value, or `Addresses`. They
-    are kept alive, with the keys, until `drain()` has given their batch, or `close()` has returned. Do
-    not touch them before that. There may be as many pieces to a value as the connector takes, at
-    least 1024 where it has a limit; a value with more fails.
+    items of one byte), a list of such pieces, whose concatenation is the value, or `Addresses`.
+    They are kept alive, with the keys, until `drain()` has given their batch, or `close()` has
+    returned. Do not touch them before that. A value may have as many pieces as the connector
+    allows, at least 1024 where it has a limit; a value with more fails.
 
     **The outcome** of a batch comes once. Batches end in any order, and so do the keys of one; two
-    batches on one key act as if one came after the other. A load that failed makes its key a miss
-    until it is stored again (a late one for half a minute at least), also where its buffer had
-    another size than the value: an engine would else find it and fail to load it for ever.
+    batches on one key act as if one came after the other. A failed load makes its key a miss until
+    it is stored again (a late one for half a minute at least), also if its buffer had another size
+    than the value: otherwise an engine would find it and fail to load it again and again.
 
     **Threads**: any, all calls. No call holds the GIL while it copies or waits.
 
-    **The end**: `close()`, `with`, the last reference, and the interpreter's exit close the store. What
-    has not been drained by then is dropped. After `os.fork()` the child's object raises
-    `ForkedError`, and the parent's goes on.
+    **The end**: `close()`, `with`, the last reference, and the interpreter's exit close the store.
+    Outcomes that have not been drained by then are dropped. After `os.fork()` the child's object
+    raises `ForkedError`; the parent's keeps working.
     """
 
     def __init__(self, spec: SpecLike | None = None, **parameters: Any) -> None:
@@ -229,8 +231,8 @@ class Client(_larder.BatchClient):
         waits_for_room: bool = True,
         tag: object = None,
     ) -> int:
-        """Loads the value of each key into its buffer, which must have exactly the value's size; with
-        `allow_shorter` it may be larger, and `Completion.sizes` tells how much of it is the value."""
+        """Loads the value of each key into its buffer, which must have exactly the value's size;
+        with `allow_shorter` it may be larger, and `Completion.sizes` has the value's size."""
         return super().submit_get(
             keys, buffers, allow_shorter, timeout, deadline, urgency, waits_for_room, tag
         )
@@ -262,7 +264,7 @@ class Client(_larder.BatchClient):
         estimates: bool = False,
     ) -> int:
         """Asks which keys have a value that can be loaded, and its size. With `estimates` the
-        completion tells in `seconds_to_load` how long loading them would take."""
+        completion has in `seconds_to_load` how long loading them would take."""
         return super().submit_exists(
             keys, timeout, deadline, urgency, waits_for_room, tag, estimates
         )
@@ -302,8 +304,8 @@ class Client(_larder.BatchClient):
     ) -> int:
         """As `Store.prefetch()`. The code is `DONE` when the value is there.
 
-        Of this one and the three below: what the connector cannot do fails with `unimplemented` (see
-        `hints`), and what there is no room or budget for with `resource_exhausted`.
+        For this call and the three below: a hint that the connector does not support fails with
+        `unimplemented` (see `hints`), and one without room or budget with `resource_exhausted`.
         """
         return super()._submit_hint(
             keys, "prefetch", None, timeout, deadline, urgency, waits_for_room, tag
@@ -319,7 +321,7 @@ class Client(_larder.BatchClient):
         waits_for_room: bool = True,
         tag: object = None,
     ) -> int:
-        """As `Store.pin()`, for `ttl` seconds from when the value is there."""
+        """Like `Store.pin()`, for `ttl` seconds after the value has arrived."""
         return super()._submit_hint(
             keys, "pin", ttl, timeout, deadline, urgency, waits_for_room, tag
         )
@@ -334,7 +336,7 @@ class Client(_larder.BatchClient):
         waits_for_room: bool = True,
         tag: object = None,
     ) -> int:
-        """As `Store.retain()`, for `ttl` seconds."""
+        """Like `Store.retain()`, for `ttl` seconds."""
         return super()._submit_hint(
             keys, "retain", ttl, timeout, deadline, urgency, waits_for_room, tag
         )
@@ -371,8 +373,8 @@ class Client(_larder.BatchClient):
         return super().event_fd()
 
     def wait(self, timeout: float | None = 30.0) -> bool:
-        """Waits, for a thread that has nothing else to do, until there is something to drain; False
-        when there is nothing at the time-out (seconds, 0 or more; None: for ever), and after close().
+        """Blocks a thread that has no other work until there is something to drain; False when
+        there is nothing at the time-out (seconds, 0 or more; None: no time-out), and after close().
         A close() in another thread ends it at once, with either answer: drain() is [] then."""
         seconds = _larder.seconds(timeout, "timeout", allows_zero=True)
         fd = self.event_fd()
@@ -398,9 +400,9 @@ class Client(_larder.BatchClient):
     def events(
         self, position: int, events_max: int
     ) -> tuple[list[tuple[bool, bytes, int]], int, int] | None:
-        """What was stored and removed since `position` (0 at first), evictions included:
-        `([(was stored, key, bytes), ...], next position, how many were lost)`. None where the
-        connector keeps none; its parameter `events` asks for them."""
+        """The changes since `position` (0 at first), evictions included: `([(was stored, key,
+        bytes), ...], next position, how many were lost)`. None if the connector keeps none; its
+        parameter `events` turns them on."""
         return super().events(position, events_max)
 
     def scan(self, prefix: Key = b"") -> Iterator[tuple[bytes, int]]:
@@ -408,7 +410,7 @@ class Client(_larder.BatchClient):
         return scan(self, prefix)
 
     def delete_prefix(self, prefix: Key, *, timeout: float | None = 30.0) -> int:
-        """As `Store.delete_prefix()`: it waits, in the calling thread."""
+        """Like `Store.delete_prefix()`: it blocks the calling thread."""
         return delete_prefix(self, prefix, timeout)
 
     def report(self) -> Report:  # type: ignore[override]  # The module's is a dictionary.
@@ -422,11 +424,11 @@ class Client(_larder.BatchClient):
     # --- The end ----------------------------------------------------------------------------------
 
     def close(self, grace: float | None = 10.0, timeout: float | None = 30.0) -> None:
-        """Lets what is under way end for `grace` seconds, then cancels it. Idempotent. When it has
-        returned, every buffer is free, and nothing comes from drain() any more.
+        """Lets pending operations end for `grace` seconds, then cancels them. Idempotent. After it
+        has returned, every buffer is free, and drain() returns nothing any more.
 
-        Raises `StuckError` when the kernel or a peer still has something at `timeout`. Its buffers are
-        kept alive, and another close() goes on waiting.
+        Raises `StuckError` when the kernel or a peer still has something at `timeout`. Its buffers
+        are kept alive, and another close() continues to wait.
         """
         super().close(grace, timeout)
 

@@ -1,4 +1,4 @@
-"""What the doors into engines have in common."""
+"""Code that the doors into engines share."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def printable(text: str) -> str:
 
 
 def digest(parts: Mapping[str, Any]) -> bytes:
-    """32 bytes that stand for `parts`, of JSON's types, in whatever order. Names of values are made of
-    it: another form would find nothing that is there."""
+    """32 bytes that identify `parts`, of JSON's types, whatever the order of keys. Names of values
+    are made from it: with another form no stored value would be found."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).digest()
 
@@ -50,8 +50,9 @@ def installed(package: str, shown: str) -> str:
 
 
 def open_once(text: str) -> None:
-    """Opens and closes the store of a spec, in a process of its own: this one gets neither its threads
-    nor its locks, and the address of LARDER_METRICS stays free for the engine. Raises TrialError."""
+    """Opens and closes the store of a spec in a process of its own: this process gets neither its
+    threads nor its locks, and the address of LARDER_METRICS stays free for the engine. Raises
+    TrialError."""
     try:
         ended = subprocess.run(
             [sys.executable, "-c", _TRIAL],

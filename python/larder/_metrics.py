@@ -31,8 +31,8 @@ _WANTED = (
 
 
 def metrics_text() -> str:
-    """The numbers of every store that is open in this process, in Prometheus' text format; what they
-    mean, docs/metrics.md tells. No I/O."""
+    """The numbers of every open store of this process, in Prometheus' text format; docs/metrics.md
+    explains them. No I/O."""
     return _larder.metrics_text()
 
 
@@ -44,12 +44,12 @@ def serve_metrics(address: str = "127.0.0.1:9187") -> MetricsServer:
         larder.serve_metrics("unix:/run/larder-{pid}.sock")  # for `larder top /run/larder-123.sock`.
 
     `address` is `HOST:PORT`, `PORT` (of 127.0.0.1; 0 takes a free one), or `unix:PATH`, a socket
-    that only its owner can connect to. `{pid}` becomes the process's number. The environment variable
-    LARDER_METRICS does the same for a program that knows nothing of it, when its first store is
-    opened, and `larder.open(spec, metrics_address=ADDRESS)` until that store is closed.
+    that only its owner can connect to. `{pid}` becomes the process's number. The environment
+    variable LARDER_METRICS does the same without a change of the program, when its first store is
+    opened, and `larder.open(spec, metrics_address=ADDRESS)` does it until that store is closed.
 
-    Raises `TypeError` and `ValueError` for an address that is none, and `OSError` where it cannot be
-    had. A forked child serves nothing.
+    Raises `TypeError` and `ValueError` for an invalid address, and `OSError` if it is not
+    available. A forked child does not serve.
     """
     return MetricsServer(address)
 
@@ -74,7 +74,7 @@ class MetricsServer:
 
     @property
     def address(self) -> str:
-        """Where it listens, as `serve_metrics()` takes it: with the port that it got."""
+        """The address it listens at, as `serve_metrics()` takes it: with the actual port."""
         if self._path is not None:
             return f"unix:{self._path}"
         address = self._server.server_address
@@ -125,7 +125,7 @@ _REMEDIES = {
 
 
 def _named(error: OSError, address: str) -> OSError:
-    """The same error, which says what it is about and what to do."""
+    """The same error, with its subject and the remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "take another address")
     text = f"metrics address {address!r}: {error.strerror or error}: {remedy}"
     return type(error)(text) if error.errno is None else type(error)(error.errno, text)
@@ -158,7 +158,7 @@ class _UnixServer(_TcpServer):
 
 
 def _remove_if_left_over(path: str) -> None:
-    """A socket's file stays when its process is killed; nobody listens behind it then."""
+    """A socket's file remains when its process is killed; no process listens behind it then."""
     if not pathlib.Path(path).is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
@@ -196,7 +196,7 @@ _shared: dict[str, list[Lease]] = {}  # By address. Behind _lock.
 
 
 def serve_if_asked() -> None:
-    """What LARDER_METRICS asks for, once in a process. A store is opened all the same where that
+    """Serves as LARDER_METRICS asks, once in a process. A store is opened all the same where that
     cannot be had."""
     address = os.environ.get(ENVIRONMENT_VARIABLE)
     if not address or _asked:
@@ -237,14 +237,14 @@ class Lease:
             self.server.close()
 
     def end_with(self, store: object) -> None:
-        """Also where the store is freed without being closed; in a thread, as the collector of garbage
-        may run in any, the server's own among them."""
+        """Also when the store is freed without being closed; in a thread, because the garbage
+        collector may run in any, the server's own included."""
         freed = weakref.finalize(store, lambda: threading.Thread(target=self.end).start())
         freed.atexit = False
 
 
 def lease(address: str | None) -> Lease | None:
-    """What `metrics_address=` asks for."""
+    """Serves as `metrics_address=` asks."""
     return None if address is None else Lease(address)
 
 

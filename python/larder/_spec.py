@@ -1,4 +1,4 @@
-"""One text for every way to name a store: a URL, LMCache's JSON, a dict of it, a directory."""
+"""One text for every form of a spec: a URL, LMCache's JSON, a dict of it, a directory."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _WANTED = (
     f"wanted a str such as {_URL!r}, a dict such as "
     "{'type': 'log', 'path': '/data/kv', 'capacity': '200GiB'}, or a pathlib.Path of a log's directory"
 )
-# What a str begins with that is a directory, and no URL.
+# A str that begins so is a directory, not a URL.
 _DIRECTORY = ("/", "./", "../", "~")
 
 
 class OpenTypeError(_larder.OpenError, TypeError):
-    """A store is named by something of a wrong type: one error of opening as any other, and what
-    Python's own convention calls it."""
+    """A spec of a wrong type: an OpenError like every error of opening, and a TypeError as Python's
+    convention asks."""
 
 
 def text_of(spec: SpecLike | None, parameters: Mapping[str, Any], name: str = "spec") -> str:
-    """The text that names a store: `spec` with `parameters` added. `name`: the argument's.
+    """The text that names a store: `spec` with `parameters` added. `name`: the argument's name.
 
     A str is a URL or JSON, a dict is LMCache's JSON (or has a "url", as its adapter_params), a path,
-    or a str that begins as one, is the directory of a `log`. Without a spec, parameters have a `type`
-    or a `url`. None stands for a parameter that is not set. Raises OpenError that names the parameter.
+    or a str that begins as one, is the directory of a `log`. Without a spec, the parameters include
+    a `type` or a `url`. None means that a parameter is not set. Raises OpenError that names the
+    parameter.
     """
     if isinstance(spec, str) and not parameters and not _is_directory(spec):
         return _url(name, spec)
@@ -67,7 +68,7 @@ def parts_of(
 
 
 def replaced(value: Any, placeholder: str, text: str) -> Any:
-    """A spec, or parameters, in which a text stands for a placeholder, however deep."""
+    """A spec, or parameters, with a placeholder replaced by a text at any depth."""
     if isinstance(value, str):
         return value.replace(placeholder, text)
     if isinstance(value, Mapping):
@@ -87,7 +88,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _merged(found: dict[str, Any], given: dict[str, Any], name: str) -> dict[str, Any]:
-    """Both, of which a `url` stands for what it says when nothing else names a type."""
+    """Joins both. A `url` counts as the spec when nothing else names a type."""
     twice = sorted(found.keys() & given.keys())
     if twice:
         raise OpenTypeError(
@@ -113,7 +114,7 @@ def _values(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(name: str, value: Any) -> Any:
-    """A value of JSON for one of Python."""
+    """The JSON value of a Python value."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if isinstance(value, str):

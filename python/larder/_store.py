@@ -27,7 +27,7 @@ SCAN_PAGE_KEYS = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Outcomes:
-    """What became of the keys of one `get_into` or `look_up`, in the order of the keys.
+    """The results of one `get_into` or `look_up`, in the order of the keys.
 
     A key is a hit, a miss (neither hit nor failed; its buffer is untouched) or failed (its buffer
     may hold anything).
@@ -53,9 +53,9 @@ class Outcomes:
 
 @dataclasses.dataclass(frozen=True)
 class Hinted:
-    """What became of the keys of one `prefetch`, `pin`, `retain` or `release`, in their order.
+    """The results of one `prefetch`, `pin`, `retain` or `release`, in the order of the keys.
 
-    A key that is neither done nor failed has no value, or, of `release`, was neither pinned nor
+    A key that is neither done nor failed has no value, or, for `release`, was neither pinned nor
     retained.
     """
 
@@ -67,7 +67,7 @@ class Hinted:
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """What became of the keys of one `set_many`, in the order of the keys."""
+    """The results of one `set_many`, in the order of the keys."""
 
     stored: list[bool]
     """The key has a value now: this one, or with mode `if_absent` the one that it had."""
@@ -78,7 +78,7 @@ class Stored:
 
 
 class Recent(NamedTuple):
-    """What the keys of one kind of operation came to within the last minute."""
+    """The outcomes of one kind of operation within the last minute."""
 
     succeeded: int
     """Hits, misses and done."""
@@ -97,9 +97,8 @@ class WhatIfPoint(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class WhatIf:
-    """What share of the keys asked for would be found with other capacities, if least recently used
-    values went first. Estimated from a sample of the keys, within 0.02; of recent asks, the latest
-    ones counting most."""
+    """Estimated hit rates with other capacities under LRU eviction. Estimated from a sample of the
+    keys, within 0.02; of recent asks, the latest ones counting most."""
 
     points: dict[str, WhatIfPoint]
     """`half`, `same`, `double` and `unlimited`."""
@@ -113,7 +112,7 @@ class WhatIf:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A store's state at one moment."""
+    """A snapshot of a store's state."""
 
     type: str
     where: str
@@ -167,17 +166,17 @@ def open(
         larder.open(pathlib.Path("/data/kv"), capacity="200GiB")      # the directory of a log,
         larder.open("/data/kv")                                       # also as a str: it has a slash.
 
-    A log that is there remembers its capacity, and a new one needs it. `larder connectors` on the
-    command line lists types and parameters. Of a keyword, None means "not set"; one that `spec` has
-    too is refused.
+    An existing log remembers its capacity; a new one needs it. `larder connectors` on the command
+    line lists types and parameters. None means that a keyword is "not set"; a keyword that `spec`
+    has too is refused.
 
     `metrics_address` serves the numbers of this process's stores there, as `larder.serve_metrics()`
     does, for Prometheus and `larder top`, until this store is closed. Stores that name the same
     address share one server, which the last of them closes.
 
-    Raises `OpenError`, whose text names what is wrong with the spec, the disk or the other owner, and
-    what to do; it is a `TypeError` too where an argument has a wrong type, and a `ValueError` always.
-    Also raises what `serve_metrics()` raises for an address.
+    Raises `OpenError`, whose text names the fault (in the spec, of the disk, or another owner) and
+    the remedy; it is a `TypeError` too if an argument has a wrong type, and always a `ValueError`.
+    Also raises the errors of `serve_metrics()` for an address.
     """
     return Store(spec, metrics_address=metrics_address, **parameters)
 
@@ -194,14 +193,15 @@ class Store:
 
     Keys are `str` (as UTF-8) or `bytes`, 1 to 1024 bytes. Buffers are `bytes`-like objects, arrays
     with the buffer protocol (NumPy's) and torch tensors on the CPU, contiguous, of any shape and type
-    of items; lists of them, which are the pieces of one value; or `Addresses`. Nothing of them but
-    their bytes is kept, and none is copied on the way. They are kept alive until nobody uses them any
-    more, also when a call ends early; do not change them while a call runs.
+    of items; lists of them, which are the pieces of one value; or `Addresses`. Only their bytes are
+    stored, and none are copied on the way. They are kept alive while they are in use, also when a
+    call ends early; do not change them while a call runs.
 
-    `timeout` is in seconds, above 0; None waits for ever. What is not with the kernel by then fails.
-    What is, ends when the kernel says so; a second after the time-out the call raises `StuckError`.
+    `timeout` is in seconds, above 0; None means no time-out. Transfers that the kernel does not
+    have by then fail. The others end when the kernel completes them; a second after the time-out
+    the call raises `StuckError`.
 
-    After `os.fork()` the child's object raises `ForkedError`, and the parent's goes on.
+    After `os.fork()` the child's object raises `ForkedError`; the parent's keeps working.
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class Store:
     ) -> Outcomes:
         """Loads the value of each key into its buffer, which must have exactly the value's size.
 
-        A value of another size is a failed key, whose size stands in `sizes`; the value stays. After
+        A value of another size is a failed key with its size in `sizes`; the value stays. After
         every other failure the key is a miss until it is stored again.
 
         `urgency` is `demand` (also None), `prefetch`, `store` or `background`: the connector weights
@@ -241,7 +241,8 @@ class Store:
     def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
         """The value of one key, or None. Raises `Error` when it could not be looked up or loaded.
 
-        Whoever replaces it meanwhile, this is one whole value: the old or a newer one.
+        It is always one whole value, the old or a newer one, also if it is replaced during the
+        call.
         """
         return self._client.get(key, timeout)
 
@@ -249,7 +250,7 @@ class Store:
         """The value of each key, or None. Raises `Error` with the first reason when some could not be
         looked up or loaded, after all were tried.
 
-        For values that are large `get_into()` saves a copy, and it tells what became of each key.
+        For large values `get_into()` saves a copy, and it reports the result of each key.
         """
         end = time.monotonic() + _larder.seconds(timeout, "timeout")
         load = LoadOfMany(keys)
@@ -322,8 +323,8 @@ class Store:
         return self._client.sizes(keys, timeout)
 
     def look_up(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Outcomes:
-        """Which keys have a value, how large they are, and in `seconds_to_load` how long loading them
-        would take: for callers that compute what would take longer to load."""
+        """Which keys have a value, how large they are, and in `seconds_to_load` how long loading
+        them would take: for callers that would rather compute a value than wait longer for it."""
         return Outcomes(*self._client.look_up(keys, timeout))
 
     @property
@@ -341,21 +342,22 @@ class Store:
         return hinted(self._client.hint(keys, "prefetch", None, timeout))
 
     def pin(self, keys: Iterable[Key], ttl: float, *, timeout: float | None = 30.0) -> Hinted:
-        """As `prefetch()`, and keeps each value there for `ttl` seconds from then on, a day at most.
+        """Like `prefetch()`, and keeps each value there for `ttl` seconds from then on, a day at
+        most.
 
-        What pins may take is bounded (the connector's parameter `pins`); what is beyond it fails. A
-        second pin makes it last as long as the later of the two. `release()`, a delete, a store that
-        replaces, and `close()` end it; so does whoever else uses the store.
+        The connector's parameter `pins` bounds the room of pins; a pin beyond it fails. A second
+        pin makes it last as long as the later of the two. `release()`, a delete, a store that
+        replaces, and `close()` end it, also those of another user of the store.
         """
         return hinted(self._client.hint(keys, "pin", ttl, timeout))
 
     def retain(self, keys: Iterable[Key], ttl: float, *, timeout: float | None = 30.0) -> Hinted:
         """Keeps each value from being evicted where it is stored, for `ttl` seconds, a day at most: in
-        `tiered:` from the tiers. What `pin()` says of bounds and ends holds here, too."""
+        `tiered:` from the tiers. Bounds and ends are those of `pin()`."""
         return hinted(self._client.hint(keys, "retain", ttl, timeout))
 
     def release(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Hinted:
-        """Ends the pin and the retention of each key, whoever asked for them."""
+        """Ends the pin and the retention of each key, whichever caller asked for them."""
         return hinted(self._client.hint(keys, "release", None, timeout))
 
     def delete(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
@@ -372,9 +374,9 @@ class Store:
     def delete_prefix(self, prefix: Key, *, timeout: float | None = 30.0) -> int:
         """Removes every key that begins with `prefix`, which may not be empty; how many there were.
 
-        The keys are looked for in a scan, page by page: a key that is stored meanwhile may stay.
-        Raises `UnsupportedError` where the connector cannot list its keys (Redis), and `Error` when
-        some could not be removed, after all were tried, or when the time is over.
+        The keys are found by a scan, page by page: a key that is stored meanwhile may stay. Raises
+        `UnsupportedError` if the connector cannot list its keys (Redis), and `Error` if some could
+        not be removed, after all were tried, or if the time ran out.
         """
         return delete_prefix(self._client, prefix, timeout)
 
@@ -382,7 +384,7 @@ class Store:
         """Every key that begins with `prefix` with its value's size, oldest first where there is an
         age.
 
-        A key that is there during the whole scan is seen at least once. Raises `UnsupportedError`
+        A key that exists during the whole scan is listed at least once. Raises `UnsupportedError`
         where the connector cannot list its keys (Redis).
         """
         return scan(self._client, prefix)
@@ -399,8 +401,8 @@ class Store:
         """Lets running calls end, then closes. Idempotent; also called by `with` and at exit.
 
         Half of `timeout` (seconds, 0 or more) is for running calls to end by themselves; then they
-        are cancelled. Raises `StuckError`, which says what the kernel or a peer still has. Its
-        buffers stay alive, and another close() goes on waiting.
+        are cancelled. Raises `StuckError`, which names what the kernel or a peer still has. Its
+        buffers stay alive, and another close() continues to wait.
         """
         self._client.close(timeout)
         if self._lease is not None:
@@ -408,7 +410,7 @@ class Store:
 
     @property
     def metrics_address(self) -> str | None:
-        """Where the numbers are served that `metrics_address=` asked for, with the port that it got."""
+        """The address that serves the numbers for `metrics_address=`, with the actual port."""
         return None if self._lease is None else self._lease.server.address
 
     @property
@@ -431,12 +433,12 @@ class Store:
 
 
 class LoadOfMany:
-    """The steps of `get_many()`, for callers that wait and those that await: the sizes, then the
-    values, then those that were replaced in between, each by itself."""
+    """The steps of `get_many()`, for blocking and for awaiting callers: the sizes, then the values,
+    then, one by one, those that were replaced in between."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         is_list = isinstance(keys, Iterable) and not isinstance(keys, (str, bytes, bytearray))
-        self.keys: Any = tuple(keys) if is_list else keys  # Refused by who looks it up.
+        self.keys: Any = tuple(keys) if is_list else keys  # The caller of the lookup refuses it.
         self.found: list[Key] = []
         self.buffers: list[bytearray] = []
         self.replaced: list[Key] = []
@@ -469,12 +471,12 @@ class LoadOfMany:
 
 
 def left_until(end: float) -> float | None:
-    """A time-out until a moment of time.monotonic(), which may be over."""
+    """The time left until a moment of time.monotonic(), which may have passed."""
     return max(end - time.monotonic(), 1e-6) if math.isfinite(end) else None
 
 
 class Pages(Protocol):
-    """What the module's classes have of pages of keys."""
+    """Calls that the module's classes have for pages of keys."""
 
     def _scan_page(
         self, first_word: int, second_word: int, keys_max: int, prefix: Key
@@ -512,7 +514,7 @@ def delete_prefix(
     timeout: float | None,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> int:
-    """As `Store.delete_prefix()`, in the calling thread, until `is_wanted` says no."""
+    """Like `Store.delete_prefix()`, in the calling thread, until `is_wanted` returns False."""
     check_prefix(prefix)
     seconds = _larder.seconds(timeout, "timeout")
     end = time.monotonic() + seconds
@@ -534,7 +536,7 @@ def delete_prefix(
 
 
 def hinted(raw: tuple[list[bool], list[bool], list[str | None], str | None]) -> Hinted:
-    """What the module tells of a hint. Raises `UnsupportedError`."""
+    """The module's result of a hint. Raises `UnsupportedError`."""
     done, failed, errors, unsupported = raw
     if unsupported is not None:
         raise _larder.UnsupportedError(unsupported)
@@ -549,7 +551,7 @@ def check_mode(mode: str) -> bool:
 
 
 def was_written(stored: Stored) -> bool:
-    """What set() says of its one key."""
+    """The result of set() for its one key."""
     if stored.failed[0]:
         raise _larder.Error(stored.errors[0])
     return not stored.existed[0]

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Opening", "Store", "open"]
 
-# What a call waits past its time-out for transfers that the kernel already has.
+# How long a call waits past its time-out for transfers that the kernel already has.
 _PAST_TIMEOUT = 1.0
 _CLOSED_EARLY = (_larder.ClosedError, "the store was closed before the answer came")
 
@@ -61,14 +61,14 @@ def open(
     store:`, which closes it at the end. The arguments are those of `larder.open()`.
 
     It may take seconds, which are a thread's and not the loop's. Raises `OpenError`, whose text
-    names what is wrong with the spec, the disk or the other owner. When the task is cancelled
-    meanwhile, the store is closed again as soon as it is open.
+    names the fault: in the spec, of the disk, or another owner. If the task is cancelled meanwhile,
+    the store is closed as soon as it is open.
     """
     return Opening(_spec.text_of(spec, parameters), metrics_address)
 
 
 class Opening:
-    """What `open()` gives: to be awaited, or used by `async with`."""
+    """The result of `open()`: await it, or use it with `async with`."""
 
     def __init__(self, spec: str, metrics_address: str | None = None) -> None:
         self._spec = spec
@@ -83,7 +83,7 @@ class Opening:
         opened: list[tuple[_larder.AsyncClient, _metrics.Lease | None]] = []
 
         def end_unwanted() -> None:
-            """By whoever comes first: the cancelled caller, or the thread that has opened it."""
+            """Run by the first of the cancelled caller and the thread that has opened it."""
             with contextlib.suppress(IndexError):
                 client, lease = opened.pop()
                 client.close(0.0, 30.0)
@@ -135,13 +135,14 @@ class Store:
     Keys, buffers and per-key results are those of `larder.Store`. Any event loop of any thread may
     use the store, several at once; each watches the store's event fd by one reader of its own.
 
-    `timeout` is in seconds, above 0; None waits for ever. What is not with the kernel by then fails; a
-    second later the call raises `StuckError` if the kernel still has some of it.
+    `timeout` is in seconds, above 0; None means no time-out. Transfers that the kernel does not
+    have by then fail; a second later the call raises `StuckError` if the kernel still has some of
+    them.
 
     A task may be cancelled at any moment, which also cancels its operation in the store. Whenever a
-    call ends without its result (cancelled, `StuckError`, `ClosedError`), the operation may go on
-    for a while: loads may still write into the buffers, a store may still take effect. Keys and
-    buffers are kept alive until it has ended; do not use such a buffer for anything else.
+    call ends without its result (cancelled, `StuckError`, `ClosedError`), the operation may
+    continue for a while: loads may still write into the buffers, and a store may still take effect.
+    Keys and buffers are kept alive until it has ended; do not use such a buffer for anything else.
 
     `exists()` and `sizes()` answer at once, without giving the loop a turn, where the connector
     knows its keys in memory. After `os.fork()` the child's object raises `ForkedError`.
@@ -157,7 +158,7 @@ class Store:
         self._shown_spec = shown_spec
         self._fd = client.event_fd()
         self._numbers = itertools.count(1)
-        # By id, from before the submission until somebody took the entry out. Every access is one
+        # By id, from before the submission until the entry is taken out. Every access is one
         # operation of the dict, hence atomic.
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._loops: set[asyncio.AbstractEventLoop] = set()
@@ -174,7 +175,7 @@ class Store:
     ) -> Outcomes:
         """Loads the value of each key into its buffer, which must have exactly the value's size.
 
-        A value of another size is a failed key, whose size stands in `sizes`; the value stays. After
+        A value of another size is a failed key with its size in `sizes`; the value stays. After
         every other failure the key is a miss until it is stored again.
 
         `urgency` is `demand` (also None), `prefetch`, `store` or `background`: the connector weights
@@ -186,7 +187,8 @@ class Store:
     async def get(self, key: Key, *, timeout: float | None = 30.0) -> bytes | None:
         """The value of one key, or None. Raises `Error` when it could not be looked up or loaded.
 
-        Whoever replaces it meanwhile, this is one whole value: the old or a newer one.
+        It is always one whole value, the old or a newer one, also if it is replaced during the
+        call.
         """
         seconds = _larder.seconds(timeout, "timeout")
         end = time.monotonic() + seconds
@@ -212,7 +214,7 @@ class Store:
         """The value of each key, or None. Raises `Error` with the first reason when some could not be
         looked up or loaded, after all were tried.
 
-        For values that are large `get_into()` saves a copy, and it tells what became of each key.
+        For large values `get_into()` saves a copy, and it reports the result of each key.
         """
         end = time.monotonic() + _larder.seconds(timeout, "timeout")
         load = LoadOfMany(keys)
@@ -265,8 +267,8 @@ class Store:
         return found
 
     async def look_up(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Outcomes:
-        """Which keys have a value, how large they are, and in `seconds_to_load` how long loading them
-        would take: for callers that compute what would take longer to load."""
+        """Which keys have a value, how large they are, and in `seconds_to_load` how long loading
+        them would take: for callers that would rather compute a value than wait longer for it."""
         return Outcomes(*await self._run(timeout, self._client.submit_look_up, keys))
 
     @property
@@ -284,11 +286,12 @@ class Store:
         return hinted(await self._run(timeout, self._client.submit_hint, keys, "prefetch", None))
 
     async def pin(self, keys: Iterable[Key], ttl: float, *, timeout: float | None = 30.0) -> Hinted:
-        """As `prefetch()`, and keeps each value there for `ttl` seconds from then on, a day at most.
+        """Like `prefetch()`, and keeps each value there for `ttl` seconds from then on, a day at
+        most.
 
-        What pins may take is bounded (the connector's parameter `pins`); what is beyond it fails. A
-        second pin makes it last as long as the later of the two. `release()`, a delete, a store that
-        replaces, and `close()` end it; so does whoever else uses the store.
+        The connector's parameter `pins` bounds the room of pins; a pin beyond it fails. A second
+        pin makes it last as long as the later of the two. `release()`, a delete, a store that
+        replaces, and `close()` end it, also those of another user of the store.
         """
         return hinted(await self._run(timeout, self._client.submit_hint, keys, "pin", ttl))
 
@@ -296,11 +299,11 @@ class Store:
         self, keys: Iterable[Key], ttl: float, *, timeout: float | None = 30.0
     ) -> Hinted:
         """Keeps each value from being evicted where it is stored, for `ttl` seconds, a day at most: in
-        `tiered:` from the tiers. What `pin()` says of bounds and ends holds here, too."""
+        `tiered:` from the tiers. Bounds and ends are those of `pin()`."""
         return hinted(await self._run(timeout, self._client.submit_hint, keys, "retain", ttl))
 
     async def release(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> Hinted:
-        """Ends the pin and the retention of each key, whoever asked for them."""
+        """Ends the pin and the retention of each key, whichever caller asked for them."""
         return hinted(await self._run(timeout, self._client.submit_hint, keys, "release", None))
 
     async def delete(self, keys: Iterable[Key], *, timeout: float | None = 30.0) -> list[bool]:
@@ -318,10 +321,10 @@ class Store:
     async def delete_prefix(self, prefix: Key, *, timeout: float | None = 30.0) -> int:
         """Removes every key that begins with `prefix`, which may not be empty; how many there were.
 
-        The keys are looked for in a scan, page by page, in a thread: a key that is stored meanwhile
-        may stay. A cancelled task ends it after the page. Raises `UnsupportedError` where the
-        connector cannot list its keys (Redis), and `Error` when some could not be removed, after all
-        were tried, or when the time is over.
+        The keys are found by a scan, page by page, in a thread: a key that is stored meanwhile may
+        stay. A cancelled task ends it after the page. Raises `UnsupportedError` if the connector
+        cannot list its keys (Redis), and `Error` if some could not be removed, after all were
+        tried, or if the time ran out.
         """
         return await delete_prefix_in_thread(self._client, prefix, timeout)
 
@@ -329,7 +332,7 @@ class Store:
         """Every key that begins with `prefix` with its value's size, oldest first where there is an
         age; page by page, in a thread.
 
-        A key that is there during the whole scan is seen at least once. Raises `UnsupportedError`
+        A key that exists during the whole scan is listed at least once. Raises `UnsupportedError`
         where the connector cannot list its keys (Redis).
         """
         async for entry in scan(self._client, prefix):
@@ -346,10 +349,10 @@ class Store:
     async def close(self, timeout: float | None = 30.0) -> None:
         """Lets waiting calls end, then closes, in a thread. Idempotent.
 
-        Half of `timeout` (seconds, 0 or more) is for the calls to end by themselves; those that have
-        not raise `ClosedError`, and their operations are cancelled. Raises `StuckError`, which says
-        what the kernel or a peer still has. Its buffers stay alive, and another close() goes on
-        waiting.
+        Half of `timeout` (seconds, 0 or more) is for the calls to end by themselves; calls that
+        have not ended then raise `ClosedError`, and their operations are cancelled. Raises
+        `StuckError`, which names what the kernel or a peer still has. Its buffers stay alive, and
+        another close() continues to wait.
         """
         seconds = _larder.seconds(timeout, "timeout", allows_zero=True)
         deadline = time.monotonic() + seconds
@@ -369,7 +372,7 @@ class Store:
 
     @property
     def metrics_address(self) -> str | None:
-        """Where the numbers are served that `metrics_address=` asked for, with the port that it got."""
+        """The address that serves the numbers for `metrics_address=`, with the actual port."""
         return None if self._lease is None else self._lease.server.address
 
     @property
@@ -404,7 +407,7 @@ class Store:
     def __delitem__(self, key: object) -> None:
         raise TypeError("`del store[key]` cannot wait; write `await store.delete([key])`")
 
-    __iter__ = None  # Else Python would ask for store[0]. `async for key, size in store.scan()`.
+    __iter__ = None  # Else Python asks for store[0]. `async for key, size in store.scan()`.
 
     # --- One operation ----------------------------------------------------------------------------
 
@@ -414,7 +417,7 @@ class Store:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._client.event_fd()  # In a forked child no loop of the parent runs: says it better.
+            self._client.event_fd()  # In a forked child this raises the better error.
             raise
         seconds = _larder.seconds(timeout, "timeout")
         if loop not in self._loops:
@@ -454,7 +457,7 @@ class Store:
     def _watch_from(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.closed:
             return
-        self._client.event_fd()  # Raises in a forked child, whose reads would take the parent's.
+        self._client.event_fd()  # Raises in a forked child.
         for user in tuple(self._loops):
             if user.is_closed():
                 self._loops.discard(user)
@@ -462,7 +465,7 @@ class Store:
         self._loops.add(loop)
 
     def _drain(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hands finished operations to those who wait for them, in whichever loop."""
+        """Hands finished operations to the callers that wait for them, in any loop."""
         if self.closed:
             loop.remove_reader(self._fd)
             return
@@ -509,7 +512,7 @@ class Store:
 
 
 async def delete_prefix_in_thread(client: Pages, prefix: Key, timeout: float | None) -> int:
-    """`Store.delete_prefix()` of any client of the module."""
+    """`Store.delete_prefix()` for any client of the module."""
     is_wanted = True
     try:
         return await asyncio.get_running_loop().run_in_executor(
@@ -536,14 +539,14 @@ def _call_in(
     call: Callable[..., object],
     *arguments: object,
 ) -> None:
-    """Calls in the thread of `loop`: at once when it is the running one. Never, if it is closed."""
+    """Calls in the thread of `loop`: at once when it is the running one. Never if it is closed."""
     if loop is running:
         call(*arguments)
         return
     try:
         loop.call_soon_threadsafe(call, *arguments)
     except RuntimeError:
-        pass  # It is closed, and nobody waits in it any more.
+        pass  # The loop is closed, and nothing waits in it any more.
 
 
 def _set_result(future: asyncio.Future[Any], result: object) -> None:

@@ -21,7 +21,7 @@
 ...     store.set_many(["a"], [b"one"]).stored, store.get("a")
 ([True], b'one')
 
-docs/python.md tells how a package brings one, and what larder calls in which thread.
+docs/python.md says how a package adds one, and which thread makes which call.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _TYPE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class PythonConnector:
-    """Keeps values under keys; override the four methods, and what else you have.
+    """Keeps values under keys; override the four methods, and the optional ones that you have.
 
     Keys are `bytes`, 1 to 1024 of them, any. Threads: `num_workers` threads each for lookups
     (`size`, `touch`), loads (`get_into`) and stores (`set`, `delete`) call the object, and live as
@@ -57,16 +57,17 @@ class PythonConnector:
     changes it. An exception is that key's failure, with its type and text; so is a result of
     another type.
 
-    Buffers are larder's own memory, lent for the call: copy what you keep (`bytes(data)`). A view that
-    is kept is noticed and is the key's failure. The memoryview itself raises `ValueError` afterwards;
-    what was made of it (a slice, an array) stays valid memory, which belongs to nobody else.
+    Buffers are larder's own memory, lent for the call: copy what you keep (`bytes(data)`). A view
+    that is kept is detected and fails the key. The memoryview itself raises `ValueError`
+    afterwards; objects made from it (a slice, an array) keep valid memory that nothing else uses.
 
     Optional methods, which are used where they exist:
     - `scan(cursor: int, limit: int) -> tuple[list[tuple[bytes, int]], int | None]`: at most `limit`
       keys with their sizes from `cursor` on (0 begins), and where to go on (None: the end). A key
       that is there during the whole scan must be seen.
     - `usage() -> tuple[int, int]`: keys and bytes, for `report()`; without I/O, from any thread.
-    - `touch(key: bytes) -> bool`: marks a key as used; whether it is there. Else `size` is asked.
+    - `touch(key: bytes) -> bool`: marks a key as used; whether it is there. Otherwise `size` is
+      called.
     """
 
     num_workers: int = 4
@@ -87,14 +88,14 @@ class PythonConnector:
     def get_into(self, key: bytes, buffer: memoryview) -> int | None:
         """Loads a value into `buffer` (writable bytes) and returns the value's size.
 
-        None: it is not there, and the buffer is untouched. A value that is larger than the buffer
-        is not copied; its size is returned all the same.
+        None: the key has no value, and the buffer is unchanged. A value that is larger than the
+        buffer is not copied; its size is returned all the same.
         """
         raise NotImplementedError
 
     def set(self, key: bytes, data: memoryview) -> None:
-        """Stores a value (read-only bytes), in place of the one that is there. Nobody may see a
-        part of it, also after a crash."""
+        """Stores a value (read-only bytes), in place of an existing one. No reader may see a part
+        of it, also after a crash."""
         raise NotImplementedError
 
     def size(self, key: bytes) -> int | None:
@@ -125,9 +126,9 @@ _entry_points: dict[str, list[importlib.metadata.EntryPoint]] | None = None
 def register(name: str, factory: Factory) -> None:
     """Makes `larder.open("name:...")` call `factory`, for this process.
 
-    `factory` is given the spec's parameters as keyword arguments, as text, and what stands between
-    `name:` and `?` as `location`; it returns a `PythonConnector`, or an object with LMCache's
-    native contract. Raises ValueError for a name that is taken or illegal.
+    `factory` gets the spec's parameters as keyword arguments, as text, and the text between `name:`
+    and `?` as `location`; it returns a `PythonConnector`, or an object with LMCache's native
+    contract. Raises ValueError for a name that is taken or illegal.
     """
     if not isinstance(name, str):
         raise TypeError(f"name: {type(name).__name__}, wanted a str")
@@ -159,7 +160,7 @@ def _builtin_names() -> tuple[str, ...]:
 
 
 def _load_entry_points() -> dict[str, list[importlib.metadata.EntryPoint]]:
-    """By name, looked up once. Warns of those that can never be used."""
+    """By name, looked up once. Warns about those that can never be used."""
     global _entry_points
     with _lock:
         if _entry_points is None:
@@ -221,9 +222,10 @@ def _names() -> str:
 
 
 def _make(name: str, factory: str, arguments: str) -> Any:
-    """The object of a spec: `name` is its type, `factory` what `python:` names, else empty.
+    """The object of a spec: `name` is its type, `factory` the class that `python:` names, else
+    empty.
 
-    Raises ValueError with a text that is complete.
+    Raises ValueError with a complete text.
     """
     given = json.loads(arguments)
     del given["type"]

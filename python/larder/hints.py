@@ -1,9 +1,9 @@
 """The KV hints that vLLM and SGLang carry with a request, as operations of a store.
 
-vLLM (from 0.32 on) and SGLang (0.5.23) have the same envelope, and hand it through unread: a protocol
-version, a message id and a list of actions, each with a type, a version and a payload of its own. The
-one that defines a type reads it; everything else ignores it. In vLLM a secondary tier finds it as
-`ReqContext.kv_hints`, in SGLang a request has it as `Req.kv_hints`.
+vLLM (from 0.32 on) and SGLang (0.5.23) have the same envelope, and pass it on unread: a protocol
+version, a message id and a list of actions, each with a type, a version and a payload. The one that
+defines a type reads it; everything else ignores it. vLLM gives it to a secondary tier as
+`ReqContext.kv_hints`, SGLang to a request as `Req.kv_hints`.
 
 larder reads four types, version `1.0`, for the keys of the request that carries them:
 
@@ -54,7 +54,7 @@ class Action(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Hints:
-    """What an envelope asks a store for, in its order."""
+    """The operations that an envelope asks of a store, in order."""
 
     actions: list[Action]
     problems: list[str]
@@ -64,7 +64,7 @@ class Hints:
 def read(envelope: Any) -> Hints:
     """Reads an envelope: vLLM's or SGLang's object, a mapping of the same names, or None.
 
-    Never raises: hints are advice. Actions of other types are left to those that know them.
+    Never raises: hints are advice. Actions of other types are ignored here.
     """
     hints = Hints([], [])
     if envelope is None:
@@ -95,8 +95,8 @@ def submit(
     urgency: Urgency | None = None,
     tag: object = None,
 ) -> list[int]:
-    """Submits every action for these keys; the batches' ids. What the store cannot do comes from
-    `drain()` as failed, as of any batch."""
+    """Submits every action for these keys; the batches' ids. Operations that the store does not
+    support come back failed from `drain()`, like those of any batch."""
     keys = list(keys)
     return [
         client._submit_hint(keys, action.hint, action.ttl, timeout, None, urgency, True, tag)
@@ -109,7 +109,7 @@ def _member(holder: Any, name: str) -> Any:
 
 
 def _check(action: Any, hint: Hint) -> tuple[str, float | None]:
-    """What is wrong with the action, or its time to live."""
+    """The error of the action, or its time to live."""
     version = _member(action, "action_version")
     if not isinstance(version, str) or version.split(".")[0] != "1":
         return f"version {version!r:.40}, wanted 1.0", None

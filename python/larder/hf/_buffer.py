@@ -15,7 +15,7 @@ class ChunkBuffer:
     """One region of memory, cut into slots of one value each, made once and used again.
 
     Slots begin on a page, so that a store with direct I/O takes them as they are. Not thread-safe.
-    While an operation may still use the memory, `abandon()` it: the next `prepare()` makes another.
+    If an operation may still use the memory, `abandon()` it: the next `prepare()` makes another.
     """
 
     def __init__(self, limit_bytes: int) -> None:
@@ -25,7 +25,8 @@ class ChunkBuffer:
         self._stride = 1
 
     def prepare(self, value_bytes: int, wanted: int) -> int:
-        """Makes room for `wanted` values, or what the limit allows, at least one. How many."""
+        """Makes room for `wanted` values, or as many as the limit allows, at least one. How
+        many."""
         self._value_bytes = value_bytes
         self._stride = max(1, -(-value_bytes // PAGE_BYTES)) * PAGE_BYTES
         slots = max(1, min(wanted, self._limit_bytes // self._stride))
@@ -36,7 +37,7 @@ class ChunkBuffer:
         return slots
 
     def abandon(self) -> None:
-        """Leaves the memory to whoever still has a view of it."""
+        """Leaves the memory to the holders of its views."""
         self._region = None
 
     def value(self, slot: int) -> memoryview:

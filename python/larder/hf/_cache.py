@@ -26,7 +26,7 @@ _SECONDS = 30.0
 
 @dataclass(frozen=True)
 class _Now:
-    """What the model is at one call, and what follows from it."""
+    """The state of the model at one call, and what follows from it."""
 
     model: PreTrainedModel
     """Without wrappers."""
@@ -54,32 +54,31 @@ class _Saving:
 
 
 class PromptCache:
-    """Keeps what a model computed for the beginning of a prompt, and finds it again.
+    """Stores what a model computed for the beginning of a prompt, and finds it again.
 
     A prompt is cut into chunks of `chunk_tokens`; a chunk's keys and values are one value in
-    `store`, named by a hash of all tokens up to its end and of what they follow from: the model as
-    it is at the call, `dtype`, `chunk_tokens`, and `revision`. Only whole chunks are kept.
+    `store`, named by a hash of all tokens up to its end and of what they depend on: the model as it
+    is at the call, `dtype`, `chunk_tokens`, and `revision`. Only whole chunks are stored.
 
-    Of the model each `load` and `save` looks at the class, the configuration, 256 elements of each
-    weight and buffer, the adapters of PEFT that are active and their scaling, plain attributes and
-    hooks of the modules. So adapters may be switched or merged and the model may be cast between a
-    `save` and the next `load`; between a `load` and the `save` of its cache it must stay the same,
-    which `save` refuses otherwise. `revision` names the weights, for instance the commit of the
-    checkpoint: a change of so few elements that none of the 256 changed is only seen by it.
+    To identify the model, each `load` and `save` looks at the class, the configuration, 256
+    elements of each weight and buffer, the active adapters of PEFT and their scaling, plain
+    attributes and hooks of the modules. So adapters may be switched or merged and the model may be
+    cast between a `save` and the next `load`; between a `load` and the `save` of its cache it must
+    not change: `save` refuses otherwise. `revision` names the weights, for instance the commit of
+    the checkpoint: a change of so few elements that none of the 256 changed is only seen by it.
 
     A model that cannot be kept by prefix is refused with a ValueError that names the layer and why;
     so is one in training mode, by `load` and `save`.
 
-    The store may be shared by any number of models and processes, and may be None: then nothing is
-    ever found. What goes wrong with it costs time and nothing else: `load` restores less, `save`
-    keeps less, `counters()` and one line of the log say why. `timeout` (seconds, None for 30) is
-    for each load and save, waiting for another thread's turn included; a stuck disk takes a second
-    more.
+    Any number of models and processes may share the store, and it may be None: then nothing is ever
+    found. Its failures cost time and nothing else: `load` restores less, `save` stores less, and
+    `counters()` and one line of the log say why. `timeout` (seconds, None for 30) is for each load
+    and save, waiting for another thread's turn included; a stuck disk takes a second more.
 
     Threads: any, all calls. Loads and saves of one PromptCache take turns, because they share one
     buffer in host memory of at most `buffer_bytes` (but at least one chunk), made at the first use.
-    Each chunk is copied once, between that buffer and the cache's tensors. After fork() nothing is
-    found in the child.
+    Each chunk is copied once, between that buffer and the cache's tensors. After fork() the child
+    finds nothing.
     """
 
     def __init__(
@@ -123,22 +122,22 @@ class PromptCache:
         self._tally = Tally()
         self._turn = threading.Lock()  # Of the buffer, and of the layout.
         self._buffer = ChunkBuffer(int(buffer_bytes))
-        self._seen: tuple[bytes, _layout.Layout] | None = None  # What this model computed last.
+        self._seen: tuple[bytes, _layout.Layout] | None = None  # Of this model's last computation.
 
     @property
     def key_prefix(self) -> str:
-        """What the keys of all chunks begin with that `load` would look for now."""
+        """The prefix of the keys of all chunks that `load` would look for now."""
         return _keys.key_prefix(self._now().namespace)
 
     def counters(self) -> Counters:
-        """What it did so far. Any thread, at any time."""
+        """Its counts so far. Any thread, at any time."""
         return self._tally.counters
 
     def load(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> Restored:
         """The longest stored beginning of a prompt, as a cache for `generate` or `forward`.
 
-        `input_ids` is [batch, tokens], and all of it goes to `generate` afterwards. Of several rows
-        as many chunks are restored as every row has. At least one token is left to compute.
+        `input_ids` is [batch, tokens], and all of it goes to `generate` afterwards. With several
+        rows, as many chunks are restored as every row has. At least one token is left to compute.
         `attention_mask` is needed for several rows, and must be of ones: padding is refused.
         The tensors are on the device of each layer's weights.
         """
@@ -174,9 +173,9 @@ class PromptCache:
         """Stores the whole chunks of `cache` that the store does not have.
 
         `input_ids` is [batch, tokens]: all tokens that the cache was computed from, in their order,
-        from the first; more may follow. So after `generate` it is what that returned (whose last
-        token is not in the cache), after `forward` what went in. `attention_mask` is as for `load`;
-        the prompt's is enough. Not for the result of a beam search, whose rows are in another order
+        from the first; more may follow. So after `generate` pass its result (whose last token is
+        not in the cache), after `forward` its input. `attention_mask` is as for `load`; the
+        prompt's is enough. Not for the result of a beam search, whose rows are in another order
         than the cache's.
         """
         rows = _model.token_rows(input_ids, attention_mask)
@@ -229,8 +228,8 @@ class PromptCache:
         return _Now(model, state, layers, dtype, self._chunk_tokens, namespace)
 
     def _take_turn(self, what: str, work: Callable[[float], None]) -> None:
-        """Runs `work(deadline)` alone. What the store says is counted, and goes no further; so does
-        memory that is not there."""
+        """Runs `work(deadline)` alone. The store's errors are counted, and do not propagate; nor
+        does a lack of memory."""
         deadline = time.monotonic() + self._timeout
         if not self._turn.acquire(timeout=self._timeout):
             self._tally.fail(
@@ -245,7 +244,7 @@ class PromptCache:
             self._buffer.abandon()
             self._tally.fail(f"a {what} failed: {error}", calls_failed=1)
         except BaseException:
-            # Interrupted: an operation that goes on may still use the memory.
+            # Interrupted: a running operation may still use the memory.
             self._buffer.abandon()
             raise
         finally:
@@ -256,7 +255,7 @@ class PromptCache:
     ) -> None:
         """Loads chunks until one is missing in some row."""
         chunks, rows = len(keys[0]), len(keys)
-        # Chunk by chunk, and of each all rows: what is there when one fails is a prefix.
+        # Chunk by chunk, all rows of each: if one fails, the stored ones are a prefix.
         places = [(chunk, row) for chunk in range(chunks) for row in range(rows)]
         names = [keys[row][chunk] for chunk, row in places]
         sizes = store.sizes(names, timeout=_left(deadline))
@@ -292,7 +291,7 @@ class PromptCache:
                 target.put(*places[index], self._buffer.tensors(slot, layout))
 
     def _keep(self, store: Store, saving: _Saving, deadline: float) -> None:
-        """Stores what the store does not have."""
+        """Stores the chunks that the store does not have."""
         layout = saving.layout
         self._seen = (saving.namespace, layout)
         sizes = store.sizes(saving.places, timeout=_left(deadline))

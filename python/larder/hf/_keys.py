@@ -9,12 +9,13 @@ from typing import Any
 
 from larder._doors import digest
 
-# Of what a name says and how a value is laid out. Another format never finds this one's values.
+# Version of a name's content and of a value's layout. Another version never finds the values of
+# this one.
 FORMAT = 1
 
-# Parts of a configuration that say where it came from, how results are handed out, or what a text
-# is cut into, and not how keys and values are computed. Everything else counts, known or not: too
-# much costs a miss, too little would be a wrong hit.
+# Fields of a configuration that describe its origin, the form of results, or how a text is cut, and
+# not how keys and values are computed. Everything else counts, known or not: too much costs a miss,
+# too little would be a wrong hit.
 _WITHOUT_EFFECT = frozenset(
     {
         "_name_or_path",
@@ -37,7 +38,7 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def canonical(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration (of JSON's types) without what has no effect on keys and values."""
+    """A configuration (of JSON's types) without fields that have no effect on keys and values."""
     return {
         name: canonical(value) if isinstance(value, Mapping) else value
         for name, value in configuration.items()
@@ -46,12 +47,12 @@ def canonical(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def namespace(parts: Mapping[str, Any]) -> bytes:
-    """32 bytes that stand for `parts` (of JSON's types) and this format."""
+    """32 bytes that identify `parts` (of JSON's types) and this format."""
     return digest({"format": FORMAT, **parts})
 
 
 def key_prefix(name: bytes) -> str:
-    """What the keys of all chunks of a namespace begin with."""
+    """The prefix of the keys of all chunks of a namespace."""
     return f"larder.hf/{name.hex()[:32]}/"
 
 

@@ -1,8 +1,8 @@
-"""What the bytes of a stored chunk are.
+"""The layout of a stored chunk's bytes.
 
 A value is a header, zeros up to the next multiple of 4096 bytes, and the tensors: for each layer
-its keys as [heads, chunk_tokens, key_dim] and its values as [heads, chunk_tokens, value_dim]. Where
-all layers are alike that is one array [layers, 2, heads, chunk_tokens, dim]. The header's size is a
+its keys as [heads, chunk_tokens, key_dim] and its values as [heads, chunk_tokens, value_dim]. If
+all layers are alike, it is one array [layers, 2, heads, chunk_tokens, dim]. The header's size is a
 whole number of pages, so that tensors begin on a page and a chunk of usual size goes to the disk
 uncopied.
 """
@@ -17,13 +17,13 @@ PAGE_BYTES = 4096
 
 _MAGIC = b"larder.hf/1\n"
 _HEAD = struct.Struct("<12s12sII")  # Magic, data type, tokens of a chunk, layers.
-_LAYER = struct.Struct("<III")  # As in LayerShape.
+_LAYER = struct.Struct("<III")  # Like LayerShape.
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
 class LayerShape(NamedTuple):
-    """One layer's tensors, but for batch and tokens."""
+    """One layer's tensors, without batch and tokens."""
 
     heads: int
     key_dim: int
@@ -74,7 +74,7 @@ class Layout:
 
 def parse(value: memoryview, dtype: str, chunk_tokens: int, layers: int) -> Layout | None:
     """The layout that a value's header gives, or None when it is another than of so many tokens and
-    layers of that type, or the value is not exactly as long as that. Any bytes may be given."""
+    layers of that type, or the value is not exactly as long as that. Any bytes may be passed."""
     end = _HEAD.size + _LAYER.size * layers
     if len(value) < end:
         return None

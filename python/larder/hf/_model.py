@@ -1,4 +1,5 @@
-"""What of a model matters to its KV cache, and which models and caches can be kept by prefix."""
+"""The properties of a model that its KV cache depends on, and which models and caches can be stored
+by prefix."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
 
 _OLDEST_MAJOR = 5
 
-# RoPE whose frequencies are chosen by the length of the whole text.
+# RoPE whose frequencies depend on the length of the whole text.
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
-# With one of these in a configuration a token's keys and values follow from later tokens, too.
+# With one of these in a configuration a token's keys and values depend on later tokens, too.
 _LOOKS_AHEAD = ("use_bidirectional_attention", "prefix_lm")
 
 # Parts of a configuration that are about the layers of one model, and no models of their own.
 _OF_LAYERS = frozenset({"attn_config", "ffn_config"})
-# What the cache is called among the arguments of `forward`, from release to release.
+# Names of the cache among the arguments of `forward`, from release to release.
 _CACHE_ARGUMENTS = ("past_key_values", "cache")
 
 _WHY_NOT = {
@@ -33,7 +34,7 @@ _WHY_NOT = {
 
 
 def require_transformers() -> None:
-    """Raises ImportError unless torch and a transformers that is new enough are there."""
+    """Raises ImportError unless torch and a recent enough transformers are installed."""
     try:
         import torch  # noqa: F401
         import transformers
@@ -80,7 +81,7 @@ def count_layers(model: PreTrainedModel) -> int:
     for flag in _LOOKS_AHEAD:
         if getattr(config, flag, None):
             raise refuse(f"its tokens look ahead (config.{flag}={getattr(config, flag)!r})")
-    # Models of BERT's kind look ahead unless they are told to be decoders, XLM unless it is causal.
+    # Models like BERT look ahead unless they are configured as decoders, XLM unless it is causal.
     is_of_bert = hasattr(config, "add_cross_attention")
     for flag in ("is_decoder", "causal") if is_of_bert else ("causal",):
         if getattr(config, flag, None) is False:
@@ -122,12 +123,12 @@ def _rope_types(config: Any) -> Iterator[str]:
 
 
 def attention_modules(modules: Iterable[Any]) -> list[Any]:
-    """Those that write to the cache; each knows its layer's index."""
+    """The modules that write to the cache; each knows its layer's index."""
     return [module for module in modules if isinstance(getattr(module, "layer_idx", None), int)]
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """`bfloat16` for torch.bfloat16. Raises ValueError for a type that is not kept."""
+    """`bfloat16` for torch.bfloat16. Raises ValueError for a type that is not supported."""
     name = str(dtype).removeprefix("torch.")
     if name not in ITEM_BYTES:
         raise ValueError(f"dtype: {dtype}, kept are {', '.join(f'torch.{n}' for n in ITEM_BYTES)}")
@@ -136,7 +137,7 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 def layer_devices(attention: list[Any], count: int, otherwise: torch.device) -> list[torch.device]:
     """Where each layer's keys and values belong: with the layer's attention weights, or where
-    accelerate runs them; `otherwise` for a layer whose module is not known."""
+    accelerate runs them; `otherwise` for a layer whose module is unknown."""
     devices = [otherwise] * count
     for module in attention:
         device = getattr(getattr(module, "_hf_hook", None), "execution_device", None)
@@ -148,8 +149,8 @@ def layer_devices(attention: list[Any], count: int, otherwise: torch.device) -> 
 
 
 def token_rows(input_ids: Any, attention_mask: Any) -> list[bytes]:
-    """The ids of each row, 8 bytes each, little-endian. Raises when they are no [batch, tokens], or
-    not all of them are to be read."""
+    """The ids of each row, 8 bytes each, little-endian. Raises if the shape is not [batch, tokens],
+    or if some tokens are masked."""
     import torch
 
     if not isinstance(input_ids, torch.Tensor):
@@ -192,7 +193,7 @@ def _is_of_whole_numbers(tensor: torch.Tensor) -> bool:
 
 
 def layout_of(cache: Any, rows: int, layers: int, dtype: str, chunk_tokens: int) -> Layout | None:
-    """The layout of the chunks of a cache that the model filled; None when nothing is in it. Raises
+    """The layout of the chunks of a cache that the model filled; None when it is empty. Raises
     TypeError or ValueError when it is another model's, of another type, or of another batch."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer

@@ -1,4 +1,4 @@
-"""What a model computes keys and values with, now: weights, adapters, switches."""
+"""The state from which a model computes keys and values now: weights, adapters, switches."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _WITHOUT_EFFECT = frozenset(
 )
 
 # Adapters under which keys and values follow from a token, those before it, and the adapter's own
-# weights. Others prepend tokens of their own, choose among experts by the whole text, or are told
-# at each pass what to do.
+# weights. Others prepend tokens of their own, choose among experts by the whole text, or are
+# controlled at each pass.
 _KEPT_ADAPTERS = frozenset(
     "ADALORA BOFT BONE FOURIERFT HRA IA3 LN_TUNING LOHA LOKR LORA MISS OFT RANDLORA "
     "TRAINABLE_TOKENS VBLORA VERA".split()
@@ -57,7 +57,8 @@ class State:
 
 def unwrapped(model: Any) -> PreTrainedModel:
     """The transformers model inside the wrappers of torch.compile and PEFT. Raises ValueError for
-    an adapter under which a prefix cannot be kept, and TypeError for what is no such model."""
+    an adapter whose cache cannot be stored by prefix, and TypeError for an object that is not such
+    a model."""
     from transformers import PreTrainedModel
 
     peft = sys.modules.get("peft")
@@ -98,8 +99,8 @@ def configuration(model: PreTrainedModel) -> str:
 
 
 def state_of(model: PreTrainedModel) -> State:
-    """What `model` computes with now. Raises ValueError when it is in training mode, or the effect
-    of an adapter cannot be told."""
+    """The state that `model` computes with now. Raises ValueError in training mode, or if the
+    effect of an adapter cannot be determined."""
     text = configuration(model)
     tensors: list[tuple[str, torch.Tensor]] = []
     modules, adapters = [], set()
@@ -112,7 +113,7 @@ def state_of(model: PreTrainedModel) -> State:
         live = _live_adapters(module)
         _check_mode(model, path, module)
         modules.append(module)
-        if live is None or live:  # Else it is as if it were not there.
+        if live is None or live:  # Otherwise it is as if it were absent.
             said.append([path, type(module).__name__, _plain(vars(module)), _hooks(module)])
         for adapter in live or ():
             values = _of_adapter(module, adapter)
@@ -131,7 +132,7 @@ def state_of(model: PreTrainedModel) -> State:
 
 
 def mark(cache: DynamicCache, state: State) -> None:
-    """Notes on a cache what it is begun with."""
+    """Notes on a cache the state that it begins with."""
     setattr(cache, "_larder_state", state.digest)
     setattr(cache, "_larder_words", state.words)
 
@@ -149,9 +150,9 @@ def check_mark(cache: DynamicCache, state: State) -> None:
 def _walk(
     module: Any, path: str, names: Collection[str] | None
 ) -> Iterator[tuple[str, Any, Collection[str] | None]]:
-    """All modules in their order, but for those of adapters that are not active. `names`: which
-    entries of `module` count, where it holds one for each adapter; None: all. A layer that an
-    adapter was put around has the path that it has without."""
+    """All modules in their order, except those of inactive adapters. `names`: which entries of
+    `module` count, where it holds one for each adapter; None: all. A layer that an adapter was put
+    around has the path that it has without."""
     yield path, module, names
     live = _live_adapters(module)
     for name, child in module._modules.items():
@@ -185,7 +186,7 @@ def _live_adapters(module: Any) -> list[str] | None:
 
 
 def _of_adapter(layer: Any, adapter: str) -> dict[str, Any]:
-    """What a layer keeps for one of its adapters in plain dicts, such as its scaling."""
+    """The plain dicts of a layer for one of its adapters, such as its scaling."""
     found = {
         name: value[adapter]
         for name, value in vars(layer).items()
@@ -231,7 +232,8 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _plain_parts(name: str, tensor: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """A tensor, or those that it is made of: quantised ones, and parts of distributed ones."""
+    """A tensor, or the tensors that it consists of: for quantised ones, and parts of distributed
+    ones."""
     if not hasattr(tensor, "__tensor_flatten__"):
         yield name, tensor
         return
@@ -240,7 +242,7 @@ def _plain_parts(name: str, tensor: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _samples(tensors: list[torch.Tensor]) -> list[bytes]:
-    """Some bytes of each tensor, in one transfer from each device. None of those on `meta`, which
+    """Some bytes of each tensor, in one transfer from each device. Skips those on `meta`, which
     have no elements."""
     import torch
 
@@ -265,7 +267,7 @@ def _sample(tensor: torch.Tensor) -> torch.Tensor:
 
     tensor = tensor.detach()
     tensor = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    # As integers: not every device can pick elements of every type.
+    # As integers, because not every device can pick elements of every type.
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     tensor = tensor.view(whole[tensor.element_size()])
     count = tensor.numel()

@@ -1,4 +1,4 @@
-"""Tensors of a model's cache: what chunks are restored into, and what they are made of."""
+"""Tensors of a model's cache: chunks are restored into them, and made from them."""
 
 from __future__ import annotations
 

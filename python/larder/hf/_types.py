@@ -1,4 +1,4 @@
-"""What the calls of a `PromptCache` answer."""
+"""The results of the calls of a `PromptCache`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What `load` found of a prompt."""
+    """The result of `load` for a prompt."""
 
     cache: DynamicCache
     """For `past_key_values`. It holds `tokens` tokens, and the model adds to it in place."""
@@ -21,7 +21,7 @@ class Restored:
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """What became of the chunks of one `save`."""
+    """The result of one `save`, by chunks."""
 
     stored: int
     existed: int
@@ -32,7 +32,7 @@ class Saved:
 
 @dataclasses.dataclass(frozen=True)
 class Counters:
-    """What a `PromptCache` did since it was made. A chunk counts once for each row of a batch."""
+    """Counts of a `PromptCache` since it was made. A chunk counts once for each row of a batch."""
 
     loads: int = 0
     saves: int = 0

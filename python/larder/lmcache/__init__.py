@@ -15,9 +15,9 @@ and, of LMCache that runs within the engine (`LMCacheConnectorV1`), as its remot
       remote_storage_plugin.larder.class_name: RemoteConnector
       remote_storage_plugin.larder.url: log:/data/kv?capacity=500GiB
 
-docs/lmcache.md tells which form to take, sizing, migration and what the metrics mean. LMCache
-itself is imported for `L2Adapter`, `L2AdapterConfig`, `RemoteConnector` and `LoadPolicy` only, when they
-are first asked for.
+docs/lmcache.md says which form to use, and covers sizing, migration and the meaning of the metrics.
+LMCache itself is imported for `L2Adapter`, `L2AdapterConfig`, `RemoteConnector` and `LoadPolicy`
+only, when they are first asked for.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Connector", "ConnectorClient", "ConnectorClientBase"]
 
 
-# They subclass LMCache's own classes, and whoever asks for them has LMCache.
+# They subclass LMCache's own classes, and their importers have LMCache.
 _OF_LMCACHE = {
     "L2Adapter": "l2_adapter",
     "L2AdapterConfig": "l2_config",

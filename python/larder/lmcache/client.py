@@ -21,8 +21,8 @@ __all__ = ["ConnectorClient"]
 class ConnectorClient(ConnectorClientBase[Connector]):
     """The asyncio client over larder: `client = ConnectorClient("log:/data/kv?capacity=500GiB")`.
 
-    Takes a `Connector`, or what one is made of: its url and parameters. Opening may take seconds;
-    `await ConnectorClient.open(...)` spends them in a thread.
+    Takes a `Connector`, or a connector's url and parameters. Opening may take seconds; `await
+    ConnectorClient.open(...)` spends them in a thread.
     """
 
     def __init__(
@@ -54,7 +54,8 @@ class ConnectorClient(ConnectorClientBase[Connector]):
         return found
 
     async def scan(self, prefix: Key = b"") -> AsyncIterator[tuple[bytes, int]]:
-        """As `larder.aio.Store.scan()`: every key that begins with `prefix`, with its value's size."""
+        """Like `larder.aio.Store.scan()`: every key that begins with `prefix`, with its value's
+        size."""
         async for entry in aio.scan(self._client, prefix):
             yield entry
 
@@ -83,7 +84,7 @@ class ConnectorClient(ConnectorClientBase[Connector]):
         return self._start(self._native.submit_batch_sizes, _results_of, future, keys)
 
     def _close_native(self) -> None:
-        self._client.close(0.0)  # Nobody waits any more for what is under way.
+        self._client.close(0.0)  # The callers of the pending operations are gone.
 
 
 def _results_of(results: list[Any] | None, keys: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The asyncio client over any native connector, in the place of LMCache's."""
+"""An asyncio client over any native connector, as a replacement for LMCache's."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class ConnectorClientBase(Generic[NativeT]):
                 super().__init__(MyNative(path), loop)
 
     The coroutines belong to `loop` (None: the running one). The `..._sync` forms are for other
-    threads. A failed batch raises RuntimeError with the native text. Loads tell what they found, a
-    bool for each key; the buffer of a miss is as it was.
+    threads. A failed batch raises RuntimeError with the native text. Loads return a bool for each
+    key; the buffer of a miss is unchanged.
 
     Keys and buffers are kept alive until their completion has come, also when the waiting task was
     cancelled, the loop was closed, or `close()` gave up on them.
@@ -60,7 +60,7 @@ class ConnectorClientBase(Generic[NativeT]):
         self._fd = int(self._native.event_fd())
         self._closed = False
         self._is_close_called = False
-        self._lock = threading.Lock()  # Of the four below; never held during a native call.
+        self._lock = threading.Lock()  # Guards the four below; never held in a native call.
         self._pending: dict[int, _Entry] = {}
         self._abandoned: list[_Entry] = []
         self._early: dict[int, _Completion] = {}
@@ -113,7 +113,7 @@ class ConnectorClientBase(Generic[NativeT]):
         return _first(self.batch_exists_sync([key]))
 
     def batch_get_sync(self, keys: Sequence[str], bufs: Sequence[Any]) -> list[bool]:
-        """As `batch_get`, for a thread that is not the loop's, which may be stopped or closed."""
+        """Like `batch_get`, for a thread other than the loop's, which may be stopped or closed."""
         found: list[bool] = self._wait(self._start_get(keys, bufs, self._sync_future()))
         return found
 
@@ -130,11 +130,11 @@ class ConnectorClientBase(Generic[NativeT]):
     # --- The end ----------------------------------------------------------------------------------
 
     def close(self, timeout: float | None = _CLOSE_SECONDS) -> None:
-        """Fails what is pending with "Client closed", then closes the connector. Any thread;
+        """Fails pending operations with "Client closed", then closes the connector. Any thread;
         idempotent.
 
         Buffers are kept alive until the connector's own close() has returned, which runs in a
-        thread. `timeout` in seconds (None: for ever) bounds how long this call waits for it; then it
+        thread. `timeout` in seconds (None: none) bounds how long this call waits for it; then it
         raises `StuckError`.
         """
         seconds = _larder.seconds(timeout, "timeout", allows_zero=True)
@@ -197,7 +197,7 @@ class ConnectorClientBase(Generic[NativeT]):
         keys: Sequence[str],
         *bufs: Sequence[Any],
     ) -> Any:
-        """`bufs`: one list of buffers, or none for what has none."""
+        """`bufs`: one list of buffers, or none for operations without."""
         keys = _listed("keys", keys)
         buffers = [_listed("bufs", given) for given in bufs]
         if bufs and len(keys) != len(buffers[0]):
@@ -231,7 +231,7 @@ class ConnectorClientBase(Generic[NativeT]):
                     else:
                         self._pending[future_id] = entry
             if self._submitting == 0:
-                self._early.clear()  # Whatever these were, nobody here submitted them.
+                self._early.clear()  # This client did not submit these operations.
         if is_late:
             _fail(entry.future, "Client closed")
         return completion
@@ -329,7 +329,7 @@ class ConnectorClientBase(Generic[NativeT]):
         try:
             self.loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
-            pass  # It is closed, and nobody waits in it any more.
+            pass  # The loop is closed, and nothing waits in it any more.
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -3,7 +3,8 @@
     --l2-adapter '{"type": "native_plugin", "module_path": "larder.lmcache", "class_name": "Connector",
                    "adapter_params": {"url": "log:/data/kv?capacity=500GiB"}}'
 
-docs/lmcache.md tells sizing, migration and what the metrics mean. LMCache itself is not imported.
+docs/lmcache.md covers sizing, migration and the meaning of the metrics. LMCache itself is not
+imported.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ __all__ = ["Connector"]
 class Connector(_larder.Completions):
     """LMCache's contract for native connectors (0.5.6).
 
-    Every submission returns a future id; `drain_completions()` gives `(id, ok, error, results)` once
-    for each, after `event_fd()` said that there is something. Keys and buffers are kept alive until
-    their completion was drained.
+    Every submission returns a future id; `drain_completions()` returns `(id, ok, error, results)`
+    once for each, after `event_fd()` was readable. Keys and buffers are kept alive until their
+    completion was drained.
 
     Named by `url="log:/data/kv?capacity=500GiB"`, or by the parameters of a connector's type as
     LMCache spells them: `type="log", path="/data/kv", capacity="500GiB"`; parameters beside a url are
-    added to it. `url` may also be what else `larder.open()` takes. LMCache's own types `fs`,
-    `fs_native`, `mock` and `fault_inject` are among them, with their parameters:
+    added to it. `url` may also be any other form that `larder.open()` takes. LMCache's own types
+    `fs`, `fs_native`, `mock` and `fault_inject` are among them, with their parameters:
     `type="fs_native", base_path="/data/kv", num_workers=8, use_odirect=True`.
 
     Loads and lookups that find no room wait for it; a store that finds none completes as failed.
-    Time-outs are in seconds, above 0 (as a number or its text), the wait included; None stands for
-    30, 60 and 10. A load that is late is a miss, at the next lookup too.
+    Time-outs are in seconds, above 0 (a number or its text), waiting included; None stands for 30,
+    60 and 10. A late load is a miss, at the next lookup too.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Connector(_larder.Completions):
         register_metrics()
         _metrics.serve_if_asked()
 
-    # Python's own checks of the number of arguments, and a place for what is known of them.
+    # Python's own checks of the number of arguments, and a place for the known ones.
 
     def event_fd(self) -> int:
         """An eventfd for poll(): readable while there is something to drain. -1 after close()."""
@@ -80,17 +81,18 @@ class Connector(_larder.Completions):
         return super().submit_batch_exists(keys)
 
     def submit_batch_delete(self, keys: Iterable[str | bytes]) -> int:
-        """Removes keys; `results` tells which were there."""
+        """Removes keys; `results` says which existed."""
         return super().submit_batch_delete(keys)
 
     def drain_completions(self) -> list[tuple[int, bool, str, list[Any] | None]]:
-        """What has ended since the last call. Never waits."""
+        """The operations that have ended since the last call. Never waits."""
         return super().drain_completions()
 
-    # What LMCache's contract has no place for, and L2Adapter and ConnectorClient live by.
+    # Calls that LMCache's contract does not have, and that L2Adapter and ConnectorClient need.
 
     def submit_batch_sizes(self, keys: Iterable[str | bytes]) -> int:
-        """As `submit_batch_exists()`; `results` has each value's size, or None where there is none."""
+        """Like `submit_batch_exists()`; `results` has each value's size, or None if there is
+        none."""
         return super().submit_batch_sizes(keys)
 
     def submit_batch_touch(self, keys: Iterable[str | bytes]) -> int:
@@ -98,11 +100,12 @@ class Connector(_larder.Completions):
         return super().submit_batch_touch(keys)
 
     def cancel(self, id: int) -> None:
-        """As `larder.Client.cancel()`, of a future id."""
+        """Like `larder.Client.cancel()`, for a future id."""
         super().cancel(id)
 
     def drain(self) -> list[Completion]:  # type: ignore[override]  # The module's are plain tuples.
-        """In place of drain_completions(), with what became of each key: as `larder.Client.drain()`."""
+        """In place of drain_completions(), with the result of each key: like
+        `larder.Client.drain()`."""
         return completions_of(super().drain())
 
     def events(
@@ -129,7 +132,7 @@ class Connector(_larder.Completions):
         return metrics_of(report_of(self.report()))
 
     def close(self, grace: float | None = 10.0, timeout: float | None = 30.0) -> None:
-        """Lets what is under way end for `grace` seconds, then cancels it. Idempotent. Raises
+        """Lets pending operations end for `grace` seconds, then cancels them. Idempotent. Raises
         `StuckError` when the kernel or a peer still has something at `timeout`."""
         super().close(grace, timeout)
 
@@ -172,7 +175,8 @@ def register_metrics() -> None:
 
 
 def refuse_storage_plugin(name: str, parameters: Mapping[str, Any]) -> None:
-    """Raises for what LMCache within the engine passes to the class of a `storage_plugin`."""
+    """Raises for the arguments that LMCache within the engine passes to the class of a
+    `storage_plugin`."""
     if not {"dst_device", "local_cpu_backend"} & parameters.keys():
         return
     raise TypeError(

@@ -21,14 +21,14 @@ class _Entry:
 
     def __init__(self, size: int, scan: int) -> None:
         self.size = size
-        self.scan = scan  # The last scan during which the key was known to be there.
+        self.scan = scan  # The last scan during which the key was known to exist.
 
 
 class Accounts:
-    """A mirror of a store's keys, kept by telling it what happens, in the order of happening, and
-    by scans of the whole content while things go on happening.
+    """A mirror of a store's keys, updated by events in their order, and by scans of the whole
+    content while events continue.
 
-    Every call returns the changes of the mirror, which are what listeners have to hear.
+    Every call returns the changes of the mirror, for the listeners.
 
     Keys that are not LMCache's (`parse_key`) are only counted, in `foreign_keys` and
     `foreign_bytes`; no change names them.
@@ -111,8 +111,8 @@ class Accounts:
     # --- Scans ----------------------------------------------------------------------------------
 
     def begin_scan(self) -> None:
-        """From now on `scanned` gets every key that is there all the time until `end_scan`, and
-        `apply` everything that happens. A scan that was begun and not ended is forgotten."""
+        """From now on `scanned` gets every key that exists all the time until `end_scan`, and
+        `apply` every event. A scan that was begun and not ended is forgotten."""
         self._scan += 1
         self._gone = set()
 
@@ -121,19 +121,19 @@ class Accounts:
         self._gone = None
 
     def scanned(self, page: Iterable[tuple[bytes, int]]) -> list[Change]:
-        """Keys that were seen since `begin_scan`. All that happened before they were seen has been
+        """Keys that were seen since `begin_scan`. All events before they were seen have been
         applied."""
         assert self._gone is not None, "scanned() without begin_scan()"
         changes: list[Change] = []
         for key, size in page:
-            # What happened during the scan says more than the scan, which may have looked before.
+            # An event during the scan outweighs the scan, which may have looked earlier.
             entry = self._entries.get(key) or self._foreign.get(key)
             if key not in self._gone and (entry is None or entry.scan < self._scan):
                 self._set(key, entry, size, changes)
         return changes
 
     def end_scan(self) -> list[Change]:
-        """Drops what neither the scan nor anything that happened since it began has shown."""
+        """Drops keys that neither the scan nor an event since it began has shown."""
         assert self._gone is not None, "end_scan() without begin_scan()"
         self._gone = None
         stale = [

@@ -35,8 +35,8 @@ _HIT = bytes([DONE])
 
 class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
     """LMCache's L2 over any larder connector, with what `native_plugin` cannot have: locks that
-    `delete` respects, usage that knows of larder's own evictions and of what was stored before a
-    restart, listing, and a say in who evicts.
+    `delete` respects, usage that includes larder's own evictions and the content from before a
+    restart, listing, and a choice of who evicts.
 
     `adapter_params` are those of `Connector`, and `evict` and `lmcache_capacity_gb`
     (`L2AdapterConfig.help`). Values are read from and written to LMCache's memory as they are, at
@@ -46,12 +46,12 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
     not be done ends as failed, is counted in `report_status()["errors"]` and logged once a kind.
 
     Locks: a lookup locks its keys from its submission on, and keeps the locks of those that it
-    found until `submit_unlock`. `delete` leaves locked keys where they are, as LMCache's raw_block
-    does; whoever wants them gone asks again. larder's own eviction knows no locks: a key that goes
-    between lookup and load is a miss.
+    found until `submit_unlock`. `delete` leaves locked keys alone, as LMCache's raw_block does; a
+    caller that needs them gone repeats it. larder's own eviction ignores locks: a key that is
+    evicted between lookup and load is a miss.
 
-    Threads: any. A thread of its own completes the tasks, one reads what the store holds (at the
-    beginning, and after lost events).
+    Threads: any. A thread of its own completes the tasks, and another reads the store's content (at
+    the beginning, and after lost events).
     """
 
     def __init__(
@@ -60,10 +60,11 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         l1_memory_desc: Any = None,
         **_: Any,
     ) -> None:
-        """`l1_memory_desc` is used to say whether values go without a copy; nothing is registered.
+        """`l1_memory_desc` only serves to report whether values move without a copy; nothing is
+        registered.
 
-        Raises `larder.OpenError`, `TypeError` and `ValueError` for what is wrong with the
-        configuration or the store.
+        Raises `larder.OpenError`, `TypeError` and `ValueError` for errors of the configuration or
+        the store.
         """
         if not isinstance(config, L2AdapterConfig):
             config = L2AdapterConfig.from_dict(config)
@@ -115,8 +116,8 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         return self._tasks.submit(Task(Kind.STORE, _names(keys), list(keys), list(objects)))
 
     def pop_completed_store_tasks(self) -> dict[int, L2StoreResult]:
-        """Successful is a task all of whose keys are there now; its bytes are those written, not
-        those of keys that were there already."""
+        """A task succeeds when all of its keys exist now; its bytes are those written, without keys
+        that existed already."""
         return self._tasks.pop_all(Kind.STORE)
 
     def submit_lookup_and_lock_task(
@@ -151,8 +152,8 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         self.touch_keys(keys)
 
     def delete(self, keys: list[ObjectKey]) -> None:
-        """Deletes what is not locked; waits for it, for 30 s at most. Usage and listeners know by
-        the time of return; when events were lost, once `report_status()["accounting"]` says
+        """Deletes the keys that are not locked, and waits up to 30 s for it. Usage and listeners
+        know by the time of return; when events were lost, once `report_status()["accounting"]` says
         `is_complete` again."""
         names = _names(keys)
         with self._lock:
@@ -166,7 +167,7 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
             self._errors.note("delete", f"{len(chosen)} keys took more than {_DELETE_SECONDS:g} s")
 
     def _on_finished(self, task: Task, codes: bytes) -> Any:
-        """What the controllers get for a task, after the mirror has heard of it."""
+        """The controllers' result of a task, after the mirror has its changes."""
         if task.kind is Kind.STORE:
             self._accessed(task, codes, EXISTED)
             written = sum(size for size, code in zip(task.sizes, codes) if code == DONE)
@@ -184,12 +185,12 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
 
     @property
     def supports_global_eviction(self) -> bool:
-        # With larder evicting, True makes LMCache hand over the policy of an eviction block, which
-        # register_listener() then refuses by name; False would make it ignore the block.
+        # If larder evicts, True makes LMCache hand over the policy of an eviction block, which
+        # register_listener() then refuses by name; with False LMCache would ignore the block.
         return self._config.evict == "larder" or bool(super().supports_global_eviction)
 
     def register_listener(self, listener: Any) -> None:
-        """The listener first hears of everything that is there. What it raises is counted.
+        """The listener first gets every existing key. Its exceptions are counted.
 
         Raises `ValueError` for LMCache's eviction policy, unless `evict` is `lmcache`.
         """
@@ -230,8 +231,8 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
     def list_l2_keys(
         self, model_name: str | None = None, page_size: int = 500, cursor: str | None = None
     ) -> KeyListPage:
-        """LMCache's keys in the store, oldest first where it has an order. A key that is there all
-        the time is listed at least once; pages may be short before the last.
+        """LMCache's keys in the store, oldest first where it has an order. A key that exists all
+        the time is listed at least once; pages before the last may be short.
 
         Raises `ValueError` for a bad `page_size` or `cursor`, and `larder.UnsupportedError`, which
         LMCache answers with 503, when the store cannot list its keys or cannot be read.
@@ -251,8 +252,8 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         )
 
     def report_status(self) -> dict[str, Any]:
-        """Healthy unless the store is down or closed, or nothing of what it was asked for within the
-        last minute worked; degraded shows in `health` and `reasons`."""
+        """Healthy unless the store is down or closed, or all its operations within the last minute
+        failed; a degraded state shows in `health` and `reasons`."""
         try:
             report = self._connector.report()
         except Exception as error:
@@ -296,7 +297,7 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
         }
 
     def get_memory_tags(self) -> Any:
-        """Where the values are, as LMCache from 0.5.7 on asks."""
+        """Where the values are, in the form that LMCache from 0.5.7 on asks for."""
         from lmcache.v1.distributed.api import MemoryResidency, MemorySegment, MemoryTags
 
         in_memory = self._locality in ("memory", "other_process")
@@ -309,8 +310,8 @@ class L2Adapter(L2AdapterInterface):  # type: ignore[misc]
     # --- The end --------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Lets what is under way end (10 s, then it is cancelled); tasks that did not are failed.
-        Buffers are let go of when the kernel has. Idempotent."""
+        """Lets pending operations end (for 10 s, then cancels them); tasks that did not end are
+        failed. Buffers are released when the kernel has completed its transfers. Idempotent."""
         self._tasks.close()
 
 

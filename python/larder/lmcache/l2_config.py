@@ -1,4 +1,4 @@
-"""The configuration of `L2Adapter`: what stands in `adapter_params`."""
+"""The configuration of `L2Adapter`: the content of `adapter_params`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVICTION_REFUSED = (
     '"evict": "lmcache" to adapter_params'
 )
 
-# For a log that was not told: what its readers may lag behind, some 10 MB.
+# For a log without the parameter: how far its readers may lag, some 10 MB.
 _EVENTS = 65536
 _DOORS_OWN = ("load_timeout", "store_timeout", "lookup_timeout")
 
@@ -79,10 +79,10 @@ class L2AdapterConfig(L2AdapterConfigBase):  # type: ignore[misc]
 
 
 def _with_events(parameters: dict[str, Any]) -> dict[str, Any]:
-    """A log keeps its events only when it is told to, and the adapter lives by them."""
+    """A log keeps events only on request, and the adapter needs them."""
     named = {name: value for name, value in parameters.items() if name not in _DOORS_OWN}
     if not named:
-        return parameters  # The connector says what is missing.
+        return parameters  # The connector reports what is missing.
     kind, given = _spec.parts_of(named.pop("url", None), named, "url")
     if kind == "log" and "events" not in given:
         return {**parameters, "events": _EVENTS}

@@ -1,4 +1,4 @@
-"""What went wrong in an adapter whose callers must not hear of it as an exception."""
+"""Errors in an adapter whose callers must not get them as exceptions."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import functools
 import re
 from typing import NamedTuple, Protocol
 
-# What ObjectKey forbids in its fields; whatever has it was not stored by LMCache.
+# Characters that ObjectKey forbids in its fields; a key that has one was not stored by LMCache.
 _SALT = re.compile(r"[^@/\\\0]{1,128}")
 _RANK = re.compile(r"[0-9a-f]{8}|[1-9a-f][0-9a-f]{8,15}")
 _GROUP = re.compile(r"0|[1-9a-f][0-9a-f]{0,15}")

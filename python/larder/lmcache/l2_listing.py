@@ -18,9 +18,9 @@ def list_page(
 ) -> tuple[list[tuple[KeyFields, int]], str | None]:
     """At most `page_size` keys with their sizes, and the cursor of the next page or None.
 
-    In order of age where the store has one. A key that is there during the whole listing is in it
-    at least once. A page may be short, even empty, before the last: one call looks at 65,536 keys
-    at most. `ValueError` for a page size below 1 and for a cursor that is not a page's own.
+    In order of age if the store has one. A key that exists during the whole listing is listed at
+    least once. A page may be short, even empty, before the last: one call looks at 65,536 keys at
+    most. Raises `ValueError` for a page size below 1 and for a cursor that no page returned.
     """
     if page_size <= 0:
         raise ValueError(f"page_size: {page_size}, wanted 1 or more")

@@ -29,7 +29,7 @@ class LockTable:
             counts[key] = counts.get(key, 0) + 1
 
     def release(self, keys: Iterable[str]) -> None:
-        """One less for each; a key that nobody holds is left as it is."""
+        """Releases each once; a key without a lock is left as it is."""
         counts = self._counts
         for key in keys:
             count = counts.get(key, 0)

@@ -1,4 +1,4 @@
-"""Keeps `Accounts` true to what a connector really holds, its own evictions included."""
+"""Keeps `Accounts` equal to the real content of a connector, its own evictions included."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from larder import _larder
 from larder._client import Code
 from larder.lmcache.l2_accounting import Accounts, Change
 
-FAILED, DONE, MISS, EXISTED = map(int, Code)  # What became of a key.
+FAILED, DONE, MISS, EXISTED = map(int, Code)  # The result of a key.
 
 _EVENTS_PAGE = 4096
-# Completions wait while a page is told to listeners.
+# Completions wait while a page is delivered to listeners.
 _SCAN_PAGE_KEYS = 256
 _RETRY_SECONDS_MAX = 60.0
 
 
 class Source(Protocol):
-    """The part of a connector that is read here."""
+    """The part of a connector that is used here."""
 
     def events(
         self, position: int, events_max: int
@@ -43,18 +43,18 @@ def pages_of(
 class Mirror:
     """Accounts of a connector's content, from its events and from scans in a thread of its own.
 
-    A connector that keeps events is followed by them; when it has lost some for this reader, a
-    scan finds out what they were. One without events is followed by the outcomes of this process's
-    own operations (`note_stored`, `note_gone`), and scanned again for what it evicts
-    (`note_evictions`). One that cannot list its keys is not scanned: the accounts are then of this
-    process's own operations only, and `can_scan` says so.
+    A connector with events is followed by them; if it has lost some for this reader, a scan finds
+    the differences. One without events is followed by the outcomes of this process's own operations
+    (`note_stored`, `note_gone`), and scanned again for what it evicts (`note_evictions`). One that
+    cannot list its keys is not scanned: the accounts are then of this process's own operations
+    only, and `can_scan` says so.
 
-    `on_change` hears every change once, in order, under `lock`; `on_error` what went wrong. Both
-    are called by whichever thread found out, and must not raise.
+    `on_change` gets every change once, in order, under `lock`; `on_error` gets the errors. Both run
+    in the thread that found the change or the error, and must not raise.
 
-    Threads: any. `lock` is held while changes are told, so that whoever holds it sees accounts and
+    Threads: any. `lock` is held while changes are delivered, so that its holder sees accounts and
     listeners agree.
-    Invariant: what `on_change` has heard, added up, is what `accounts` says.
+    Invariant: the changes that `on_change` got add up to `accounts`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Mirror:
         self._is_scan_due = False  # Although no evictions were counted since the last one.
         self._next_scan_at = 0.0
         self.has_events = source.events(0, 0) is not None
-        self.can_scan = True  # Until the first scan has found out.
+        self.can_scan = True  # Until the first scan has ended.
         self._is_scan_wanted = True
         self._is_scanning = False
         self._wake = threading.Condition(self.lock)
@@ -88,16 +88,17 @@ class Mirror:
         self._thread = threading.Thread(target=self._run, daemon=True, name="larder-l2-scan")
 
     def start(self) -> None:
-        """Begins the first scan, which accounts for what the store held before."""
+        """Begins the first scan, which accounts for the earlier content of the store."""
         self._thread.start()
 
     def expect_end(self) -> None:
-        """The connector is about to be closed: a scan that cannot go on is no error any more."""
+        """The connector will be closed soon: a scan that cannot continue is not an error any
+        more."""
         with self.lock:
             self._is_ending = True
 
     def stop(self) -> None:
-        """No change is told any more after this."""
+        """No change is delivered after this."""
         with self.lock:
             self._is_stopped = True
             self._wake.notify_all()
@@ -106,8 +107,8 @@ class Mirror:
 
     @property
     def is_complete(self) -> bool:
-        """Whether a scan has ended and nothing that calls for another one was found since; or
-        nothing can be scanned."""
+        """Whether a scan has ended, and nothing has made another one necessary since; or scans are
+        impossible."""
         with self.lock:
             return not self._is_scan_wanted and not self._is_scanning
 
@@ -123,7 +124,7 @@ class Mirror:
     # --- What happens ---------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Takes in what the connector says has happened until now."""
+        """Applies the connector's events up to now."""
         if not self.has_events:
             return
         with self.lock:
@@ -133,7 +134,7 @@ class Mirror:
                     return
                 events, self._position, lost = page
                 if lost:
-                    # A scan that is under way counts on hearing everything: it begins anew.
+                    # A running scan relies on complete events: it begins again.
                     self.events_lost += lost
                     self.request_scan()
                 self._tell(self.accounts.apply(events))
@@ -149,8 +150,9 @@ class Mirror:
     def note_stored(
         self, keys: Sequence[str], sizes: Sequence[int], codes: bytes, evictions_seen: int
     ) -> None:
-        """The outcomes of this process's own stores, for a connector without events, of which else
-        nobody hears. `evictions_seen` is what the property said before they were submitted."""
+        """The outcomes of this process's own stores, for a connector without events, which has no
+        other source for them. `evictions_seen` is the value of the property before they were
+        submitted."""
         happened = [
             (True, key.encode(), size)
             for key, size, code in zip(keys, sizes, codes)
@@ -165,14 +167,14 @@ class Mirror:
                 self._is_scan_due = True
 
     def note_gone(self, keys: Sequence[str]) -> None:
-        """What this process deleted or did not find, for a connector without events."""
+        """Keys that this process deleted or did not find, for a connector without events."""
         with self.lock:
             if not self.has_events and not self._is_stopped:
                 self._tell(self.accounts.apply((False, key.encode(), 0) for key in keys))
 
     def note_evictions(self, evicted_total: int) -> None:
-        """The connector's own count, to be told of again and again. Without events a scan has to
-        find out what went; scans take at most a tenth of the time."""
+        """The connector's own count, reported again and again. Without events a scan has to find
+        the evicted keys; scans take at most a tenth of the time."""
         with self.lock:
             if self.has_events or self._is_scanning or time.monotonic() < self._next_scan_at:
                 return
@@ -218,7 +220,7 @@ class Mirror:
         began = time.monotonic()
         with self.lock:
             self._is_scanning = True
-            # What the events before this tell of has happened before the scan looks.
+            # Events before this happened before the scan looks.
             self.pump()
             self._is_scan_wanted = False
             self._is_scan_due = False

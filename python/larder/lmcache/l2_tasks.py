@@ -16,7 +16,8 @@ from larder.lmcache.l2_mirror import DONE, FAILED, MISS, Mirror
 
 _TICK_MS = 500
 
-# What the kernel did not let go of at close(): connectors, and the memory that they may write to.
+# Transfers that the kernel had not completed at close(): connectors, and the memory that they may
+# write to.
 _kept_for_ever: list[object] = []
 
 
@@ -108,7 +109,7 @@ class TaskRunner:
         return results
 
     def submit(self, task: Task) -> int:
-        """The task's id. Never raises: what cannot be submitted has failed."""
+        """The task's id. Never raises: a task that cannot be submitted has failed."""
         with self._lock:
             self._last_id += 1
             task.id = self._last_id
@@ -171,7 +172,7 @@ class TaskRunner:
                     self._early[completion.id] = (codes, error)
                 else:
                     finished.append((task, codes, error))
-        # Whatever these tasks have changed, the connector has told before it gave them back.
+        # The connector reported the tasks' changes before it returned them.
         self._look_for_changes()
         for task, codes, error in finished:
             self._complete(task, codes, error)
@@ -222,7 +223,7 @@ class TaskRunner:
             self._is_closed = True
             self._mirror.expect_end()
             try:
-                # Meanwhile the thread completes what ends.
+                # Meanwhile the thread completes tasks that end.
                 self._connector.close()
             except _larder.StuckError as error:
                 self._errors.note("close", error)

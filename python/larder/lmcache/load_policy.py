@@ -21,15 +21,16 @@ class LoadPolicy(DefaultKVLoadPolicy):  # type: ignore[misc]
         lmcache server --kv-load-policy larder.lmcache:LoadPolicy --runtime-plugin-config \\
             '{"larder_prefill_tokens_per_second": 9000, "larder_kv_bytes_per_token": 131072}' ...
 
-    Both numbers are the deployment's: what one engine prefills, and the KV of one token on all ranks.
+    Both numbers depend on the deployment: one engine's prefill speed, and the KV of one token on
+    all ranks.
 
-    LMCache asks before it looks anything up. So what is judged is the most that there may be to load:
-    all tokens of the lookup that the engine does not have itself, from larder, in values of a chunk
-    each. What LMCache has in its own memory is not known here; a lookup that it would serve from there
-    may be declined too, while larder is slower than the engine.
+    LMCache asks before it looks anything up. So the largest possible load is judged: all tokens of
+    the lookup that the engine does not have itself, from larder, one value for each chunk.
+    LMCache's own memory is not visible here; a lookup that it would serve from there may be
+    declined too, while larder is slower than the engine.
 
-    larder's speed is that of its loads within the last minute, with what is under way in front. Where
-    there were none, lookups are served, and so the speed is measured again after a minute without.
+    larder's speed is that of its loads within the last minute, behind the loads under way. Without
+    such loads lookups are served, so the speed is measured again after a minute without.
     `lmcache.skip_load` in a request declines it, as in LMCache's own policy.
     """
 

@@ -34,11 +34,11 @@ from larder.lmcache.remote_values import (
 
 __all__ = ["RemoteConnector"]
 
-# Of one load: a batch ends when its last key does, and what a slow key holds back is at most these.
+# Keys of one load: a batch ends when its last key does, so a slow key delays at most these.
 _LOAD_KEYS = 16
-# A value may be as large as so many full chunks: what a serde makes of one need not be smaller.
+# Largest value in full chunks: a serde's output may be larger than its input.
 _CHUNKS_MAX = 2
-# How long a batch may take to come back after its deadline before nobody waits for it any more.
+# How long a batch may take to come back after its deadline before its caller stops waiting.
 _GRACE_SECONDS = 0.25
 _ROOM_SECONDS = 0.01  # Between two attempts to get memory that stores hold.
 _CLOSE_SECONDS = 30.0
@@ -57,22 +57,22 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
           remote_storage_plugin.larder.class_name: RemoteConnector
           remote_storage_plugin.larder.url: log:/data/kv?capacity=500GiB
 
-    LMCache makes it. Beside `url` stand the connector's own parameters, or its `type` with them, and
-    `load_timeout`, `store_timeout` and `lookup_timeout` in seconds. `{worker_id}` in a parameter
-    becomes the worker's number: of several workers each needs a `log` directory of its own. A
-    parameter that is wrong, or a store that cannot be opened, raises `larder.OpenError`, `TypeError`
-    or `ValueError` from the constructor, which LMCache logs; the engine goes on without.
+    LMCache makes it. Besides `url` there may be the connector's own parameters, or its `type` with
+    them, and `load_timeout`, `store_timeout` and `lookup_timeout` in seconds. `{worker_id}` in a
+    parameter becomes the worker's number: with several workers each needs its own `log` directory.
+    A wrong parameter, or a store that cannot be opened, raises `larder.OpenError`, `TypeError` or
+    `ValueError` from the constructor, which LMCache logs; the engine continues without it.
 
     Values go from LMCache's memory to the store, and back, by address (remote_values.py has their
     form). No other method raises: a load that failed, was late or found no memory is None, for its
-    key alone, and a lookup that failed finds nothing. Each kind of error is logged once.
+    key alone, and a failed lookup finds nothing. Each kind of error is logged once.
 
     **Deadlines.** Every call ends by its deadline, by default before LMCache gives up on it
     (`blocking_timeout_secs`, `lookup_timeout_ms`). Memory that the kernel may still write to, or
     read from, stays LMCache's allocation until that has ended, also when the call was cancelled.
 
     Threads: the coroutines belong to LMCache's loop, the other calls to any thread. A thread of its
-    own completes what was submitted.
+    own completes submitted batches.
     """
 
     def __init__(
@@ -186,7 +186,8 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         return found[:usable]
 
     async def _load(self, names: _Names, loads: list[_Load], end: float) -> None:
-        """Loads what is there. All that was begun stands in `loads`, also after an exception."""
+        """Loads the values that exist. Every load that was begun is in `loads`, also after an
+        exception."""
         sizes = await self._sizes(names, end)
         size_max = _CHUNKS_MAX * self._full_chunk().bytes + TRAILER_BYTES_MAX
         for index, size in enumerate(sizes):
@@ -236,8 +237,8 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         )
 
     async def _room(self, size: int, end: float) -> Any | None:
-        """A memory object of so many bytes. Waits for one while stores hold memory that they will
-        give back, and only then: LMCache's own way to wait blocks the loop, and these stores."""
+        """A memory object of so many bytes. Waits for one only while stores hold memory that they
+        will release: LMCache's own way to wait blocks the loop, and so these stores."""
         while True:
             memory = self._allocate(size)
             if memory is not None or not self._storing or time.monotonic() >= end:
@@ -262,7 +263,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         return Layout(self.meta_fmt, tuple(metadata.get_shapes()), tuple(metadata.get_dtypes()))
 
     def _judge(self, load: _Load, completion: Completion) -> None:
-        """Makes memory objects of what was loaded. A value that no such object can be made of is
+        """Makes memory objects of the loaded values. A value that no such object can be made of is
         removed, so that it is a miss from now on and can be stored again."""
         whole = self._full_chunk().bytes
         for place, hit in enumerate(completion.hits):
@@ -354,7 +355,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         return True
 
     async def ping(self) -> int:
-        """0 while the store works; 1 while it is down or nothing of one kind works."""
+        """0 while the store works; 1 while it is down or all operations of one kind fail."""
         with self._noting("ping"):
             report = self._client.report()
             return int(report.health == "down" or report.is_failing)
@@ -369,7 +370,8 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
         return {**status, "errors": self._errors.counts()}
 
     async def close(self) -> None:
-        """Lets stores end, then closes the store. Raises nothing; what hangs is left to its thread."""
+        """Lets stores end, then closes the store. Raises nothing; a hanging close is left to its
+        thread."""
         with self._noting("close"):
             await asyncio.get_running_loop().run_in_executor(None, self._close)
 
@@ -378,7 +380,7 @@ class RemoteConnector(base_connector.RemoteConnector):  # type: ignore[misc]
             self._client.close(min(self._store_seconds, _CLOSE_SECONDS / 2), _CLOSE_SECONDS)
         finally:
             self._thread.join(5.0)
-        # Nothing comes any more, and nobody uses the memory of what was not drained.
+        # No more completions come, and the memory of undrained ones is unused.
         for future in list(self._pending):
             future.set_exception(_larder.ClosedError("the store was closed meanwhile"))
 
@@ -466,7 +468,7 @@ class _Load:
         self.memories.append(memory)
 
     def take(self) -> Iterable[tuple[int, Any]]:
-        """What was loaded, with its index among all keys; gives the rest back."""
+        """The loaded values, with their index among all keys; releases the others."""
         if self.future is None or not self.future.done():
             return []
         self._is_taken = True
@@ -474,7 +476,7 @@ class _Load:
         return [(self._indices[place], self.memories[place]) for place in sorted(self.loaded)]
 
     def abandon(self, client: Client) -> None:
-        """Gives everything back that was not taken, when nobody writes to it any more."""
+        """Releases the memory that was not taken, when nothing writes to it any more."""
         if self._is_taken:
             return
         self._is_taken = True
@@ -493,7 +495,8 @@ def _give_back(memories: Iterable[Any], _: object = None) -> None:
 
 
 async def _outcome(future: Future[Completion], end: float) -> Completion | None:
-    """A batch's outcome; None when there is none at `end` and a little more. The batch goes on."""
+    """A batch's outcome; None when there is none at `end` and a little more. The batch
+    continues."""
     waiting = asyncio.wrap_future(future)
     seconds = max(end - time.monotonic(), 0.0) + _GRACE_SECONDS
     done, _ = await asyncio.wait({waiting}, timeout=seconds)

@@ -1,4 +1,4 @@
-"""What LMCache's configuration says of a remote connector of larder's, and its store."""
+"""The fields of LMCache's configuration for a remote connector of larder, and its store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOKUP_SECONDS = 3.0
 
 
 def parameters_of(config: Any, made: type, metadata: Any) -> dict[str, Any]:
-    """What the configuration has for the one remote_storage_plugin that names this class."""
+    """The configuration of the one remote_storage_plugin that names this class."""
     extra = config.extra_config or {}
     names = [name for name in config.remote_storage_plugins or [] if _class_of(extra, name) is made]
     if len(names) != 1:
@@ -51,8 +51,8 @@ def _class_of(extra: dict[str, Any], name: str) -> object:
 
 
 def time_outs(parameters: dict[str, Any], config: Any) -> tuple[float, float, float]:
-    """Of loads, stores and lookups. A call that is answered just before LMCache gives up on it is
-    one whose result is used."""
+    """For loads, stores and lookups. A little less than LMCache's time-out, so that an answer just
+    before it is still used."""
     blocking = float(getattr(config, "blocking_timeout_secs", None) or _BLOCKING_SECONDS)
     lookup = float(getattr(config, "lookup_timeout_ms", None) or _LOOKUP_SECONDS * 1000) / 1000
     defaults = {

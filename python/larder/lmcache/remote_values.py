@@ -2,8 +2,8 @@
 objects.
 
 A full chunk in the shape, type and format of the engine's metadata is its bytes alone: nothing is
-copied on the way to a disk that takes them as they are. Everything else (the last chunk of a prompt,
-a layer's part, a serde's output) is its bytes with a trailer behind them:
+copied on the way to a disk that takes them as they are. Everything else (the last chunk of a
+prompt, a layer's part, a serde's output) is its bytes with a trailer behind them:
 
     JSON {"format": name, "shapes": [[...], ...], "dtypes": [name, ...]}   N bytes
     spaces, so that no such value has the size of a full chunk              P bytes
@@ -31,7 +31,8 @@ BINARY = (MemoryFormat.BINARY, MemoryFormat.BINARY_BUFFER)
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """What a memory object says of its bytes. `shapes` and `dtypes`: one each a group of layers."""
+    """A memory object's description of its bytes. `shapes` and `dtypes`: one each a group of
+    layers."""
 
     fmt: MemoryFormat
     shapes: tuple[torch.Size, ...]
@@ -47,7 +48,8 @@ def _bytes_of(shape: torch.Size, dtype: torch.dtype) -> int:
 
 
 def layout_of(memory: Any) -> Layout:
-    """That of a memory object. Raises ValueError for one whose shape is not that of its bytes."""
+    """The description of a memory object. Raises ValueError if its shape does not match its
+    bytes."""
     fmt = memory.get_memory_format()
     if fmt in BINARY:
         return Layout(fmt, (torch.Size([memory.get_size()]),), (torch.uint8,))
@@ -78,8 +80,8 @@ def trailer_of(layout: Layout, full_chunk_bytes: int) -> bytes:
 
 
 def parse_trailer(value: memoryview) -> Layout:
-    """That of a value which has one. Raises ValueError for any other value: its bytes are from
-    outside, and nothing of them is believed before it was checked."""
+    """The description in a value's trailer. Raises ValueError for any other value: its bytes come
+    from outside, and nothing in them is trusted before it is checked."""
     if len(value) < _END.size:
         raise ValueError(f"a value of {len(value)} bytes has no room for a trailer")
     text_bytes, magic = _END.unpack(value[-_END.size :])

@@ -7,7 +7,7 @@
             "module_path": "larder.sglang", "class_name": "LarderHiCache",
             "url": "log:/data/kv?capacity=500GiB", "revision": "0e9e39f"}'
 
-docs/sglang.md tells which stores suit, what is found again, and what happens when a disk fails.
+docs/sglang.md says which stores suit, what is found again, and what happens when a disk fails.
 SGLang itself is imported for `LarderHiCache` only, when it is first asked for.
 """
 

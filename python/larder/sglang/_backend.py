@@ -1,4 +1,4 @@
-"""HiCache's storage backend: what SGLang calls, from its own threads."""
+"""HiCache's storage backend; SGLang calls it from its own threads."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ _KV = "kv"
 
 
 class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class.
-    """Pages of KV cache in any larder store. One key for each page, whose pieces (keys and values, or
-    those of each layer) are read and written where they lie in SGLang's host pool.
+    """Pages of KV cache in any larder store. One key for each page, whose pieces (keys and values,
+    or those of each layer) are read and written in place in SGLang's host pool.
 
     SGLang makes it, in each rank's process, from `--hicache-storage-backend-extra-config`:
 
     - `url`: the store, a URL or an object as for `larder.open()`. In it `{rank}` stands for the name of
       the rank, such as `tp0`. Unless given, the environment's `LARDER`.
-    - `revision`: of the weights; `namespace`: a text that keeps pages apart. Both are part of each name.
+    - `revision`: of the weights; `namespace`: a text that keeps pages apart. Both are part of each
+      name.
     - `lookup_timeout` (2), `load_timeout` (10), `store_timeout` (30): seconds for each call.
     - `interface_v1`, of SGLang: 1 for the interface that copies nothing.
 
     **Never wrong**: names cover the model, the arguments that say how weights are loaded and keys and
     values computed, `revision`, `namespace`, the kind, layout, type and sizes of the host pool, and the
-    ranks. Ranks of MLA models share their pages (TP). What fails to load is a miss until it is stored again.
+    ranks. Ranks of MLA models share their pages (TP). A page that fails to load is a miss until it
+    is stored again.
 
-    **Errors**: nothing is raised but by `clear()`, which has no other way to tell that something is left
-    (SGLang catches it and answers the request with an error). What fails is a miss or a page that is not
-    stored, counted, and one line in the log when it begins. A configuration or a store that is of no
-    use makes a backend that finds and stores nothing, and says so once.
+    **Errors**: only `clear()` raises, because it has no other way to report that something is left
+    (SGLang catches it and answers the request with an error). A failure is a miss or a page that is
+    not stored; it is counted, and logged once when it begins. An unusable configuration or store
+    makes a backend that finds and stores nothing, and logs that once.
 
-    **Waits** end at the deadline of the call, but for memory of SGLang's that the kernel has: SGLang uses
-    it again as soon as a call returns, so the call waits until the kernel gives it back (a disk that
-    hangs; `fs:` with `staged` has none of it). `batch_get()` has larder's or SGLang's own buffers, and
-    always returns.
+    **Waits** end at the deadline of the call, except for SGLang's memory that the kernel has:
+    SGLang reuses it as soon as a call returns, so the call waits until the kernel returns it (a
+    disk that hangs; `fs:` with `staged` has none of it). `batch_get()` has larder's or SGLang's own
+    buffers, and always returns.
 
     **Threads**: any, all calls. None holds the GIL while it waits.
     """
@@ -56,7 +58,8 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
         self._options = _options.Options("")
         self._client: larder.Client | None = None
         self._pools: dict[str, Pages] = {}
-        # Pages and GB/s of each call, for SGLang's metrics; bounded, as nobody may ask for them.
+        # Pages and GB/s of each call, for SGLang's metrics; bounded, because they may never be
+        # read.
         self._moved: dict[str, collections.deque[tuple[int, float]]] = {
             "load": collections.deque(maxlen=1000),
             "store": collections.deque(maxlen=1000),
@@ -155,7 +158,7 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
         return PoolTransferResult(restorable[-1] if restorable else 0, hits, restorable)
 
     def _found(self, name: str, keys: list[str]) -> list[bool]:
-        """Of each key whether its page is there, in the size that it has here."""
+        """For each key, whether its page exists, in the expected size."""
         pages = self._pools.get(name)
         client = self._client
         if pages is None or client is None or not keys:
@@ -237,7 +240,7 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
             pages = self._pages_of(_KV, keys)
             if pages is None:
                 return [None] * len(keys)
-            # These are not of the host pool: what comes too late is written to nobody's memory.
+            # These are not in the host pool: late data is written to memory that nothing else uses.
             hits = self._get(pages, keys, pages.flat(target_locations), may_leave=True)
             return [target if hit else None for target, hit in zip(target_locations, hits)]
 
@@ -269,14 +272,15 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
 
     def clear(self) -> None:
         """Removes every page of this model, configuration and rank; others stay in the store.
-        Raises `larder.Error` where some may be left."""
+        Raises `larder.Error` if some may be left."""
         if self._client is None:
             return
         for pages in self._pools.values():
             self._client.delete_prefix(pages.prefix, timeout=self._options.store_timeout)
 
     def get_stats(self) -> Any:
-        """What was moved since the last call, for SGLang's metrics; None where nobody asked for them."""
+        """Amounts moved since the last call, for SGLang's metrics; None if they were not
+        requested."""
         if not self._config.enable_storage_metrics:
             return None
         from sglang.srt.observability.metrics_collector import StorageMetrics
@@ -293,7 +297,7 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
         return stats
 
     def close(self) -> None:
-        """Ends what is under way and closes the store. Idempotent."""
+        """Ends pending operations and closes the store. Idempotent."""
         client = self._client
         if client is not None:
             self._guard("the end", None, lambda: client.close(grace=2, timeout=10))
@@ -350,7 +354,7 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
                 tag=tag,
             ),
             self._options.store_timeout,
-            may_leave=False,  # A page of the host pool that is used again would be stored as another.
+            may_leave=False,  # A page of the host pool that is reused would be stored as another.
         )
         if ended is None:
             return [False] * len(keys)
@@ -364,7 +368,7 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
     def _ended(
         self, what: str, submit: Callable[[float, object], int], seconds: float, *, may_leave: bool
     ) -> larder.Completion | None:
-        """The batch when it has ended, or None; what failed of it is noted."""
+        """The batch when it has ended, or None; notes its failures."""
         ended = self._calls.run(submit, seconds, may_leave=may_leave)
         if ended is None:
             self._trouble.fail(f"{what} did not end in time")
@@ -380,7 +384,7 @@ class LarderHiCache(HiCacheStorage):  # type: ignore[misc]  # SGLang's own class
             self._moved[kind].append((moved, moved * pages.bytes / seconds / 1e9))
 
     def _guard(self, what: str, otherwise: _T, work: Callable[[], _T]) -> _T:
-        """SGLang catches what a backend raises in some places, and not in others."""
+        """SGLang catches a backend's exceptions in some places, and not in others."""
         try:
             return work()
         except Exception as error:

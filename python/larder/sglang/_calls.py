@@ -9,24 +9,25 @@ from collections.abc import Callable
 
 import larder
 
-# What the client cancels at a deadline ends at once; a longer wait is for the kernel or a peer.
+# Operations that the client cancels at a deadline end at once; a longer wait is for the kernel or a
+# peer.
 _GRACE_S = 1.0
-# How often a thread that waits looks whether the client was closed meanwhile.
+# How often a waiting thread checks whether the client was closed.
 _LOOK_S = 1.0
 
 
 class Calls:
     """Submits batches and waits for each. Threads: any, all at once; none holds the GIL while it waits.
 
-    There is no thread of its own: of the threads that wait, one drains the client for all.
+    It has no thread of its own: one of the waiting threads drains the client for all of them.
     """
 
     def __init__(self, client: larder.Client, on_held: Callable[[str], None]) -> None:
-        """`on_held` is told, once for each call, that the kernel keeps its memory for too long."""
+        """`on_held` is called once for each call whose memory the kernel keeps for too long."""
         self._client = client
         self._on_held = on_held
         self._changed = threading.Condition()
-        # Of calls that wait; what comes for others is dropped.
+        # Of waiting calls; results for others are dropped.
         self._ended: dict[object, larder.Completion | None] = {}
         self._is_draining = False
 
@@ -37,12 +38,13 @@ class Calls:
         *,
         may_leave: bool,
     ) -> larder.Completion | None:
-        """Calls `submit(deadline, tag)`, and waits for its batch. None: it is not known what became of
-        it, because the client was closed, or because the kernel did not return.
+        """Calls `submit(deadline, tag)`, and waits for its batch. None: the result is unknown,
+        because the client was closed, or because the kernel did not return.
 
-        A batch ends at its deadline unless the kernel has some of it. With `may_leave` the wait ends
-        a second later anyhow: the memory of the batch must be nobody else's then, and the client keeps it
-        alive. Without, the memory is the caller's, and the wait is for as long as the kernel has it.
+        A batch ends at its deadline unless the kernel has some of it. With `may_leave` the wait
+        ends a second later in any case: nothing else may use the batch's memory then, and the
+        client keeps it alive. Without it, the memory is the caller's, and the wait lasts as long as
+        the kernel has it.
         """
         tag = object()
         deadline = time.monotonic() + seconds

@@ -9,10 +9,11 @@ from typing import Any
 
 from larder._doors import digest
 
-# Of what a name says and how a value is laid out. Another format never finds this one's values.
+# Version of a name's content and of a value's layout. Another version never finds the values of
+# this one.
 FORMAT = 1
 
-# Of the host pool: what decides how many bytes a page has, and what each of them is.
+# Properties of the host pool that determine the number of bytes in a page, and the meaning of each.
 _OF_POOL = (
     "layout",
     "dtype",
@@ -31,7 +32,8 @@ _OF_POOL = (
     "storage_format_tag",
 )
 
-# Of SGLang's arguments: which weights are loaded, and how keys and values are computed from them.
+# SGLang's arguments that determine which weights are loaded, and how keys and values are computed
+# from them.
 _OF_SERVER = (
     "model_path",
     "revision",
@@ -43,17 +45,17 @@ _OF_SERVER = (
     "json_model_override_args",
 )
 
-# Of models whose pages are the same on each rank: the state that is not.
+# For models whose pages are the same on each rank: the state that differs.
 _OF_EACH_RANK = ("mamba",)
 
 
 def identity(
     config: Any, pool: Any, name: str, *, given: Mapping[str, str], server: Any, order: str
 ) -> dict[str, Any]:
-    """What a page of `pool`, which SGLang calls `name`, follows from beside its key.
+    """Everything besides its key that a page of `pool` (SGLang's `name`) depends on.
 
-    `config` is SGLang's HiCacheStorageConfig, `server` its arguments or None, `given` what the
-    configuration of the backend adds. `order`: of a value (`Pages.order`).
+    `config` is SGLang's HiCacheStorageConfig, `server` its arguments or None, `given` the backend's
+    own configuration. `order`: of a value (`Pages.order`).
     """
     is_replicated = bool(config.is_mla_model) and name not in _OF_EACH_RANK
     ranks = {
@@ -78,7 +80,7 @@ def identity(
 
 
 def key_prefix(parts: Mapping[str, Any]) -> str:
-    """What the names of all pages of an identity begin with."""
+    """The prefix of the names of all pages of an identity."""
     return f"larder.sglang/{digest(parts).hex()[:32]}/"
 
 

@@ -1,4 +1,4 @@
-"""The configuration of a `LarderHiCache`: what SGLang's extra config says beside its own parts."""
+"""The configuration of a `LarderHiCache`: SGLang's extra config without SGLang's own fields."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from larder import _spec
 # The variable that names the store of a process in which no configuration does.
 VARIABLE = "LARDER"
 
-# Of SGLang and its factory.
+# Fields of SGLang and its factory.
 _OF_SGLANG = frozenset(
     {
         "allocator",
@@ -78,7 +78,7 @@ class Options:
 
 
 def options(extra: Mapping[str, Any] | None) -> Options:
-    """Reads the extra config. Raises ValueError that names what is wrong, and the remedy."""
+    """Reads the extra config. Raises ValueError that names the fault and the remedy."""
     given = dict(extra or {})
     unknown = sorted(given.keys() - _OF_SGLANG - {"url", *_SECONDS, *_TEXTS})
     if unknown:

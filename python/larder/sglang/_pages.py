@@ -1,4 +1,4 @@
-"""A host pool of SGLang's: what its pages are called, how large they are, and where they lie."""
+"""A host pool of SGLang's: the names, sizes and addresses of its pages."""
 
 from __future__ import annotations
 
@@ -60,11 +60,12 @@ class Pages:
             raise ValueError(
                 f"{len(pointers)} pieces of {sum(sizes)} bytes for {count} pages of {self.bytes} bytes"
             )
-        # The pool's tensors outlive the batch, whatever becomes of the pool.
+        # The pool's tensors outlive the batch, whatever happens to the pool.
         return larder.Addresses(pointers, sizes, (self.pool, getattr(self.pool, "kv_buffer", None)))
 
     def flat(self, tensors: Sequence[Any]) -> list[larder.Addresses]:
-        """The memory of flat pages. Raises ValueError for one that is not in one piece of host memory."""
+        """The memory of flat pages. Raises ValueError for a pool that is not contiguous host
+        memory."""
         self._require("flat")
         return [_memory_of(tensor) for tensor in tensors]
 

@@ -42,13 +42,13 @@ def register() -> None:
 
 
 def fill(resolve: Callable[..., Any], arguments: Any, *args: Any, **kwargs: Any) -> Any:
-    """Around `ServerArgs.resolve_once()`: adds larder where nothing speaks against it. What SGLang then
-    refuses, it resolves again as without."""
+    """Wraps `ServerArgs.resolve_once()`: adds larder if nothing prevents it. If SGLang refuses the
+    result, it resolves again without larder."""
     filling = _filling(arguments)
     if not filling:
         return resolve(arguments, *args, **kwargs)
     fields = {name: getattr(arguments, name) for name in filling}
-    notes = dict(arguments.__dict__)  # Of the resolution, which cannot be repeated otherwise.
+    notes = dict(arguments.__dict__)  # The resolution changes it and could not be repeated.
     try:
         for name, value in filling.items():
             setattr(arguments, name, value)
@@ -58,7 +58,7 @@ def fill(resolve: Callable[..., Any], arguments: Any, *args: Any, **kwargs: Any)
         arguments.__dict__.update(notes)
         for name, value in fields.items():
             setattr(arguments, name, value)
-        resolved = resolve(arguments, *args, **kwargs)  # It may be wrong without larder, too.
+        resolved = resolve(arguments, *args, **kwargs)  # May fail without larder, too.
         _log.error("%s", _without(f"SGLang refuses it with these arguments: {error}"))
         return resolved
     _log.info("%s: HiCache keeps prefixes in larder's store; docs/sglang.md", VARIABLE)
@@ -84,7 +84,7 @@ def _filling(arguments: Any) -> dict[str, Any]:
             if value != neutral:
                 _log.error("%s", _without(f"{name}={value!r} and HiCache exclude each other"))
                 return {}
-        # A store that is of no use would cost HiCache's memory for nothing.
+        # An unusable store would cost HiCache's memory for nothing.
         options = _options.Options(url)
         pp_size = getattr(arguments, "pp_size", 1)
         rank = "tp0" if pp_size == 1 else "tp0-pp0"

@@ -1,4 +1,4 @@
-"""What goes wrong is counted, and one line of the log says so when it begins."""
+"""Counts errors, and logs one line when a kind of error begins."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Trouble:
                 self._is_failing = False
 
     def give_up(self, reason: str) -> None:
-        """The backend is of no use, and SGLang goes on without."""
+        """The backend is unusable, and SGLang continues without it."""
         with self._lock:
             self.failures += 1
             self.last = reason

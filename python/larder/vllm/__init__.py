@@ -9,7 +9,7 @@ is all of it where no `--kv-transfer-config` is given. With one, larder is a tie
        "secondary_tiers": [{"type": "LarderTier", "module_path": "larder.vllm",
                             "url": "log:/data/kv?capacity=200GiB", "revision": "0e9e39f"}]}}
 
-docs/vllm.md tells the parameters, sizing and what to look at. vLLM imports this module in its API
+docs/vllm.md covers the parameters, sizing and what to watch. vLLM imports this module in its API
 server and its workers, too: it starts nothing, and imports vLLM only for `LarderTier`.
 """
 

@@ -14,13 +14,13 @@ from larder.vllm._tally import Tally, log
 
 _FAILED_KEYS_MAX = 65536
 _FAILED_SECONDS = 60.0
-_BATCH_KEYS = 1024  # Of a lookup, so that the first answers come early.
+_BATCH_KEYS = 1024  # Keys of a lookup, so that the first answers come early.
 _TOUCHED_KEYS_MAX = 16384
 _SLOWEST_BYTES_PER_SECOND = 256 << 20
 
 
 class Answer(enum.Enum):
-    """What a lookup gives."""
+    """The result of a lookup."""
 
     HIT = "hit"
     MISS = "miss"
@@ -60,7 +60,7 @@ class _Job(NamedTuple):
 
 
 class _Lookup:
-    """A key whose presence the store was asked for, and the requests that want to know."""
+    """A key that the store was asked for, and the requests that wait for the answer."""
 
     def __init__(self) -> None:
         self.found: bool | None = None
@@ -71,12 +71,12 @@ class Chunks:
     """Looks chunks up, loads and stores them. One chunk is one row of `view`, and one value of the
     store, whose key is `name()` and vLLM's key.
 
-    No call waits but `drain()` and `close()`, and none raises for what the store does. A chunk that
+    Only `drain()` and `close()` wait, and no call raises for the store's errors. A chunk that
     cannot be looked up or loaded is a miss, and one that failed to load stays a miss until it was
     stored again, or for a minute.
 
-    Ownership: of the client. Holds an export of `view` until `close()`, and no reference to a row
-    whose job has been given by `finished()`.
+    Ownership: owns the client. Holds an export of `view` until `close()`, and no reference to a row
+    whose job `finished()` has returned.
     Threads: one at a time.
     """
 
@@ -103,7 +103,7 @@ class Chunks:
         self._jobs: dict[int, _Job] = {}
         self._finished: list[Finished] = []
         self._failed: dict[bytes, float] = {}
-        self._can_probe = True  # Until the store did not know, in this step.
+        self._can_probe = True  # Until the store answered "not known" in this step.
         self._lookups: dict[bytes, _Lookup] = {}
         self._wanted: list[bytes] = []
         self._keys_of: dict[str, set[bytes]] = {}
@@ -118,7 +118,7 @@ class Chunks:
 
     @property
     def prefix(self) -> bytes:
-        """What the keys of all chunks begin with."""
+        """The prefix of the keys of all chunks."""
         if self._name is None:
             self._name = self._name_of()
         return self._name
@@ -347,8 +347,8 @@ class Chunks:
     # --- The end ----------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """Waits until no job is under way; `finished()` gives them. Each ends at its deadline, but
-        for what the kernel has: its rows must not be used before it gives them back."""
+        """Waits until no job is under way; `finished()` gives them. Each ends at its deadline,
+        except for transfers in the kernel: their rows must not be used before it returns them."""
         warns_at = self._clock() + max(self._timeouts.load, self._timeouts.store) + 5
         while self._jobs:
             self._client.wait(1.0)

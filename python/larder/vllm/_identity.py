@@ -1,5 +1,5 @@
-"""The name under which chunks of one model, layout and hash are kept. vLLM's keys say which
-tokens a chunk is of, and nothing of what computed it."""
+"""The name under which chunks of one model, layout and hash are stored. vLLM's keys say which
+tokens a chunk is for, and nothing about what computed it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 from larder._doors import digest
 
-# Of what a name says and how a value is laid out. Another format never finds this one's values.
+# Version of a name's content and of a value's layout. Another version never finds the values of
+# this one.
 FORMAT = 1
 
 _PARALLEL = ("world_size", "tp_size", "pp_size", "pcp_size", "dcp_size")
 
 
 def parts_of(spec: Any, row_bytes: int, revision: str) -> dict[str, Any]:
-    """Everything that a chunk's bytes follow from, but for its tokens. `spec`: vLLM's
-    OffloadingSpec of any version from 0.28 on."""
+    """Everything that a chunk's bytes depend on, except its tokens. `spec`: vLLM's OffloadingSpec
+    of any version from 0.28 on."""
     config = spec.config
     cache = config.cache
     layout = getattr(config, "kv_cache_layout", None)
@@ -29,7 +30,8 @@ def parts_of(spec: Any, row_bytes: int, revision: str) -> dict[str, Any]:
         "blocks_per_chunk": cache.blocks_per_chunk,
         "row_bytes": row_bytes,
         "worker_kv_bytes_per_block": config.worker_kv_bytes_per_block,
-        # Until 0.29 vLLM did not say how a block is laid out: another release may do it otherwise.
+        # Until 0.29 vLLM did not describe the layout of a block: another release may have a
+        # different one.
         "layout": layout or f"of vllm {_vllm_release()}",
         "canonical_layout": bool(getattr(config, "canonical_layout", False)),
         "replicated_layout": bool(getattr(spec, "replicated_layout", False)),
@@ -46,7 +48,7 @@ def parts_of(spec: Any, row_bytes: int, revision: str) -> dict[str, Any]:
 
 
 def name_of(parts: dict[str, Any], root_hash: bytes) -> bytes:
-    """What the keys of all chunks begin with. `root_hash`: the first link of block hashes, which
+    """The prefix of the keys of all chunks. `root_hash`: the first link of block hashes, which
     follows from the hash's algorithm and seed."""
     return f"vllm/{digest({**parts, 'root': root_hash.hex()}).hex()[:32]}/".encode()
 

@@ -1,4 +1,4 @@
-"""What the tier adds to vLLM's own metrics of tiers (`vllm:kv_offload_tiering_*`)."""
+"""The tier's additions to vLLM's own metrics of tiers (`vllm:kv_offload_tiering_*`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from larder.vllm._tally import Tally
 
 _PREFIX = "vllm:kv_offload_larder_"
 
-# Name, its label or "", and what it says.
+# Name, its label or "", and its help text.
 _COUNTERS = {
     "lookups": ("answer", "Lookups of a chunk by answer: hit, miss, retry (not known yet)."),
     "chunks": ("outcome", "Chunks of jobs that have ended, by what became of them."),
@@ -40,7 +40,7 @@ def definitions(base: Any) -> dict[str, Any]:
 
 
 class StatsSource:
-    """What has been counted since vLLM asked last."""
+    """Counts since vLLM's last call."""
 
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], int] = {}

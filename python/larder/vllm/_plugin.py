@@ -1,8 +1,8 @@
 """LARDER=SPEC and no flag: fills vLLM's KV transfer configuration when none is given.
 
-vLLM calls the entry point in every process before it makes its configuration. What is changed is
-`EngineArgs.create_engine_config`, in which the variable's tier stands for a configuration that is
-not there; whatever goes wrong, vLLM's own method runs as if larder were not installed.
+vLLM calls the entry point in every process before it makes its configuration. It changes
+`EngineArgs.create_engine_config`: the variable's tier takes the place of a missing configuration;
+on any error vLLM's own method runs as if larder were not installed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from larder.vllm._tally import log
 
 SPEC = "LARDER"
 SETTINGS = "LARDER_VLLM"
-# What this process has made of both, for those that it starts: vLLM's API servers make the
-# configuration again, when an engine may have the store.
+# The configuration that this process made of both, for its children: vLLM's API servers make it
+# again, when an engine may already have the store open.
 _MADE = "_LARDER_VLLM_MADE"
 
 _MARK = "_filled_by_larder"
 _CPU_BYTES_MIN = 64 << 20
-# Of a tier's parameters, those that do not name its store.
+# The tier's parameters that do not name its store.
 _OF_TIER = frozenset(
     {"type", "module_path", "revision", "enable_kv_events", "locality", "backpressure"}
     | {f"{name}_timeout" for name in Timeouts._fields}
@@ -81,7 +81,7 @@ def _filling(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _configuration(arguments: Any) -> Any:
-    """A KVTransferConfig, or None where the user gave one. Raises for what is wrong."""
+    """A KVTransferConfig, or None if the user gave one. Raises for errors in it."""
     if getattr(arguments, "kv_transfer_config", None) is not None:
         return None
     if getattr(arguments, "kv_offloading_size", None) is not None:
@@ -101,7 +101,7 @@ def _configuration(arguments: Any) -> Any:
 
 
 def _made(arguments: Any) -> Any:
-    """What the process that started this one has made of the same variables and revision."""
+    """The configuration that the parent process made of the same variables and revision."""
     known = json.loads(os.environ.get(_MADE) or "{}")
     return known.get("extra") if known.get("of") == _made_of(arguments) else None
 
@@ -151,8 +151,8 @@ def _replicas_of(arguments: Any) -> int:
 
 
 def _cpu_bytes(replicas: int) -> int:
-    """A quarter of the memory that is free, and at most three quarters of what is free in /dev/shm,
-    where vLLM keeps it."""
+    """A quarter of the free memory, and at most three quarters of the free space in /dev/shm, where
+    vLLM allocates it."""
     with open("/proc/meminfo", encoding="ascii") as file:
         fields = dict(line.split(":", 1) for line in file)
     free = int(fields["MemAvailable"].split()[0]) * 1024

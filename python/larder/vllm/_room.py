@@ -1,5 +1,5 @@
-"""Whether vLLM's host tier has room for one more chunk, so that a load waits and nothing is
-recomputed that is on the disk."""
+"""Whether vLLM's host tier has room for one more chunk, so that a load waits and no chunk on the
+disk is computed again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 
 class Room(enum.Enum):
-    """What a chunk of the store may do now."""
+    """The answer for a chunk of the store now."""
 
     FREE = "free"
     """It may be loaded."""
@@ -32,11 +32,12 @@ class RoomLedger:
 
     vLLM puts a chunk into any row that is not being copied, so a request that wants chunks while
     another one waits for its last takes the rows of the other, and both load again and again; and
-    when all rows are being copied it computes what it could have loaded. Hence the order here:
+    when all rows are being copied it computes chunks that it could have loaded. Hence the order
+    here:
 
-    - The request that asked first may always load, up to the rows that there are.
-    - Another one may load while all that is promised fits into `promised_max` rows.
-    - Nobody may load while almost all rows are being copied.
+    - The request that asked first may always load, up to the number of rows.
+    - Another one may load while all promises fit into `promised_max` rows.
+    - No request may load while almost all rows are being copied.
 
     A promise ends when the request runs, or ends, or has neither asked nor loaded for `timeout`
     seconds. A request for which no promise and no copy ended for `timeout` seconds gets no more.
@@ -53,7 +54,7 @@ class RoomLedger:
         self._claims: dict[str, _Claim] = {}  # In the order of their first question.
         self._promised = 0
         self._copying = 0  # Rows that loads and stores under way have.
-        self._granted: dict[str, set[bytes]] = {}  # In this step, and not yet being loaded.
+        self._granted: dict[str, set[bytes]] = {}  # In this step, and not loading yet.
         self._granted_rows = 0
         self._waits_since: dict[str, float] = {}
         self._moved_at = clock()
@@ -72,7 +73,7 @@ class RoomLedger:
         is_known = claim is not None and key in claim.keys
         is_first = not self._claims or next(iter(self._claims)) == request
         if not is_known and is_first and claim is not None and len(claim.keys) >= self.rows_max:
-            return Room.NONE  # More than the tier holds: what fits is loaded, the rest is computed.
+            return Room.NONE  # More than the tier holds: the rest is computed.
         if self._copying + self._granted_rows >= self.rows_max:
             return self._wait(request, now)
         if not is_known and not is_first and self._promised >= self.promised_max:
@@ -130,9 +131,8 @@ class RoomLedger:
     # --- What happens to the requests -------------------------------------------------------------
 
     def end_step(self, running: Iterable[str]) -> None:
-        """A step of the scheduler has ended, and these requests began to run in it. What was
-        promised to them is in the device's memory. What was granted and got no row is no
-        promise."""
+        """A step of the scheduler has ended, and these requests began to run in it. The chunks
+        promised to them are in the device's memory. A grant that got no row is no promise."""
         for request, keys in self._granted.items():
             claim = self._claims.get(request)
             if claim is not None and keys:

@@ -28,7 +28,7 @@ class Tally:
         return self.counts.get((name, label), 0)
 
     def fail(self, kind: str, what: str, reason: object) -> None:
-        """Logs `what` and the reason if it is the kind's first since a success."""
+        """Logs `what` and the reason if it is the first of its kind since a success."""
         if kind in self._failing:
             return
         self._failing.add(kind)

@@ -28,7 +28,7 @@ _ANSWERS = {
 }
 _MISS = offload.LookupResult.MISS
 
-# What this release of vLLM has. The classes of 0.28 to 0.33 differ by additions only.
+# The parts that this release of vLLM has. The classes of 0.28 to 0.33 differ by additions only.
 _TAKES_DETECTOR = (
     "backpressure_detector" in inspect.signature(tiering.SecondaryTierManager.__init__).parameters
 )
@@ -40,8 +40,8 @@ _REPORT_SECONDS = 1.0
 
 
 def _never_raises(fallback: Callable[[], Any]) -> Callable[..., Any]:
-    """An exception from a tier would end vLLM's engine. It is counted, and logged once a method,
-    and the answer is the one of a store that has nothing."""
+    """An exception from a tier would end vLLM's engine. It is counted, logged once a method, and
+    answered like a store that has nothing."""
 
     def decorate(method: Callable[..., _Value]) -> Callable[..., _Value]:
         @functools.wraps(method)
@@ -65,13 +65,13 @@ def _nothing() -> None:
 class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
     """vLLM's secondary tier over any larder connector. docs/vllm.md tells its parameters.
 
-    A store that cannot be opened is told in vLLM's log, once, and the engine serves as without it:
-    lookups are misses and stores fail at once. No method raises.
+    A store that cannot be opened is reported in vLLM's log, once, and the engine runs as without
+    it: lookups are misses and stores fail at once. No method raises.
 
-    Rows of vLLM's host memory are read and written where they are. A job that met its deadline is
-    given back when the kernel has let go of its rows, and not before.
+    Rows of vLLM's host memory are read and written where they are. A job past its deadline is
+    returned when the kernel has released its rows, and not before.
 
-    Threads: vLLM calls under its manager's lock. Ownership: of the store, until `shutdown()`.
+    Threads: vLLM calls under its manager's lock. Ownership: owns the store until `shutdown()`.
     """
 
     medium = offload.Medium.STORAGE
@@ -217,7 +217,7 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
                 self._chunks.submit_load(job.job_id, job.keys, rows, job.req_context.req_id)
             else:
                 self._chunks.submit_store(job.job_id, job.keys, rows)
-        except Exception as error:  # Before anything was submitted.
+        except Exception as error:  # Before the first submission.
             self._tally.add("errors", "submit")
             self._tally.fail("submit", "a job could not be submitted", error)
             self._refused.append(job.job_id)
@@ -252,7 +252,7 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         return tiering.JobResult(**{k: v for k, v in given.items() if k in _RESULT_FIELDS})
 
     def drain_jobs(self) -> None:
-        """Waits until the store and the kernel have let go of every row."""
+        """Waits until the store and the kernel have released every row."""
         try:
             if self._chunks is not None:
                 self._chunks.drain()
