@@ -14,15 +14,15 @@ namespace larder::server {
 /// --admin-token-file, with --admin-open all that reach a loopback address, else none.
 class AdminAccess {
  public:
-  /// `bound` is where the HTTP listens. Reads the token's file. An error names the option, what is
-  /// wrong, and the remedy: an address that other machines reach with --admin-open, or a file
+  /// `bound` is where the HTTP listens. Reads the token's file. An error names the option, the
+  /// fault, and the remedy: --admin-open on an address that other machines can reach, or a file
   /// without a usable token.
   static SetupResult<AdminAccess> open(const ServerOptions& options, const TcpEndpoint& bound);
 
   /// `authorization` is the value of that header; empty: there is none. Takes the same time for
   /// every wrong token of the same length.
   bool allows(std::string_view authorization) const noexcept;
-  /// Why a request with this header is not allowed, and what to do: the detail of a 401.
+  /// Why a request with this header is refused, with the remedy: the detail of a 401.
   const char* refusal(std::string_view authorization) const noexcept;
 
  private:
@@ -33,7 +33,7 @@ class AdminAccess {
   std::string token_;  ///< Empty: none.
 };
 
-/// "token", "open" or "read_only": what /status says of it.
+/// "token", "open" or "read_only": the value in /status.
 std::string_view admin_access_name(const ServerOptions& options) noexcept;
 
 }  // namespace larder::server

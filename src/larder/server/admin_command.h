@@ -26,7 +26,7 @@ struct SpaceName {
 
 /// POST /cache/clear.
 struct ClearCommand {
-  bool force = false;                ///< Also what is locked, as the wire's CLEAR.
+  bool force = false;                ///< Locked cells too, like CLEAR on the wire.
   bool has_all_tiers = false;        ///< L2, too.
   std::optional<SpaceName> space{};  ///< Only that.
 };
@@ -36,13 +36,13 @@ struct DeleteCommand {
   std::vector<ObjectKey> keys{};
   bool is_in_l1 = false;
   cache::TierMask tiers = 0;
-  bool force = false;  ///< In L1 also what is locked.
+  bool force = false;  ///< In L1, locked cells too.
 };
 
 /// POST /cache/prefetches: the chunks, from the prompt's first on.
 struct PrefetchCommand {
   SpaceName space{};
-  std::uint32_t chunk_tokens = 0;  ///< With which they were hashed.
+  std::uint32_t chunk_tokens = 0;  ///< The chunk size with which they were hashed.
   std::vector<cache::ChunkHash> chunks{};
 };
 
@@ -59,7 +59,7 @@ struct ChecksumCommand {
   bool is_by_layer = false;
 };
 
-/// PUT and DELETE /quota/SALT: what the salt has from now on.
+/// PUT and DELETE /quota/SALT: the salt's new quota.
 struct QuotaCommand {
   std::string salt{};
   cache::Quota quota{};
@@ -76,26 +76,26 @@ struct BeginCountCommand {
 };
 struct EndCountCommand {
   cache::TierId tier = 0;
-  std::map<std::string, std::uint64_t> bytes{};  ///< By salt; others were not counted.
+  std::map<std::string, std::uint64_t> bytes{};  ///< By salt; other salts were not counted.
 };
 
-/// What the admin HTTP can ask of the service (S28), and what counts the tiers.
+/// Requests of the admin HTTP (S28), and of the thread that counts the tiers, to the service.
 using AdminCommand =
     std::variant<ClearCommand, ChecksumCommand, DeleteCommand, PrefetchCommand, PrefetchQuery,
                  QuotaCommand, UsageCommand, BeginCountCommand, EndCountCommand>;
 
 /// The result of a command that was carried out.
 struct AdminResult {
-  std::vector<Md5> checksums{};  ///< As ChecksumRequest::checksums; of a clear: none.
-  std::uint32_t layers = 0;      ///< Of the worker.
+  std::vector<Md5> checksums{};  ///< Like ChecksumRequest::checksums; none for a clear.
+  std::uint32_t layers = 0;      ///< The worker's.
   std::uint64_t deleted = 0;     ///< Objects, in L1 and in the tiers; of a delete and a clear.
   std::uint64_t skipped = 0;     ///< Objects of L1 that are locked.
-  std::string trouble{};         ///< What a delete could not do; empty: nothing.
+  std::string trouble{};         ///< Why a delete was incomplete; empty: it was complete.
   std::string prefetch{};        ///< The new prefetch's id.
-  std::optional<std::uint64_t> found{};         ///< Objects of it in L1; nothing: it runs.
+  std::optional<std::uint64_t> found{};         ///< Its objects in L1; empty: it is still running.
   std::uint64_t asked = 0;                      ///< Objects that it is about.
   std::vector<cache::SaltStats> salts{};        ///< As UsageCommand::salts.
-  std::vector<std::uint64_t> counted_ago_ns{};  ///< By tier, of a usage; kNever: it never was.
+  std::vector<std::uint64_t> counted_ago_ns{};  ///< By tier, for a usage; kNever: not counted yet.
 };
 
 /// Why a command was not carried out.
@@ -103,13 +103,13 @@ struct AdminError {
   enum class Kind : std::uint8_t {
     kMalformed,   ///< A field has not the type that it must have, and the text names it.
     kInvalid,     ///< A field is wrong, and the text names it.
-    kNotFound,    ///< What it names is not there.
+    kNotFound,    ///< The named object does not exist.
     kBusy,        ///< Too much at once, the server is ending, or it did not answer in time.
     kUnfinished,  ///< It has been begun, and its end was not waited for.
     kFailed,      ///< It was tried, and failed.
   };
   Kind kind = Kind::kFailed;
-  std::string text;  ///< For a person: what is wrong, and the remedy.
+  std::string text;  ///< For people: the fault and the remedy.
 };
 
 using AdminAnswer = Result<AdminResult, AdminError>;

@@ -26,7 +26,7 @@ namespace {
 using json = nlohmann::ordered_json;
 
 constexpr std::uint64_t kLoopAnswersNs = 1'000'000'000;
-/// All that may wait for the loop or for a disk, and one that does not.
+/// Threads: all that may wait for the loop or for a disk, and one that never does.
 constexpr std::size_t kThreads =
     AdminMailbox::kAskersMax + Quotas::kChangersMax + TierScans::kCallersMax + 1;
 
@@ -68,7 +68,7 @@ class AdminHttp::Impl {
   static HttpReply show_page(const HttpRequest& request);
   HttpReply healthcheck(const HttpRequest& request);
   HttpReply ready(const HttpRequest& request);
-  /// What the loop says of itself, as JSON.
+  /// The loop's state, as JSON.
   template <class ToJson>
   HttpReply show(ToJson to_json);
   HttpReply status(const HttpRequest& request);
@@ -78,7 +78,7 @@ class AdminHttp::Impl {
   static HttpReply log_level(const HttpRequest& request);
   static HttpReply change_log_level(const HttpRequest& request);
 
-  const ServerOptions options_;  ///< With the ports that were bound.
+  const ServerOptions options_;  ///< With the bound ports.
   const std::optional<AdminAccess> access_;
   StatusBoard& board_;
   std::optional<CacheHttp> cache_;  ///< Nothing, as the next: it takes no commands.
@@ -120,7 +120,7 @@ void AdminHttp::Impl::add_admin(const std::string& pool_name) {
   add("GET", "/config/adapters", HttpNeeds::kNothing, &Impl::adapters);
   add_metrics();
   routes_.add_fixed("/version", own_version);
-  routes_.add_fixed("/lmc_version", own_version);  // What speaks here; it is no LMCache.
+  routes_.add_fixed("/lmc_version", own_version);  // larder's, because this is not LMCache.
   routes_.add_fixed("/commit_id", text_of(""));
   routes_.add({.method = "GET",
                .path = "/loglevel",
@@ -244,7 +244,7 @@ SetupResult<std::unique_ptr<AdminHttp>> AdminHttp::open(const ServerOptions& opt
                                                         const std::string& pool_name, Parts parts) {
   ServerOptions bound = options;
   Impl::Servers servers;
-  TcpEndpoint endpoint{.address = "127.0.0.1"};  // Of no server: a unix socket needs no token.
+  TcpEndpoint endpoint{.address = "127.0.0.1"};  // No server name: a unix socket needs no token.
   if (options.has_http) {
     LARDER_ASSIGN(auto server,
                   HttpServer::open(

@@ -14,25 +14,26 @@
 
 namespace larder::server {
 
-/// The HTTP side (S28, S29): how the server stands, its configuration, metrics (S30), the page
-/// (S31) and the commands that change what is cached, in the shapes that LMCache's own commands and
-/// SDK read; docs/server.md lists the paths. Reads the board, asks the mailbox and the scans of the
-/// tiers, and never touches the service.
+/// The HTTP side (S28, S29): the server's state, its configuration, metrics (S30), the page (S31)
+/// and the commands that change the cache, in the shapes that LMCache's own commands and SDK read;
+/// docs/server.md lists the paths. Reads the board, asks the mailbox and the scans of the tiers,
+/// and never touches the service.
 ///
-/// GET changes nothing. What changes state needs the token of --admin-token-file, or --admin-open,
-/// or the unix socket.
-/// Bounds and who may ask at all: see HttpServer.
+/// GET changes nothing. A request that changes state needs the token of --admin-token-file, or
+/// --admin-open, or the unix socket.
+/// For limits and access see HttpServer.
 class AdminHttp {
  public:
-  /// What it shows and asks. All of it outlives the HTTP side.
+  /// The sources of its answers, which outlive it.
   struct Parts {
     StatusBoard& board;
     AdminMailbox& mailbox;
     TierScans& scans;
     Quotas& quotas;
-    std::function<void()> on_quotas = [] {};  ///< After each change of one, on any thread.
+    std::function<void()> on_quotas = [] {};  ///< Called after each change of one, on any thread.
   };
-  /// At --http-port, at --admin-socket, or at both. Listens when it returns. `options` are copied.
+  /// Serves at --http-port, at --admin-socket, or at both. Listens when it returns. `options` are
+  /// copied.
   static SetupResult<std::unique_ptr<AdminHttp>> open(const ServerOptions& options,
                                                       const std::string& pool_name, Parts parts);
   /// The same at --metrics-host and --metrics-port, which is set, and `/metrics` alone.

@@ -44,7 +44,7 @@ Json hex_list(std::span<const Md5> sums) {
   return list;
 }
 
-/// As LMCache's compress_slot_mapping(): three or more in a row are [first, last].
+/// Like LMCache's compress_slot_mapping(): three or more consecutive numbers become [first, last].
 Json ranges_of(std::span<const std::uint32_t> blocks) {
   Json list = Json::array();
   for (std::size_t first = 0, end = 0; first < blocks.size(); first = end) {

@@ -8,11 +8,11 @@
 
 namespace larder::server {
 
-// Bodies of /cache/checksums in the shapes of LMCache 0.5.6 and 0.5.7 (S28). All are pure; see
-// json_fields.h for the errors.
+// Bodies of /cache/checksums in the shapes of LMCache 0.5.6 and 0.5.7 (S28). All are pure;
+// json_fields.h describes the errors.
 
-/// {"block_ids": [1, 2], "chunk_size": 1, "instance_id": 7, "layerwise": false}. A field that is
-/// left out is empty, 0 or false, as in LMCache; the service says what it needs.
+/// {"block_ids": [1, 2], "chunk_size": 1, "instance_id": 7, "layerwise": false}. A missing field is
+/// empty, 0 or false, as in LMCache; the service reports the ones it needs.
 Result<ChecksumCommand, AdminError> read_checksums(std::string_view body);
 
 /// The status that says so.

@@ -17,7 +17,7 @@ namespace larder::server {
 /// A command's number. It is never given twice.
 enum class AdminTicket : std::uint64_t {};
 
-/// Where HTTP threads leave commands for the loop and wait for the answers.
+/// HTTP threads leave commands for the loop here, and wait for the answers.
 ///
 /// A command is answered at most once. A caller that stops waiting before the loop has taken its
 ///   command withdraws it: the command is never carried out. One that the loop has taken is carried
@@ -32,7 +32,7 @@ class AdminMailbox {
 
   // ---- Any thread.
   /// Blocks until the answer is there, close(), or `until_ns` (monotonic). Without an answer it
-  /// returns AdminError::Kind::kBusy, or kUnfinished where the command may still take effect.
+  /// returns AdminError::Kind::kBusy, or kUnfinished if the command may still take effect.
   AdminAnswer ask(AdminCommand command, std::uint64_t until_ns) LARDER_EXCLUDES(mutex_);
   /// The loop ends: callers that wait are refused, and so are later ones. Idempotent.
   void close() LARDER_EXCLUDES(mutex_);
@@ -49,7 +49,7 @@ class AdminMailbox {
   void answer(AdminTicket ticket, AdminAnswer answer) LARDER_EXCLUDES(mutex_);
 
  private:
-  /// By caller that waits; nothing while the loop has not answered.
+  /// By waiting caller; empty until the loop has answered.
   using Answers = std::map<AdminTicket, std::optional<AdminAnswer>>;
 
   explicit AdminMailbox(EventFd posted) noexcept : posted_(std::move(posted)) {}

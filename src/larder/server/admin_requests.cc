@@ -1,4 +1,4 @@
-// Commands of the admin HTTP (S28): what concerns workers. Those of the cache: cache_requests.cc.
+// Commands of the admin HTTP (S28) about workers. cache_requests.cc has those of the cache.
 
 #include <algorithm>
 #include <limits>
@@ -17,7 +17,7 @@ using Kind = AdminError::Kind;
 
 /// Registrations wait while the backend sums: this takes some three seconds.
 constexpr std::uint64_t kSummedBytesMax = std::uint64_t{2} << 30;
-/// Including those whose clients have gone.
+/// Includes workers whose clients have gone.
 constexpr std::size_t kChecksumsMax = 2;
 
 AdminError error(Kind kind, std::string text) {

@@ -25,9 +25,9 @@ constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::uint64_t kLoopAnswersNs = kSecondNs;
 /// LMCache's bench waits for five seconds, and its `kvcache clear` for ten.
 constexpr std::uint64_t kCommandNs = 5 * kSecondNs;
-/// What waits for tiers.
+/// Requests that wait for tiers.
 constexpr std::uint64_t kTiersNs = 30 * kSecondNs;
-/// A listing that has found nothing by then goes on in the next request.
+/// A listing that has found nothing by then continues in the next request.
 constexpr std::uint64_t kListNs = 5 * kSecondNs;
 constexpr std::size_t kLongBodyMax = std::size_t{16} << 20;
 
@@ -83,13 +83,13 @@ void CacheHttp::add_to(HttpRoutes& routes) {
   add("GET", "/cache/objects", HttpNeeds::kNothing, &CacheHttp::list);
   add("DELETE", "/cache/objects", HttpNeeds::kToken, &CacheHttp::remove, kLongBodyMax);
   add("POST", "/cache/prefetches", HttpNeeds::kToken, &CacheHttp::prefetch, kLongBodyMax);
-  // Its first answer after the end forgets the prefetch, as LMCache does; nothing else depends on
+  // Its first answer after the end forgets the prefetch, as in LMCache; nothing else depends on
   // that.
   add("GET", "/cache/prefetches/*", HttpNeeds::kNothing, &CacheHttp::prefetch_status);
   add("POST", "/cache/clear", HttpNeeds::kToken, &CacheHttp::clear);
   // No token, although it is a POST: it only reads, tells no more of a worker's memory than sums of
-  // 16 bytes, and the bench of LMCache, which asks for them, sends none. What it costs is bounded:
-  // see AdminMailbox::kAskersMax and admin_requests.cc.
+  // 16 bytes, and the bench of LMCache, which asks for them, sends none. Its cost is bounded: see
+  // AdminMailbox::kAskersMax and admin_requests.cc.
   add("POST", "/cache/checksums", HttpNeeds::kNothing, &CacheHttp::checksums);
 }
 

@@ -13,8 +13,8 @@ namespace larder::server {
 
 /// The routes of /cache/*: clear, delete, list, prefetch and checksums.
 ///
-/// Parsing, hashing and scanning are done on the threads of HTTP and of TierScans; the loop gets
-/// commands that are ready to be carried out.
+/// The threads of HTTP and of TierScans parse, hash and scan; the loop gets commands that are ready
+/// to run.
 /// Ownership: everything that it is given outlives it. Threads: any.
 class CacheHttp {
  public:

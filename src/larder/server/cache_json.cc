@@ -39,7 +39,7 @@ Field<TierName> read_tier(const Json& json, const char* field, std::string if_ab
   return read_tier(field, text);
 }
 
-/// What LMCache's keys forbid, in its words.
+/// Characters that LMCache forbids in keys, with its messages.
 Result<void, AdminError> check_names(std::string_view model, std::string_view salt) {
   if (model.find('@') != std::string_view::npos) {
     return invalid_field("model_name must not contain '@' (got " + in_quotes(model) + ")");

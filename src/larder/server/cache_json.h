@@ -14,14 +14,14 @@
 namespace larder::server {
 
 // Requests to /cache/* and their answers, in the shapes of LMCache 0.5.6 and 0.5.7 (S28). All are
-// pure; see json_fields.h for the errors.
+// pure; json_fields.h describes the errors.
 
-/// What may follow is bounded: LMCache's limits.
+/// LMCache's limits bound the rest.
 inline constexpr std::size_t kDeletedKeysMax = 10'000;
 inline constexpr std::size_t kPrefetchTokensMax = 1'000'000;
 
-/// {"tier": "l1", "force": false}; all may be left out, and so may the body. larder's own: the tier
-/// "all", and {"model_name": "m", "world_size": 1, "cache_salt": ""} for no more than that.
+/// {"tier": "l1", "force": false}; every field and the body itself are optional. larder adds the
+/// tier "all", and {"model_name": "m", "world_size": 1, "cache_salt": ""} to restrict it.
 Result<ClearCommand, AdminError> read_clear(std::string_view body);
 nlohmann::ordered_json clear_json(const ClearCommand& command, const AdminResult& result);
 
@@ -47,7 +47,7 @@ Result<ListRequest, AdminError> read_list(const HttpRequest& request);
 nlohmann::ordered_json list_json(std::string_view adapter, bool is_shared,
                                  const TierScans::Page& page, const std::string& next_page_token);
 
-/// Where a listing of a tier goes on, as a text for the client.
+/// The position at which a listing of a tier continues, as a text for the client.
 std::string page_token_of(std::size_t tier, const ScanCursor& cursor);
 /// Nothing: it is not of this tier.
 std::optional<ScanCursor> read_page_token(std::size_t tier, std::string_view token);

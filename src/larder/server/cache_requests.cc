@@ -1,4 +1,4 @@
-// Commands of the admin HTTP (S28) that concern what is cached.
+// Commands of the admin HTTP (S28) about the cache's content.
 
 #include <fmt/format.h>
 
@@ -21,9 +21,9 @@ constexpr std::uint64_t kClearNs = 600 * kSecondNs;
 constexpr std::uint64_t kDeleteNs = 25 * kSecondNs;
 constexpr std::size_t kPurgesMax = 4;
 constexpr std::size_t kPrefetchesMax = 1024;
-/// How long the result of a prefetch is kept for who may ask.
+/// How long the result of a prefetch is kept for a client to fetch.
 constexpr std::uint64_t kPrefetchKeptNs = 600 * kSecondNs;
-/// What the sessions of prefetches have as their connection. No client's has that number.
+/// The connection that sessions of prefetches have. No client's has that number.
 constexpr std::uint64_t kNoConnection = ~std::uint64_t{0};
 
 AdminError error(Kind kind, std::string text) {
@@ -73,7 +73,7 @@ void Service::Core::carry_out(const ClearCommand& command, AdminDone& done) {
     spec.scope = cache::ClearScope::kAll;
     spec.ticket = cache::Ticket{ticket};
     spec.deadline_ns = now_ns_ + kClearNs;
-    // Before the engine has it: its questions come from inside the call.
+    // Before the engine gets it, because the engine may call back at once.
     purges_[ticket] = {.done = std::move(done), .filter = std::move(filter), .keys = {}};
     const cache::ClearResult went = engine_.clear(spec);
     const auto running = purges_.find(ticket);
@@ -132,7 +132,7 @@ void Service::Core::on_purged(cache::Ticket ticket, const cache::PurgeResult& re
   const bool is_whole = result.error.code() == ErrorCode::kNone;
   if (!is_whole) answer.trouble = result.error.to_string();
   if (purge.keys) {
-    // As LMCache counts: a key that is not there any more is deleted.
+    // As LMCache counts: a key that no longer exists counts as deleted.
     answer.deleted = purge.deleted_in_l1;
     if (result.tiers_skipped == 0)
       answer.deleted += *purge.keys - std::min(*purge.keys, result.keys_failed);
@@ -155,7 +155,7 @@ void Service::Core::carry_out(const PrefetchCommand& command, const AdminDone& d
                                        "' world_size=" + std::to_string(name.world_size) +
                                        "; the model has not allocated KV cache on this node yet"));
   }
-  if (command.chunks.empty()) return done(AdminResult{});  // Nothing to ask about later.
+  if (command.chunks.empty()) return done(AdminResult{});  // Nothing is left to query.
   drop_one_prefetch();
   if (const auto refused = why_not(prefetches_.size(), kPrefetchesMax)) return done(*refused);
   if (command.chunk_tokens != chunk_tokens()) {
@@ -173,7 +173,7 @@ void Service::Core::carry_out(const PrefetchCommand& command, const AdminDone& d
   done(AdminResult{.prefetch = id});
 }
 
-/// Where there are as many as may be: the oldest that has ended, as nobody may ever ask for it.
+/// At the limit, drop the oldest ended one: its result may never be fetched.
 void Service::Core::drop_one_prefetch() {
   if (prefetches_.size() < kPrefetchesMax) return;
   const auto ended = std::ranges::find_if(
@@ -196,7 +196,7 @@ void Service::Core::end_prefetches() {
   }
   for (auto oldest = prefetches_.begin(); oldest != prefetches_.end();) {
     if (now_ns_ - oldest->second.began_ns < kPrefetchKeptNs) break;
-    // Its lookup has a deadline, so it has ended long ago, unless that is as long.
+    // Its lookup has a deadline, so it ended long ago, unless the deadline is as long.
     oldest = oldest->second.hit ? prefetches_.erase(oldest) : std::next(oldest);
   }
 }

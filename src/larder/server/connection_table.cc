@@ -6,10 +6,10 @@
 namespace larder::server {
 namespace {
 
-/// What a socket may receive that is of no message, between two messages.
+/// Bytes that a socket may receive between two messages.
 constexpr std::uint64_t kOtherBytes = std::uint64_t{1} << 20;
 
-/// Those that libzmq makes begin with a zero byte, and are never used again.
+/// libzmq's own ids begin with a zero byte, and are never reused.
 bool is_chosen_by_peer(std::string_view identity) noexcept {
   return identity.empty() || identity.front() != '\0';
 }
@@ -89,8 +89,8 @@ std::uint64_t ConnectionTable::unfinished_bytes(int fd, std::uint64_t received,
   const std::uint64_t unknown = received > known ? received - known : 0;
   const bool has_delivered = std::exchange(socket.has_delivered, false);
   if (!is_drained && has_delivered) return 0;
-  // A message that was delivered ended what came before it. So little is not worth to be told apart
-  // from heartbeats, which would add up.
+  // A delivered message ended everything before it. So few bytes are treated like heartbeats, which
+  // would add up.
   if (is_drained && has_delivered && unknown <= kOtherBytes) {
     socket.other_bytes += unknown;
     return 0;

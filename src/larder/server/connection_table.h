@@ -13,12 +13,12 @@ namespace larder::server {
 
 /// Which connection a message is of. A ROUTER names the peer of a message by an identity, which a
 /// peer may choose itself, and by the descriptor of its socket, which the system uses again. The
-/// socket monitor tells of both ends of a socket, in their order, but not in the order of the
+/// socket monitor reports both ends of a socket, in their order, but not in the order of the
 /// messages.
 ///
-/// Invariant: every connection that is not closed belongs to exactly one open socket, so there are
-///   no more of them than sockets (and a few whose only messages were read late).
-/// Threads: one. Cost: a look-up in a hash table or two a message.
+/// Invariant: every open connection belongs to exactly one open socket, so there are no more of
+///   them than sockets (and a few whose only messages were read late).
+/// Threads: one. Cost: one or two look-ups in a hash table per message.
 class ConnectionTable {
  public:
   // ---- What the socket monitor says.
@@ -28,25 +28,25 @@ class ConnectionTable {
   bool knows(std::string_view identity) const noexcept {
     return by_identity_.find(identity) != by_identity_.end();
   }
-  /// A message was delivered: the number of its connection. `wire_bytes`: what it took there.
+  /// A message was delivered: the number of its connection. `wire_bytes`: its size on the wire.
   ConnectionId on_message(std::string_view identity, int fd, std::uint64_t wire_bytes);
 
   /// Where a reply goes; null: the connection is closed or unknown.
   const std::string* identity(ConnectionId connection) const noexcept;
 
-  /// Connections whose socket has closed since the last time; they are forgotten by this call.
+  /// Connections whose socket has closed since the last call; this call forgets them.
   std::vector<ConnectionId> take_closed();
   std::size_t closed() const noexcept { return closed_.size(); }
 
   // ---- Messages that do not end (S13).
-  /// How much of what the socket has `received` in all belongs to a message that has not ended.
+  /// How many of the bytes that the socket has `received` belong to a message that has not ended.
   /// `is_drained`: every message that has ended was delivered. Otherwise 0 for a socket that has
   /// delivered one since the last call, because more may wait.
   std::uint64_t unfinished_bytes(int fd, std::uint64_t received, bool is_drained) noexcept;
   /// A message of so many bytes may come.
   void expect(ConnectionId connection, std::uint64_t bytes) noexcept;
   std::uint64_t expected_bytes(int fd) const noexcept;
-  /// What the socket holds counts no more; it is about to close.
+  /// The socket's bytes no longer count; it will close soon.
   void note_shut(int fd) noexcept;
   void for_each_socket(const std::function<void(int fd)>& visit) const;
 

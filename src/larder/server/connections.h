@@ -11,7 +11,7 @@
 
 namespace larder::server {
 
-/// A request that is to be answered later. Its views point into the message.
+/// A request that is answered later. Its views point into the message.
 struct Request {
   ConnectionId connection{};
   std::unique_ptr<Message> message;
@@ -29,8 +29,8 @@ struct Request {
 struct Connection {
   ConnectionId id{};
   bool is_closed = false;   ///< Only its requests are left.
-  bool owes_false = false;  ///< S4: its next PING is to be answered false.
-  Heartbeat heartbeat;      ///< Of the scheduler.
+  bool owes_false = false;  ///< S4: its next PING gets the answer false.
+  Heartbeat heartbeat;      ///< The scheduler's.
   /// Requests that need a key, or that must not overtake one that does, in their order.
   std::deque<Request> requests;
   std::uint32_t lookups = 0;  ///< Of these.
@@ -48,10 +48,10 @@ class Connections {
   static constexpr std::size_t kRequestsMax = 1024;
   static constexpr std::size_t kBytesMax = std::size_t{256} << 20;
 
-  /// The connection, which has just been heard. `is_new`: for the first time.
+  /// The connection, which has just been heard. `is_new`: seen for the first time.
   Connection& heard(ConnectionId id, bool& is_new);
   Connection* find(ConnectionId id) noexcept;
-  /// It sends nothing more.
+  /// It sends no more requests.
   void note_closed(Connection& connection);
 
   /// False: there is no room for it; it is untouched.
@@ -60,7 +60,7 @@ class Connections {
   void pop(Connection& connection);
   /// The same for a WAIT.
   void end_wait(Connection& connection);
-  /// The connection whose turn it is, and the next one's turn after it; null: no requests wait.
+  /// The connection whose turn it is; the next call returns the next one. Null: no requests wait.
   Connection* take_turn() noexcept;
   bool has_requests() const noexcept { return !turns_.empty(); }
   std::uint64_t requests() const noexcept { return requests_; }

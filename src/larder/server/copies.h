@@ -22,7 +22,7 @@ struct Asker {
   wire::Operation operation{};
 };
 
-/// A STORE or RETRIEVE whose bytes are on their way. Its address stays: the job points into it.
+/// A STORE or RETRIEVE whose bytes are being copied. Its address is stable: the job points into it.
 struct Transfer {
   Asker asker;
   wire::Integer instance;
@@ -31,9 +31,10 @@ struct Transfer {
   wire::Bytes event;
   std::vector<JobCell> cells;
   CopyJob job;
-  cache::WriteId write{};  ///< Of a store.
-  cache::ReadId read{};    ///< Of a retrieve.
-  /// Its worker may have given the blocks to other requests: a store is not published (S15, S17).
+  cache::WriteId write{};  ///< For a store.
+  cache::ReadId read{};    ///< For a retrieve.
+  /// Its worker may have given the blocks to other requests: such a store is not published (S15,
+  /// S17).
   bool is_void = false;
 };
 
@@ -55,7 +56,7 @@ struct Ending {
 };
 
 /// Checksums that the admin HTTP asked for (S28). They come back even if that waits no more. Its
-/// address stays: the job points into it.
+/// address is stable: the job points into it.
 struct Checksums {
   ChecksumRequest request;
   std::uint32_t layers = 0;
@@ -63,7 +64,7 @@ struct Checksums {
   CopyJob job;
 };
 
-/// What the service has given to the backend.
+/// The jobs that the service has given to the backend.
 struct Copies {
   std::vector<std::unique_ptr<Transfer>> transfers;
   std::vector<std::unique_ptr<Mapping>> mappings;

@@ -154,7 +154,7 @@ SetupResult<UniqueFd> listen_at(const TcpEndpoint& endpoint, int backlog, std::s
   }
   const std::unique_ptr<::addrinfo, FreeAddresses> list{found};
   UniqueFd fd{::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  // Not SO_REUSEPORT: two servers could share the port, and each client would find either.
+  // Not SO_REUSEPORT: two servers could share the port, and each client would reach either.
   const int yes = 1;
   if (!fd || ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
       ::bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0 ||
@@ -176,8 +176,8 @@ SetupResult<UnixListener> UnixListener::open(const std::string& path, std::strin
   path.copy(address.sun_path, path.size());
   LARDER_TRY(remove_stale(name, address));
   UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  // Before bind(), which gives this mode to the name that it makes: there is no moment in which
-  // others could connect.
+  // Before bind(), which gives this mode to the name that it makes: at no moment could other users
+  // connect.
   if (!fd || ::fchmod(fd.get(), 0600) != 0) return unix_errno(name, "cannot be listened at");
   if (::bind(fd.get(), as_address(address), sizeof address) != 0 ||
       ::listen(fd.get(), kBacklog) != 0) {

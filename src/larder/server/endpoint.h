@@ -17,13 +17,13 @@ struct TcpEndpoint {
   std::uint16_t port = 0;
 
   bool is_ipv6() const noexcept { return address.find(':') != std::string::npos; }
-  /// As libzmq takes it; port 0 is any free one.
+  /// In libzmq's form; port 0 is any free one.
   std::string to_url() const;
 };
 
 /// `host`: an address (IPv6 with or without brackets), a name, or "*" for all of IPv4. A name is
 /// looked up, which may block; of its addresses the first of IPv4 is taken if there is one.
-/// `option` is what sets the host.
+/// `option` names the option that sets the host.
 SetupResult<TcpEndpoint> resolve_endpoint(std::string_view host, std::uint16_t port,
                                           std::string_view option);
 
@@ -32,11 +32,11 @@ SetupResult<UniqueFd> listen_at(const TcpEndpoint& endpoint, int backlog, std::s
 
 /// A unix socket that listens under a name. Mode 0600 from its first moment.
 ///
-/// A name that a live server listens at is refused, and so is one that is no socket; a socket that
-/// was left behind is replaced. The destructor removes the name if it still is this socket's.
+/// A name that a live server listens at is refused, and so is a name that is not a socket; a stale
+/// socket is replaced. The destructor removes the name if it still is this socket's.
 class UnixListener {
  public:
-  /// `option` is what sets the path.
+  /// `option` names the option that sets the path.
   static SetupResult<UnixListener> open(const std::string& path,
                                         std::string_view option = "--ipc-path");
   ~UnixListener();
@@ -59,7 +59,7 @@ class UnixListener {
   ::ino_t inode_;
 };
 
-/// Why listening at a TCP address failed, and what helps. `option` sets the port.
+/// Why listening at a TCP address failed, and the remedy. `option` sets the port.
 SetupError listen_error(const TcpEndpoint& endpoint, std::string_view option, int sys_errno);
 
 }  // namespace larder::server

@@ -23,8 +23,7 @@ constexpr int kTrims = 40;
 /// Up to here the unfinished messages of all connections are usual traffic.
 constexpr std::uint64_t kCalmBytes = std::uint64_t{1} << 20;
 
-/// What the process has in memory of its own; shared memory, as the pool is, does not count.
-/// 0: unknown.
+/// The private memory of the process; shared memory, such as the pool, does not count. 0: unknown.
 std::uint64_t private_bytes() noexcept {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file{
       std::fopen("/proc/self/statm", "re"), [](std::FILE* f) { return std::fclose(f); }};
@@ -43,7 +42,7 @@ std::uint64_t private_bytes() noexcept {
 FloodGuard::FloodGuard(ConnectionTable& table) : table_(table), calm_bytes_(private_bytes()) {}
 
 bool FloodGuard::look(std::uint16_t port, bool is_drained) noexcept {
-  // libzmq gives the memory of what was shut back to malloc(), which keeps it. Millions of short
+  // libzmq returns the memory of closed connections to malloc(), which keeps it. Millions of short
   // frames take libzmq some seconds.
   if (trims_left_ > 0) {
     --trims_left_;
@@ -81,8 +80,8 @@ void FloodGuard::look_at_memory(std::uint16_t port, const Held& most, std::uint6
 }
 
 void FloodGuard::shut(std::uint16_t port, const Held& held, const char* why) noexcept {
-  // libzmq may close the socket at any time, and the number may be another's then. A copy of the
-  // descriptor cannot change; whether it is the right one, it says itself.
+  // libzmq may close the socket at any time, and the number may be another socket's then. A copy of
+  // the descriptor cannot change; whether it is the right one, it says itself.
   const UniqueFd socket{::fcntl(held.fd, F_DUPFD_CLOEXEC, 0)};
   const std::optional<std::uint64_t> received = tcp_bytes_received(socket.get());
   const bool is_it = received && local_port_of(socket.get()) == port &&

@@ -25,7 +25,7 @@ bool is_address(int family, std::string_view text) {
   return ::inet_pton(family, std::string{text}.c_str(), address.data()) == 1;
 }
 
-/// Without the port; empty where that is no host.
+/// Without the port; empty if the text is not a host.
 std::string_view without_port(std::string_view host) noexcept {
   const std::size_t colon = host.rfind(':');
   if (colon == std::string_view::npos || host.ends_with(']')) return host;

@@ -4,11 +4,11 @@
 
 namespace larder::server {
 
-// Against pages of foreign sites that make a browser ask this server (S29): a page can send a
-// request to any address, and can make a name of its own lead to this machine, but the request then
-// says so.
+// Against pages of foreign sites that make a browser send requests to this server (S29): a page can
+// send a request to any address, and can point a name of its own at this machine, but the request's
+// headers show it.
 
-/// `host`: of a request's Host header, with or without a port. Addresses are accepted, as no name
+/// `host`: from a request's Host header, with or without a port. Addresses are accepted, as no name
 /// led here; of names localhost, the one that the server listens at, and this machine's own.
 bool is_own_host(std::string_view host, std::string_view bound_host, std::string_view machine);
 

@@ -12,7 +12,7 @@
 
 namespace larder::server {
 
-/// A request to the admin HTTP, without the library that read it.
+/// A request to the admin HTTP, independent of the library that read it.
 struct HttpRequest {
   std::string method;  ///< "GET" for a HEAD, too, whose reply only loses its body.
   std::string path;    ///< Decoded, without the query.
@@ -39,13 +39,13 @@ struct HttpReply {
   std::vector<std::pair<std::string, std::string>> headers{};
 };
 
-/// What answers requests. Called by several threads at a time.
+/// The handler of requests. Called by several threads at a time.
 class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
-  /// Before the body is read: how many bytes it may have, or why the request is refused.
+  /// Called before the body is read: how many bytes it may have, or why the request is refused.
   virtual Result<std::size_t, HttpReply> admit(const HttpRequest& head) = 0;
-  /// After admit() has allowed it.
+  /// Called after admit() has allowed it.
   virtual HttpReply answer(const HttpRequest& request) = 0;
 };
 

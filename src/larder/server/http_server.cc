@@ -32,7 +32,7 @@ namespace {
 
 constexpr int kBacklog = 128;  ///< Pages that open many connections at once.
 constexpr std::size_t kWaitingMax = 64;
-/// Without descriptors or memory for a further connection.
+/// No descriptors or memory for another connection.
 constexpr std::uint64_t kAcceptAgainNs = 10'000'000;
 /// How long replies may take that are being sent at the end.
 constexpr std::uint64_t kRepliesEndNs = 1'000'000'000;
@@ -62,7 +62,7 @@ class Protocol final : private httplib::Server {
  public:
   Protocol(const HttpSite& site, const std::string& machine, HttpHandler& handler)
       : site_(site), machine_(machine), handler_(handler) {
-    // Through a reader: what a form is posted as, as by curl, the library itself cuts at 8 KiB.
+    // Through a reader: the library itself truncates a form, as curl posts it, at 8 KiB.
     const auto answer_with_body = [this](const httplib::Request&, httplib::Response& response,
                                          const httplib::ContentReader& read) {
       const bool is_whole = read([this](const char* data, std::size_t bytes) {
@@ -92,7 +92,7 @@ class Protocol final : private httplib::Server {
   }
 
  private:
-  /// True: the library is to read the body. Else `response` has the answer.
+  /// True: the library is to read the body. Otherwise `response` has the answer.
   bool admit(const httplib::Request& request, httplib::Response& response);
   std::optional<HttpReply> refuse_foreign(const httplib::Request& request) const;
   HttpReply too_long() const;
@@ -127,7 +127,7 @@ bool Protocol::admit(const httplib::Request& request, httplib::Response& respons
            .body = {}};
   const auto body_bytes_max = handler_.admit(head_);
   if (!body_bytes_max) return answered(body_bytes_max.error());
-  // Without a length the library would read until the client goes.
+  // Without a length the library would read until the client closes.
   const bool is_read = request.method == "POST" || request.method == "PUT" ||
                        request.method == "PATCH" || request.method == "DELETE";
   if (!has_body_of_its_own || !is_read) return answered(handler_.answer(head_));
@@ -312,7 +312,7 @@ void HttpServer::Impl::put(UniqueFd connection) {
   changed_.notify_all();
 }
 
-/// None: this is the end.
+/// None: the server is ending.
 UniqueFd HttpServer::Impl::take() {
   const MutexLock lock{mutex_};
   while (waiting_.empty() && !is_ending_) changed_.wait(mutex_);

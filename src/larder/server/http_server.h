@@ -10,7 +10,7 @@
 
 namespace larder::server {
 
-/// Where HTTP is served, and which options set that.
+/// Where HTTP is served, and by which options.
 struct HttpSite {
   std::string host{};
   std::uint16_t port = 0;  ///< 0: any free one.
@@ -18,20 +18,20 @@ struct HttpSite {
   const char* port_option = "--http-port (or --no-http)";
   std::string unix_path{};  ///< Not empty: a unix socket, and neither host nor port.
   const char* unix_option = "--admin-socket";
-  std::size_t threads = 4;  ///< So many requests are answered at a time.
-  /// Monitors come by names of their own, and read what is no secret.
+  std::size_t threads = 4;  ///< Number of requests that are answered at a time.
+  /// Monitors use host names of their own, and read nothing secret.
   bool is_any_name_own = false;
 };
 
-/// A listener for HTTP with threads of its own. The handler says what is there.
+/// A listener for HTTP with threads of its own. The handler says which paths exist.
 ///
-/// Who may ask: over TCP a foreign Host or Origin is refused (S29), unless HttpSite allows them. A
-/// unix socket has mode 0600,
+/// Access: over TCP a foreign Host or Origin is refused (S29), unless HttpSite allows it. A unix
+/// socket has mode 0600,
 ///   and a peer of another user is refused as well.
 /// Bounds: HttpSite::threads requests at a time and 64 that wait; further ones wait in the system's
-/// queue. A
-///   connection has one request, of which the head may have 64 KiB and five seconds, and the body
-///   what the handler allows and twenty seconds. Bodies that are compressed are refused.
+/// queue. A connection carries one request: its head may have 64 KiB and take five seconds, its
+///   body as much as the handler allows and take twenty seconds. Bodies that are compressed are
+///   refused.
 /// Ownership: the handler outlives it.
 class HttpServer {
  public:

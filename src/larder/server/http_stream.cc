@@ -18,7 +18,7 @@ constexpr std::uint64_t kHeadNs = 5 * kSecondNs;
 constexpr std::uint64_t kBodyNs = 20 * kSecondNs;
 constexpr std::uint64_t kReplyNs = 20 * kSecondNs;
 constexpr std::size_t kHeadBytesMax = 64 << 10;
-/// What an encoding in chunks adds to a body.
+/// The overhead of chunked encoding.
 constexpr std::size_t kFramingBytesMax = 64 << 10;
 
 std::uint64_t now_ns() noexcept {

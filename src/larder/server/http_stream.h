@@ -15,8 +15,8 @@ namespace larder::server {
 /// One connection, as the HTTP library reads and writes it.
 ///
 /// Bounds: the library would wait for a client as long as that sends a byte every few seconds, and
-///   take a line without an end. This stream ends the input after the bytes and at the time that
-///   were allowed, and fails a client that is silent for two seconds.
+///   take a line without an end. This stream ends the input after the allowed bytes and time, and
+///   fails a client that is silent for two seconds.
 /// Threads: one.
 class HttpStream final : public httplib::Stream {
  public:
@@ -25,7 +25,7 @@ class HttpStream final : public httplib::Stream {
 
   /// A body of so many bytes may follow.
   void allow_body(std::size_t bytes) noexcept;
-  /// After the reply: takes in what the client still sends, for a bounded time. Closing a socket
+  /// After the reply: discards what the client still sends, for a bounded time. Closing a socket
   /// that has unread input resets the connection, and the client would lose the reply.
   void discard_input() noexcept;
 
@@ -46,9 +46,9 @@ class HttpStream final : public httplib::Stream {
   const int fd_;
   std::uint64_t read_until_ns_;
   std::uint64_t write_until_ns_ = 0;  ///< 0: nothing was written.
-  std::size_t bytes_left_;            ///< That may still be received.
+  std::size_t bytes_left_;            ///< Bytes that may still be received.
   std::array<char, 16384> buffer_{};
-  std::size_t begin_ = 0;  ///< Of what was received and not read.
+  std::size_t begin_ = 0;  ///< Of the bytes that were received and not read.
   std::size_t end_ = 0;
 };
 

@@ -11,7 +11,7 @@
 namespace larder::server {
 namespace {
 
-/// Of one group, as its slots are described to the worker.
+/// The slots of one group, as they are described to the worker.
 struct Group {
   std::uint32_t layers = 0;
   std::uint32_t hidden = 0;
@@ -111,7 +111,7 @@ std::uint32_t Instances::dtype_number(std::string_view dtype) {
   return static_cast<std::uint32_t>(dtypes_.size() - 1);
 }
 
-/// The instance as it would be; nothing of it is in the engine yet.
+/// The instance as it will be; the engine has no part of it yet.
 Result<std::unique_ptr<Instance>, std::string> Instances::describe(
     const wire::EngineDrivenRegistration& registration, std::uint32_t chunk_tokens) {
   auto made = std::make_unique<Instance>();
@@ -215,7 +215,7 @@ Result<Instance*, std::string> Instances::put(std::unique_ptr<Instance> made,
     return "there are " + std::to_string(kInstancesMax) +
            " workers already; end those that are not needed, or wait until they are reaped";
   }
-  // The old registration counts no more, so that it may be the one whose layout is replaced.
+  // The old registration no longer counts, so that its layout may be replaced.
   if (before != nullptr) engine_.drop_layout(before->layout);
   const auto layout = engine_.add_layout(made->layout_spec);
   if (!layout) {
@@ -239,7 +239,7 @@ Result<Instance*, std::string> Instances::put(std::unique_ptr<Instance> made,
   made->connection = connection;
   made->heard_ns = now_ns;
   spaces_.add_registration(made->model, made->world_size, *layout);
-  take_owed(made->id);  // It does what the PING would have told it to.
+  take_owed(made->id);  // It does what the PING would have asked of it.
   std::unique_ptr<Instance>& place = by_id_[id];
   place = std::move(made);
   return place.get();

@@ -45,28 +45,28 @@ struct Instance {
   cache::LayoutId layout{};
   cache::OwnerId owner{};
   bool has_groups = false;  ///< It registered several.
-  /// Of a worker whose blocks the server copies; null: it copies itself.
+  /// For a worker whose blocks the server copies; null: it copies itself.
   std::shared_ptr<const CopyPlan> plan;
-  ViewId view{};  ///< Of its memory, where it has a plan.
-  /// By group: what its slots look like. The shapes and names that these point to are in `texts`.
+  ViewId view{};  ///< Of its memory, if it has a plan.
+  /// The layout of its slots, by group. The shapes and names that these point to are in `texts`.
   std::vector<wire::SlotLayout> slots;
   std::vector<std::vector<std::uint64_t>> shapes;
   std::vector<std::string> dtypes;
 
-  ConnectionId connection{};  ///< From which it was last heard.
+  ConnectionId connection{};  ///< The connection that it was last heard from.
   std::uint64_t heard_ns = 0;
   std::uint64_t closed_ns = kNever;  ///< When that connection was seen to close.
   Heartbeat heartbeat;
   std::vector<OpenRead> reads;
   bool has_sent_inline = false;       ///< The log has it.
-  std::uint64_t chunks_loaded = 0;    ///< By its reads that have ended well.
+  std::uint64_t chunks_loaded = 0;    ///< By its reads that have succeeded.
   std::optional<std::uint32_t> rank;  ///< Of its last transfer: a registration has none.
 
   std::uint64_t chunk_bytes() const noexcept;  ///< Of all groups, on its rank.
 };
 
-/// LMCache's server has a register for each mode: LMCache's SDK gives a worker of its own the id of
-/// the engine's, which is of the other mode.
+/// LMCache's server has one register for each mode: LMCache's SDK gives its own worker the id of
+/// the engine's, which has the other mode.
 struct WorkerId {
   wire::Integer id;
   bool is_driven = false;  ///< The server copies its blocks.
@@ -74,11 +74,11 @@ struct WorkerId {
   friend bool operator==(const WorkerId&, const WorkerId&) = default;
 };
 
-/// The registered workers (S4, S17, S18): who they are, what they own in the engine, and when they
-/// are taken for gone.
+/// The registered workers (S4, S17, S18): their identity, their owners in the engine, and when they
+/// count as gone.
 ///
-/// A registration always begins anew: what the instance had open before is ended, because a client
-///   registers again only after it has failed its open transfers.
+/// A registration always starts fresh: everything that the instance had open is ended, because a
+///   client registers again only after it has failed its open transfers.
 /// Threads: the service's. Cost: O(1) to find; look_after() is O(instances).
 class Instances {
  public:
@@ -95,13 +95,13 @@ class Instances {
   };
 
   /// Registers it, for chunks of so many tokens. An error says what, where and the remedy: another
-  /// layout of the model lives (E4), the id is in use on another live connection (S17), or a chunk
-  /// would be too large.
+  /// layout of the model is alive (E4), the id is in use on another live connection (S17), or a
+  /// chunk would be too large.
   Result<Instance*, std::string> add(const wire::EngineDrivenRegistration& registration,
                                      std::uint32_t chunk_tokens, ConnectionId connection,
                                      std::uint64_t now_ns);
-  /// The same for a worker whose memory is mapped as `view`, of a model and with an id that
-  /// check() has taken.
+  /// The same for a worker whose memory is mapped as `view`, with a model and an id that check()
+  /// has accepted.
   Result<Instance*, std::string> add(const Driven& worker, ConnectionId connection,
                                      std::uint64_t now_ns);
   /// Whether such a worker may register: an error as from add(), as far as it is known before its
@@ -123,16 +123,16 @@ class Instances {
   void note_heard(Instance& instance, ConnectionId connection, std::uint64_t now_ns) noexcept;
   void on_closed(ConnectionId connection, std::uint64_t now_ns) noexcept;
 
-  /// The server itself was silent: nobody is gone because of that.
+  /// The server itself was silent: no worker counts as gone because of that.
   void excuse_silence(std::uint64_t now_ns) noexcept;
 
-  /// The next PING of this id is to be answered false (S4): it was asked for a transfer, and is not
+  /// The next PING of this id gets the answer false (S4): it asked for a transfer, and is not
   /// registered. At most kOwedMax are remembered; the oldest are forgotten.
   void owe_false(const wire::Integer& id);
-  /// Whether that is so; once.
+  /// Whether that is so; true once.
   bool take_owed(const wire::Integer& id);
 
-  /// Those that are to be reaped (S18).
+  /// Workers to be reaped (S18).
   std::vector<WorkerId> gone(std::uint64_t now_ns) const;
   std::size_t size() const noexcept { return by_id_.size(); }
   /// As Connections::shortest_heartbeat_ns().
@@ -144,7 +144,7 @@ class Instances {
   static constexpr std::size_t kOwedMax = 4096;
   /// S18: how long an instance outlives its connection.
   static constexpr std::uint64_t kClosedGraceNs = 10'000'000'000;
-  /// S17: an instance that was heard of so lately, on a connection that is open, is in use.
+  /// S17: an instance that was heard from so recently, on an open connection, is in use.
   static constexpr std::uint64_t kActiveNs = 60'000'000'000;
 
   struct IntegerHash {

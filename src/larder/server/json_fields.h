@@ -11,9 +11,9 @@
 
 namespace larder::server {
 
-// Fields of a request's JSON. Errors name the field, its value and what is expected; the kind is
-// kMalformed where LMCache answers 422, for a type that it does not take. Fields that are not known
-// are ignored, as LMCache does, except by who asks check_fields(). All are pure.
+// Fields of a request's JSON. Errors name the field, its value and the expected one; the kind is
+// kMalformed where LMCache answers 422, for a type that it does not accept. Unknown fields are
+// ignored, as in LMCache, except by callers of check_fields(). All are pure.
 
 using Json = nlohmann::ordered_json;
 
@@ -27,15 +27,15 @@ AdminError wrong_field(std::string_view field, const Json& value, std::string_vi
 
 /// An empty body is an empty object.
 Field<Json> read_object(std::string_view body);
-/// For what cannot be undone: a field that is misspelled would widen it. The error names the field
-/// and the one that was meant.
+/// For irreversible requests: a misspelled field would widen them. The error names the field and
+/// the one that was meant.
 Result<void, AdminError> check_fields(const Json& object, std::span<const std::string_view> known);
-/// A sentence about a field that is not known, and like one that is. Nothing: there is none.
+/// A sentence about an unknown field that resembles a known one. Nothing: there is none.
 std::optional<std::string> misspelled_field(const Json& object,
                                             std::span<const std::string_view> known);
 bool is_u32(const Json& value);
 
-// A field that is left out has the default; without one it is an error.
+// A missing field has the default; without a default it is an error.
 Field<bool> read_bool(const Json& json, const char* field);
 Field<std::string> read_text(const Json& json, const char* field,
                              std::optional<std::string> if_absent = std::nullopt);

@@ -9,10 +9,10 @@ namespace larder::server {
 
 /// Watches the parser while it reads JSON from outside; give it to parse() by std::ref().
 ///
-/// Depth: values are printed, copied and destroyed by recursion, so one that is nested a hundred
-///   thousand times would overflow the stack. What is deeper than kDepthMax is not kept; look at
+/// Depth: values are printed, copied and destroyed recursively, so one that is nested a hundred
+///   thousand times would overflow the stack. Deeper values are not kept beyond kDepthMax; check
 ///   is_too_deep() before the value.
-/// Twice: of a key that an object has twice nobody can say which one was meant; see twice().
+/// Twice: if an object has a key twice, it is not clear which one was meant; see twice().
 class JsonWatch {
  public:
   static constexpr int kDepthMax = 16;
@@ -25,7 +25,7 @@ class JsonWatch {
   const std::string& twice() const noexcept { return twice_; }
 
  private:
-  std::vector<std::set<std::string>> keys_;  ///< Of the objects that are open.
+  std::vector<std::set<std::string>> keys_;  ///< Of the open objects.
   std::string twice_;
   bool is_too_deep_ = false;
 };

@@ -56,7 +56,7 @@ std::unique_ptr<wire::KeyReader> Service::Core::take_reader() {
 bool Service::Core::work_on(Connection& connection) {
   Request& request = connection.requests.front();
   if (const auto* const end = std::get_if<wire::EndSession>(&request.arguments)) {
-    engine_.end(session_key(request, end->request_id));  // Its reply has gone before.
+    engine_.end(session_key(request, end->request_id));  // Its reply was sent before.
   } else if (!has_key(request.operation)) {
     answer(connection, request);
   } else {
@@ -70,7 +70,7 @@ bool Service::Core::work_on(Connection& connection) {
     readers_.push_back(std::move(reader));
     in_work_.erase(static_cast<std::uint64_t>(connection.id));
   }
-  // The close came before what this has begun.
+  // The connection was closed before this began.
   if (connection.is_closed) note_closed(connection.id);
   connections_.pop(connection);
   return true;
@@ -171,7 +171,7 @@ std::optional<Service::Core::WorkerRange> Service::Core::read_transfer(
     fail(request, "the instance is not registered; it is told to register again", false);
     return std::nullopt;
   }
-  // What a connection asked for before it closed says nothing of where the worker is now.
+  // A request from before the connection closed says nothing about where the worker is now.
   const Connection* const connection = connections_.find(request.connection);
   if (connection == nullptr || !connection->is_closed) {
     instances_.note_heard(*instance, request.connection, now_ns_);
@@ -201,7 +201,7 @@ std::optional<Service::Core::WorkerRange> Service::Core::read_transfer(
                                .end = static_cast<std::uint32_t>(key.end / chunk)}};
 }
 
-/// Fills skipped_ as a SkipMask of the range that skips nothing.
+/// Fills skipped_ with the range's SkipMask that skips nothing.
 void Service::Core::clear_skipped(const WorkerRange& range) {
   const std::size_t groups = range.instance->layout_spec.groups.size();
   skipped_.assign((std::size_t{range.range.size()} * groups + 63) / 64, 0);
@@ -213,7 +213,7 @@ void Service::Core::skip_cell(const WorkerRange& range, std::uint32_t chunk, std
   skipped_[bit / 64] |= std::uint64_t{1} << (bit % 64);
 }
 
-/// E17: chunks of which the worker has nothing to give. False: the lists do not fit the instance.
+/// E17: chunks that the worker has no data for. False: the lists do not fit the instance.
 bool Service::Core::mark_skipped(const WorkerRange& transfer, const wire::PrepareStore& arguments) {
   const std::size_t groups = transfer.instance->slots.size();
   clear_skipped(transfer);
@@ -259,7 +259,7 @@ void Service::Core::prepare_store(const Request& request, const wire::KeyReader&
 
 /// Fills slots_ from cells_, group by group.
 void Service::Core::describe_slots(const Instance& instance) {
-  // Not stable_sort(): clang 19 refuses what libstdc++ 12 has in it, and it allocates.
+  // Not stable_sort(): clang 19 rejects libstdc++ 12's, and it allocates.
   std::ranges::sort(cells_, {},
                     [](const cache::CellSlot& cell) { return std::pair{cell.group, cell.chunk}; });
   slots_.clear();
@@ -331,13 +331,13 @@ void Service::Core::prepare_retrieve(const Request& request, const wire::KeyRead
   reply(request, wire::encode_retrieve_slots(slots_, instance.has_groups));
 }
 
-/// True also where nothing is open, as in LMCache: the client has what it wanted.
+/// Also true if nothing is open, as in LMCache: the client has what it wanted.
 void Service::Core::commit_retrieve(const Request& request, const wire::KeyReader& reader,
                                     const wire::CommitRetrieve& arguments) {
   const auto transfer = read_transfer(request, reader, {arguments.instance, false});
   if (!transfer) return;
   const auto chunks = chunks_of(reader, transfer->range);
-  std::vector<OpenRead>& reads = transfer->instance->reads;  // None is of an empty range.
+  std::vector<OpenRead>& reads = transfer->instance->reads;  // None is for an empty range.
   const auto found = std::ranges::find_if(reads, [&](const OpenRead& read) {
     return read.begin == transfer->range.begin && read.end == transfer->range.end &&
            read.space == transfer->space && read.rank == transfer->rank &&

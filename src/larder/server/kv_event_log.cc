@@ -14,7 +14,7 @@ wire::KvEvent KvEventLog::Event::view() const noexcept {
           .token_ids = token_ids};
 }
 
-/// About what it takes, here and in a reply.
+/// Approximate size, here and in a reply.
 std::size_t KvEventLog::Event::bytes() const noexcept {
   return sizeof(Event) + model.size() + hashes.size() * sizeof(wire::ChunkHash) +
          token_ids.size() * sizeof(std::uint32_t);

@@ -13,8 +13,8 @@
 
 namespace larder::server {
 
-/// The last changes of what L1 has, numbered from 1, for those who follow them (S26): a bounded
-/// ring, the oldest go first.
+/// The last changes of L1, numbered from 1, for subscribers (S26): a bounded ring that drops the
+/// oldest first.
 ///
 /// A follower that has seen every event of its model knows exactly the chunks that L1 has complete,
 ///   where these are of one space: events do not say which.
@@ -23,10 +23,10 @@ namespace larder::server {
 /// it has enough.
 class KvEventLog {
  public:
-  /// What one removal tells at most.
+  /// Largest number of chunks in one removal.
   static constexpr std::size_t kHashesMax = 1024;
   static constexpr std::size_t kBytesMax = std::size_t{256} << 20;
-  /// What one reading has at most, but for one event.
+  /// Largest size of one reading, except for one event.
   static constexpr std::size_t kReadingBytesMax = std::size_t{1} << 20;
 
   /// `events_max` above 0.

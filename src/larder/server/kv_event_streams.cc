@@ -55,7 +55,7 @@ void KvEventStreams::send(Stream& stream) {
   if (!stream.has_credit || (!stream.is_first && stream.cursor == log_.last())) return;
   const KvEventLog::Reading reading = log_.read(stream.model, stream.cursor, stream.events_max);
   stream.cursor = reading.next_cursor;
-  // Of other models only.
+  // Only about other models.
   if (!stream.is_first && reading.events.empty() && !reading.is_lost) return;
   stream.is_first = false;
   stream.has_credit = false;

@@ -13,18 +13,18 @@
 
 namespace larder::server {
 
-/// Who follows the log of KV events (subscribe_kv_events): each stream gets one batch for each
+/// The subscribers of the log of KV events (subscribe_kv_events): each stream gets one batch per
 /// credit, the first one at once, also if it is empty. It ends when the client cancels it, with its
 /// connection, or with another one of the same worker.
 ///
-/// Bounded: kStreamsMax. A client that gives no credit gets nothing, and loses what the log
-///   forgets meanwhile.
-/// Threads: the service's. Cost: send_new() is O(streams) where nothing is new.
+/// Bounded: kStreamsMax. A client that gives no credit gets nothing, and loses the events that the
+///   log drops meanwhile.
+/// Threads: the service's. Cost: send_new() is O(streams) when there is nothing new.
 class KvEventStreams {
  public:
   static constexpr std::size_t kStreamsMax = 1024;
 
-  /// `incarnation`: another one in every run of a server.
+  /// `incarnation`: a different number in every run of a server.
   KvEventStreams(KvEventLog& log, std::uint64_t incarnation, ReplySink& sink)
       : log_(log), incarnation_(incarnation), sink_(sink) {}
 
@@ -35,7 +35,7 @@ class KvEventStreams {
   bool control(ConnectionId connection, wire::Frame uid, wire::StreamControl what);
   void on_closed(ConnectionId connection);
 
-  /// Sends what is new to all that have credit.
+  /// Sends new events to all streams that have credit.
   void send_new();
 
   std::size_t size() const noexcept { return streams_.size(); }

@@ -13,7 +13,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Pair = std::pair<std::string_view, std::string_view>;
 
-/// Its keys, by the options that they stand for.
+/// Its keys, by the options that they set.
 constexpr std::array<Pair, 8> kKeys{{
     {"size_gb", "l1-size-gb"},
     {"align_bytes", "l1-align-bytes"},

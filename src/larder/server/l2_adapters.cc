@@ -68,8 +68,8 @@ bool is_set(const Spec& spec, std::string_view name) {
   return found != spec.parameters().end() && found->second != "0" && found->second != "0.0";
 }
 
-/// An "eviction" block means: bounded, and what is old goes first. That is what a connector with a
-/// capacity does by itself.
+/// An "eviction" block means: bounded, with old values going first. A connector with a capacity
+/// does that by itself.
 SetupResult<std::string> stand_for_eviction(const Spec& spec, const ConnectorType& type) {
   const auto capacity = std::ranges::find(type.parameters, "capacity", &Parameter::name);
   if (capacity == type.parameters.end()) {

@@ -10,7 +10,7 @@
 namespace larder::server {
 namespace {
 
-/// For connectors that nothing was asked of.
+/// For connectors that were never used.
 constexpr std::uint64_t kStopUnusedNs = 10'000'000'000;
 
 std::uint64_t now_ns() noexcept {

@@ -15,12 +15,13 @@ namespace larder::server {
 
 /// The connectors behind L1, from their opening to their end.
 ///
-/// Ownership: its own until take_tiers(), then the taker's, who keeps them until stop() was called.
+/// Ownership: its own until take_tiers(), then the taker's, which keeps them until stop() was
+/// called.
 /// Threads: one.
 class L2Connectors {
  public:
-  /// Opens them in their order, and says so in the log. May block. Where one cannot be opened,
-  /// those before it are stopped, and the error says which one it was.
+  /// Opens them in their order, and says so in the log. May block. If one cannot be opened, the
+  /// earlier ones are stopped, and the error names it.
   static SetupResult<std::unique_ptr<L2Connectors>> open(const ServerOptions& options,
                                                          const Registry& registry);
   /// Stops those that were not taken.
@@ -31,7 +32,7 @@ class L2Connectors {
   std::size_t size() const noexcept { return all_.size(); }
   Connector& operator[](std::size_t tier) noexcept { return *all_[tier].connector; }
   std::vector<Connector*> all() const;
-  /// How they stand.
+  /// Their state.
   std::vector<TierStatus> status() const;
 
   std::vector<cache::Tier> take_tiers();
@@ -41,7 +42,7 @@ class L2Connectors {
 
  private:
   struct One {
-    std::string spec;  ///< As it may be shown.
+    std::string spec;  ///< In a form without secrets.
     std::string name;  ///< TierStatus::name.
     std::span<const MetricRow> metrics;
     Connector* connector = nullptr;

@@ -12,7 +12,7 @@ namespace {
 constexpr std::uint64_t kLoopAnswersNs = 5'000'000'000;
 /// A page of a disk that has nearly failed.
 constexpr std::uint64_t kPageNs = 60'000'000'000;
-/// Until another caller of the scans is through.
+/// Until another caller of the scans has finished.
 constexpr std::uint64_t kTryAgainNs = 100'000'000;
 
 std::uint64_t now_ns() noexcept {
@@ -39,7 +39,7 @@ L2Counts::~L2Counts() {
   const MutexLock lock{mutex_};
   is_ending_ = true;
   changed_.notify_all();
-  // The lock is given back before thread_ is joined: a member's destructor comes later.
+  // The lock is released before thread_ is joined: a member's destructor runs later.
 }
 
 void L2Counts::wake() {

@@ -15,13 +15,13 @@
 
 namespace larder::server {
 
-/// Counts what each tier holds of the salts with a quota (E34), by scanning its keys, as a tier
-/// does not tell what it evicts, nor what it held before the server began, nor what others store in
-/// it.
+/// Counts what each tier holds of the salts with a quota (E34) by scanning its keys, because a tier
+/// reports neither its evictions, nor its content from before the server began, nor other users'
+/// stores.
 ///
 /// It works while some quota has a limit in the tiers, and never otherwise: at once when such a
-///   quota comes, and then again after kPauseNs, or after kPauseTimes as long as it took. The
-///   accounts of a tier that cannot be scanned are of what this server has stored.
+///   quota comes, and then again after kPauseNs, or after kPauseTimes as long as it took. For a
+///   tier that cannot be scanned the accounts cover the stores of this server only.
 /// Ownership: scans, quotas and mailbox are others', and outlive it.
 /// Threads: wake() any; the rest one. It has a thread of its own, which waits for the scans.
 class L2Counts {
@@ -50,9 +50,9 @@ class L2Counts {
   bool is_ending() const LARDER_EXCLUDES(mutex_);
   /// Until then, wake() or the end.
   void wait(std::uint64_t until_ns) LARDER_EXCLUDES(mutex_);
-  /// Until another one is through that has what is wanted now, or the end.
+  /// Until another caller has finished with the scans, or the end.
   void wait_briefly() LARDER_EXCLUDES(mutex_);
-  /// By salt with a quota: nothing yet. Empty: no quota limits the tiers.
+  /// By salt with a quota: empty until counted. Empty: no quota limits the tiers.
   BytesBySalt salts() const;
   void tell_of_tiers_without_scan() const;
   void count(cache::TierId tier, BytesBySalt bytes);

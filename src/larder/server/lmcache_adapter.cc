@@ -200,7 +200,7 @@ SetupResult<PluginClass> take_class(Json& json, const std::string& type, Lmcache
                      .parameters = std::move(parameters)};
 }
 
-/// What the doors of larder have beside the connector's own parameters.
+/// Parameters of larder's doors besides the connector's own.
 SetupStatus take_door_parameters(Json& parameters, LmcacheAdapter& adapter) {
   const Json evict = take(parameters, "evict");
   if (!evict.is_null() && evict != "larder") {
@@ -241,7 +241,7 @@ SetupResult<Spec> spec_of_larders(Json parameters, LmcacheAdapter& adapter) {
   return spec;
 }
 
-/// In the form that python_registry.cc reads: the arguments keep the types that JSON gave them.
+/// In the form that python_registry.cc reads: the arguments keep their JSON types.
 SetupResult<Spec> spec_of_python(const PluginClass& named, const Registry& registry) {
   if (registry.find(kPython) == nullptr) {
     return wrong(in_quotes(named.module + ":" + named.name) +

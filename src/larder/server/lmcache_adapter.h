@@ -16,9 +16,9 @@ namespace larder::server {
 /// An adapter's JSON, taken apart.
 struct LmcacheAdapter {
   Spec spec;
-  /// It names a class of Python already in the registry's own form; it is not to be resolved.
+  /// It names a Python class in the registry's own form already, and needs no resolution.
   bool is_python = false;
-  std::map<std::string, std::string, std::less<>> tier;  ///< Of the server itself (TierOptions).
+  std::map<std::string, std::string, std::less<>> tier;  ///< The server's own (TierOptions).
   bool has_eviction = false;  ///< An "eviction" block that larder's own eviction can stand for.
   std::vector<std::string> notices;
 };
@@ -31,13 +31,13 @@ inline constexpr std::string_view kStartFromPython =
 /// read_l2_adapter(). Errors have no "--l2-adapter" before them.
 SetupResult<LmcacheAdapter> parse_lmcache_adapter(std::string_view text, const Registry& registry);
 
-/// What `tier` has and `type` does not take for itself, out of `spec`.
+/// Moves the fields of `tier` that `type` does not use itself out of `spec`.
 void take_tier_parameters(Spec& spec, const ConnectorType* type,
                           std::map<std::string, std::string, std::less<>>& tier);
 
-/// The types of LMCache that larder does not have, each with what to use instead.
+/// LMCache's types that larder does not have, each with its replacement.
 std::span<const std::pair<std::string_view, std::string_view>> absent_types() noexcept;
-/// What to use in place of such a type; empty: it is none.
+/// The replacement for such a type; empty: it is not one.
 std::string_view instead_of(std::string_view type) noexcept;
 
 }  // namespace larder::server

@@ -1,5 +1,5 @@
-// The metrics of LMCache's server that its Grafana dashboard reads (0.5.6 and later), with what
-// larder has for each.
+// The metrics of LMCache's server that its Grafana dashboard reads (0.5.6 and later), with larder's
+// number for each.
 #include <algorithm>
 #include <array>
 
@@ -73,8 +73,8 @@ void by_space(const MetricsView& view, Samples& out) {
   }
 }
 
-/// Those beyond the first so many are counted together; with each of them a worker would be a
-/// client's way to make the page longer.
+/// Workers beyond the limit are counted together; otherwise a client could make the page longer and
+/// longer.
 void loaded_chunks(const MetricsView& view, Samples& out) {
   constexpr std::size_t kWorkersMax = 100;
   const std::vector<InstanceStatus>& instances = view.status.instances;

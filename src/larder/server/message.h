@@ -21,8 +21,8 @@ struct Heartbeat {
   std::uint64_t period_ns = kNever;  ///< The shortest time between two.
 };
 
-/// One message as it came, behind the identity of its connection. Owns what its frames point to,
-/// which does not move.
+/// One message as it came, behind the identity of its connection. Owns the memory that its frames
+/// point to, which does not move.
 class Message {
  public:
   Message() = default;
@@ -38,8 +38,8 @@ class Message {
   std::vector<wire::Frame> frames_;
 };
 
-/// Takes the replies. Never blocks: a peer that is gone or does not read loses its reply, and
-/// the sink counts it (S5). Threads: the loop's.
+/// Takes the replies. Never blocks: a peer that is gone or does not read loses its reply, and the
+/// sink counts it (S5). Threads: the loop's.
 class ReplySink {
  public:
   virtual ~ReplySink() = default;
@@ -47,7 +47,7 @@ class ReplySink {
   virtual void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
                     const wire::Bytes* payload) noexcept = 0;
   /// A message of about so many bytes may come on the connection, and is no attack (S13). For as
-  /// long as the connection lasts; of several calls the largest counts.
+  /// long as the connection lasts; the largest of several calls counts.
   virtual void expect(ConnectionId connection, std::uint64_t bytes) noexcept = 0;
 };
 

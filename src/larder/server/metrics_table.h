@@ -73,7 +73,7 @@ void one(const MetricsView& view, Samples& out) {
 
 constexpr double kNsPerSecond = 1e9;
 
-/// Of one pair of model and salt, in tokens.
+/// For one pair of model and salt, in tokens.
 struct SpaceSample {
   std::string labels;
   std::uint64_t lookups = 0;
@@ -84,12 +84,12 @@ struct SpaceSample {
 /// At least one, which is empty before the first lookup. No two have the same labels.
 std::vector<SpaceSample> space_samples(const ServerStatus& status);
 
-/// Of one salt.
+/// For one salt.
 struct SaltSample {
   std::string label;
   std::uint64_t l1_bytes = 0;
   std::uint64_t chunks = 0;
-  std::uint64_t limit_bytes = 0;  ///< Of L1; where there is no limit, all of L1.
+  std::uint64_t limit_bytes = 0;  ///< Of L1; without a limit, all of L1.
   std::uint64_t guarantee_bytes = 0;
   std::uint64_t refused = 0;
   std::uint64_t l2_refused = 0;

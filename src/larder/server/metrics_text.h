@@ -8,7 +8,7 @@
 
 namespace larder::server {
 
-/// What is told of a server, and how.
+/// The sources of a server's metrics, and the choice of them.
 struct MetricsView {
   const ServerStatus& status;
   std::string_view instance_id;   ///< For `service_instance_id`.

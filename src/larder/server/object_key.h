@@ -21,7 +21,7 @@ struct ObjectKey {
 
   /// Its name in a tier: see Spaces.
   std::string name() const;
-  /// Of the kv_rank, where it is one that larder's workers have: all of them on one level.
+  /// The parts of the kv_rank, if it is one that larder's workers have: all of them on one level.
   struct Place {
     std::uint32_t world_size = 0;
     std::uint32_t rank = 0;
@@ -34,7 +34,7 @@ struct ObjectKey {
 /// The inverse of ObjectKey::name(). Nothing: no server of a cache has stored that.
 std::optional<ObjectKey> parse_object_name(std::string_view name);
 
-/// Which objects are meant; what is left out is any.
+/// A filter of objects; a missing field matches any.
 struct ObjectFilter {
   std::optional<std::string> model{};
   std::optional<std::uint32_t> world_size{};

@@ -106,7 +106,7 @@ SetupError not_toml(const toml::parse_error& error, const std::string& name) {
 
 constexpr std::string_view kPrefix = "LARDER_";
 
-/// Read elsewhere, or made by Kubernetes for a service that is called larder.
+/// Read elsewhere, or set by Kubernetes for a service called larder.
 bool is_others(std::string_view name) {
   constexpr std::array<std::string_view, 6> kNames{"LARDER_LOG",          "LARDER_IO",
                                                    "LARDER_SERVICE_HOST", "LARDER_SERVICE_PORT",
@@ -117,8 +117,7 @@ bool is_others(std::string_view name) {
          std::ranges::any_of(kPrefixes, [&](auto prefix) { return name.starts_with(prefix); });
 }
 
-/// Variables of LMCache's server that ask for what larder does not do, by the option they stand
-/// for.
+/// Variables of LMCache's server for features that larder lacks, by the option they correspond to.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kStockVariables{{
     {"LMCACHE_COORDINATOR_URL", "coordinator-url"},
     {"LMCACHE_API_KEY", "api-key-file"},

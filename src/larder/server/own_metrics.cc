@@ -27,7 +27,7 @@ constexpr auto kService = one<&ServerStatus::totals, kMember>;
 template <std::uint64_t KvEventStatus::* kMember>
 constexpr auto kEvents = one<&ServerStatus::kv_events, kMember>;
 
-/// Of each operation that a client may send.
+/// For each operation that a client may send.
 template <std::array<std::uint64_t, 128> ServiceTotals::* kMember>
 void by_operation(const MetricsView& view, Samples& out) {
   for (const wire::OperationInfo& info : wire::operations()) {
@@ -62,7 +62,7 @@ void missed_tokens(const MetricsView& view, Samples& out) {
   }
 }
 
-/// What is not known yet has no sample.
+/// A number that is not known yet has no sample.
 template <class Value>
 void each_what_if(const MetricsView& view, Samples& out, Value value) {
   const auto add = [&](const char* tier, const WhatIf& what_if) {
@@ -130,7 +130,7 @@ void failed_allocations(const MetricsView& view, Samples& out) {
   out.add(totals.load_allocations_failed, R"(during="load")");
 }
 
-/// Calls it with each tier, its label and what the engine counts of it.
+/// Calls it with each tier, its label and the engine's counts of it.
 template <class Each>
 void each_tier(const MetricsView& view, Each&& each) {
   const std::vector<TierStatus>& tiers = view.status.tiers;

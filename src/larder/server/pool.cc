@@ -10,7 +10,7 @@
 namespace larder::server {
 namespace {
 
-constexpr std::uint64_t kMarkBytes = 4096;  ///< Behind the pool; see cache::SegmentFile.
+constexpr std::uint64_t kMarkBytes = 4096;  ///< After the pool; see cache::SegmentFile.
 
 /// A tmpfs that cannot hold the pool gives no error before it is full.
 SetupStatus check_room(std::uint64_t bytes) {

@@ -8,11 +8,11 @@
 
 namespace larder::server {
 
-/// Where POSIX shared memory has its files.
+/// The directory of POSIX shared memory.
 inline constexpr const char* kPoolDirectory = "/dev/shm";
 
 /// L1's memory (S20): the pool, or private memory where the options want none. Errors name the
-/// remedy, also for a kPoolDirectory that is too small.
+/// remedy, also when kPoolDirectory is too small.
 SetupResult<std::unique_ptr<cache::Arena>> open_l1(const ServerOptions& options);
 
 }  // namespace larder::server

@@ -18,14 +18,14 @@
 namespace larder::server {
 namespace {
 
-/// What the server tells its helper.
+/// The server's message to its helper.
 struct WatchedFile {
   ::dev_t device = 0;
   ::ino_t inode = 0;
   std::array<char, 4096> path{};  ///< With its end.
 };
 
-constexpr char kReady = '+';  ///< What the helper says first.
+constexpr char kReady = '+';  ///< The helper's first message.
 
 // --- In the helper: system calls only, as the fork may have copied any lock. --------------------
 
@@ -103,7 +103,7 @@ SetupResult<PoolGuard> PoolGuard::start() {
   if (pid == 0) run_helper(helpers.get());
   PoolGuard guard{std::move(ours), pid};
   helpers.reset();
-  // From its word on no signal to this process's group reaches it.
+  // From its message on no signal to this process's group reaches it.
   if (!is_there(guard.socket_.get())) return errno_of("it ended at once");
   return guard;
 }
@@ -117,7 +117,7 @@ PoolGuard::~PoolGuard() {
 }
 
 void PoolGuard::leave() noexcept {
-  (void)socket_.release();  // Its end is the process's end.
+  (void)socket_.release();  // The socket closes when the process ends.
   pid_ = 0;
 }
 

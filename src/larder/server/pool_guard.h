@@ -13,26 +13,28 @@ namespace larder::server {
 /// SIGKILL or the OOM killer.
 ///
 /// It waits on a socket whose other end only this process has; when that end closes it unlinks the
-/// name, if it still is the same file (device and inode), and ends. It is in a session of its own,
+/// name, if it is still the same file (device and inode), and exits. It is in a session of its own,
 /// ignores the signals by which a terminal or a service manager ends a process, holds no other
-/// descriptor, and shows as "larder-pool". Until it has unlinked the name it has the file's lock,
+/// descriptor, and is named "larder-pool". Until it has unlinked the name it holds the file's lock,
 /// as everything that unlinks it must (see cache::SegmentFile).
 /// Start it before any other thread exists. Threads: one.
 class PoolGuard {
  public:
   static SetupResult<PoolGuard> start();
-  /// Closes its end, and waits until the helper has gone. What still has its name loses it.
+  /// Closes its end, and waits until the helper has exited. A file that still has its name loses
+  /// it.
   ~PoolGuard();
   PoolGuard(PoolGuard&& other) noexcept;
   PoolGuard& operator=(PoolGuard&&) = delete;
   PoolGuard(const PoolGuard&) = delete;
   PoolGuard& operator=(const PoolGuard&) = delete;
 
-  /// For a server that cannot give back its memory, and with it the file's lock: the helper is not
-  /// waited for, and removes the name when this process has ended.
+  /// For a server that cannot free its memory, and with it the file's lock: it does not wait for
+  /// the helper, which removes the name when this process has ended.
   void leave() noexcept;
 
-  /// From now on the file at `path` goes with this process. Of several calls the last one counts.
+  /// From now on the file at `path` is removed when this process ends. The last of several calls
+  /// counts.
   Status watch(const std::string& path) noexcept;
 
  private:

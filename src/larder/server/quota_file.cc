@@ -38,7 +38,7 @@ std::string place_of(std::string_view salt) {
   return "quotas[\"" + printable(salt_name(salt)) + "\"]";
 }
 
-/// "line 3, column 7", out of what the library says.
+/// "line 3, column 7", from the library's message.
 std::string place_of(const Json::parse_error& error) {
   const std::string_view said = error.what();
   const std::size_t from = said.find("line ");
@@ -46,7 +46,7 @@ std::string place_of(const Json::parse_error& error) {
   return std::string{said.substr(from, said.find(':', from) - from)};
 }
 
-/// A salt that stands there twice has one of two quotas, and nobody can say which.
+/// A salt that is listed twice has two quotas, and it is not clear which one was meant.
 SetupResult<Json> parse(const std::string& text, const std::string& path) {
   JsonWatch watch;
   try {
@@ -100,7 +100,7 @@ std::string text_of(const QuotaSettings& settings) {
   return Json{{"version", kVersion}, {"quotas", std::move(quotas)}}.dump(2) + "\n";
 }
 
-/// That of the file which is replaced.
+/// Mode of the file that is replaced.
 ::mode_t mode_of(const std::string& path) noexcept {
   struct ::stat found{};
   return ::stat(path.c_str(), &found) == 0 ? found.st_mode & 0777 : kMode;
@@ -118,7 +118,7 @@ int write_all(int fd, std::string_view text) noexcept {
 }
 
 int write_synced(const std::string& path, std::string_view text, ::mode_t mode) noexcept {
-  // What a crash has left there, or is no file, goes.
+  // Removes leftovers of a crash, and anything that is not a file.
   ::unlink(path.c_str());
   constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
   const UniqueFd file{::open(path.c_str(), kFlags, mode)};

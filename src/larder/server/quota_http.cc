@@ -41,7 +41,7 @@ Json l2_usage(const cache::SaltStats& stats, std::size_t tiers) {
   return usage;
 }
 
-/// What LMCache has of a salt, and larder's own.
+/// LMCache's fields of a salt, and larder's own.
 void put_stats(Json& json, const cache::SaltStats& stats, std::size_t tiers) {
   json["limit_gb"] = limit_json(stats.quota.limit_bytes);
   json["current_usage_gb"] = gb_of_bytes(stats.l1_bytes);

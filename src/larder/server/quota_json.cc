@@ -15,7 +15,7 @@ namespace larder::server {
 namespace {
 
 constexpr double kGiB = 1024.0 * 1024 * 1024;
-/// 8 EiB: what 63 bits of bytes hold.
+/// 8 EiB: the most that 63 bits of bytes hold.
 constexpr double kGbMax = 8.0 * 1024 * 1024 * 1024;
 constexpr const char* kNoBody = "body must be {'limit_gb': <float>}";
 
@@ -141,7 +141,7 @@ Result<QuotaSetting, std::string> read_quota(std::string_view body) {
     const Json json = Json::parse(body, std::ref(watch));
     if (watch.is_too_deep()) return std::string{kNoBody};
     return quota_setting(json);
-  } catch (const Json::out_of_range&) {  // A number beyond what a double holds.
+  } catch (const Json::out_of_range&) {  // A number beyond a double.
     return std::string{"limit_gb must be finite"};
   } catch (const Json::exception&) {
     return std::string{has_no_number(body) ? "limit_gb must be finite" : "invalid JSON body"};

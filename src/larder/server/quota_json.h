@@ -13,45 +13,45 @@
 
 namespace larder::server {
 
-/// What was set for one salt, in GiB as LMCache's HTTP has it. A number that is left out is that of
-/// the salts without a quota.
+/// The quota of one salt, in GiB as in LMCache's HTTP. A missing number is that of the salts
+/// without a quota.
 struct QuotaSetting {
   std::optional<double> limit_gb{};      ///< Of L1.
   std::optional<double> guarantee_gb{};  ///< Of L1.
-  std::optional<double> l2_limit_gb{};   ///< Of each tier.
+  std::optional<double> l2_limit_gb{};   ///< For each tier.
 
   friend bool operator==(const QuotaSetting&, const QuotaSetting&) = default;
 };
 
-/// By salt; "" is that of requests without one.
+/// By salt; "" is for requests without one.
 using QuotaSettings = std::map<std::string, QuotaSetting>;
 
 // Quotas in JSON, in the shapes of LMCache 0.5.6 and 0.5.7 (S28), and in a file. All are pure; the
 // errors are sentences that name the field, its value and the remedy, or LMCache's own.
 
-/// What stands for the salt "" in a path and in JSON, as in LMCache.
+/// The name of the salt "" in a path and in JSON, as in LMCache.
 inline constexpr std::string_view kDefaultSalt = "_default";
 /// Longer than any salt of a client (wire::limits).
 inline constexpr std::size_t kSaltBytesMax = 1024;
 
 std::string_view salt_name(std::string_view salt) noexcept;
-/// Of what salt_name() gives.
+/// The inverse of salt_name().
 std::string_view salt_of_name(std::string_view name) noexcept;
 /// The salt in the path of a request, as it came: `/quota/` and any bytes, percent-encoded where a
-/// URL needs it. What is no encoding stands for itself. A query is no part of it.
+/// URL needs it. A text that is not an encoding is taken literally. A query is no part of it.
 Result<std::string, AdminError> salt_of_target(std::string_view target);
-/// Nothing: clients may have such a salt. Else what is wrong with it.
+/// Nothing: clients may have such a salt. Otherwise its error.
 std::optional<std::string> salt_defect(std::string_view salt);
 
 /// The body of a PUT.
 Result<QuotaSetting, std::string> read_quota(std::string_view body);
-/// One quota in a JSON document. Fields that are not known are ignored, as by LMCache, unless they
-/// are like one that is.
+/// One quota in a JSON document. Unknown fields are ignored, as in LMCache, unless they resemble a
+/// known one.
 Result<QuotaSetting, std::string> quota_setting(const nlohmann::ordered_json& json);
-/// What is wrong with the fields of a setting, an object, that a person has written. Nothing: all
-/// are known.
+/// The error in the fields of a setting, an object, that a person has written. Nothing: all are
+/// known.
 std::optional<std::string> unknown_quota_field(const nlohmann::ordered_json& json);
-/// Nothing: the setting can be had. Else why not.
+/// Nothing: the setting can be had. Otherwise why not.
 std::optional<std::string> quota_defect(const QuotaSetting& setting,
                                         const cache::Quota& default_quota);
 
@@ -61,7 +61,7 @@ double gb_of_bytes(std::uint64_t bytes) noexcept;
 /// A limit; null: there is none.
 nlohmann::ordered_json limit_json(std::uint64_t bytes);
 
-/// What was set, and nothing else.
+/// The settings alone.
 nlohmann::ordered_json setting_json(const QuotaSetting& setting);
 
 }  // namespace larder::server

@@ -1,4 +1,5 @@
-// Quotas and what salts have (E22, E34), as HTTP and those who count the tiers ask for them.
+// Quotas and the use of salts (E22, E34), as HTTP and the thread that counts the tiers ask for
+// them.
 
 #include <cstdint>
 #include <optional>

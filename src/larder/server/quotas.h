@@ -16,15 +16,15 @@
 
 namespace larder::server {
 
-/// The quotas by salt that were set over HTTP or in the file of --quota-file (E22, E34). What the
-/// engine has follows from them; this is what a restart begins with.
+/// The quotas by salt that were set over HTTP or in the file of --quota-file (E22, E34). The
+/// engine's quotas follow from them; a restart begins with them.
 ///
-/// A change goes first to the file, then to the engine, and only then counts here. So what a client
-///   was told is in the file, and where the file cannot be written nothing changes. Where the
-///   engine does not take a change, the file gets its old content again.
+/// A change goes first to the file, then to the engine, and only then counts here. So a confirmed
+///   quota is in the file, and if the file cannot be written nothing changes. If the engine refuses
+///   a change, the file gets its old content again.
 /// Order: changes are made one after another, file and engine in the same order.
 /// Threads: any. Changes block on the disk and on the loop, so make them on an HTTP thread. At most
-///   kChangersMax callers at a time make one or wait to; a further one is refused at once.
+///   kChangersMax callers at a time make a change or wait to; another one is refused at once.
 class Quotas {
  public:
   static constexpr std::size_t kQuotasMax = 10'000;
@@ -42,7 +42,7 @@ class Quotas {
 
   std::optional<QuotaSetting> find(const std::string& salt) const LARDER_EXCLUDES(mutex_);
   QuotaSettings all() const LARDER_EXCLUDES(mutex_);
-  /// What the engine is to have for it.
+  /// The engine's quotas for it.
   cache::Quota quota_of(const QuotaSetting& setting) const noexcept {
     return server::quota_of(setting, default_quota_);
   }

@@ -43,7 +43,7 @@ bool is_switch(const OptionRow& row) {
   return row.shape == OptionShape::kFlag || row.shape == OptionShape::kSwitch;
 }
 
-/// Whether what larder does not have is asked for.
+/// Whether a feature that larder lacks is asked for.
 SetupResult<bool> asks_for_something(const OptionRow& row, const std::string& value) {
   if (is_switch(row)) return parse_bool(value);
   return !value.empty() && value != row.harmless;
@@ -120,8 +120,8 @@ class Reader {
     return {};
   }
 
-  /// LMCache: above the trigger, the ratio of what is in use goes. Either brings the other's
-  /// default with it; without both, eviction makes the room that is needed and no more.
+  /// LMCache: above the trigger, the ratio of the memory in use is evicted. Either one brings the
+  /// other's default with it; without both, eviction makes just the room that is needed.
   void set_watermarks() {
     if (!draft_.eviction_trigger && !draft_.eviction_ratio) return;
     constexpr double kLeast = 1e-6;  // A share is above 0.
@@ -138,7 +138,7 @@ class Reader {
   std::vector<std::string> notices_;
 };
 
-/// What the options of an `--l1-manager` are.
+/// The options of an `--l1-manager`.
 SetupStatus add_l1_manager(Chosen& chosen) {
   const Setting* const manager = chosen.find("l1-manager");
   if (manager == nullptr) return {};

@@ -45,7 +45,7 @@ double WatchedTotals::l2_rate() const noexcept {
 void RecentTotals::note(std::uint64_t since_ns, std::uint64_t now_ns, const WatchedTotals& totals) {
   samples_.push_back({since_ns, totals});
   next_ns_ = now_ns + kStepNs;
-  // The newest one beyond the longest window is what that window begins with.
+  // The newest one beyond the longest window is where that window begins.
   while (samples_.size() > 1 && samples_[1].since_ns + kWindowNsMax <= now_ns) samples_.pop_front();
 }
 

@@ -22,15 +22,15 @@ struct WatchedTotals {
                           std::uint64_t replies_dropped) noexcept;
   /// Since `before`.
   WatchedTotals operator-(const WatchedTotals& before) const noexcept;
-  /// Shares of what was asked for; 0 where nothing was.
+  /// Shares of the tokens asked for; 0 if there were none.
   double l1_rate() const noexcept;
   double l2_rate() const noexcept;
 };
 
 /// How much totals grew within the last minutes, from samples of them.
 ///
-/// A server that has nothing to do does not wake up for a sample: it takes one when it wakes up the
-/// next time, before it does anything, and says since when the totals have been so.
+/// An idle server does not wake up for a sample: it takes one at the next wake-up, before anything
+/// else, and records since when the totals have been so.
 /// Threads: one. Bounds: kWindowNsMax / kStepNs samples and two more.
 class RecentTotals {
  public:
@@ -40,8 +40,8 @@ class RecentTotals {
   bool is_due(std::uint64_t now_ns) const noexcept { return now_ns >= next_ns_; }
   /// The totals have been so from `since_ns` until now.
   void note(std::uint64_t since_ns, std::uint64_t now_ns, const WatchedTotals& totals);
-  /// What `now` has more than the totals of `window_ns` ago, kWindowNsMax at most; exact to
-  /// kStepNs. All of it where the first sample is younger.
+  /// The difference between `now` and the totals of `window_ns` ago, kWindowNsMax at most; exact to
+  /// kStepNs. All of it if the first sample is younger.
   WatchedTotals growth(const WatchedTotals& now, std::uint64_t now_ns,
                        std::uint64_t window_ns) const noexcept;
 
@@ -51,7 +51,7 @@ class RecentTotals {
     WatchedTotals totals;
   };
 
-  std::deque<Sample> samples_;  ///< The oldest first.
+  std::deque<Sample> samples_;  ///< Oldest first.
   std::uint64_t next_ns_ = 0;
 };
 

@@ -16,21 +16,23 @@
 namespace larder::server {
 namespace {
 
-/// Values that a worker sends inline (wire::CommitStore); what else is too long is answered so.
-/// For replies that are under way at the end. Without any, libzmq 4.3.4 aborts when it closes in
-/// the middle of a reply to a client that goes at the same time (session_base.cpp, clean_pipes()).
+/// The limit of values that a worker sends inline (wire::CommitStore); a longer message gets that
+/// answer. For replies in flight at the end. Without a linger time, libzmq 4.3.4 aborts when it
+/// closes in the middle of a reply to a client that closes at the same time (session_base.cpp,
+/// clean_pipes()).
 constexpr int kLingerMs = 200;
 constexpr std::int64_t kFrameBytesMax = std::int64_t{4} << 30;
 constexpr int kMessagesQueuedMax = 64;  ///< A connection; then TCP pushes back.
 constexpr int kRepliesQueuedMax = 1000;
 constexpr int kBacklog = 4096;
-/// Of one receive(): a message of a million frames takes its time, but not all at once.
+/// Limit of one receive(): a message of a million frames takes its time, but not all at once.
 constexpr std::size_t kFramesAtOnce = 4096;
-/// While the socket does not run dry, closes wait for messages that came before them, but no more.
+/// While the socket does not run dry, closes wait for messages that came before them, but no
+/// longer.
 constexpr std::size_t kClosesWaitingMax = 64;
 constexpr const char* kMonitorAddress = "inproc://monitor";
 
-/// Of ZMTP 3: flags and a length of one byte or of eight.
+/// Framing of ZMTP 3: flags and a length of one byte or of eight.
 std::uint64_t wire_bytes_of(std::size_t frame_bytes) noexcept {
   return frame_bytes + (frame_bytes <= 255 ? 2 : 9);
 }
@@ -46,7 +48,7 @@ class Router::Impl {
  public:
   SetupStatus open(const RouterOptions& options);
   ~Impl() {
-    // A monitor that is stopped first says nothing of what the router closes.
+    // The monitor stops first, so that it does not report the router's own closes.
     if (router_) ::zmq_socket_monitor(router_.get(), nullptr, 0);
   }
 
@@ -101,7 +103,7 @@ SetupStatus Router::Impl::open(const RouterOptions& options) {
       router_.set(ZMQ_ROUTER_MANDATORY, 1) && router_.set(ZMQ_LINGER, kLingerMs) &&
       router_.set(ZMQ_MAXMSGSIZE, kFrameBytesMax) && router_.set(ZMQ_RCVHWM, kMessagesQueuedMax) &&
       router_.set(ZMQ_SNDHWM, kRepliesQueuedMax) && router_.set(ZMQ_BACKLOG, kBacklog) &&
-      // A host that has gone without a word is found out after two minutes.
+      // A host that vanished without a message is detected after two minutes.
       router_.set(ZMQ_TCP_KEEPALIVE, 1) && router_.set(ZMQ_TCP_KEEPALIVE_IDLE, 60) &&
       router_.set(ZMQ_TCP_KEEPALIVE_INTVL, 10) && router_.set(ZMQ_TCP_KEEPALIVE_CNT, 6);
   if (!is_set) return zmq_error("does not take its options");
@@ -216,7 +218,7 @@ bool Router::Impl::receive_frame(bool& finished) {
 }
 
 ConnectionId Router::Impl::connection_of_message() {
-  // Its socket was accepted before it, which the monitor has said by now.
+  // Its socket was accepted earlier, which the monitor has reported by now.
   if (!table_.knows(identity_)) read_monitor();
   return table_.on_message(identity_, fd_, wire_bytes_);
 }
@@ -227,8 +229,8 @@ void Router::Impl::send(ConnectionId connection, wire::Frame uid, wire::Frame op
                         const wire::Bytes* payload) noexcept {
   const std::string* const identity = table_.identity(connection);
   std::array<ZmqPart, 4> parts;
-  // All memory first: a reply that was begun must be sent to its end, or the next one would become
-  // a part of it.
+  // All memory first: once a reply has begun it must be sent completely, or the next one would
+  // become a part of it.
   const bool is_ready = identity != nullptr && parts[0].copy(std::as_bytes(std::span{*identity})) &&
                         parts[1].copy(uid) && parts[2].copy(operation) &&
                         (payload == nullptr || parts[3].copy(*payload));
@@ -236,7 +238,7 @@ void Router::Impl::send(ConnectionId connection, wire::Frame uid, wire::Frame op
     ++replies_dropped_;
     return;
   }
-  // After the first one no part is refused; libzmq drops those of a peer that goes meanwhile.
+  // After the first one no part is refused; libzmq drops those of a peer that closes meanwhile.
   router_.send(parts[1].get(), true);
   router_.send(parts[2].get(), payload != nullptr);
   if (payload != nullptr) router_.send(parts[3].get(), false);

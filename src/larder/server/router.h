@@ -20,12 +20,12 @@ struct RouterOptions {
 ///
 /// Connections: a ROUTER names a peer by an identity, which changes when the peer reconnects; each
 ///   one gets a number here. `on_closed` of the handler is called when its socket was seen to
-///   close, which ends the number. It may be late, but comes for every connection at last: of a
-///   peer whose machine has gone without a word, TCP finds out after two minutes.
-/// Bounds: frames up to 4 GiB, because a worker may send values inline. What libzmq holds of
-///   messages that do not end is bounded by FloodGuard (S13; not so at `ipc_path`, where peers have
-///   the same user as the server). A peer that does not read loses replies. Of a message of too
-///   many frames the handler sees one more than limits::kFrames, and the rest is dropped.
+///   close, which ends the number. It may be late, but comes for every connection in the end: TCP
+///   detects after two minutes that a peer's machine has vanished.
+/// Bounds: frames up to 4 GiB, because a worker may send values inline. FloodGuard bounds the bytes
+///   of unfinished messages that libzmq holds (S13; except at `ipc_path`, where peers run as the
+///   server's user). A peer that does not read loses replies. For a message of too many frames the
+///   handler sees one more than limits::kFrames, and the rest is dropped.
 /// Threads: the loop's; beside it runs libzmq's one I/O thread. No call blocks or throws.
 class Router final : public ReplySink {
  public:
@@ -41,8 +41,8 @@ class Router final : public ReplySink {
   Router(const Router&) = delete;
   Router& operator=(const Router&) = delete;
 
-  /// Edge-triggered (ZMQ_FD): when it becomes readable, call receive() until it says that nothing
-  /// is left. A send() may take the edge away: ask has_input() before waiting for the next one.
+  /// Edge-triggered (ZMQ_FD): when it becomes readable, call receive() until it returns false. A
+  /// send() may take the edge away: ask has_input() before waiting for the next one.
   int event_fd() const noexcept;
   bool has_input() const noexcept;
   /// Readable when a connection opened or closed: call receive(), too.
@@ -51,15 +51,15 @@ class Router final : public ReplySink {
   /// Hands at most `messages_max` messages to the handler, and the closes that were seen once
   /// there are no messages before them. False: nothing is left.
   bool receive(Handler& handler, std::size_t messages_max) noexcept;
-  /// S13, several times a second: see FloodGuard::look(). `is_drained`: receive() has just said
-  /// that nothing is left. False: there is nothing to look at until a connection opens.
+  /// S13, several times a second: see FloodGuard::look(). `is_drained`: receive() has just returned
+  /// false. False: there is nothing to check until a connection opens.
   bool look_for_floods(bool is_drained) noexcept;
 
   void expect(ConnectionId connection, std::uint64_t bytes) noexcept override;
   void send(ConnectionId connection, wire::Frame uid, wire::Frame operation,
             const wire::Bytes* payload) noexcept override;
 
-  std::uint16_t port() const noexcept;  ///< That was bound.
+  std::uint16_t port() const noexcept;  ///< The bound one.
   std::uint64_t replies_dropped() const noexcept;
   std::uint64_t connections_shut() const noexcept;
   std::uint64_t connections() const noexcept;  ///< Open now, silent ones included.

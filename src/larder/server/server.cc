@@ -32,9 +32,9 @@
 namespace larder::server {
 namespace {
 
-constexpr std::uint64_t kCancelledNs = 5'000'000'000;  ///< For what was cancelled to come back.
+constexpr std::uint64_t kCancelledNs = 5'000'000'000;  ///< Time for cancelled work to come back.
 constexpr std::uint64_t kStopNs = 10'000'000'000;      ///< For connectors.
-/// Beside --drain-seconds, all that the end of a server may take (Server::end()).
+/// Time beside --drain-seconds that the end of a server may take (Server::end()).
 constexpr std::uint64_t kEndNs = 2 * (kCancelledNs + kStopNs);
 constexpr rlim_t kDescriptorsWanted = rlim_t{1} << 20;
 
@@ -52,7 +52,7 @@ void raise_descriptor_limit() noexcept {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/// What each run of a server has of its own.
+/// Values of a single run of a server.
 SetupResult<ServerOptions> with_drawn_values(ServerOptions options) {
   std::array<std::uint64_t, 3> drawn{};
   if (::getrandom(drawn.data(), sizeof drawn, 0) != ::ssize_t{sizeof drawn}) {
@@ -73,13 +73,13 @@ SetupResult<ServerOptions> with_drawn_values(ServerOptions options) {
   return options;
 }
 
-/// A service manager that is not told takes the server for one that never started, and ends it.
+/// A service manager that gets no message assumes that the server never started, and ends it.
 void tell_service_manager(const std::string& state) {
   const auto told = notify_service_manager(state);
   if (!told) log(LogLevel::kWarning, "server", told.error().text);
 }
 
-/// The drain may be longer than the manager's own patience.
+/// The drain may take longer than the manager's own time-out.
 std::string stopping_state(const ServerOptions& options) {
   return "STOPPING=1\nSTATUS=storing what L2 does not have yet\nEXTEND_TIMEOUT_USEC=" +
          std::to_string((options.drain_ns + kEndNs) / 1000);
@@ -104,7 +104,7 @@ class Server {
   SetupStatus open_sockets();
   void leave_memory() noexcept;
 
-  ServerOptions options_;  ///< With the port that was bound.
+  ServerOptions options_;  ///< With the bound port.
   std::optional<PoolGuard> guard_;
   std::unique_ptr<cache::Arena> arena_;
   std::unique_ptr<CpuCopyBackend> copies_;
@@ -211,16 +211,16 @@ DrainReport Server::end() {
   bool is_empty = loop_->drain(deadline_ns, deadline_ns + kCancelledNs);
   const cache::EngineStats left = loop_->status().engine;
   const bool has_copies = !copies_->stop(now_ns() + kStopNs);
-  mailbox_->close();  // Nothing takes what is in it any more.
+  mailbox_->close();  // Nothing takes entries from it any more.
   const bool has_scan = !scans_->stop(now_ns() + kStopNs);
   const bool is_stopped = connectors_->stop(now_ns() + kStopNs) && !has_copies && !has_scan;
-  // What a stopped connector had is back, and only to be taken.
+  // A stopped connector has returned everything; it only has to be taken.
   if (is_stopped && !is_empty) is_empty = loop_->drain(0, now_ns() + kCancelledNs);
   if (!is_stopped || !is_empty) leave_memory();
   return {.cells_lost = left.cells_wanted, .bytes_lost = left.wanted_bytes};
 }
 
-/// To a device or peer that may still write to it.
+/// Held by a device or peer that may still write to it.
 void Server::leave_memory() noexcept {
   (void)service_.release();  // NOLINT(bugprone-unused-return-value): the connectors, too.
   (void)copies_.release();   // NOLINT(bugprone-unused-return-value)

@@ -11,15 +11,15 @@
 
 namespace larder::server {
 
-/// Where a server listens, and what it offers.
+/// Where a server listens, and the memory that it offers.
 struct ServerAddress {
   std::uint16_t port = 0;
   std::uint16_t http_port = 0;     ///< 0: no HTTP.
-  std::uint16_t metrics_port = 0;  ///< 0: none of its own.
+  std::uint16_t metrics_port = 0;  ///< 0: no port of its own.
   std::string pool;                ///< Name in /dev/shm; empty: none.
 };
 
-/// What was left at the end.
+/// Leftovers at the end.
 struct DrainReport {
   std::uint64_t cells_lost = 0;  ///< Wanted by some connector, and not stored.
   std::uint64_t bytes_lost = 0;  ///< Of L1, in whole grains.
@@ -28,7 +28,7 @@ struct DrainReport {
 
 /// Runs a server in the calling thread until `stop` becomes true (S12, S32): opens the pool, the
 /// connectors and the sockets, says through `on_listening` where it listens, and drains at the end.
-/// A service manager (NOTIFY_SOCKET) is told when clients may come and when the drain begins.
+/// A service manager (NOTIFY_SOCKET) is told when clients may connect and when the drain begins.
 ///
 /// `options` are valid (validate()). `stop` is looked at whenever `wake_fd` is readable, which is
 /// then read; without one (-1) four times a second.

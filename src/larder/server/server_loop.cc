@@ -16,14 +16,14 @@ namespace {
 constexpr std::size_t kMessagesMax = 64;
 constexpr std::uint64_t kReceiveNs = 500'000;
 constexpr std::uint64_t kLookNs = 250'000'000;
-/// While the socket does not run dry, connections that deliver nothing are found after this.
+/// While the socket does not run dry, connections that deliver nothing are found after this time.
 constexpr std::uint64_t kLookAnywayNs = 1'000'000'000;
 /// A turn that takes so long was stopped in between.
 constexpr std::uint64_t kLateNs = 250'000'000;
 constexpr std::uint64_t kStopFlagNs = 250'000'000;
-constexpr std::uint64_t kDrainNs = 50'000'000;  ///< Between two looks at what is in flight.
+constexpr std::uint64_t kDrainNs = 50'000'000;  ///< Between two checks of work in flight.
 
-// What an event of epoll is about.
+// The source of an event of epoll.
 constexpr std::uint64_t kSockets = 0;
 constexpr std::uint64_t kBoard = 1;
 constexpr std::uint64_t kWake = 2;
@@ -36,7 +36,7 @@ std::uint64_t now_ns() noexcept {
   return RealClock::instance().now_ns();
 }
 
-/// As epoll takes it: rounded up, or it would spin for what is left.
+/// In epoll's unit, rounded up: otherwise it would spin for the rest.
 int milliseconds_until(std::uint64_t until_ns) noexcept {
   constexpr std::uint64_t kMillisecond = 1'000'000;
   constexpr std::uint64_t kLongest = 3'600'000;

@@ -18,8 +18,8 @@
 
 namespace larder::server {
 
-/// The engine thread (S12): sockets, service and connectors in one epoll. It sleeps until something
-/// is to be done.
+/// The engine thread (S12): sockets, service and connectors in one epoll. It sleeps until there is
+/// work.
 ///
 /// One turn: wait, note the time, take up to 64 messages or 0.5 ms of them, then finished L2
 ///   batches, then the service's own work.
@@ -42,11 +42,10 @@ class ServerLoop final : private Router::Handler {
   ServerLoop(const ServerLoop&) = delete;
   ServerLoop& operator=(const ServerLoop&) = delete;
 
-  /// Until `stop` is true: looked at when `wake_fd` is readable, and without it four times a
-  /// second.
+  /// Until `stop` is true: checked when `wake_fd` is readable, and without it four times a second.
   void run(const std::atomic<bool>& stop);
-  /// Runs on until nothing is in flight (S32); new work is refused from here on. What is left at
-  /// `deadline_ns` is cancelled. False: at `give_up_ns` something had not come back.
+  /// Runs on until nothing is in flight (S32); new work is refused from here on. Work that is left
+  /// at `deadline_ns` is cancelled. False: at `give_up_ns` something had not come back.
   bool drain(std::uint64_t deadline_ns, std::uint64_t give_up_ns);
 
   ServerStatus status() const;
@@ -71,7 +70,7 @@ class ServerLoop final : private Router::Handler {
 
   Parts parts_;
   const UniqueFd epoll_;
-  int wake_fd_;  ///< -1: none, or its other end has gone.
+  int wake_fd_;  ///< -1: none, or its other end is closed.
   std::uint64_t started_ns_ = 0;
   std::uint64_t due_ns_ = 0;        ///< The service is to run again.
   std::uint64_t next_look_ns_ = 0;  ///< For floods (S13).
@@ -80,7 +79,7 @@ class ServerLoop final : private Router::Handler {
   RecentTotals recent_;
   bool has_input_ = false;  ///< Messages were left.
 
-  // What the last wait() found.
+  // Results of the last wait().
   std::vector<std::size_t> ready_tiers_;
   bool is_status_wanted_ = false;
   bool has_copies_ = false;

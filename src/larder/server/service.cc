@@ -20,19 +20,20 @@ constexpr std::uint64_t kSecondNs = 1'000'000'000;
 /// How often the service wants to run while workers are registered, so that a stall can be noticed.
 constexpr std::uint64_t kTickNs = 250'000'000;
 constexpr std::uint64_t kLookNs = kSecondNs;
-/// LMCache's default; the shortest that is believed is a second.
+/// LMCache's default; the shortest accepted is a second.
 constexpr std::uint64_t kHeartbeatNs = 10 * kSecondNs;
 constexpr std::uint64_t kHeartbeatMinNs = kSecondNs;
 /// After a stall libzmq's own thread has to read the sockets first.
 constexpr std::uint64_t kAfterStallNs = 100'000'000;
-/// Sockets that never run dry: by then what waited has been read, and what comes is new.
+/// For sockets that never run dry: by then waiting messages have been read, and further ones are
+/// new.
 constexpr std::uint64_t kAfterStallMaxNs = 5 * kSecondNs;
 constexpr std::uint32_t kWaitsMax = 1024;
 /// How long the end waits for workers that write.
 constexpr std::uint64_t kOpenWritesNs = kSecondNs;
 
-/// Whether it must not overtake what its connection asked for before: a lookup of its request, or
-/// the worker's transfers.
+/// Whether it must not overtake earlier requests of its connection: a lookup of its request, or the
+/// worker's transfers.
 bool keeps_order(wire::Operation operation) noexcept {
   return operation == wire::Operation::kEndSession ||
          operation == wire::Operation::kWaitPrefetchStatus ||
@@ -141,7 +142,7 @@ std::uint64_t Service::Core::end_turn() {
   end_prefetches();
   if (now_ns_ >= next_look_ns_) {
     if (!is_after_stall_) reap();
-    // That of a client which has gone counts no more.
+    // A client that has gone no longer counts.
     heartbeat_ns_ = std::min(
         {kHeartbeatNs, instances_.shortest_heartbeat_ns(), connections_.shortest_heartbeat_ns()});
     next_look_ns_ = now_ns_ + kLookNs;
@@ -177,8 +178,8 @@ void Service::Core::on_message(ConnectionId id, std::unique_ptr<Message> message
   }
   bool is_new = false;
   Connection& connection = connections_.heard(id, is_new);
-  // A client counts from 0: this one has talked to a server before, which may have had what it
-  // relies on (S4).
+  // A client counts from 0: this one has talked to an earlier server, whose state it may rely on
+  // (S4).
   if (is_new) connection.owes_false = wire::uid_number(envelope->uid).value_or(0) > 0;
   engine_.on_connection(static_cast<std::uint64_t>(id), cache::ConnectionEvent::kHeard);
 
@@ -410,7 +411,7 @@ void Service::Core::reap() {
 
 void Service::Core::query(Connection& connection, const Request& request,
                           const wire::QueryPrefetchStatus& arguments) {
-  // A lookup that is not hashed yet may be the one that is asked about.
+  // A lookup that is not hashed yet may be the one in question.
   if (connection.lookups != 0) return reply(request);
   const auto hit = engine_.take_result(session_key(request, arguments.request_id));
   if (!hit) return reply(request);
@@ -429,7 +430,7 @@ void Service::Core::wait(Connection& connection, const Request& request,
   }
   const std::uint64_t ticket = ++tickets_;
   ++connection.waits;
-  // Before the engine has it: the answer may come from inside the call.
+  // Before the engine gets it: the answer may come from inside the call.
   waiters_.emplace(ticket, asker_of(request));
   engine_.wait_result(cache::Ticket{ticket}, session_key(request, arguments.request_id),
                       deadline_ns);
@@ -481,7 +482,7 @@ void Service::Core::negotiate(const Request& request, std::uint32_t alignment) {
 bool Service::Core::drain(std::uint64_t deadline_ns) {
   if (!is_draining_) drain_began_ns_ = now_ns_;
   is_draining_ = true;
-  // Copies that run are to end; those that are queued at the deadline are refused.
+  // Running copies end; copies still queued at the deadline are refused.
   if (now_ns_ >= deadline_ns) void_transfers();
   const bool is_quiet = engine_.drain(deadline_ns) && copies_.is_empty();
   cache::EngineStats stats;
@@ -489,7 +490,7 @@ bool Service::Core::drain(std::uint64_t deadline_ns) {
   const bool is_late = now_ns_ >= deadline_ns;
   // A worker that is writing may commit; one that has died never will.
   if (stats.writes_open != 0 && !is_late && now_ns_ - drain_began_ns_ < kOpenWritesNs) return false;
-  // For a tier that is down the engine does not wait: it may be back before the deadline.
+  // The engine does not wait for a tier that is down; it may be back before the deadline.
   return is_quiet && (is_late || stats.cells_wanted == 0);
 }
 

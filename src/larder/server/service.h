@@ -39,11 +39,11 @@ class Service {
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
 
-  /// Time goes on. Call it before the messages that were collected, with the time at which the
-  /// loop ran again: a gap beyond what the last turn() returned is a stall (S15).
+  /// Advances the time. Call it before the messages that were collected, with the time at which the
+  /// loop ran again: a gap beyond the last turn()'s result is a stall (S15).
   void begin_turn(std::uint64_t now_ns);
   void on_message(ConnectionId connection, std::unique_ptr<Message> message);
-  /// The sockets had nothing more: what comes from now on was not found waiting (S15).
+  /// The sockets are empty: later messages were not waiting (S15).
   void on_sockets_empty();
   /// No message of the connection comes after it (S14).
   void on_closed(ConnectionId connection);
@@ -56,7 +56,7 @@ class Service {
   /// A command of the admin HTTP (S28). `done` is called once with its answer: before this returns,
   /// or from a later call of this class.
   void on_admin(AdminCommand command, AdminDone done);
-  /// E22, E34: what the salt has from now on, whether a client has used it yet or not. False: there
+  /// E22, E34: sets the salt's quota, whether a client has used the salt yet or not. False: there
   /// are too many salts.
   bool set_quota(std::string_view salt, const cache::Quota& quota);
   /// Bounded work: hashing, the engine, timers. Returns when to call begin_turn() again at the
@@ -64,10 +64,10 @@ class Service {
   std::uint64_t end_turn();
 
   /// S32: from here on new work is refused. True when nothing is in flight any more; call it again
-  /// after every turn while it is false. After `deadline_ns` what is left is cancelled.
+  /// after every turn while it is false. After `deadline_ns` the remaining work is cancelled.
   bool drain(std::uint64_t deadline_ns);
 
-  /// How things stand. O(instances).
+  /// The service's state. O(instances).
   void fill(ServerStatus& status) const;
   /// For tests: see Engine::check_invariants().
   void check_invariants() const;

@@ -25,8 +25,8 @@
 
 namespace larder::server {
 
-/// The service's parts. service.cc has what is answered at once, and time; key_requests.cc what
-/// needs a key.
+/// The service's parts. service.cc has the requests that are answered at once, and time;
+/// key_requests.cc those that need a key.
 class Service::Core final : private cache::Listener {
  public:
   Core(const ServerOptions& options, cache::Arena& arena, std::vector<cache::Tier> tiers,
@@ -82,14 +82,14 @@ class Service::Core final : private cache::Listener {
                     wire::Operation operation, std::string_view text, bool is_registered);
 
   // ---- KV events (S26): in kv_event_requests.cc.
-  /// The log of events, and those who follow it.
+  /// The log of events, and its subscribers.
   struct Events {
     Events(const ServerOptions& options, ReplySink& sink)
         : log(options.kv_event_log_size), streams(log, options.incarnation, sink) {}
 
     KvEventLog log;
     KvEventStreams streams;
-    /// What became complete and is not in the log yet.
+    /// Chunks that became complete and are not in the log yet.
     std::vector<std::pair<cache::SpaceId, wire::ChunkHash>> stored;
     std::uint64_t stored_unknown = 0;  ///< Chunks whose tokens the hash memory has forgotten.
   };
@@ -143,7 +143,7 @@ class Service::Core final : private cache::Listener {
                         const wire::PrepareRetrieve& arguments);
   void commit_retrieve(const Request& request, const wire::KeyReader& reader,
                        const wire::CommitRetrieve& arguments);
-  /// What a worker's request is about. Nothing: it was answered, as failed.
+  /// The subject of a worker's request. Nothing: it was answered, as failed.
   struct WorkerRange {
     Instance* instance = nullptr;
     cache::SpaceId space{};
@@ -189,14 +189,14 @@ class Service::Core final : private cache::Listener {
     ObjectFilter filter;
     std::uint64_t deleted_in_l1 = 0;
     std::uint64_t skipped = 0;
-    /// Of a delete of these keys; nothing: a clear.
+    /// For a delete of these keys; empty: a clear.
     std::optional<std::uint64_t> keys;
   };
   struct Prefetch {
     std::uint64_t began_ns = 0;
     std::uint64_t objects_of_chunk = 0;
     std::uint64_t chunks = 0;
-    std::optional<std::uint32_t> hit;  ///< Chunks; nothing: it runs.
+    std::optional<std::uint32_t> hit;  ///< Chunks; empty: it is running.
   };
   void carry_out(const ClearCommand& command, AdminDone& done);
   void carry_out(DeleteCommand& command, AdminDone& done);
@@ -205,7 +205,7 @@ class Service::Core final : private cache::Listener {
   /// True: the ticket was of a prefetch.
   void drop_one_prefetch();
   bool note_prefetched(cache::Ticket ticket, std::uint32_t hit_chunks);
-  /// Ends the sessions of those that are through, and forgets those that nobody asks about.
+  /// Ends the sessions of finished prefetches, and forgets those whose results are not fetched.
   void end_prefetches();
   /// Why no further one can be begun.
   std::optional<AdminError> why_not(std::size_t running, std::size_t running_max) const;
@@ -230,23 +230,23 @@ class Service::Core final : private cache::Listener {
   Instances instances_;
   Connections connections_;
   std::unique_ptr<Hashing> hashing_;
-  std::optional<Events> events_;                           ///< Nothing: the server tells of none.
+  std::optional<Events> events_;                           ///< Null: the server sends no events.
   std::vector<std::unique_ptr<wire::KeyReader>> readers_;  ///< Not in use.
-  /// Of the connections whose first request has been begun.
+  /// Of the connections whose first request has begun.
   std::unordered_map<std::uint64_t, std::unique_ptr<wire::KeyReader>> in_work_;
   std::unordered_map<std::uint64_t, Asker> waiters_;  ///< WAITs, by ticket.
   std::unordered_map<std::uint64_t, Purge> purges_;   ///< By ticket.
   std::map<std::uint64_t, Prefetch> prefetches_;      ///< By ticket, and so by age.
-  std::vector<std::uint64_t> prefetched_;             ///< Their sessions are to end.
+  std::vector<std::uint64_t> prefetched_;             ///< Sessions to end.
   std::uint64_t tickets_ = 0;
   ServiceTotals totals_;
 
   std::uint64_t now_ns_ = 0;
-  std::uint64_t due_ns_ = kNever;   ///< By when the loop was to be back.
+  std::uint64_t due_ns_ = kNever;   ///< When the loop should have been back.
   std::uint64_t next_look_ns_ = 0;  ///< For instances.
   std::uint64_t heartbeat_ns_;      ///< The shortest of the clients there are.
   std::uint64_t stalled_ns_ = 0;    ///< When the last stall was noticed; 0: never.
-  bool is_after_stall_ = false;     ///< What comes now was waiting then.
+  bool is_after_stall_ = false;     ///< Messages that arrive now were waiting then.
   bool is_draining_ = false;
   std::uint64_t drain_began_ns_ = 0;
 

@@ -13,19 +13,19 @@
 
 namespace larder::server {
 
-/// The texts behind the engine's numbers: which model, world size and salt a space is of, and what
-/// a cell is called in L2.
+/// The texts behind the engine's numbers: the model, world size and salt of a space, and a cell's
+/// name in L2.
 ///
 /// Names: `<model>@<kv_rank as 8 hex digits>@<group, hex>@<chunk hash, 64 hex digits>[@<salt>]`,
-///   kv_rank = world size << 24 | rank << 16 | world size << 8 | rank: what LMCache's servers call
-///   them, so that L2 is shared with these. No salt contains '@', and a model's part ends where 75
+///   kv_rank = world size << 24 | rank << 16 | world size << 8 | rank: the names of LMCache's
+///   servers, so that they can share L2. No salt contains '@', and a model's part ends where 75
 ///   characters of fixed form begin, so no two cells have one name (P10).
-/// A space and a salt stay for ever, as in the engine; there are at most kSpacesMax of each.
-/// Threads: the service's. Cost: two look-ups by hash; no allocation for a space that is known.
+/// A space and a salt are kept for ever, as in the engine; there are at most kSpacesMax of each.
+/// Threads: the service's. Cost: two look-ups by hash; no allocation for a known space.
 class Spaces final : public cache::KeyNames {
  public:
   static constexpr std::size_t kSpacesMax = std::size_t{1} << 20;
-  /// What model and salt of a key may have together, in bytes.
+  /// Limit of model and salt of a key together, in bytes.
   static constexpr std::size_t kTextBytesMax = kKeyBytesMax - 80;
 
   /// A worker has registered with this layout. Registrations are counted.
@@ -48,7 +48,7 @@ class Spaces final : public cache::KeyNames {
     return *salt_texts_[cache::index_of(salt)];
   }
 
-  /// Of a space that find() has given.
+  /// Of a space that find() has returned.
   std::string_view model_of(cache::SpaceId space) const noexcept;
   std::string_view salt_of(cache::SpaceId space) const noexcept;
 

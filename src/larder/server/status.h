@@ -17,7 +17,7 @@
 
 namespace larder::server {
 
-/// What one KV group of a worker's cells looks like.
+/// The layout of one KV group of a worker's cells.
 struct GroupStatus {
   std::uint32_t num_layers = 0;
   std::uint32_t hidden = 0;         ///< Elements of a token in one layer and plane.
@@ -44,20 +44,21 @@ struct InstanceStatus {
   std::uint64_t chunks_loaded = 0;  ///< By its retrieves, since it was registered.
 };
 
-/// The lookups of one model and salt, in chunks. Both texts are the clients' and may hold anything.
+/// The lookups of one model and salt, in chunks. Both texts are the clients' and may contain
+/// anything.
 struct SpaceStatus {
   std::string model;
   std::string salt;
   cache::LookupTotals lookups;
 };
 
-/// What a salt has, and may have.
+/// A salt's use and quota.
 struct SaltStatus {
   std::string salt;  ///< The clients', as above.
   cache::SaltStats stats;
 };
 
-/// What stands for a model and a salt that are not counted on their own.
+/// Stands for models and salts that are not counted separately.
 inline constexpr const char* kOtherSpaces = "other";
 
 /// Totals of the protocol since the start. They only grow.
@@ -76,20 +77,20 @@ struct ServiceTotals {
 
 /// One connector behind L1.
 struct TierStatus {
-  std::string spec;  ///< As it may be shown: without secrets.
+  std::string spec;  ///< In a form without secrets.
   std::string type;
-  std::string name;  ///< Its type, or `fs#2` where it is the second of its type.
+  std::string name;  ///< Its type, or `fs#2` if it is the second of its type.
   Report report;
-  std::span<const MetricRow> metrics;  ///< Of its type's own counters.
+  std::span<const MetricRow> metrics;  ///< Its type's own counters.
 };
 
 /// The log of KV events (S26).
 struct KvEventStatus {
   bool is_enabled = false;
   std::uint64_t incarnation = 0;
-  std::uint64_t events = 0;  ///< That the log has.
+  std::uint64_t events = 0;  ///< In the log.
   std::uint64_t events_max = 0;
-  std::uint64_t last = 0;            ///< The newest one's number.
+  std::uint64_t last = 0;            ///< The newest event's number.
   std::uint64_t stored_unknown = 0;  ///< Told without their tokens.
   std::uint64_t streams = 0;
 };
@@ -99,7 +100,7 @@ inline constexpr std::array<std::uint64_t, 12> kTurnBoundsNs{
     10'000,     30'000,     100'000,     300'000,     1'000'000,     3'000'000,
     10'000'000, 30'000'000, 100'000'000, 300'000'000, 1'000'000'000, 5'000'000'000};
 
-/// How a server stands at one moment.
+/// A snapshot of a server's state.
 struct ServerStatus {
   std::uint64_t started_ns = 0;  ///< CLOCK_MONOTONIC.
   std::uint64_t now_ns = 0;
@@ -120,7 +121,7 @@ struct ServerStatus {
   std::uint64_t hash_chunks_found = 0;
   std::uint64_t hash_chunks_absent = 0;
   std::uint64_t replies_dropped = 0;
-  std::uint64_t connections_shut = 0;  ///< S13: they sent what never ended.
+  std::uint64_t connections_shut = 0;  ///< S13: senders of messages that never ended.
   BucketCounts<kTurnBoundsNs> turns;   ///< Time of the loop's turns, without waiting.
   WatchedTotals last_minute;
   WatchedTotals last_5_minutes;

@@ -9,9 +9,9 @@
 
 namespace larder::server {
 
-/// Where other threads see how the server stands. A reader asks, the loop answers in its next turn;
-/// where it does not within the time that the reader gives it, the reader gets the last answer and
-/// knows that the loop does not run.
+/// Gives other threads the server's state. A reader asks, and the loop answers in its next turn; if
+/// that takes longer than the reader's time, the reader gets the last answer and learns that the
+/// loop does not run.
 class StatusBoard {
  public:
   static Result<std::unique_ptr<StatusBoard>> create();
@@ -19,20 +19,20 @@ class StatusBoard {
   struct Reading {
     std::shared_ptr<const ServerStatus> status;  ///< Never null after the first publish().
     bool is_fresh = false;                       ///< The loop answered in time.
-    /// For how long the loop has not answered, this reader or others before it. 0 where it is
-    /// fresh, and never where it is not.
+    /// How long the loop has not answered this reader or earlier ones. 0 if the answer is fresh,
+    /// and only then.
     std::uint64_t silent_ns = 0;
   };
 
   // ---- Any thread.
   /// Waits until `until_ns` (monotonic) at the latest.
   Reading ask(std::uint64_t until_ns) LARDER_EXCLUDES(mutex_);
-  /// The loop has gone: asking does not wait any more.
+  /// The loop has ended: readers do not wait any more.
   void close() LARDER_EXCLUDES(mutex_);
 
   // ---- The loop's thread.
   int event_fd() const noexcept { return asked_.get(); }
-  /// True: somebody asked since the last time; publish() now.
+  /// True: a reader has asked since the last call; publish() now.
   bool is_asked() noexcept { return asked_.drain(); }
   void publish(std::shared_ptr<const ServerStatus> status) LARDER_EXCLUDES(mutex_);
 
@@ -43,8 +43,8 @@ class StatusBoard {
   Mutex mutex_;
   CondVar changed_;
   std::shared_ptr<const ServerStatus> status_ LARDER_GUARDED_BY(mutex_);
-  std::uint64_t number_ LARDER_GUARDED_BY(mutex_) = 0;    ///< Of the last publish().
-  std::uint64_t asked_ns_ LARDER_GUARDED_BY(mutex_) = 0;  ///< First, since then; 0: never.
+  std::uint64_t number_ LARDER_GUARDED_BY(mutex_) = 0;    ///< At the last publish().
+  std::uint64_t asked_ns_ LARDER_GUARDED_BY(mutex_) = 0;  ///< First request since then; 0: none.
   bool is_closed_ LARDER_GUARDED_BY(mutex_) = false;
 };
 

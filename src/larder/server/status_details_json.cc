@@ -71,7 +71,7 @@ const char* state_of(const ServerStatus& status, bool is_healthy, bool has_reaso
 
 // ---- Connectors.
 
-/// What a class of batches takes: queueing included.
+/// Times of a class of batches, queueing included.
 json latency(const LatencySummary& summary) {
   return {{"batches", summary.batches},
           {"p50_seconds", seconds(summary.p50_ns)},

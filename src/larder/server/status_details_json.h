@@ -8,18 +8,18 @@
 
 namespace larder::server {
 
-// Parts of what /status has under "larder": the numbers that the page shows. Each field is in
-// docs/server.md. All are pure.
+// Parts of "larder" in /status: the numbers that the page shows. docs/server.md describes each
+// field. All are pure.
 
-/// "state" (healthy, degraded, draining or down), and what is wrong: what, because of what, and the
+/// "state" (healthy, degraded, draining or down), and each fault: what, because of what, and the
 /// remedy.
 nlohmann::ordered_json health_json(const ServerStatus& status, bool is_healthy);
 
 nlohmann::ordered_json evictions_json(const ServerStatus& status);
-/// By "l1" and "l2": the hit rate with other capacities, null where it is not known yet. Without an
+/// By "l1" and "l2": the hit rate with other capacities, null while it is not known. Without an
 /// estimate the same capacity is null, too.
 nlohmann::ordered_json what_if_json(const ServerStatus& status);
-/// Each connector behind L1, in the order in which they are asked.
+/// Each connector behind L1, in the order in which lookups use them.
 nlohmann::ordered_json tiers_json(const ServerStatus& status);
 nlohmann::ordered_json workers_json(const ServerStatus& status);
 /// Tokens by salt and model: the first cache::kSpacesCounted, and one entry for all others.

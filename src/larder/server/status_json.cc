@@ -107,7 +107,7 @@ json storage_manager(const ServerStatus& status, const ServerOptions& options, b
           {"l1_capacity_bytes_by_backend", l1["capacity_bytes_by_backend"]}};
 }
 
-/// What LMCache's SDK makes its own buffers by: blocks of keys and values, or of one latent.
+/// LMCache's SDK sizes its own buffers by these: blocks of keys and values, or of one latent.
 json kernel_group(const InstanceStatus& instance, std::size_t number) {
   const GroupStatus& group = instance.groups[number];
   const std::string block = std::to_string(instance.block_tokens);
@@ -171,7 +171,7 @@ json misses(const std::array<std::uint64_t, cache::kMisses>& missed) {
   return out;
 }
 
-/// Of lookups, by how far back, in chunks and in tokens.
+/// Lookups by window, in chunks and in tokens.
 json hit_rates(const ServerStatus& status) {
   const auto of = [chunk = status.chunk_tokens](const WatchedTotals& totals) -> json {
     return {{"l1", totals.l1_rate()},

@@ -1,7 +1,7 @@
 #include "larder/server/tcp_socket.h"
 
-// The kernel's own tcp_info: that of the C library ends before the field that is asked for, and
-// the two headers exclude each other.
+// The kernel's own tcp_info: the C library's ends before the field that is needed, and the two
+// headers exclude each other.
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>

@@ -35,7 +35,7 @@ TierScans::~TierScans() {
   const MutexLock lock{mutex_};
   is_stopping_ = true;
   changed_.notify_all();
-  // The lock is given back before thread_ is joined: a member's destructor comes later.
+  // The lock is released before thread_ is joined: a member's destructor runs later.
 }
 
 // --- Callers ------------------------------------------------------------------------------------
@@ -119,8 +119,8 @@ void TierScans::run() {
 
 Result<TierScans::Page> TierScans::scan(const Job& job) const {
   Result<ScanPage> read = tiers_[job.tier]->scan(job.from, job.keys_max);
-  // Other scans may have pushed its cursor out. What a purge has deleted is not there any more, so
-  // it may begin again.
+  // Other scans may have pushed its cursor out. A deleted key does not come back, so a purge may
+  // begin again.
   const bool is_lost = !read && read.error().code() == ErrorCode::kInvalidArgument;
   if (is_lost && job.call == nullptr) read = tiers_[job.tier]->scan({}, job.keys_max);
   LARDER_ASSIGN(ScanPage scanned, std::move(read));

@@ -15,19 +15,19 @@
 
 namespace larder::server {
 
-/// Where the service leaves the engine's questions for pages of keys (E36).
+/// The service leaves the engine's requests for pages of keys here (E36).
 class PageReader {
  public:
   virtual ~PageReader() = default;
-  /// The answer, with those objects of the page that the filter takes, comes to
-  /// Service::on_page() later. Never waits.
+  /// The answer, with the page's objects that match the filter, comes to Service::on_page() later.
+  /// Never waits.
   virtual void ask(const cache::PageWanted& question, const ObjectFilter& filter) = 0;
 };
 
-/// Looks through tiers on a thread of its own, because a scan may wait for a disk or a peer.
+/// Searches tiers on a thread of its own, because a scan may wait for a disk or a peer.
 ///
-/// Only names of objects count: a tier may be shared with others, whose keys are neither shown nor
-///   deleted.
+/// Only names of objects count: a tier may be shared with other programs, whose keys are neither
+///   shown nor deleted.
 /// Bounds: one scan at a time; kCallersMax callers of page(), which are a listing over HTTP and
 ///   L2Counts, and the purges' questions, of which there is one for each tier and purge.
 /// Ownership: the connectors outlive it, or stop() has returned true.
@@ -79,7 +79,7 @@ class TierScans final : public PageReader {
   std::vector<Answer> take() LARDER_EXCLUDES(mutex_);
 
  private:
-  /// Of one caller, shared with it, because it may have stopped waiting.
+  /// Owned together with one caller, because that may have stopped waiting.
   struct Call {
     Result<Page> result = Error{ErrorCode::kUnavailable, "server", "not scanned yet"};
     bool is_done = false;
@@ -89,7 +89,7 @@ class TierScans final : public PageReader {
     ScanCursor from;
     std::size_t keys_max = 0;
     ObjectFilter filter{};
-    cache::PageWanted question{};  ///< Where `call` is null.
+    cache::PageWanted question{};  ///< If `call` is null.
     std::shared_ptr<Call> call{};
   };
 

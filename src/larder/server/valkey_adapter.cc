@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Which parameter stands for LMCache's key, and what follows its value.
+/// The parameter for each of LMCache's keys, and the suffix of its value.
 struct Renamed {
   std::string_view from;
   std::string_view to;

@@ -117,11 +117,11 @@ class ZmqPart {
 };
 
 /// A message in the memory that libzmq received it in. It holds one frame more than a request may
-/// have, so that a message of too many is seen as such; what comes behind is not kept.
+/// have, so that a message with too many is recognised; later frames are dropped.
 class ZmqMessage final : public Message {
  public:
   bool is_full() const noexcept { return frames_.size() == parts_.size(); }
-  /// Where the next frame is received; add() then makes it one of frames(). Not when it is full.
+  /// The buffer of the next frame; add() then makes it one of frames(). Not when it is full.
   ZmqPart& next() noexcept { return parts_[frames_.size()]; }
   void add() { frames_.push_back(next().bytes()); }
   void drop_last_frame() noexcept override {

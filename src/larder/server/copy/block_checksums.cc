@@ -113,7 +113,7 @@ Status add_piece(Md5Hasher& hasher, const LayerPlace& place,
   return {};
 }
 
-/// Its blocks as they lie in memory, in pieces: all of them may be gigabytes.
+/// Its blocks as they lie in memory, in pieces, because all of them may be gigabytes.
 Status add_layer(Md5Hasher& hasher, const LayerPlace& place,
                  std::span<const std::span<std::byte>> memories,
                  std::span<const std::uint32_t> blocks) {

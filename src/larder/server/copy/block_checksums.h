@@ -21,7 +21,7 @@ struct ChecksumRequest {
   std::uint32_t blocks_per_chunk = 0;  ///< One checksum is of so many blocks; the last of fewer.
   bool is_by_layer = false;
 
-  /// Out: by chunk; or by layer, and by chunk within it.
+  /// Output: by chunk; or by layer, and by chunk within it.
   std::vector<Md5> checksums;
 };
 
@@ -29,8 +29,8 @@ struct ChecksumRequest {
 /// memory, the values of all blocks behind the keys of all where the format has planes first.
 /// bfloat16 is hashed as the float32 of the same value, as LMCache does.
 ///
-/// `memories` are those of the plan. kInvalidArgument: there are no blocks, or one is not in them.
-/// kIo: the worker's memory was gone. kUnimplemented: OpenSSL has no MD5 here. Reads under a
+/// `memories` are those of the plan. kInvalidArgument: there are no blocks, or one is outside of
+/// them. kIo: the worker's memory is gone. kUnimplemented: OpenSSL has no MD5 here. Reads under a
 /// FaultGuard. Cost: some 600 MB/s; it copies a MiB at a time, or one block.
 Status checksum_blocks(const CopyPlan& plan, std::span<const std::span<std::byte>> memories,
                        ChecksumRequest& request);

@@ -14,7 +14,7 @@
 
 namespace larder::server {
 
-/// A worker's memory that a backend has mapped. Never used again after it has ended.
+/// A worker's memory that a backend has mapped. Not reused after it has ended.
 enum class ViewId : std::uint64_t { kNone = 0 };
 
 enum class CopyOp : std::uint8_t {
@@ -22,7 +22,7 @@ enum class CopyOp : std::uint8_t {
   kUnmap,     ///< Ends the view.
   kStore,     ///< From the view's blocks into cells.
   kRetrieve,  ///< From cells into the view's blocks.
-  kChecksum,  ///< Of the view's blocks, into `checksums`.
+  kChecksum,  ///< Checksums of the view's blocks, into `checksums`.
 };
 
 enum class CopyOutcome : std::uint8_t { kPending = 0, kDone, kFailed };
@@ -30,29 +30,30 @@ enum class CopyOutcome : std::uint8_t { kPending = 0, kDone, kFailed };
 /// One cell of a transfer.
 struct JobCell {
   std::uint64_t offset = 0;  ///< In the arena.
-  std::uint32_t chunk = 0;   ///< From the range's begin.
+  std::uint32_t chunk = 0;   ///< Offset from the begin of the range.
   std::uint32_t group = 0;   ///< Object group.
 };
 
 /// One job. Everything it points to is the caller's, unchanged until reap() returns the job.
 struct CopyJob {
   CopyOp op = CopyOp::kStore;
-  ViewId view = ViewId::kNone;             ///< In; of kMap: out.
+  ViewId view = ViewId::kNone;             ///< Input; output for kMap.
   std::shared_ptr<const CopyPlan> plan{};  ///< kMap.
-  std::span<const JobCell> cells{};        ///< Of a transfer: one at least.
-  const wire::BlockIds* blocks = nullptr;  ///< Of a transfer.
+  std::span<const JobCell> cells{};        ///< For a transfer: at least one.
+  const wire::BlockIds* blocks = nullptr;  ///< For a transfer.
   std::uint64_t skip_tokens = 0;           ///< kRetrieve: as CellCopy::skip_tokens.
-  /// What the worker wants to be waited for, as it sent it. On CPU there is nothing to wait for.
+  /// The event that the worker wants to be awaited, as it sent it. On a CPU there is no event to
+  /// wait for.
   std::span<const std::byte> event{};
-  std::uint64_t deadline_ns = kNever;    ///< Of a transfer: it begins before it, or fails.
-  ChecksumRequest* checksums = nullptr;  ///< kChecksum: in and out.
+  std::uint64_t deadline_ns = kNever;    ///< For a transfer: it begins before this, or fails.
+  ChecksumRequest* checksums = nullptr;  ///< kChecksum: input and output.
   void* user_data = nullptr;
 
   CopyOutcome outcome = CopyOutcome::kPending;  ///< Out.
   Error error{};                                ///< Out, iff kFailed.
   std::string reason{};                         ///< Out, iff kMap failed: for a person.
 
-  // The backend's while in flight, of no meaning to the caller.
+  // The backend's while the job is in flight, without meaning to the caller.
   CopyJob* backend_next = nullptr;
   CopyJob* backend_previous = nullptr;
   std::size_t backend_place = 0;
@@ -64,34 +65,34 @@ struct CopyJob {
 struct CopyStatistics {
   std::uint64_t views = 0;           ///< Now.
   std::uint64_t jobs_in_flight = 0;  ///< Now.
-  std::uint64_t stores = 0;          ///< That were done; likewise the next three.
+  std::uint64_t stores = 0;          ///< Done; the next three likewise.
   std::uint64_t retrieves = 0;
   std::uint64_t bytes_stored = 0;  ///< Of cells.
   std::uint64_t bytes_retrieved = 0;
   std::uint64_t failed = 0;     ///< Transfers, for whatever reason.
-  std::uint64_t expired = 0;    ///< Of these: at their deadline.
+  std::uint64_t expired = 0;    ///< Of these: failed at their deadline.
   std::uint64_t cancelled = 0;  ///< Of these.
-  std::uint64_t faults = 0;     ///< Of these: the worker's memory was gone.
+  std::uint64_t faults = 0;     ///< Of these: failed because the worker's memory was gone.
 };
 
-/// What moves bytes between workers' memory and the arena: the contract of the server's copies
-/// (S23), for CPUs and GPUs alike. Caller-owned jobs go in, the same jobs come back, one event fd
-/// says when.
+/// Moves bytes between workers' memory and the arena: the contract of the server's copies (S23),
+/// for CPUs and GPUs alike. Caller-owned jobs go in, the same jobs come back, one event fd says
+/// when.
 ///
-/// K1  Every job for which submit() said OK comes back from reap() exactly once, whatever happens,
-///     also after stop(). A refused job is untouched. reap() works after stop() until nothing is
-///     left.
+/// K1  Every job for which submit() returned OK comes back from reap() exactly once, whatever
+///     happens, also after stop(). A refused job is unchanged. reap() works after stop() until no
+///     job is left.
 /// K2  submit() never waits for a copy, a mapping or a device. Transfers are checked in it: cells
 ///     within the arena, blocks within the view. It refuses with kInvalidArgument what can never be
 ///     done, with kUnavailable a view that ends and a backend that stops, and with
-///     kResourceExhausted what is too much at once, but never a kUnmap.
+///     kResourceExhausted a job beyond the limits, but never a kUnmap.
 /// K3  A transfer is done or failed as a whole. The cells of a failed store, and the blocks of a
 ///     failed retrieve, have unspecified contents: a failed store must not be published.
 /// K4  Transfers of one view may run side by side and in any order. kMap, kUnmap and kChecksum have
 ///     threads of their own: a slow mapping delays no transfer.
-/// K5  kUnmap: transfers of the view that have not begun come back as kCancelled, those that run
-///     and checksums end first, then the memory is unmapped, and then the job comes back, behind
-///     all others of its view.
+/// K5  kUnmap: transfers of the view that have not begun come back as kCancelled, running ones and
+///     checksums end first, then the memory is unmapped, and then the job comes back, after all
+///     others of its view.
 /// K6  At its deadline a transfer that has not begun fails with kDeadlineExceeded; cancel() does
 ///     the same at once with kCancelled, also with the cells of a running one that have not begun.
 ///     A backend may notice a deadline late by as long as one cell takes.
@@ -106,26 +107,26 @@ class CopyBackend {
   /// Everything accepted must have been reaped.
   virtual ~CopyBackend() = default;
 
-  /// Before the first transfer: the memory that cells are in, which outlives the backend. A backend
-  /// of a device registers it there when it first needs to, in pieces.
+  /// Call it before the first transfer: the memory of the cells, which outlives the backend. A
+  /// backend of a device registers it there when it first needs to, in pieces.
   virtual Status prepare_arena(std::span<std::byte> arena) noexcept = 0;
-  /// Any thread. Not OK: the job is untouched and still the caller's.
+  /// Any thread. On an error the job is unchanged and still the caller's.
   virtual Status submit(CopyJob& job) noexcept = 0;
-  /// Moves finished jobs into `done`; returns how many. One thread at a time. Never waits.
+  /// Moves finished jobs into `done`; returns how many. By one thread at a time. Never waits.
   virtual std::size_t reap(std::span<CopyJob*> done) noexcept = 0;
   /// For poll(): readable when reap() is worth calling. The backend's; do not close or read it.
   virtual int event_fd() const noexcept = 0;
   /// Any thread, only before reap() gave the job back; of transfers. The job still comes back.
   virtual void cancel(CopyJob& job) noexcept = 0;
-  /// Cells begin before this time only (S15); without a call always. A driver moves it on in every
-  /// turn, so that nothing begins while it is stopped: by then workers may have given the blocks to
-  /// other requests. What is queued waits. Any thread.
+  /// Cells begin before this time only (S15); without a call always. The driver advances it in
+  /// every turn, so that nothing begins while the driver is stopped: by then workers may have given
+  /// the blocks to other requests. Queued jobs wait. Any thread.
   virtual void begin_until(std::uint64_t until_ns) noexcept = 0;
   /// Any thread.
   virtual CopyStatistics statistics() const noexcept = 0;
-  /// Refuses new jobs, cancels what has not begun, and waits for what has. kUnavailable when
-  /// something still runs at `deadline_ns` of the real clock: the object may then not be destroyed
-  /// until that ends. Idempotent. Views that were not unmapped end with the object.
+  /// Refuses new jobs, cancels those that have not begun, and waits for the others. kUnavailable
+  /// when some still run at `deadline_ns` of the real clock: the object must not be destroyed until
+  /// they end. Idempotent. Views that were not unmapped end with the object.
   virtual Status stop(std::uint64_t deadline_ns) noexcept = 0;
 };
 

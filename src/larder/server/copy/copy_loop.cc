@@ -38,7 +38,7 @@ void stream(std::byte* to, const std::byte* from, std::uint64_t bytes) noexcept 
   }
   std::memcpy(to, from, bytes);
 }
-/// What was streamed is seen before what is written from here on.
+/// Streamed bytes are visible before any later write.
 void end_streaming() noexcept {
   _mm_sfence();
 }

@@ -35,7 +35,8 @@ std::string numbers_text(const std::vector<std::uint32_t>& numbers) {
 
 // ---- Which layers are copied together.
 
-/// The block table of each layer; nothing: it is in no group, as it shares another layer's blocks.
+/// The block table of each layer; empty: it is in no group, because it shares another layer's
+/// blocks.
 using BlockTables = std::vector<std::optional<std::uint32_t>>;
 
 DecodeResult<BlockTables> block_tables(const KvCacheRegistration& registration,
@@ -58,7 +59,7 @@ DecodeResult<BlockTables> block_tables(const KvCacheRegistration& registration,
   return tables;
 }
 
-/// LMCache's rule: what differs in any of these is copied apart.
+/// LMCache's rule: layers that differ in any of these are copied separately.
 auto identity_of(const PagedLayer& layer, std::uint32_t table) {
   return std::tuple{layer.planes, layer.heads, layer.head_bytes, layer.slots_per_block,
                     table,        layer.dtype, layer.format};
@@ -148,7 +149,7 @@ class Memories {
 
 // ---- Kernel groups.
 
-/// What a group's info says, or what holds without one.
+/// A group's own info, or the default without one.
 struct GroupRules {
   std::uint32_t tokens_per_block = 0;
   std::optional<std::uint32_t> window_tokens;

@@ -14,13 +14,13 @@ namespace larder::server {
 
 /// Memory of the worker that a backend is to map.
 struct PlanMemory {
-  std::string name;         ///< Of POSIX shared memory, with its slash.
+  std::string name;         ///< Name of POSIX shared memory, with its slash.
   std::uint64_t bytes = 0;  ///< From its start; nothing beyond is touched.
 
   friend bool operator==(const PlanMemory&, const PlanMemory&) = default;
 };
 
-/// Where block 0 of one plane of one layer begins.
+/// Offset of block 0 of one plane of one layer.
 struct PlaneBase {
   std::uint32_t memory = 0;  ///< Index into CopyPlan::memories.
   std::uint64_t offset = 0;  ///< Bytes.
@@ -36,13 +36,13 @@ struct KernelGroupPlan {
   std::uint32_t list = 0;  ///< Which of a request's lists of block ids is its own.
   std::uint32_t tokens_per_block = 0;
   std::uint32_t blocks_per_chunk = 0;  ///< Block ids for a chunk, at least shape.blocks_kept.
-  std::uint64_t cell_offset = 0;       ///< Where its part of the cell begins.
-  std::uint64_t cell_bytes = 0;        ///< Of that part: a whole chunk's, also in a window (CPU).
+  std::uint64_t cell_offset = 0;       ///< Offset of its part in the cell.
+  std::uint64_t cell_bytes = 0;  ///< Size of that part: a whole chunk's, also in a window (CPU).
   std::string dtype;
   std::string_view format;  ///< A literal such as "[2, blocks, tokens, heads, size]".
 };
 
-/// Kernel groups whose bytes make one cell.
+/// Kernel groups whose bytes form one cell.
 struct ObjectGroupPlan {
   std::vector<KernelGroupPlan> kernels;  ///< In the order of their bytes.
   std::uint64_t cell_bytes = 0;
@@ -66,8 +66,8 @@ struct PlanOptions {
   bool has_separate_groups = true;
 };
 
-/// Makes the plan, or says which field of the registration is wrong, what is there and what must
-/// be. Formats and rules are those of LMCache 0.5.6 and 0.5.7 (docs/transfers.md has the table).
+/// Makes the plan, or says which field of the registration is wrong, its value and what it must be.
+/// Formats and rules are those of LMCache 0.5.6 and 0.5.7 (docs/transfers.md has the table).
 /// Pure. Cost: O(tensors).
 wire::DecodeResult<CopyPlan> make_copy_plan(const wire::KvCacheRegistration& registration,
                                             const PlanOptions& options);
@@ -81,9 +81,9 @@ std::uint32_t layers_of(const CopyPlan& plan) noexcept;
 wire::DecodeStatus check_blocks(const CopyPlan& plan, const wire::BlockIds& blocks,
                                 std::uint32_t chunks);
 
-/// Whether the worker has not all of this chunk of an object group, so that it must not be stored
-/// (E17): all its blocks are the null block, or, of a group with a window or a recurrent state, one
-/// of those that are copied, because the engine frees what lies before the window. The blocks were
+/// Whether the worker lacks a part of this chunk of an object group, so that it must not be stored
+/// (E17): all its blocks are the null block, or, in a group with a window or a recurrent state, one
+/// of those that are copied, because the engine frees the blocks before the window. The blocks were
 /// checked.
 bool is_null_chunk(const ObjectGroupPlan& group, const wire::BlockIds& blocks, std::uint32_t chunk,
                    std::uint32_t null_block) noexcept;

@@ -22,7 +22,7 @@ Error error_of(ErrorCode code, const char* what) noexcept {
   return {code, "copy", what};
 }
 
-/// What an earlier use of the job has left.
+/// State of an earlier use of the job.
 void reset(CopyJob& job) noexcept {
   job.outcome = CopyOutcome::kPending;
   job.error = {};
@@ -163,7 +163,7 @@ Status CpuCopyBackend::admit_unmap(CopyJob& job) noexcept {
   view->unmap = &job;
   for (CopyJob* each = transfers_.head; each != nullptr;) {
     CopyJob* const next = each->backend_next;
-    // One that runs goes on to its end.
+    // A running one continues to its end.
     if (each->view == job.view && each->backend_taken == 0) {
       withdraw(*each, error_of(ErrorCode::kCancelled, "the worker's registration has ended"));
     }

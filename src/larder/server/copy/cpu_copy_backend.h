@@ -22,7 +22,7 @@ struct CpuCopyOptions {
   std::uint32_t threads = 2;
   std::uint32_t jobs_max = 4096;  ///< In flight.
   std::string shared_memory = "/dev/shm";
-  /// For tests: in the thread that copies, before each cell.
+  /// For tests: called in the copying thread, before each cell.
   std::function<void()> before_cell = [] {};
 
   SetupStatus validate() const;
@@ -41,7 +41,7 @@ class CpuCopyBackend final : public CopyBackend {
   /// `clock` outlives it.
   static SetupResult<std::unique_ptr<CpuCopyBackend>> create(
       const CpuCopyOptions& options, const Clock& clock = RealClock::instance());
-  /// Waits for what runs: see stop().
+  /// Waits for running jobs: see stop().
   ~CpuCopyBackend() override;
   CpuCopyBackend(const CpuCopyBackend&) = delete;
   CpuCopyBackend& operator=(const CpuCopyBackend&) = delete;
@@ -107,7 +107,7 @@ class CpuCopyBackend final : public CopyBackend {
   void expire() noexcept LARDER_REQUIRES(mutex_);
   /// The cells that have not begun never will; the job ends with the others.
   void withdraw(CopyJob& job, const Error& error) noexcept LARDER_REQUIRES(mutex_);
-  /// A transfer or checksum is over: the last one lets the view end.
+  /// A transfer or checksum has ended: the last one lets the view end.
   void end_use(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
   /// When its last cell has ended.
   void end_if_over(CopyJob& job) noexcept LARDER_REQUIRES(mutex_);
@@ -135,7 +135,7 @@ class CpuCopyBackend final : public CopyBackend {
   std::uint64_t begin_until_ns_ LARDER_GUARDED_BY(mutex_) = kNever;
   bool is_ending_ LARDER_GUARDED_BY(mutex_) = false;  ///< The threads leave.
 
-  std::vector<Thread> threads_;  // Last: they use all of the above.
+  std::vector<Thread> threads_;  // Last, because they use the members above.
 };
 
 }  // namespace larder::server

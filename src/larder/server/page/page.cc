@@ -15,7 +15,7 @@ void replace(std::string& text, std::string_view mark, std::string_view with) {
   text.replace(text.find(mark), mark.size(), with);
 }
 
-/// As a policy names a text that it allows.
+/// In the form in which a policy names an allowed text.
 std::string hash_source(std::string_view text) {
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int bytes = 0;
@@ -52,7 +52,7 @@ std::string_view trimmed(std::string_view text) noexcept {
   return text.substr(begin, text.find_last_not_of(kBlank) - begin + 1);
 }
 
-/// Takes what is before the next `end`, without the blanks around it.
+/// Takes the text before the next `end`, trimmed.
 std::string_view take(std::string_view& text, char end) noexcept {
   const std::size_t at = std::min(text.find(end), text.size());
   const std::string_view part = trimmed(text.substr(0, at));
@@ -64,7 +64,7 @@ bool is_equal(std::string_view a, std::string_view b) noexcept {
   return a.size() == b.size() && ::strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
-/// In thousandths: "0.5", "1". What cannot be read is 0.
+/// In thousandths: "0.5", "1". A text that cannot be read is 0.
 int quality(std::string_view text) noexcept {
   if (text.starts_with('1')) return 1000;
   if (!text.starts_with("0.")) return 0;

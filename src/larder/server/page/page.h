@@ -7,7 +7,7 @@
 
 namespace larder::server {
 
-/// The page (S31): one document that asks this server's /status, and whoever else nothing.
+/// The page (S31): one document that requests this server's /status, and nothing else.
 struct Page {
   std::string html;
   /// Beside Content-Type. The policy allows the document's own style and script by their hashes and
