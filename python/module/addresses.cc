@@ -9,7 +9,7 @@ namespace larder::python {
 namespace nb = nanobind;
 namespace {
 
-/// A tuple of what is in `object`, a sequence or another iterable.
+/// A tuple of the elements of `object`, a sequence or another iterable.
 Reference tuple_of_numbers(PyObject* object, const char* name) {
   Reference tuple;
   if (!PyUnicode_Check(object) && !PyBytes_Check(object)) {

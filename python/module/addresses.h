@@ -12,14 +12,14 @@ namespace larder::python {
 /// Memory that a caller names by address and length instead of by an object: the pages of an
 /// engine's pool. Python sees larder.Addresses.
 ///
-/// Nothing can check what is at an address. It is the caller's duty that the memory is there, and
-/// writable where it is loaded into, until the operation has ended; `owner` is kept alive as long
-/// as this object, which an operation keeps alive.
+/// Nothing can check what is at an address. The caller ensures that the memory exists, and is
+/// writable if a load writes to it, until the operation has ended; `owner` is kept alive as long as
+/// this object, which an operation keeps alive.
 /// Threads: constant once it is made; made and destroyed with the GIL held.
 class Addresses {
  public:
   /// `pointers`: a sequence of ints. `sizes`: one of ints, as many, or one int for all. Throws
-  /// nanobind::python_error that names what is wrong.
+  /// nanobind::python_error that names the fault.
   Addresses(nanobind::handle pointers, nanobind::handle sizes, nanobind::handle owner);
 
   std::span<const Slice> slices() const noexcept { return slices_; }
@@ -34,7 +34,7 @@ class Addresses {
   Reference owner_;
 };
 
-/// What `object` has, or nullptr where it is no Addresses.
+/// The Addresses in `object`, or nullptr if it is not one.
 const Addresses* addresses_in(PyObject* object);
 
 void add_addresses(nanobind::module_& module);

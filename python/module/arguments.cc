@@ -13,12 +13,12 @@ const char* type_name(PyObject* object) {
   return Py_TYPE(object)->tp_name;
 }
 
-/// What a caller reads of a wrong object: "None" rather than "NoneType".
+/// The name of a wrong object in errors: "None" rather than "NoneType".
 const char* shown_type(PyObject* object) {
   return object == Py_None ? "None" : type_name(object);
 }
 
-/// A tuple of what `object` iterates over, so that it can neither grow nor lose its members.
+/// A tuple of the elements of `object`, so that it can neither grow nor lose any.
 PyObject* tuple_of(PyObject* object, const char* name, const char* wanted) {
   if (PyUnicode_Check(object) || PyBytes_Check(object) || PyByteArray_Check(object)) {
     PyErr_Format(PyExc_TypeError, "%s: a single %s, wanted a list of %s", name, type_name(object),
@@ -97,7 +97,7 @@ bool refuse_shape(const Py_buffer& view, PyObject* object, const ArgumentName& n
   for (int i = 0; view.shape != nullptr && i < view.ndim; ++i) {
     shape += (i == 0 ? "" : ", ") + std::to_string(view.shape[i]);
   }
-  // Never something that loads into a copy.
+  // Never an object that would load into a copy.
   PyErr_Format(PyExc_ValueError,
                "%s: %s of shape (%s), format '%s', not contiguous; wanted one that is: %s",
                name.text().c_str(), type_name(object), shape.c_str(), format.c_str(),
@@ -107,7 +107,7 @@ bool refuse_shape(const Py_buffer& view, PyObject* object, const ArgumentName& n
   return false;
 }
 
-/// With the reason of the exporter, which is often the better one, unless there is no exporter.
+/// With the exporter's reason, which is often the better one, unless there is no exporter.
 bool refuse_object(PyObject* object, const ArgumentName& name, Access access) {
   if (PyObject_CheckBuffer(object) == 0) {
     PyErr_Clear();
@@ -215,7 +215,7 @@ bool Arguments::take_buffers(PyObject* buffers, const char* name, Access access)
 bool Arguments::take_pieces(PyObject* object, ArgumentName name, Access access) {
   if (PyList_Check(object) || PyTuple_Check(object)) {
     count_pieces();
-    // A copy: an exporter's own code might change a list.
+    // A copy, because an exporter's own code might change a list.
     const Reference pieces = Reference::steal(PySequence_Tuple(object));
     if (!pieces) return false;
     const Py_ssize_t count = PyTuple_GET_SIZE(pieces.get());

@@ -11,7 +11,7 @@
 
 namespace larder::python {
 
-/// What the callee does with a buffer.
+/// How the callee uses a buffer.
 enum class Access : std::uint8_t { kRead, kWrite };
 
 /// An argument as an error names it: "buffers[3]", without an index "value", and the piece of a
@@ -41,12 +41,12 @@ class Arguments {
   /// One of them.
   bool take_key(PyObject* key, const char* name = "key");
   /// After take_keys(): a sequence with a value for each key, or one Addresses whose pieces are
-  /// dealt out to the keys, as many to each.
+  /// dealt out to the keys, the same number to each.
   ///
   /// A value is an object with the buffer protocol or a torch tensor on the CPU, contiguous, of any
   /// shape and type of items; a list or tuple of them, which are its pieces; or an Addresses.
   bool take_buffers(PyObject* buffers, const char* name, Access access);
-  /// One of them, to be read.
+  /// One of them, to read from.
   bool take_value(PyObject* value) { return take_pieces(value, {"value"}, Access::kRead); }
   /// One buffer that the caller has made.
   void add_owned(PyObject* owned, std::byte* data, std::size_t bytes);
@@ -55,13 +55,13 @@ class Arguments {
   /// The pieces of all values, one value after the other.
   std::span<const Slice> slices() const noexcept { return slices_; }
   std::size_t value_count() const noexcept { return ends_.empty() ? slices_.size() : ends_.size(); }
-  /// Those of the value `index` in `slices`, a copy of slices().
+  /// The pieces of the value `index` in `slices`, a copy of slices().
   std::span<const Slice> pieces(std::size_t index, std::span<const Slice> slices) const noexcept {
     if (ends_.empty()) return slices.subspan(index, 1);
     const std::size_t begin = index == 0 ? 0 : ends_[index - 1];
     return slices.subspan(begin, ends_[index] - begin);
   }
-  /// Of add_owned(), borrowed.
+  /// From add_owned(), borrowed.
   PyObject* owned() const noexcept { return owned_; }
 
  private:
@@ -69,18 +69,18 @@ class Arguments {
   bool take_buffer(PyObject* object, const ArgumentName& name, Access access);
   bool take_tensor(PyObject* object, const ArgumentName& name, Access access);
   bool take_addresses(PyObject* object, const ArgumentName& name);
-  /// Deals out what there is to the keys.
+  /// Deals out the pieces to the keys.
   bool deal_out(const char* name);
-  /// From now on values have pieces; so far each has one.
+  /// From now on values have several pieces; so far each has one.
   void count_pieces();
 
-  PyObject* keys_ = nullptr;  ///< A tuple of ours, so that nobody else can take one out.
+  PyObject* keys_ = nullptr;  ///< Our own tuple: no other code can change it.
   PyObject* owned_ = nullptr;
   std::vector<std::span<const std::byte>> key_bytes_;
   std::vector<Py_buffer> views_;
-  std::vector<Reference> owners_;  ///< Of memory that no export holds.
+  std::vector<Reference> owners_;  ///< For memory without an export.
   std::vector<Slice> slices_;
-  std::vector<std::size_t> ends_;  ///< Of each value in slices_. Empty: each value has one piece.
+  std::vector<std::size_t> ends_;  ///< For each value in slices_. Empty: each value has one piece.
   bool has_pieces_ = false;
 };
 

@@ -7,7 +7,8 @@ struct AsyncClient::Operation : EventClient::Operation {
   ResultOf result_of = nullptr;
 };
 
-// Nobody is left to take an answer when the loops are gone: nothing to wait for at the end.
+// When the loops are gone no caller is left to take an answer: there is nothing to wait for at the
+// end.
 AsyncClient::AsyncClient(nb::handle spec) : EventClient(spec, false, 0) {}
 
 std::shared_ptr<AsyncClient::Operation> AsyncClient::new_operation(std::uint64_t id,

@@ -4,12 +4,12 @@
 
 namespace larder::python {
 
-/// Every operation of a store, submitted under an id and drained with all that is known of each
-/// key: what larder.aio is made of. Python sees larder._larder.AsyncClient.
+/// Every operation of a store, submitted under an id and drained with the full result of each key:
+/// the base of larder.aio. Python sees larder._larder.AsyncClient.
 ///
-/// The id is the caller's, who can so know it before the answer comes to another thread. A submit
-/// returns the result where it is there at once (nothing to do, or an Exists answered from memory),
-/// else None, and drain() gives (id, result) once.
+/// The caller chooses the id, and so knows it before the answer reaches another thread. A submit
+/// returns the result if it is there at once (nothing to do, or an Exists answered from memory),
+/// else None, and drain() returns (id, result) once.
 ///
 /// Threads: any, all calls.
 class AsyncClient : public EventClient {
@@ -19,8 +19,8 @@ class AsyncClient : public EventClient {
   nanobind::object submit_get_into(std::uint64_t id, nanobind::handle keys,
                                    nanobind::handle buffers, nanobind::handle urgency,
                                    nanobind::handle timeout);
-  /// Into a bytes object of its own of at most `room` bytes. Gives (bytes or None, error or None,
-  /// room for the next attempt or 0): see room_after().
+  /// Into its own bytes object of at most `room` bytes. Gives (bytes or None, error or None, room
+  /// for the next attempt or 0): see room_after().
   nanobind::object submit_get(std::uint64_t id, nanobind::handle key, std::uint64_t room,
                               nanobind::handle timeout);
   nanobind::object submit_set(std::uint64_t id, nanobind::handle key, nanobind::handle value,
@@ -32,7 +32,7 @@ class AsyncClient : public EventClient {
   nanobind::object submit_size(std::uint64_t id, nanobind::handle key, nanobind::handle timeout);
   nanobind::object submit_sizes(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
   nanobind::object submit_exists(std::uint64_t id, nanobind::handle keys, nanobind::handle timeout);
-  /// As Client::look_up_all() and Client::hint().
+  /// Like Client::look_up_all() and Client::hint().
   nanobind::object submit_look_up(std::uint64_t id, nanobind::handle keys,
                                   nanobind::handle timeout);
   nanobind::object submit_hint(std::uint64_t id, nanobind::handle keys, nanobind::handle hint,

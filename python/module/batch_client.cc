@@ -14,7 +14,7 @@ std::uint64_t deadline_of_terms(const BatchClient::Terms& terms) {
   return std::min(deadline_after(terms.timeout), ns_of(moment_s));
 }
 
-/// What a submission takes besides the deadline.
+/// A submission's arguments besides the deadline.
 void apply(const BatchClient::Terms& terms, Batch& batch) {
   throw_unless(urgency_of(terms.urgency.ptr(), batch.urgency) &&
                flag_of(terms.waits_for_room.ptr(), "waits_for_room", batch.waits_for_room));
@@ -79,7 +79,7 @@ nb::object failures_of(const Batch& batch) {
   return failures;
 }
 
-/// Interned: what Python compares it with is, too.
+/// Interned, as is the string that Python compares it with.
 nb::object name_of_operation(const Batch& batch) {
   const char* name = "get";
   if (batch.op == Op::kSet) name = "set";

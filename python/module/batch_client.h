@@ -4,21 +4,20 @@
 
 namespace larder::python {
 
-/// What became of one key. Python's copy is larder.Code.
+/// The result of one key. Python's copy is larder.Code.
 enum class KeyOutcome : char { kFailed = 0, kDone = 1, kMiss = 2, kExisted = 3 };
 
-/// Batches that are submitted with everything that the connector contract has for them, and drained
-/// with all that is known of each key: what larder.Client is made of. Python sees
-/// larder._larder.BatchClient.
+/// Batches with every option of the connector contract, drained with the full result of each key:
+/// the base of larder.Client. Python sees larder._larder.BatchClient.
 ///
-/// A submission gives the batch's id and never fails for the store's sake: what it refuses comes
+/// A submission returns the batch's id and never fails because of the store: a refused batch comes
 /// from drain() as failed. It throws for wrong arguments, and after close().
 /// Threads: any, all calls.
 class BatchClient : public EventClient {
  public:
   explicit BatchClient(nanobind::handle spec);
 
-  /// What every submission takes, unread.
+  /// Every submission's arguments, unread.
   struct Terms {
     nanobind::handle timeout;   ///< Seconds from now, or None.
     nanobind::handle deadline;  ///< Seconds on CLOCK_MONOTONIC, or None. The earlier one holds.
@@ -63,7 +62,8 @@ class BatchClient : public EventClient {
   std::shared_ptr<Operation> new_operation(nanobind::handle keys) const;
   /// One that is prepared. Gives its id.
   std::uint64_t submit(const std::shared_ptr<Operation>& operation);
-  /// What drain() takes, for those that tell it in another form. Only while the store is open.
+  /// The batches that drain() returns, for callers that report them in another form. Only while the
+  /// store is open.
   std::shared_ptr<Operation> take_batch() { return std::static_pointer_cast<Operation>(take()); }
 
  private:

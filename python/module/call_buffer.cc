@@ -5,8 +5,8 @@
 namespace larder::python {
 namespace {
 
-/// What a memoryview is made of: it holds the memory, and counts its views, which a memoryview over
-/// plain memory does not tell.
+/// The base of a memoryview: it holds the memory, and counts its views, which a memoryview over
+/// plain memory does not report.
 struct Exporter {
   PyObject_HEAD;
   ValueMemory memory;
@@ -71,7 +71,7 @@ CallBuffer::~CallBuffer() {
 }
 
 bool CallBuffer::is_let_go() noexcept {
-  // Slices and arrays are counted by the exporter, and only as long as the memoryview is gone.
+  // The exporter counts slices and arrays, but only once the memoryview is gone.
   if (view_ && Py_REFCNT(view_.get()) == 1) view_ = Reference{};
   return !view_ && reinterpret_cast<Exporter*>(exporter_.get())->views == 0;
 }
@@ -85,7 +85,7 @@ bool CallBuffer::end(bool collects) noexcept {
     is_free = is_let_go();
   }
   if (view_) {
-    // Whoever kept it gets an error from now on. An array that was made of it prevents that.
+    // A holder of it gets an error from now on. An array that was made of it prevents that.
     const Reference released =
         Reference::steal(PyObject_CallMethod(view_.get(), "release", nullptr));
     if (!released) PyErr_Clear();

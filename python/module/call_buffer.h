@@ -9,11 +9,10 @@
 namespace larder::python {
 
 /// Memory for one value on its way to or from a Python object: never the caller's own, because a
-/// view of it may outlive the call, and nothing can take a view back from who has it. Freed with
-/// the last view.
+/// view of it may outlive the call, and a view cannot be revoked. Freed with the last view.
 struct ValueMemory {
   std::shared_ptr<AlignedBuffer> owner;
-  std::size_t bytes = 0;  ///< What of it the value has.
+  std::size_t bytes = 0;  ///< The part of it that the value fills.
 
   std::byte* data() const noexcept { return owner->data(); }
 };
@@ -21,7 +20,7 @@ struct ValueMemory {
 /// A value's memory as a Python method sees it during one call: a memoryview, writable or not.
 ///
 /// end() makes the memoryview itself unusable, and tells whether Python let go of everything that
-/// was made of it (slices, arrays). What is left keeps the memory alive.
+/// was made of it (slices, arrays). Remaining ones keep the memory alive.
 /// Threads: one, with the GIL held.
 class CallBuffer {
  public:
@@ -33,12 +32,12 @@ class CallBuffer {
 
   /// Borrowed.
   PyObject* view() const noexcept { return view_.get(); }
-  /// After the call, when its result and exception are gone. False: some view is left, also after
-  /// a collection of garbage if that is asked for.
+  /// Call it after the call, when its result and exception are gone. False: some view is left, even
+  /// after a garbage collection if that is requested.
   bool end(bool collects) noexcept;
 
  private:
-  /// Whether nobody else has the memoryview, which is then gone, or anything made of it.
+  /// Whether no other code has the memoryview, which is then gone, or an object made from it.
   bool is_let_go() noexcept;
 
   Reference exporter_;

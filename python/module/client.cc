@@ -4,7 +4,7 @@ namespace larder::python {
 namespace nb = nanobind;
 namespace {
 
-/// As larder.Error, what the first item of the batch failed with.
+/// The error of the batch's first item, as larder.Error.
 [[noreturn]] void throw_failure(const Batch& batch) {
   PyErr_SetString(exceptions.error, describe_failure(batch, 0).c_str());
   throw nb::python_error();

@@ -4,8 +4,7 @@
 
 namespace larder::python {
 
-/// Calls that wait for their answer: what larder.Store is made of. Python sees
-/// larder._larder.Client.
+/// Calls that wait for their answer: the base of larder.Store. Python sees larder._larder.Client.
 ///
 /// Each returns a new Python object or throws nanobind::python_error. Threads: any.
 class Client {
@@ -22,7 +21,7 @@ class Client {
   /// bytes or None. A value that was replaced by a larger one since its size was asked is loaded
   /// again, into more memory.
   nanobind::object get(nanobind::handle key, nanobind::handle timeout);
-  /// As set_many(), of one key.
+  /// Like set_many(), for one key.
   nanobind::object set(nanobind::handle key, nanobind::handle value, bool replaces,
                        nanobind::handle timeout);
   /// (stored, existed, failed, errors), a list each.
@@ -60,7 +59,7 @@ class Client {
 
  private:
   std::unique_ptr<PythonOperation> run(std::unique_ptr<PythonOperation> operation);
-  /// Of the keys that `operation` has.
+  /// For the keys of `operation`.
   std::unique_ptr<PythonOperation> look_up(std::unique_ptr<PythonOperation> operation,
                                            std::uint64_t deadline_ns);
   std::unique_ptr<PythonOperation> look_up(nanobind::handle keys, nanobind::handle timeout);

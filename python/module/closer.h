@@ -8,12 +8,13 @@
 
 namespace larder::python {
 
-/// Calls a Python object's close() once, in a thread of its own, so that whoever asks for it waits
-/// no longer than it wants. Threads: any, without the GIL. Destroy it only after close() said true
-/// or was never called.
+/// Calls a Python object's close() once, in a thread of its own, so that each caller waits only as
+/// long as it wants. Threads: any, without the GIL. Destroy it only after close() returned true or
+/// if it was never called.
 class Closer {
  public:
-  /// Begins it if nobody has; false when it has not ended at `deadline_ns`. `object` is borrowed.
+  /// Begins the close unless it has begun; false when it has not ended at `deadline_ns`. `object`
+  /// is borrowed.
   bool close(PyObject* object, std::uint64_t deadline_ns) noexcept LARDER_EXCLUDES(mutex_);
 
  private:

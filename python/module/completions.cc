@@ -25,7 +25,7 @@ nb::object completion_of(const PythonOperation& operation, bool wants_sizes) {
   const bool is_store = batch.op == Op::kSet;
   const auto failed =
       static_cast<std::size_t>(std::ranges::count(batch.items, Outcome::kFailed, &Item::outcome));
-  // A failed load or lookup is a key that is not there; only a store has to be said to have failed.
+  // A failed load or lookup is reported as an absent key; only a failed store is an error.
   const bool is_ok = !is_store || failed == 0;
   const std::string error = is_ok ? std::string{} : first_failure(batch, failed);
   nb::object results = nb::none();
@@ -69,7 +69,7 @@ std::uint64_t Completions::submit(const std::shared_ptr<Operation>& operation, O
     throw nb::python_error();
   }
   operation->prepare(op, RealClock::instance().now_ns() + ns_of(timeout_s));
-  // A store that finds no room is a chunk that is not kept; LMCache goes on without it.
+  // A store without room is a chunk that is not kept; LMCache continues without it.
   operation->batch.waits_for_room = op != Op::kSet;
   operation->batch.urgency = op == Op::kSet ? Urgency::kStore : Urgency::kDemand;
   return BatchClient::submit(operation);

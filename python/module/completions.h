@@ -22,9 +22,9 @@ class Completions : public BatchClient {
   /// [(future id, ok, error, results or None), ...]; [] after close().
   nanobind::object drain_completions();
 
-  // What LMCache's contract has no place for.
+  // Calls that LMCache's contract does not have.
 
-  /// As submit_batch_exists(), with sizes or None in place of bools.
+  /// Like submit_batch_exists(), with sizes or None in place of bools.
   std::uint64_t submit_batch_sizes(nanobind::handle keys);
   std::uint64_t submit_batch_touch(nanobind::handle keys);
 

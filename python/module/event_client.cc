@@ -93,7 +93,7 @@ void EventClient::cancel(nb::handle id) {
   if (found == in_flight_->end() || session == nullptr || handle_->is_forked()) return;
   const std::shared_ptr<Operation> operation = found->second->self;
   if (operation == nullptr) return;
-  // Another thread may be inside the session's lock and want the GIL.
+  // Another thread may hold the session's lock and wait for the GIL.
   const WithoutGil without_gil;
   session->cancel(*operation);
 }

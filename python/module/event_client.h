@@ -7,7 +7,7 @@
 
 namespace larder::python {
 
-/// What the classes share whose calls return at once and are answered through an event fd.
+/// The common part of the classes whose calls return at once and are answered through an event fd.
 ///
 /// Threads: any, all calls.
 /// Invariant: an accepted operation is held, with its keys and buffers, until it was taken, or
@@ -17,8 +17,8 @@ class EventClient {
   EventClient(const EventClient&) = delete;
   EventClient& operator=(const EventClient&) = delete;
 
-  /// -1 after close(). The descriptor itself stays readable as long as the object, so that its
-  /// number cannot become another file's while somebody polls it.
+  /// -1 after close(). The descriptor itself stays readable as long as the object lives, so that
+  /// its number cannot become another file's while a thread polls it.
   int event_fd() const;
   /// A hint to end an operation soon; it is drained all the same. Unknown ids are ignored.
   void cancel(nanobind::handle id);
@@ -61,10 +61,10 @@ class EventClient {
 
   /// True: the session has the operation, which another thread may have taken by now. False: it is
   /// an Exists that was answered from memory. An error: it was refused; it is still the caller's,
-  /// as after false. The GIL is given back meanwhile. Throws where its id is in flight.
+  /// as after false. The GIL is released meanwhile. Throws where its id is in flight.
   Result<bool> start(const std::shared_ptr<Operation>& operation);
-  /// For an operation that start() did not give to the session: take() gives it. Nothing happens
-  /// where another thread has closed the store meanwhile.
+  /// For an operation that start() did not give to the session: take() returns it. Does nothing if
+  /// another thread has closed the store meanwhile.
   void post(const std::shared_ptr<Operation>& operation);
   /// A finished operation or nullptr. Only while the store is open.
   std::shared_ptr<Operation> take();
@@ -72,7 +72,7 @@ class EventClient {
   std::shared_ptr<Handle> handle_;
 
  private:
-  UniqueFd event_fd_;                    ///< Of the session's eventfd, which it outlives.
+  UniqueFd event_fd_;  ///< A duplicate of the session's eventfd, which outlives that.
   std::shared_ptr<InFlight> in_flight_;  ///< The GIL guards it. Operations may outlive the client.
 };
 

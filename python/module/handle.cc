@@ -15,13 +15,13 @@ namespace {
 constexpr std::uint64_t kSecond = 1'000'000'000;
 /// How often a waiting call looks for signals (Ctrl-C).
 constexpr std::uint64_t kSignalsEveryNs = kSecond / 10;
-/// What a call waits past its deadline for transfers that the kernel already has.
+/// How long a call waits past its deadline for transfers that the kernel already has.
 constexpr std::uint64_t kPastDeadlineNs = kSecond;
 constexpr std::uint64_t kEndTimeoutNs = 30 * kSecond;
 
-// In the order of their opening. Guarded by the GIL.
+// In the order of opening. Guarded by the GIL.
 std::vector<Handle*>& open_handles() {
-  // Never destroyed: objects may go after static ones have.
+  // Never destroyed, because objects may be destroyed after static ones.
   static auto& handles = *new std::vector<Handle*>;
   return handles;
 }
@@ -47,7 +47,7 @@ std::string shown_key(std::span<const std::byte> key) {
   const bool is_long = key.size() > kShownMax;
   const auto* const bytes = reinterpret_cast<const char*>(key.data());
   auto count = static_cast<Py_ssize_t>(is_long ? kShownMax : key.size());
-  // Not in the middle of a character.
+  // Not inside a character.
   while (is_long && count > 0 && (static_cast<unsigned char>(bytes[count]) & 0xC0U) == 0x80U) {
     --count;
   }
@@ -80,7 +80,7 @@ void PythonOperation::prepare(Op op, std::uint64_t deadline_ns) {
     items[i].key = keys[i];
     if (!slices.empty()) items[i].value = arguments.pieces(i, slices);
   }
-  batch.items = items;  // Also where a probe answers and nothing is submitted.
+  batch.items = items;  // Also if a probe answers and nothing is submitted.
   batch.op = op;
   batch.deadline_ns = deadline_ns;
 }
@@ -156,7 +156,8 @@ void Handle::discard_finished() {
   for (;;) {
     doors::Operation* operation = nullptr;
     {
-      const WithoutGil without_gil;  // What waits for room is begun in there, which may copy it.
+      const WithoutGil
+          without_gil;  // A waiting batch may be begun in there, which may copy its values.
       operation = session->take();
     }
     if (operation == nullptr) return;
@@ -174,7 +175,8 @@ void Handle::let_go(std::shared_ptr<Handle> handle) {
     log(LogLevel::kWarning, "python",
         "a store that nobody uses any more could not be closed: " + handle->session_->stuck());
   }
-  // Its threads may still run, or never have existed here: neither may be joined, and so it stays.
+  // Its threads may still run, or may not exist in this process: neither can be joined, and so it
+  // is never freed.
   if (!handle->is_closed()) new std::shared_ptr<Handle>{handle};
   handle.reset();
   PyErr_Restore(type, value, trace);
@@ -193,7 +195,7 @@ void Handle::close_all() {
   begin_exit();
   std::vector<std::shared_ptr<Handle>> handles;
   for (Handle* const handle : open_handles()) {
-    // Empty for one whose end has begun.
+    // Empty for a handle whose end has begun.
     if (auto shared = handle->weak_from_this().lock()) handles.push_back(std::move(shared));
   }
   for (const std::shared_ptr<Handle>& handle : handles) {
@@ -243,7 +245,7 @@ std::unique_ptr<PythonOperation> Handle::run(std::unique_ptr<PythonOperation> op
   bool is_interrupted = false;
   std::uint64_t until_ns = give_up_ns;
   while (!is_back && RealClock::instance().now_ns() < until_ns) {
-    park_at_exit();  // From then on a wait would keep the GIL, and with it the interpreter's end.
+    park_at_exit();  // From then on a wait would keep the GIL, and so block the interpreter's end.
     if (!is_interrupted && PyErr_CheckSignals() != 0) {
       is_interrupted = true;
       session->cancel(*operation);

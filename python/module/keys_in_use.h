@@ -12,8 +12,8 @@
 
 namespace larder::python {
 
-/// The keys that Python methods work on just now, so that nobody has to write one that is safe
-/// against another operation on the same key: many may read a key at a time, or one change it.
+/// The keys that Python methods are working on, so that a connector need not be safe against
+/// another operation on the same key: many may read a key at a time, or one may change it.
 ///
 /// Threads: any. Cost: a short lock and a map's entry per operation; no more entries than threads.
 class KeysInUse {

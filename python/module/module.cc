@@ -1,5 +1,5 @@
-// The extension module larder._larder: argument checks, and the GIL given back. What it does is
-// documented in python/larder, where people look.
+// The extension module larder._larder: argument checks, and the release of the GIL. python/larder
+// documents its functions, because people look there.
 #include "larder/connector/shown_spec.h"
 #include "module/addresses.h"
 #include "module/async_client.h"
@@ -48,7 +48,7 @@ void add_exceptions(nb::module_& module) {
                     nb::make_tuple(error, nb::borrow(PyExc_NotImplementedError)));
 }
 
-/// What every class has that is an open store.
+/// The common methods of every class that is an open store.
 template <class Class>
 void add_pages_and_report(nb::class_<Class>& made) {
   made.def("_scan_page", &Class::scan, nb::arg("first_word").none(), nb::arg("second_word").none(),
@@ -60,7 +60,7 @@ void add_pages_and_report(nb::class_<Class>& made) {
       .def_prop_ro("closed", &Class::is_closed);
 }
 
-/// And what the classes add to that whose calls return at once.
+/// The further common methods of classes whose calls return at once.
 template <class Class>
 void add_event_client(nb::class_<Class>& made) {
   add_pages_and_report(made);
@@ -146,7 +146,7 @@ double seconds(nb::handle value, const char* name, double none, bool allows_zero
   return read;
 }
 
-/// (type, {name: value}); what stands between "type:" and '?' has the name "".
+/// (type, {name: value}); the text between "type:" and '?' has the name "".
 nb::tuple parse_spec(nb::handle spec) {
   std::string text;
   throw_unless(larder::python::text_of(spec.ptr(), "spec", text));
@@ -172,7 +172,7 @@ std::string shown_spec(nb::handle spec) {
 
 NB_MODULE(_larder, module) {
   larder::python::enter_interpreter();
-  // At exit a daemon thread may still hold objects; that is no leak of ours.
+  // At exit a daemon thread may still hold objects; that is not a leak.
   nb::set_leak_warnings(false);
   add_exceptions(module);
   module.attr("version") = LARDER_VERSION;

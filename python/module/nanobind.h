@@ -1,5 +1,5 @@
 #pragma once
-// Their headers are not written for our warnings.
+// Their headers raise some of our warnings.
 #pragma GCC system_header
 
 #include <nanobind/nanobind.h>

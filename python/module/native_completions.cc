@@ -11,9 +11,9 @@
 namespace larder::python {
 namespace {
 
-/// Between looks at an object whose event fd cannot be trusted, or whose drain failed.
+/// Between checks of an object whose event fd cannot be trusted, or whose drain failed.
 constexpr int kDistrustMs = 10;
-/// As LMCache does it, an object that forgot to signal is asked all the same.
+/// As LMCache does: an object that forgot to signal is drained all the same.
 constexpr int kPatienceMs = 500;
 
 bool read_answer(PyObject* completion, NativeAnswer& answer) {
@@ -201,7 +201,8 @@ void NativeCompletions::deliver(std::uint64_t future_id, NativeAnswer answer) {
     expected_.erase(found);
     waiter.answer = std::move(answer);
     waiter.has_come = true;
-    waiter.came.notify_one();  // Under the mutex: the waiter is gone as soon as it is back.
+    waiter.came.notify_one();  // Under the mutex, because the waiter may be destroyed as soon as
+                               // its future has ended.
   } else if (submitting_ == 0 || !early_.emplace(future_id, std::move(answer)).second) {
     unknown_total_.fetch_add(1, std::memory_order_relaxed);
   }

@@ -14,7 +14,7 @@
 
 namespace larder::python {
 
-/// What a native-contract object says of one future.
+/// A native-contract object's result of one future.
 struct NativeAnswer {
   bool is_ok = false;
   bool has_results = false;
@@ -23,15 +23,15 @@ struct NativeAnswer {
 };
 
 /// Takes the completions of an object with LMCache's native contract, in a thread of its own, and
-/// brings each to the thread that waits for it.
+/// passes each to the thread that waits for it.
 ///
-/// Whatever the object completes that nobody waits for (an unknown future, one that was completed
-/// before), and what is no completion, is counted and left. A future that is never completed is
-/// waited for: until then the object may use the buffer.
-/// Threads: any. Destroy it only after stop() said true.
+/// Completions without a waiter (an unknown future, one that was completed before), and malformed
+/// ones, are counted and dropped. A future that is never completed is waited for, because until
+/// then the object may use the buffer.
+/// Threads: any. Destroy it only after stop() returned true.
 class NativeCompletions {
  public:
-  /// One future, while somebody waits for it.
+  /// One future, while a thread waits for it.
   struct Waiter {
     bool has_come = false;
     NativeAnswer answer;
@@ -46,8 +46,9 @@ class NativeCompletions {
 
   Status start() noexcept LARDER_EXCLUDES(mutex_);
 
-  /// Before a submission, whose completion may be drained before its number is known; then either
-  /// expect() or give_up(), with the GIL held all the time or given back by the object only.
+  /// Call it before a submission, whose completion may be drained before its number is known; then
+  /// call either expect() or give_up(). The GIL is held all the time, or released by the object
+  /// only.
   void begin() noexcept LARDER_EXCLUDES(mutex_);
   /// False: that future is in flight already.
   bool expect(std::uint64_t future_id, Waiter& waiter) LARDER_EXCLUDES(mutex_);
@@ -81,7 +82,7 @@ class NativeCompletions {
   Mutex mutex_;
   CondVar ended_;
   std::unordered_map<std::uint64_t, Waiter*> expected_ LARDER_GUARDED_BY(mutex_);
-  /// Came while some submission was under way whose number nobody knew.
+  /// Arrived during a submission whose number was not known yet.
   std::unordered_map<std::uint64_t, NativeAnswer> early_ LARDER_GUARDED_BY(mutex_);
   std::uint32_t submitting_ LARDER_GUARDED_BY(mutex_) = 0;
   bool is_running_ LARDER_GUARDED_BY(mutex_) = false;

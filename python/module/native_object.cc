@@ -15,9 +15,9 @@ SetupError wrong(PyObject* object, const std::string& what) {
                     std::string{"an object of type "} + Py_TYPE(object)->tp_name + " " + what};
 }
 
-/// An object with LMCache's native contract, asked with batches of one key: only so does it tell
-/// which Set failed, and its own workers go on one key after the other anyway. Sizes, which it does
-/// not tell, are known of what this process stored.
+/// An object with LMCache's native contract, called with batches of one key: only so does it tell
+/// which Set failed, and its own workers take one key after the other anyway. It does not report
+/// sizes, which are known for values that this process stored.
 class NativeObject final : public PythonObject {
  public:
   static SetupResult<std::unique_ptr<PythonObject>> make(PyObject* object);
@@ -47,7 +47,7 @@ class NativeObject final : public PythonObject {
   }
 
   Status store(const PythonThread& thread, Key key, const ValueMemory& memory) override {
-    // Whether a Set that fails took effect nobody knows.
+    // Whether a failed Set took effect is unknown.
     sizes_.erase(key);
     LARDER_TRY(ask(thread, {set_, "submit_batch_set"}, key, &memory, false));
     sizes_.set(key, memory.bytes);
@@ -90,15 +90,15 @@ class NativeObject final : public PythonObject {
     const char* name;
   };
 
-  /// One key's batch, from its submission to its completion. What it answers for the key; for a
-  /// Set, that it was ok.
+  /// One key's batch, from its submission to its completion. Its answer for the key; for a Set,
+  /// that it was ok.
   Result<bool> ask(const PythonThread& thread, const Method& method, Key key,
                    const ValueMemory* memory, bool is_writable);
   Status submit(const Method& method, Key key, const CallBuffer* buffer,
                 NativeCompletions::Waiter& waiter) LARDER_REQUIRES(submit_mutex_);
 
-  /// A completion says that the object is done with the buffer; what its threads still have in
-  /// their variables is only counted.
+  /// A completion means that the object has finished with the buffer; views that its threads still
+  /// hold are only counted.
   void give_back(std::optional<CallBuffer>& buffer) noexcept {
     if (buffer && !buffer->end(false)) log_.count_kept_view();
     buffer.reset();
@@ -142,7 +142,7 @@ SetupResult<std::unique_ptr<PythonObject>> NativeObject::make(PyObject* object) 
 
 Status NativeObject::submit(const Method& method, Key key, const CallBuffer* buffer,
                             NativeCompletions::Waiter& waiter) {
-  // LMCache's keys are str. What is not UTF-8 comes as os.fsdecode() would give it.
+  // LMCache's keys are str. Bytes that are not UTF-8 are decoded like os.fsdecode().
   const Reference name = Reference::steal(
       PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(key.data()),
                            static_cast<Py_ssize_t>(key.size()), "surrogateescape"));

@@ -10,7 +10,7 @@
 namespace larder::python {
 namespace {
 
-/// What a worker has while it lives: a Python thread, and the memory of its last value.
+/// A worker's state: a Python thread, and the memory of its last value.
 struct Worker {
   /// Memory for a value of these slices. It may hold another value's bytes.
   Result<ValueMemory> memory_for(std::span<const Slice> slices);
@@ -24,9 +24,10 @@ Result<ValueMemory> Worker::memory_for(std::span<const Slice> slices) {
   constexpr std::size_t kAlignment = 64;
   constexpr std::uint64_t kSpareBytesMax = 32U << 20;
   const std::uint64_t bytes = bytes_of(slices);
-  // Another owner is a view that the object kept: what is behind it stays as it is.
+  // Another owner is a view that the object kept: its memory stays unchanged.
   if (spare != nullptr && spare.use_count() == 1 && spare->size() >= bytes) {
-    std::atomic_thread_fence(std::memory_order_acquire);  // With a view's end in another thread.
+    std::atomic_thread_fence(
+        std::memory_order_acquire);  // Pairs with a view's end in another thread.
     return ValueMemory{spare, bytes};
   }
   spare.reset();
@@ -43,7 +44,7 @@ Result<ValueMemory> Worker::gathered(std::span<const Slice> slices) {
 }
 
 /// The object as a WorkerPool's backend. A connection is a worker; the pool drops it after a lost
-/// peer or a time-out, and with it what is in `threading.local`.
+/// peer or a time-out, and with it the contents of `threading.local`.
 class PythonBackend {
  public:
   using Connection = Worker;

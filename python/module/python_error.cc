@@ -16,7 +16,7 @@ struct Texts {
   std::unordered_set<std::string> kept LARDER_GUARDED_BY(mutex);
 };
 
-/// The text for ever, or nullptr.
+/// The text, kept for ever, or nullptr.
 const char* keep(std::string_view text) {
   static auto& texts = *new Texts;
   const MutexLock lock{texts.mutex};
@@ -71,7 +71,7 @@ std::string text_of(const Raised& raised) {
   return text;
 }
 
-/// Of an OSError, else 0.
+/// For an OSError, else 0.
 int errno_of(const Raised& raised) {
   if (!raised.value || PyErr_GivenExceptionMatches(raised.type.get(), PyExc_OSError) == 0) return 0;
   const Reference number = Reference::steal(PyObject_GetAttrString(raised.value.get(), "errno"));

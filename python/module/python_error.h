@@ -11,7 +11,7 @@ namespace larder::python {
 /// The Python exception that is set, as "ValueError: its text", cut at a few hundred bytes; it is
 /// cleared. With the GIL held.
 std::string take_exception();
-/// Only its text, whole: for exceptions that were made for a person to read. With the GIL held.
+/// Only its text, in full: for exceptions whose text is written for people. With the GIL held.
 std::string take_message();
 
 /// The same as an item's error: "get_into() raised ValueError: its text". TimeoutError is
@@ -20,8 +20,7 @@ std::string take_message();
 Error take_error(std::string_view method);
 
 /// An error whose text is made at run time. Texts are kept for the process's life, because an Error
-/// may outlive everything; when there are too many of them, those that are new are left out. Any
-/// thread.
+/// may outlive everything; beyond a limit new ones are left out. Any thread.
 Error error_of_text(ErrorCode code, std::string_view text);
 
 }  // namespace larder::python

@@ -10,7 +10,7 @@ SetupError wrong(std::string text) {
   return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
 }
 
-/// The attribute, or nothing when the object has none. An attribute that raises counts as none.
+/// The attribute, or empty when the object has none. An attribute that raises counts as none.
 Reference attribute_of(PyObject* object, const char* name) {
   Reference value = Reference::steal(PyObject_GetAttrString(object, name));
   if (!value) PyErr_Clear();

@@ -15,7 +15,8 @@
 
 namespace larder::python {
 
-/// What a Python object says of itself by its attributes; see larder.connectors.PythonConnector.
+/// Properties that a Python object declares by its attributes; see
+/// larder.connectors.PythonConnector.
 struct ObjectTraits {
   std::uint32_t num_workers = 4;  ///< For lookups, loads and stores each.
   BatchLimitOptions limits;
@@ -29,8 +30,8 @@ using Key = std::span<const std::byte>;
 
 /// An object written in Python that keeps values, behind four blocking operations on one key.
 ///
-/// Ownership: holds the object. Threads: the operations come from many, each with a PythonThread of
-/// its own and without the GIL; never two on one key of which one changes it.
+/// Ownership: holds the object. Threads: the operations come from many, each with its own
+/// PythonThread and without the GIL; an operation that changes a key runs alone on it.
 /// An operation's error has the method's name, the exception's type and its text.
 class PythonObject {
  public:
@@ -39,8 +40,8 @@ class PythonObject {
   PythonObject(const PythonObject&) = delete;
   PythonObject& operator=(const PythonObject&) = delete;
 
-  /// The size of the value, whose bytes are in `memory` if it has room for all of them; nothing:
-  /// it is not there.
+  /// The size of the value, whose bytes are in `memory` if it has room for all of them; empty:
+  /// there is no value.
   virtual Result<std::optional<std::uint64_t>> load(const PythonThread& thread, Key key,
                                                     const ValueMemory& memory) = 0;
   virtual Status store(const PythonThread& thread, Key key, const ValueMemory& memory) = 0;
@@ -63,14 +64,14 @@ class PythonObject {
   virtual bool close(std::uint64_t deadline_ns) noexcept = 0;
 };
 
-/// What both kinds of objects count and tell.
+/// The common counters and reports of both kinds of objects.
 class ObjectLog {
  public:
   /// An error of a method, for the counters and, at most once a second, for the log. Returns it.
   Error note(const Error& error) noexcept;
   /// A method kept a view of a buffer after it returned.
   Error note_kept_view(std::string_view method) noexcept;
-  /// The same where that is no error.
+  /// Counts it without failing the call.
   void count_kept_view() noexcept { views_kept_total_.fetch_add(1, std::memory_order_relaxed); }
   void append_counters(Report& report) const;
 
@@ -90,7 +91,7 @@ SetupResult<ObjectTraits> traits_of(PyObject* object);
 SetupResult<std::unique_ptr<PythonObject>> make_plain_object(PyObject* object);
 SetupResult<std::unique_ptr<PythonObject>> make_native_object(PyObject* object);
 
-/// With the GIL held: an attribute that must be callable; or none (nothing), without an exception.
+/// With the GIL held: an attribute that must be callable; or none (empty), without an exception.
 Reference method_of(PyObject* object, const char* name);
 Reference bytes_of_key(Key key);
 /// "get_into() returned 'str'; wanted ...", with the GIL held.

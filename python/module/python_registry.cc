@@ -44,7 +44,7 @@ SetupResult<bool> is_known(const std::string& type) {
   return found.get() == Py_True;
 }
 
-/// The registry's own words, and what packages bring.
+/// The names that the registry uses itself, and the connectors that packages provide.
 SetupError unknown_type(const Spec& spec) {
   std::string text = python_registry().open(spec).error().text;
   const auto names = call("_names");
@@ -54,7 +54,7 @@ SetupError unknown_type(const Spec& spec) {
   return invalid(std::move(text));
 }
 
-/// What `python`'s table can read: the parameters are the object's, as JSON.
+/// A text that `python`'s table can read: the object's parameters, as JSON.
 SetupResult<Spec> wrap(Spec spec) {
   std::string factory;
   if (spec.type() == kType) {
@@ -101,7 +101,7 @@ SetupResult<Spec> resolve(Spec spec) {
 
 // ---- The type -----------------------------------------------------------------------------------
 
-// Of wrapped specs; nobody writes these rows by hand.
+// For wrapped specs; people do not write these rows by hand.
 constexpr std::array kParameters{
     Parameter{.name = "factory", .help = "package.module:Class, or empty for a type's name."},
     Parameter{.name = "name", .help = "The spec's type as it was written.", .is_required = true},

@@ -14,7 +14,7 @@ namespace larder::python {
 /// wherever such a spec is nested, so that the registry's tables hold for everything.
 const Registry& python_registry();
 
-/// With the GIL held: it may look for what installed packages bring. Never leaves an exception.
+/// With the GIL held: it may search the installed packages. Never leaves an exception.
 SetupResult<Spec> resolve_spec(std::string_view text);
 
 }  // namespace larder::python

@@ -5,7 +5,7 @@
 namespace larder::python {
 
 void ParkedAtTheEnd::park_if_ended() noexcept {
-  // Whoever holds the GIL by then is the thread that ends the interpreter.
+  // The GIL's holder is then the thread that ends the interpreter.
   while (is_finalizing() && PyGILState_Check() == 0) ::pause();
 }
 
@@ -23,7 +23,7 @@ PythonThread::~PythonThread() {
 }
 
 PythonThread::Turn::~Turn() {
-  // Not when CPython unwinds this thread: then it has no GIL to give.
+  // Not when CPython unwinds this thread: then it has no GIL to release.
   if (PyGILState_Check() != 0) PyEval_SaveThread();
 }
 

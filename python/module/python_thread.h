@@ -8,7 +8,7 @@ namespace larder::python {
 
 /// Stops a thread that CPython (before 3.14) ends by unwinding it because it asked for the GIL when
 /// the interpreter had ended: it never comes back, and the process ends in a moment without it.
-/// Declare it before what asks for the GIL.
+/// Declare it before any member that needs the GIL.
 class ParkedAtTheEnd {
  public:
   ParkedAtTheEnd() noexcept { park_if_ended(); }
@@ -33,9 +33,9 @@ class WithGil {
   PyGILState_STATE state_;
 };
 
-/// What makes a thread of ours one of Python's, for as long as this lives: `threading.local` and
-/// everything else that belongs to a Python thread lasts from call to call. Made, used and
-/// destroyed in one thread, which does not hold the GIL except inside a Turn.
+/// Makes a thread of ours one of Python's, for as long as this object lives: `threading.local` and
+/// the rest of a Python thread's state last from call to call. Made, used and destroyed in one
+/// thread, which does not hold the GIL except inside a Turn.
 class PythonThread {
  public:
   PythonThread();

@@ -10,7 +10,7 @@ namespace larder::python {
 namespace nb = nanobind;
 namespace {
 
-/// The keys of a page, which nobody else keeps.
+/// The keys of a page, which no other code holds.
 struct PageDeletion : PythonOperation {
   ScanPage page;
 };
@@ -159,7 +159,7 @@ void prepare_hint(PythonOperation& operation, nb::handle hint, nb::handle ttl,
   }
   operation.prepare(Op::kTouch, deadline_ns);
   operation.batch.hint = static_cast<Hint>(index);
-  // What nobody waits for makes way for loads.
+  // Results that no caller waits for make room for loads.
   if (operation.batch.hint == Hint::kPrefetch || operation.batch.hint == Hint::kPin) {
     operation.batch.urgency = Urgency::kPrefetch;
   }
@@ -355,7 +355,7 @@ nb::object report_of(const Handle& handle) {
     const WithoutGil without_gil;
     report = session->report();
   }
-  // What has a place of its own below is not in the counters too.
+  // A number with a field of its own below is not among the counters too.
   constexpr std::array<std::string_view, 5> kFields{"health", "is_failing", "bytes_used",
                                                     "capacity_bytes", "keys"};
   nb::dict counters;

@@ -6,7 +6,7 @@
 
 namespace larder::python {
 
-/// What Python gets of a finished operation, for every class that gives it. With the GIL; each
+/// The Python form of a finished operation, for every class that returns it. With the GIL; each
 /// returns a new object or throws nanobind::python_error.
 
 /// (hits, failed, sizes, errors), a list each.
@@ -15,15 +15,15 @@ nanobind::object loads_of(const PythonOperation& operation);
 nanobind::object stores_of(const PythonOperation& operation);
 /// A list of sizes, None for a key without a value.
 nanobind::object sizes_of(const PythonOperation& operation);
-/// (size or None, error or None) of a lookup of one key.
+/// (size or None, error or None) for a lookup of one key.
 nanobind::object size_of_one(const PythonOperation& operation);
-/// As loads_of(), of a lookup, and then how long loading its hits would take: seconds, or None.
+/// Like loads_of(), for a lookup, and then how long loading its hits would take: seconds, or None.
 nanobind::object lookups_of(const PythonOperation& operation);
 /// (done, failed, errors, a text where the connector does not have the hint, or None).
 nanobind::object touches_of(const PythonOperation& operation);
 /// Seconds, or None for kNever.
 nanobind::object seconds_or_none(std::uint64_t duration_ns);
-/// Asks how long it would take now to load what the lookup has found, where it wants to know.
+/// Estimates how long loading the hits of the lookup would take now, if it asked for that.
 void note_load_ns(PythonOperation& operation, const Handle& handle);
 /// A list of bools.
 nanobind::object existence_of(const PythonOperation& operation);
@@ -54,10 +54,10 @@ nanobind::object hints_of(const Handle& handle);
 std::shared_ptr<Handle> open_handle(nanobind::handle spec,
                                     const doors::SessionOptions& options = {},
                                     std::uint64_t end_grace_ns = Handle::kEndGraceNs);
-/// Of every store that is open in this process, in Prometheus' text format.
+/// For every open store of this process, in Prometheus' text format.
 nanobind::object metrics_text();
-/// How long loading so many values of so many bytes would take from the quickest store that is open
-/// in this process, by the slowest of its places that is known; None where none is.
+/// How long loading so many values of so many bytes would take from the quickest open store of this
+/// process, by the slowest of its places that is known; None if none is.
 nanobind::object seconds_to_load(std::uint64_t values, std::uint64_t bytes);
 
 /// When a call with this `timeout` has to end. Throws nanobind::python_error.
@@ -76,7 +76,7 @@ void prepare_hint(PythonOperation& operation, nanobind::handle hint, nanobind::h
                   std::uint64_t deadline_ns);
 /// How much room the next attempt needs when a value did not fit because it was replaced by a
 /// larger one since its size was asked; 0: the failure is final. At least twice the last room, so
-/// that a writer whose values grow cannot keep a reader busy for ever.
+/// that a writer of growing values cannot keep a reader busy for ever.
 std::uint64_t room_after(const Item& item, std::uint64_t room) noexcept;
 
 inline void throw_unless(bool is_good) {

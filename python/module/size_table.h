@@ -12,7 +12,7 @@ namespace larder::python {
 
 /// The sizes of the values that went through this process, for objects that do not tell them.
 ///
-/// At most kKeysMax keys, 60 bytes each; of further ones nothing is known. Threads: any.
+/// At most kKeysMax keys, 60 bytes each; keys beyond the limit are not tracked. Threads: any.
 class SizeTable {
  public:
   static constexpr std::size_t kKeysMax = std::size_t{1} << 20;

@@ -8,7 +8,7 @@
 namespace larder::python {
 namespace {
 
-/// What a tensor says of itself.
+/// A tensor's properties.
 struct Tensor {
   std::string device;
   std::string layout;
@@ -102,7 +102,7 @@ std::string remedy_to_load(const Tensor& tensor, bool repeats) {
   return load + "x.detach().copy_(c)";
 }
 
-/// As an error of ours, what the tensor itself has raised.
+/// The tensor's own exception, as an error of ours.
 bool refuse_with_reason(PyObject* object, const ArgumentName& name) {
   const std::string reason = take_message();
   PyErr_Format(PyExc_ValueError, "%s: a %s whose memory cannot be had: %s", name.text().c_str(),
