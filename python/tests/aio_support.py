@@ -1,10 +1,10 @@
-"""What the tests of larder.aio share."""
+"""The common parts of the tests of larder.aio."""
 
 import asyncio
 import threading
 import time
 
-# A connector whose loads are answered by nobody.
+# A connector whose loads are never answered.
 STALLED = "fault:?inner=memory:&stall_rate=1&stall=1h&pattern=get:*"
 
 
@@ -24,7 +24,7 @@ async def until(condition, seconds=120):
 
 
 def is_free(buffer):
-    """Whether nobody has its memory any more."""
+    """Whether its memory has no other user any more."""
     try:
         buffer.append(0)
         buffer.pop()
@@ -34,7 +34,8 @@ def is_free(buffer):
 
 
 def in_threads(count, main):
-    """Runs `main(number)` in a loop of its own in each thread; raises what one of them raised."""
+    """Runs `main(number)` in a loop of its own in each thread; raises the exception of one of
+    them."""
     errors = []
 
     def work(number):

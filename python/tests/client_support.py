@@ -1,4 +1,4 @@
-"""What the tests of larder.Client share."""
+"""The common parts of the tests of larder.Client."""
 
 import time
 

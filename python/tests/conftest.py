@@ -1,4 +1,4 @@
-"""What the tests share. `larder` is the installed package, never the source folder."""
+"""The common parts of the tests. `larder` is the installed package, never the source folder."""
 
 import os
 import random
@@ -12,7 +12,7 @@ import pytest
 import larder
 import larder.aio
 
-# AddressSanitizer keeps freed memory: only then does RSS say nothing.
+# AddressSanitizer keeps freed memory: only then RSS proves nothing.
 IS_RSS_EXACT = "asan" not in os.environ.get("LD_PRELOAD", "")
 KIB = 1024
 MIB = 1024 * KIB
@@ -32,7 +32,7 @@ def store(spec):
 
 @pytest.fixture
 def store_of(tmp_path):
-    """What larder.aio.open() gives for a kind of store."""
+    """The result of larder.aio.open() for a kind of store."""
     return lambda kind, **parameters: larder.aio.open(spec_of(kind, tmp_path, **parameters))
 
 
@@ -46,7 +46,7 @@ def spec_of(kind, directory, **parameters):
     return f"log:{directory}/store?" + "&".join(f"{k}={v}" for k, v in given.items())
 
 
-# A deadline ends what hangs and judges no speed: tests run on machines that do other things, too.
+# A deadline ends hangs and judges no speed, because tests share the machine.
 DEADLINE_S = 120
 
 
@@ -71,7 +71,7 @@ def exit_code_of(child):
 
 
 def run_python(code, *, timeout=DEADLINE_S, env=None):
-    """Runs a script in an interpreter of its own, with the same package."""
+    """Runs a script in its own interpreter, with the same package."""
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", code],
         capture_output=True,

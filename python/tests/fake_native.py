@@ -1,4 +1,4 @@
-"""LMCache's native contract in Python, for what no real connector does on demand."""
+"""LMCache's native contract in Python, with behaviour that no real connector shows on demand."""
 
 import os
 import weakref
@@ -8,7 +8,7 @@ from larder.lmcache import ConnectorClientBase
 
 class FakeNative:
     """The native contract in Python over a dict. It holds no reference to a buffer, as native code
-    does not. With `holds` its batches end when `finish()` says so."""
+    does not. With `holds` its batches end when `finish()` is called."""
 
     def __init__(self, holds=False):
         self.values = {}
@@ -85,7 +85,7 @@ class FakeNative:
 
 
 class FakeClient(ConnectorClientBase[FakeNative]):
-    """As a user's client is written over LMCache's base."""
+    """Like a user's client over LMCache's base."""
 
     def __init__(self, holds=False, loop=None):
         super().__init__(FakeNative(holds), loop)

@@ -70,7 +70,7 @@ class Dictionary(PythonConnector):
 
 @pytest.fixture
 def open_object():
-    """Opens an object by a type of its own; closes it, and forgets the type."""
+    """Opens an object by its own type; closes it, and forgets the type."""
     opened = []
 
     def open_one(made, door=larder.open):
@@ -86,7 +86,7 @@ def open_object():
 
 
 class Gate:
-    """Holds up whoever comes, until it is opened; counts them."""
+    """Blocks every caller until it is opened; counts them."""
 
     def __init__(self, method):
         self.method = method

@@ -9,12 +9,12 @@ from larder.connectors import PythonConnector
 
 
 class Files(PythonConnector):
-    """While there is a file `hold` in the directory, `set` waits."""
+    """While the directory has a file `hold`, `set` waits."""
 
     survives_restart = True
 
     def __init__(self, directory, extra=None):
-        assert extra in (None, {"nested": [1, 2.5, None]}), extra  # As the JSON had it.
+        assert extra in (None, {"nested": [1, 2.5, None]}), extra  # In the JSON's types.
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(exist_ok=True)
         self.never = threading.Event()
@@ -96,7 +96,7 @@ class NativeFiles:
 
 
 class LmcacheAdapter:
-    """As far as it matters what an L2AdapterInterface of LMCache has."""
+    """The relevant part of LMCache's L2AdapterInterface."""
 
     def __init__(self, config):
         raise AssertionError("it is not made")

@@ -1,5 +1,5 @@
-"""`larder server` as a child of the test, as the command and as `python -m larder`, and what a worker
-asks of it."""
+"""`larder server` as a child of the test, as the command and as `python -m larder`, and a worker's
+requests."""
 
 import json
 import mmap
@@ -108,7 +108,7 @@ class Worker:
             self.pool = mmap.mmap(pool.fileno(), 0)
 
     def store(self, tokens):
-        """Stores what follows from the tokens."""
+        """Stores values that follow from the tokens."""
         asked = key(tokens, "store", worker=0)
         context = self.client.ask("prepare_store", asked, WORKER)["context"]
         for slot, chunk in zip(context["slots"], context["chunk_indices"], strict=True):

@@ -1,5 +1,5 @@
-"""What tests of `larder.sglang` have in place of SGLang and torch: the parts of both that a backend
-sees. tests/interop/test_sglang.py has the real ones."""
+"""Replaces SGLang and torch in the tests of `larder.sglang`: the parts of both that a backend sees.
+tests/interop/test_sglang.py has the real ones."""
 
 import dataclasses
 import enum

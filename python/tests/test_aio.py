@@ -145,7 +145,7 @@ def test_an_exception_in_a_callback_disturbs_nobody(store_of):
 
 
 class Turns:
-    """Counts what the loop does while something is awaited."""
+    """Counts the loop's work during an await."""
 
     async def __aenter__(self):
         self.count = 0

@@ -1,4 +1,4 @@
-"""larder.aio: tasks that are cancelled at any moment, and what must not be left of them."""
+"""larder.aio: tasks that are cancelled at any moment, and leftovers that must not be."""
 
 import asyncio
 import gc

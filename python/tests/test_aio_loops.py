@@ -68,7 +68,7 @@ def test_a_loop_that_is_closed_with_work_in_flight(store_of):
     tasks[1].cancel()
     loop.close()
     assert not is_free(buffer), "the operation goes on"
-    # Another loop takes what is finished, and goes on.
+    # Another loop takes finished operations, and continues.
     assert run(store.exists(["k"])) == [True]
 
     async def closes():
@@ -94,7 +94,7 @@ def test_close_takes_the_answers_of_loops_that_are_gone():
 
 
 class QuietClient:
-    """In the place of the native client: its fd never says that there is something to drain."""
+    """In the place of the native client: its fd never becomes readable."""
 
     closed = False
 

@@ -1,4 +1,4 @@
-"""Every kind of buffer: taken as it is, or refused with a text that says what to do."""
+"""Every kind of buffer: taken unchanged, or refused with a text that names the remedy."""
 
 import array
 import ctypes
@@ -224,7 +224,7 @@ class Device:
 
 
 class Tensor:
-    """What is asked of one; `state` is what it says of itself."""
+    """The methods used on a tensor; `state` is its description of itself."""
 
     def __init__(self, memory, shape=(2, 2048), **state):
         self.memory = memory

@@ -1,4 +1,4 @@
-"""larder.Client: batches that are submitted and drained. What they come to, buffers, terms, ends."""
+"""larder.Client: batches that are submitted and drained. Results, buffers, terms, ends."""
 
 import ctypes
 import gc
@@ -21,7 +21,7 @@ from test_lifecycle import assert_flat, usage, wait_for
 import larder
 from larder import Code, connectors
 
-# Loads that last until somebody ends them, one at a time.
+# Loads that last until the test ends them, one at a time.
 ONE_AT_A_TIME = STALLED + "&batches_max=1"
 
 
@@ -140,7 +140,7 @@ def test_memory_by_address(client, number):
     pool = numpy.frombuffer(bytearray(random_bytes(8 * 4096)), numpy.uint8)
     copy = pool.copy()
     pointers = [number(pool.ctypes.data + i * 4096) for i in range(8)]
-    # As SGLang's pools do it: two pieces a key, one of keys and one of values.
+    # Like SGLang's pools: two pieces a key, one of keys and one of values.
     (stored,) = ended(client, client.submit_set(list("abcd"), larder.Addresses(pointers, 4096)))
     assert stored.codes == bytes([Code.DONE] * 4)
     pool[:] = 0
@@ -373,7 +373,7 @@ def test_without_waiting_for_room_a_batch_fails_at_once_and_can_be_tried_again()
 
 
 class OneWorker(connectors.PythonConnector):
-    """Loads in the order in which larder asks for them, after the first one was let go."""
+    """Loads in the order in which larder asks for them, after the first one was released."""
 
     num_workers = 1
 
@@ -445,7 +445,7 @@ def test_the_event_fd_is_readable_exactly_while_there_is_something(client):
 
 
 def test_another_thread_may_drain_before_the_id_is_known():
-    """Tags make it plain whose a batch is; every batch comes once, whoever drains."""
+    """Tags show the owner of a batch; every batch comes once, whichever thread drains."""
     with larder.Client("memory:") as client:
         drained, stop = [], threading.Event()
 
@@ -569,7 +569,7 @@ def test_the_interpreter_can_exit_with(kind, spec):
     for _ in range(3):
         run = run_python(f"import larder\nclient = larder.Client({spec!r})\n{EXIT[kind]}\n")
         assert run.returncode == 0, run.stderr
-        # It says that it was opened and closed, and nothing else.
+        # It logs that it was opened and closed, and nothing else.
         assert re.fullmatch(r"(.* I \[.*\n)*", run.stderr), run.stderr
 
 
@@ -658,7 +658,7 @@ def test_what_of_a_prefix_cannot_be_deleted_is_told_after_all_were_tried():
 
 
 def test_a_deletion_that_is_given_up_disturbs_no_batch():
-    """Its operation ends later, among the batches, and is nobody's."""
+    """Its operation ends later, among the batches, and belongs to none."""
     go = threading.Event()
 
     def before(method, key):

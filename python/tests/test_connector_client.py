@@ -1,4 +1,4 @@
-"""LMCache's asyncio client over native connectors: one in Python that does what a test wants, and
+"""LMCache's asyncio client over native connectors: one in Python that the test controls, and
 larder's own. tests/interop has LMCache's."""
 
 import asyncio

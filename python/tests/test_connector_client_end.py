@@ -18,7 +18,7 @@ from larder.lmcache import Connector, ConnectorClient, ConnectorClientBase
 
 
 class EarlyNative(FakeNative):
-    """Its load is drained before its submission has returned, as may happen to any thread but the
+    """Its load is drained before its submission has returned, as may happen in any thread but the
     loop's."""
 
     def __init__(self):
@@ -223,7 +223,7 @@ def test_completions_that_cannot_be_read_fail_everything_and_close_the_client(ki
             assert str(result).startswith("native drain_completions failed: ")
         with pytest.raises(RuntimeError, match="Client closed"):
             await client.exists("k")
-        # Nobody watches the fd any more, which stays readable.
+        # The fd, which stays readable, is not watched any more.
         assert asyncio.get_running_loop().remove_reader(native.reader) is False
         client.close()
         assert native.is_closed

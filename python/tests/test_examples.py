@@ -11,13 +11,13 @@ import pytest
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
-# What each says, as a pattern.
+# The output of each, as a pattern.
 SAYS = {
     "batches.py": r"turn 1: 0 of 15 pages .*turn 2: 15 of 15 pages .*\n7 pages were deleted\n",
     "plain.py": r"there: \[True, .*, False\]\nloaded 1048576 bytes.*healthy, 3 keys\n",
     "asyncio_store.py": r"turn 3: [1-9]\d* of 96 chunks came from the store\n",
 }
-# Those that need more than this environment has, and who runs them.
+# Those with further requirements, and the tests that run them.
 ELSEWHERE = {
     "lmcache_example.py": "what the next two share",
     "lmcache_native_plugin.py": "tests/interop/test_lmcache_examples.py",

@@ -1,7 +1,8 @@
-"""A store that is freed may be gigabytes: other threads run meanwhile, whoever drops it, and where.
+"""Freeing a store may free gigabytes: other threads run meanwhile, whichever thread drops it, and
+where.
 
-A library that is loaded before everything else holds up the thread that frees a store, in the middle
-of it, until another Python thread has made a step; with the GIL held none could."""
+A preloaded library blocks the thread that frees a store, in the middle of it, until another Python
+thread has made a step; with the GIL held none could."""
 
 import os
 import pathlib

@@ -14,7 +14,7 @@ import larder.hints
 from larder import Code
 
 KEYS = [f"key {i}" for i in range(6)]
-# What is loaded stays in the tier: only hints bring it into L1.
+# Loaded values stay in the tier: only hints bring them into L1.
 TIERED = "tiered:?l1=4MiB&l2=memory:&promote=none&skip_l1=yes"
 SIZE = 1000
 

@@ -21,7 +21,7 @@ from conftest import (
 
 import larder
 
-# A connector whose loads are answered by nobody.
+# A connector whose loads are never answered.
 STALLED = "fault:?inner=memory:&stall_rate=1&stall=1h&pattern=get:*"
 
 
@@ -337,7 +337,7 @@ def test_a_thousand_cancelled_calls_leave_nothing():
         for _ in range(1000):
             once()
         assert_flat(before, usage(), 4 * MIB)
-        buffer.append(1)  # Nobody holds it any more.
+        buffer.append(1)  # It has no other user any more.
 
 
 def test_refused_calls_leave_nothing(store):

@@ -176,7 +176,7 @@ def test_a_failed_load_is_a_miss_at_the_next_lookup(client):
         [False, True],
     )
     assert client.exists([key(1), key(2)])[2] == [False, True]
-    client.set([key(1)], [b"new!"])  # LMCache's stores keep what is there: this one replaces it.
+    client.set([key(1)], [b"new!"])  # LMCache's stores keep existing values: this one replaces it.
     assert client.exists([key(1)])[2] == [True]
     assert client.get([key(1)], [view(bytes(4))]) == (True, "", [True])
 
@@ -336,7 +336,7 @@ def test_close_with_work_in_flight_from_several_threads():
         thread.start()
     join_all(threads)
     for buffer in buffers:
-        buffer.append(1)  # Nobody holds it any more.
+        buffer.append(1)  # It has no other user any more.
 
 
 def test_a_forgotten_connector_closes(tmp_path):
@@ -517,7 +517,7 @@ def test_metrics_are_numbers(client):
 
 
 def test_a_class_of_the_server_says_so_within_the_engine():
-    """What LMCache passes to the class of a storage_plugin."""
+    """The arguments that LMCache passes to the class of a storage_plugin."""
     given = {"config": object(), "dst_device": "cpu", "metadata": None, "local_cpu_backend": None}
     for refused in (Connector, ConnectorClient):
         with pytest.raises(

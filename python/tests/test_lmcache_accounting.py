@@ -1,5 +1,5 @@
-"""What the L2 adapter for LMCache knows of a store, without LMCache: names, locks, accounts, the
-mirror that follows a real store, and pages of keys. tests/interop has the adapter itself."""
+"""The L2 adapter's knowledge of a store, without LMCache: names, locks, accounts, the mirror that
+follows a real store, and pages of keys. tests/interop has the adapter itself."""
 
 import collections
 import select
@@ -92,7 +92,7 @@ def test_locks_count_and_never_below_zero(steps):
 
 class AccountsAgainstStore(RuleBasedStateMachine):
     """A store as a dictionary with a log of events, and a scan that looks at any time and tells
-    later. Whatever comes when, the accounts are right once all was told."""
+    later. In any order of events, the accounts are right once all have arrived."""
 
     KEYS = [name(i).encode() for i in range(6)] + [b"foreign", b"m@ff@0@00"]
 
@@ -195,10 +195,10 @@ TestAccountsAgainstStore.settings = settings(
 
 
 class Watched:
-    """A connector with its mirror, and what a listener hears."""
+    """A connector with its mirror, and a listener's changes."""
 
     def __init__(self, spec):
-        # A machine that stands still for a while must not turn hits into misses.
+        # A machine that pauses for a while must not turn hits into misses.
         self.connector = Connector(
             spec, load_timeout=3600, store_timeout=3600, lookup_timeout=3600
         )
@@ -254,7 +254,7 @@ class Watched:
         return codes
 
     def settle(self):
-        """Evictions go on behind the stores: until two looks say the same."""
+        """Evictions continue after the stores: waits until two looks agree."""
         deadline = time.monotonic() + SECONDS
         while True:
             counters = self.connector.report()["counters"]
@@ -286,8 +286,8 @@ TINY = {
 
 
 class MirrorAgainstStore(RuleBasedStateMachine):
-    """Whatever is stored, removed, replaced or evicted, also while events are lost and over
-    restarts: mirror and listener end up with what the store lists."""
+    """After any stores, removals, replacements and evictions, also while events are lost and over
+    restarts: mirror and listener equal the store's listing in the end."""
 
     @initialize(kind=st.sampled_from(["log", "log, few events", "memory", "few events", "files"]))
     def open_store(self, kind):

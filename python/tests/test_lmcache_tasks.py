@@ -1,4 +1,4 @@
-"""The L2 adapter's tasks over connectors that do what real ones seldom do. Without LMCache."""
+"""The L2 adapter's tasks over connectors with rare behaviour. Without LMCache."""
 
 import gc
 import logging
@@ -16,7 +16,7 @@ from larder.lmcache.l2_tasks import Kind, Task, TaskRunner
 
 
 class Connector:
-    """Finishes what the test says, when it says so."""
+    """Finishes operations on the test's command."""
 
     def __init__(self):
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
@@ -63,7 +63,8 @@ class Connector:
 
 
 class EvictingConnector(Connector):
-    """Keeps no events and, until the test says otherwise, no keys: what was stored was evicted."""
+    """Keeps no events and, until the test says otherwise, no keys: every stored value was
+    evicted."""
 
     def __init__(self):
         super().__init__()

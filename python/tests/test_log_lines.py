@@ -1,4 +1,4 @@
-"""What the log says when a store is opened and closed."""
+"""The log's lines when a store is opened and closed."""
 
 import os
 import subprocess

@@ -98,7 +98,7 @@ def test_over_http_there_is_one_page():
             urllib.request.urlopen(f"{url}/other", timeout=30)
         with pytest.raises(urllib.error.HTTPError, match="501"):
             urllib.request.urlopen(url, data=b"x", timeout=30)
-        # Who connects and says nothing keeps nobody else waiting.
+        # A client that connects and sends nothing does not delay others.
         with socket.create_connection(server.address.rsplit(":", 1)):
             assert stats(f"{url}/metrics").returncode == 0
 
@@ -251,7 +251,7 @@ class Unreachable(PythonConnector):
 
 
 def test_each_reason_of_a_miss_is_shown(tmp_path):
-    """Of one running process, whose stores have each fault once."""
+    """The metrics of one running process, whose stores have each fault once."""
     fault = "fault:?inner=memory:&pattern=get:1"
     kv = tmp_path / "fs"
     with (

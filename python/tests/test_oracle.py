@@ -28,7 +28,7 @@ def encoded(key):
 
 
 class StoreAgainstDict(RuleBasedStateMachine):
-    """A capacity that nothing here can fill: whatever was stored must be there."""
+    """A capacity that nothing here can fill: every stored value must exist."""
 
     @initialize(kind=st.sampled_from(["memory", "log"]))
     def open_store(self, kind):
@@ -82,7 +82,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
     def set_in_pieces(self, pairs):
         keys, values = [key for key, _ in pairs], [pieces for _, pieces in pairs]
         if len({encoded(key) for key in keys}) < len(keys):
-            return  # In which order they take effect is not said.
+            return  # The order in which they take effect is undefined.
         assert self.store.set_many(keys, values).stored == [True] * len(keys)
         self.values.update({encoded(key): b"".join(pieces) for key, pieces in pairs})
 

@@ -1,4 +1,4 @@
-"""Connectors written in Python: what larder does with them."""
+"""Connectors written in Python: how larder uses them."""
 
 import errno
 import random

@@ -47,7 +47,7 @@ def test_what_the_object_has_ends_when_it_returns_and_keeps_its_buffers(open_obj
     gate.opened.set()
 
     def is_back():
-        store.exists(["x"])  # A call takes back what others have left.
+        store.exists(["x"])  # A call reclaims the memory that others have left.
         try:
             buffer.append(1)
         except BufferError:

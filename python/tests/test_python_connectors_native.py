@@ -23,7 +23,7 @@ def test_a_native_object_is_a_store(open_object):
     assert store.set_many(["a"], [b"new"], mode="if_absent").existed == [True]
     assert store.delete(["a", "x"]) == [True, False]
     assert store.report().keys == 1
-    # What it had before larder came has a size that nobody tells.
+    # Values from before larder opened it have an unknown size.
     made.values["old"] = b"12345"
     buffer = bytearray(5)
     assert store.get_into(["old"], [buffer]).hits == [True] and buffer == b"12345"
@@ -64,7 +64,7 @@ def test_a_native_failure_is_that_keys(open_object):
         store.delete(["k"])
     outcomes = store.get_into(["k"], [bytearray(1)])
     assert outcomes.failed == [True] and "submit_batch_get: the disk is gone" in outcomes.errors[0]
-    # A load that failed with results tells of a miss, one without results and ok of a hit.
+    # A failed load with results means a miss, one without results and ok means a hit.
     made.answer = failing(["get"], results=[False])
     assert store.get_into(["other"], [bytearray(1)]).errors == [None]
     made.answer = lambda kind, future, ok, error, results: [(future, True, "", None)]

@@ -127,7 +127,7 @@ def test_a_value_of_another_size_is_told(open_object):
     assert all("stored with 5" in error for error in outcomes.errors)
 
 
-# What an object may keep of a buffer; the last two are still usable memory then.
+# Parts of a buffer that an object may keep; the last two are still usable memory then.
 KEEP = {
     "it": lambda view: view,
     "a list of it": lambda view: [view],

@@ -224,7 +224,7 @@ def test_one_tier_and_one_group_of_layers_are_taken(tmp_path):
         [
             1.0,
             [
-                stored(["a"], size=0),  # As vLLM's offloading tells of its tier.
+                stored(["a"], size=0),  # Like vLLM's offloading for its tier.
                 stored(["a", "b"]),
                 stored(["A"], size=32, medium="CPU"),
                 stored(["a", "b"], group_idx=1),

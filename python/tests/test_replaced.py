@@ -26,7 +26,7 @@ def is_whole(found):
 
 
 class Replaced(Dictionary):
-    """Replaces the value whenever somebody is about to load it, as long as there is another one."""
+    """Replaces the value whenever a load is about to begin, as long as there is another one."""
 
     def __init__(self, *following):
         super().__init__()

@@ -70,7 +70,7 @@ def store_all(backend, pool, keys, v1):
 
 
 def load_all(backend, pool, keys, v1):
-    """As SGLang's controller does; whether each page came."""
+    """Like SGLang's controller; returns whether each page arrived."""
     if v1:
         return backend.batch_get_v1(keys, indices(len(keys)))
     found = backend.batch_get(keys, [pool.get_dummy_flat_data_page() for _ in keys])
@@ -156,7 +156,7 @@ def test_a_load_tells_of_each_page(open_backend):
 
 
 def test_a_value_of_another_size_is_not_found_and_replaced(open_backend):
-    """Whoever wrote it: a page is found only where it can be loaded."""
+    """Whichever rank wrote it: a page is found only where it can be loaded."""
     pool = Pool()
     backend = open_backend("memory:?capacity=64MiB", pool)
     (name,) = backend._pools["kv"].names(["key"])

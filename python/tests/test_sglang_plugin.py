@@ -1,4 +1,4 @@
-"""The entry point of `larder.sglang`: what it does to SGLang's arguments, and when it does nothing."""
+"""The entry point of `larder.sglang`: its effect on SGLang's arguments, and when it has none."""
 
 import importlib.metadata
 import json
@@ -35,7 +35,7 @@ def fields(arguments):
 
 
 def resolved(arguments, refuses=lambda arguments: None):
-    """What SGLang resolves, as often as it is asked to."""
+    """SGLang's resolution, as often as it is called."""
     seen = []
 
     def resolve(given):

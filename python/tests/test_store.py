@@ -1,4 +1,4 @@
-"""What `larder.Store` promises, call by call."""
+"""The promises of `larder.Store`, call by call."""
 
 import doctest
 import inspect
@@ -134,7 +134,7 @@ def test_the_report_tells_what_callers_got_within_the_last_minute(store):
 def test_the_report_tells_what_other_capacities_would_have_found():
     value = bytes(64 << 10)
     with larder.open("memory:", capacity="5MiB") as store:
-        # A loop over 100 values: 79 fit, so that the one that comes next has always gone.
+        # A loop over 100 values: 79 fit, so that the next one has always been evicted.
         for number in range(500):
             key = f"key{number % 100}"
             if store.get(key) is None:
@@ -272,7 +272,7 @@ def test_everything_public_is_documented():
 
 
 def test_get_raises_when_the_key_could_not_be_looked_up(tmp_path):
-    """None would say that the key has no value. A lookup alone answers what can be loaded."""
+    """None would say that the key has no value. A lookup alone answers which keys can be loaded."""
     with larder.open(f"fault:?inner=fs:{tmp_path}&error_rate=1&pattern=exists:*") as store:
         store.set("a", b"value")
         with pytest.raises(larder.Error, match="injected"):

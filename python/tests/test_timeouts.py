@@ -12,7 +12,7 @@ import larder.aio
 from larder.lmcache import Connector, ConnectorClient
 
 NEVER = ["load_timeout", "store_timeout", "lookup_timeout"]
-# Values, and what the error says of them.
+# Values, and the error's text for them.
 REFUSED = [
     (0, ValueError, "0, wanted seconds: a number above 0 and at most 1e9"),
     (-1, ValueError, "-1, wanted"),

@@ -54,7 +54,7 @@ def worked_server(folder):
 
 @contextlib.contextmanager
 def worked_store():
-    """A store of this process that is asked until the end; where its numbers are."""
+    """A store of this process that is used until the end; the address of its numbers."""
     ended = threading.Event()
     with larder.open("memory:") as store, larder.serve_metrics("0") as server:
 
@@ -145,7 +145,7 @@ def test_suspended_it_gives_the_terminal_back():
     with worked_store() as address, Top(address, "--interval", "0.2") as shown:
         shown.wait_for(lambda lines: lines[1:] and lines[1].startswith("HEALTHY"), "healthy")
         shown.type("\x1a")
-        # A session's leader is not stopped by its own terminal: it goes on at once.
+        # A session's leader is not stopped by its own terminal: it continues at once.
         shown.wait_for(lambda _: LEAVE in shown.written, "the screen from before")
         shown.written = b""
         shown.wait_for(lambda lines: lines[1:] and lines[1].startswith("HEALTHY"), "again")
@@ -225,7 +225,7 @@ def test_without_a_target_it_looks_where_the_environment_says():
 
 
 def answer_with(answer, *arguments):
-    """What top says of a server that answers so; `answer` is called with its connection."""
+    """The output of top for a server that answers so; `answer` gets its connection."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve():

@@ -1,4 +1,4 @@
-"""What a Connector tells beyond LMCache's contract: outcomes by key, touches, events, scans."""
+"""A Connector's results beyond LMCache's contract: outcomes by key, touches, events, scans."""
 
 import select
 import time

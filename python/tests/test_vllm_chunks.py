@@ -56,7 +56,7 @@ class Host:
         return [found[id] for id in ids]
 
     def answers(self, keys, request="r"):
-        """As the scheduler does: it asks again in each step until nothing is unknown."""
+        """Like the scheduler: it asks again in each step until nothing is unknown."""
         deadline = time.monotonic() + DEADLINE_S
         while True:
             answers = [self.chunks.lookup(key, request) for key in keys]

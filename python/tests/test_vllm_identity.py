@@ -1,4 +1,5 @@
-"""larder.vllm: whatever a chunk's bytes follow from changes its name, and nothing else does."""
+"""larder.vllm: everything that a chunk's bytes depend on changes its name, and nothing else
+does."""
 
 import copy
 import json

@@ -37,7 +37,7 @@ WRONG = [
     len,
     iter([1]),
 ]
-# What a binding says, and what Python says where nobody looked.
+# The error of a binding, and Python's own where none was written.
 RAW = re.compile(
     r"incompatible function arg|nanobind|unsupported operand|must be real number|object is not iter"
     r"|has no attribute|not subscriptable|bad argument type|std::|cannot be interpreted"
@@ -135,9 +135,9 @@ OPENING = {
     "serve_metrics": (larder.serve_metrics, {"address": "127.0.0.1:0"}),
     "MetricsServer": (larder.MetricsServer, {"address": "127.0.0.1:0"}),
 }
-# Public, and without an argument that could be wrong: errors, what calls return, and a text.
+# Public, and without an argument that could be wrong: errors, results, and a text.
 WITHOUT_ARGUMENTS = {
-    "Addresses",  # test_client.py has what is wrong for it.
+    "Addresses",  # test_client.py has its wrong arguments.
     "ClosedError",
     "Code",
     "Completion",
@@ -219,7 +219,7 @@ def test_client_of_batches(name, argument):
     client = larder.Client("memory:")
 
     def call(**given):
-        client.submit_exists(["k"])  # What wait() waits for, by whatever time-out.
+        client.submit_exists(["k"])  # The end of a wait(), with any time-out.
         consume(getattr(client, name)(**given))
         client.drain()
 

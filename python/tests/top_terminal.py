@@ -1,4 +1,4 @@
-"""`larder top` in a pseudo terminal, and what a person would see there."""
+"""`larder top` in a pseudo terminal, and the screen that a person would see."""
 
 import fcntl
 import os
@@ -49,7 +49,7 @@ class Top:
         os.write(self.fd, keys.encode())
 
     def read(self, seconds):
-        """Takes what it has written, or writes meanwhile."""
+        """Takes its output so far, and further output."""
         readable, _, _ = select.select([self.fd], [], [], seconds)
         if readable:
             self.written += os.read(self.fd, 1 << 16)
@@ -68,7 +68,7 @@ class Top:
         return self.lines()
 
     def end(self):
-        """Its exit code, and whether the terminal is as it was."""
+        """Its exit code, and whether the terminal is as before."""
         deadline = time.monotonic() + DEADLINE_S
         while True:
             self.read(0.05)

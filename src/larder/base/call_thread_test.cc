@@ -15,7 +15,7 @@ namespace {
 
 using GivenUp = CallThread::GivenUp;
 
-/// Holds whoever passes it until it is opened.
+/// Blocks every thread that passes until it is opened.
 class Gate {
  public:
   void pass() {

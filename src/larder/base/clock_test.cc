@@ -42,7 +42,7 @@ TEST(ManualClockTest, NeverMovesBackwards) {
   clock.advance_to_ns(99);
   EXPECT_EQ(clock.now_ns(), 100U);
 
-  // Two who advance it at once: the later time stays.
+  // Two threads advance it at once: the later time stays.
   std::vector<std::jthread> threads;
   threads.reserve(2);
   for (std::uint64_t i = 0; i < 2; ++i) {
@@ -79,7 +79,7 @@ TEST(CondVarTest, WaitForTellsWhetherTheTimePassed) {
   Mailbox box;
   {
     const MutexLock lock{box.mutex};
-    while (box.changed.wait_for(box.mutex, 1'000)) {  // Until it was no spurious wake-up.
+    while (box.changed.wait_for(box.mutex, 1'000)) {  // Until it is not spurious.
     }
   }
   const std::jthread sender{[&box] {

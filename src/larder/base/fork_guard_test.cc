@@ -15,7 +15,7 @@
 namespace larder {
 namespace {
 
-/// What a child of now has at this number.
+/// The file that a child forked now has at this number.
 std::string seen_by_a_child(int fd) {
   const testing::ForkedChild child{[fd](int /*hold*/) -> std::string {
     struct stat status{};

@@ -153,7 +153,7 @@ __attribute__((target("avx,xsave"))) bool can_ask_for_upper_halves() {
 }
 
 TEST(HashTest, LeavesNoVectorStateThatSlowsOtherCode) {
-  if (!can_ask_for_upper_halves()) return;  // There is nothing to leave, or nobody who knows.
+  if (!can_ask_for_upper_halves()) return;  // The state cannot be left, or is unknown.
   const auto data = sanity_data(100'000);
   StreamingHash128 stream;
   const Hash128 once = hash128(data);

@@ -15,7 +15,7 @@ namespace {
 constexpr LogLevel kLevels[] = {LogLevel::kDebug, LogLevel::kInfo, LogLevel::kWarning,
                                 LogLevel::kError};
 
-/// What `write` puts on stderr.
+/// The output of `write` on stderr.
 template <class Function>
 std::string stderr_of(Function write) {
   testing::internal::CaptureStderr();
@@ -63,7 +63,7 @@ TEST(LoggingTest, ParsesLevelNamesInAnyCase) {
   EXPECT_EQ(parse_log_level(""), std::nullopt);
 }
 
-/// The level is read once in a process, so each case runs in a process of its own.
+/// The level is read once in a process, so each case runs in its own process.
 class LoggingDeathTest : public testing::Test {
  protected:
   void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }

@@ -85,7 +85,8 @@ TEST(ErrorTest, LimitsOfTheSystemAreRetryable) {
     EXPECT_TRUE(error.is_retryable()) << limit;
   }
   EXPECT_EQ(Error::from_errno(ETIMEDOUT, "", "").code(), ErrorCode::kDeadlineExceeded);
-  // Not the caller's doing: it would not count as a failure, and would leave no trace (C6).
+  // The caller did not cause it: otherwise it would not count as a failure, and would leave no
+  // trace (C6).
   EXPECT_EQ(Error::from_errno(EINVAL, "", "").code(), ErrorCode::kIo);
   EXPECT_EQ(Error::from_errno(ECANCELED, "", "").code(), ErrorCode::kIo);
   EXPECT_FALSE(Error::from_errno(EIO, "", "").is_retryable());

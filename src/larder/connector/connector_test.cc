@@ -210,7 +210,7 @@ TEST(HintTest, OnlyATouchCarriesOneAndOnlyPinsAndRetentionsLast) {
   EXPECT_FALSE(is_legal(Op::kTouch, static_cast<Hint>(kHintCount), 0));
 }
 
-/// Tells what it was asked for.
+/// Answers with the request.
 class Estimator final : public Connector {
  public:
   Status submit(Batch& /*batch*/) noexcept override { return {}; }

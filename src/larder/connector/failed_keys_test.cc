@@ -121,7 +121,7 @@ TEST_P(FailedKeysModelTest, RandomOperationsMatchAMap) {
         const auto found = model.find(text);
         const bool is_expected = found != model.end() && found->second > now_ns;
         const bool is_in = failed.contains(key(text), now_ns);
-        // What made room for others may be out; nothing else may.
+        // Keys that made room for others may be missing; no other may.
         ASSERT_TRUE(is_in == is_expected || (is_expected && failed.dropped_total() > 0)) << step;
         if (!is_in) model.erase(text);
     }

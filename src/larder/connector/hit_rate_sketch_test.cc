@@ -60,7 +60,7 @@ class Lru {
   std::unordered_map<std::uint64_t, std::list<std::uint64_t>::iterator> places_;
 };
 
-/// A store with a sketch, and beside it LRU of each capacity that the sketch tells of.
+/// A store with a sketch, and beside it LRU of each capacity that the sketch estimates.
 class Stores {
  public:
   explicit Stores(HitRateSketch::Options options)
@@ -81,7 +81,7 @@ class Stores {
     sketch_.use(hash_of(key), bytes_of_key(key));
     for (Lru& lru : lru_) lru.use(key);
   }
-  /// What the exact ones hit since the last call.
+  /// The exact hits since the last call.
   std::array<double, 4> exact() {
     std::array<double, 4> rates{};
     for (std::size_t i = 0; i < rates.size(); ++i) {
@@ -109,7 +109,7 @@ void expect_near(const WhatIf& told, const std::array<double, 4>& exact) {
   EXPECT_NEAR(*told.measured, exact[kSame], kErrorMost);
 }
 
-/// Of keys 0 to `keys` - 1 the low ones most.
+/// Keys 0 to `keys` - 1, the low ones most often.
 std::uint64_t skewed(Random& random, std::uint64_t keys) {
   const double at = static_cast<double>(random.below(1'000'000)) / 1e6;
   return static_cast<std::uint64_t>(static_cast<double>(keys) * at * at * at);
@@ -160,7 +160,7 @@ TEST(HitRateSketch, FollowsTheLatestPhase) {
 
 TEST(HitRateSketch, CountsAKeyOnlyBehindAllBeforeItInItsRequest) {
   HitRateSketch sketch{{.capacity_bytes = 4, .half_life_asks = kNeverAges}};
-  // The head was used first, so that it is the deepest: with 4 bytes nothing of it is there.
+  // The head was used first, so it is the deepest: with 4 bytes nothing of it is resident.
   for (int i = 0; i < 2000; ++i) {
     sketch.begin_request();
     sketch.count(2, 0);
@@ -263,7 +263,7 @@ TEST(HitRateSketch, ForgetsWhatIsErased) {
 
 TEST(HitRateSketch, KeepsTheSizeOfAKeyThatIsTouched) {
   HitRateSketch sketch{{.capacity_bytes = 10, .half_life_asks = kNeverAges}};
-  sketch.use(hash_of(9), std::nullopt);  // Not known: nothing happens.
+  sketch.use(hash_of(9), std::nullopt);  // Unknown: nothing happens.
   EXPECT_EQ(sketch.keys(), 0U);
   for (int i = 0; i < 2000; ++i) {
     sketch.use(hash_of(1), 8);
@@ -277,7 +277,7 @@ TEST(HitRateSketch, KeepsTheSizeOfAKeyThatIsTouched) {
   EXPECT_NEAR(*sketch.estimate().points[kDouble].hit_rate, 1, 1e-9);
 }
 
-/// A stream in which the keys that are known of are far fewer than those that there ever were.
+/// A stream with far fewer known keys than there were in all.
 TEST(HitRateSketch, StaysAsGoodWhenKeysGoOnForEver) {
   Stores stores{{.capacity_bytes = std::uint64_t{30'000} << 12, .half_life_asks = 8192}};
   Random random{11};

@@ -1,5 +1,5 @@
-// What ends before it is worked off (deadlines, cancellation, stop, down), keys whose Get failed
-// (C6), and what is told of it.
+// Items that end before they are worked off (deadlines, cancellation, stop, down), keys whose Get
+// failed (C6), and the notifications.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -127,7 +127,7 @@ TEST_F(IntakeTest, DownAnswersAtOnceUntilItIsOver) {
   EXPECT_TRUE(reap().empty());
   work_off_all(Outcome::kHit);
   EXPECT_TRUE(is_back(get));
-  EXPECT_EQ(get.items[0].outcome, Outcome::kHit);  // A miss while it was down says nothing.
+  EXPECT_EQ(get.items[0].outcome, Outcome::kHit);  // A miss while it was down proves nothing.
 }
 
 TEST_F(IntakeTest, ALaneThatIsDownIsAnsweredAndTheOthersGoOn) {

@@ -1,5 +1,5 @@
-// The way in and through the queues: admission, limits, urgency, and many threads at once. What
-// ends early and what is told of it: intake_ends_test.cc.
+// The way in and through the queues: admission, limits, urgency, and many threads at once.
+// intake_ends_test.cc has early ends and their notifications.
 #include "larder/connector/intake.h"
 
 #include <gtest/gtest.h>

@@ -90,7 +90,7 @@ TEST_F(NewDirectoriesTest, AFileInTheWayIsNamedAndNothingStays) {
   EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
   EXPECT_NE(refused.error().text.find(root_ + "/file is not a directory"), std::string::npos)
       << refused.error().text;
-  // A name that is too long, behind one that could be made.
+  // A name that is too long, after one that could be made.
   EXPECT_FALSE(make("/new/" + std::string(300, 'x')).has_value());
   EXPECT_FALSE(fs::exists(root_ + "/new"));
 }

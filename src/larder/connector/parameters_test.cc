@@ -185,7 +185,7 @@ TEST(ParametersTest, ATildeAtTheStartOfAPathIsAHome) {
   EXPECT_EQ(path_of("./~kv"), "./~kv");
   EXPECT_EQ(path_of("~root/kv"), std::string{::getpwnam("root")->pw_dir} + "/kv");
   EXPECT_NE(path_of("~no-such-user/kv").find("there is no user 'no-such-user'"), std::string::npos);
-  ::unsetenv("HOME");  // Then it is what the system says.
+  ::unsetenv("HOME");  // Then it is the system's value.
   EXPECT_EQ(path_of("~/kv"), std::string{::getpwuid(::geteuid())->pw_dir} + "/kv");
   ::setenv("HOME", home.c_str(), 1);
   const auto note = Parameters::parse(*Spec::parse("log:?note=~/kv"), kPaths);

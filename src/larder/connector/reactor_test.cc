@@ -72,7 +72,7 @@ class KeptMachine final : public Machine {
     return times_blocked_;
   }
 
-  /// In wake(), which the watcher calls at each look that finds the thread where it was.
+  /// In wake(), which the watcher calls at each check that finds the thread blocked.
   std::function<void()> on_wake;
 
  private:
@@ -109,8 +109,8 @@ TEST_F(ReactorTest, AThreadThatTheKernelKeepsIsDownUntilItIsBack) {
   EXPECT_TRUE(reactor_.stop(kNever).has_value());
 }
 
-// The process stops between two looks, for longer than `stall_ns`. The next look finds the thread
-// where it was, and that is its second look of four.
+// The process stops between two looks, for longer than `stall_ns`. The next check finds the thread
+// still there, its second of four.
 TEST_F(ReactorTest, AProcessThatWasStoppedWasNotBlocked) {
   const ::pid_t child = ::fork();
   if (child == 0) {

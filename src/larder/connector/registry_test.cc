@@ -29,7 +29,7 @@ constexpr std::array kRows = {
 
 using Opened = SetupResult<std::unique_ptr<Connector>>;
 
-/// Opening tells what it was given: these tests need no connector.
+/// Opening returns its arguments: these tests need no connector.
 Opened refuse(const Parameters& parameters, const Registry& /*registry*/) {
   return SetupError{ErrorCode::kUnavailable, "opened " + parameters.text("path")};
 }

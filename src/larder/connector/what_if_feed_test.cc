@@ -125,8 +125,8 @@ TEST(WhatIfFeed, HearsOfTouchesDeletionsAndProbes) {
   WhatIfFeed feed{{.capacity_bytes = 10 * kValueBytes}};
   for (int round = 0; round < 300; ++round) {
     feed.note(Ended{Op::kSet, 0, 10}.as(Outcome::kDone));
-    feed.note(Ended{Op::kTouch, 9, 10}.as(Outcome::kDone));   // Else it is the deepest.
-    feed.note(Ended{Op::kDelete, 0, 5}.as(Outcome::kDone));   // Never there any more.
+    feed.note(Ended{Op::kTouch, 9, 10}.as(Outcome::kDone));   // Otherwise it is the deepest.
+    feed.note(Ended{Op::kDelete, 0, 5}.as(Outcome::kDone));   // Never resident any more.
     feed.note(Ended{Op::kSet, 100, 109}.as(Outcome::kDone));  // Leaves room for one.
     feed.note_lookups(Ended{Op::kExists, 0, 10}.as(Outcome::kMiss).items());
   }
@@ -157,7 +157,7 @@ TEST(WhatIfFeed, TakesBatchesFromManyThreads) {
   const WhatIf now = told(feed);
   ASSERT_TRUE(now.measured);
   EXPECT_NEAR(*now.measured, 1.0, 1e-9);
-  // Where no thread had to drop anything.
+  // If no thread had to drop a record.
   if (now.points[kSame].hit_rate) {
     EXPECT_NEAR(*now.points[kSame].hit_rate, 1.0, 0.02);
   }

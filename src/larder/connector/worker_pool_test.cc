@@ -127,7 +127,7 @@ TEST_F(WorkerPoolTest, ABatchIsCutIntoBalancedTilesOneForEachWorker) {
   for (const int count : {1, 2, 3, 4, 5, 7, 10, 17}) {
     const int tiles = std::min(count, kWorkers);
     reset();
-    // Every worker is held in its first call until all tiles are taken.
+    // Every worker is blocked in its first call until all tiles are taken.
     block(Op::kGet);
     make_pool();
     TestBatch get{Op::kGet, keys(count)};

@@ -84,7 +84,8 @@ class SessionTest : public testing::Test {
   bool is_announced_ = false;
 };
 
-/// What an opening and a closing put on stderr, in a process of its own: the level is read once.
+/// The output of an opening and a closing on stderr, in its own process, because the level is read
+/// once.
 class SessionLogTest : public SessionTest {
  protected:
   void SetUp() override { GTEST_FLAG_SET(death_test_style, "threadsafe"); }

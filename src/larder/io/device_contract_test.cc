@@ -1,4 +1,4 @@
-// What io/directory.h and io/transfer_queue.h promise, on every implementation.
+// The promises of io/directory.h and io/transfer_queue.h, for every implementation.
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -35,7 +35,7 @@ class DeviceContractTest : public ::testing::TestWithParam<BackendKind> {
   DeviceHarness harness_{GetParam()};
 };
 
-/// What only devices with a kernel below can show.
+/// Properties that only devices with a kernel have.
 class RealDeviceContractTest : public DeviceContractTest {};
 
 TEST_P(DeviceContractTest, WrittenBytesAreReadBack) {
@@ -167,7 +167,7 @@ TEST_P(DeviceContractTest, WakeEndsTheNextWait) {
   const auto device = harness_.open();
   device.queue->wake();
   device.queue->wait(kNever);
-  // And once more: the first wait took the first wake-up.
+  // And again: the first wait took the first wake-up.
   device.queue->wake();
   device.queue->wait(kNever);
 }
@@ -184,7 +184,7 @@ TEST_P(RealDeviceContractTest, WakeFromAnotherThreadEndsTheWait) {
     }
   }};
   for (int i = 0; i < kRounds; ++i) {
-    // May return early: what counts is that the wake-up is never lost.
+    // May return early: only a lost wake-up is an error.
     while (rounds.load() != i + 1) device.queue->wait(kNever);
     rounds.store(0);
   }
@@ -281,7 +281,7 @@ TEST_P(RealDeviceContractTest, LockThatThisProcessHasIsRefusedAtOnce) {
   const FileId mine = make_file(*owner.directory, "lock", kTestBlock);
   const auto theirs = other.directory->open("lock", OpenMode::kExisting);
   ASSERT_TRUE(owner.directory->lock(mine, kNever).has_value());
-  // Who waited here would do so for ever.
+  // A waiting thread would wait for ever.
   EXPECT_EQ(other.directory->lock(*theirs, kNever).error().sys_errno(), EDEADLK);
   owner = {};
   EXPECT_TRUE(other.directory->lock(*theirs, kNever).has_value());
@@ -461,7 +461,7 @@ TEST_P(DeviceContractTest, FactsTellTheFileSystemAndAlignment) {
     EXPECT_FALSE(facts.direct);
   }
   if (GetParam().direct == DirectIo::kIfPossible) {
-    EXPECT_NE(facts.direct, !device.real.degraded_why.empty());  // Never buffered in silence.
+    EXPECT_NE(facts.direct, !device.real.degraded_why.empty());  // Never buffered silently.
   }
 }
 
@@ -596,7 +596,7 @@ TEST_P(DeviceContractDeathTest, ClosingAFileWithRequestsInFlightIsABug) {
   TestTransfer read{Operation::kRead, file, 0, kTestBlock};
   EXPECT_DEATH(
       {
-        std::filesystem::remove_all(harness_.path());  // Nobody else will in this process.
+        std::filesystem::remove_all(harness_.path());  // No other thread of this process will.
         device.queue->submit(read.request());
         device.directory->close(file);
       },

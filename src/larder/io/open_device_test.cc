@@ -62,7 +62,7 @@ TEST_F(OpenDeviceTest, EnvironmentChoosesThreads) {
   const auto device = open_device(options());
   ASSERT_TRUE(device.has_value()) << device.error().text;
   EXPECT_EQ(device->backend, "threads");
-  // What was asked for is no degradation.
+  // A requested mode is no degradation.
   EXPECT_EQ(device->degraded_why.find("threads"), std::string::npos);
 }
 
@@ -140,8 +140,7 @@ TEST_F(OpenDeviceTest, FileSystemInMemoryHasNoDirectIo) {
 
 // --- Without io_uring ---------------------------------------------------------------------------
 
-/// Ends the process with 0 if everything is as it should be, else with a line that says what is
-/// not.
+/// Ends the process with 0 if all checks hold, else with a line that names the failed one.
 void expect_fallback(const DeviceOptions& options, int sys_errno, const std::string& remedy) {
   const auto check = [](bool good, const char* what) {
     if (good) return;

@@ -129,7 +129,7 @@ TEST_F(TransferRingTest, TheDestructorWaitsForTheKernel) {
   std::array<Request*, 1> none{};
   ring->reap(std::span{none}.first(0));  // Into the kernel's hands.
   ring.reset();
-  // From here on nobody writes to the memory; the sanitizer builds watch over that.
+  // From here on the memory is not written any more; the sanitizer builds watch over that.
   memory = {};
 }
 

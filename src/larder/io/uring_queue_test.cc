@@ -41,7 +41,7 @@ TEST_F(UringQueueTest, DestructorInAnotherThreadWaitsForRequestsOfTheFirst) {
 
     device = {};
 
-    // All of them were with the kernel, so all are there, and nobody reads the buffers any more.
+    // The kernel had all of them, so all are back, and the buffers are not read any more.
     device = harness_.open();
     const FileId again = device.directory->open(name, OpenMode::kExisting).value();
     ASSERT_TRUE(device.directory->lock(again, 0).has_value());

@@ -49,7 +49,7 @@ class AdminHttpTest : public ::testing::Test {
   AdminHttp::Parts parts() const {
     return {.board = *board_, .mailbox = *mailbox_, .scans = *scans_, .quotas = *quotas_};
   }
-  /// Anew, with what the options are now.
+  /// Again, with the present options.
   void open_http() {
     auto http = AdminHttp::open(options_, "lmcache_l1_pool_test", parts());
     ASSERT_TRUE(http) << http.error().text;
@@ -106,7 +106,7 @@ class AdminHttpTest : public ::testing::Test {
     ASSERT_TRUE(thread);
     loop_ = *std::move(thread);
   }
-  /// Ends that loop: what it was asked.
+  /// Ends that loop: returns its commands.
   const std::vector<AdminCommand>& commands() {
     stop_->signal();
     loop_.join();

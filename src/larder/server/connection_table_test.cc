@@ -142,7 +142,7 @@ TEST(ConnectionTableTest, DoesNotAddUpWhatIsOfNoMessage) {
     table.on_message(kMade, 7, 10);
     ASSERT_EQ(table.unfinished_bytes(7, received, true), 0U);
   }
-  // A message that has begun is not of that kind: nothing is delivered meanwhile.
+  // A begun message is different: nothing is delivered meanwhile.
   received += 1 << 20;
   EXPECT_EQ(table.unfinished_bytes(7, received, true), 1U << 20);
   received += 1 << 20;

@@ -1,4 +1,4 @@
-// Workers whose blocks the server copies (S17, S21 to S25), over a backend that the test works for.
+// Workers whose blocks the server copies (S17, S21 to S25), over a backend that the test drives.
 
 #include <gtest/gtest.h>
 
@@ -379,7 +379,7 @@ TEST_F(CopyRequestsTest, BothModesShareWhatIsStored) {
   finish(CopyOp::kStore);
   EXPECT_EQ(lookup(key("s", 1, 0, 32)), 2U);
   EXPECT_NE(prepare_retrieve(key("s", 1, 0, 32), 8, 3).hex(), kNoContext);
-  // Each keeps to its own operations, and the id of one may be the other's.
+  // Each has its own operations, and an id may be used in both.
   EXPECT_EQ(prepare_store(key("t", 2, 0, 32), 7, 2).hex(), kNoContext);
   ask_to_store(key("t", 2, 0, 32), blocks(8), 8);
   EXPECT_EQ(answer(), "92c400c2");

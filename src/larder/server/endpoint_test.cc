@@ -34,7 +34,7 @@ TEST(EndpointTest, NamesAHostThatItDoesNotKnow) {
   for (const std::string_view host : {"", "no such host", "host\n.invalid"}) {
     const auto endpoint = resolve_endpoint(host, 5555, "--host");
     ASSERT_FALSE(endpoint) << host;
-    // Where no name server answers, the name may be known another time.
+    // If no name server answers, the name may be known another time.
     const bool is_for_now =
         endpoint.error().text.find(::gai_strerror(EAI_AGAIN)) != std::string::npos;
     EXPECT_EQ(endpoint.error().code,

@@ -8,7 +8,7 @@ namespace {
 
 using wire::Operation;
 
-/// What needs a key: lookups, locks, stores and retrieves.
+/// Requests that need a key: lookups, locks, stores and retrieves.
 using KeyRequestsTest = ServiceFixture;
 
 // ---- Stores.
@@ -66,7 +66,7 @@ TEST_F(KeyRequestsTest, OfTwoWorkersOneStoresAChunk) {
 TEST_F(KeyRequestsTest, InlineDataIsRefusedAndPublishesNothing) {
   register_worker();
   prepare_store(key("a", 1, 0, 32));
-  EXPECT_EQ(expected_bytes[2], 2U * 1024 * 9 / 8);  // S13: what the worker may send now.
+  EXPECT_EQ(expected_bytes[2], 2U * 1024 * 9 / 8);  // S13: the size that the worker may send now.
   EXPECT_EQ(commit_store(key("a", 1, 0, 32), 7, 2, "\x80\x04\x95 a pickle").hex(), kFalse);
   EXPECT_EQ(lookup(key("b", 1, 0, 32)), 0U);
   store(key("a", 1, 0, 32));  // The range is free again.
@@ -250,7 +250,7 @@ TEST_F(KeyRequestsTest, ALaterLookupOfTheRequestEndsTheFirst) {
   store(key("0", 1, 0, 48));
   EXPECT_EQ(lookup(key("d", 1, 32, 64)), 3U);
   EXPECT_EQ(lookup(key("d", 1, 0, 64)), 3U);
-  // What 0.5.7's scheduler frees of the first must not free the second.
+  // The blocks that 0.5.7's scheduler frees of the first must not be freed of the second.
   const wire::Bytes ranges = wire::from_hex("91922030");
   ask(Operation::kFreeLookupLocks, {make_key(key("d", 1, 0, 0, -1)), number(1), ranges});
   EXPECT_EQ(status().engine.locked_bytes, 3 * 4096U);
@@ -375,7 +375,7 @@ TEST_F(KeyRequestsTest, AShortRequestIsAnsweredBetweenThePiecesOfALongOne) {
   EXPECT_EQ(status().keys_waiting, 1U);
   EXPECT_TRUE(ping(3));
   EXPECT_EQ(replies.size(), 1U);
-  // The lookup that is asked about may be the one in work.
+  // The lookup in question may be the one being hashed.
   replies.clear();
   send(Operation::kQueryPrefetchStatus, {text("long")}, 1);
   ASSERT_EQ(replies.size(), 1U);

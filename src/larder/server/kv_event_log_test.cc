@@ -47,7 +47,7 @@ TEST(KvEventLogTest, PassesOverOtherModels) {
   const auto seen = log.read("b", 0, 10);
   EXPECT_EQ(sequences(seen), Sequences{2});
   EXPECT_EQ(seen.next_cursor, 3U);
-  // What is left is of others, but only as far as it was looked at.
+  // The rest belongs to others, but only as far as it was read.
   EXPECT_EQ(log.read("a", 0, 1).next_cursor, 1U);
 }
 

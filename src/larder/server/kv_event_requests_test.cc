@@ -285,7 +285,7 @@ TEST_F(KvEventRequestsTest, AServerWithoutALogSaysSoAndEndsTheStream) {
   EXPECT_EQ(stream_replies[1].hex(), "none");
 }
 
-/// At every point at which it has seen all, its set is what L1 has.
+/// Whenever it has seen all events, its set equals L1's.
 TEST_F(KvEventRequestsTest, AFollowersSetIsWhatL1Has) {
   Random random{26};
   capacity_bytes = 24 * 4096;

@@ -133,7 +133,7 @@ TEST(L2AdapterTest, AnEvictionBlockIsTheCapacitysOwnOrAnError) {
   EXPECT_EQ(parameter(*bounded, "max_capacity_gb"), "5");
   ASSERT_EQ(bounded->notices.size(), 1U);
   EXPECT_TRUE(has(bounded->notices[0], "evicts by itself when its capacity is reached"));
-  // A log has a capacity whether or not it is said again.
+  // A log has a capacity whether or not it is given again.
   EXPECT_TRUE(read(R"({"type": "log", "path": "/d", )" + block).has_value());
   const std::vector<std::pair<std::string, std::string>> cases = {
       {R"({"type": "fs", "base_path": "/d", )" + block, "add \"max_capacity_gb\""},

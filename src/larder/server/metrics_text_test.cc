@@ -33,7 +33,7 @@ std::string metric_of(const Parsed& parsed, std::string name) {
   return "";
 }
 
-/// One line's label pairs end where they should: every quote is closed, nothing stands behind.
+/// The label pairs of a line end properly: every quote is closed, nothing follows.
 bool is_sample(const std::string& line, std::string& key, std::string& value) {
   std::size_t at = 0;
   while (at < line.size() &&
@@ -110,7 +110,7 @@ ServerStatus two_tiers() {
   status.chunk_tokens = 16;
   status.tiers = {tier("fs"), tier("fs#2")};
   status.engine.totals.tiers.resize(2);
-  // As if known: what is not has no sample.
+  // As if known, because unknown values have no sample.
   status.engine.what_if_l1.measured = 0;
   for (WhatIf::Point& point : status.engine.what_if_l1.points) point = {0, 0.0};
   status.engine.what_if_l1.points[1].capacity_bytes = 1 << 30;
@@ -346,7 +346,7 @@ TEST(MetricsTextTest, LmcachesNamesCanBeLeftOut) {
   }
 }
 
-/// What LMCache's dashboard queries; engine_notes of the design has the list.
+/// The queries of LMCache's dashboard.
 TEST(MetricsTextTest, HasWhatLmcachesDashboardReads) {
   const Parsed parsed = shown(two_tiers());
   for (const char* const name : {"l1_allocation_failure_chunks_total",

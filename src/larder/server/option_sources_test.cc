@@ -41,7 +41,7 @@ TEST_F(ConfigTest, TheCommandLineWinsOverTheEnvironmentAndThatOverTheFile) {
   EXPECT_EQ(setup->options.l1_bytes, 3 * kGib);
   EXPECT_EQ(setup->options.port, 1002);
   EXPECT_EQ(setup->options.chunk_tokens, 16U);
-  EXPECT_EQ(setup->options.l2_adapters.size(), 1U);  // Those of one source, not of both.
+  EXPECT_EQ(setup->options.l2_adapters.size(), 1U);  // The values of one source, not of both.
 }
 
 TEST_F(ConfigTest, TheEnvironmentMayNameTheFile) {

@@ -27,7 +27,7 @@ TEST(OptionsTest, TheDefaultsAreValidOnceL1HasASize) {
 }
 
 TEST(OptionsTest, EveryDefaultTextIsTheDefault) {
-  // What the help shows is what holds without the option: setting it changes nothing.
+  // The default in the help is the real one: setting it changes nothing.
   const ServerOptions fresh;
   for (const OptionRow& row : option_rows()) {
     if (row.default_text.empty()) continue;
@@ -74,7 +74,7 @@ TEST(OptionsTest, TheTableIsWellFormed) {
 }
 
 TEST(OptionsTest, EveryOptionOfLmcacheIsKnown) {
-  // From the usage of `lmcache server` 0.5.6, and what 0.5.7 adds to it.
+  // From the usage of `lmcache server` 0.5.6, and the additions of 0.5.7.
   for (const std::string_view name : {"instance-id",
                                       "transport",
                                       "host",

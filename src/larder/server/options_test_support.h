@@ -32,7 +32,7 @@ inline SetupResult<ServerSetup> read(std::vector<Setting> settings,
   return read_options(std::move(settings), environment, {.registry = &builtin_registry()});
 }
 
-/// With what a server cannot do without.
+/// With the required options of a server.
 inline SetupResult<ServerSetup> read_with(std::string_view name, std::string value) {
   std::vector<Setting> settings;
   if (name != "l1-size-gb") settings.push_back(given("l1-size-gb", {"1"}));

@@ -29,8 +29,8 @@ void make(const std::string& path) {
   std::ofstream{path} << "pool";
 }
 
-/// Runs a server that watches the file at `path` in a process of its own; its orphaned helper
-/// becomes a child of this process, so that its end can be waited for.
+/// Runs a server that watches the file at `path` in its own process; its orphaned helper becomes a
+/// child of this process, so that its end can be waited for.
 class PoolGuardTest : public ::testing::Test {
  protected:
   void SetUp() override { ASSERT_EQ(::prctl(PR_SET_CHILD_SUBREAPER, 1), 0); }
@@ -130,7 +130,7 @@ TEST_F(PoolGuardTest, LeavesANameThatIsAnotherFilesByNow) {
   make(path_);
   ForkedChild server{[this](int) { return watch(); }};
   ASSERT_EQ(server.said(), "ok");
-  const std::string kept = directory_.path() + "/kept";  // So that its inode is not used again.
+  const std::string kept = directory_.path() + "/kept";  // So that its inode is not reused.
   ASSERT_EQ(::rename(path_.c_str(), kept.c_str()), 0);
   make(path_);
   server.kill();

@@ -20,8 +20,8 @@ namespace {
 using nlohmann::json;
 using testing::RawPeer;
 
-/// HTTP over a service whose loop takes commands and nothing else. The test itself uses the service
-/// only before open().
+/// HTTP over a service whose loop only takes commands. The test itself uses the service only before
+/// open().
 class QuotaHttpTest : public ServiceFixture {
  protected:
   QuotaHttpTest() {
@@ -77,7 +77,7 @@ class QuotaHttpTest : public ServiceFixture {
     const auto reply = client().Delete(path);
     return {reply->status, json::parse(reply->body)};
   }
-  /// `request` as it stands, with the rest of a head.
+  /// `request` unchanged, with the rest of a head.
   std::string raw(const std::string& request) {
     RawPeer peer{http_->port()};
     EXPECT_TRUE(peer.write(request + " HTTP/1.1\r\nHost: localhost\r\n\r\n"));

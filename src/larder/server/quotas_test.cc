@@ -19,7 +19,7 @@ namespace {
 
 using Kind = AdminError::Kind;
 
-/// Quotas with an engine that notes what it gets, or refuses.
+/// Quotas with an engine that records its changes, or refuses them.
 class QuotasTest : public ::testing::Test {
  protected:
   QuotasTest() {
@@ -114,7 +114,7 @@ TEST_F(QuotasTest, WhatTheEngineDoesNotTakeIsNotInTheFileEither) {
   EXPECT_FALSE(quotas->set("a", {.limit_gb = 2}, refusing(Kind::kBusy)));
   EXPECT_EQ(quotas->find("a"), (QuotaSetting{.limit_gb = 1}));
   EXPECT_EQ(open()->find("a"), (QuotaSetting{.limit_gb = 1}));
-  // What it has begun it ends, although its answer came too late.
+  // It completes a begun change, although its answer came too late.
   EXPECT_FALSE(quotas->set("a", {.limit_gb = 2}, refusing(Kind::kUnfinished)));
   EXPECT_EQ(quotas->find("a"), (QuotaSetting{.limit_gb = 2}));
   EXPECT_EQ(open()->find("a"), (QuotaSetting{.limit_gb = 2}));
@@ -211,7 +211,7 @@ TEST_F(QuotasTest, ALinkIsFollowedAndAModeIsKept) {
   EXPECT_TRUE(open()->find("a"));
 }
 
-/// File and engine have the same order, whoever comes first.
+/// File and engine have the same order, whichever caller comes first.
 TEST_F(QuotasTest, ChangesAtTheSameTimeComeOneAfterAnother) {
   const auto quotas = open();
   std::latch both{2};

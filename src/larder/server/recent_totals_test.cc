@@ -42,7 +42,7 @@ TEST(RecentTotalsTest, AWindowHasWhatCameWithinIt) {
   EXPECT_LE(longest.asked, 9000U + 70U);
 }
 
-/// It slept from 6 s to 1000 s; what came before is not of the last minute.
+/// It slept from 6 s to 1000 s; earlier growth is not in the last minute.
 TEST(RecentTotalsTest, ALongSleepIsNoPartOfTheWindow) {
   RecentTotals recent;
   recent.note(0, 5 * kSecond, asked(0));

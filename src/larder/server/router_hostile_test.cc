@@ -19,7 +19,7 @@ std::uint64_t resident_bytes() {
   return pages * 4096;
 }
 
-/// What a sanitizer keeps of memory that was given back is not the router's.
+/// Memory that a sanitizer keeps after its release is not the router's.
 bool is_below(std::uint64_t bytes_max) {
   return larder::testing::kHasShadowMemory || resident_bytes() < bytes_max;
 }
@@ -156,7 +156,7 @@ TEST(RouterHostileTest, RefusesAFrameBeyondTheLimitUnread) {
     for (int shift = 56; shift >= 0; shift -= 8) head += static_cast<char>(bytes >> shift & 0xFF);
     ASSERT_TRUE(peer.write(head));
     ASSERT_TRUE(is_answered(host, other));
-    // Refused by closing the connection: what it sends comes to an end.
+    // Refused by closing the connection: its sending ends.
     while (peer.write(std::string(4096, 'b'))) {
     }
     EXPECT_TRUE(is_answered(host, other));

@@ -26,7 +26,7 @@ namespace larder::server::testing {
 
 using Frames = std::vector<std::string>;
 
-/// A router whose handler notes what comes, and answers by `answer`.
+/// A router whose handler records messages, and answers by `answer`.
 class RouterHost final : public Router::Handler {
  public:
   struct Received {
@@ -43,7 +43,7 @@ class RouterHost final : public Router::Handler {
     }
   }
 
-  /// Receives, also nothing, until `is_so`. False when it does not become so within 30 seconds.
+  /// Receives, possibly nothing, until `is_so`. False when it does not become so within 30 seconds.
   bool run_until(const std::function<bool()>& is_so) {
     const std::uint64_t give_up_ns = RealClock::instance().now_ns() + 30'000'000'000;
     for (;;) {
@@ -83,7 +83,7 @@ class RouterHost final : public Router::Handler {
   std::unique_ptr<Router> router_;
 };
 
-/// A client by libzmq.
+/// A client over libzmq.
 class Dealer {
  public:
   explicit Dealer(const std::string& url, std::string_view identity = {}) {

@@ -46,7 +46,7 @@ L2Adapter adapter_of(const std::string& url) {
   return {.text = url, .shown = url, .spec = Spec::parse(url).value(), .options = {}};
 }
 
-/// A server in a process of its own, on free ports.
+/// A server in its own process, on free ports.
 class ServerProcess {
  public:
   explicit ServerProcess(const ServerOptions& options, bool has_wake_fd = true) {
@@ -539,7 +539,7 @@ TEST_F(ServerTest, QuotasAreThereAfterAKillAndHoldBeforeTheirSaltsCome) {
   EXPECT_EQ((*tenant)["l1_bytes"], 2 * 4096);
   EXPECT_EQ((*tenant)["limit_bytes"], 2 * 4096);
   EXPECT_EQ((*tenant)["over_limit"], 1);
-  // Lowered while it runs: what is above it leaves, once no request has it locked.
+  // Lowered while it runs: the surplus leaves, once no request has it locked.
   client.ask(wire::Operation::kEndSession, {text(sample.request_id)});
   ASSERT_EQ(http.Put("/quota/tenant", R"({"limit_gb": 0})", "application/json")->status, 200);
   EXPECT_TRUE(
@@ -562,7 +562,7 @@ TEST_F(ServerTest, ABrokenQuotaFileStopsTheStart) {
   EXPECT_NE(server.error.find("line 2"), std::string::npos) << server.error;
 }
 
-/// A limit of L2 counts what the store held before the server began, and what it evicts.
+/// A limit of L2 counts the store's content from before the server began, and its evictions.
 TEST_F(ServerTest, ALimitOfL2CountsWhatIsThereFromBefore) {
   const TemporaryDirectory directory;
   ServerOptions options = small_options();

@@ -21,7 +21,7 @@
 #include "larder/wire/operation.h"
 #include "larder/wire/wire_test_support.h"
 
-/// What the tests of this folder share: clients of a service without sockets.
+/// The common parts of this folder's tests: clients of a service without sockets.
 namespace larder::server {
 
 /// A message that owns its frames.
@@ -81,7 +81,7 @@ struct GroupSample {
   std::uint64_t window_chunks = 0;
 };
 
-/// What LMCache's workers register as a rule: two layers, keys and values, float16.
+/// The usual registration of LMCache's workers: two layers, keys and values, float16.
 struct RegistrationSample {
   std::uint64_t instance = 7;
   std::string model = "golden/model-1";
@@ -181,7 +181,7 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
     }
     service().check_invariants();
   }
-  /// As turn() by turn(), so that nothing looks like a stall.
+  /// Advances turn by turn, so that nothing looks like a stall.
   void pass(std::uint64_t by_ns) {
     for (std::uint64_t passed = 0; passed < by_ns; passed += 200'000'000) turn(200'000'000);
   }
@@ -225,7 +225,7 @@ class ServiceFixture : public ::testing::Test, public ReplySink {
     sample.worker = worker;
     return sample;
   }
-  /// LOOKUP and QUERY: the hit in chunks, or nothing while it is pending.
+  /// LOOKUP and QUERY: the hit in chunks, or empty while it is pending.
   std::optional<std::uint64_t> lookup(wire::KeySample sample, std::uint64_t connection = 1) {
     sample.worker = -1;
     EXPECT_EQ(ask(wire::Operation::kLookup, {make_key(sample), number(1)}, connection).hex(),

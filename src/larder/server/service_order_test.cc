@@ -11,7 +11,7 @@ using wire::Operation;
 
 class SlowRequestTest : public ServiceFixture {
  protected:
-  /// As key(), with so many tokens behind the range that hashing takes several turns.
+  /// Like key(), with so many tokens after the range that hashing takes several turns.
   wire::KeySample slow_key(std::string request, std::uint32_t prompt, std::uint64_t end) {
     wire::KeySample sample = key(std::move(request), prompt, 0, end);
     sample.tokens = tokens_of(prompt, 400'000);
@@ -64,7 +64,7 @@ TEST_F(SlowRequestTest, ARegistrationDoesNotOvertakeTheWorkersTransfers) {
   send(Operation::kRegisterEngineDriven, {make_registration({})}, 2);
   turn();
   ASSERT_EQ(replies.size(), 2U);
-  // What the worker has given up with its registration is not open in the new one.
+  // Transfers that the worker gave up with its registration are not open in the new one.
   turn(11 * kSecond);
   EXPECT_EQ(status().engine.reads_open, 0U);
 }

@@ -1,5 +1,5 @@
-// Random requests of several clients, good and broken ones, against what each answer has to be:
-// every request gets one reply, and every slot that a retrieve gives holds the bytes of its chunk.
+// Random requests of several clients, valid and broken ones, with the required answer to each:
+// every request gets one reply, and every slot of a retrieve holds the bytes of its chunk.
 
 #include <gtest/gtest.h>
 
@@ -21,12 +21,12 @@ struct SlotSeen {
   std::uint64_t bytes = 0;
 };
 
-/// What a reply to prepare_store or prepare_retrieve holds. Fails the test where it is none.
+/// The content of a reply to prepare_store or prepare_retrieve. Fails the test where it is none.
 struct SlotsSeen {
   bool success = true;
   std::vector<SlotSeen> slots;
   std::vector<std::uint64_t> chunks;
-  std::vector<std::uint64_t> groups;  ///< Of the slots; all 0 where the reply has none.
+  std::vector<std::uint64_t> groups;  ///< Of the slots; all 0 if the reply has none.
 };
 
 std::string_view as_text(std::span<const std::byte> bytes) {
@@ -279,7 +279,7 @@ class ServiceRandomTest : public ServiceFixture, public ::testing::WithParamInte
     }
   }
 
-  /// Time passes until nothing is left to answer; then every request has one reply.
+  /// Time passes until no answer is pending; then every request has one reply.
   void settle() {
     for (cache::ScriptedTier* const tier : scripted) tier->holds = chance(30);
     turn(chance(3) ? 6 * kSecond : 3'000'000);

@@ -1,4 +1,4 @@
-// What the service counts for metrics alone.
+// The service's counts for metrics alone.
 #include <gtest/gtest.h>
 
 #include "larder/server/server_test_support.h"

@@ -34,7 +34,7 @@ std::uint32_t token(Rule rule, std::uint64_t i, std::uint64_t count) {
   return static_cast<std::uint32_t>(i * 2'654'435'761U % 151'643);
 }
 
-/// What LMCache 0.5.6 gave for a chain: the hashes of the chunk number `chunk` and of the last full
+/// LMCache 0.5.6's result for a chain: the hashes of the chunk number `chunk` and of the last full
 /// chunk.
 struct Chain {
   std::uint32_t chunk_tokens;

@@ -156,8 +156,8 @@ TEST(HashMemoTest, RefusesWhatHasNoRoom) {
   EXPECT_TRUE(small.find(small.root(TokenForm::kIds), encoded("next")));
 }
 
-/// Against a map of whole prefixes. What the memo finds must be what was remembered; what it has
-/// room for, it must find.
+/// Against a map of whole prefixes. Everything that the memo finds was remembered; everything that
+/// it has room for is found.
 TEST(HashMemoTest, AgreesWithAMapOverRandomHistories) {
   for (std::uint64_t seed = 1; seed <= 20; ++seed) {
     SCOPED_TRACE(seed);

@@ -1,5 +1,5 @@
-// Every cut and every changed byte of good messages: a decoder answers or refuses, it reads nothing
-// beyond the frame (ASan) and allocates no more than the message is worth.
+// Every cut and every changed byte of valid messages: a decoder answers or refuses, reads nothing
+// beyond the frame (ASan) and allocates no more than the message's size warrants.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -184,7 +184,7 @@ TEST_F(HostileTest, EveryChangedByteIsSurvived) {
 }
 
 TEST_F(HostileTest, ClaimedSizesAllocateNothing) {
-  // Counts and lengths up to 2^32 - 1, with next to nothing behind them.
+  // Counts and lengths up to 2^32 - 1, with almost nothing after them.
   for (const char* const head : {"ddffffffff", "dfffffffff", "dbffffffff", "c6ffffffff",
                                  "c9ffffffff00", "dcffff", "deffff"}) {
     const Bytes frame = from_hex(std::string{head} + "0000");

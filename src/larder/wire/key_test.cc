@@ -295,7 +295,7 @@ TEST_F(KeyTest, WorksInPiecesAndInTurns) {
 }
 
 /// Random prompts that share prefixes, in both forms, through a memo that is too small for them:
-/// always the hashes of a chain computed anew.
+/// always the hashes of a newly computed chain.
 TEST_F(KeyTest, NeverAnswersWithOtherHashesThanTheChain) {
   constexpr std::uint64_t kSeed = 41;
   SCOPED_TRACE(kSeed);

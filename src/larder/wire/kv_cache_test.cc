@@ -11,7 +11,7 @@
 namespace larder::wire {
 namespace {
 
-/// What decoded, with the frames that it points into.
+/// The decoded message, with the frames that it points into.
 struct Decoded {
   std::vector<Bytes> frames;
   DecodeResult<KvCacheRegistration> result;
@@ -28,7 +28,7 @@ std::string error_of(const KvCacheSample& sample) {
   return decoded.result ? "no error" : decoded.result.error().to_string();
 }
 
-/// Of a registration with this one tensor, a body of MessagePack.
+/// A registration with this one tensor, a body of MessagePack.
 std::string error_of_body(const Bytes& body) {
   std::vector<Bytes> frames = make_kv_cache({});
   frames[1].assign(1, std::byte{0x91});

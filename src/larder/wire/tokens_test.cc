@@ -50,8 +50,8 @@ TEST(TokensTest, UnpacksEveryWidthAtEveryEnd) {
       ends.push_back(bytes.size());
     }
     const Bytes expected = pack(tokens);
-    // Every number wanted, and every length of what there is: the short forms must not be read
-    // beyond their end.
+    // Every wanted number, and every available length: the short forms must not be read beyond
+    // their end.
     for (std::size_t size = 0; size <= bytes.size(); ++size) {
       const Bytes cut(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size));
       Bytes packed(expected.size());

@@ -12,7 +12,7 @@
 #include "larder/wire/msgpack_writer.h"
 #include "larder/wire/tokens.h"
 
-/// What the tests of this folder share.
+/// The common parts of this folder's tests.
 namespace larder::wire {
 
 inline std::string hex(std::span<const std::byte> bytes) {

@@ -49,7 +49,7 @@ struct One {
 
 class FaultConnectorTest : public testing::Test {
  protected:
-  /// `faults` as it stands in a spec, after the inner one.
+  /// `faults` as in a spec, after the inner one.
   void open(const std::string& faults) {
     registry.add(memory::connector_type());
     registry.add(connector_type());

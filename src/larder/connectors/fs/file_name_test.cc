@@ -142,7 +142,7 @@ TEST(FileNameTest, WhereCaseDoesNotCountNoNameHasAnyAndNoneIsLmcaches) {
   EXPECT_EQ(file_name_of("a/b@00000001@0@ff", rules).text, "i-a%2Fb%4000000001%400%40ff.data");
   EXPECT_EQ(legacy_file_name_of("m@000000ff@0@00010203", rules), std::nullopt);
   EXPECT_EQ(parse_entry_name("i-%44oc.data").key, "Doc");
-  // What this client would not write is nobody's.
+  // A name that this client would not write belongs to no key.
   for (const char* name : {"i-Doc.data", "i-%6fc.data", "i-%6Fc.data", "I-doc.data", "i-.data"}) {
     EXPECT_EQ(parse_entry_name(name).kind, EntryKind::kForeign) << name;
   }
@@ -236,7 +236,7 @@ TEST(FileNameTest, NoTwoKeysShareANameAndEveryNameTellsItsKey) {
   EXPECT_GT(legacy, 100);
 }
 
-/// As the most forgetful file system would: no case, no accents, no invisible characters.
+/// Like the least exact file system: no case, no accents, no invisible characters.
 std::string folded(std::string name) {
   const std::vector<std::pair<std::string, std::string>> same{
       {"\xC3\xA9", "e"}, {"\xC3\x89", "e"},     {"\xCC\x81", ""},
@@ -269,7 +269,7 @@ TEST(FileNameTest, WhereCaseDoesNotCountNoKeyIsFoundUnderTheNameOfAnotherWhoever
                                                "%44",      "-sep-",
                                                "-SEP-",    "@00000001@0@ff",
                                                " ",        "m"};
-  // By what the file system would find: the keys that were written there under some rules.
+  // By the file system's rules: the keys that were written there under some rules.
   std::map<std::string, std::set<std::string>> keys_under;
   std::vector<std::string> keys;
   Random random{9};

@@ -175,7 +175,7 @@ TEST_F(FsConnectorTest, ACapacityBelowWhatIsThereOrBeyondTheDiskIsSaid) {
     for (const std::string& reason : fs.connector->report().reasons) text += reason + "\n";
     return text;
   };
-  // Both in the report and in a line of the log that the default level shows.
+  // Both in the report and in a line of the log at the default level.
   const auto expect_is_said = [&](const char* parameters, const std::string& said) {
     set_log_level(LogLevel::kWarning);
     ::testing::internal::CaptureStderr();
@@ -296,7 +296,7 @@ TEST_F(FsConnectorTest, ATemporaryFolderThatIsAnotherStoresKeepsItsValues) {
     for (const std::string& key : keys) other.set(key, value_of(1));
   }
   for (const std::string& name : names_in(path("other"))) make_older(path("other/" + name), 7200);
-  // What is surely a draft goes.
+  // A definite draft is removed.
   for (const char* const name : {"m@0x000000ff@0@aabb.tmp", ".larder-1-2.tmp"}) {
     write_file(path("other/") + name, value_of(1));
     make_older(path("other/") + name, 7200);
@@ -386,7 +386,7 @@ TEST_F(FsConnectorTest, ExclusiveBlocksNeverExceedTheCapacity) {
     fs.set(numbered(i), value_of(static_cast<std::uint64_t>(i), 50'000));
     ASSERT_LE(blocks_in(directory.path()), std::uint64_t{1} << 20) << i;
     ASSERT_LE(fs.connector->report().bytes_used, std::uint64_t{1} << 20);
-    // What was just used is not what goes.
+    // A file that was just used is not evicted.
     ASSERT_TRUE(fs.has(numbered(std::max(0, i - 5)),
                        value_of(static_cast<std::uint64_t>(std::max(0, i - 5)), 50'000)));
   }
@@ -410,7 +410,7 @@ TEST_F(FsConnectorTest, AccountingAndOrderSurviveARestart) {
     EXPECT_GE(fs.connector->report().bytes_used, 500'000U);
     EXPECT_TRUE(fs.has(numbered(0), value_of(0, 50'000)));
   }
-  // Room for 5 of them: what is too much goes while it opens, the oldest first.
+  // Room for 5 of them: the surplus is removed while it opens, the oldest first.
   OpenFs fs{directory.path(), "capacity=300KiB"};
   EXPECT_TRUE(eventually([&] { return fs.connector->report().bytes_used <= 300U << 10; }));
   EXPECT_TRUE(fs.has(numbered(0), value_of(0, 50'000)));
@@ -427,7 +427,7 @@ TEST_F(FsConnectorTest, IdleFilesWithTimesInTheFutureGoFirst) {
       fs.set(numbered(i), value_of(static_cast<std::uint64_t>(i), 50'000));
   }
   const auto name = [&](int i) { return path(file_name_of(numbered(i)).text); };
-  // In the future by more than clocks differ: 4, 5, 6 and 7, of which 6 is the oldest.
+  // Further in the future than clocks differ: 4, 5, 6 and 7, of which 6 is the oldest.
   const std::array<std::int64_t, 8> ages{7200, 3600, 0, -1800, -90 * kYear, -kYear, -7200, -kYear};
   for (int i = 0; i < 8; ++i) make_older(name(i), ages.at(static_cast<std::size_t>(i)));
   {

@@ -1,4 +1,4 @@
-// Stores and deletes whose callers gave them up: what they may still do to the files.
+// Stores and deletes whose callers gave them up: their late effects on the files.
 
 #include <gtest/gtest.h>
 
@@ -121,7 +121,7 @@ class LateTest : public ::testing::TestWithParam<SetMode> {
   void TearDown() override {
     if (disk) disk->heal();
   }
-  /// Until a call of `operation` that is given up is with the file system.
+  /// Until the file system has a call of `operation` that is given up.
   void give_up(const std::function<void()>& operation) {
     const std::uint64_t before = disk->faults();
     ASSERT_TRUE(eventually([&] {
@@ -153,7 +153,7 @@ TEST_P(LateTest, AStoreGivenUpWhileItIsWrittenIsNeverPublished) {
 TEST_P(LateTest, WhatComesAfterARenameThatHangsIsNotUndone) {
   disk->stall(testing::kRenames);
   give_up([&] { EXPECT_FALSE(hasty->set("key", value_of(2), GetParam()).has_value()); });
-  // The kernel keeps it, and nobody can take it back: later changes wait, each for its time.
+  // The kernel has it, and it cannot be revoked: later changes wait, each for its time.
   EXPECT_EQ(hasty->set("key", value_of(3), SetMode::kReplace).error().code(),
             ErrorCode::kDeadlineExceeded);
   EXPECT_EQ(hasty->remove("key").error().code(), ErrorCode::kDeadlineExceeded);
@@ -182,7 +182,7 @@ TEST_P(LateTest, AnotherStoreOfTheDirectoryWaitsForWhatThisOneCannotTakeBack) {
   disk->stall(testing::kRenames);
   give_up([&] { EXPECT_FALSE(hasty->set("key", value_of(2), GetParam()).has_value()); });
   disk->let_others_through();
-  // They have not begun: what is in the kernel may be ordered there, what is on its way is not.
+  // They have not begun: calls in the kernel may be reordered there, those before it are not.
   const std::string waits = "earlier calls into the file system have not ended";
   EXPECT_EQ(other_hasty.set("key", value_of(3), SetMode::kReplace).error().what(), waits);
   EXPECT_EQ(other_hasty.remove("key").error().what(), waits);

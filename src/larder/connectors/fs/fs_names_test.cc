@@ -131,7 +131,7 @@ TEST_P(NamesTest, ClientsThatSeeTheDirectoryInDifferentWaysDoNotMixKeys) {
     OpenFs& first = is_odd_first ? odd : plain;
     OpenFs& second = is_odd_first ? plain : odd;
     for (std::size_t i = 0; i < keys.size(); ++i) {
-      // Whoever finds a value finds this key's.
+      // Every value that is found is this key's.
       first.set(keys[i], value_of(i, 100 + i), SetMode::kReplace);
       for (std::size_t j = 0; j < keys.size(); ++j) {
         const auto size = second.client->exists(keys[j]).value();

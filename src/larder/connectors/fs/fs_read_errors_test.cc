@@ -1,5 +1,4 @@
-// P11: no error leaves a key that lookups find and loads do not. And what is too large for any
-// load.
+// P11: no error leaves a key that lookups find and loads do not. And values too large for any load.
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -34,7 +33,7 @@ TEST_P(ReadErrorsTest, AfterAnyErrorOfALoadTheKeyIsAMissUntilItIsStored) {
     for (const int code : kErrnos) {
       SCOPED_TRACE(std::generic_category().message(code) +
                    (operation == testing::kReads ? " from reading" : " from opening"));
-      // After these larder, and io_uring in the kernel, ask again and do not fail.
+      // After these larder, and io_uring in the kernel, retry and do not fail.
       if (operation == testing::kReads && (code == EAGAIN || code == EOPNOTSUPP)) continue;
       fs.set("key", value, SetMode::kReplace);
       disk->fail(operation, code);
@@ -68,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, ReadErrorsTest,
 TEST(ReadErrorsTest, AFileThatIsReplacedWhileItIsOpenedIsFound) {
   const testing::TemporaryDirectory directory;
   OpenFs fs{directory.path()};
-  // Not there, then there, then a directory, then there: each for itself.
+  // Absent, present, then a directory, then present: each on its own.
   const std::string path = directory.path() + "/" + kFile;
   EXPECT_TRUE(fs.is_miss(kKey));
   write_file(path, value_of(1));

@@ -148,7 +148,7 @@ inline std::unique_ptr<testing::FaultyDirectory> faulty(std::string& skipped,
   return nullptr;
 }
 
-/// A tmpfs of this size. Not there: this user may not mount one.
+/// A tmpfs of this size. Absent: this user may not mount one.
 class SmallDisk {
  public:
   explicit SmallDisk(const std::string& size)

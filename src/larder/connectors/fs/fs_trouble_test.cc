@@ -1,4 +1,4 @@
-// The fs connector when the file system does what it can do.
+// The fs connector on a file system with every kind of error.
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -70,7 +70,7 @@ TEST(FsTroubleTest, WithACapacityAFullDiskMakesOldFilesGo) {
   EXPECT_EQ(content_of(disk.path() + "/others"), value_of(1, 1U << 20));
 }
 
-/// What a file system of its own says is taken, at one moment.
+/// Takes the errors of a test file system, at one moment.
 std::uint64_t bytes_taken(const std::string& path) {
   struct statvfs status{};
   EXPECT_EQ(::statvfs(path.c_str(), &status), 0);
@@ -196,7 +196,7 @@ TEST(FsTroubleTest, AnUnmountedDiskIsNotWrittenBeside) {
   EXPECT_TRUE(names_in(base).empty()) << "files were written below the mount point";
 }
 
-/// Runs `body` in a process of its own; its exit status.
+/// Runs `body` in its own process; returns its exit status.
 int in_child(const std::function<bool()>& body) {
   const ::pid_t child = ::fork();
   if (child == 0) ::_exit(body() && !::testing::Test::HasFailure() ? 0 : 1);
@@ -205,7 +205,7 @@ int in_child(const std::function<bool()>& body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/// As a user without rights.
+/// As an unprivileged user.
 int as_nobody(const std::function<bool()>& body) {
   return in_child([&] {
     constexpr ::uid_t kNobody = 65534;
@@ -235,7 +235,7 @@ void expect_stores_work(const std::string& path) {
 }
 
 TEST(FsTroubleTest, WhereNoRenameKeepsWhatIsThereALinkDoes) {
-  // As NFS says it.
+  // As NFS reports it.
   const testing::TemporaryDirectory directory;
   EXPECT_EQ(in_child([&] {
               if (!testing::forbid_call(SYS_renameat2, EINVAL)) return false;
@@ -337,7 +337,7 @@ TEST(FsTroubleTest, WithoutDescriptorsAListingFailsAndThenGoesOnWithoutLosingAKe
               OpenFs fs{directory.path() + "/kv", "sharded_dirs=yes"};
               std::set<std::string> stored;
               for (std::uint64_t i = 0; i < kKeys; ++i) {
-                // Some of them in files whose key stands beside.
+                // Some of them in files with a key file.
                 const std::string key =
                     "key-" + std::to_string(i) + std::string(300 * (i % 2), 'x');
                 fs.set(key, value_of(i, 100));
@@ -476,7 +476,7 @@ TEST(FsTroubleTest, NotStagedWhatIsQueuedIsAnsweredOnceEveryThreadHangs) {
       return back.size() >= count;
     });
   };
-  // Two hang in the kernel; the others come back although nobody answers.
+  // Two hang in the kernel; the others come back without an answer.
   ASSERT_TRUE(reap_until(4));
   EXPECT_EQ(back.size(), 4U);
   for (const Batch* batch : back) {

@@ -37,7 +37,7 @@ TEST(InventoryTest, FilesThatWereThereAreOlderThanAllThatCameSince) {
   inventory.found("old", 10, 5);
   store(inventory, "new", 10);
   inventory.found("older", 10, 3);
-  inventory.found("new", 99, 9);  // The walk comes to what was just stored.
+  inventory.found("new", 99, 9);  // The walk meets a file that was just stored.
   inventory.found("removed", 10, 1);
   inventory.removed("removed", 10);
   inventory.counted();
@@ -84,8 +84,8 @@ TEST(InventoryTest, WithoutACapacityItCounts) {
   EXPECT_EQ(inventory.reserve(UINT64_MAX), Room::kReserved);
 }
 
-/// Any order of stores, evictions and removals, some of them under way: what is used is the sum of
-/// what is there, leaving, and reserved.
+/// Any order of stores, evictions and removals, some of them in flight: the used bytes are the sum
+/// of present, leaving and reserved files.
 TEST(InventoryTest, TheSumIsAlwaysRight) {
   constexpr std::uint64_t kCapacity = 10'000;
   Inventory inventory{kCapacity, true};

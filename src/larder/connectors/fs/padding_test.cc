@@ -50,7 +50,7 @@ TEST_F(PaddedFilesTest, WhatLmcachePaddedIsRead) {
     ASSERT_TRUE(found && *found) << size;
     EXPECT_EQ(**found, size);
     EXPECT_EQ(buffer, value);
-    // What is no part of it, the file does not tell.
+    // The file does not tell which bytes are padding.
     EXPECT_EQ(*fs.client->exists(kKey), padded.size());
     fs.set(kKey, value_of(1, size), SetMode::kIfAbsent, true);
     EXPECT_EQ(content_of(path()), padded) << "LMCache's file was replaced";
@@ -97,7 +97,7 @@ TEST_F(PaddedFilesTest, AnotherLengthIsAMismatchAllTheSame) {
   };
   write_file(path(), value_of(1, 8'192));
   for (const std::size_t asked : {1U, 4'095U, 4'096U, 8'193U, 12'288U}) expect_mismatch(asked);
-  // Where the length is known, so is that it is another.
+  // If the length is known, a wrong one is detected.
   fs.set(kKey, value_of(1, 7'488), SetMode::kReplace);
   for (const std::size_t asked : {7'487U, 7'489U, 8'192U, 8'224U}) expect_mismatch(asked);
   write_file(path(), value_of(1, 7'488));

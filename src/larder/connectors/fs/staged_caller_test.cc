@@ -21,16 +21,16 @@ namespace {
 
 constexpr std::uint64_t kPast = 1;
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
-/// For what must not be waited for that long: a test that does hangs, and does not pass.
+/// For calls that must not be waited for that long: a test that waits hangs, and does not pass.
 constexpr std::uint64_t kLongNs = 3600 * kSecondNs;
 
-/// Points that a helper's call may be held at.
+/// Points at which a helper's call may be blocked.
 enum class Point : std::uint8_t { kBeforeLook = 0, kBeforeChange, kInChange, kAfterChange };
 
 /// A file system of one directory, as StagedTarget's functions.
 class Script {
  public:
-  /// From now on whoever comes to `point` stays there, until it is let through.
+  /// From now on every thread that reaches `point` stays there until it is released.
   void hold(Point point) {
     const MutexLock lock{mutex_};
     is_held_[point] = true;
@@ -156,7 +156,7 @@ class StagedCallerTest : public ::testing::Test {
              std::uint64_t deadline_ns = kNever) {
     return call(worker, Op::kSet, key, value, deadline_ns);
   }
-  /// A change whose deadline passes when its helper is at `point`, where it stays.
+  /// A change whose deadline passes while its helper is blocked at `point`.
   void give_up_at(Point point, StagedCaller& worker, Op op, const std::string& key,
                   const std::string& value = "", int held = 1) {
     script->hold(point);
@@ -219,7 +219,7 @@ TEST_F(StagedCallerTest, WhatWasGivenUpBeforeItsChangeNeverChangesAnything) {
   }
   EXPECT_EQ(hung->count(), 2U);
   EXPECT_EQ(counters.calls_abandoned.load(), 2U);
-  // They hang on; whoever comes after them does not wait, and is not undone.
+  // They keep hanging; later calls do not wait, and are not undone.
   script->let_through(Point::kBeforeChange);
   ASSERT_TRUE(set(*later, "set", "new").has_value());
   ASSERT_TRUE(set(*later, "delete", "new").has_value());
@@ -280,7 +280,7 @@ TEST_F(StagedCallerTest, WhatWasGivenUpAfterItsChangeHoldsNothingUp) {
     script->wait_until_at(Point::kAfterChange, 2);
     script->let_through(Point::kAfterChange);
   }};
-  // Would it wait for the first one, nothing would ever let that go on.
+  // If it waited for the first one, nothing would ever release that.
   ASSERT_TRUE(set(*later, other, "second").has_value());
   ending.join();
   hung->wait_empty(kNever);

@@ -45,7 +45,7 @@ class MemoryConnectorTest : public testing::Test {
 
 TEST_F(MemoryConnectorTest, TheReportTellsWhatOtherCapacitiesWouldFind) {
   open({.capacity_bytes = 8'000});
-  // A loop over 100 values, of which some 80 fit: the one that comes next has always gone.
+  // A loop over 100 values, of which some 80 fit: the next one has always been evicted.
   const auto ask = [&](int times) {
     for (int i = 0; i < times; ++i) {
       const std::string key = "k" + std::to_string(i % 100);

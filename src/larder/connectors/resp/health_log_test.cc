@@ -16,7 +16,7 @@ class HealthLogTest : public ::testing::Test {
   void SetUp() override { set_log_level(LogLevel::kInfo); }
   void TearDown() override { set_log_level(LogLevel::kWarning); }
 
-  /// What a look at that health writes.
+  /// The lines that a look at that health writes.
   std::string look(Health health, std::uint64_t now_ns, const std::string& reason = "it is gone") {
     Report report;
     report.health = health;

@@ -1,5 +1,5 @@
 // A node's time-outs, back-off and deadlines under a clock that the test moves. The sockets are
-// real; nothing here waits for a time to come.
+// real; no test here waits for real time.
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -74,7 +74,7 @@ class NodeTimeTest : public ::testing::Test {
                                    clock_.now_ns());
   }
 
-  /// A server that is there, and whose connections the test answers.
+  /// A server that is reachable, whose connections the test answers.
   void listen() {
     listener_ = UniqueFd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     sockaddr_un address{};
@@ -86,7 +86,7 @@ class NodeTimeTest : public ::testing::Test {
               0);
     ASSERT_EQ(::listen(listener_.get(), 8), 0);
   }
-  /// Takes the next connection and answers what it greets with.
+  /// Takes the next connection and answers its greeting.
   UniqueFd welcome() {
     UniqueFd accepted{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)};
     EXPECT_TRUE(accepted);

@@ -110,7 +110,7 @@ TEST(NodeViewTest, ARefusalShowsUntilSomethingWorksOrForAMinute) {
   EXPECT_EQ(health(), Health::kDegraded) << "a load proves nothing about stores";
   view.note_success(true);
   EXPECT_EQ(health(), Health::kHealthy);
-  // Nobody may ask a store that is down, so it must come back without.
+  // A store that is down may get no requests, so it must come back without one.
   view.note_refusal(find_reply_error("LOADING"));
   clock.advance_ns(59'000'000'000);
   EXPECT_EQ(health(), Health::kDown);

@@ -33,7 +33,7 @@ TEST_F(RelocationTest, OnlyWhatAPrimaryWouldServeIsSuspicious) {
   EXPECT_TRUE(relocation_.concerns_reads());
 }
 
-/// Another old connection is refused when the first has been made anew: the new one, which leads
+/// Another old connection is refused after the first has reconnected: the new one, which leads
 /// elsewhere already, must not pass for an old one.
 TEST_F(RelocationTest, ALaterRefusalConcernsItsOwnConnectionAlone) {
   EXPECT_TRUE(refuse("READONLY").suspects_all);

@@ -13,7 +13,7 @@ namespace {
 
 using Event = RespParser::Event;
 
-/// All that a parser tells of a text, as one line per event.
+/// All events of a parser for a text, one line each.
 std::vector<std::string> events_of(RespParser& parser, std::span<const std::byte> piece,
                                    std::string& payload) {
   std::vector<std::string> told;

@@ -12,7 +12,7 @@
 #include "larder/server/copy/copy_test_support.h"
 #include "larder/server/copy/cpu_copy_backend.h"
 
-/// What tests of a backend share.
+/// The common parts of a backend's tests.
 namespace larder::server {
 
 inline constexpr std::uint32_t kTestChunkTokens = 16;

@@ -1,4 +1,4 @@
-// What the kernel of a GPU does in each of its threads, done on the CPU, against the CPU's loop.
+// The work of each thread of a GPU's kernel, done on the CPU, against the CPU's loop.
 #include "larder/server/copy/copy_index.h"
 
 #include <gtest/gtest.h>
@@ -69,7 +69,7 @@ void run_kernel(Sample& sample, std::vector<std::byte>& cell, std::uint32_t chun
   const KernelCell one{.cell = cell.data(), .blocks = ids.data(), .blocks_skipped = skipped};
   const KernelArguments arguments{
       .shape = kernel.shape, .bases = bases.data(), .cells = &one, .is_store = is_store};
-  // As many threads as whole blocks of threads have: some have nothing to do.
+  // As many threads as whole blocks have: some have no work.
   const std::uint64_t threads = copied_bytes(kernel.shape) / sizeof(Vector) + 7;
   for (std::uint64_t i = 0; i < threads; ++i) copy_vector<Vector>(arguments, 0, i);
 }

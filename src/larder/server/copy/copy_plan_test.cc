@@ -307,7 +307,7 @@ TEST(BlocksTest, AChunkOfNullBlocksIsNull) {
   EXPECT_FALSE(is_null_chunk(plan.groups[0], blocks, 0, 7));
 }
 
-/// The engine frees the blocks before a window: a chunk that is half there must not be stored.
+/// The engine frees the blocks before a window: a partial chunk must not be stored.
 TEST(BlocksTest, InAWindowOneNullBlockIsEnough) {
   const CopyPlan plan = plan_of(nhd(1, {{.layers = {0}, .tokens_per_block = 4, .window = 64}}));
   ASSERT_NE(plan.groups[0].window_chunks, 0U);

@@ -1,5 +1,5 @@
-// Random registrations, blocks and orders of work: what was stored and retrieved into another
-// worker of the same layout is what was there, and nothing else changes.
+// Random registrations, blocks and orders of work: data stored and then retrieved into another
+// worker of the same layout is unchanged, and nothing else changes.
 #include <gtest/gtest.h>
 
 #include <array>

@@ -17,7 +17,7 @@
 #include "larder/server/copy/copy_plan.h"
 #include "larder/wire/wire_test_support.h"
 
-/// What the tests of this folder share.
+/// The common parts of this folder's tests.
 namespace larder::server {
 
 using wire::GroupSample;
@@ -49,7 +49,7 @@ inline std::vector<TensorSample> make_tensors(std::size_t count,
   return tensors;
 }
 
-/// Bytes that tell where they are, and in whose memory.
+/// Bytes that encode their position, and their worker.
 inline std::vector<std::byte> pattern(std::size_t bytes, std::uint64_t number) {
   std::vector<std::byte> out(bytes);
   for (std::size_t i = 0; i < bytes; ++i) {
@@ -59,7 +59,7 @@ inline std::vector<std::byte> pattern(std::size_t bytes, std::uint64_t number) {
   return out;
 }
 
-/// A registration as a worker sends it, with memory that is only a buffer.
+/// A registration as a worker sends it, with a plain buffer as memory.
 class Worker {
  public:
   explicit Worker(const KvCacheSample& sample) : frames_(wire::make_kv_cache(sample)) {
@@ -80,7 +80,7 @@ class Worker {
   }
   std::vector<std::byte>& memory(const std::string& name) { return memory_.at(name); }
   std::map<std::string, std::vector<std::byte>>& memories() { return memory_; }
-  /// As CellCopy wants them.
+  /// In CellCopy's form.
   std::vector<std::byte*> memories_of(const CopyPlan& plan) {
     std::vector<std::byte*> out;
     for (const PlanMemory& each : plan.memories) {

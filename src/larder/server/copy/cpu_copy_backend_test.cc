@@ -190,7 +190,7 @@ TEST_F(CpuCopyBackendTest, AWorkerThatTruncatesItsMemoryFailsItsOwnTransfersOnly
   EXPECT_EQ(backend_->statistics().failed, 6U);
 }
 
-/// Its two threads have their hands full: of a job with four cells, two of which are in hand.
+/// Both threads are busy with a job of four cells, two of which are in work.
 class BusyCopyBackendTest : public CpuCopyBackendTest {
  protected:
   static constexpr std::ptrdiff_t kFree = 1 << 20;
@@ -225,7 +225,7 @@ TEST_F(BusyCopyBackendTest, CancelsWhatHasNotBegun) {
   reap_all(*backend_, {&queued});
   EXPECT_EQ(queued.outcome, CopyOutcome::kFailed);
   EXPECT_EQ(queued.error.code(), ErrorCode::kCancelled);
-  backend_->cancel(long_);  // Of its cells two never begin.
+  backend_->cancel(long_);  // Two of its cells never begin.
   backend_->cancel(long_);
   EXPECT_EQ(long_.outcome, CopyOutcome::kPending);
   let_all_go();

@@ -53,7 +53,7 @@ TEST(FaultGuardTest, EachThreadHasItsOwn) {
   EXPECT_EQ(faults, 400);
 }
 
-/// In a page that a guard of other memory does not guard.
+/// In a page that no guard of this memory covers.
 void fault_elsewhere() {
   FaultGuard::install().ignore("the death says it");
   const TestSegment segment{"/dev/shm", 2 * kPage};

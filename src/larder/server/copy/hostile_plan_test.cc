@@ -1,5 +1,5 @@
-// Every changed byte of good registrations: where a plan comes of it, no block of it ends beyond
-// the memory that the worker has said to have, and cells have room for what is copied.
+// Every changed byte of valid registrations: if a plan results, no block of it ends beyond the
+// worker's declared memory, and cells have room for their parts.
 #include <gtest/gtest.h>
 
 #include "larder/server/copy/copy_test_support.h"

@@ -1,6 +1,6 @@
 // Every format: the bytes of cells are those that a plain loop over the tensors' own dimensions
 // finds, and those that LMCache 0.5.6 made of the same registration and memory (its CPU transfer,
-// run once; its hashes stand below). Retrieving writes the same bytes back, and nothing else.
+// run once; its hashes are below). Retrieving writes the same bytes back, and nothing else.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -14,16 +14,16 @@ namespace {
 constexpr std::uint32_t kChunkTokens = 16;
 constexpr std::uint32_t kChunks = 2;
 
-/// Layers that are copied alike, by what each of the tensors' dimensions counts, in the order in
-/// which they are registered: b blocks, k planes, l layers, t tokens, h heads, e elements, f blocks
-/// times tokens, 1 nothing.
+/// Layers with the same copy, by the meaning of each of the tensors' dimensions, in the order of
+/// registration: b blocks, k planes, l layers, t tokens, h heads, e elements, f blocks times
+/// tokens, 1 nothing.
 struct Part {
   std::vector<std::size_t> tensors;  ///< By layer.
   std::string axes{};
   std::size_t list = 0;
   std::uint32_t kept_tokens = kChunkTokens;
   std::uint32_t tokens_per_slot = 1;
-  std::size_t values_after = 0;  ///< Not 0: the values of a tensor are so many tensors behind it.
+  std::size_t values_after = 0;  ///< Not 0: the values are so many tensors after the keys.
 };
 
 struct LayoutCase {
@@ -100,7 +100,7 @@ std::uint64_t bytes_of_slot(const LayoutCase& layout, const Part& part) {
   return size_of(first, part.axes, 'h') * size_of(first, part.axes, 'e') * layout.element_bytes;
 }
 
-/// What a part has in a cell: that of a whole chunk.
+/// The size of a part in a cell: that of a whole chunk.
 std::uint64_t cell_bytes(const LayoutCase& layout, const Part& part) {
   const TensorSample& first = layout.sample.tensors[part.tensors.front()];
   const std::uint64_t planes = part.values_after != 0 ? 2 : size_of(first, part.axes, 'k');
@@ -131,7 +131,7 @@ std::uint64_t fnv(const Bytes& bytes) {
   return hash;
 }
 
-/// Of the sample, with memory in which nothing is its own yet.
+/// The sample's, with memory in which no byte is meaningful yet.
 Worker make_blank(const KvCacheSample& sample) {
   Worker worker{sample};
   for (auto& [name, memory] : worker.memories()) std::ranges::fill(memory, std::byte{0xEE});
@@ -332,7 +332,7 @@ std::vector<LayoutCase> vllm_cases() {
        .sample = vllm(make_tensors(2, {64, 4, 2, 8}), "BLNHC"),
        .objects = two_layers("bthe"),
        .lmcache = {0xD741600183B4FB99, 0xF562DBEE83BC53DA}},
-      // LMCache refuses gaps on CPUs, so nothing is known of its bytes.
+      // LMCache refuses gaps on CPUs, so its bytes for them are unknown.
       {.name = "BlhncPacked",
        .sample = vllm(packed_layers(2, {64, 2, 4, 8}, 0), "BLHNC"),
        .objects = two_layers("bhte"),

@@ -21,7 +21,7 @@ std::string header(std::string_view name) {
   return "";
 }
 
-/// What the first group of each match is.
+/// The first group of each match.
 std::set<std::string> all_of(std::string_view text, const char* pattern) {
   const std::string copy{text};
   const std::regex regex{pattern};
@@ -99,7 +99,7 @@ json full_status() {
   return status_json(status, {}, true);
 }
 
-/// Null: it is not there. (A field may be null, so the pointer says it.)
+/// Null: it is absent. (A field may be null, so the pointer says it.)
 const json* find(const json& value, const std::string& path) {
   const json* at = &value;
   std::size_t begin = 0;
