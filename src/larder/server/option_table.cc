@@ -212,8 +212,8 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
      .value = "HOST",
      .group = kAddresses,
      .default_text = "localhost",
-     .help = "Where engines connect: a name or an address. 0.0.0.0 is every interface; whoever "
-             "reaches the port may read and write the cache.",
+     .help = "Where engines connect: a name or an address. 0.0.0.0 is every interface; every "
+             "client that reaches the port may read and write the cache.",
      .set = set_text<&ServerOptions::host>},
     {.name = "port",
      .value = "PORT",
@@ -345,8 +345,9 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
     {.name = "quota-file",
      .value = "FILE",
      .group = kMemory,
-     .help = "Where the quotas are kept that PUT /quota/SALT sets: read at the start, and written "
-             "anew at each change. Without it they end with the server. One file for each server.",
+     .help =
+         "Where the quotas are kept that PUT /quota/SALT sets: read at the start, and "
+         "rewritten at each change. Without it they end with the server. One file for each server.",
      .set = set_path<&ServerOptions::quota_file>},
     {.name = "l1-read-ttl-seconds",
      .value = "SECONDS",
@@ -451,7 +452,8 @@ constexpr auto kHonoured = std::to_array<OptionRow>({
     {.name = "kv-events-salted",
      .shape = OptionShape::kSwitch,
      .group = kWorkers,
-     .help = "Tell of chunks with a cache salt, too: whoever reaches the port sees their tokens.",
+     .help = "Report chunks with a cache salt, too: every client that reaches the port sees their "
+             "tokens.",
      .set = set_kv_events_salted},
     {.name = "session-ttl-seconds",
      .value = "SECONDS",

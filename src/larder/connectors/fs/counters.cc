@@ -36,7 +36,7 @@ std::span<const MetricRow> fs_metrics() noexcept {
       {"legacy_hits_total", kCounter, "Loads and lookups that found an older LMCache's name."},
       {"temporaries_swept_total", kCounter, "Files that were removed, as their writers had died."},
       {"direct_fallbacks_total", kCounter, "Transfers that O_DIRECT refused."},
-      {"directory_returns_total", kCounter, "Times that the directory was made, or opened, anew."},
+      {"directory_returns_total", kCounter, "Times that the directory was made or opened again."},
       {"calls_abandoned_total", kCounter, "Calls that were given up at their deadline."},
       {"bytes_loading", kGauge, "Value bytes of the loads that are being read."},
       {"calls_hung", kGauge, "Calls that the file system does not answer."},

@@ -98,13 +98,13 @@ constexpr std::array kParameters{
               .default_text = "no",
               .help = "LMCache's layout of two levels of folders, by the first four digits of the "
                       "chunk hash."},
-    Parameter{.name = "staged",
-              .kind = ParameterKind::kChoice,
-              .default_text = "auto",
-              .choices = "auto|yes|no",
-              .help =
-                  "Read and write through larder's own memory, so that a file system that hangs "
-                  "keeps nobody beyond a deadline; costs a copy. auto: on network file systems."},
+    Parameter{
+        .name = "staged",
+        .kind = ParameterKind::kChoice,
+        .default_text = "auto",
+        .choices = "auto|yes|no",
+        .help = "Read and write through larder's own memory, so that a file system that hangs "
+                "delays no call beyond its deadline; costs a copy. auto: on network file systems."},
     Parameter{.name = "mode",
               .default_text = "0600",
               .help = "Of the files, in octal; who may read or write them may list the folders.",

@@ -150,7 +150,7 @@ constexpr auto kMetrics = std::to_array<MetricRow>({
     {"error_replies_total", MetricKind::kCounter, "Errors that the server answered with."},
     {"connections_lost_total", MetricKind::kCounter, "Connections that ended by themselves."},
     {"connections_renewed_total", MetricKind::kCounter,
-     "Connections that were given up, to look the server's name up anew."},
+     "Connections that were closed to look the server's name up again."},
     {"retries_total", MetricKind::kCounter, "Commands that were sent a second time."},
     {"connections", MetricKind::kGauge, "Connections that are open."},
     {"connect_failures_total", MetricKind::kCounter, "Attempts to connect that failed."},
