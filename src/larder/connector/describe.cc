@@ -60,7 +60,7 @@ std::string default_of(const Parameter& row) {
 std::string location_sentence(const ConnectorType& type) {
   const std::string name{type.name};
   if (type.location_parameter.empty()) return "Nothing stands between '" + name + ":' and '?'.";
-  return "What stands between '" + name + ":' and '?' is '" + std::string{type.location_parameter} +
+  return "The text between '" + name + ":' and '?' is '" + std::string{type.location_parameter} +
          "'.";
 }
 

@@ -216,7 +216,7 @@ TEST(DescribeTest, PlainTextHasEveryRow) {
             "log: Keeps values in a log.\n"
             "\n"
             "Example: log:/data/kv?capacity=200GiB\n"
-            "What stands between 'log:' and '?' is 'path'.\n"
+            "The text between 'log:' and '?' is 'path'.\n"
             "\n"
             "Parameters:\n"
             "  path (text; required)\n"
