@@ -256,9 +256,9 @@ Status FileStore::finish_get(Item& item, const OpenValue& value) {
 void FileStore::note_get(const Item& item, const Status& status) noexcept {
   if (!status) {
     // Not a wrong size, nor a cancellation: those are the caller's.
-    if (status.error().sys_errno() != 0) load_trouble_.note(status.error());
+    if (status.error().sys_errno() != 0) load_errors_.note(status.error());
   } else if (item.outcome == Outcome::kHit) {
-    load_trouble_.clear();
+    load_errors_.clear();
   }
 }
 
@@ -284,9 +284,9 @@ Status FileStore::set(Item& item, const CallOptions& options, StagingBuffer& sta
                       ChangeGate& gate) {
   const Status status = set_here(item, options, staging, gate);
   if (!status) {
-    if (status.error().sys_errno() != 0) store_trouble_.note(status.error());
+    if (status.error().sys_errno() != 0) store_errors_.note(status.error());
   } else if (!item.existed) {
-    store_trouble_.clear();
+    store_errors_.clear();
   }
   return status;
 }
@@ -328,7 +328,7 @@ Status FileStore::set_here(Item& item, const CallOptions& options, StagingBuffer
 
 Status FileStore::exists(Item& item) {
   const Status status = exists_here(item);
-  status ? lookup_trouble_.clear() : lookup_trouble_.note(status.error());
+  status ? lookup_errors_.clear() : lookup_errors_.note(status.error());
   return status;
 }
 

@@ -17,13 +17,13 @@
 #include "larder/connectors/fs/change_gate.h"
 #include "larder/connectors/fs/counters.h"
 #include "larder/connectors/fs/directory.h"
+#include "larder/connectors/fs/error_latch.h"
 #include "larder/connectors/fs/file_name.h"
 #include "larder/connectors/fs/file_system_facts.h"
 #include "larder/connectors/fs/found_file.h"
 #include "larder/connectors/fs/inventory.h"
 #include "larder/connectors/fs/options.h"
 #include "larder/connectors/fs/room.h"
-#include "larder/connectors/fs/trouble.h"
 #include "larder/connectors/fs/value_io.h"
 #include "larder/connectors/fs/value_writer.h"
 #include "larder/io/device.h"
@@ -121,10 +121,10 @@ class FileStore {
   const io::LockedFile lock_;  ///< Those of this process alone, when exclusive.
   FsCounters counters_;
   Inventory inventory_;
-  Trouble store_trouble_{"stores"};
-  Trouble load_trouble_{"loads"};
-  Trouble lookup_trouble_{"lookups"};
-  Room room_{options_, facts_, counters_, inventory_, store_trouble_};
+  ErrorLatch store_errors_{"stores"};
+  ErrorLatch load_errors_{"loads"};
+  ErrorLatch lookup_errors_{"lookups"};
+  Room room_{options_, facts_, counters_, inventory_, store_errors_};
   ValueWriter writer_{options_, facts_, counters_, inventory_, room_};
   std::atomic<bool> has_legacy_ = true;
   mutable Mutex remarks_mutex_;

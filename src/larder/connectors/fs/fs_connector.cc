@@ -31,10 +31,10 @@ SetupResult<std::unique_ptr<Connector>> FsConnector::open(const FsOptions& optio
   }
   std::unique_ptr<FsConnector> made{
       new FsConnector{store, choice.why_not, is_staged, choice.has_ring && !is_staged}};
-  LARDER_ASSIGN(made->lanes_, Lanes::create(store, is_staged, made->has_ring_));
-  auto keeper = Keeper::start(std::move(store));
-  if (!keeper) return SetupError{keeper.error().code(), "fs: " + keeper.error().to_string()};
-  made->keeper_ = std::move(*keeper);
+  LARDER_ASSIGN(made->executor_, Executor::create(store, is_staged, made->has_ring_));
+  auto sweeper = Sweeper::start(std::move(store));
+  if (!sweeper) return SetupError{sweeper.error().code(), "fs: " + sweeper.error().to_string()};
+  made->sweeper_ = std::move(*sweeper);
   return std::unique_ptr<Connector>{std::move(made)};
 }
 
@@ -80,7 +80,7 @@ Report FsConnector::report() const {
     report.reasons.push_back(degraded_why_);
   }
   store_->append_report(report);
-  lanes_->append_report(report);
+  executor_->append_report(report);
   return report;
 }
 

@@ -6,10 +6,10 @@
 
 #include "larder/connector/connector.h"
 #include "larder/connector/registry.h"
+#include "larder/connectors/fs/executor.h"
 #include "larder/connectors/fs/file_store.h"
-#include "larder/connectors/fs/keeper.h"
-#include "larder/connectors/fs/lanes.h"
 #include "larder/connectors/fs/scans.h"
+#include "larder/connectors/fs/sweeper.h"
 
 namespace larder::fs {
 
@@ -20,8 +20,8 @@ namespace larder::fs {
 /// store, read and remove in the same directory at any time. A hit is a whole file of the right
 /// name and length; only `checksum=xattr` proves, for every hit, that its bytes are those that were
 /// stored.
-/// Ownership: the store, shared with its threads. Threads: as the contract says; see Lanes and
-/// Keeper. Cost: a few system calls and a name of about 100 bytes for each key; no copy of values,
+/// Ownership: the store, shared with its threads. Threads: as the contract says; see Executor and
+/// Sweeper. Cost: a few system calls and a name of about 100 bytes for each key; no copy of values,
 /// but where direct I/O or staging needs one (bytes_staged_total).
 class FsConnector final : public Connector {
  public:
@@ -30,18 +30,18 @@ class FsConnector final : public Connector {
   FsConnector(const FsConnector&) = delete;
   FsConnector& operator=(const FsConnector&) = delete;
 
-  Status submit(Batch& batch) noexcept override { return lanes_->submit(batch); }
-  std::size_t reap(std::span<Batch*> done) noexcept override { return lanes_->reap(done); }
-  int event_fd() const noexcept override { return lanes_->event_fd(); }
-  void cancel(Batch& batch) noexcept override { lanes_->cancel(batch); }
-  bool probe(std::span<Item> items) const noexcept override { return lanes_->probe(items); }
+  Status submit(Batch& batch) noexcept override { return executor_->submit(batch); }
+  std::size_t reap(std::span<Batch*> done) noexcept override { return executor_->reap(done); }
+  int event_fd() const noexcept override { return executor_->event_fd(); }
+  void cancel(Batch& batch) noexcept override { executor_->cancel(batch); }
+  bool probe(std::span<Item> items) const noexcept override { return executor_->probe(items); }
   std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
-    return lanes_->load_ns(sizes);
+    return executor_->load_ns(sizes);
   }
   Capabilities capabilities() const noexcept override;
   Report report() const override;
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;
-  Status stop(std::uint64_t deadline_ns) noexcept override { return lanes_->stop(deadline_ns); }
+  Status stop(std::uint64_t deadline_ns) noexcept override { return executor_->stop(deadline_ns); }
 
  private:
   FsConnector(std::shared_ptr<FileStore> store, std::string degraded_why, bool is_staged,
@@ -52,8 +52,8 @@ class FsConnector final : public Connector {
   const bool is_staged_;
   const bool has_ring_;
   Scans scans_;
-  std::unique_ptr<Lanes> lanes_;
-  std::unique_ptr<Keeper> keeper_;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<Sweeper> sweeper_;
 };
 
 /// Reads and checks the parameters of an `fs:` spec as an open does; looks at no disk.

@@ -30,7 +30,7 @@ bool is_there(int directory_fd, const std::string& name) noexcept {
 }
 
 /// An empty file that is removed with this object. A process that is killed meanwhile leaves the
-/// file; its temporary name lets the Keeper remove it.
+/// file; its temporary name lets the Sweeper remove it.
 class ProbeFile {
  public:
   ProbeFile(int directory_fd, std::string name)

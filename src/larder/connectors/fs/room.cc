@@ -69,7 +69,7 @@ bool Room::evict_one(const Directory& directory, ChangeGate& gate) {
   // If its folder is missing, the file is gone too. One that could not be opened (for want of
   // descriptors) still has the file, which so still takes its room.
   if (!folder && !means_absent(folder.error().sys_errno())) {
-    trouble_.note(folder.error());
+    errors_.note(folder.error());
     inventory_.kept(*victim);
     return false;
   }
@@ -84,7 +84,7 @@ bool Room::evict_one(const Directory& directory, ChangeGate& gate) {
     }
     if (::unlinkat(folder->fd(), victim->name.c_str(), 0) != 0 && errno != ENOENT) {
       // It is the youngest now, so that one file that stays does not keep the others.
-      trouble_.note(Error::from_errno(errno, kWhere, "removing an old file"));
+      errors_.note(Error::from_errno(errno, kWhere, "removing an old file"));
       inventory_.kept(*victim);
       return false;
     }

@@ -6,10 +6,10 @@
 #include "larder/connectors/fs/change_gate.h"
 #include "larder/connectors/fs/counters.h"
 #include "larder/connectors/fs/directory.h"
+#include "larder/connectors/fs/error_latch.h"
 #include "larder/connectors/fs/file_system_facts.h"
 #include "larder/connectors/fs/inventory.h"
 #include "larder/connectors/fs/options.h"
-#include "larder/connectors/fs/trouble.h"
 
 namespace larder::fs {
 
@@ -19,14 +19,14 @@ namespace larder::fs {
 /// Ownership: none; its parts outlive it. Threads: any.
 class Room {
  public:
-  /// `trouble` records old files that cannot be removed.
+  /// `errors` records old files that cannot be removed.
   Room(const FsOptions& options, const FileSystemFacts& facts, FsCounters& counters,
-       Inventory& inventory, Trouble& trouble)
+       Inventory& inventory, ErrorLatch& errors)
       : options_(options),
         facts_(facts),
         counters_(counters),
         inventory_(inventory),
-        trouble_(trouble) {}
+        errors_(errors) {}
 
   /// Reserves room for a file; the caller returns it to the inventory if it does not store one.
   /// Returns how much was reserved; 0 where files are not counted.
@@ -44,7 +44,7 @@ class Room {
   const FileSystemFacts& facts_;
   FsCounters& counters_;
   Inventory& inventory_;
-  Trouble& trouble_;
+  ErrorLatch& errors_;
 };
 
 }  // namespace larder::fs

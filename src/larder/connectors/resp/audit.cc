@@ -19,7 +19,7 @@ std::uint64_t Audit::due_ns() const noexcept {
 
 bool Audit::note_answer(std::optional<std::uint64_t> value_bytes) noexcept {
   LARDER_CHECK(!asked_.empty());
-  const StoredByMe::Sighting sighting = asked_.front();
+  const OwnWrites::Sighting sighting = asked_.front();
   asked_.pop_front();
   const bool is_changed = value_bytes && stored_.note_size(sighting, *value_bytes);
   const bool is_gone = is_changed && *value_bytes == 0;

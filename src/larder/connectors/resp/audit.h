@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "larder/base/clock.h"
-#include "larder/connectors/resp/stored_by_me.h"
+#include "larder/connectors/resp/own_writes.h"
 
 namespace larder::resp {
 
@@ -25,7 +25,7 @@ class Audit {
  public:
   static constexpr std::size_t kKeysPerStep = 256;
 
-  explicit Audit(StoredByMe& stored) : stored_(stored) {}
+  explicit Audit(OwnWrites& stored) : stored_(stored) {}
 
   /// A store found no room.
   void note_refused() noexcept { is_refused_ = true; }
@@ -48,8 +48,8 @@ class Audit {
   static constexpr std::uint64_t kShortPauseNs = 5'000'000;
   static constexpr std::uint64_t kLongPauseNs = 50'000'000;
 
-  StoredByMe& stored_;
-  std::deque<StoredByMe::Sighting> asked_;
+  OwnWrites& stored_;
+  std::deque<OwnWrites::Sighting> asked_;
   std::size_t cursor_ = 0;
   std::size_t step_keys_ = 0;
   std::size_t step_gone_ = 0;
@@ -66,7 +66,7 @@ void Audit::step(std::uint64_t now_ns, Ask ask) {
   step_keys_ = 0;
   step_gone_ = 0;
   const bool is_end =
-      stored_.visit_from(cursor_, [&](const StoredByMe::Sighting& sighting, std::string_view key) {
+      stored_.visit_from(cursor_, [&](const OwnWrites::Sighting& sighting, std::string_view key) {
         if (step_keys_ == kKeysPerStep || !ask(key)) return false;
         asked_.push_back(sighting);
         ++step_keys_;

@@ -48,7 +48,7 @@ class AuditTest : public testing::Test {
 
   std::uint64_t now_ns_ = 1'000'000 * kMillisecondNs;
   std::set<std::string> server_;
-  StoredByMe stored_{kCapacityBytes, 1'000'000};
+  OwnWrites stored_{kCapacityBytes, 1'000'000};
   Audit audit_{stored_};
 };
 
@@ -145,7 +145,7 @@ TEST_F(AuditTest, AnAnswerThatSaysNothingChangesNothingAndAnotherSizeCounts) {
 }
 
 TEST_F(AuditTest, WithoutACapacityKeysAreNotKeptAndNothingIsAskedFor) {
-  StoredByMe stored{0, 100};
+  OwnWrites stored{0, 100};
   Audit audit{stored};
   const std::string key = "key";
   stored.note_stored(std::as_bytes(std::span{key}), 10);

@@ -70,7 +70,7 @@ bool Node::on_info(const Reply& reply) {
   if (view_.note_info(info)) audit_.note_losses();
   health_log_.note_event(now_ns_);
   // The keys themselves are not known then, but how many there can be.
-  StoredByMe& stored = view_.stored;
+  OwnWrites& stored = view_.stored;
   if (!stored.keeps_keys() && info.has_keyspace) {
     stored.keep_at_most(info.database_keys + (stored.stored_total() - stored_before_info_));
   }

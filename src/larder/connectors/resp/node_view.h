@@ -7,9 +7,9 @@
 #include "larder/base/clock.h"
 #include "larder/base/mutex.h"
 #include "larder/connector/peer_state.h"
+#include "larder/connectors/resp/own_writes.h"
 #include "larder/connectors/resp/reply_error.h"
 #include "larder/connectors/resp/server_info.h"
-#include "larder/connectors/resp/stored_by_me.h"
 
 namespace larder::resp {
 
@@ -41,7 +41,7 @@ class NodeView {
   /// By lane: a lane that cannot serve values is down, whatever happens to lookups.
   std::array<PeerState, 2> peers{PeerState{"connections for lookups"},
                                  PeerState{"connections for values"}};
-  StoredByMe stored;
+  OwnWrites stored;
 
   /// An attempt to connect has ended, one way or the other, and `peers` has how. Until then the
   /// server's state is unknown, and the report says so.

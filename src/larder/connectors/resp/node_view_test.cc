@@ -12,7 +12,7 @@ std::span<const std::byte> key(std::string_view text) {
 }
 
 TEST(StoredByMeTest, ReplacingCountsOnceAndGoneIsGone) {
-  StoredByMe stored{0, 100};
+  OwnWrites stored{0, 100};
   stored.note_stored(key("a"), 100);
   stored.note_stored(key("b"), 50);
   stored.note_stored(key("a"), 10);
@@ -25,7 +25,7 @@ TEST(StoredByMeTest, ReplacingCountsOnceAndGoneIsGone) {
 }
 
 TEST(StoredByMeTest, WhatIsOnItsWayCountsAgainstTheCapacity) {
-  StoredByMe stored{100, 100};
+  OwnWrites stored{100, 100};
   ASSERT_TRUE(stored.reserve(key("a"), 60));
   EXPECT_FALSE(stored.reserve(key("b"), 41));
   EXPECT_TRUE(stored.reserve(key("b"), 40));
@@ -39,7 +39,7 @@ TEST(StoredByMeTest, WhatIsOnItsWayCountsAgainstTheCapacity) {
 }
 
 TEST(StoredByMeTest, KeysBeyondTheMostAreCountedAsUncounted) {
-  StoredByMe stored{0, 2};
+  OwnWrites stored{0, 2};
   for (const char* const name : {"a", "b", "c"}) stored.note_stored(key(name), 1);
   stored.note_stored(key("a"), 5);
   EXPECT_EQ(stored.keys(), 2U);

@@ -26,14 +26,14 @@ namespace larder::fs {
 /// a lane are, the lane is down and its intake answers for it, until one comes back.
 /// Ownership: shares the store. Threads: any; reap() one at a time. Owns the workers, one watching
 /// thread, and the scheduler's timer.
-class Lanes {
+class Executor {
  public:
-  static SetupResult<std::unique_ptr<Lanes>> create(std::shared_ptr<FileStore> store,
-                                                    bool is_staged, bool has_ring);
+  static SetupResult<std::unique_ptr<Executor>> create(std::shared_ptr<FileStore> store,
+                                                       bool is_staged, bool has_ring);
   /// Waits for calls that have not ended: see stop().
-  ~Lanes();
-  Lanes(const Lanes&) = delete;
-  Lanes& operator=(const Lanes&) = delete;
+  ~Executor();
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
 
   Status submit(Batch& batch) noexcept { return scheduler_.submit(batch); }
   std::size_t reap(std::span<Batch*> done) noexcept { return scheduler_.reap(done); }
@@ -56,7 +56,7 @@ class Lanes {
     StagingBuffer staging;
   };
 
-  Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring);
+  Executor(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring);
 
   Status start();
   Status start_thread(const std::string& name, std::function<void()> body);

@@ -1,4 +1,4 @@
-#include "larder/connectors/fs/keeper.h"
+#include "larder/connectors/fs/sweeper.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -20,7 +20,7 @@
 
 namespace larder::fs {
 
-struct Keeper::State {
+struct Sweeper::State {
   explicit State(std::shared_ptr<FileStore> kept) : store(std::move(kept)) {}
 
   /// Returns at its end, then true, or after this time.
@@ -202,11 +202,11 @@ void evict_what_was_there(FileStore& store) {
 
 }  // namespace
 
-Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) {
+Result<std::unique_ptr<Sweeper>> Sweeper::start(std::shared_ptr<FileStore> store) {
   auto state = std::make_shared<State>(std::move(store));
-  std::unique_ptr<Keeper> keeper{new Keeper{state}};
-  LARDER_ASSIGN(keeper->thread_, CallThread::start("larder-fs-keep"));
-  keeper->thread_->begin({.run = [state] {
+  std::unique_ptr<Sweeper> sweeper{new Sweeper{state}};
+  LARDER_ASSIGN(sweeper->thread_, CallThread::start("larder-fs-sweep"));
+  sweeper->thread_->begin({.run = [state] {
     for (bool is_first = true; !state->is_ending.load(); is_first = false) {
       Round round{*state->store, state->is_ending,
                   [&state](std::uint64_t ns) { return state->wait_for(ns); }};
@@ -224,10 +224,10 @@ Result<std::unique_ptr<Keeper>> Keeper::start(std::shared_ptr<FileStore> store) 
       if (state->wait_for(kSweepEverySeconds * kNsPerSecond)) break;
     }
   }});
-  return keeper;
+  return sweeper;
 }
 
-Keeper::~Keeper() {
+Sweeper::~Sweeper() {
   if (thread_ == nullptr) return;  // It could not be started.
   {
     const MutexLock lock{state_->mutex};

@@ -9,9 +9,9 @@ namespace larder::fs {
 
 /// Whether the last operation of a kind met an error of the file system: a change is a line of log,
 /// at most one a minute. Any thread.
-class Trouble {
+class ErrorLatch {
  public:
-  explicit Trouble(const char* operations) : operations_(operations) {}
+  explicit ErrorLatch(const char* operations) : operations_(operations) {}
   void note(const Error& error) noexcept;
   void clear() noexcept;
 

@@ -16,17 +16,17 @@ inline constexpr std::uint64_t kSweepEverySeconds = 3600;
 ///
 /// Ownership: shares the store, and keeps it alive where a hung file system does not let the thread
 /// end. Threads: one at a time.
-class Keeper {
+class Sweeper {
  public:
-  static Result<std::unique_ptr<Keeper>> start(std::shared_ptr<FileStore> store);
+  static Result<std::unique_ptr<Sweeper>> start(std::shared_ptr<FileStore> store);
   /// Waits for the thread, unless a call into the file system has not ended for `patience_ns`.
-  ~Keeper();
-  Keeper(const Keeper&) = delete;
-  Keeper& operator=(const Keeper&) = delete;
+  ~Sweeper();
+  Sweeper(const Sweeper&) = delete;
+  Sweeper& operator=(const Sweeper&) = delete;
 
  private:
   struct State;
-  explicit Keeper(std::shared_ptr<State> state) : state_(std::move(state)) {}
+  explicit Sweeper(std::shared_ptr<State> state) : state_(std::move(state)) {}
 
   std::shared_ptr<State> state_;
   std::unique_ptr<CallThread> thread_;

@@ -1,4 +1,4 @@
-#include "larder/connectors/fs/trouble.h"
+#include "larder/connectors/fs/error_latch.h"
 
 #include <string>
 
@@ -6,14 +6,14 @@
 
 namespace larder::fs {
 
-void Trouble::note(const Error& error) noexcept {
+void ErrorLatch::note(const Error& error) noexcept {
   if (is_there_.exchange(true, std::memory_order_relaxed)) return;
   if (!limiter_.allow(RealClock::instance().now_ns())) return;
   is_logged_.store(true, std::memory_order_relaxed);
   log(LogLevel::kWarning, "fs", std::string{operations_} + " fail: " + error.to_string());
 }
 
-void Trouble::clear() noexcept {
+void ErrorLatch::clear() noexcept {
   if (!is_there_.load(std::memory_order_relaxed)) return;
   is_there_.store(false, std::memory_order_relaxed);
   if (!is_logged_.exchange(false, std::memory_order_relaxed)) return;

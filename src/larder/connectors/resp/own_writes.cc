@@ -1,10 +1,10 @@
-#include "larder/connectors/resp/stored_by_me.h"
+#include "larder/connectors/resp/own_writes.h"
 
 #include "larder/base/hash.h"
 
 namespace larder::resp {
 
-bool StoredByMe::reserve(std::span<const std::byte> key, std::uint64_t value_bytes) noexcept {
+bool OwnWrites::reserve(std::span<const std::byte> key, std::uint64_t value_bytes) noexcept {
   if (capacity_bytes_ > 0) {
     std::uint64_t others = bytes() + reserved_bytes_;
     const auto known = entries_.find(hash64(key));
@@ -16,7 +16,7 @@ bool StoredByMe::reserve(std::span<const std::byte> key, std::uint64_t value_byt
   return true;
 }
 
-void StoredByMe::note_stored(std::span<const std::byte> key, std::uint64_t value_bytes) {
+void OwnWrites::note_stored(std::span<const std::byte> key, std::uint64_t value_bytes) {
   ++stored_total_;
   const std::uint64_t hash = hash64(key);
   if (entries_.size() >= keys_max_ && !entries_.contains(hash)) {
@@ -34,13 +34,13 @@ void StoredByMe::note_stored(std::span<const std::byte> key, std::uint64_t value
   keys_.fetch_add(1, std::memory_order_relaxed);
 }
 
-void StoredByMe::note_gone(std::span<const std::byte> key) noexcept {
+void OwnWrites::note_gone(std::span<const std::byte> key) noexcept {
   if (entries_.empty()) return;
   const auto known = entries_.find(hash64(key));
   if (known != entries_.end()) forget(known);
 }
 
-bool StoredByMe::note_size(const Sighting& sighting, std::uint64_t value_bytes) noexcept {
+bool OwnWrites::note_size(const Sighting& sighting, std::uint64_t value_bytes) noexcept {
   const auto known = entries_.find(sighting.hash);
   if (known == entries_.end() || known->second.version != sighting.version) return false;
   if (value_bytes == known->second.bytes) return false;
@@ -53,13 +53,13 @@ bool StoredByMe::note_size(const Sighting& sighting, std::uint64_t value_bytes) 
   return true;
 }
 
-void StoredByMe::keep_at_most(std::uint64_t keys) noexcept {
+void OwnWrites::keep_at_most(std::uint64_t keys) noexcept {
   for (std::size_t i = 0; i < kForgottenMax && entries_.size() > keys; ++i) {
     forget(entries_.begin());
   }
 }
 
-void StoredByMe::forget(Entries::iterator entry) noexcept {
+void OwnWrites::forget(Entries::iterator entry) noexcept {
   bytes_.fetch_sub(entry->second.bytes, std::memory_order_relaxed);
   keys_.fetch_sub(1, std::memory_order_relaxed);
   entries_.erase(entry);

@@ -19,7 +19,7 @@ namespace larder::resp {
 /// is gone.
 /// Threads: changes by one; keys() and bytes() from any. Cost: about 40 bytes a key, with a
 /// capacity 90 and the key.
-class StoredByMe {
+class OwnWrites {
  public:
   /// One key as it was when it was looked at.
   struct Sighting {
@@ -28,7 +28,7 @@ class StoredByMe {
   };
 
   /// `capacity_bytes` of values, 0: none. Forgets keys beyond `keys_max`.
-  StoredByMe(std::uint64_t capacity_bytes, std::size_t keys_max)
+  OwnWrites(std::uint64_t capacity_bytes, std::size_t keys_max)
       : capacity_bytes_(capacity_bytes), keys_max_(keys_max) {}
 
   bool keeps_keys() const noexcept { return capacity_bytes_ > 0; }
@@ -86,7 +86,7 @@ class StoredByMe {
 };
 
 template <class Visit>
-bool StoredByMe::visit_from(std::size_t& cursor, Visit visit) const {
+bool OwnWrites::visit_from(std::size_t& cursor, Visit visit) const {
   // A whole bucket at a time: the iterators of the map do not survive its changes.
   const std::size_t last = cursor + kBucketsMax;
   for (; cursor < entries_.bucket_count(); ++cursor) {

@@ -1,4 +1,4 @@
-#include "larder/connectors/fs/lanes.h"
+#include "larder/connectors/fs/executor.h"
 
 #include <algorithm>
 #include <functional>
@@ -57,17 +57,17 @@ std::shared_ptr<const StagedTarget> staged_target(const std::shared_ptr<FileStor
 
 }  // namespace
 
-SetupResult<std::unique_ptr<Lanes>> Lanes::create(std::shared_ptr<FileStore> store, bool is_staged,
-                                                  bool has_ring) {
+SetupResult<std::unique_ptr<Executor>> Executor::create(std::shared_ptr<FileStore> store,
+                                                        bool is_staged, bool has_ring) {
   LARDER_TRY(scheduler_options(*store, is_staged, has_ring).validate());
-  std::unique_ptr<Lanes> lanes{new Lanes{std::move(store), is_staged, has_ring}};
-  if (const Status status = lanes->start(); !status) {
+  std::unique_ptr<Executor> executor{new Executor{std::move(store), is_staged, has_ring}};
+  if (const Status status = executor->start(); !status) {
     return SetupError{status.error().code(), "fs: " + status.error().to_string()};
   }
-  return lanes;
+  return executor;
 }
 
-Lanes::Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
+Executor::Executor(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
     : store_(std::move(store)),
       is_staged_(is_staged),
       has_ring_(has_ring),
@@ -80,14 +80,14 @@ Lanes::Lanes(std::shared_ptr<FileStore> store, bool is_staged, bool has_ring)
       HungCalls::of_directory(directory->device(), directory->inode());
 }
 
-Lanes::~Lanes() {
+Executor::~Executor() {
   stop(kNever).ignore("without a deadline it succeeds");
   const MutexLock lock{watch_mutex_};
   is_ending_ = true;
   watch_changed_.notify_all();
 }
 
-Status Lanes::start() {
+Status Executor::start() {
   LARDER_TRY(scheduler_.start());
   for (std::size_t i = 0; i < kBatchClassCount; ++i) {
     const auto lane = static_cast<BatchClass>(i);
@@ -110,7 +110,7 @@ Status Lanes::start() {
   return {};
 }
 
-Status Lanes::start_thread(const std::string& name, std::function<void()> body) {
+Status Executor::start_thread(const std::string& name, std::function<void()> body) {
   scheduler_.add_worker();
   auto thread = Thread::start(name, [this, body = std::move(body)] {
     body();
@@ -124,7 +124,7 @@ Status Lanes::start_thread(const std::string& name, std::function<void()> body) 
   return {};
 }
 
-void Lanes::run_worker(Worker& worker) noexcept {
+void Executor::run_worker(Worker& worker) noexcept {
   for (;;) {
     const TileScheduler::Taken taken = scheduler_.take(worker.lane, false, kNever);
     if (taken.wake == TileScheduler::Wake::kStop) return;
@@ -135,7 +135,7 @@ void Lanes::run_worker(Worker& worker) noexcept {
   }
 }
 
-void Lanes::run_loads(Worker& worker) noexcept {
+void Executor::run_loads(Worker& worker) noexcept {
   Loader loader{*store_, scheduler_, budget_, has_ring_};
   const auto note = [this, &worker] { note_progress(worker, now_ns()); };
   for (bool is_stopping = false; !is_stopping || !loader.is_idle();) {
@@ -158,7 +158,7 @@ void Lanes::run_loads(Worker& worker) noexcept {
   note_progress(worker, 0);
 }
 
-void Lanes::run_tile(Worker& worker, const Ticket& tile) noexcept {
+void Executor::run_tile(Worker& worker, const Ticket& tile) noexcept {
   const Batch& batch = *tile.batch;
   for (Item& item : tile.items) {
     if (!scheduler_.intake().begin(batch, item)) continue;
@@ -167,7 +167,7 @@ void Lanes::run_tile(Worker& worker, const Ticket& tile) noexcept {
   }
 }
 
-Status Lanes::call(Worker& worker, const Batch& batch, Item& item) noexcept {
+Status Executor::call(Worker& worker, const Batch& batch, Item& item) noexcept {
   CallOptions options{batch.deadline_ns, batch.set_mode, batch.allow_shorter};
   if (batch.op == Op::kSet) options.set_mode = scheduler_.intake().set_mode_of(batch, item);
   if (!is_staged_) {
@@ -183,14 +183,14 @@ Status Lanes::call(Worker& worker, const Batch& batch, Item& item) noexcept {
   }
 }
 
-void Lanes::note_progress(Worker& worker, std::uint64_t now_ns) noexcept {
+void Executor::note_progress(Worker& worker, std::uint64_t now_ns) noexcept {
   worker.busy_since_ns.store(now_ns);
   if (!worker.is_aside.load()) return;
   const MutexLock lock{watch_mutex_};
   if (worker.is_aside.load()) set_aside(worker, false);
 }
 
-void Lanes::set_aside(Worker& worker, bool is_aside) noexcept {
+void Executor::set_aside(Worker& worker, bool is_aside) noexcept {
   const auto lane = static_cast<std::size_t>(worker.lane);
   const std::uint32_t workers = store_->options().workers.at(lane);
   const bool was_down = aside_.at(lane) == workers;
@@ -205,7 +205,7 @@ void Lanes::set_aside(Worker& worker, bool is_aside) noexcept {
                    : "' end again"));
 }
 
-void Lanes::watch() noexcept {
+void Executor::watch() noexcept {
   const std::uint64_t stall_ns = store_->options().stall_ns;
   const std::uint64_t look_every_ns = std::max<std::uint64_t>(stall_ns / 5, 1'000'000);
   const MutexLock lock{watch_mutex_};
@@ -221,7 +221,7 @@ void Lanes::watch() noexcept {
   }
 }
 
-Status Lanes::stop(std::uint64_t deadline_ns) noexcept {
+Status Executor::stop(std::uint64_t deadline_ns) noexcept {
   if (has_stopped_.load()) return {};
   // Staged calls may be left behind, but not while they may still end.
   const std::uint64_t until_ns = std::min(deadline_ns, now_ns() + store_->options().stall_ns);
@@ -244,7 +244,7 @@ Status Lanes::stop(std::uint64_t deadline_ns) noexcept {
   return {};
 }
 
-void Lanes::append_report(Report& report) const {
+void Executor::append_report(Report& report) const {
   scheduler_.append_report(report);
   report.counters.push_back({"bytes_loading", budget_.taken()});
   std::uint64_t all_hung = 0;
