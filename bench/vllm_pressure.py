@@ -22,7 +22,10 @@ import sys
 
 from quartiles import quartiles
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+INTEROP = pathlib.Path(__file__).resolve().parents[1] / "tests" / "interop"
+sys.path.insert(0, str(INTEROP))
+from environments import VLLM_ON_CPUS, python_path
+
 BLOCK = 128  # Tokens of a block of vLLM's on CPUs, and of a chunk here.
 NEW_TOKENS = 160
 
@@ -42,7 +45,7 @@ def live(asked):
     engine = LLM(
         model=asked["model"],
         enforce_eager=True,
-        max_model_len=4096,
+        max_model_len=asked["tokens"] + asked["returns"] * NEW_TOKENS + BLOCK,
         num_gpu_blocks_override=asked["device_blocks"],
         disable_log_stats=False,
         kv_transfer_config=KVTransferConfig(
@@ -94,21 +97,12 @@ def run_one(name, given, seed):
         "device_blocks": given.tokens // BLOCK * 3 // 2 + 8,
         "seed": seed,
     }
-    paths = [str(ROOT / "tests" / "interop"), os.environ.get("PYTHONPATH", "")]
     ended = subprocess.run(
         [sys.executable, __file__, "--live", json.dumps(asked)],
         capture_output=True,
         text=True,
         check=False,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            "OMP_NUM_THREADS": "2",
-        },
+        env={**os.environ, **VLLM_ON_CPUS, "PYTHONPATH": python_path(INTEROP)},
     )
     shutil.rmtree(directory, ignore_errors=True)
     lines = [line for line in ended.stdout.splitlines() if line.startswith('{"share"')]

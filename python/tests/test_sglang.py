@@ -6,9 +6,10 @@ import logging
 import os
 import sys
 import threading
+import time
 
 import pytest
-from conftest import DEADLINE_S, join_all, spec_of
+from conftest import DEADLINE_S, exit_code_of, join_all, spec_of
 from sglang_support import (
     PAGE,
     Config,
@@ -477,7 +478,7 @@ def test_a_forked_child_finds_nothing(open_backend):
         good = backend.batch_exists(keys_of(2)) == 0
         good = good and backend.batch_get_v1(keys_of(2), indices(2)) == [False, False]
         os._exit(0 if good else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert exit_code_of(child) == 0
     assert backend.batch_exists(keys_of(2)) == 2
 
 
@@ -635,8 +636,10 @@ def test_a_close_ends_the_calls_that_wait(open_backend, monkeypatch):
         target=lambda: answers.append(backend.batch_get_v1(["key"], indices(1))), daemon=True
     )
     thread.start()
+    deadline = time.monotonic() + DEADLINE_S
     while not backend._calls._is_draining:
-        pass
+        assert time.monotonic() < deadline, "the call did not begin to wait"
+        time.sleep(0.001)
     backend.client.close(0, 10)
     join_all([thread])
     assert answers == [[False]]

@@ -292,3 +292,90 @@ def test_importing_the_door_starts_nothing_and_imports_no_vllm():
     assert lines[0] == "1 0 False", ended.stderr
     assert "pip install -U 'vllm>=0.28'" in lines[1]
     assert lines[2] == "1"
+
+
+# --- Hints ----------------------------------------------------------------------------------------
+
+
+def envelope(*actions):
+    """vLLM's, of types and payloads."""
+    return {
+        "actions": [
+            {"action_type": kind, "action_version": "1.0", "action_id": "1", "payload": payload}
+            for kind, payload in actions
+        ]
+    }
+
+
+RETAIN = ("kv.retain", {"ttl_seconds": 600})
+
+
+def counter(host, name):
+    return host.chunks.client.report().counters[name]
+
+
+def settled(host, condition):
+    """Steps, until it holds."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, host.chunks.tally.counts
+        host.chunks.end_step()
+        host.chunks.client.wait(0.01)
+        host.chunks.finished()
+
+
+def test_what_a_request_finds_and_stores_is_retained_and_released(host_of, tmp_path):
+    host = host_of(spec_of("log", tmp_path))
+    chunks, keys = host.chunks, stored(host, 4)
+    assert chunks.begin_request("r", envelope(RETAIN)) is True, "all of its chunks are to be told"
+    assert host.answers(keys[:2], "r") == [HIT, HIT]
+    settled(host, lambda: counter(host, "retained_keys") == 2)
+    # Stored by another request before, and new; the request ends before its stores have.
+    chunks.submit_store(100, [keys[2], b"new" * 12], [2, 5], "r")
+    chunks.end_request("r")
+    host.ended(100)
+    settled(host, lambda: counter(host, "retained_keys") == 4)
+    assert chunks.tally.get("chunks", "hinted") == 4, "each chunk once"
+
+    assert host.answers([keys[3]], "plain") == [HIT]
+    chunks.begin_request("s", envelope(("kv.release", {})))
+    host.answers(keys[:3], "s")
+    settled(host, lambda: counter(host, "retained_keys") == 1)
+
+
+def test_a_prefetch_is_of_what_a_lookup_finds(host_of):
+    host = host_of("tiered:?l1=4MiB&l2=memory:&promote=none&skip_l1=yes")
+    keys = stored(host, 4)
+    assert host.chunks.begin_request("r", envelope(("kv.prefetch", {}))) is False
+    assert host.answers([*keys[:3], b"other" * 8], "r") == [HIT] * 3 + [MISS]
+    settled(host, lambda: counter(host, "l1_prefetched_total") == 3)
+
+
+def test_hints_that_are_wrong_or_not_the_stores_are_counted_and_told_once(host_of, caplog):
+    host = host_of("memory:?capacity=64MiB")
+    for request in ("a", "b"):
+        wrong = envelope(("kv.pin", {"ttl_seconds": -1}), RETAIN)
+        assert host.chunks.begin_request(request, wrong) is True
+        assert host.chunks.begin_request(request, 5) is False
+    assert host.chunks.begin_request("c", None) is False
+    assert host.chunks.tally.get("hints", "wrong") == 4
+    assert host.chunks.tally.get("hints", "taken") == 2
+    assert caplog.text.count("ttl_seconds -1") == 1
+
+
+def test_a_store_without_hints_leaves_them_out(host_of, tmp_path, caplog):
+    host = host_of(spec_of("fs", tmp_path))
+    for request in ("a", "b"):
+        assert host.chunks.begin_request(request, envelope(RETAIN)) is False
+    assert host.chunks.tally.get("hints", "unsupported") == 2
+    assert caplog.text.count("this store has no retain") == 1
+    stored(host, 2)
+
+
+def test_an_envelope_with_many_actions_is_one_of_each_kind(host_of):
+    host = host_of("memory:?capacity=64MiB")
+    keys = stored(host, 1)
+    host.chunks.begin_request("r", envelope(*[RETAIN] * 1000))
+    host.answers(keys, "r")
+    settled(host, lambda: host.chunks.tally.get("chunks", "hinted") == 1)
+    assert host.chunks.tally.get("hints", "taken") == 1

@@ -10,6 +10,7 @@ always the same, so that a later life knows what it has to read.
 """
 
 import asyncio
+import concurrent.futures
 import json
 import pathlib
 import queue
@@ -211,8 +212,9 @@ class Life:
         """A value that is not LMCache's, under the key of a chunk."""
         client = self.connector._client
         name = self.keys(number, tokens)[chunk].to_string()
-        client.submit_set([name], [text.encode()], mode="replace", tag=_Ignored())
-        time.sleep(0.5)
+        stored = concurrent.futures.Future()  # As the connector's own batches have one.
+        client.submit_set([name], [text.encode()], mode="replace", tag=stored)
+        assert stored.result(60).ok
 
     def keys(self, number, tokens):
         database = self.engine.token_database
@@ -277,11 +279,6 @@ class Life:
         for one in getattr(self, "taken", []):
             one.ref_count_down()
         LMCacheEngineBuilder.destroy("test")
-
-
-class _Ignored:
-    def set_result(self, completion):
-        assert completion.ok, completion.error
 
 
 def main(config, steps, chunk_tokens="256"):

@@ -13,6 +13,7 @@ import time
 import urllib.request
 
 import pytest
+from environments import python_path
 from mp_wire import RawClient, encode
 
 REPOSITORY = pathlib.Path(__file__).parent.parent.parent
@@ -46,10 +47,11 @@ def wait_for(condition, what, seconds=60, every=0.01):
 
 def environment_of(version: str) -> dict[str, str]:
     """What a process needs to run LMCache of that version."""
-    environment = {**os.environ, "LMCACHE_DISABLE_BANNER": "1"}
-    if STOCK[version] is not None:
-        environment["PYTHONPATH"] = str(STOCK[version])
-    return environment
+    return {
+        **os.environ,
+        "LMCACHE_DISABLE_BANNER": "1",
+        "PYTHONPATH": python_path(STOCK[version]),
+    }
 
 
 def require(kind: str) -> None:

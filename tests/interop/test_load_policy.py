@@ -1,22 +1,18 @@
 """larder.lmcache.LoadPolicy, made and asked as LMCache 0.5.7's server does."""
 
 import json
-import os
 import subprocess
 import sys
 import textwrap
 
-import pytest
-from mp_server import UNPACKED
+from mp_server import environment_of, require
 
-LMCACHE = UNPACKED / "0.5.7rc2"
-POLICY = "larder.lmcache:LoadPolicy"
-
-pytestmark = pytest.mark.skipif(not LMCACHE.is_dir(), reason="SKIPPED (needs LMCache 0.5.7rc2)")
+RELEASE = "0.5.7rc2"
 
 
 def run(body):
     """What `answers` holds at the end of these lines, in a process that has that LMCache."""
+    require(RELEASE)
     head = """
         import json, larder
         from lmcache.v1.multiprocess.kv_load_policy import KVLoadContext, create_kv_load_policy
@@ -35,10 +31,9 @@ def run(body):
         answers = {}
     """
     code = textwrap.dedent(head) + textwrap.dedent(body) + "\nprint('ANSWERS', json.dumps(answers))"
-    path = os.pathsep.join(filter(None, [str(LMCACHE), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment_of(RELEASE),
         capture_output=True,
         text=True,
         timeout=300,

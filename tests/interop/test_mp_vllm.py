@@ -9,6 +9,8 @@ import subprocess
 import sys
 
 import pytest
+from broken_stores import flip_one_byte_of_a_value
+from environments import VLLM_ON_CPUS
 from mp_server import STOCK, TESTED, MpServer, environment_of, full_only, l2_option, require
 
 HERE = pathlib.Path(__file__).parent
@@ -24,14 +26,7 @@ def run(version, script, *arguments):
         text=True,
         timeout=600,
         check=False,
-        env={
-            **environment_of(version),
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            "OMP_NUM_THREADS": "2",
-        },
+        env={**environment_of(version), **VLLM_ON_CPUS},
     )
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     return ended.stdout
@@ -59,16 +54,6 @@ def serve(model, version="0.5.6", server=None):
         arguments.append(MODULES[version])
     lines = run(version, "vllm_process.py", *arguments).splitlines()
     return json.loads(next(line for line in lines if line.startswith('{"tokens"')))
-
-
-def flip_one_byte_of_a_value(directory):
-    """In the middle of the first record's value: a header grain, the record's, and some."""
-    segment = min(path for path in directory.iterdir() if path.name.startswith("segment"))
-    with open(segment, "r+b") as file:
-        file.seek(4096 + 4096 + 100_000)
-        byte = file.read(1)
-        file.seek(-1, os.SEEK_CUR)
-        file.write(bytes([byte[0] ^ 0x10]))
 
 
 @full_only

@@ -1,6 +1,8 @@
 """`larder.sglang` under SGLang 0.5.23's own storage factory, HiCacheController and host pools, on CPUs,
 and its entry point under SGLang's own plugins and arguments."""
 
+import dataclasses
+import inspect
 import json
 import os
 import pathlib
@@ -94,21 +96,27 @@ def test_another_model_layout_or_revision_finds_nothing(engine, tmp_path, change
     assert engine(**{**given, **change}).fetch(tokens).pages_found == 0
 
 
+@INTERFACES
 @EVERY_LAYOUT
-def test_ranks_keep_their_own_pages(engine, tmp_path, layout):
+def test_ranks_keep_their_own_pages(engine, tmp_path, layout, v1):
     url = f"log:{tmp_path}/{{rank}}?capacity=256MiB&max_value=1MiB&segment=8MiB&min_free=0"
-    tokens, kept = prompt(20), []
-    for rank in range(2):
-        one = engine(layout, url, rank=rank, ranks=2)
+    tokens = prompt(20)
+
+    def all_ranks():
+        return [engine(layout, url, v1=v1, rank=rank, ranks=2) for rank in range(2)]
+
+    first, kept = all_ranks(), []
+    for rank, one in enumerate(first):
         indices, is_stored = one.save(tokens, seed=rank)
         assert is_stored
         kept.append(one.pages(indices).clone())
-        one.close()
     assert not torch.equal(*kept)
-    for rank in range(2):
-        fetched = (one := engine(layout, url, rank=rank, ranks=2)).fetch(tokens)
+    for one in first:
+        one.close()
+    for one, expected in zip(all_ranks(), kept, strict=True):
+        fetched = one.fetch(tokens)
         assert fetched.pages_loaded == 20
-        assert torch.equal(one.pages(fetched.indices), kept[rank])
+        assert torch.equal(one.pages(fetched.indices), expected)
 
 
 def test_ranks_of_an_mla_model_share_what_the_first_stores(engine, tmp_path):
@@ -214,6 +222,18 @@ def test_statistics_go_to_sglang(engine, log):
     one.fetch(tokens)
     stats = one.backend.get_stats()
     assert (stats.backup_pgs, stats.prefetch_pgs) == ([128, 22], [128, 22])
+
+
+def test_a_request_s_hints_do_not_reach_a_storage_backend():
+    """When a release hands them on, this fails, and larder.sglang has hints to carry out."""
+    from sglang.srt.managers import cache_controller, kv_hints
+    from sglang.srt.mem_cache import hicache_storage
+
+    assert kv_hints.KvHintsEnvelope
+    fields = dataclasses.fields(hicache_storage.HiCacheStorageExtraInfo)
+    assert [field.name for field in fields] == ["prefix_keys", "extra_info"]
+    for module in (cache_controller, hicache_storage):
+        assert "kv_hints" not in inspect.getsource(module)
 
 
 # --- The entry point ------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import subprocess
 import sys
 
 import pytest
+from broken_stores import flip_one_byte_of_a_value
+from environments import VLLM_ON_CPUS, python_path
 from l2_json import l2_of
 from lmcache_server import Server, wait_for
 
@@ -27,11 +29,7 @@ def run(*arguments, **environment):
         check=False,
         env={
             **os.environ,
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            "OMP_NUM_THREADS": "2",
+            **VLLM_ON_CPUS,
             **environment,
         },
     )
@@ -51,17 +49,6 @@ def documented_configuration():
     """The block of docs/lmcache.md for LMCache within the engine."""
     page = (HERE.parents[1] / "docs/lmcache.md").read_text()
     return re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]
-
-
-def flip_one_byte_of_a_value(directory):
-    """In the middle of the first record's value: a header grain, the record's, and some."""
-    segment = min(path for path in directory.iterdir() if path.name.startswith("segment"))
-    offset = 4096 + 4096 + 100_000
-    with open(segment, "r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)
-        file.seek(offset)
-        file.write(bytes([byte[0] ^ 0x10]))
 
 
 @pytest.mark.parametrize("form", ["native_plugin", "plugin"])
@@ -112,7 +99,7 @@ def test_lmcache_within_the_engine_is_served_from_larder_after_a_restart(tmp_pat
         "LMCACHE_CONFIG_FILE": str(tmp_path / "lmcache.yaml"),
         "LMCACHE_TRACK_USAGE": "false",
         "PYTHONHASHSEED": "0",
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": python_path(HERE),
     }
 
     def live():

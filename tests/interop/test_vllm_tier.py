@@ -9,9 +9,10 @@ import pathlib
 import random
 import subprocess
 import sys
-import urllib.parse
 
 import pytest
+from broken_stores import fault_of
+from environments import VLLM_ON_CPUS, python_path
 
 HERE = pathlib.Path(__file__).parent
 CHUNK = 256
@@ -55,12 +56,8 @@ def serve(model, config=None, env=None, **asked):
         check=False,
         env={
             **removed,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")])),
-            "HF_HUB_OFFLINE": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-            "OMP_NUM_THREADS": "2",
+            **VLLM_ON_CPUS,
+            "PYTHONPATH": python_path(HERE),
             **(env or {}),
         },
     )
@@ -70,9 +67,14 @@ def serve(model, config=None, env=None, **asked):
     return json.loads(line), log
 
 
-def metric(answer, name):
-    """The sum of a metric of vLLM over its labels."""
-    return sum(v for key, v in answer["metrics"].items() if key.startswith(f"vllm:{name}{{"))
+def metric(answer, name, label=""):
+    """The sum of a metric of vLLM over its labels, or over those with a label of this value."""
+    found = 0
+    for key, value in answer["metrics"].items():
+        own, _, labels = key.removesuffix("}").partition("{")
+        if own == f"vllm:{name}" and (not label or label in labels.split(",")):
+            found += value
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -120,12 +122,6 @@ def copy_of(filled, kind, tmp_path):
     return copied, url.replace(str(directory), str(copied))
 
 
-def fault_of(url, **parameters):
-    """A `fault:` store around another one."""
-    given = {"inner": url, **parameters}
-    return "fault:?" + urllib.parse.urlencode(given)
-
-
 def is_served(answer, tokens):
     return answer["answers"][0]["tokens"] == tokens
 
@@ -138,6 +134,21 @@ def test_a_prompt_is_served_from_larder_after_a_restart(tiny, filled, tmp_path, 
     assert answer["answers"][0]["cached"] == CHUNKS * CHUNK, "on the first request of the process"
     assert is_served(answer, tokens)
     assert metric(answer, "kv_offload_tiering_promotion_job_failures") == 0
+
+
+def test_a_request_s_hints_are_carried_out_for_its_chunks(tiny, filled, tmp_path):
+    model, tokens = tiny
+    _, url = copy_of(filled, "log", tmp_path)
+    action = {"action_id": "1", "action_version": "1.0", "payload": {"ttl_seconds": 600}}
+    actions = [{"action_type": "kv.retain", **action}, {"action_type": "kv.pin", **action}]
+    hints = {"protocol_version": "0.1", "message_id": "m", "actions": actions}
+    answer, log = serve(model, config_of(url=url), hints=hints)
+    assert is_served(answer, tokens)
+    assert answer["answers"][0]["cached"] == CHUNKS * CHUNK
+    assert metric(answer, "kv_offload_larder_chunks", "hinted") == CHUNKS
+    assert metric(answer, "kv_offload_larder_hints", "taken") == 1
+    assert metric(answer, "kv_offload_larder_hints", "unsupported") == 1
+    assert log.count("this store has no pin") == 1
 
 
 def test_other_weights_of_one_name_find_nothing(tiny, filled, tmp_path):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from environments import python_path
 
 HERE = pathlib.Path(__file__).parent
 RELEASES = HERE.parents[1] / "build" / "venv" / "vllm"
@@ -16,7 +17,6 @@ RELEASES = HERE.parents[1] / "build" / "venv" / "vllm"
 def test_the_tier_keeps_the_contract_of(release, tmp_path):
     unpacked = RELEASES / release
     assert unpacked.is_dir(), f"scripts/python_env.sh engine makes {unpacked}"
-    paths = [str(unpacked), *filter(None, [os.environ.get("PYTHONPATH")])]
     ended = subprocess.run(
         [sys.executable, "-X", "faulthandler", HERE / "vllm_tier_contract.py", tmp_path],
         capture_output=True,
@@ -25,7 +25,7 @@ def test_the_tier_keeps_the_contract_of(release, tmp_path):
         check=False,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONPATH": python_path(unpacked),
             "VLLM_TARGET_DEVICE": "cpu",
             "VLLM_NO_USAGE_STATS": "1",
             "HF_HUB_OFFLINE": "1",

@@ -17,6 +17,7 @@ import sys
 import time
 
 import vllm
+from broken_stores import fault_of
 from vllm.v1.kv_offload import base as offload
 from vllm.v1.kv_offload import config as offload_config
 from vllm.v1.kv_offload.base import LookupResult, ScheduleEndContext, make_offload_key
@@ -26,6 +27,7 @@ from vllm.v1.kv_offload.tiering.spec import TieringOffloadingSpec
 PAGE = 65536
 ROWS = 32
 DEADLINE_S = 120  # Ends what hangs, and judges no speed.
+MEMORY = "memory:?capacity=512MiB"
 
 logs = []
 
@@ -110,9 +112,9 @@ class Engine:
         self.tier.submit_load = counting
 
     @contextlib.contextmanager
-    def request(self, name):
-        context = offload.ReqContext(req_id=name)
-        self.manager.on_new_request(context)
+    def request(self, name, **given):
+        context = offload.ReqContext(req_id=name, **given)
+        self.policy = self.manager.on_new_request(context).policy
         yield context
         self.manager.on_request_finished(context)
         self.settle()
@@ -121,9 +123,12 @@ class Engine:
         self.manager.on_schedule_end(ScheduleEndContext(new, ()))
 
     def settle(self):
+        self.until(lambda: not self.manager.has_pending_work(), "all work has ended")
+
+    def until(self, condition, what):
         deadline = time.monotonic() + DEADLINE_S
-        while self.manager.has_pending_work():
-            assert time.monotonic() < deadline, "work that does not end"
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
             self.step()
             time.sleep(0.001)
 
@@ -229,9 +234,8 @@ def part_asynchronous_lookups(directory):
 
 def part_failed_loads(directory):
     for rate in ({"pattern": "get:5"}, {}):
-        store = {"type": "memory", "capacity": "512MiB"}
-        url = {"error_rate": 1, "pattern": "get:*", **rate, "inner": store}
-        with engine_of(None, fault_tier(url)) as engine:
+        url = fault_of(MEMORY, **{"error_rate": 1, "pattern": "get:*", **rate})
+        with engine_of(url) as engine:
             keys = keys_of(10)
             with engine.request("cold") as context:
                 engine.store(context, keys)
@@ -243,22 +247,13 @@ def part_failed_loads(directory):
             assert engine.loads < 5, "a request that is loaded for ever"
 
 
-def fault_tier(parameters):
-    """The tier's keys for a `fault:` store, as a URL: `type` is a key of vLLM's own."""
-    inner = parameters["inner"]
-    text = f"{inner['type']}:?capacity={inner['capacity']}".replace("?", "%3F").replace("=", "%3D")
-    rest = "".join(f"&{k}={v}" for k, v in parameters.items() if k != "inner")
-    return {"url": f"fault:?inner={text}{rest}"}
-
-
 def part_stalled(directory):
     for pattern in ("get", "set", "exists"):
-        memory = {"type": "memory", "capacity": "512MiB"}
-        parameters = {"stall_rate": 1, "stall": "10m", "pattern": f"{pattern}:*", "inner": memory}
+        url = fault_of(MEMORY, stall_rate=1, stall="10m", pattern=f"{pattern}:*")
         short = {"get": "load", "set": "store", "exists": "lookup"}[pattern]
         limits = {f"{name}_timeout": DEADLINE_S for name in ("lookup", "load", "store")}
         limits[f"{short}_timeout"] = 0.3
-        with engine_of(None, {**fault_tier(parameters), **limits}) as engine:
+        with engine_of(url, limits) as engine:
             keys = keys_of(6)
             with engine.request("cold") as context:
                 engine.store(context, keys)
@@ -344,6 +339,35 @@ def part_what_vllm_asks(directory):
         if hasattr(engine.spec, "config_info_keys"):
             assert set(engine.tier.config_info()) == set(engine.tier.config_info_keys({}))
         engine.tier.touch(keys, offload.ReqContext("one"))
+
+
+def part_hints(directory):
+    if "kv_hints" not in {field.name for field in dataclasses.fields(offload.ReqContext)}:
+        return  # Before 0.32.
+    from vllm.v1.kv_hints import KvHintAction, KvHintsEnvelope
+
+    def hints(kind, **payload):
+        return {"kv_hints": KvHintsEnvelope("0.1", "m", [KvHintAction("a", kind, "1.0", payload)])}
+
+    def retained():
+        return engine.tier._chunks.client.report().counters["retained_keys"]
+
+    with engine_of(f"log:{directory}/hints?capacity=512MiB") as engine:
+        keys = keys_of(9)
+        with engine.request("before") as context:
+            engine.store(context, keys[:6])
+            assert engine.policy is offload.OffloadPolicy.CHUNK_LEVEL
+        with engine.request("retained", **hints("kv.retain", ttl_seconds=600)) as context:
+            assert engine.policy is offload.OffloadPolicy.REQUEST_LEVEL
+            # Six of these are in vLLM's memory, where a lookup never asks the tier.
+            assert engine.hits(context, keys) == 6
+            engine.store(context, keys)
+        engine.until(lambda: retained() == 9, "nine chunks are retained")
+        assert engine.tier._tally.get("chunks", "existed") == 6
+        engine.reset()
+        with engine.request("released", **hints("kv.release")) as context:
+            assert engine.hits(context, keys[:4]) == 4
+        engine.until(lambda: retained() == 5, "four of them are released")
 
 
 def part_back_pressure(directory):

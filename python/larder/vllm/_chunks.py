@@ -6,9 +6,10 @@ from __future__ import annotations
 import enum
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import larder
+from larder.vllm._hints import RequestHints, Wanted
 from larder.vllm._room import Room, RoomLedger
 from larder.vllm._tally import Tally, log
 
@@ -57,6 +58,8 @@ class _Job(NamedTuple):
     request: str
     keys: list[bytes]
     began: float
+    wanted: Wanted | None = None
+    """The hints of a store's request, which may have ended before it."""
 
 
 class _Lookup:
@@ -87,9 +90,10 @@ class Chunks:
         name: Callable[[], bytes],
         timeouts: Timeouts,
         clock: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
         """`view`: rows of one length, contiguous and writable. `name` is called once, at the first
-        use of a key."""
+        use of a key. Counts go to `tally`."""
         assert view.shape is not None
         self._client = client
         self._row_bytes = view.nbytes // view.shape[0] if view.shape[0] else 0
@@ -99,7 +103,8 @@ class Chunks:
         self._timeouts = timeouts
         self._clock = clock
         self.room = RoomLedger(view.shape[0], timeouts.room, clock)
-        self.tally = Tally()
+        self.tally = tally or Tally()
+        self.hints = RequestHints(client, timeouts.load, self.tally)
         self._jobs: dict[int, _Job] = {}
         self._finished: list[Finished] = []
         self._failed: dict[bytes, float] = {}
@@ -130,6 +135,7 @@ class Chunks:
         if answer is not Answer.HIT:
             self.tally.add("lookups", answer.value)
             return answer
+        self.hints.add(self.hints.of(request), (key,))
         room = self.room.ask(request, key)
         if room is Room.FREE:
             self.tally.add("lookups", "hit")
@@ -178,6 +184,7 @@ class Chunks:
         for begin in range(0, len(wanted), _BATCH_KEYS):
             keys = wanted[begin : begin + _BATCH_KEYS]
             self._submit_lookup(keys)
+        self.hints.submit(self.prefix)
         if self._touched and not self._is_touching:
             keys = [self.prefix + key for key in self._touched]
             self._touched.clear()
@@ -210,7 +217,13 @@ class Chunks:
             elif lookup.found is None:
                 lookup.found = is_found
 
+    def begin_request(self, request: str, hints: Any) -> bool:
+        """`hints`: the request's envelope or None. Whether all chunks of the request should be stored,
+        also those that are stored already, so that the hints reach them."""
+        return self.hints.begin(request, hints)
+
     def end_request(self, request: str) -> None:
+        self.hints.end(request)
         self.room.release(request)
         for key in self._keys_of.pop(request, ()):
             lookup = self._lookups.get(key)
@@ -222,8 +235,8 @@ class Chunks:
 
     @property
     def is_asking(self) -> bool:
-        """Answers to lookups are on their way."""
-        return self._asking > 0 or bool(self._wanted)
+        """Answers to lookups are on their way, or hints to be submitted."""
+        return self._asking > 0 or bool(self._wanted) or self.hints.is_waiting
 
     def touch(self, keys: Iterable[bytes]) -> None:
         """Marks chunks as used, at the end of the step. Beyond a bound the oldest are dropped."""
@@ -241,8 +254,10 @@ class Chunks:
         self.room.begin_load(request, job.keys)
         self._submit(job, rows)
 
-    def submit_store(self, id: int, keys: Collection[bytes], rows: Iterable[int]) -> None:
-        job = _Job(id, False, "", list(keys), self._clock())
+    def submit_store(
+        self, id: int, keys: Collection[bytes], rows: Iterable[int], request: str = ""
+    ) -> None:
+        job = _Job(id, False, request, list(keys), self._clock(), self.hints.of(request))
         self.room.begin_store(len(job.keys))
         self._submit(job, rows)
 
@@ -281,6 +296,8 @@ class Chunks:
                 self.tally.add("failures", f"{completion.operation} {failure.code}")
             if completion.operation == "touch":
                 self._is_touching = False
+            elif completion.operation in ("prefetch", "pin", "retain", "release"):
+                self.hints.ended(completion)
             elif completion.operation == "exists":
                 self._asking -= 1
                 if completion.failures:
@@ -323,6 +340,7 @@ class Chunks:
                 lookup = self._lookups.get(key)
                 if lookup is not None and lookup.found is False:
                     lookup.found = True
+            self.hints.add(job.wanted, done)
             self.room.end_store(len(job.keys))
             self.tally.add("chunks", "stored", moved)
             self.tally.add("chunks", "existed", len(done) - moved)

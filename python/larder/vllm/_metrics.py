@@ -14,6 +14,7 @@ _PREFIX = "vllm:kv_offload_larder_"
 _COUNTERS = {
     "lookups": ("answer", "Lookups of a chunk by answer: hit, miss, retry (not known yet)."),
     "chunks": ("outcome", "Chunks of jobs that have ended, by what became of them."),
+    "hints": ("answer", "Actions of requests' hints: taken, unsupported by the store, wrong."),
     "failures": ("reason", "Chunks that failed, by the store's operation and reason."),
     "errors": ("call", "Calls of vLLM that met an error in larder and were answered without it."),
 }

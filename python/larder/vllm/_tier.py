@@ -140,12 +140,15 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
         client = larder.Client(None, **parameters)
         try:
             self._chunks = Chunks(
-                client, view, lambda: _identity.name_of(parts, _identity.root_hash()), timeouts
+                client,
+                view,
+                lambda: _identity.name_of(parts, _identity.root_hash()),
+                timeouts,
+                tally=self._tally,
             )
         except BaseException:
             client.close(0, 10)
             raise
-        self._chunks.tally = self._tally
         report = client.report()
         self._shown = f"{report.type}:{report.where}"
         log.info(
@@ -171,8 +174,12 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
 
     # --- Requests and lookups ---------------------------------------------------------------------
 
+    @_never_raises(offload.RequestOffloadingContext)
     def on_new_request(self, req_context: Any) -> Any:
-        return offload.RequestOffloadingContext()
+        hints = getattr(req_context, "kv_hints", None)  # From 0.32 on.
+        if self._chunks is None or not self._chunks.begin_request(req_context.req_id, hints):
+            return offload.RequestOffloadingContext()
+        return offload.RequestOffloadingContext(offload.OffloadPolicy.REQUEST_LEVEL)
 
     @_never_raises(lambda: _MISS)
     def lookup(self, key: Any, req_context: Any) -> Any:
@@ -216,7 +223,7 @@ class LarderTier(tiering.SecondaryTierManager):  # type: ignore[misc]
             if job.is_promotion:
                 self._chunks.submit_load(job.job_id, job.keys, rows, job.req_context.req_id)
             else:
-                self._chunks.submit_store(job.job_id, job.keys, rows)
+                self._chunks.submit_store(job.job_id, job.keys, rows, job.req_context.req_id)
         except Exception as error:  # Before the first submission.
             self._tally.add("errors", "submit")
             self._tally.fail("submit", "a job could not be submitted", error)
