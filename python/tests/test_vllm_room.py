@@ -28,20 +28,57 @@ def ask_all(ledger, request, keys):
     return [ledger.ask(request, key) for key in keys]
 
 
-def test_the_first_request_gets_rows_and_the_second_what_is_left():
+def test_a_request_waits_until_all_of_its_chunks_fit():
     ledger, _ = ledger_of(16)
     first, second = keys_of("a", 10), keys_of("b", 10)
     assert ask_all(ledger, "a", first) == [FREE] * 10
-    assert ask_all(ledger, "b", second) == [FREE] * 4 + [LATER] * 6, "14 of 16 rows are promised"
+    assert ask_all(ledger, "b", second) == [LATER] * 10, "a part of them would be evicted again"
     ledger.begin_load("a", first)
-    ledger.begin_load("b", second[:4])
     ledger.end_step([])
     ledger.end_load("a", 10, [])
-    ledger.end_load("b", 4, [])
-    assert ask_all(ledger, "b", second[4:]) == [LATER] * 6, "the first one's rows are not used yet"
+    assert ask_all(ledger, "b", second) == [LATER] * 10, "the first one's rows are not used yet"
     ledger.end_step(["a"])
-    assert ask_all(ledger, "b", second[4:]) == [FREE] * 6
+    assert ask_all(ledger, "b", second) == [FREE] * 10
     assert ledger.promised == 10
+
+
+def load(ledger, request, keys):
+    """All of them, to their end; those that wait are admitted by the step's."""
+    assert ask_all(ledger, request, keys) == [FREE] * len(keys)
+    ledger.begin_load(request, keys)
+    ledger.end_load(request, len(keys), [])
+
+
+def test_requests_that_fit_together_load_together():
+    ledger, _ = ledger_of(16)
+    wanted = {request: keys_of(request, 5) for request in "abcd"}
+    load(ledger, "a", wanted["a"])
+    for request in "bcd":
+        assert ask_all(ledger, request, wanted[request]) == [LATER] * 5
+    ledger.end_step([])
+    load(ledger, "b", wanted["b"])
+    load(ledger, "c", wanted["c"])
+    assert ask_all(ledger, "d", wanted["d"]) == [LATER] * 5, "15 of 16 rows are promised"
+
+
+def test_rows_that_were_used_since_a_request_began_count_until_it_runs():
+    """They are newer than its own, which vLLM would evict first."""
+    ledger, _ = ledger_of(16)
+    wanted = {request: keys_of(request, 6) for request in "abc"}
+    load(ledger, "a", wanted["a"])
+    ask_all(ledger, "b", wanted["b"])
+    ledger.end_step([])
+    load(ledger, "b", wanted["b"])
+    ask_all(ledger, "c", wanted["c"])
+    ledger.end_step(["a"])
+    assert ask_all(ledger, "c", wanted["c"]) == [LATER] * 6, "6 of b, and 6 newer ones"
+    ledger.end_step(["b"])
+    load(ledger, "c", wanted["c"])
+    ledger.begin_store(4)
+    ledger.end_store(4)
+    ask_all(ledger, "d", wanted["a"])
+    ledger.end_step([])
+    assert ask_all(ledger, "d", wanted["a"]) == [LATER] * 6, "4 of a store are newer than c's"
 
 
 def test_a_request_that_is_larger_than_the_tier_gets_what_fits_and_computes_the_rest():

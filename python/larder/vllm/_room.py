@@ -1,5 +1,5 @@
-"""Whether vLLM's host tier has room for one more chunk, so that a load waits and no chunk on the
-disk is computed again."""
+"""Whether vLLM's host tier has room for one more chunk, so that a load waits and nothing is
+recomputed that is on the disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 
 class Room(enum.Enum):
-    """The answer for a chunk of the store now."""
+    """What a chunk of the store may do now."""
 
     FREE = "free"
     """It may be loaded."""
@@ -19,42 +19,55 @@ class Room(enum.Enum):
 
 
 class _Claim:
-    """The chunks that one request wanted and that it has not used yet."""
+    """What one request wants of the store and has not used yet."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, number: int, now: float) -> None:
+        self.number = number
+        self.is_admitted = False
+        self.asked: set[bytes] = set()
+        """Chunks of this step, while it is not admitted."""
+        self.need = 0
+        """How many chunks it was admitted for."""
         self.keys: set[bytes] = set()
+        """Chunks that were granted."""
         self.loading = 0
         self.used_at = now
+
+    @property
+    def rows(self) -> int:
+        return max(self.need, len(self.keys))
 
 
 class RoomLedger:
     """Rows of the host tier that are promised to requests.
 
-    vLLM puts a chunk into any row that is not being copied, so a request that wants chunks while
-    another one waits for its last takes the rows of the other, and both load again and again; and
-    when all rows are being copied it computes chunks that it could have loaded. Hence the order
-    here:
+    vLLM puts a chunk into the row that was not used for longest, so a request that is given some of its
+    rows loses them again to those that run meanwhile, and loads them again and again; and when all rows
+    are being copied vLLM computes what it could have loaded. Hence the order here:
 
-    - The request that asked first may always load, up to the number of rows.
-    - Another one may load while all promises fit into `promised_max` rows.
-    - No request may load while almost all rows are being copied.
+    - The request that asked first may always load, up to the rows that there are.
+    - Another one may load when all of its chunks fit, beside those of the requests before it and
+      beside every row that was used since the oldest of them began. Nobody overtakes.
+    - Nobody may load while almost all rows are being copied.
 
     A promise ends when the request runs, or ends, or has neither asked nor loaded for `timeout`
     seconds. A request for which no promise and no copy ended for `timeout` seconds gets no more.
 
-    Threads: one at a time. Cost: constant for each question.
+    Threads: one at a time. Cost: constant for each question, and for each step that of the requests
+    that wait.
     """
 
     def __init__(self, rows: int, timeout: float, clock: Callable[[], float]) -> None:
-        self._spare = rows // 16
-        self.rows_max = max(1, rows - self._spare)
-        self.promised_max = max(1, rows - rows // 8)
+        self.rows_max = max(1, rows - rows // 16)
         self._timeout = timeout
         self._clock = clock
         self._claims: dict[str, _Claim] = {}  # In the order of their first question.
+        self._count = 0  # Numbers claims, and what was used, in their order.
         self._promised = 0
-        self._copying = 0  # Rows that loads and stores under way have.
-        self._granted: dict[str, set[bytes]] = {}  # In this step, and not loading yet.
+        self._storing = 0
+        self._loading = 0
+        self._used: list[tuple[int, int]] = []  # Rows, by the number, that are newer than a claim's.
+        self._granted: dict[str, set[bytes]] = {}  # In this step, and not yet being loaded.
         self._granted_rows = 0
         self._waits_since: dict[str, float] = {}
         self._moved_at = clock()
@@ -65,23 +78,29 @@ class RoomLedger:
 
     @property
     def copying(self) -> int:
-        return self._copying
+        """Rows that loads and stores under way have."""
+        return self._loading + self._storing
 
     def ask(self, request: str, key: bytes) -> Room:
         now = self._clock()
         claim = self._claims.get(request)
-        is_known = claim is not None and key in claim.keys
-        is_first = not self._claims or next(iter(self._claims)) == request
-        if not is_known and is_first and claim is not None and len(claim.keys) >= self.rows_max:
-            return Room.NONE  # More than the tier holds: the rest is computed.
-        if self._copying + self._granted_rows >= self.rows_max:
+        if claim is None:
+            self._count += 1
+            claim = self._claims[request] = _Claim(self._count, now)
+        claim.used_at = now
+        is_first = next(iter(self._claims)) == request
+        claim.is_admitted = claim.is_admitted or is_first
+        if not claim.is_admitted:
+            claim.asked.add(key)
             return self._wait(request, now)
-        if not is_known and not is_first and self._promised >= self.promised_max:
+        is_known = key in claim.keys
+        if not is_known and len(claim.keys) >= self.rows_max:
+            return Room.NONE  # More than the tier holds: what fits is loaded, the rest is computed.
+        if self.copying + self._granted_rows >= self.rows_max:
+            return self._wait(request, now)
+        if not is_known and self._promised + self._storing >= self.rows_max and not is_first:
             return self._wait(request, now)
         self._waits_since.pop(request, None)
-        if claim is None:
-            claim = self._claims[request] = _Claim(now)
-        claim.used_at = now
         if not is_known:
             claim.keys.add(key)
             self._promised += 1
@@ -95,6 +114,28 @@ class RoomLedger:
         since = max(self._waits_since.setdefault(request, now), self._moved_at)
         return Room.LATER if now - since < self._timeout else Room.NONE
 
+    def _admit(self) -> None:
+        """At the end of a step: those that fit, in their order."""
+        admitted = [claim for claim in self._claims.values() if claim.is_admitted]
+        oldest = min((claim.number for claim in admitted), default=self._count + 1)
+        self._used = [one for one in self._used if one[0] >= oldest]
+        rows = sum(claim.rows for claim in admitted) + sum(count for _, count in self._used)
+        for claim in self._claims.values():
+            if claim.is_admitted:
+                continue
+            rows += len(claim.asked)
+            if not claim.asked or rows > self.rows_max:
+                break
+            claim.is_admitted = True
+            claim.need = len(claim.asked)
+        for claim in self._claims.values():
+            claim.asked.clear()
+
+    def _use(self, rows: int) -> None:
+        """So many rows are the newest now."""
+        if rows:
+            self._used.append((self._count + 1, rows))
+
     # --- What happens to the rows -----------------------------------------------------------------
 
     def begin_load(self, request: str, keys: Iterable[bytes]) -> None:
@@ -106,14 +147,14 @@ class RoomLedger:
             if key in granted:
                 granted.discard(key)
                 self._granted_rows -= 1
-        self._copying += count
+        self._loading += count
         claim = self._claims.get(request)
         if claim is not None:
             claim.loading += 1
 
     def end_load(self, request: str, count: int, failed: Iterable[bytes]) -> None:
         self._moved()
-        self._copying -= count
+        self._loading -= count
         claim = self._claims.get(request)
         if claim is None:
             return
@@ -122,17 +163,19 @@ class RoomLedger:
         self._drop(request, claim, failed)
 
     def begin_store(self, count: int) -> None:
-        self._copying += count
+        self._storing += count
+        self._use(count)
 
     def end_store(self, count: int) -> None:
         self._moved()
-        self._copying -= count
+        self._storing -= count
 
     # --- What happens to the requests -------------------------------------------------------------
 
     def end_step(self, running: Iterable[str]) -> None:
-        """A step of the scheduler has ended, and these requests began to run in it. The chunks
-        promised to them are in the device's memory. A grant that got no row is no promise."""
+        """A step of the scheduler has ended, and these requests began to run in it. What was
+        promised to them is in the device's memory. What was granted and got no row is no
+        promise."""
         for request, keys in self._granted.items():
             claim = self._claims.get(request)
             if claim is not None and keys:
@@ -140,6 +183,8 @@ class RoomLedger:
         self._granted.clear()
         self._granted_rows = 0
         for request in running:
+            claim = self._claims.get(request)
+            self._use(claim.rows if claim is not None else 0)
             self.release(request)
         now = self._clock()
         idle = [
@@ -149,6 +194,7 @@ class RoomLedger:
         ]
         for request in idle:
             self.release(request)
+        self._admit()
 
     def release(self, request: str) -> None:
         """The request runs or has ended."""
@@ -164,7 +210,7 @@ class RoomLedger:
                 claim.keys.discard(key)
                 self._promised -= 1
         if not claim.keys and not claim.loading:
-            del self._claims[request]
+            self._claims.pop(request, None)
 
     def _moved(self) -> None:
         self._moved_at = self._clock()
