@@ -52,6 +52,8 @@ def load(ledger, request, keys):
 def test_requests_that_fit_together_load_together():
     ledger, _ = ledger_of(16)
     wanted = {request: keys_of(request, 5) for request in "abcd"}
+    ledger.begin_store(12)
+    ledger.end_store(12)
     load(ledger, "a", wanted["a"])
     for request in "bcd":
         assert ask_all(ledger, request, wanted[request]) == [LATER] * 5
@@ -221,3 +223,12 @@ def test_any_history_serves_every_request_and_leaves_nothing():
         for request, keys in loads:
             ledger.end_load(request, len(keys), [])
         assert (ledger.promised, ledger.copying) == (0, 0), f"seed {seed}"
+
+
+def test_what_is_stored_while_nobody_waits_is_not_remembered():
+    ledger, _ = ledger_of(16)
+    for _ in range(1000):
+        ledger.begin_store(1)
+        ledger.end_store(1)
+        ledger.end_step([])
+    assert ledger._used == []

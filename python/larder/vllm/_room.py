@@ -41,9 +41,9 @@ class _Claim:
 class RoomLedger:
     """Rows of the host tier that are promised to requests.
 
-    vLLM puts a chunk into the row that was not used for longest, so a request that is given some of its
-    rows loses them again to those that run meanwhile, and loads them again and again; and when all rows
-    are being copied vLLM computes what it could have loaded. Hence the order here:
+    vLLM puts a chunk into the row that was not used for longest, so a request that is given some of
+    its rows loses them again to those that run meanwhile, and loads them again and again; and when all
+    rows are being copied vLLM computes what it could have loaded. Hence the order here:
 
     - The request that asked first may always load, up to the rows that there are.
     - Another one may load when all of its chunks fit, beside those of the requests before it and
@@ -62,11 +62,11 @@ class RoomLedger:
         self._timeout = timeout
         self._clock = clock
         self._claims: dict[str, _Claim] = {}  # In the order of their first question.
-        self._count = 0  # Numbers claims, and what was used, in their order.
+        self._count = 0  # Of claims that were made.
         self._promised = 0
         self._storing = 0
         self._loading = 0
-        self._used: list[tuple[int, int]] = []  # Rows, by the number, that are newer than a claim's.
+        self._used: list[tuple[int, int]] = []  # The newest claim by then, and how many rows.
         self._granted: dict[str, set[bytes]] = {}  # In this step, and not yet being loaded.
         self._granted_rows = 0
         self._waits_since: dict[str, float] = {}
@@ -134,7 +134,7 @@ class RoomLedger:
     def _use(self, rows: int) -> None:
         """So many rows are the newest now."""
         if rows:
-            self._used.append((self._count + 1, rows))
+            self._used.append((self._count, rows))
 
     # --- What happens to the rows -----------------------------------------------------------------
 
