@@ -18,7 +18,7 @@ Admission::Admission(EngineState& state, Cells& cells, Sessions& sessions, Loadi
                      Slab<Fetch>& fetches)
     : state_(state), cells_(cells), sessions_(sessions), loading_(loading), fetches_(fetches) {}
 
-/// What is locked, and what will be when it has come.
+/// Bytes that are locked, or will be when loads arrive.
 std::uint64_t Admission::promised_bytes() const noexcept {
   return cells_.locked_bytes() + cells_.slots().bytes_in(SlotState::kLoading);
 }
@@ -41,7 +41,7 @@ void Admission::remove(std::uint32_t id) {
 
 std::uint32_t Admission::let_in() {
   if (queue_.empty()) {
-    wants_turn_ = false;  // Whoever did has gone.
+    wants_turn_ = false;  // The fetch that set it has ended.
     return kNone;
   }
   if (!has_changed_ && openings_seen_ == cells_.openings()) return kNone;
@@ -61,10 +61,10 @@ std::uint32_t Admission::let_in() {
     }
     if (i == 0) cells_.hold(0);
     queue_.erase(queue_.begin() + static_cast<std::ptrdiff_t>(i));
-    has_changed_ = true;  // The next one may be let in, too.
+    has_changed_ = true;  // The next one may be admitted, too.
     return id;
   }
-  openings_seen_ = cells_.openings();  // Those of the tries themselves are not news.
+  openings_seen_ = cells_.openings();  // Events of the tries themselves do not count.
   return kNone;
 }
 
@@ -80,7 +80,7 @@ Cost Admission::cost_of(const Fetch& fetch, std::uint32_t chunk, Row row) const 
       cells_.slots().arena().taken_for(state_.layouts[fetch.layout].group(row).cell_bytes);
   const bool is_joined =
       cell != nullptr && cell->state == CellState::kLoading && !loading_.is_abandoned(cell->slot);
-  return is_joined ? Cost{} : Cost{bytes, bytes};  // Of a joined one the first has both.
+  return is_joined ? Cost{} : Cost{bytes, bytes};  // For a joined load, the first fetch has both.
 }
 
 /// Nothing can be had where the layout was replaced since the lookup (E4).
@@ -114,7 +114,7 @@ std::uint32_t Admission::fit_locks(const PrefixScan& scan, const Layout& layout,
                                    std::uint32_t hit) {
   const std::uint64_t lock_max = cells_.share_of_l1(state_.options.lock_share);
   if (is_broken(CacheRule::kLockShare)) return hit;
-  // A hit that is alone may have all of L1: nothing else waits for room that it could give.
+  // A hit that is alone may have all of L1: nothing else waits for room that it could free.
   const std::uint64_t promised = promised_bytes();
   if (promised == 0 || promised + scan.resident_bytes() <= lock_max) return hit;
   cost_.build(layout, hit, [&](std::uint32_t chunk, Row row) -> Cost {
@@ -152,8 +152,8 @@ Admission::Tried Admission::admit(std::uint32_t id, bool is_head) {
     const Tried tried = take(fetch, layout, hit, is_head);
     if (tried == Tried::kIn) break;
     if (tried == Tried::kLater || !is_head || stuck_at_ >= hit) return tried;
-    // There is room, but not in one piece, or the salt may not have it: what fits is all that can
-    // be had. The try has evicted, so the plan is made again.
+    // There is room, but not in one piece, or the salt's quota forbids it: use as much as fits. The
+    // try has evicted, so the plan is made again.
     const std::uint32_t fits = std::min(hit - 1, stuck_at_);
     hit = scan_.anywhere().best_at_most(std::min(plan(fetch, layout), fits));
     was_cut = true;
@@ -172,7 +172,7 @@ Admission::Tried Admission::admit(std::uint32_t id, bool is_head) {
   return Tried::kIn;
 }
 
-/// Takes all locks and all slots, or nothing (E24).
+/// Takes all locks and all slots, or none (E24).
 Admission::Tried Admission::take(Fetch& fetch, const Layout& layout, std::uint32_t hit,
                                  bool is_head) {
   stuck_at_ = kNone;
@@ -180,7 +180,7 @@ Admission::Tried Admission::take(Fetch& fetch, const Layout& layout, std::uint32
   const std::uint64_t lock_max = cells_.share_of_l1(state_.options.lock_share);
   const bool fits = cost.lock_bytes == 0 || promised_bytes() + cost.lock_bytes <= lock_max;
   if (!fits && !is_broken(CacheRule::kLockShare)) return Tried::kWait;
-  // Who passes the head takes what is free and evicts nothing before it.
+  // A fetch that passes the head takes free room only and evicts nothing before it.
   const std::uint64_t free = cells_.slots().arena().free_bytes();
   if (!is_head && free < cells_.held_bytes() + cost.load_bytes) return Tried::kWait;
   const auto columns = std::min<std::size_t>(hit, scan_.columns().size());

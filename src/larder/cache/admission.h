@@ -16,16 +16,17 @@
 
 namespace larder::cache {
 
-/// Who may lock and load, and when (E12, E24, E25).
+/// Which fetches may lock and load, and when (E12, E24, E25).
 ///
 /// All or nothing: a fetch gets the locks and the slots of its whole plan in one turn, or it holds
-///   nothing. The plan is made anew at each try, because L1 changes meanwhile.
+///   none. The plan is made again at each try, because L1 changes meanwhile.
 /// Queue: first in, first out. A fetch behind the head may pass while the head has waited less than
-///   `pass_over_ns`. What is freed for the head is kept for it, and for nobody else.
+///   `pass_over_ns`. Room that is freed for the head is kept for it alone.
 /// Too large: a plan above `load_share`, or whose locks alone are above `lock_share`, is cut to a
-///   shorter prefix at once; so is what the head cannot get in one piece (fragmentation, quota).
-/// Invariant I8: a fetch in the queue holds nothing; only the head has room kept for it.
-/// Threads: the engine's. Cost: a try is O(cells of the request) and what it evicts.
+///   shorter prefix at once; so is one that the head cannot get in one piece (fragmentation,
+///   quota).
+/// Invariant I8: a fetch in the queue holds nothing; room is kept for the head only.
+/// Threads: the engine's. Cost: a try is O(cells of the request), plus its evictions.
 class Admission {
  public:
   Admission(EngineState& state, Cells& cells, Sessions& sessions, Loading& loading,
@@ -33,8 +34,8 @@ class Admission {
 
   void enqueue(std::uint32_t fetch);
   void remove(std::uint32_t fetch);
-  /// Tries the queue if something has changed since the last time. A fetch that was let in has
-  /// phase kLoading, and may wait for nothing. Returns one that was let in; kNone: no more.
+  /// Tries the queue if something has changed since the last time. An admitted fetch is in phase
+  /// kLoading, and may already have nothing to wait for. Returns an admitted one; kNone: no more.
   std::uint32_t let_in();
   /// In the next turn there may be room, without any other cause (E19).
   bool wants_turn() const noexcept { return wants_turn_; }
@@ -75,7 +76,7 @@ class Admission {
   bool wants_turn_ = false;
   PrefixScan scan_;
   PrefixCost cost_;
-  std::vector<Taken> taken_;    ///< Scratch: of the try.
+  std::vector<Taken> taken_;    ///< Scratch: for the try.
   std::uint32_t stuck_at_ = 0;  ///< The chunk that found no room.
 };
 

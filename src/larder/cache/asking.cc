@@ -113,8 +113,8 @@ bool Asking::ask_piece(Fetch& fetch, std::uint64_t handle, TierId tier) {
 
 void Asking::note(Fetch& fetch, FetchCell& cell, Row row, TierId tier, const Item& item) const {
   const std::uint64_t bytes = state_.layouts[fetch.layout].group(row).cell_bytes;
-  // Sizes that the layout leaves open are not known before the load, so nothing is found. A
-  // connector that does not know the value's size leaves it to the load to compare.
+  // Sizes that the layout leaves open are unknown before the load, so nothing is found. A connector
+  // that does not know the value's size leaves it to the load to compare.
   const bool may_fit = item.value_bytes == bytes || item.value_bytes == 0;
   if (item.outcome == Outcome::kHit && bytes != 0 && may_fit) {
     cell.found |= bit_of(tier);

@@ -14,8 +14,8 @@ namespace larder::cache {
 /// Every cell that L1 lacks is asked of every tier with `load` on, in prefix order and in pieces of
 /// `exists_keys_max`: by probe() in the same turn where the tier answers from memory, else by
 /// Exists batches, `exists_ahead` at once, the tiers in parallel. The first hole of a
-/// full-attention row ends the question: nothing behind it can be a hit. What is found beyond that
-/// is not used. A value of another size than the layout's is a miss (E4). Threads: the engine's.
+/// full-attention row ends the question: nothing behind it can be a hit. Chunks found beyond that
+/// are not used. A value of another size than the layout's is a miss (E4). Threads: the engine's.
 class Asking {
  public:
   Asking(EngineState& state, Cells& cells, Tiers& tiers)

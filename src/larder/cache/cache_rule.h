@@ -6,9 +6,9 @@
 
 namespace larder::cache {
 
-/// What a test build can break in the engine: see base/breakable.h. The letters are those of
-/// docs/engine.md. tests/mutation/rules.cc says of each what is broken then, and which tests must
-/// see it.
+/// The rules of the engine that a test build can break: see base/breakable.h. The letters are those
+/// of docs/engine.md. tests/mutation/rules.cc says what each broken rule does instead, and which
+/// tests must notice.
 enum class CacheRule : std::uint32_t {
   kNoRule = 2000,
   // E2 A slot with a claim or I/O is never freed.
@@ -54,7 +54,7 @@ enum class CacheRule : std::uint32_t {
   // E19 Bounded eviction.
   kBoundedTurn,
   kWatermarks,
-  // E20 Order of touches; what is not kept is cold.
+  // E20 Order of touches; columns that are not kept are cold.
   kTailsFirst,
   kTouchBeforeBegin,
   kCoolUnkept,
@@ -87,7 +87,7 @@ enum class CacheRule : std::uint32_t {
   kMinHits,
   kSkipL1,
   kTierQuota,
-  // E40 Tiers hear of what L1 serves.
+  // E40 Tiers are told which columns L1 serves.
   kTouchOnce,
   kTouchOneBatch,
   // E41 Pledges.

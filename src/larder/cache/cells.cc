@@ -66,7 +66,7 @@ std::uint64_t Cells::share_of_l1(double share) const noexcept {
   return static_cast<std::uint64_t>(share * static_cast<double>(slots_.arena().capacity_bytes()));
 }
 
-/// What a tier still wants goes, too: the limit may have been lowered for good.
+/// Cells that a tier still wants go, too: the limit may have been lowered for good.
 bool Cells::trim_above_limits() {
   for (;;) {
     const ColumnId victim = room_.victim_above_limit();
@@ -85,7 +85,7 @@ bool Cells::trim() {
     if (is_spent()) return true;
     const ColumnId victim =
         room_.victim(RoomWish{.salt = SaltId{kNone}, .layout = LayoutId{kNone}});
-    // What a tier still wants leaves only for need.
+    // Cells that a tier still wants are evicted only when room is needed.
     if (victim == kNone || columns_[victim].wanted > 0) break;
     evict(victim);
   }
@@ -104,7 +104,7 @@ Reserved Cells::reserve(ColumnId id, Row row, std::uint64_t bytes, SlotState as,
   std::uint64_t freed = 0;
   Reserved result = Reserved::kNoRoom;
   std::optional<SlotId> taken;
-  // Where it does not fit alone, no eviction helps.
+  // If it does not fit alone, eviction does not help.
   const std::uint64_t most =
       std::min(slots_.arena().capacity_bytes(), room_.quota(salt).limit_bytes);
   while (wish.taken <= most) {
@@ -181,7 +181,7 @@ bool Cells::publish_writing(SlotId slot) {
   if (is_first) {
     end_loading(column, row, true);
     make_resident(id, row, slot, false);
-    column.is_draining = false;  // Nobody has been asked yet who wants this cell.
+    column.is_draining = false;  // The owner of this cell's want was not asked yet.
     const bool was_cold = !column.is_kept && column.partition != kNone;
     column.is_kept = true;
     if (was_cold) room_.touch(id);
@@ -357,7 +357,7 @@ void Cells::unpledge(ColumnId id) {
   settle(id);
 }
 
-/// While all of its cells are there still. Does not settle.
+/// While all of its cells still exist. Does not settle.
 void Cells::end_pledge(Column& column) noexcept {
   LARDER_CHECK(column.is_pledged && pledged_bytes_ >= column.resident_bytes);
   column.is_pledged = false;
@@ -392,7 +392,7 @@ void Cells::drop_io(SlotId slot) {
   settle(id);
 }
 
-/// E36: what has lost the lock that kept it during a clear. Does not settle.
+/// E36: cells that have lost the lock that kept them during a clear. Does not settle.
 void Cells::drop_leaving(Column& column) {
   column.has_leaving = false;
   for (Row row = 0; row < column.rows; ++row) {
@@ -420,8 +420,8 @@ void Cells::settle(ColumnId id, Removal why) {
   }
   if (column.is_draining && column.wanted == 0 && column.pins == 0) return remove(id);
   const bool is_new = column.partition == kNone;
-  // It enters its policy when it loses its first pin: what brought it has used it once then, and
-  // columns that are given back from the last to the first enter in that order (E20).
+  // It enters its policy when it loses its first pin: that was its first use, and columns that are
+  // released from the last to the first enter in that order (E20).
   if (is_new && column.pins > 0 && !is_broken(CacheRule::kPinsProtectColumn)) return;
   if (is_new) {
     room_.insert(id);
@@ -453,7 +453,8 @@ void Cells::settle(ColumnId id, Removal why) {
 
 void Cells::touch(ColumnId id) {
   Column& column = columns_[id];
-  // What is not kept stays at the cold end (I9); with a pin it will be cooled when that ends.
+  // A column that is not kept stays at the cold end (I9); with a pin it will be cooled when that
+  // ends.
   if (column.partition == kNone || (!column.is_kept && column.pins == 0)) return;
   room_.touch(id);
 }
@@ -487,7 +488,7 @@ void Cells::set_wants(ColumnId id, Row row, TierMask wants) noexcept {
 // ---- Removal.
 
 void Cells::cut_off(Column& column, Row row) {
-  if (column.is_pledged) end_pledge(column);  // Of a column that is not whole nobody has a use.
+  if (column.is_pledged) end_pledge(column);  // A column that is not whole is useless.
   Cell& cell = column.cells[row];
   LARDER_CHECK(cell.state == CellState::kResident && cell.locks == 0);
   if (column.is_complete()) {

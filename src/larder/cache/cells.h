@@ -18,25 +18,25 @@ class LoadWatch {
   virtual void on_load_end(SlotId slot, bool is_resident) noexcept = 0;
 };
 
-/// How a reservation of one slot went.
+/// The result of reserving one slot.
 enum class Reserved : std::uint8_t {
   kYes = 0,
-  kNoRoom,  ///< No column may go, or what may go does not help.
-  kLater,   ///< This turn has evicted enough (E19); in the next one there may be room.
+  kNoRoom,  ///< No column may be evicted, or eviction does not help.
+  kLater,   ///< This turn has evicted enough (E19); the next one may find room.
 };
 
 /// Cells and columns change here and nowhere else: it keeps slots, columns, room and the sums in
 /// step.
 ///
 /// A caller changes any number of cells of a column and then calls settle() for it, which hides or
-/// shows it, cools it (E20), and forgets it when nothing is left of it. Calls that say "settles" do
-/// that themselves.
+/// shows it, cools it (E20), and removes it when it is empty. Calls that say "settles" do that
+/// themselves.
 /// Pins of a column: its cells with locks; its slots that are written or loaded; claims; I/O; its
 ///   pledge.
 /// Invariants: I2 a cell is resident in one slot, and that slot knows the cell. I5, I7 locks are of
 ///   resident cells. I9 a column that is not kept has a pin or is cold.
-/// Threads: the engine's. Cost: O(1) for a cell, O(rows) for a column; nothing is allocated but
-///   slots and columns.
+/// Threads: the engine's. Cost: O(1) for a cell, O(rows) for a column; only slots and columns are
+///   allocated.
 class Cells {
  public:
   Cells(EngineState& state, SlotTable& slots, ColumnTable& columns, Room& room);
@@ -59,10 +59,10 @@ class Cells {
                    bool may_use_held = false);
   /// Evicts until so many bytes are free beside the held ones, as far as the turn allows.
   Reserved make_room(std::uint64_t bytes, const RoomWish& wish, bool may_use_held);
-  /// Evicts what salts have above their limits (E22), and ahead of need (E19), as far as the turn
-  /// allows. True: there is more to evict.
+  /// Evicts the bytes of salts above their limits (E22), and ahead of need (E19), as far as the
+  /// turn allows. True: there is more to evict.
   bool trim();
-  /// So many free bytes are kept for the head of the admission queue (E25).
+  /// Keeps so many free bytes for the head of the admission queue (E25).
   void hold(std::uint64_t bytes) noexcept { held_bytes_ = bytes; }
   std::uint64_t held_bytes() const noexcept { return held_bytes_; }
   /// True: published. False: the cell is resident already, or was removed meanwhile.
@@ -77,7 +77,7 @@ class Cells {
   void discard_loading(SlotId slot);
   /// Gives up the load of a cell whose I/O runs on: the slot becomes an orphan. Settles.
   void abandon_loading(ColumnId column, Row row);
-  /// Counts what may let a waiting lookup in: slots that were freed, columns that lost their pins.
+  /// Counts events that may admit a waiting lookup: freed slots, columns that lost their pins.
   std::uint64_t openings() const noexcept { return openings_; }
 
   // ---- Pins.
@@ -103,7 +103,7 @@ class Cells {
   /// E20 does not cool it any more. The column has a pin.
   void keep(ColumnId column) noexcept { columns_[column].is_kept = true; }
   void set_wants(ColumnId column, Row row, TierMask wants) noexcept;  ///< Does not settle.
-  /// The column leaves as soon as nobody wants it and it has no pin (`skip_l1`, E34).
+  /// The column leaves as soon as no tier wants it and it has no pin (`skip_l1`, E34).
   void drain(ColumnId column) noexcept { columns_[column].is_draining = true; }
 
   // ---- Removal.
@@ -111,13 +111,13 @@ class Cells {
   void evict(ColumnId column);
   /// A resident cell without locks. Settles.
   void drop_cell(ColumnId column, Row row);
-  /// Its resident cells, without those that are locked unless `force` (E36). Settles.
+  /// Its resident cells, without locked ones unless `force` (E36). Settles.
   ClearResult clear(ColumnId column, bool force);
-  /// Of a column that a clear has left for its locks: no tier gets its cells any more, no lookup
-  /// finds them, and each goes with its last lock. Loads into it are given up. What is written to
-  /// it from now on is a cell as any other. Settles.
+  /// For a column that a clear has kept for its locks: no tier gets its cells any more, no lookup
+  /// finds them, and each goes with its last lock. Loads into it are given up. Cells written to it
+  /// from now on are ordinary ones. Settles.
   void leave_soon(ColumnId column);
-  /// All of it, locks included. Claimed slots and those of L2 batches become orphans, and a
+  /// All of it, locked cells included. Claimed slots and those of L2 batches become orphans, and a
   /// reservation finds its slots without a cell. Settles.
   void remove(ColumnId column);
 
@@ -180,7 +180,7 @@ class Cells {
   std::uint64_t wanted_bytes_ = 0;
   std::uint64_t held_bytes_ = 0;
   std::uint64_t openings_ = 0;
-  std::uint64_t cells_left_ = 0;  ///< That this turn may still evict.
+  std::uint64_t cells_left_ = 0;  ///< Cells that this turn may still evict.
   bool is_trimming_ = false;      ///< The high mark was passed, and the low one is not reached.
 };
 

@@ -1,4 +1,4 @@
-// What always holds of cells, slots and columns, looked at cell by cell.
+// The invariants of cells, slots and columns, checked cell by cell.
 #include "larder/base/check.h"
 #include "larder/cache/cache_rule.h"
 #include "larder/cache/cells.h"

@@ -10,18 +10,18 @@
 
 namespace larder::cache {
 
-/// E1, seen from the cell. A cell that is being written is absent, or loading, with a slot in
+/// E1, as the state of a cell. A cell that is being written is absent, or loading, with a slot in
 /// `writing`.
 enum class CellState : std::uint8_t { kAbsent = 0, kLoading, kResident };
 
 /// One object: the KV of one chunk, one rank and one object group.
 struct Cell {
-  SlotId slot = kNone;       ///< Of its bytes: kLoading or kResident.
-  SlotId writing = kNone;    ///< Of the one reservation that may fill it (E5).
+  SlotId slot = kNone;       ///< The slot with its bytes: kLoading or kResident.
+  SlotId writing = kNone;    ///< The slot of the one reservation that may fill it (E5).
   std::uint32_t locks = 0;   ///< Shares of all sessions (E7); only of a resident cell.
-  std::uint32_t grains = 0;  ///< Of the arena, that the slot of a resident cell took.
+  std::uint32_t grains = 0;  ///< Bytes of the arena in a resident cell's slot.
   TierMask wants = 0;        ///< Connectors that are still to get it (E33).
-  TierMask storing = 0;      ///< Of these, the ones that have it in a batch.
+  TierMask storing = 0;      ///< Of these, tiers that have it in a batch.
   CellState state = CellState::kAbsent;
   std::uint8_t store_failures = 0;  ///< Since it became resident.
   bool is_leaving = false;          ///< E36: it goes with its last lock, and no tier gets it.
@@ -35,13 +35,13 @@ static_assert(sizeof(Cell) == 24);
 struct Column {
   ChunkHash hash;
   std::uint64_t touched = 0;         ///< The engine's touch sequence; 0: cold.
-  std::uint64_t resident_bytes = 0;  ///< That the arena took for its resident cells.
-  std::uint64_t known_bytes = 0;     ///< Of these, what its policy has been told.
+  std::uint64_t resident_bytes = 0;  ///< Arena bytes of its resident cells.
+  std::uint64_t known_bytes = 0;     ///< Of these, those that its policy knows.
   Cell* cells = nullptr;             ///< `rows` of them.
   SpaceId space{};
   LayoutId layout{};
-  std::uint32_t partition = kNone;  ///< Of Room, while it is in a policy.
-  /// Cells with locks, open reservations, loads, claims, L2 batches; and its pledge. No victim
+  std::uint32_t partition = kNone;  ///< Room's partition, while it is in a policy.
+  /// Cells with locks, open reservations, loads, claims, L2 batches; and its pledge. Not a victim
   /// while not 0.
   std::uint32_t pins = 0;
   std::uint32_t hits = 0;     ///< Lookups that touched it, for `min_hits`.
@@ -55,7 +55,7 @@ struct Column {
   bool is_draining = false;  ///< `skip_l1`: its cells were given to L2.
   bool has_leaving = false;  ///< Some of its cells are leaving (E36).
   bool is_kept = false;      ///< Written, or promoted: E20 does not cool it.
-  bool is_hidden = false;    ///< In its policy.
+  bool is_hidden = false;    ///< Its position in its policy.
   bool is_pledged = false;   ///< E41: it has a pin of the driver's own.
 
   bool is_complete() const noexcept { return resident == rows; }
@@ -76,7 +76,7 @@ struct ColumnRef {
 /// at it and one at the column answer a find. Cells of one column lie together.
 /// Invariant: exactly the columns of the slab are in the index, under space and hash.
 /// Threads: the engine's. Cost: O(1); growing moves the index (8 bytes a column), which takes
-///   milliseconds from a million columns on, so give it the number that is expected.
+///   milliseconds from a million columns on, so give it the expected number.
 class ColumnTable {
  public:
   explicit ColumnTable(std::size_t columns_expected);

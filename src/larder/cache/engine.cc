@@ -41,7 +41,7 @@ std::uint64_t largest_capacity(const std::vector<Tier>& tiers) {
 
 }  // namespace
 
-/// The parts, in the order in which they stand on each other.
+/// The parts, each built on the ones before it.
 class Engine::Core {
  public:
   Core(const EngineOptions& options, Arena& arena, const KeyNames& names,
@@ -70,20 +70,20 @@ class Engine::Core {
     }
   }
 
-  /// What follows from what has just happened, until nothing does. Every call ends with it.
+  /// Handles the consequences of an event, until there are none. Every call ends with it.
   void go_on();
   void fire(const Timer& timer);
   SaltStats stats_of(SaltId salt) const noexcept;
   void fill_salts(EngineStats& stats) const;
   void end_owner(std::uint32_t number);
   void end_session(SessionId id);
-  /// What follows is the caller's to go on with.
+  /// The caller continues with the consequences.
   ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
   /// A cell that L1 has. Nothing: it has not.
   std::optional<std::pair<ColumnId, Row>> find_resident(const CellName& name) const;
   void count_turn() noexcept;
 
-  std::uint64_t cells_evicted_before = 0;  ///< The last turn.
+  std::uint64_t cells_evicted_before = 0;  ///< Time of the last turn.
   const std::uint64_t l2_bytes;            ///< Of the largest tier; 0: see largest_capacity().
   EngineState state;
   SlotTable slots;
@@ -433,7 +433,7 @@ void Engine::purge_keys(Ticket ticket, std::span<const TierKey> keys, TierMask t
 ClearResult Engine::purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
                           std::uint64_t deadline_ns) {
   LARDER_CHECK(core_->state.layouts.is_known(space));
-  // Nothing goes on in between: a lookup that has lost its load would load again.
+  // Nothing runs in between: a lookup that has lost its load would load again.
   const ClearResult result = core_->remove(space, chunks);
   if (core_->state.what_if) {
     for (const ChunkHash& chunk : chunks) core_->state.what_if->erase_in_l2(space, chunk);
@@ -583,7 +583,7 @@ SaltStats Engine::salt_stats(SaltId salt) const noexcept {
 void Engine::Core::fill_salts(EngineStats& stats) const {
   stats.salts.clear();
   const std::size_t shown = std::min(room.salts(), kSaltsCounted);
-  // What the shown ones do not have is the others'.
+  // The rest belongs to the others.
   SaltStats others{.l1_bytes = room.bytes(),
                    .columns = room.columns(),
                    .refused = state.totals.failed_quota,

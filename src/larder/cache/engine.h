@@ -26,7 +26,7 @@ struct CellSlot {
   SlotRef slot;
 };
 
-/// Cells of a write that are not to be stored (E17): bit chunk * groups + group, from the range's
+/// Cells of a write that must not be stored (E17): bit chunk * groups + group, from the range's
 /// begin.
 struct SkipMask {
   std::span<const std::uint64_t> words;
@@ -38,8 +38,8 @@ struct SkipMask {
 
 struct LookupSpec {
   SpaceId space{};
-  /// From the request's first chunk on. Behind 2^20 cells, counted from `begin`, nothing is asked
-  /// for.
+  /// From the request's first chunk on. Beyond 2^20 cells, counted from `begin`, the tiers are not
+  /// asked.
   std::span<const ChunkHash> chunks;
   /// The serving engine has the chunks before this one itself. They are used in L1, as by a hit;
   /// they are not asked of the tiers, loaded, locked or counted. The hit is at least `begin`, or
@@ -57,7 +57,7 @@ struct ReadSpec {
   std::uint32_t rank = 0;
   ChunkRange range;                   ///< Within the request.
   std::span<const ChunkHash> chunks;  ///< Of the range.
-  /// A read of its own, also where the owner has the same one open: who copies ends each of them.
+  /// A separate read, even if the owner has the same one open: the copier ends each of them.
   bool is_separate = false;
 };
 
@@ -68,21 +68,21 @@ struct WriteSpec {
   ChunkRange range;                        ///< Within the request.
   std::span<const ChunkHash> chunks;       ///< Of the range.
   const SkipMask* skip = nullptr;          ///< Null: store all.
-  std::span<const std::uint64_t> bytes{};  ///< By chunk, where the layout leaves sizes open.
+  std::span<const std::uint64_t> bytes{};  ///< By chunk, if the layout leaves sizes open.
 };
 
 /// A get of whole values by their keys (E35), in a space of one rank and one group. `chunks` and
-/// `items` are the caller's and stay until on_get(); then the items say what Connector says of a
-/// Get, but that the bytes of a value from L1 are still in its slot.
+/// `items` are the caller's and must stay until on_get(); then the items have a Get's results (see
+/// Connector), except that the bytes of a value from L1 are still in its slot.
 struct GetSpec {
   SpaceId space{};
-  std::span<const ChunkHash> chunks;  ///< What the engine calls the items' keys.
+  std::span<const ChunkHash> chunks;  ///< The engine's names for the items' keys.
   std::span<Item> items;              ///< As for a Get of Connector: keys, and slices to load into.
   std::uint64_t deadline_ns = kNever;
   Urgency urgency = Urgency::kDemand;
   bool allow_shorter = false;       ///< As in Batch; such values do not go through L1.
   bool misses_wrong_sizes = false;  ///< As in Batch.
-  bool is_ordered = true;  ///< The keys are a prefix in their order; no: each stands for itself.
+  bool is_ordered = true;  ///< The keys are a prefix in their order; no: each is independent.
   /// Without a destination: each value ends in L1, whatever the promotion says, or its item fails
   /// for want of room. Of the items' slices only the size counts, which is the value's.
   bool stays = false;
@@ -93,11 +93,11 @@ struct GetOutcome {
   Outcome outcome = Outcome::kPending;
   SlotRef slot;         ///< Claimed until end_get(); the driver copies.
   TierId tier = kNone;  ///< It was loaded from; kNone: it was in L1, or is nowhere.
-  /// GetSpec::stays: nothing was begun for it, as another get is bringing it into L1.
+  /// GetSpec::stays: nothing was begun for it, because another get is loading it into L1.
   bool is_loading = false;
 };
 
-/// What became of a pledge (E41).
+/// The result of a pledge (E41).
 enum class Pledge : std::uint8_t {
   kGiven = 0,
   kAbsent,  ///< The column is not whole in L1.
@@ -105,9 +105,9 @@ enum class Pledge : std::uint8_t {
 };
 
 enum class OwnerEnd : std::uint8_t {
-  kUnregistered = 0,  ///< What it may still write to waits owner_grace_ns.
-  kReaped,            ///< It was silent; what it may still write to waits one more write_ttl_ns.
-  kDead,              ///< Its process is known to be gone: nothing waits.
+  kUnregistered = 0,  ///< Memory that it may still write to waits owner_grace_ns.
+  kReaped,  ///< It was silent; memory that it may still write to waits one more write_ttl_ns.
+  kDead,    ///< Its process is known to have ended: nothing waits.
 };
 enum class ConnectionEvent : std::uint8_t { kHeard = 0, kClosed };
 enum class WriteEnd : std::uint8_t { kPublish = 0, kDiscard };
@@ -124,7 +124,7 @@ struct ClearSpec {
   std::optional<SpaceId> space{};  ///< Only this one.
   ClearScope scope = ClearScope::kL1;
   Ticket ticket{};                     ///< kAll: names the purge; unique among running purges.
-  std::uint64_t deadline_ns = kNever;  ///< kAll: of the purge.
+  std::uint64_t deadline_ns = kNever;  ///< kAll: the purge's.
 };
 
 struct ClearResult {
@@ -133,7 +133,7 @@ struct ClearResult {
   std::uint64_t cells_locked = 0;  ///< That stayed.
 };
 
-/// A question for the keys of a tier, from a place in its scan on.
+/// A request for the keys of a tier, from a position of its scan on.
 struct PageWanted {
   Ticket purge{};
   TierId tier = 0;
@@ -141,29 +141,29 @@ struct PageWanted {
   std::uint64_t number = 0;  ///< No two questions have the same.
 };
 
-/// Keys of one tier that are to be deleted: what the driver picked from a page of its scan.
+/// Keys of one tier to delete: the driver's choice from a page of its scan.
 struct PurgePage {
   std::span<const std::string> keys;  ///< Copied.
-  ScanCursor next;                    ///< As Connector::scan() gave it.
+  ScanCursor next;                    ///< As Connector::scan() returned it.
   bool is_last = true;                ///< Nothing comes after this page.
   Error error{};                      ///< Not kNone: the tier could not be scanned, and is skipped.
 };
 
-/// A key that is to go from tiers.
+/// A key to delete from tiers.
 struct TierKey {
-  std::string name;                ///< What the tiers call it.
-  std::optional<CellName> cell{};  ///< What the engine calls it, where it knows the space.
+  std::string name;                ///< Its name in the tiers.
+  std::optional<CellName> cell{};  ///< Its name in the engine, if that knows the space.
 };
 
 struct PurgeResult {
   std::array<std::uint64_t, kTiersMax> deleted{};  ///< Keys, by tier; absent ones are not counted.
-  std::uint64_t keys_failed = 0;                   ///< They may be there still.
-  TierMask tiers_skipped = 0;                      ///< Not looked through to the end.
+  std::uint64_t keys_failed = 0;                   ///< They may still exist.
+  TierMask tiers_skipped = 0;                      ///< Not searched to the end.
   Error error{};  ///< The first of either kind; code kNone: there was none.
 };
 
-/// Hears of what happens in the engine. Called on the engine's thread, from inside its calls. Must
-/// not call back.
+/// Gets the engine's events. Called on the engine's thread, from inside its calls. Must not call
+/// back.
 class Listener {
  public:
   virtual ~Listener() = default;
@@ -172,8 +172,8 @@ class Listener {
   virtual void on_get(Ticket ticket, std::span<const GetOutcome> outcomes) = 0;
   /// A column became complete, or is not complete any more.
   virtual void on_column(ColumnEvent event, SpaceId space, const ChunkHash& chunk) = 0;
-  /// Scan the tier from there on, off this thread as a scan may do I/O, pick what is to go, and
-  /// call Engine::give_page(). For drivers that clear tiers.
+  /// Scan the tier from there on, in another thread because a scan may do I/O, choose the keys to
+  /// delete, and call Engine::give_page(). For drivers that clear tiers.
   virtual void on_page_wanted(const PageWanted& /*question*/) {}
   /// Once for each purge.
   virtual void on_purged(Ticket /*purge*/, const PurgeResult& /*result*/) {}
@@ -181,15 +181,15 @@ class Listener {
 
 /// The cache engine (DESIGN 8): L1 in the arena, L2 behind connectors, as one state machine.
 ///
-/// What goes in: calls, finished L2 batches (on_tier) and time (turn). What comes out: return
-///   values, submissions, and calls of the listener. The same input gives the same output (E37).
+/// Inputs: calls, finished L2 batches (on_tier) and time (turn). Outputs: return values,
+///   submissions, and calls of the listener. The same input gives the same output (E37).
 /// Time: calls happen at the time of the last turn(); a driver calls turn() before the messages
 ///   that it has collected, and when the time comes that turn() returned.
 /// Slots: those of a read or a write stay valid until its end call. Copies are the driver's.
-/// Ownership: the tiers are the engine's. Arena, names and listener outlive it. It must be drained,
-///   or its connectors must have given back every batch, before it ends.
+/// Ownership: the tiers are the engine's. Arena, names and listener outlive it. Before it is
+///   destroyed it must be drained, or its connectors must have returned every batch.
 /// Threads: one. No call blocks, reads a clock or throws.
-/// Cost: O(cells) of what a call names, without an allocation per cell; clear(), set_quota() and
+/// Cost: O(cells) of a call's range, without an allocation per cell; clear(), set_quota() and
 ///   check_invariants() walk all columns.
 class Engine {
  public:
@@ -205,18 +205,18 @@ class Engine {
   void drop_layout(LayoutId layout);
   /// Model and world size of the layout, with a salt. The same answer for the same question.
   SpaceId space(LayoutId layout, SaltId salt);
-  /// Of one chunk, on all ranks and in all groups of the model's layout now.
+  /// Bytes of one chunk, on all ranks and in all groups of the model's present layout.
   std::uint32_t cells_of_column(SpaceId space) const;
   OwnerId add_owner(LayoutId layout);
   void drop_owner(OwnerId owner, OwnerEnd why);
 
   // ---- A request, as its scheduler sees it.
   void lookup(SessionKey key, const LookupSpec& spec);
-  /// QUERY (E29): nothing while the lookup runs; its hit once; 0 for a session that is not known.
+  /// QUERY (E29): empty while the lookup runs; its hit once; 0 for an unknown session.
   std::optional<std::uint32_t> take_result(SessionKey key);
   /// WAIT: on_result() comes with the hit, from inside this call where it is known.
   void wait_result(Ticket ticket, SessionKey key, std::uint64_t deadline_ns);
-  /// FREE: gives back all that is left of the session's locks in the range of the request (E7).
+  /// FREE: releases the rest of the session's locks in the range of the request (E7).
   void release(SessionKey key, ChunkRange range);
   void end(SessionKey key);
   /// The same for a session of this connection only (E6).
@@ -224,12 +224,12 @@ class Engine {
   void on_connection(std::uint64_t connection, ConnectionEvent event);
 
   // ---- Workers.
-  /// Nothing: some cell of the range is not resident (E8). Else `out` holds the slots, claimed.
+  /// Nothing: some cell of the range is not resident (E8). Otherwise `out` has the slots, claimed.
   std::optional<ReadId> begin_read(const ReadSpec& spec, std::vector<CellSlot>& out);
   void end_read(ReadId read);
-  /// Nothing: there is nothing to write, no room, or the range is open already (E13).
+  /// Empty: there is nothing to write, no room, or the range is open already (E13).
   std::optional<WriteId> begin_write(const WriteSpec& spec, std::vector<CellSlot>& out);
-  /// False: the reservation is not open any more, or its bytes are not to be had (E14).
+  /// False: the reservation is not open any more, or its bytes are not available (E14).
   bool end_write(WriteId write, WriteEnd how);
   /// The reservation that a COMMIT of this range means.
   std::optional<WriteId> open_write(const WriteSpec& spec) const;
@@ -238,7 +238,7 @@ class Engine {
   /// on_get() comes once, from inside this call where L1 decides.
   void get(Ticket ticket, const GetSpec& spec);
   void end_get(Ticket ticket);
-  /// A hint: on_get() comes as soon as the connectors have given back what they have of it.
+  /// A hint: on_get() comes as soon as the connectors have returned their batches for it.
   void cancel_get(Ticket ticket);
   /// A use of the column, if it is in L1: as a hit of a get.
   void touch(SpaceId space, const ChunkHash& chunk);
@@ -251,38 +251,38 @@ class Engine {
 
   // ---- Operation.
   ClearResult clear(const ClearSpec& spec);
-  /// Removes the columns from L1, locked ones, too. What is being written to them is discarded at
-  /// its commit.
+  /// Removes the columns from L1, locked ones, too. Open writes to them are discarded at their
+  /// commit.
   ClearResult remove(SpaceId space, std::span<const ChunkHash> chunks);
-  /// Removes single cells from L1. Locked ones, and what is being written to them, only with
-  /// `force`; a locked one takes its column along, of which no session could use the rest.
+  /// Removes single cells from L1. Locked ones, and open writes, only with `force`; a locked one
+  /// takes its whole column, whose rest no session could use.
   ClearResult remove_cells(std::span<const CellName> cells, bool force);
   /// Deletes these keys in some tiers, which do not get them from L1 any more either; on_purged()
-  /// says what came of it. L1 keeps what it has.
+  /// reports the result. L1 is unchanged.
   void purge_keys(Ticket ticket, std::span<const TierKey> keys, TierMask tiers,
                   std::uint64_t deadline_ns);
-  /// remove(), and deletes the columns' cells in every tier; on_purged() says what came of that. Of
-  /// object groups that no layout of the model has had since the engine began, it cannot know.
+  /// remove(), and deletes the columns' cells in every tier; on_purged() reports the result. Object
+  /// groups that no layout of the model has had since the engine began are unknown to it.
   ClearResult purge(Ticket ticket, SpaceId space, std::span<const ChunkHash> chunks,
                     std::uint64_t deadline_ns);
-  /// Answers on_page_wanted(), at any later time. Of a purge that has ended it is ignored.
+  /// Answers on_page_wanted(), at any later time. Ignored for a purge that has ended.
   void give_page(const PageWanted& question, const PurgePage& page);
   void set_quota(SaltId salt, const Quota& quota);
-  /// What the tier holds of each salt, for `Quota::tier_limit_bytes`. The engine itself adds what
-  /// it stores and subtracts what a purge of named columns deletes, where the layout says its size;
-  /// what else has come or gone the driver finds by counting the tier's keys. It looks at each of
-  /// them between these two calls, while stores go on. The accounts of other salts stay.
+  /// The tier's bytes of each salt, for `Quota::tier_limit_bytes`. The engine itself adds the bytes
+  /// that it stores and subtracts those that a purge of named columns deletes, if the layout gives
+  /// their size; the driver finds other changes by counting the tier's keys. It visits each of them
+  /// between these two calls, while stores continue. The accounts of other salts stay.
   void begin_count(TierId tier);
   void end_count(TierId tier, std::span<const SaltBytes> counted);
   std::uint64_t account(TierId tier, SaltId salt) const noexcept;
   /// The tier's event fd is readable.
   void on_tier(std::size_t tier);
-  /// Bounded work; returns when to call again, kNever if nothing is to be done.
+  /// Bounded work; returns when to call again, kNever if there is nothing to do.
   std::uint64_t turn(std::uint64_t now_ns);
   void snapshot(EngineStats& stats) const;
   SaltStats salt_stats(SaltId salt) const noexcept;
-  /// Refuses lookups' loads and stores to come; true when nothing is in flight any more. Call again
-  /// after on_tier() and turn() while it is false.
+  /// Refuses the loads of lookups and further stores; true when nothing is in flight any more. Call
+  /// again after on_tier() and turn() while it is false.
   bool drain(std::uint64_t deadline_ns);
 
   /// I1 to I9 as far as they can be seen at one moment; aborts where one does not hold. Walks

@@ -258,7 +258,7 @@ TEST_F(EngineBeginTest, ChunksBelowTheBeginAreUsedBehindTheirTail) {
   end("r");
   fill_with_others(5);
 
-  EXPECT_TRUE(is_in_l1(chain[0]));  // The other prompt has gone, and of this one the tail.
+  EXPECT_TRUE(is_in_l1(chain[0]));  // The other prompt has gone, and so has this one's tail.
   EXPECT_TRUE(is_in_l1(chain[2]));
   EXPECT_FALSE(is_in_l1(chain[3]));
 }

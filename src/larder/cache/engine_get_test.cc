@@ -47,7 +47,7 @@ class EngineGetTest : public EngineTierFixture {
     tier.copies = true;
     return tier;
   }
-  /// The space is of values whose sizes are open.
+  /// The space has values of open sizes.
   void add_values() {
     LayoutSpec spec = layout_spec();
     spec.groups[0].cell_bytes = 0;
@@ -167,7 +167,7 @@ TEST_F(EngineGetTest, NothingBehindAHoleIsPromoted) {
 
   EXPECT_EQ(heard.gets[0].outcomes[4].outcome, Outcome::kHit);
   EXPECT_EQ(stats().totals.cells_promoted, 2U);
-  store_value(2, 6, 1000);  // Takes the room of what is cold.
+  store_value(2, 6, 1000);  // Evicts cold columns for room.
   EXPECT_TRUE(engine().find(space_, chain_of(1, 5)[1]));
   EXPECT_FALSE(engine().find(space_, chain_of(1, 5)[4]));
 }

@@ -95,7 +95,7 @@ TEST_F(EngineLoadTest, TheRoomThatTheHeadFreesIsKeptForIt) {
   EXPECT_EQ(stats().free_bytes, 4 * kGrain);
 
   EXPECT_EQ(store(chain_of(3, 2)), 2U);
-  EXPECT_EQ(stats().free_bytes, 4 * kGrain);  // Its room came from elsewhere.
+  EXPECT_EQ(stats().free_bytes, 4 * kGrain);  // Other columns gave it room.
   for (int i = 0; i < 4; ++i) engine().turn(now_ns);
   reap();
 

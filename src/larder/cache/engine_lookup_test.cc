@@ -1,4 +1,4 @@
-// Lookups over L1 and tiers: what they ask, what they join, how they end early: E5, E11, E23.
+// Lookups over L1 and tiers: their questions, the loads they join, their early ends: E5, E11, E23.
 #include "larder/cache/engine_tier_test_support.h"
 
 namespace larder::cache {

@@ -11,10 +11,10 @@
 
 namespace larder::cache {
 
-/// What becomes of cells that were loaded for a hit (E30).
+/// Which loaded cells of a hit stay in L1 (E30).
 enum class Promote : std::uint8_t {
-  kDefault = 0,  ///< None is kept: they go first, but only when room is needed.
-  kRetain,       ///< All are kept.
+  kDefault = 0,  ///< None: they go first, but only when room is needed.
+  kRetain,       ///< All of them.
   kSecondHit,    ///< Those that were loaded before within the last `ghosts_max` loads.
 };
 
@@ -71,7 +71,7 @@ struct EngineOptions {
   double quarantine_share = 0.1;        ///< E16: of one owner.
   std::uint32_t evict_cells_max = 256;  ///< E19: of one turn.
   /// E19: once more than the first share is in use, columns are evicted ahead of need until no more
-  /// than the second is. With 1 only what needs room makes it, and nothing leaves before.
+  /// than the second is. With 1 room is made only when it is needed, and never ahead.
   double high_watermark = 1.0;
   double low_watermark = 1.0;
 
@@ -82,7 +82,7 @@ struct EngineOptions {
   std::uint32_t exists_ahead = 2;                           ///< E23: pieces.
   Promote promote = Promote::kDefault;
   bool skip_l1 = false;  ///< E34: buffer-only.
-  /// A cell that some tier still wants stays, and what then has no room is refused: for a driver
+  /// A cell that some tier still wants stays, and a store without room is refused: for a driver
   /// that has told its callers that the cell is stored. No: E33, such a cell may be evicted.
   bool keeps_wanted = false;
   bool estimates_capacities = true;  ///< EngineStats::what_if_l1: for drivers that look up.

@@ -20,7 +20,7 @@ class EnginePurgeTest : public EngineTierFixture {
     engine().purge(kPurge, space_, chunks, deadline_ns);
     engine().check_invariants();
   }
-  /// Answers the question for a page that stands first.
+  /// Answers the first question for a page.
   void give(const std::vector<std::string>& keys, bool is_last, const Error& error = {}) {
     ASSERT_FALSE(heard.pages_wanted.empty());
     const PageWanted wanted = heard.pages_wanted.front();
@@ -244,7 +244,7 @@ TEST_F(EnginePurgeTest, WhatALockKeepsIsFoundByNoLookup) {
   EXPECT_EQ(look_up("r", chain), 2U);
   clear_all();
   give(all_keys(tier), true);
-  put(tier, chain);  // Another engine has stored them anew.
+  put(tier, chain);  // Another engine has stored them again.
 
   start_lookup("s", chain);
   reap();
@@ -317,7 +317,7 @@ TEST_F(EnginePurgeTest, ALateCommitBringsNothingBack) {
   const auto other = begin_write(0, chain, {2, 3});
 
   purge(std::span{chain}.first(2));
-  advance(options.write_ttl_ns);  // What was open has expired, too.
+  advance(options.write_ttl_ns);  // Open reservations have expired, too.
   for (const auto write : {expired, open, other}) {
     EXPECT_TRUE(engine().end_write(*write, WriteEnd::kPublish));
   }
@@ -465,7 +465,7 @@ TEST_F(EnginePurgeTest, AtItsDeadlineItEndsWithWhatWasDone) {
     EXPECT_EQ(result.tiers_skipped, bit_of(0));
   }
   EXPECT_EQ(stats().purges, 0U);
-  // A page that comes too late is for nobody.
+  // A late page is ignored.
   ASSERT_EQ(heard.pages_wanted.size(), 1U);
   engine().give_page(heard.pages_wanted.front(), {});
 }

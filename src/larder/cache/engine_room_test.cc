@@ -158,7 +158,7 @@ TEST_F(EngineRoomTest, VictimsOfTheSameSizeGoFirst) {
   EXPECT_EQ(look_up("r", chain_of(1, 4)), 4U);
 }
 
-/// What an exact LRU of equal blocks keeps, used as E20 says: from the last chunk to the first.
+/// The content of an exact LRU of equal blocks, used as E20 says: from the last chunk to the first.
 class LruModel {
  public:
   explicit LruModel(std::size_t capacity) : capacity_(capacity) {}
@@ -176,7 +176,7 @@ class LruModel {
     for (std::uint32_t chunk = 0; chunk < count; ++chunk) {
       if (find({prompt, chunk}) == order_.end()) absent.push_back({prompt, chunk});
     }
-    // What is there behind the hit is used by this request, too.
+    // This request uses chunks behind the hit, too.
     for (std::uint32_t chunk = count; chunk-- > 0 && !absent.empty();) {
       const auto found = find({prompt, chunk});
       if (chunk > absent.front().second && found != order_.end()) {
@@ -363,7 +363,7 @@ TEST_F(EngineRoomTest, AQuotaThatEndsLeavesItsColumnsToTheOrderOfAll) {
 
   EXPECT_EQ(resident_of(chain_of(2, 2), salt(1)), 0U);
   EXPECT_EQ(resident_of(chain_of(1, 2), salt(1)), 2U);
-  // The salt gets a quota again: what is left of the old one and what went over come together.
+  // The salt gets a quota again: columns of the old one and those that moved are together again.
   engine().set_quota(SaltId{1}, {.limit_bytes = 4 * kGrain});
   engine().check_invariants();
   EXPECT_EQ(engine().salt_stats(SaltId{1}).columns, 2U);
@@ -422,7 +422,7 @@ TEST_F(EngineRoomTest, AboveTheHighWatermarkColumnsLeaveDownToTheLowOne) {
   EXPECT_EQ(stats().columns, 80U);  // At the mark, not above it.
   store(chain_of(3, 5));
 
-  EXPECT_EQ(engine().turn(now_ns), now_ns);  // E19: it goes on in the next turn.
+  EXPECT_EQ(engine().turn(now_ns), now_ns);  // E19: it continues in the next turn.
   EXPECT_EQ(stats().columns, 65U);
   EXPECT_GT(engine().turn(now_ns), now_ns);
 

@@ -14,7 +14,7 @@
 
 namespace larder::cache {
 
-/// What all parts of the engine share. Threads: the engine's.
+/// State that all parts of the engine share. Threads: the engine's.
 struct EngineState {
   EngineState(const EngineOptions& with, Listener& to) : options(with), listener(to) {}
 
@@ -41,11 +41,11 @@ struct EngineState {
 
   const EngineOptions options;
   Listener& listener;
-  std::uint64_t now_ns = 0;          ///< Of the last turn().
+  std::uint64_t now_ns = 0;          ///< Time of the last turn().
   std::uint64_t touches = 0;         ///< The sequence in which columns are used (E20).
   std::uint32_t touch_interval = 1;  ///< The number of the one that now_ns is in (E40).
   EngineTotals totals;
-  std::optional<CapacityEstimates> what_if;  ///< Where the options say so.
+  std::optional<CapacityEstimates> what_if;  ///< If the options say so.
   std::vector<std::uint32_t> first_needed;   ///< Scratch: by row.
   Layouts layouts;
   Timers timers;

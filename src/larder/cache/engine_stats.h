@@ -37,8 +37,8 @@ inline constexpr std::array<std::uint64_t, 13> kAgeBoundsMs{
 using RateCounts = BucketCounts<kRateBounds>;
 using AgeCounts = BucketCounts<kAgeBoundsMs>;
 
-/// What a tier was asked for and what came of it. Batches count when the connector accepts them.
-/// Times are those of turns, so a rate is no better than a turn is short.
+/// A tier's operations and their results. Batches count when the connector accepts them. Times are
+/// those of turns, so a rate is no better than a turn is short.
 struct TierTotals {
   std::uint64_t loads = 0;  ///< Batches.
   std::uint64_t loads_ended = 0;
@@ -50,7 +50,7 @@ struct TierTotals {
   std::uint64_t store_failed = 0;      ///< E33: given up after three failures.
   std::uint64_t store_lost = 0;        ///< E33: evicted while this tier wanted them.
   std::uint64_t store_over_quota = 0;  ///< E34.
-  RateCounts load_rate;                ///< Of batches of which nothing failed.
+  RateCounts load_rate;                ///< In batches without a failure.
   RateCounts store_rate;
 };
 
@@ -72,17 +72,18 @@ struct LookupTotals {
 /// The first so many spaces are counted each on its own, all further ones together.
 inline constexpr std::size_t kSpacesCounted = 100;
 
-/// One salt: its quota and what it has.
+/// One salt: its quota and its use.
 struct SaltStats {
   SaltId salt{};
   Quota quota{};
   std::uint64_t l1_bytes = 0;  ///< Written, loading or resident.
-  std::uint64_t columns = 0;   ///< That no worker is still writing.
+  std::uint64_t columns = 0;   ///< Without those that a worker is still writing.
   std::uint64_t refused = 0;   ///< E22: reservations that got no room for its limit alone.
   std::array<std::uint64_t, kTiersMax> l2_bytes{};  ///< By tier: see Engine::begin_count().
   std::uint64_t l2_refused = 0;                     ///< E34: cells that were not stored.
 };
-/// The first so many salts stand each on its own in EngineStats, all further ones together.
+/// The first salts, up to this number, are counted separately in EngineStats, all further ones
+/// together.
 inline constexpr std::size_t kSaltsCounted = 100;
 
 /// Totals only grow.
@@ -99,7 +100,7 @@ struct EngineTotals {
 
   // Sessions.
   std::uint64_t ambiguous_requests = 0;  ///< E6: a request id that two sessions have.
-  std::uint64_t second_releases = 0;     ///< E7: shares that were given back already.
+  std::uint64_t second_releases = 0;     ///< E7: shares that were released already.
   std::uint64_t locks_expired = 0;       ///< E9: sessions that lost their locks to time.
   std::uint64_t locks_voided = 0;        ///< E36: shares that clear(force) or a delete ended.
 
@@ -107,7 +108,7 @@ struct EngineTotals {
   std::uint64_t reads = 0;
   std::uint64_t reads_failed = 0;
   std::uint64_t reads_repeated = 0;
-  std::uint64_t chunks_read_failed = 0;  ///< Of the reads that failed, the whole range.
+  std::uint64_t chunks_read_failed = 0;  ///< For failed reads, the whole range.
   std::uint64_t cells_read = 0;
   std::uint64_t writes = 0;
   std::uint64_t writes_refused = 0;   ///< E13: nothing fits.
@@ -122,7 +123,7 @@ struct EngineTotals {
 
   // Room.
   std::uint64_t turns = 0;
-  std::uint64_t turns_evicting = 0;  ///< Of these, with evictions in them or since the one before.
+  std::uint64_t turns_evicting = 0;  ///< Of these, with evictions in or before them.
   std::uint64_t columns_evicted = 0;
   std::uint64_t cells_evicted = 0;
   std::uint64_t bytes_evicted = 0;
@@ -132,9 +133,9 @@ struct EngineTotals {
   std::uint64_t failed_quota = 0;             ///< Of these: E22.
   std::uint64_t cells_cleared = 0;
   std::uint64_t pledges_refused = 0;  ///< E41: for want of budget.
-  AgeCounts evicted_age;   ///< Of columns, from their first resident cell to their eviction.
+  AgeCounts evicted_age;   ///< Age of columns, from their first resident cell to their eviction.
   AgeCounts evicted_idle;  ///< The same from their last use.
-  AgeCounts evicted_gap;   ///< From a column's eviction to its return, while it is remembered.
+  AgeCounts evicted_gap;   ///< Time from a column's eviction to its return, while it is remembered.
   AgeCounts reuse_gap;     ///< Between two uses of a column.
 
   // L2.
@@ -142,7 +143,7 @@ struct EngineTotals {
   std::uint64_t probed_keys = 0;
   std::uint64_t cells_loaded = 0;
   std::uint64_t bytes_loaded = 0;
-  std::uint64_t cells_load_failed = 0;  ///< One try on one connector.
+  std::uint64_t cells_load_failed = 0;  ///< One attempt on one connector.
   std::uint64_t cells_load_joined = 0;  ///< E5: waited for another lookup's load.
   std::uint64_t cells_promoted = 0;
   std::uint64_t lookups_queued = 0;       ///< E24.
@@ -157,7 +158,7 @@ struct EngineTotals {
   std::vector<TierTotals> tiers;
 };
 
-/// How things stand, and what has come to pass.
+/// The engine's state, and its counts.
 struct EngineStats {
   EngineTotals totals;
   // Bytes of the arena: capacity = free + writing + loading + resident + orphan + quarantine.
@@ -169,7 +170,7 @@ struct EngineStats {
   std::uint64_t orphan_bytes = 0;
   std::uint64_t quarantine_bytes = 0;
   std::uint64_t locked_bytes = 0;   ///< Of resident.
-  std::uint64_t pledged_bytes = 0;  ///< Of resident (E41).
+  std::uint64_t pledged_bytes = 0;  ///< Of resident ones (E41).
   std::uint64_t columns_pledged = 0;
   std::uint64_t columns = 0;
   std::uint64_t cells_wanted = 0;  ///< By some connector (E33).
@@ -178,12 +179,12 @@ struct EngineStats {
   std::uint64_t reads_open = 0;
   std::uint64_t writes_open = 0;
   std::uint64_t owners = 0;
-  std::uint64_t lookups_running = 0;  ///< Those that wait included.
+  std::uint64_t lookups_running = 0;  ///< Including those that wait.
   std::uint64_t lookups_waiting = 0;  ///< In the admission queue.
   std::uint64_t l2_batches = 0;       ///< In flight.
   std::uint64_t purges = 0;           ///< Running (E36).
-  WhatIf what_if_l1;                  ///< Of chunks found in L1, with other sizes of it.
-  WhatIf what_if_l2;  ///< Of chunks found at all, with another capacity of the largest tier.
+  WhatIf what_if_l1;                  ///< Hit rate of chunks in L1, with other sizes of it.
+  WhatIf what_if_l2;  ///< Hit rate of chunks anywhere, with another capacity of the largest tier.
   /// By SaltId. [kSaltsCounted] has all further ones together, without a quota.
   std::vector<SaltStats> salts;
 };

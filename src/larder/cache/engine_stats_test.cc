@@ -1,4 +1,4 @@
-// What the engine counts for metrics alone: by space, by tier, ages and rates.
+// The engine's counts for metrics alone: by space, by tier, ages and rates.
 #include "larder/cache/engine_stats.h"
 
 #include "larder/cache/engine_tier_test_support.h"

@@ -20,7 +20,7 @@ class EngineStoreTest : public EngineTierFixture {
     cycle("l1", chain);
     return stats().totals.hit_l1 - before;
   }
-  /// Loads of a second lookup, after others have taken all the room that is cold.
+  /// Loads of a second lookup, after others have taken all the cold room.
   std::size_t loads_again(ScriptedTier& tier, std::span<const ChunkHash> chain) {
     const std::size_t before = tier.keys_of(Op::kGet).size();
     EXPECT_EQ(cycle("again", chain), chain.size());
@@ -105,7 +105,7 @@ TEST_F(EngineStoreTest, OfWhatIsKeptTailsLeaveBeforeHeads) {
 }
 
 TEST_F(EngineStoreTest, ALoadIsOneUse) {
-  // ARC keeps what was used twice before what was used once and later.
+  // ARC keeps a column that was used twice before one that was used once and later.
   capacity_cells = 16;
   options.policy = "arc";
   options.promote = Promote::kRetain;
@@ -313,7 +313,7 @@ TEST_F(EngineStoreTest, EvictionPrefersWhatNobodyWants) {
   store(chain_of(1, 4));
   reap();
   tier.holds = true;
-  // Wanted, and colder than what comes next.
+  // Wanted, and colder than the next one.
   store(chain_of(2, 2));
   look_up("r", chain_of(1, 4));
   end("r");
@@ -690,7 +690,7 @@ TEST_F(EngineStoreTest, AnAccountThatTheDriverLowersLetsStoresGoOn) {
   EXPECT_EQ(tier.sizes.size(), 4U);
 }
 
-/// Whether a scan saw it or not, what was in flight when the count began is on the account.
+/// Whether a scan saw it or not, everything in flight when the count began is on the account.
 TEST_F(EngineStoreTest, ACountNeverMissesWhatIsStoredMeanwhile) {
   ScriptedTier& tier = add_tier();
   tier.holds = true;

@@ -40,7 +40,7 @@ class TestNames final : public KeyNames {
   }
 };
 
-/// Keeps what the engine says.
+/// Records the engine's events.
 class Heard final : public Listener {
  public:
   struct Result {
@@ -131,7 +131,7 @@ class EngineFixture : public ::testing::Test {
     engine().check_invariants();
   }
 
-  /// As a COMMIT of chunks [begin, end) does, for one rank. How many cells were given slots.
+  /// Like a COMMIT of chunks [begin, end) for one rank. How many cells were given slots.
   std::size_t store_rank(std::uint32_t rank, std::span<const ChunkHash> chain, ChunkRange range,
                          std::optional<SpaceId> space = {}) {
     const std::optional<WriteId> write = begin_write(rank, chain, range, space);
@@ -213,7 +213,7 @@ class EngineFixture : public ::testing::Test {
   }
   /// Locked cells of one grain.
   std::uint64_t locked_cells() { return stats().locked_bytes / kGrain; }
-  /// Pushes out what may go.
+  /// Evicts everything that may go.
   void fill_with_others(std::uint32_t chunks, std::uint64_t prompt = 1'000'000) {
     store(chain_of(prompt, chunks));
   }

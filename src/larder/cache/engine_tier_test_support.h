@@ -21,7 +21,8 @@ class EngineTierFixture : public EngineFixture {
     tiers.push_back({std::move(made), with});
     return *scripted.back();
   }
-  /// A model, and a tier below it that has these chunks and keeps its answers until it is told.
+  /// A model, and a tier below it that has these chunks and holds its answers until it is told to
+  /// finish.
   ScriptedTier& add_model_over_holding_tier(std::span<const ChunkHash> chunks) {
     ScriptedTier& tier = add_tier();
     tier.holds = true;
@@ -31,7 +32,7 @@ class EngineTierFixture : public EngineFixture {
   }
   void TearDown() override {
     if (engine_ == nullptr) return;
-    // Whatever is still held comes back; no slot may be left behind.
+    // All held batches come back; no slot may be left behind.
     for (ScriptedTier* const tier : scripted) {
       tier->holds = false;
       tier->finish_all();

@@ -1,4 +1,4 @@
-// What the tiers hear of the columns that L1 serves: E40.
+// The touches that tiers get for columns that L1 serves: E40.
 #include "larder/cache/engine_tier_test_support.h"
 
 namespace larder::cache {

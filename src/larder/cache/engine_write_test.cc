@@ -144,7 +144,7 @@ TEST_F(EngineWriteTest, AfterTheTimeOutItsOwnerMayAskAgain) {
   EXPECT_FALSE(begin_write(0, chain, {0, 2}));
   EXPECT_EQ(engine().open_write(write_spec(0, chain, {0, 2})), second);
   EXPECT_TRUE(engine().end_write(*second, WriteEnd::kPublish));
-  // The first was given up: it is never published, whoever commits.
+  // The first was given up: it is never published, whichever commit comes.
   EXPECT_EQ(engine().open_write(write_spec(0, chain, {0, 2})), first);
   EXPECT_FALSE(engine().end_write(*first, WriteEnd::kPublish));
   EXPECT_EQ(look_up("r", chain), 2U);
@@ -252,7 +252,7 @@ TEST_F(EngineWriteTest, AfterTheTimeOutOthersMayWriteInOtherSlots) {
     for (const CellSlot& old : old_slots) EXPECT_NE(slot.slot.offset, old.slot.offset);
   }
   EXPECT_TRUE(engine().end_write(*second, WriteEnd::kPublish));
-  EXPECT_TRUE(engine().end_write(*first, WriteEnd::kPublish));  // Drops what is resident.
+  EXPECT_TRUE(engine().end_write(*first, WriteEnd::kPublish));  // Drops resident cells.
   EXPECT_EQ(stats().totals.cells_dropped, 2U);
   EXPECT_EQ(stats().quarantine_bytes, 0U);
 }

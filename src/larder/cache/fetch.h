@@ -13,9 +13,9 @@ namespace larder::cache {
 
 /// A cell of a fetch.
 struct FetchCell {
-  TierMask found = 0;          ///< Tiers that said that they have it.
+  TierMask found = 0;          ///< Tiers that reported that they have it.
   TierMask tried = 0;          ///< Of these, the ones whose load has failed.
-  SlotId waits_for = kNone;    ///< The slot whose load it waits for, its own or another's.
+  SlotId waits_for = kNone;    ///< The slot whose load it waits for, its own or another fetch's.
   std::uint8_t source = 0xFF;  ///< The tier that it was loaded from, by this fetch.
   Miss miss = Miss::kNeverStored;
   bool has_rejoined = false;  ///< It was loaded again after another's load of it failed (E28).
@@ -24,8 +24,8 @@ struct FetchCell {
 };
 
 enum class FetchPhase : std::uint8_t {
-  kAsking = 0,  ///< The tiers are asked what they have.
-  kWaiting,     ///< For room in L1; holds nothing (E24).
+  kAsking = 0,  ///< The tiers are asked which cells they have.
+  kWaiting,     ///< Waits for room in L1; holds nothing (E24).
   kLoading,     ///< Holds the locks and slots of its plan.
 };
 
@@ -43,10 +43,10 @@ struct Fetch {
   LayoutId layout{};
   std::uint32_t readers = 1;
   bool keeps_locks = true;   ///< No: a warm-up, whose locks end with it.
-  bool was_cleared = false;  ///< Nothing of it is kept (E36).
-  bool is_late = false;      ///< Its deadline has come.
+  bool was_cleared = false;  ///< Its cells are not kept (E36).
+  bool is_late = false;      ///< Its deadline has passed.
   bool was_trimmed = false;
-  bool was_queued = false;  ///< It could not be let in at once.
+  bool was_queued = false;  ///< It could not be admitted at once.
   FetchPhase phase = FetchPhase::kAsking;
   std::uint64_t deadline_ns = 0;
   std::uint64_t waits_since_ns = 0;

@@ -80,7 +80,7 @@ void Fetches::go_on() {
   }
 }
 
-/// E28: the answer is what is there.
+/// E28: the answer is the prefix that exists.
 void Fetches::on_timer(std::uint32_t id) {
   Fetch& fetch = fetches_[id];
   fetch.is_late = true;
@@ -160,7 +160,7 @@ std::uint32_t Fetches::served(const Fetch& fetch) {
   return fold_.best();
 }
 
-/// From the last chunk to the first, as everything that is used.
+/// From the last chunk to the first, like every use.
 void Fetches::promote(Fetch& fetch, std::uint32_t hit) {
   const std::uint32_t end = is_broken(CacheRule::kPromoteOnlyPrefix) ? fetch.plan : hit;
   const Session& session = sessions_[fetch.session];
@@ -173,7 +173,7 @@ void Fetches::promote(Fetch& fetch, std::uint32_t hit) {
     const ColumnRef ref = session.columns[chunk];
     if (sources == 0 || !cells_.columns().is_current(ref)) continue;
     const auto decision = promotion_.decide(fetch.space, fetch.chunks[chunk], sources);
-    const bool is_warm_up = !fetch.keeps_locks;  // It was asked for to be there later.
+    const bool is_warm_up = !fetch.keeps_locks;  // It was requested for later use.
     if ((!decision.keep && !is_warm_up) || fetch.was_cleared) continue;
     cells_.keep(ref.id);
     for (Row row = 0; row < fetch.rows; ++row) {

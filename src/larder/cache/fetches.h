@@ -21,7 +21,7 @@ namespace larder::cache {
 
 /// The lookups that need L2: asking, waiting, loading, and the result (E23 to E32).
 ///
-/// Each fetch ends once: with its loads, at its deadline with the prefix that is there, or with its
+/// Each fetch ends once: with its loads, at its deadline with the prefix that exists, or with its
 /// session. Its timer is its deadline.
 /// Threads: the engine's.
 class Fetches {
@@ -35,15 +35,16 @@ class Fetches {
   /// An Exists or load batch has ended.
   void on_ended(L2Operation& operation);
   void on_timer(std::uint32_t fetch);
-  /// The end has come: those that wait for room are answered as at their deadline.
+  /// At the engine's end: fetches that wait for room are answered as at their deadline.
   void stop_waiting();
   /// The session ends (E11).
   void cancel(std::uint32_t fetch);
-  /// What is being deleted in a tier is not loaded from it any more.
+  /// A key that is being deleted in a tier is not loaded from it any more.
   void on_purge();
-  /// What runs is not kept (E36).
+  /// Running loads are not kept (E36).
   void on_clear(std::optional<SpaceId> space);
-  /// Finishes what can be finished and lets in who may come in. Call it when something has changed.
+  /// Finishes fetches that can finish and admits those that may run. Call it when something has
+  /// changed.
   void go_on();
 
   void begin_turn() noexcept { admission_.begin_turn(); }

@@ -14,7 +14,7 @@ namespace larder::cache {
 ///
 /// Chunks are added in order. A row with a hole at chunk j serves no length from j + 1 to j + w; so
 /// one number, the length from which on all rows serve again, replaces a run length for each row.
-/// Threads: one. Cost: O(1) for a chunk whose cells are all there, else O(rows).
+/// Threads: one. Cost: O(1) for a chunk with all its cells, else O(rows).
 class Fold {
  public:
   void begin(const Layout& layout) {
@@ -32,7 +32,7 @@ class Fold {
   }
 
   /// The next chunk has the cells for which has(row) is true. False: no longer prefix can be
-  /// served, because a full-attention row has a hole. Then nothing may be added.
+  /// served, because a full-attention row has a hole. No more chunks may be added then.
   template <class Has>
   bool add(Has&& has) {
     ++length_;

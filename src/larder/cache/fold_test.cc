@@ -20,7 +20,7 @@ Layout layout_of(std::vector<std::uint32_t> windows, std::uint32_t ranks = 1) {
 
 using Cells = std::vector<std::vector<bool>>;  ///< By chunk and row.
 
-/// As the rule says it: row by row, a run of the last min(w, L) chunks.
+/// As the rule says: row by row, a run of the last min(w, L) chunks.
 bool can_serve(const Layout& layout, const Cells& cells, std::uint32_t length) {
   for (Row row = 0; row < layout.rows(); ++row) {
     for (std::uint32_t chunk = layout.first_needed(row, length); chunk < length; ++chunk) {

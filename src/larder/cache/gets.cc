@@ -42,7 +42,7 @@ void Gets::begin_part(std::uint32_t id, std::uint32_t number) {
   load(id, number);
 }
 
-/// Claims what is resident. With `stays` what another get is loading ends the part, too.
+/// Claims resident cells. With `stays` a load by another get ends the part, too.
 bool Gets::ends_in_l1(Get& get, std::uint32_t number) {
   const ColumnId column = cells_.find(get.spec.space, get.spec.chunks[number]);
   if (column == kNone) return false;
@@ -70,7 +70,7 @@ void Gets::claim(Get& get, std::uint32_t number, ColumnId column) {
 
 // ---- Loading.
 
-/// From the next tier that was not tried; without one the part has ended as its item says.
+/// From the next tier that was not tried; without one the part has ended with its item's result.
 void Gets::load(std::uint32_t id, std::uint32_t number) {
   Get& get = gets_[id];
   TierMask& left = get.parts[number].left;
@@ -91,7 +91,8 @@ Reserved Gets::take_slot(const Get& get, std::uint32_t number, TierId tier, Slot
       spec.stays ||
       (!spec.allow_shorter && promotion_.would_keep(spec.space, spec.chunks[number], tier));
   if (get.was_cleared || !would_keep) return Reserved::kNoRoom;
-  // What takes more than one load may (E25) would empty L1 for itself, or find no room at last.
+  // A value larger than the share of one load (E25) would empty L1 for itself, or find no room in
+  // the end.
   const std::uint64_t bytes = bytes_of(spec.items[number].value);
   if (bytes > cells_.share_of_l1(state_.options.load_share)) return Reserved::kNoRoom;
   const ColumnId column = cells_.find_or_make(spec.space, spec.chunks[number]);
@@ -131,7 +132,7 @@ void Gets::go_on() {
     } else if (cells_.is_spent()) {
       later_.push_back(part);
     } else {
-      // It may have come meanwhile, by another get or as another part of this one.
+      // It may have arrived meanwhile, by another get or as another part of this one.
       if (ends_in_l1(get, part.number)) {
         --get.pending;
       } else {
@@ -141,7 +142,7 @@ void Gets::go_on() {
     }
   }
   flush();
-  // An id comes up once more where it had several parts, and may be another get's by then.
+  // An id that had several parts appears once more, and may be another get's by then.
   std::ranges::sort(touched);
   const auto repeated = std::ranges::unique(touched);
   touched.erase(repeated.begin(), repeated.end());

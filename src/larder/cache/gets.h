@@ -19,10 +19,10 @@ namespace larder::cache {
 ///
 /// A value in L1 is claimed and its slot is the answer. Another one is loaded from the first tier
 /// that has it (E27): through a slot where the promotion would keep it and there is room, else
-/// straight into the caller's memory. When all items have ended, the prefix is known, and what was
-/// loaded for it goes the way of all promotion.
-/// With GetSpec::stays there is no destination: every value goes through a slot and is kept. What
-/// has to wait for evictions (E19) waits for the next turn.
+/// straight into the caller's memory. When all items have ended, the prefix is known, and its
+/// loaded cells are promoted as usual.
+/// With GetSpec::stays there is no destination: every value goes through a slot and is kept. A get
+/// that waits for evictions (E19) waits for the next turn.
 /// Deadline: the connectors keep it, because an answer must not come while they may still write to
 /// the caller's memory (P4).
 /// Threads: the engine's. Cost: O(items), with the item's key and slices as they are.
@@ -39,11 +39,11 @@ class Gets {
 
   void start(Ticket ticket, const GetSpec& spec);
   void end(Ticket ticket);
-  /// No further tier is tried, and what is with a connector is cancelled.
+  /// No further tier is tried, and pending operations of connectors are cancelled.
   void cancel(Ticket ticket);
   /// A batch of a get has ended.
   void on_ended(L2Operation& operation);
-  /// Loads what had to wait for room, as far as there is some.
+  /// Loads items that waited for room, as far as there is some.
   void go_on();
   /// Something waits for the next turn's evictions.
   bool wants_turn() const noexcept { return !later_.empty(); }
@@ -101,7 +101,7 @@ class Gets {
   Uses& uses_;
   Promotion& promotion_;
   Slab<Get> gets_;
-  /// Only looked up in, never walked.
+  /// Looked up only, never walked.
   std::unordered_map<std::uint64_t, std::uint32_t> by_ticket_;
   std::array<L2Operation*, kTiersMax> collected_{};
   std::vector<Later> later_;

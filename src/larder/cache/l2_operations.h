@@ -17,7 +17,7 @@ inline constexpr std::size_t kL2Kinds = 6;
 /// A cell of an operation.
 struct L2Cell {
   SlotId slot = kNone;       ///< Whose I/O pin the operation holds.
-  std::uint32_t number = 0;  ///< What the cell is called where the operation comes from.
+  std::uint32_t number = 0;  ///< The cell's name where the operation comes from.
 };
 
 /// One batch on its way through a connector, with all the memory that it points to. It stays where
@@ -34,10 +34,10 @@ class L2Operation {
   void add(std::span<const std::byte> key, Slice memory, L2Cell cell);
   /// Adds an item whose key and slices are the caller's.
   void add(std::span<const std::byte> key, std::span<const Slice> value, L2Cell cell);
-  /// Points the items to their keys and slices; nothing is added after it.
+  /// Points the items to their keys and slices; no item may be added after it.
   void seal() noexcept;
   void reset(L2Kind kind_of, TierId tier_of) noexcept;
-  /// Every item fails with the error, as the connector would have said it.
+  /// Every item fails with the error, as if the connector had returned it.
   void fail(const Error& error) noexcept;
 
   std::span<Item> items() noexcept { return items_; }
@@ -48,14 +48,14 @@ class L2Operation {
   L2Kind kind = L2Kind::kExists;
   TierId tier = 0;
   std::uint32_t id = 0;
-  std::uint64_t serial = 0;    ///< Grows with every operation that is made.
-  std::uint64_t bytes = 0;     ///< Of the values.
+  std::uint64_t serial = 0;    ///< Incremented by every operation that is made.
+  std::uint64_t bytes = 0;     ///< Bytes of the values.
   std::uint64_t begun_ns = 0;  ///< When the connector accepted it.
-  std::uint64_t source = 0;    ///< A handle: of the fetch, get or purge that it is for.
+  std::uint64_t source = 0;    ///< The handle of the fetch, get or purge that it serves.
   std::uint32_t piece = 0;     ///< kExists: which part of the question.
   bool is_submitted = false;
   bool is_cancelled = false;
-  bool keeps = false;  ///< kLoad: nobody waits for it, and what arrives is promoted.
+  bool keeps = false;  ///< kLoad: its cells are promoted; no fetch waits.
 
  private:
   struct OwnKey {

@@ -14,7 +14,7 @@ namespace larder::cache {
 
 /// Layers that share a window and a shape.
 struct GroupSpec {
-  std::uint64_t cell_bytes = 0;     ///< 0: each value has a size of its own (`tiered:`).
+  std::uint64_t cell_bytes = 0;     ///< 0: each value has its own size (`tiered:`).
   std::uint32_t window_chunks = 0;  ///< 0: full attention.
   std::uint32_t planes = 0;         ///< Compared only.
   std::uint32_t dtype = 0;          ///< Compared only; the driver's number.
@@ -25,7 +25,7 @@ struct GroupSpec {
 /// Cells of one chunk, ranks times object groups, that a layout may have.
 inline constexpr std::uint32_t kRowsMax = 4096;
 
-/// What a worker registers: how the chunks of its model are cut into cells.
+/// A worker's registration: how the chunks of its model are cut into cells.
 struct LayoutSpec {
   std::string model;
   std::uint32_t world_size = 1;  ///< Ranks.
@@ -59,11 +59,11 @@ struct Space {
   SaltId salt{};
 };
 
-/// E4. Layouts by (model, world size), counted by registrations, and the spaces that stand on them.
+/// E4. Layouts by (model, world size), counted by registrations, and the spaces that use them.
 ///
-/// While one layout of a model lives, another one is refused. After its last registration has ended
-/// another may come; the columns of the first are then those of another layout: misses.
-/// A space stays for ever, because L1 keeps its columns; models and salts are few.
+/// While one layout of a model is alive, another one is refused. After its last registration has
+/// ended another may come; the columns of the first then belong to another layout: misses.
+/// A space is kept for ever, because L1 keeps its columns; models and salts are few.
 /// Threads: the engine's.
 class Layouts {
  public:
@@ -97,7 +97,7 @@ class Layouts {
   std::vector<Layout> layouts_;
   std::vector<Model> models_;
   std::vector<Space> spaces_;
-  /// By model and salt. Only looked up in, never walked.
+  /// By model and salt. Looked up only, never walked.
   std::unordered_map<std::uint64_t, SpaceId> by_model_and_salt_;
 };
 

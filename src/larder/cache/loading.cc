@@ -80,7 +80,7 @@ void Loading::on_load_end(SlotId slot, bool is_resident) noexcept {
     number = waiter.next;
   }
   if (ended.operation == kNone) return;
-  // What a worker has stored, or a removal has taken, meanwhile is not loaded any more.
+  // A cell that a worker has stored, or a removal has taken, meanwhile is not loaded any more.
   L2Operation& operation = tiers_.operation(ended.operation);
   if (!operation.is_submitted && !operation.keeps && !has_waiters(operation)) {
     tiers_.cancel(operation);
@@ -161,7 +161,7 @@ void Loading::on_item(L2Operation& operation, const L2Cell& cell, const Item& it
   const ColumnId column = cells_.slots()[cell.slot].column;
   cells_.publish_loading(cell.slot);
   if (operation.keeps && !tiers_.is_memory(operation.tier)) cells_.keep(column);
-  deliver();  // Its locks come before its I/O pin goes: it is never without a pin.
+  deliver();  // It is locked before its I/O pin ends, so that it always has a pin.
   cells_.drop_io(cell.slot);
 }
 
@@ -253,7 +253,7 @@ bool Loading::has_waiters(L2Operation& operation) const noexcept {
 }
 
 void Loading::abandon(std::uint32_t id, bool keeps) {
-  deliver();  // What has arrived is in no list of a slot any more.
+  deliver();  // A cell that has arrived is in no list of a slot any more.
   Fetch& fetch = fetches_[id];
   left_.clear();
   for (std::uint32_t cell = 0; cell < fetch.cells.size() && fetch.waiting > 0; ++cell) {

@@ -20,9 +20,9 @@ namespace larder::cache {
 /// Waiting: any number of fetches may wait for one slot; the one that began the load and those that
 ///   joined it are equal (E5). A cell that arrives is locked for each of them before anything else
 ///   can happen to it. A cell that fails on one tier is loaded from the next one that has it (E27),
-///   in the same slot; when none is left, those who joined may begin once more (E28).
-/// Abandoned loads: nobody waits for them, and nobody joins them any more. What arrives is resident
-///   and cold.
+///   in the same slot; when none is left, the fetches that joined may begin once more (E28).
+/// Abandoned loads: no fetch waits for them, and none joins them any more. Their cells become
+///   resident and cold.
 /// Invariant: a fetch's `waiting` is the number of its cells with `waits_for`, and each of these is
 ///   once in the list of that slot.
 /// Threads: the engine's. Cost: O(1) for a cell, and the key of its name.
@@ -34,21 +34,21 @@ class Loading final : public LoadWatch {
   void load(std::uint32_t fetch, std::uint32_t cell, SlotId slot);
   /// A cell of the fetch waits for a load that runs already.
   void join(std::uint32_t fetch, std::uint32_t cell, SlotId slot);
-  /// Nobody waits for the load of this slot, and nobody may.
+  /// No fetch waits for the load of this slot, and none may.
   bool is_abandoned(SlotId slot) const noexcept {
     if (is_broken(CacheRule::kLateIsNotJoined)) return false;
     return slot < by_slot_.size() && by_slot_[slot].is_abandoned;
   }
-  /// Submits what load() has collected.
+  /// Submits the loads that load() has collected.
   void flush();
 
   /// A load batch has ended.
   void on_loaded(L2Operation& operation);
-  /// The fetch waits for nothing any more. Batches that nobody else waits for are cancelled, its
-  /// own and those that it had joined. `keeps`: what arrives of its own is promoted as the policy
-  /// says.
+  /// The fetch waits for nothing any more. Batches without another waiter are cancelled, its own
+  /// and those that it had joined. `keeps`: its own cells are promoted as the policy says when they
+  /// arrive.
   void abandon(std::uint32_t fetch, bool keeps);
-  /// Tells the fetches what has arrived. Call it before anything is evicted.
+  /// Tells the fetches which cells have arrived. Call it before anything is evicted.
   void deliver();
   /// A fetch that waits for nothing any more; kNone: there is none.
   std::uint32_t take_ready();

@@ -8,8 +8,8 @@ namespace larder::cache {
 namespace {
 
 constexpr std::uint32_t kReadersMax = 128;
-/// Of one lookup: a prompt of a million tokens on 256 ranks. It bounds the time and the memory that
-/// a lookup takes (about 20 bytes a cell); what lies behind is not asked for.
+/// Limit of one lookup: a prompt of a million tokens on 256 ranks. It bounds the time and the
+/// memory of a lookup (about 20 bytes a cell); further cells are not requested.
 constexpr std::size_t kCellsMax = std::size_t{1} << 20;
 
 }  // namespace

@@ -16,8 +16,8 @@ namespace larder::cache {
 /// Lookups: those that L1 alone decides are answered here (E10, E12, E23, E29); the others become
 /// fetches.
 ///
-/// start() cuts off the chunks below LookupSpec::begin. Behind it a lookup's chunks are those from
-/// there on, and the ones before are only used in L1 when it is answered.
+/// start() cuts off the chunks below LookupSpec::begin. After that a lookup's chunks are those from
+/// there on, and the earlier ones are only used in L1 when it is answered.
 /// Threads: the engine's. Cost: one look at the index and one at the column for each chunk of the
 /// hit; no allocation once the scratch has grown.
 class Lookups {

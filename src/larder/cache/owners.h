@@ -15,12 +15,12 @@ struct Owner {
   LayoutId layout{};
   bool has_ended = false;
   std::uint64_t quarantined_bytes = 0;
-  std::vector<std::uint32_t> writes;  ///< Its reservations, in Writes; expired ones, too.
+  std::vector<std::uint32_t> writes;  ///< Its reservations, in Writes; including expired ones.
   std::vector<std::uint32_t> reads;   ///< Its open reads, in Reads.
   Timer timer;                        ///< Once it has ended: when its memory is free.
 };
 
-/// The owners. What becomes of their reads and writes is for those that hold them.
+/// The owners. The holders of its reads and writes decide what happens to them.
 /// Threads: the engine's.
 class Owners {
  public:
@@ -42,7 +42,7 @@ class Owners {
     state_.timers.disarm(owners_[number].timer);
     owners_.release(number);
   }
-  /// Null: it is gone, or never was.
+  /// Null: it has ended, or never existed.
   Owner* find(OwnerId id) noexcept { return owners_.find(static_cast<std::uint64_t>(id)); }
   /// The same, but also null where it has ended.
   Owner* find_alive(OwnerId id) noexcept {

@@ -7,10 +7,10 @@
 
 namespace larder::cache {
 
-/// What a prefix takes of L1.
+/// The room that a prefix takes in L1.
 struct Cost {
-  std::uint64_t load_bytes = 0;  ///< Slots to come, for cells that are to be loaded.
-  std::uint64_t lock_bytes = 0;  ///< Cells that nobody has locked yet, those to be loaded included.
+  std::uint64_t load_bytes = 0;  ///< Slots to come, for cells to load.
+  std::uint64_t lock_bytes = 0;  ///< Cells without a lock so far, including those to load.
 
   Cost& operator+=(const Cost& other) noexcept {
     load_bytes += other.load_bytes;

@@ -9,13 +9,13 @@
 
 namespace larder::cache {
 
-/// What of a request's chunks is there: in L1, and in L1 and L2 together (E23).
+/// Which of a request's chunks exist: in L1, and in L1 and L2 together (E23).
 ///
 /// Threads: the engine's. Cost: one look at the index and one at the column for each chunk up to
 /// the first that no row needs; no allocation once it has grown.
 class PrefixScan {
  public:
-  /// `elsewhere(chunk, row)`: a cell that is not resident can be had from L2.
+  /// `elsewhere(chunk, row)`: whether L2 can supply a cell that is not resident.
   template <class Elsewhere>
   void run(const Cells& cells, SpaceId space, std::span<const ChunkHash> chunks,
            const Layout& layout, Elsewhere&& elsewhere) {
@@ -39,7 +39,7 @@ class PrefixScan {
         return column != nullptr && column->cells[row].is_there();
       };
       if (!in_l1_.is_over()) in_l1_.add(is_there);
-      // The place of a cell that is leaving is taken until its lock ends.
+      // The position of a cell that is leaving is taken until its lock ends.
       anywhere_.add([&](Row row) {
         if (is_there(row)) return true;
         const bool is_leaving = column != nullptr && column->cells[row].is_leaving;

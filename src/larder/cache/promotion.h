@@ -8,10 +8,10 @@
 
 namespace larder::cache {
 
-/// What of the loaded cells stays in L1, and what tiers get copies of it (E30 to E32). Both paths,
-/// lookups and gets, hand their columns here once the prefix is known.
+/// Which loaded cells stay in L1, and which tiers get copies of them (E30 to E32). Lookups and gets
+/// both hand over their columns here once the prefix is known.
 ///
-/// It never delays an answer and evicts nothing: what it keeps is in L1 already.
+/// It never delays an answer and evicts nothing: the columns that it keeps are in L1 already.
 /// Threads: the engine's. Cost: O(1) a column.
 class Promotion {
  public:
@@ -20,11 +20,11 @@ class Promotion {
 
   struct Decision {
     bool keep = false;
-    TierMask fill = 0;  ///< Tiers that are to get a copy of what came from behind them.
+    TierMask fill = 0;  ///< Tiers that will get a copy of cells from tiers behind them.
   };
   /// Cells of the column were loaded from these tiers, and are part of a hit. Remembers the load.
   Decision decide(SpaceId space, const ChunkHash& chunk, TierMask sources);
-  /// Whether decide() would keep what comes from this tier.
+  /// Whether decide() would keep cells from this tier.
   bool would_keep(SpaceId space, const ChunkHash& chunk, TierId source) const;
 
  private:

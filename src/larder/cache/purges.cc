@@ -33,7 +33,7 @@ void Purges::start_columns(Ticket ticket, SpaceId space, std::span<const ChunkHa
   purge.is_named = true;
   purge.space = space;
   const std::uint32_t ranks = state_.layouts[state_.layouts.current(space)].spec.world_size;
-  const std::uint32_t groups = state_.layouts.groups_max(space);  // Of earlier layouts, too.
+  const std::uint32_t groups = state_.layouts.groups_max(space);  // Including earlier layouts.
   for (const ChunkHash& chunk : chunks) {
     if (!purge.chunks.insert(chunk).second) continue;
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
@@ -160,7 +160,7 @@ void Purges::go_on(std::uint32_t number, TierId tier) {
   send(number, tier);
 }
 
-/// The next batch, or what comes after the last one.
+/// The next batch, or the step after the last one.
 void Purges::send(std::uint32_t number, TierId tier) {
   Purge& purge = purges_[number];
   Lane& lane = purge.lanes[tier];
@@ -201,7 +201,7 @@ void Purges::count(Purge& purge, TierId tier, const L2Cell& cell, const Item& it
 
 void Purges::on_ended(L2Operation& operation) {
   Purge* const purge = purges_.find(operation.source);
-  LARDER_CHECK(purge != nullptr);  // It waits for every batch of its own.
+  LARDER_CHECK(purge != nullptr);  // It waits for all of its batches.
   const auto number = static_cast<std::uint32_t>(operation.source);
   Error ends_tier;
   for (std::size_t i = 0; i < operation.size(); ++i) {

@@ -14,13 +14,13 @@
 
 namespace larder::cache {
 
-/// Deletes in the tiers (E36): columns by name, or what the driver picks from pages of a tier's
-/// keys, because only the driver can read a name, and only its threads may wait for a scan.
+/// Deletes in the tiers (E36): columns by name, or keys that the driver chooses from pages of a
+/// tier's keys, because only the driver can read a name, and only its threads may wait for a scan.
 ///
-/// Promise: what the tiers and L1 had when the purge began is gone when it ends, and does not come
-///   back. So a tier is left alone until the stores that were with it have ended; until it is
-///   through, nothing is stored to it, and what is to go is neither found in it nor loaded from it.
-///   What is stored to L1 meanwhile reaches the tier afterwards.
+/// Promise: everything of its scope that the tiers and L1 had when the purge began is gone when it
+///   ends, and does not come back. So a tier is left alone until its earlier stores have ended;
+///   until the purge has finished with it, nothing is stored to it, and keys to delete are neither
+///   found in it nor loaded from it. Stores to L1 meanwhile reach the tier afterwards.
 /// Ends: on_purged() comes exactly once: when every tier is through or has failed, or at the
 ///   deadline, then as soon as the batches that are with connectors are back.
 /// Bounds: one batch of `exists_keys_max` keys for each tier and purge; one page for each tier, or
@@ -37,7 +37,7 @@ class Purges final : public PurgeGate {
   /// These keys, in some tiers.
   void start_keys(Ticket ticket, std::span<const TierKey> keys, TierMask tiers,
                   std::uint64_t deadline_ns);
-  /// What the driver picks, of the space if there is one.
+  /// The driver's choice, of the space if there is one.
   void start_pages(Ticket ticket, std::optional<SpaceId> space, std::uint64_t deadline_ns);
   void give_page(const PageWanted& question, const PurgePage& page);
   /// A batch of deletes has ended.
@@ -45,7 +45,7 @@ class Purges final : public PurgeGate {
   void on_timer(std::uint32_t number);
   /// Goes on where stores have ended.
   void go_on();
-  /// Begins nothing more, and cancels what is with connectors. For the end of the engine.
+  /// Begins nothing more, and cancels pending operations of connectors. For the end of the engine.
   void stop();
 
   bool hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept override;
@@ -54,7 +54,7 @@ class Purges final : public PurgeGate {
 
  private:
   enum class Step : std::uint8_t {
-    kWaits = 0,  ///< For stores of before.
+    kWaits = 0,  ///< For earlier stores.
     kPage,       ///< The driver has been asked for a page.
     kDeletes,    ///< A batch is out.
     kEnded,
@@ -82,12 +82,12 @@ class Purges final : public PurgeGate {
     std::uint64_t stores_before = 0;  ///< Serial: operations made earlier are waited for.
     bool is_named = false;
     std::optional<SpaceId> space;
-    /// Of a named one. Only looked up in.
+    /// Of a named one. Looked up only.
     std::unordered_set<ChunkHash, ChunkFingerprint> chunks;
     std::vector<Name> names;  ///< Of their cells.
     std::vector<Lane> lanes;  ///< By TierId.
     PurgeResult result;
-    Error over;  ///< Why nothing more is begun; code kNone: it goes on.
+    Error over;  ///< Why nothing more is begun; code kNone: it continues.
     Timer timer;
   };
 

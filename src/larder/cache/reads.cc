@@ -91,7 +91,7 @@ std::optional<ReadId> Reads::begin(const ReadSpec& spec, std::vector<CellSlot>& 
       state_.totals.chunks_read_failed += spec.chunks.size();
     }
   }
-  // After the claim, so that the cells have a pin all the time.
+  // After the claim, so that the cells always have a pin.
   const SessionId session = sessions_.find_for_read(spec.session);
   if (session != kNone) {
     sessions_.note_named(session, spec.session);

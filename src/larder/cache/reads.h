@@ -15,8 +15,8 @@ namespace larder::cache {
 /// The reads by workers (E8): a worker has the addresses of slots, or a copy runs from them.
 ///
 /// All or nothing: every cell of the range is resident and becomes claimed, or none does. A lock is
-/// not needed; the session's shares are given back whatever the outcome (E7).
-/// A read that is asked for again before its end is the same read, and one end() ends it.
+/// not needed; the session's shares are released whatever the outcome (E7).
+/// A read that is requested again before its end is the same read, and one end() ends it.
 /// Claims end with end(), or with the owner (E9).
 /// Threads: the engine's. Cost: O(cells of the range).
 class Reads {

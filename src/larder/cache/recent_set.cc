@@ -23,7 +23,7 @@ bool RecentSet::insert(std::uint64_t fingerprint, std::uint32_t note) noexcept {
   if (ring_.empty()) return true;
   const std::uint64_t key = stored(fingerprint);
   if (table_[place_of(key)] != kEmpty) return false;
-  // A fingerprint that was erased and came back stands twice in the ring; it goes with the first.
+  // A fingerprint that was erased and came back is twice in the ring; it goes with the first.
   if (ring_[next_] != kEmpty) remove(ring_[next_]);
   const std::size_t place = place_of(key);
   table_[place] = key;

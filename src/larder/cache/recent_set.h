@@ -7,8 +7,8 @@
 
 namespace larder::cache {
 
-/// The last `size_max` different fingerprints, first in, first out: what was evicted, what was
-/// loaded. Two things with one fingerprint are one here; it only decides reasons and promotion.
+/// The last `size_max` different fingerprints, first in, first out: evicted or loaded ones. Two
+/// things with one fingerprint are one here; it only decides reasons and promotion.
 ///
 /// Threads: one. Cost: O(1), no allocation after construction; 32 bytes each.
 class RecentSet {

@@ -55,7 +55,7 @@ Room::Partition& Room::add_partition(SaltId salt, bool is_shared) {
   const std::uint32_t number = numbers_free_.back();
   numbers_free_.pop_back();
   Partition& partition = *partitions_[number];
-  const bool is_stale = partition.is_stale;  // As its number is in stale_.
+  const bool is_stale = partition.is_stale;  // Because its number is in stale_.
   partition = {.policy = kind_->make(options),
                .number = number,
                .salt = salt,
@@ -109,7 +109,7 @@ void Room::give_partition(SaltId salt) {
   }
 }
 
-/// Its columns are as any others from now on.
+/// Its columns are ordinary ones from now on.
 void Room::leave_partition(SaltId salt) {
   Partition& partition = *partitions_[std::exchange(salts_[index_of(salt)].partition, 0)];
   if (partition.is_shared) return;
@@ -151,8 +151,7 @@ void Room::touch(ColumnId id) {
 }
 
 void Room::begin_chain(SaltId salt, const ChainUse& chain) {
-  // A salt whose own partition has no column yet is told of no chain: its first one is not learned
-  // from.
+  // A salt whose own partition has no column yet gets no chain: its first one is not learned from.
   if (index_of(salt) >= salts_.size()) return partitions_.front()->policy->begin_chain(chain);
   partitions_[salts_[index_of(salt)].partition]->policy->begin_chain(chain);
 }
@@ -298,7 +297,7 @@ ColumnId Room::victim(const RoomWish& wish) {
   if (from != nullptr) return choose(*from, wish);
   from = coldest(Standing::kFree);
   if (index_of(wish.salt) < salts_.size()) {
-    // What is guaranteed to it against others it may lose to itself.
+    // A guarantee against others does not protect it from itself.
     Partition& own = *partitions_[salts_[index_of(wish.salt)].partition];
     const bool is_candidate =
         own.standing == Standing::kGuaranteed && own.stamp != Policy::kNoVictim;

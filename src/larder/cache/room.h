@@ -13,7 +13,7 @@
 
 namespace larder::cache {
 
-/// For what room is made.
+/// The purpose for which room is made.
 struct RoomWish {
   SaltId salt{};
   LayoutId layout{};
@@ -22,15 +22,14 @@ struct RoomWish {
 
 /// Which column goes next (E18 to E22). It chooses; Cells evicts.
 ///
-/// Partitions: one Policy orders the columns of all salts, and one of its own those of a salt with
-/// a
-///   quota in L1; with a policy that is partitioned by salt, every salt has its own. A partition
+/// Partitions: one Policy orders the columns of all salts, and another one those of each salt with
+/// a quota in L1; with a policy that is partitioned by salt, every salt has its own. A partition
 ///   begins with its first column and ends with its last one.
 /// Quotas: a salt's bytes are those of its slots that are written, loading or resident. Above its
 ///   limit it loses its own columns; up to its guarantee it loses none to others.
-/// A quota that ends: the salt's columns stay in its old partition, without limit and guarantee,
-///   leave by their age among all others, and move to the shared order at their next use.
-/// Choice: of the partitions that may lose one, the one whose coldest column was used longest ago;
+/// When a quota ends, the salt's columns stay in its old partition, without limit and guarantee,
+///   are evicted by their age among all others, and move to the shared order at their next use.
+/// Choice: of the partitions that may lose a column, the one whose coldest was used longest ago;
 ///   within it the coldest of the wish's own size class that no connector wants, among the first
 ///   kCandidates.
 /// Invariant: a column with a resident cell is in the policy of its partition from the first time
@@ -54,7 +53,7 @@ class Room {
   void show(ColumnId column);
   void cool(ColumnId column);
   void erase(ColumnId column, Removal why);
-  /// E20: what is not kept is freed at once where the policy evicts nothing.
+  /// E20: columns that are not kept are freed at once if the policy evicts nothing.
   bool frees_at_once() const noexcept { return is_noop_; }
 
   // ---- Bytes by salt.
@@ -84,7 +83,7 @@ class Room {
   void check_invariants() const;
 
  private:
-  /// What others may take of a partition.
+  /// The bytes that others may take from a partition.
   enum class Standing : std::uint8_t {
     kFree = 0,
     kAboveLimit,  ///< It loses its columns first.
@@ -125,7 +124,7 @@ class Room {
   /// Its columns are not in the shared order.
   bool is_apart(const Quota& quota) const noexcept;
   std::uint64_t policy_bytes(const Quota& quota) const noexcept;
-  /// Of a column whose place in its policy is about to change.
+  /// For a column whose position in its policy will change.
   Policy& changing(ColumnId column);
   void insert_into(Partition& partition, ColumnId column, std::uint64_t stamp);
   Partition& own_partition(SaltId salt);
@@ -140,7 +139,7 @@ class Room {
   void note_standing(SaltId salt);
   void set_standing(Partition& partition);
   void note_changed(Partition& partition);
-  /// Asks what has changed for its coldest column.
+  /// Asks changed partitions for their coldest column.
   void refresh();
   /// The first of its heap. Null: none of them has a victim.
   Partition* coldest(Standing standing) noexcept;

@@ -29,7 +29,7 @@ class ScriptedTier final : public Connector {
   };
 
   std::map<std::string, std::string> values;   ///< With `copies`.
-  std::map<std::string, std::uint64_t> sizes;  ///< Of what is there.
+  std::map<std::string, std::uint64_t> sizes;  ///< Share of present keys.
   std::set<std::string> failing;               ///< Keys whose loads fail.
   std::set<std::string> failing_stores;
   std::set<std::string> failing_deletes;
@@ -38,11 +38,11 @@ class ScriptedTier final : public Connector {
   bool holds = false;
   bool holds_loads_only = false;
   bool has_probe = true;
-  bool tells_sizes = true;               ///< Of what is there, without a load.
+  bool tells_sizes = true;               ///< Of present keys, without a load.
   bool is_down = false;                  ///< Misses and kUnavailable.
-  bool is_full = false;                  ///< It stores nothing that it does not have.
-  std::uint64_t capacity_bytes = 0;      ///< What report() says.
-  ErrorCode refuses = ErrorCode::kNone;  ///< What submit() says.
+  bool is_full = false;                  ///< It stores only values that it has.
+  std::uint64_t capacity_bytes = 0;      ///< The result of report().
+  ErrorCode refuses = ErrorCode::kNone;  ///< The result of submit().
   Locality locality = Locality::kLocalDisk;
 
   Status submit(Batch& batch) noexcept override {
@@ -92,7 +92,7 @@ class ScriptedTier final : public Connector {
   }
   Status stop(std::uint64_t) noexcept override { return {}; }
 
-  /// Ends one batch that is held, or all.
+  /// Ends one held batch, or all.
   void finish(Batch& batch) {
     for (Item& item : batch.items) run(batch.op, item);
     leave(batch);
@@ -103,7 +103,7 @@ class ScriptedTier final : public Connector {
   void fail_all(ErrorCode code) {
     while (!held.empty()) end(*held.front(), Error{code, "scripted", "failed"});
   }
-  /// As a connector does at the deadlines of what is queued.
+  /// As a connector does at the deadlines of queued batches.
   void expire(std::uint64_t now_ns) {
     const std::vector<Batch*> all = held;
     for (Batch* const batch : all) {

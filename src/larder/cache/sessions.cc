@@ -44,7 +44,7 @@ SessionId Sessions::find(const SessionKey& key) {
   if (const SessionId own = own_of(first, key.connection); own != kNone) return own;
   const SessionId other = only_of(first);
   if (other == kNone || is_broken(CacheRule::kOtherConnection)) return other;
-  // Counted request ids are the same in every engine: an open connection has a client of its own.
+  // Counted request ids are the same in every engine: an open connection belongs to another client.
   return connections_.at(sessions_[other].connection).is_closed ? other : kNone;
 }
 
@@ -234,8 +234,8 @@ std::uint64_t Sessions::release_columns(Session& session, ChunkRange columns) {
   const std::uint64_t before = session.shares_left;
   cells_.begin_chain(session.space,
                      {.chunks = columns.end, .resident = columns.end, .end = columns.end});
-  // From the last chunk to the first: what is not pinned any more goes cold, or enters its policy,
-  // in this order (E20).
+  // From the last chunk to the first: columns without a pin go cold, or enter their policy, in this
+  // order (E20).
   for (std::uint32_t chunk = columns.end; chunk-- > columns.begin && session.shares_left > 0;) {
     bool has_given = false;
     for (Row row = 0; row < session.rows; ++row) {

@@ -21,10 +21,10 @@ namespace larder::cache {
 /// One lookup of one request: the columns that it hit and the locks that it holds.
 ///
 /// Two counts of chunks: a request's are counted from its first one (ranges, the result), a
-/// session's from `begin` on (columns, shares, what the lookup finds). columns_of() and
-/// Sessions::set_result() are the only places that turn one into the other.
+/// session's from `begin` on (columns, shares, the lookup's hit). columns_of() and
+/// Sessions::set_result() are the only places that convert between them.
 struct Session {
-  /// What an instance has read already, so that it gives back its shares once (E7).
+  /// The ranges that an instance has read already, so that it releases its shares once (E7).
   struct Reader {
     OwnerId owner{};
     std::uint32_t rank = 0;
@@ -39,7 +39,7 @@ struct Session {
 
   // The result.
   bool is_running = false;    ///< The lookup has no result yet.
-  bool is_taken = false;      ///< Its result was given (E29).
+  bool is_taken = false;      ///< Its result was returned (E29).
   std::uint32_t hit = 0;      ///< Chunks of the request.
   std::uint32_t job = kNone;  ///< Of Lookups, while it runs.
   std::uint32_t first_wait = kNone;
@@ -73,7 +73,7 @@ struct Session {
   }
 };
 
-/// Someone who waits for a session's result (E29).
+/// A caller that waits for a session's result (E29).
 struct Wait {
   Ticket ticket{};
   SessionId session = kNone;
@@ -81,14 +81,14 @@ struct Wait {
   Timer timer;
 };
 
-/// The sessions: how they are found (E6), whose locks are whose (E7), and when these end (E9).
+/// The sessions: how they are found (E6), which locks each has (E7), and when these end (E9).
 ///
-/// Shares: each session knows, for each of its cells, how many shares it has left; only that number
-///   is ever given back, so nobody can give back another's. A column that was removed has taken its
+/// Shares: each session knows how many shares of each of its cells are left; only that number is
+///   ever released, so a session cannot release another's. A column that was removed has taken its
 ///   locks with it: its shares are void.
 /// Invariant I7: the sum of the sessions' shares of a cell that are not void is its `locks`.
-/// Threads: the engine's. Cost: O(1) to find; O(cells) to lock and to give back; one timer for each
-///   session, which is looked at when it fires and not when a message comes.
+/// Threads: the engine's. Cost: O(1) to find; O(cells) to lock and to release; one timer for each
+///   session, which is checked when it fires and not when a message comes.
 class Sessions {
  public:
   Sessions(EngineState& state, Cells& cells) : state_(state), cells_(cells) {}
@@ -111,10 +111,10 @@ class Sessions {
   // ---- Locks. A chunk or a hit is counted from the session's begin on.
   /// The session holds `columns` from here on, with no shares. It holds nothing yet.
   void set_columns(SessionId id, std::span<const ColumnId> columns, LayoutId layout);
-  /// Makes the locks exactly those that a hit of `hit` chunks needs (E10): locks what is missing,
-  /// which must be resident, and gives back what is more.
+  /// Makes the locks exactly those that a hit of `hit` chunks needs (E10): locks missing cells,
+  /// which must be resident, and releases surplus ones.
   void lock_hit(SessionId id, std::uint32_t hit, std::uint32_t readers);
-  /// Locks what a hit of `hit` chunks needs and is resident; the rest is still to come.
+  /// Locks the resident cells that a hit of `hit` chunks needs; the others are still to come.
   void lock_resident(SessionId id, std::uint32_t hit, std::uint32_t readers);
   /// The session holds this column at a chunk that had none, or one that has gone.
   void put_column(SessionId id, std::uint32_t chunk, ColumnId column);
@@ -122,7 +122,7 @@ class Sessions {
   void trim(SessionId id, std::uint32_t hit);
   /// Locks one cell. It is resident.
   void lock_cell(SessionId id, std::uint32_t chunk, Row row, std::uint32_t readers);
-  /// Gives back all that is left. Returns how many shares that were.
+  /// Releases the rest. Returns how many shares that were.
   std::uint64_t release_all(SessionId id);
   /// The same for a range of the request.
   std::uint64_t release(SessionId id, ChunkRange range);
@@ -138,7 +138,7 @@ class Sessions {
   void on_wait_timer(std::uint32_t wait);
 
   // ---- Ends.
-  /// Gives everything back; who waits is answered with 0.
+  /// Releases everything; a waiting caller gets 0.
   void end(SessionId id);
   /// Ends the locks, or the session, or arms the timer again. True: the session is to end.
   bool on_timer(SessionId id);
@@ -181,7 +181,7 @@ class Sessions {
   Cells& cells_;
   Slab<Session> sessions_;
   Slab<Wait> waits_;
-  /// The first of each request id. Only looked up in, never walked.
+  /// The first of each request id. Looked up only, never walked.
   std::unordered_map<std::string, SessionId, TextHash, std::equal_to<>> by_request_;
   std::unordered_map<std::uint64_t, Connection> connections_;  ///< The same.
 };

@@ -9,8 +9,8 @@
 
 namespace larder::cache {
 
-/// Things in blocks that never move, found by a 32-bit number. What is released is used again, the
-/// last one first, with whatever capacity its vectors have; the user resets it.
+/// Things in blocks that never move, found by a 32-bit number. Released objects are reused, the
+/// last one first, with the capacity of their vectors; the user resets them.
 ///
 /// A handle is the number with its generation, and is no longer found once the thing was released.
 /// Walks go by number from 0 to end(), so their order depends on the calls alone.

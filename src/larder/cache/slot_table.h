@@ -12,11 +12,11 @@
 
 namespace larder::cache {
 
-/// E1. What a piece of the arena is at this moment. The table of legal edges stands in
-/// slot_table.cc and, as slot_table_markdown(), in docs/architecture.md.
+/// E1. The present state of a piece of the arena. slot_table.cc has the table of legal edges, which
+/// docs/architecture.md has from slot_table_markdown().
 enum class SlotState : std::uint8_t {
-  kFree = 0,    ///< Back in the arena; the number may be used again.
-  kWriting,     ///< Of an open reservation: a worker or a copy fills it, and no reader sees it.
+  kFree = 0,    ///< Back in the arena; the number may be reused.
+  kWriting,     ///< For an open reservation: a worker or a copy fills it, and no reader sees it.
   kLoading,     ///< An L2 batch fills it; it belongs to a cell that waits for it.
   kResident,    ///< Holds the bytes of a cell.
   kOrphan,      ///< Belongs to no cell any more, and is still claimed or in an L2 batch.
@@ -32,7 +32,7 @@ std::string slot_table_markdown();
 /// A piece of the arena.
 struct Slot {
   SlotRef ref;
-  std::uint64_t taken = 0;   ///< What the arena took for it: what room is counted in.
+  std::uint64_t taken = 0;   ///< Bytes that the arena took for it, in which room is counted.
   ColumnId column = kNone;   ///< Whose cell it holds or will hold.
   std::uint32_t claims = 0;  ///< Reads under way.
   std::uint16_t io = 0;      ///< L2 batches under way.
@@ -45,10 +45,10 @@ struct Slot {
 /// All slots, their states and their pins (E1, E2).
 ///
 /// Meaning: locks protect cells and live in Cell; claims and I/O protect memory and live here.
-/// Ownership: allocates from the arena in take() and gives back in the edge to kFree.
+/// Ownership: allocates from the arena in take() and frees in the edge to kFree.
 /// Invariants: every change of state is an edge of the table. A slot with a claim or I/O is never
-///   freed (I3): what loses its cell becomes an orphan, and the last unpin frees it. The sums by
-///   state equal the sums over the slots (I1).
+///   freed (I3): when it loses its cell it becomes an orphan, and the last unpin frees it. The sums
+///   by state equal the sums over the slots (I1).
 /// Threads: the engine's. Cost: O(1).
 class SlotTable {
  public:
@@ -56,7 +56,7 @@ class SlotTable {
 
   /// Nothing if the arena has no contiguous room; the caller evicts and asks again.
   std::optional<SlotId> take(std::uint64_t bytes, SlotState as, ColumnId column, Row row);
-  /// Any edge of the table but those to kFree and kOrphan; see cut_off().
+  /// Any edge of the table except those to kFree and kOrphan; see cut_off().
   void move(SlotId slot, SlotState to) noexcept;
   /// Its cell was removed while the slot is written; it has no column from here on.
   void disown(SlotId slot) noexcept { slots_[slot].column = kNone; }

@@ -166,7 +166,7 @@ void Stores::submit(TierId tier) {
     operation->batch.urgency = Urgency::kStore;
     operation->batch.deadline_ns = kNever;
     tiers_.send(*operation);
-    // It has ended already: refused. What became of it is heard first.
+    // It has ended already: refused. Its result is handled first.
     if (!operation->is_submitted) return;
   }
 }
@@ -222,8 +222,8 @@ void Stores::on_ended(L2Operation& operation) {
     }
     cells_.drop_io(slot);
   }
-  // Where nothing was stored it may be the tier and not the cells: they must not lose their three
-  // tries within a moment.
+  // If nothing was stored, the tier may be at fault and not the cells: they must not lose their
+  // three tries within a moment.
   const bool is_failing = failed > 0 && stored == 0 && !is_broken(CacheRule::kPauseAfterFailure);
   const bool is_in_trouble = is_failing || was_refused;
   lane.is_paused = lane.is_paused || is_in_trouble;

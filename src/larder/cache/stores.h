@@ -10,17 +10,17 @@
 
 namespace larder::cache {
 
-/// Store control: what L2 gets of L1, and when (E33, E34).
+/// Store control: which columns of L1 go to L2, and when (E33, E34).
 ///
 /// Wants: a resident cell carries the tiers that are still to get it. Each tier has a list of the
-///   cells that it wants, in the order of their commits, heads before tails; only what is in a
-///   batch is pinned. So a slow tier never holds up a worker nor locks L1: what it is too slow for
-///   is evicted and counted (`l2_store_lost`).
+///   cells that it wants, in the order of their commits, heads before tails; only cells in a batch
+///   are pinned. So a slow tier neither holds up a worker nor locks L1: cells that it is too slow
+///   for are evicted and counted (`l2_store_lost`).
 /// Ends: stored or there already ends a tier's want; the third failure of a cell ends it, too. A
 ///   tier that is down keeps its wants. The engine retries a tier that is down, or that failed a
 ///   whole batch, after `tier_retry_ns`.
-/// Lists hold places of cells, not cells: what has gone is skipped when its turn comes, and a list
-///   that is mostly such places is swept.
+/// Lists hold references to cells: a cell that has gone is skipped when its turn comes, and a list
+///   that mostly refers to such cells is swept.
 /// Threads: the engine's. Cost: O(1) a cell.
 class Stores final : public StoreWatch {
  public:
@@ -32,7 +32,7 @@ class Stores final : public StoreWatch {
   void on_hit(ColumnId column);
   /// These tiers are to get the cell.
   void want(ColumnId column, Row row, TierMask tiers);
-  /// Submits what the tiers have room for.
+  /// Submits as much as the tiers have room for.
   void submit();
   /// A store batch has ended.
   void on_ended(L2Operation& operation);
@@ -52,8 +52,8 @@ class Stores final : public StoreWatch {
   };
   struct Lane {
     std::deque<Place> wanted;
-    std::uint64_t bytes = 0;  ///< Of `wanted`, what has gone meanwhile included.
-    bool is_paused = false;   ///< In trouble: until `retry`.
+    std::uint64_t bytes = 0;  ///< Of `wanted`, including cells that have gone meanwhile.
+    bool is_paused = false;   ///< After a failure: until `retry`.
     bool is_down = false;     ///< Paused, because it took nothing.
     Timer retry;
   };

@@ -9,19 +9,19 @@
 
 namespace larder::cache {
 
-/// What a count of a tier's keys found of one salt.
+/// The result of counting a tier's keys for one salt.
 struct SaltBytes {
   SaltId salt{};
   std::uint64_t bytes = 0;
 };
 
-/// How much of each salt lies in each tier, as far as the engine was told (E34): what the driver
-/// has counted, and what the engine has stored and deleted by name since. A connector does
-/// not report its evictions by salt; the driver, which can read the keys of its scans, counts anew.
+/// How much of each salt is in each tier, as far as the engine knows (E34): the driver's count,
+/// plus what the engine has stored and deleted by name since. A connector does not report its
+/// evictions by salt; the driver, which can read the keys of its scans, counts again.
 ///
-/// A count takes time, and stores go on meanwhile. So an account is what was counted, and all that
-///   was in flight when the count began, and all that was stored since: never less than what the
-///   tier holds of what was there, and of what this engine stored.
+/// A count takes time, and stores continue meanwhile. So an account is the count, plus everything
+///   in flight when the count began, plus all later stores: never less than what the tier holds of
+///   the counted keys and of this engine's stores.
 /// Threads: the engine's. Cost: O(1); begin_count() and end_count() O(salts).
 class TierAccounts {
  public:
@@ -55,7 +55,7 @@ class TierAccounts {
     account.since_count -= std::min(account.since_count, bytes);
     subtract(tier, salt, bytes);
   }
-  /// What was added before the driver counted may be gone from the account already.
+  /// Bytes added before the driver counted may be subtracted from the account already.
   void subtract(TierId tier, SaltId salt, std::uint64_t bytes) {
     Account& account = entry(tier, salt);
     const std::uint64_t gone = std::min(account.bytes, bytes);
@@ -63,7 +63,7 @@ class TierAccounts {
     tiers_[tier].bytes -= gone;
   }
 
-  /// The driver begins to count what the tier holds.
+  /// The driver begins to count the tier's content.
   void begin_count(TierId tier) noexcept {
     for (Account& account : tiers_[tier].salts) account.since_count = account.in_flight;
   }

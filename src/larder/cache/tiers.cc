@@ -14,7 +14,7 @@ std::size_t index_of(L2Kind kind) noexcept {
   return static_cast<std::size_t>(kind);
 }
 
-/// Where there is no room for it now it ends: its source keeps what it still wants.
+/// If there is no room for it now it ends: its source keeps the cells that it still wants.
 bool is_never_queued(L2Kind kind) noexcept {
   return kind == L2Kind::kStore || kind == L2Kind::kTouch;
 }
@@ -178,8 +178,8 @@ void Tiers::send(L2Operation& operation) {
     ended_.push_back(operation.id);
     return;
   }
-  // A store that waits behind a load would pin its cells, and be no part of what is in flight; a
-  // touch that waits for room would hold up loads.
+  // A store that waits behind a load would pin its cells without counting as in flight; a touch
+  // that waits for room would hold up loads.
   if (is_never_queued(operation.kind)) {
     submit(operation);
     return;
@@ -199,7 +199,7 @@ void Tiers::submit_queued(TierId tier) {
       continue;
     }
     if (!submit(operation)) {
-      // The connector is full of what others gave it, or of ours: its next end may make room.
+      // The connector is full of others' batches, or of ours: the end of one may make room.
       state_.timers.arm(lane.retry, state_.now_ns + state_.options.tier_retry_ns);
       return;
     }

@@ -16,22 +16,21 @@
 
 namespace larder::cache {
 
-/// Says what of a tier must be left alone while something is deleted there (E36).
+/// Says which keys of a tier must be left alone while something is deleted there (E36).
 class PurgeGate {
  public:
   virtual ~PurgeGate() = default;
   /// The tier's copy of the chunk is about to go: it is not found and not loaded.
   virtual bool hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept = 0;
-  /// Nothing is stored to the tier: it would meet what is about to go.
+  /// Nothing is stored to the tier: it would meet the deletion.
   virtual bool holds_stores(TierId tier) const noexcept = 0;
 };
 
 /// The connectors behind L1 and the operations that are with them.
 ///
-/// Bounds: loads wait here, first in, first out, above a tier's `load_bytes_max` (E26); so does
-/// what
-///   a connector refuses for want of room. Stores and touches are not queued: a source keeps its
-///   stores, and a touch that is refused has ended.
+/// Bounds: loads wait here, first in, first out, above a tier's `load_bytes_max` (E26), and when a
+/// connector refuses them for want of room. Stores and touches are not queued: a source keeps its
+///   stores, and a refused touch has ended.
 /// Ends: an operation comes out of take_ended() exactly once, with an outcome for every item:
 ///   finished, refused, or cancelled while it was queued.
 /// Ownership: the connectors, and every operation from make() to release().
@@ -42,16 +41,16 @@ class Tiers {
 
   std::size_t size() const noexcept { return tiers_.size(); }
   const TierOptions& options(TierId tier) const noexcept { return tiers_[tier].options; }
-  /// What may be loaded from, and stored to.
+  /// The tiers that may be loaded from, and stored to.
   TierMask loads() const noexcept { return loads_; }
   TierMask stores() const noexcept { return stores_; }
-  /// E30: a copy in L1 of what lies in memory already is no gain.
+  /// E30: a copy in L1 of a value that is in memory already is no gain.
   bool is_memory(TierId tier) const noexcept;
 
   TierAccounts& accounts() noexcept { return accounts_; }
   const TierAccounts& accounts() const noexcept { return accounts_; }
 
-  /// Null: nothing is purged, and nobody is asked.
+  /// Null: nothing is purged, and no check is needed.
   void set_gate(const PurgeGate* gate) noexcept { gate_ = gate; }
   bool hides(TierId tier, SpaceId space, const ChunkHash& chunk) const noexcept {
     return gate_ != nullptr && gate_->hides(tier, space, chunk);
@@ -68,13 +67,13 @@ class Tiers {
   std::uint64_t next_serial() const noexcept { return next_serial_; }
   /// Whether a store that was made before that serial has not ended. O(operations).
   bool has_stores_before(TierId tier, std::uint64_t serial) const noexcept;
-  /// Where the slot lies, for connectors.
+  /// The slot's memory, for connectors.
   Slice memory_of(const SlotRef& slot) const noexcept;
   /// Exists from memory: true where the answers are in `operation`, which was not submitted.
   bool probe(L2Operation& operation) noexcept;
   /// Submits it now or when there is room. It comes out of take_ended().
   void send(L2Operation& operation);
-  /// A hint to the connector; what is still queued here ends at once.
+  /// A hint to the connector; an operation that is still queued here ends at once.
   void cancel(L2Operation& operation);
   /// Every kGet operation of this source.
   void cancel_gets(std::uint64_t source);
@@ -86,11 +85,11 @@ class Tiers {
   /// Null: nothing more has ended.
   L2Operation* take_ended();
   bool has_ended() const noexcept { return !ended_.empty(); }
-  /// Submits what had to wait.
+  /// Submits operations that had to wait.
   void submit_queued(TierId tier);
   void on_timer(TierId tier) { submit_queued(tier); }
 
-  /// What arrives for nobody is not to be kept any more (E36).
+  /// Cells without a waiter are not kept any more when they arrive (E36).
   void keep_nothing() noexcept;
 
   std::uint64_t bytes_in_flight(TierId tier, L2Kind kind) const noexcept {
@@ -98,7 +97,7 @@ class Tiers {
   }
   std::uint32_t operations() const noexcept { return operations_.size(); }
   Connector& connector(TierId tier) noexcept { return *tiers_[tier].connector; }
-  /// Cancels every operation that is with a connector or queued. Those that come fail at once.
+  /// Cancels every operation that is with a connector or queued. Later ones fail at once.
   void close();
 
  private:

@@ -20,12 +20,12 @@ enum class TimerKind : std::uint8_t {
   kPurge,
 };
 
-/// Lives in what it is the timer of, which does not move.
+/// A member of the object that it belongs to, which does not move.
 struct Timer {
   std::uint64_t at_ns = kNever;
   std::uint64_t order = 0;  ///< Of equal times the one that was armed first fires first.
   std::uint32_t place = 0;  ///< In the heap, from 1; 0: not armed.
-  std::uint32_t id = 0;     ///< Of its thing, for the part that owns it.
+  std::uint32_t id = 0;     ///< Of its object, for the part that owns it.
   TimerKind kind{};
 
   bool is_armed() const noexcept { return place != 0; }
@@ -39,7 +39,7 @@ class Timers {
   /// Arms it, or moves it if it is armed. kNever disarms.
   void arm(Timer& timer, std::uint64_t at_ns);
   void disarm(Timer& timer) noexcept;
-  /// Takes out and returns the first that is due; null: none.
+  /// Removes and returns the first that is due; null: none.
   Timer* take_due(std::uint64_t now_ns) noexcept;
   std::uint64_t next_ns() const noexcept { return heap_.empty() ? kNever : heap_.first().at_ns; }
   std::size_t size() const noexcept { return heap_.size(); }

@@ -57,7 +57,7 @@ void Uses::send(TierId tier) {
     const Layout& layout = cells_.layout_of(column);
     for (Row row = 0; row < column.rows; ++row) {
       const Cell& cell = column.cells[row];
-      // What the tier is still to get it does not have.
+      // A cell that the tier is still to get is not there yet.
       if (!cell.is_there() || (cell.wants & bit_of(tier)) != 0) continue;
       if (operation == nullptr) operation = &tiers_.make(L2Kind::kTouch, tier);
       tiers_.add(*operation, {column.space, column.hash, layout.rank_of(row), layout.group_of(row)},

@@ -12,14 +12,14 @@
 
 namespace larder::cache {
 
-/// What follows from the use of a column in L1: its place in the policy (E20), what tiers with
-/// `min_hits` want (E34), and that the tiers hear of it (E40).
+/// The consequences of a column's use in L1: its position in the policy (E20), the wants of tiers
+/// with `min_hits` (E34), and touches for the tiers (E40).
 ///
-/// Touches: a tier sees no read of what L1 serves, so its own eviction would take the hottest
-///   columns first. It is told once in each `touch_interval_ns` of a column that is used; a column
-///   that became resident in the interval was stored to it or loaded from it just now.
+/// Touches: a tier sees no read that L1 serves, so its own eviction would take the hottest columns
+///   first. It gets a used column once in each `touch_interval_ns`; a column that became resident
+///   in the interval has just been stored to it or loaded from it.
 /// Bounds: one batch of `exists_keys_max` keys is with each tier, and the next ones are made when
-///   all have ended. Columns beyond that are dropped and counted; they are told of at a later use.
+///   all have ended. Columns beyond that are dropped and counted; a later use touches them.
 /// Threads: the engine's. Cost: O(1) for a use, and the key of each cell of a batch.
 class Uses {
  public:
@@ -33,11 +33,11 @@ class Uses {
   }
   /// The columns of these chunks that are there, from the last one to the first. No hit.
   void use(SpaceId space, std::span<const ChunkHash> chunks);
-  /// Tells the tiers of what was used since the last call.
+  /// Tells the tiers which columns were used since the last call.
   void submit();
   /// A touch batch has ended.
   void on_ended() noexcept { --in_flight_; }
-  /// Tells nobody from here on.
+  /// Sends no touches from here on.
   void stop() noexcept;
 
  private:

@@ -9,15 +9,15 @@
 
 namespace larder::cache {
 
-/// Estimates the hit rate of lookups with other sizes of L1, and of what is behind it.
+/// Estimates the hit rate of lookups with other sizes of L1, and of the tiers behind it.
 ///
 /// Keys are columns, with the bytes that L1 has of them. Asks are the chunks of a lookup, when it
-/// begins; a chunk is hit behind all before it. Uses are what Uses hears, and cells that become
-/// resident: stored by a worker or loaded. So L1's estimate is LRU's, where all that is loaded
-/// stays (`--l2-prefetch-policy retain`); what was found behind is that of LRU, too.
-/// L2: the tiers hold copies of each other, so that the largest bounds what is found at all. Where
-/// one has no bound there is no such estimate. Only L1 begins empty: what the tiers had before is
-/// not known until it was used once.
+/// begins; a chunk is hit behind all before it. A use is one that Uses gets, or a cell that becomes
+/// resident: stored by a worker or loaded. So L1's estimate is LRU's, if all loaded cells stay
+/// (`--l2-prefetch-policy retain`); that of the tiers is LRU's, too.
+/// L2: the tiers hold copies of each other, so that the largest bounds what is found at all. If one
+/// has no bound there is no such estimate. Only L1 begins empty: the tiers' earlier content is
+/// unknown until it is used once.
 /// Threads: the engine's. Cost: two comparisons for a chunk whose column is in no sample; else
 /// HitRateSketch's. Memory: two of these.
 class CapacityEstimates {
@@ -29,7 +29,7 @@ class CapacityEstimates {
   }
 
   void ask(SpaceId space, std::span<const ChunkHash> chunks) noexcept;
-  /// So many chunks of a lookup were hit, in L1 and at all.
+  /// Counts chunks of a lookup that were hit, in L1 and at all.
   void count_hits(std::uint64_t in_l1, std::uint64_t hits) noexcept {
     l1_.count(0, in_l1);
     if (l2_) l2_->count(0, hits);
@@ -39,7 +39,7 @@ class CapacityEstimates {
     l1_.use(hash, bytes);
     if (l2_) l2_->use(hash, bytes);
   }
-  /// The same of a column of which a cell came from a tier.
+  /// The same for a column with a cell from a tier.
   void use_loaded(SpaceId space, const ChunkHash& chunk, std::uint64_t bytes) noexcept;
   /// It was removed, not for want of room.
   void erase_in_l1(SpaceId space, const ChunkHash& chunk) noexcept;
@@ -49,7 +49,7 @@ class CapacityEstimates {
   }
 
   WhatIf l1() const noexcept { return l1_.estimate(); }
-  /// Of what L1 and the tiers find together. Empty: see the constructor.
+  /// Hit rate of L1 and the tiers together. Empty: see the constructor.
   WhatIf l2() const noexcept { return l2_ ? l2_->estimate() : WhatIf{}; }
 
  private:

@@ -17,7 +17,7 @@ class WhatIfTest : public EngineTierFixture {
  protected:
   static constexpr std::uint32_t kChunks = 10;
 
-  /// Each prompt is looked up, and what was not found of it is stored.
+  /// Each prompt is looked up, and its missing chunks are stored.
   void ask(std::uint64_t prompts, int rounds) {
     for (int round = 0; round < rounds; ++round) {
       for (std::uint64_t prompt = 0; prompt < prompts; ++prompt) {

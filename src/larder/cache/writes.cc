@@ -43,7 +43,7 @@ std::optional<WriteId> Writes::begin(const WriteSpec& spec, std::vector<CellSlot
   Owner* const owner = owners_.find_alive(spec.owner);
   if (!is_asked_well(spec, owner)) return std::nullopt;
   const std::uint32_t before = find(spec);
-  // After its time-out others are to be had (E16).
+  // After its time-out a new one is available (E16).
   if (before != kNone && !writes_[before].is_quarantined) return std::nullopt;
   const std::uint64_t quarantine_max = cells_.share_of_l1(state_.options.quarantine_share);
   if (owner->quarantined_bytes > quarantine_max && !is_broken(CacheRule::kQuarantineLimit)) {
@@ -91,7 +91,7 @@ std::optional<WriteId> Writes::begin(const WriteSpec& spec, std::vector<CellSlot
 /// The longest leading run that fits (E13).
 Reserved Writes::take_slots(std::uint32_t number, const WriteSpec& spec) {
   Write& write = writes_[number];
-  // A call may evict as much as it stores: the work is in proportion to what was asked for. Were it
+  // A call may evict as much as it stores: the work is in proportion to the request. Were it
   // bounded by the turn alone, a long range could never be stored whole.
   const std::uint64_t left = cells_.evictions_left();
   cells_.set_evictions_left(left + spec.chunks.size() * state_.layouts[write.layout].groups());
@@ -113,7 +113,7 @@ Reserved Writes::take_slots(std::uint32_t number, const WriteSpec& spec) {
 }
 
 /// Chunks that are there behind the first absent one are used by this request, but no lookup has
-/// touched them: its hit ended before. Without this they would make room for their own heads. One
+/// touched them: its hit ended before. Without this they would evict their own heads for room. One
 /// rank speaks for all, so that a request is one use.
 void Writes::touch_behind_hole(const WriteSpec& spec) {
   std::size_t first = 0;
@@ -160,7 +160,7 @@ bool Writes::end(WriteId id, WriteEnd how) {
     return false;
   }
   const bool is_late = write->is_quarantined && !write->is_ended;
-  // A layout that was replaced meanwhile: the bytes are of another shape.
+  // A layout that was replaced meanwhile: the bytes have another shape.
   const bool is_other_layout = state_.layouts.current(write->space) != write->layout;
   const bool is_ended = write->is_ended && !is_broken(CacheRule::kNeverPublishOfEnded);
   const bool is_refused = how == WriteEnd::kDiscard || is_ended || is_other_layout ||
@@ -232,7 +232,7 @@ void Writes::quarantine(Write& write) {
   }
 }
 
-/// The slots are about to go, or to be published.
+/// The slots will be freed, or published.
 void Writes::leave_quarantine(Write& write) noexcept {
   if (!write.is_quarantined) return;
   Owner& owner = *owners_.find(write.owner);

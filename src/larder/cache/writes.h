@@ -18,10 +18,10 @@ class StoreWatch {
   virtual void on_stored(ColumnId column, Row row) = 0;
 };
 
-/// The reservations (E13 to E17): a worker or a copy fills slots that nobody can see.
+/// The reservations (E13 to E17): a worker or a copy fills slots that no reader can see.
 ///
 /// Life: open, until its owner ends it; expired after `write_ttl_ns`: others may write its cells,
-///   its slots wait in quarantine, and its commit still publishes what is absent; ended with its
+///   its slots wait in quarantine, and its commit still publishes absent cells; ended with its
 ///   owner: its slots wait until the owner cannot write any more, and its commit publishes nothing.
 /// Invariant: each of its slots is kWriting while it is open, else kQuarantine and counted in its
 ///   owner's quarantined bytes. An owner has one open reservation for a range.
@@ -41,7 +41,7 @@ class Writes {
   void on_timer(std::uint32_t number);
   /// Discards the owner's reservations; their memory waits unless `is_dead`.
   void on_owner_end(std::uint32_t owner, bool is_dead);
-  /// New weights: what is open now is discarded at its commit (E36).
+  /// New weights: open reservations are discarded at their commit (E36).
   void void_all(std::optional<SpaceId> space);
 
   /// The same for these chunks alone.

@@ -52,7 +52,7 @@ std::map<std::string, std::uint64_t> totals_of(const Report& report) {
   return totals;
 }
 
-/// Where the values lie, if that is one directory of this machine.
+/// The directory of the values, if they are in one on this machine.
 std::string directory_of(const Connector& connector) {
   const Locality locality = connector.capabilities().locality;
   if (locality != Locality::kLocalDisk && locality != Locality::kSharedFiles) return {};
@@ -61,7 +61,7 @@ std::string directory_of(const Connector& connector) {
   return std::filesystem::is_directory(where, error) ? where : std::string{};
 }
 
-/// Bytes of values that one pass may have, so that it measures what it says.
+/// Bytes of values in one pass, bounded so that it measures what its name says.
 std::uint64_t room_per_pass(const BenchOptions& options, std::uint64_t value_bytes,
                             std::uint64_t capacity_bytes) {
   if (capacity_bytes == 0) return kNever;
@@ -73,7 +73,7 @@ std::uint64_t room_per_pass(const BenchOptions& options, std::uint64_t value_byt
   return static_cast<std::uint64_t>(static_cast<double>(capacity_bytes) * payload * share);
 }
 
-/// What was asked for is what is measured, in whole values.
+/// Exactly the requested values are measured, as whole values.
 SetupResult<std::uint64_t> keys_asked_for(const BenchOptions& options, std::uint64_t value_bytes,
                                           std::uint64_t capacity_bytes) {
   const std::uint64_t keys = options.bytes / value_bytes + (options.bytes % value_bytes > 0);
@@ -89,7 +89,7 @@ SetupResult<std::uint64_t> keys_asked_for(const BenchOptions& options, std::uint
       format_bytes_exact(capacity_bytes), format_bytes_exact(room / value_bytes * value_bytes)));
 }
 
-/// Before a store is made for options that it would refuse.
+/// Checked before a store is made for options that it would refuse.
 SetupStatus check_before_open(const BenchOptions& options) {
   if (options.is_first_turn && options.value_bytes.size() > 1) {
     return invalid("--first-turn measures one --size: the next would not find a fresh store");
@@ -153,7 +153,7 @@ class Bench {
     return {};
   }
 
-  // What one pass is.
+  // The parameters of one pass.
 
   SetupResult<std::uint64_t> keys_per_pass(std::uint64_t value_bytes,
                                            std::vector<std::string>& notes) const {
@@ -242,7 +242,8 @@ class Bench {
       series.notes.emplace_back("the store has no bound: there is no steady state with eviction");
       return;
     }
-    // Until it evicts; a store that never says so has been written through once and a bit by then.
+    // Until it evicts; a store that never reports it has been written through a little more than
+    // once by then.
     const std::uint64_t enough = before.capacity_bytes / 10 * 11 / series.value_bytes;
     while (phases.keys_stored() < enough && !is_stopped() && !series.is_fill_bad &&
            connector_.report().evictions.keys == before.evictions.keys) {
@@ -307,7 +308,7 @@ class Bench {
       if (reads_disk()) drop_cached_pages(directory_);
       BenchPair pair;
       pair.ours = measure_ours(phases, keys);
-      if (is_stopped()) break;  // Half a pass says nothing.
+      if (is_stopped()) break;  // Half a pass proves nothing.
       if (ceiling != nullptr) {
         auto pass = ceiling->measure();
         if (is_stopped()) break;

@@ -53,12 +53,12 @@ struct BenchPass {
   std::string first_refusal;  ///< Its cause, for people.
   std::uint64_t failed = 0;   ///< Everything else.
   std::string first_failure;
-  std::uint64_t mismatches = 0;  ///< Values that are not what was stored.
+  std::uint64_t mismatches = 0;  ///< Values that differ from what was stored.
   std::uint64_t wall_ns = 0;
   double cpu_seconds = 0;  ///< User and system of the whole process.
   LogLinearHistogram
       batch_ns;  ///< From submit() to reap(), per batch (kExists: Exists batches only).
-  /// Transferred by the device / payload bytes; nothing where no device counts.
+  /// Bytes that the device transferred / payload bytes; empty if no device counts them.
   std::optional<double> disk_read_share;
   std::optional<double> disk_write_share;
 
@@ -67,7 +67,7 @@ struct BenchPass {
   bool is_every_store_refused() const { return refused > 0 && bytes_stored == 0; }
 };
 
-/// The same for what is compared with: fio, or memcpy for a connector in memory.
+/// The same for the comparison: fio, or memcpy for a connector in memory.
 struct CeilingPass {
   double gb_per_second = 0;
   double cpu_seconds_per_gb = 0;
@@ -97,7 +97,8 @@ struct BenchSeries {
   std::map<std::string, double> ceiling_search;   ///< GB/s of each engine that was tried.
   std::map<std::string, std::uint64_t> counters;  ///< The report's totals over the measured passes.
   std::vector<std::string> notes;
-  /// While filling the store something failed, or every store was refused: nothing can be measured.
+  /// An operation failed while the store was filled, or every store was refused: nothing can be
+  /// measured.
   bool is_fill_bad = false;
 
   std::optional<Spread> ratio() const;  ///< Pair by pair: ours / ceiling.
@@ -114,13 +115,13 @@ struct BenchResult {
   bool is_not_cold = false;  ///< A load that should have come from the disk did not.
   bool is_goal_missed = false;
 
-  /// No wrong bytes, no failed or missing key, not every store of a pass or of the filling refused,
-  /// cold where it had to be, and the goal reached.
+  /// No wrong bytes, no failed or missing key, not all stores of a pass or of the filling refused,
+  /// cold if required, and the goal reached.
   bool is_good() const;
 };
 
-/// Measures what `options` say. The store may hold nothing at the start (or --allow-eviction is
-/// given); only keys of this run are written, read and at the end removed.
+/// Measures as `options` say. The store must be empty at the start (or --allow-eviction is given);
+/// only keys of this run are written, read and finally removed.
 SetupResult<BenchResult> bench(const BenchOptions& options, const std::atomic<bool>& stop);
 
 std::string to_text(const BenchResult& result);

@@ -67,7 +67,8 @@ class FioCeiling final : public BenchCeiling {
   SetupResult<FioResult> run_next(FioJob job) {
     job.offset = offset_;
     auto result = run_fio(job, file_.path(), stop_);
-    if (is_first_turn_) offset_ += job.bytes;  // Each run finds blocks that no other has written.
+    if (is_first_turn_)
+      offset_ += job.bytes;  // Each run finds blocks that no other one has written.
     return result;
   }
 

@@ -14,7 +14,7 @@
 
 namespace larder::tools {
 
-/// What a benchmark's figures are held against, measured in turn with them.
+/// The baseline of a benchmark's figures, measured in turn with them.
 class BenchCeiling {
  public:
   virtual ~BenchCeiling() = default;
@@ -25,15 +25,15 @@ class BenchCeiling {
 };
 
 /// fio in `directory`, over a file as large as a pass and in the same state (written before, or for
-/// a first turn never written), with whichever of fio's engines is the fastest here for this block
-/// size and direction: `search` gets what each of them reached. A latency benchmark is held against
-/// one thread at depth 1. `stop` ends the search early; the ceiling is then of no use.
+/// a first turn never written), with the fastest of fio's engines for this block size and
+/// direction: `search` gets the result of each. A latency benchmark is held against one thread at
+/// depth 1. `stop` ends the search early; the ceiling is then of no use.
 SetupResult<std::unique_ptr<BenchCeiling>> make_fio_ceiling(
     const BenchOptions& options, const std::string& directory, std::uint64_t value_bytes,
     std::uint64_t keys, bool has_huge_pages, std::map<std::string, double>& search,
     Progress& progress, const std::atomic<bool>& stop);
 
-/// Whether fio can have huge pages for this benchmark; if not, how many would have to be reserved.
+/// Whether fio can get huge pages for this benchmark; if not, how many would have to be reserved.
 std::optional<std::uint64_t> huge_pages_missing(const BenchOptions& options,
                                                 std::uint64_t value_bytes);
 

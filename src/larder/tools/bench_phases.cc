@@ -136,7 +136,7 @@ BenchPass BenchPhases::run(const NextBatch& next, std::uint64_t keys_total, Prog
     for (Batch* const batch : std::span{done}.first(count)) {
       Slot& slot = *static_cast<Slot*>(batch->user_data);
       --in_flight_;
-      // Beside stores, the Exists batches are what is measured.
+      // Beside stores, the Exists batches are measured.
       if (options_.mode != BenchMode::kExists || batch->op == Op::kExists) {
         pass.batch_ns.record(now - slot.submitted_ns);
       }
@@ -230,7 +230,7 @@ void BenchPhases::check_loaded(const Slot& slot, std::size_t index, BenchPass& p
   if (!loads_.is_stamped_with(buffer, slot.numbers[index])) ++pass.mismatches;
 }
 
-/// Behind the clock: what the last batches left in their buffers, byte for byte.
+/// After the clock has stopped: the last batches' buffers, byte for byte.
 void BenchPhases::check_whole_values(BenchPass& pass) {
   for (const auto& slot : slots_) {
     if (slot->batch.op != Op::kGet) continue;
@@ -310,7 +310,7 @@ BenchPass BenchPhases::load(std::uint64_t keys, Progress& progress) {
 
 BenchPass BenchPhases::mixed(std::uint64_t keys, std::uint64_t window, Progress& progress) {
   std::uint64_t left = keys;
-  // Keys whose store is in flight are no candidates for a load.
+  // Keys whose store is in flight are not loaded.
   const std::uint64_t settled = next_key_;
   return run(
       [&](Slot& slot) {

@@ -18,13 +18,13 @@
 namespace larder::tools {
 
 /// The phases of a benchmark over one connector and one size of value: keeps `in_flight` batches of
-/// `batch` keys going and counts what comes back. Keys are numbers, given out in order; the ones
-/// that are loaded are the newest `window` of them.
+/// `batch` keys in flight and counts their results. Keys are numbers, assigned in order; loads use
+/// the newest `window` of them.
 ///
 /// Ownership: the connector is the caller's and outlives this. Threads: one.
 class BenchPhases {
  public:
-  /// Whether a connector with these limits takes what the options want stored.
+  /// Whether a connector with these limits accepts the stores that the options ask for.
   static SetupStatus check_shape(const BenchOptions& options, std::uint64_t value_bytes,
                                  std::uint64_t value_bytes_max, std::size_t slices_max);
 
@@ -53,7 +53,7 @@ class BenchPhases {
 
  private:
   struct Slot;
-  /// What a slot does next; false: nothing more.
+  /// The next task of a slot; false: none.
   using NextBatch = std::function<bool(Slot&)>;
 
   BenchPhases(const BenchOptions& options, std::uint64_t value_bytes, Connector& connector,

@@ -26,7 +26,7 @@ double cpu_seconds_per_gb(const BenchPass& pass) {
   return moved > 0 ? pass.cpu_seconds / moved : 0;
 }
 
-/// What all passes counted together.
+/// The sums over all passes.
 BenchPass sum_of(const std::vector<BenchPair>& pairs) {
   BenchPass sum;
   for (const BenchPair& pair : pairs) {

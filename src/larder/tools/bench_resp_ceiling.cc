@@ -101,7 +101,7 @@ class RawConnection {
     if (!send({{text.data(), text.size()}}) || !line(more)) return false;
     if (std::string_view{line_.data(), line_bytes_} != fmt::format("${}", value.size()))
       return false;
-    // What came with the header is the value's beginning.
+    // Bytes that came with the header are the value's beginning.
     const std::size_t begun = std::min(more, value.size());
     std::memcpy(value.data(), line_.data() + line_bytes_ + 2, begun);
     std::array<char, 2> end{};
@@ -135,7 +135,7 @@ class RawConnection {
     return true;
   }
 
-  /// Reads the first line of an answer; `more` bytes beyond it came along.
+  /// Reads the first line of an answer; `more` bytes beyond it were read too.
   bool line(std::size_t& more) {
     std::size_t have = 0;
     for (;;) {

@@ -18,10 +18,10 @@ using BlockNumber = std::uint32_t;
 ///
 /// A reference is one block of one request. A chain names each block once: an id that a request
 /// repeats is dropped and counted.
-/// Prefix-consistent: each block follows the same block in every request, as ids that stand for a
-/// whole prefix do. Only in such a trace is PrefixOptimum exact; blocks that break the rule are
-/// counted.
-/// Warm-up: the models use its requests, and do not count what they hit.
+/// Prefix-consistent: each block follows the same block in every request, as is so for ids that
+/// stand for a whole prefix. PrefixOptimum is exact for such traces only; blocks that break the
+/// rule are counted.
+/// Warm-up: the models use its requests, and do not count their hits.
 /// Threads: any, once made. Memory: 4 bytes a reference.
 class BlockTrace {
  public:
@@ -35,12 +35,12 @@ class BlockTrace {
   std::size_t requests() const noexcept { return begins_.size() - 1; }
   std::size_t references() const noexcept { return references_.size(); }
   std::size_t warmup_requests() const noexcept { return warmup_requests_; }
-  /// Those behind the warm-up.
+  /// Requests after the warm-up.
   std::size_t counted_references() const noexcept {
     return references_.size() - begins_[warmup_requests_];
   }
   std::size_t blocks() const noexcept { return blocks_; }  ///< Distinct ones.
-  /// Of request number `index`.
+  /// Blocks of request number `index`.
   std::span<const BlockNumber> chain(std::size_t index) const noexcept {
     return std::span{references_}.subspan(begins_[index], begins_[index + 1] - begins_[index]);
   }
@@ -56,7 +56,7 @@ class BlockTrace {
   BlockTrace() = default;
 
   std::vector<BlockNumber> references_;
-  std::vector<std::size_t> begins_{0};  ///< Of each request, and the end of the last.
+  std::vector<std::size_t> begins_{0};  ///< Start of each request, and the end of the last.
   std::size_t warmup_requests_ = 0;
   std::size_t blocks_ = 0;
   std::uint64_t repeats_ = 0;

@@ -15,12 +15,12 @@ class Disk {
   /// Nothing when there is no block device that the kernel counts for (tmpfs, network, overlay).
   static std::optional<Disk> behind(const std::string& directory);
 
-  /// Now. Reads /proc/diskstats; nothing when the device has gone.
+  /// Now. Reads /proc/diskstats; empty when the device has gone.
   std::optional<DiskCounts> counts() const;
 
   std::string name() const;         ///< "nvme0n1p2"
   std::string description() const;  ///< "nvme0n1p2, Samsung ..., scheduler none"
-  bool is_rotational() const;       ///< As the kernel believes.
+  bool is_rotational() const;       ///< According to the kernel.
   /// A loop device that goes through the page cache of the file below it.
   bool is_buffered_loop() const;
 
@@ -35,9 +35,8 @@ class Disk {
   std::uint32_t minor_ = 0;
 };
 
-/// Writes dirty pages of every regular file below `directory` back and drops what the page cache
-/// has of them, so that the next read comes from the device. Files read with O_DIRECT do not need
-/// it.
+/// Writes back dirty pages of every regular file below `directory` and drops their page cache, so
+/// that the next read comes from the device. Files read with O_DIRECT do not need it.
 void drop_cached_pages(const std::string& directory);
 
 }  // namespace larder::tools

@@ -1,4 +1,4 @@
-// What the doctor thinks of the machine, and how that is written down.
+// The doctor's findings about the machine, and their text.
 #include "larder/tools/doctor.h"
 
 #include <fmt/format.h>

@@ -11,33 +11,33 @@
 
 namespace larder::tools {
 
-/// What is to be kept in a directory.
+/// The planned content of a directory.
 enum class StoreKind : std::uint8_t {
   kLog = 1,  ///< `log:`
   kFiles,    ///< `fs:`
 };
 
-/// What was found out about a directory, or about the nearest one above it that exists.
+/// Facts about a directory, or about the nearest existing one above it.
 struct DirectoryFacts {
   std::string directory;  ///< As it was named.
-  std::string probed;     ///< Where the rest was found out.
+  std::string probed;     ///< The directory that was examined.
   StoreKind kind = StoreKind::kLog;
   std::string look_error;  ///< Why this user cannot look at it; empty: it can.
   bool exists = false;
   bool is_made = true;  ///< larder makes it where it does not exist.
   bool is_directory = true;
   bool is_writable = false;
-  std::string owner;      ///< Of what was probed; empty: not known.
-  bool is_empty = false;  ///< It exists, and this user saw that nothing is in it.
+  std::string owner;      ///< Result of the probe; empty: not known.
+  bool is_empty = false;  ///< It exists, and this user saw that it is empty.
   bool has_store = false;
-  bool is_closed = false;  ///< It exists, and this user may not enter it: what is in it is unknown.
-  std::string foreign_file;  ///< One that is not larder's, in a directory without a store.
+  bool is_closed = false;    ///< It exists, and this user may not enter it: its content is unknown.
+  std::string foreign_file;  ///< A foreign file, in a directory without a store.
   std::string file_system;   ///< As it is mounted: "ext4", "xfs", "overlay", ...
   std::string mount_point;
   bool is_read_only = false;
-  std::optional<std::uint64_t> free_bytes;  ///< For this user; nothing: cannot be asked.
+  std::optional<std::uint64_t> free_bytes;  ///< For this user; empty: cannot be queried.
   std::uint64_t total_bytes = 0;
-  std::uint64_t store_bytes = 0;     ///< Blocks of what is in it.
+  std::uint64_t store_bytes = 0;     ///< Blocks of its content.
   std::uint64_t capacity_bytes = 0;  ///< Asked for; 0: none named.
   std::uint64_t min_free_bytes = std::uint64_t{1} << 30;
   io::DirectIoSupport direct;
@@ -47,10 +47,10 @@ struct DirectoryFacts {
   bool is_rotational = false;
 };
 
-/// What was found out about the machine and this process.
+/// Facts about the machine and this process.
 struct MachineFacts {
   std::string user;       ///< Whose files larder would make.
-  bool is_root = true;    ///< Else commands that need it begin with sudo.
+  bool is_root = true;    ///< Otherwise commands that need it begin with sudo.
   std::string kernel;     ///< "6.1.0-18-amd64"
   std::string forced_io;  ///< LARDER_IO
   int uring_errno = 0;    ///< 0: io_uring works.
@@ -77,11 +77,10 @@ struct Finding {
   std::string why = {};  ///< Why it matters.
   /// A command that can be pasted as it is, by this user, here; empty where there is none.
   std::string mend = {};
-  std::string note =
-      {};  ///< What else to know of the mending, or what to do where no command does it.
+  std::string note = {};  ///< A note on the remedy, or the remedy itself if no command applies it.
 };
 
-/// What is to be looked at in a directory, as a spec says it.
+/// The request for a directory, from a spec.
 struct DirectoryRequest {
   std::string directory;
   StoreKind kind = StoreKind::kLog;
@@ -90,8 +89,8 @@ struct DirectoryRequest {
   bool is_made = true;  ///< larder makes the directory; not with create=no.
 };
 
-/// Looks. In the directory it makes nameless scratch files, and nothing else. Without a request
-/// only the machine is looked at.
+/// Looks. In the directory it makes nameless scratch files only. Without a request only the machine
+/// is examined.
 MachineFacts gather_facts(const std::optional<DirectoryRequest>& request);
 
 /// Judges. Pure.
@@ -99,9 +98,8 @@ std::vector<Finding> diagnose(const MachineFacts& facts);
 /// The directory's part.
 std::vector<Finding> diagnose_directory(const MachineFacts& facts, const DirectoryFacts& directory);
 
-/// Looks and judges. `target`: nothing, a directory, or a spec, of which its directory or its
-/// server is looked at. An error where it is a spec that cannot be read, or of a type that has
-/// neither.
+/// Looks and judges. `target`: nothing, a directory, or a spec, whose directory or server is
+/// examined. An error where it is a spec that cannot be read, or of a type that has neither.
 SetupResult<std::vector<Finding>> examine(const std::string& target);
 
 /// No finding is a problem.

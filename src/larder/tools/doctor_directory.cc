@@ -1,4 +1,4 @@
-// What the doctor thinks of a directory.
+// The doctor's findings about a directory.
 #include <fmt/format.h>
 
 #include <array>
@@ -13,7 +13,7 @@ namespace {
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
-/// The smallest log store there can be, and the smallest whose values may have 128 MiB.
+/// The smallest possible log store, and the smallest with values of 128 MiB.
 constexpr std::uint64_t kSmallestLog = 512 * kMiB;
 constexpr std::uint64_t kRoomyLog = 8 * kGiB;
 constexpr std::uint32_t kOffsetAlignmentMax = 65536;
@@ -29,8 +29,7 @@ std::string as_root(const MachineFacts& machine, const std::string& command) {
   return (machine.is_root ? "" : "sudo ") + command;
 }
 
-/// What there is to say about a kind of file system under a log; the first row whose names hold it
-/// counts.
+/// Advice on a kind of file system under a log; the first row with its name counts.
 struct FileSystemVerdict {
   std::string_view names;  ///< Between spaces.
   FindingLevel level;
@@ -112,7 +111,8 @@ Finding judge_rights(const MachineFacts& machine, const DirectoryFacts& facts) {
     finding.mend =
         as_root(machine, "install -d -m 0700 -o " + shell_word(machine.user) + " " + directory);
   } else if ((facts.has_store || facts.is_closed) && is_others) {
-    // To take it away from a store's owner would stop what runs on it. A closed one may be a store.
+    // Taking it away from a store's owner would stop its users. A directory without access may hold
+    // a store.
     finding.mend = "sudo -u " + shell_word(facts.owner) + " larder doctor " + directory;
     finding.note =
         (facts.has_store ? "the store"

@@ -1,4 +1,4 @@
-// What the doctor looks at; what it thinks of it is in doctor.cc.
+// Collects the facts for the doctor; doctor.cc judges them.
 #include <fcntl.h>
 #include <pwd.h>
 #include <sys/resource.h>
@@ -29,7 +29,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The number behind "Name:" in a file of such lines, or a file that is only a number; 0 without.
+/// The number after "Name:" in a file of such lines, or of a file that is only a number; 0 without.
 long number_in(const std::string& text, const std::string& name) {
   const std::size_t at = name.empty() ? 0 : text.find("\n" + name + ":");
   if (at == std::string::npos) return 0;
@@ -44,7 +44,7 @@ std::string user_name(uid_t user) {
   return failed == 0 && found != nullptr ? found->pw_name : std::to_string(user);
 }
 
-/// What `ls -a` of the directory tells, as far as this user may ask.
+/// The result of `ls -a` on the directory, as far as this user may see it.
 void look_inside(DirectoryFacts& facts) {
   std::error_code error;
   std::string foreign;
@@ -79,7 +79,7 @@ void look_at_file_system(DirectoryFacts& facts) {
   if (facts.file_system.empty() && ::statfs(facts.probed.c_str(), &status) == 0) {
     facts.file_system = io::file_system_name(static_cast<std::uint32_t>(status.f_type));
   }
-  // By the path: a user who may not list a directory may still ask for its space.
+  // By the path: a user who may not list a directory may still query its space.
   struct statvfs space{};
   if (::statvfs(facts.probed.c_str(), &space) == 0) {
     facts.free_bytes = std::uint64_t{space.f_bavail} * space.f_frsize;

@@ -1,4 +1,4 @@
-// What the doctor is pointed at: a directory, or what a spec names.
+// The doctor's target: a directory, or the one that a spec names.
 #include <algorithm>
 #include <string>
 
@@ -103,7 +103,7 @@ SetupResult<DirectoryRequest> request_of(const ReadSpec& read) {
   return request;
 }
 
-/// What an open of the spec would say of its sizes.
+/// The errors of an open of the spec about its sizes.
 Finding examine_opening(const ReadSpec& read) {
   Finding finding{.name = "spec",
                   .what = "an open would take it",
@@ -138,7 +138,7 @@ SetupResult<std::vector<Finding>> examine(const std::string& target) {
     LARDER_ASSIGN(const DirectoryRequest request, request_of(read));
     const MachineFacts facts = gather_facts(request);
     std::vector<Finding> findings = diagnose(facts);
-    // Where the directory cannot hold a store at all, that is said already.
+    // If the directory cannot hold a store at all, that is reported already.
     const bool can_hold_store = is_healthy(diagnose_directory(facts, *facts.directory));
     if (can_hold_store) findings.push_back(examine_opening(read));
     return findings;

@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::uint64_t kGiB = std::uint64_t{1} << 30;
 
-/// A machine and a directory on which nothing is wrong.
+/// A machine and a directory without a fault.
 MachineFacts good_facts() {
   DirectoryFacts directory;
   directory.directory = directory.probed = "/data/kv";
@@ -54,7 +54,7 @@ Finding find(const std::vector<Finding>& findings, const std::string& name) {
   return found == findings.end() ? Finding{} : *found;
 }
 
-/// Whether a shell takes it as it is, without a word that somebody has to fill in first.
+/// Whether a shell accepts it unchanged, without a word to fill in first.
 void expect_can_be_pasted(const Finding& finding) {
   if (finding.mend.empty()) return;
   for (const char* const shell : {"bash", "sh"}) {
@@ -218,7 +218,7 @@ TEST(DoctorTest, EachFlawOfTheDirectoryIsNamedWithItsCommand) {
 }
 
 TEST(DoctorTest, AnothersDirectoryIsNotTakenFromHim) {
-  // What the command would change, and for whom.
+  // The command's change, and its user.
   const auto mend_of = [](void (*change)(DirectoryFacts&)) {
     MachineFacts facts = good_facts();
     facts.directory->is_writable = false;
@@ -294,7 +294,7 @@ TEST(DoctorTest, ACapacityAndCreateOfEitherKindOfSpecCount) {
               std::string::npos)
         << spec << to_text(*findings);
     EXPECT_FALSE(is_healthy(*findings)) << spec;
-    // Of what is there: of a path that is not, findmnt says nothing.
+    // Of an existing path: for others findmnt prints nothing.
     EXPECT_NE(to_text(*findings).find("findmnt --target '" +
                                       std::filesystem::canonical(directory.path()).string() + "'"),
               std::string::npos)

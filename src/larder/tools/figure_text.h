@@ -7,7 +7,7 @@
 
 namespace larder::tools {
 
-// Numbers as a table of `larder top` has them: short, and "-" for nothing. All are pure.
+// Numbers in the tables of `larder top`: short, and "-" for none. All are pure.
 
 std::string percent_text(std::optional<double> share);
 /// "987", "1.23 k", "45.6 M".

@@ -56,8 +56,8 @@ struct Output {
   int exit_status = 0;  ///< 127: could not be started.
 };
 
-/// Runs a program and takes what it writes on standard output and standard error. It is killed,
-/// with an error, once `stop` is set or `patience_ns` is over: nothing of it is left behind.
+/// Runs a program and collects its standard output and standard error. It is killed, with an error,
+/// once `stop` is set or `patience_ns` has passed: it leaves nothing behind.
 SetupResult<Output> run_program(const std::vector<std::string>& arguments,
                                 const std::atomic<bool>& stop, std::uint64_t patience_ns) {
   std::array<int, 2> ends{};
@@ -103,7 +103,7 @@ SetupResult<Output> run_program(const std::vector<std::string>& arguments,
   return output;
 }
 
-/// Writes `bytes` of random data in the way that leaves nothing in the page cache.
+/// Writes `bytes` of random data without leaving them in the page cache.
 SetupStatus write_all(int fd, std::uint64_t bytes) {
   constexpr std::size_t kPieceBytes = std::size_t{4} << 20;
   auto buffer = AlignedBuffer::create(kPieceBytes, 4096);
@@ -216,7 +216,7 @@ std::vector<std::string> fio_arguments(const FioJob& job, const std::string& fil
 }
 
 SetupResult<FioResult> parse_fio_json(std::string_view json) {
-  // Notes of fio may stand before the object.
+  // Notes of fio may come before the object.
   const std::size_t begin = json.find('{');
   const auto root = begin == std::string_view::npos
                         ? nlohmann::json(nlohmann::json::value_t::discarded)

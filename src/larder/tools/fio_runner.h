@@ -16,7 +16,7 @@ enum class FioDirection : std::uint8_t { kRandomRead = 1, kWrite, kMixed };
 /// How fio asks the kernel.
 struct FioEngine {
   std::string name;         ///< "psync", "libaio", "io_uring"
-  std::uint32_t jobs = 1;   ///< Threads, each on a part of its own.
+  std::uint32_t jobs = 1;   ///< Threads, each on its own part.
   std::uint32_t depth = 1;  ///< Per thread.
 
   std::string label() const;
@@ -42,19 +42,19 @@ struct FioResult {
   std::uint64_t latency_p99_ns = 0;
 };
 
-/// The engines a ceiling is looked for in: psync with 1, 4 and 16 threads, libaio and io_uring at
-/// depth 8, 32 and 128; without those whose requests would not fit into `bytes` at once.
+/// The engines among which a ceiling is sought: psync with 1, 4 and 16 threads, libaio and io_uring
+/// at depth 8, 32 and 128; without those whose requests would not fit into `bytes` at once.
 std::vector<FioEngine> fio_candidates(std::uint64_t block_bytes, std::uint64_t bytes);
 
 /// Whether the system has enough huge pages reserved for fio's buffers. On virtual disks and on
-/// NVMe without large scatter lists, a buffer of small pages can halve what a disk gives.
+/// NVMe without large scatter lists, a buffer of small pages can halve the disk's rate.
 bool huge_pages_suffice(const std::vector<FioEngine>& engines, std::uint64_t block_bytes);
 /// `sysctl vm.nr_hugepages=` of it would suffice.
 std::uint64_t huge_pages_wanted(const std::vector<FioEngine>& engines, std::uint64_t block_bytes);
 
 std::vector<std::string> fio_arguments(const FioJob& job, const std::string& file);
 
-/// Reads what `--output-format=json` wrote for one group of jobs.
+/// Reads the `--output-format=json` output of one group of jobs.
 SetupResult<FioResult> parse_fio_json(std::string_view json);
 
 bool is_fio_installed();
@@ -65,7 +65,7 @@ SetupResult<FioResult> run_fio(const FioJob& job, const std::string& file,
                                const std::atomic<bool>& stop);
 
 /// The file that fio measures on: on the file system of the store. It has no name there, so that
-/// nothing is left behind however this process ends; fio opens it through /proc.
+/// nothing is left however this process ends; fio opens it through /proc.
 class FioFile {
  public:
   enum class State : std::uint8_t {

@@ -27,8 +27,8 @@ SetupError refused(const Report& report, std::string_view what, const std::strin
                       example.empty() ? "" : fmt::format(" (such as '{}')", example), what)};
 }
 
-/// A server whose maxmemory-policy evicts makes room by dropping keys of all its users. It may hold
-/// keys unless it says that it holds none.
+/// A server whose maxmemory-policy evicts makes room by dropping any user's keys. It may hold keys
+/// unless it says that it holds none.
 SetupStatus check_server(Connector& connector, std::string_view what) {
   // The report knows the server once it answered; the second answer comes behind the server's INFO.
   BlockingClient client{connector};
@@ -56,7 +56,7 @@ SetupStatus check_no_foreign_keys(Connector& connector, std::string_view own_pre
   ScanCursor from;
   while (connector.capabilities().has_scan && !stop) {
     const auto page = connector.scan(from, kKeysOfAPage);
-    if (!page) break;  // Then the report has to do.
+    if (!page) break;  // Then the report decides.
     for (const ScanPage::Entry& entry : page->entries) {
       if (!own_prefix.empty() && entry.key.starts_with(own_prefix)) continue;
       return refused(connector.report(), what,

@@ -19,7 +19,7 @@ namespace {
 
 const std::atomic<bool> kNoStop = false;
 
-/// Each in a directory of its own below `root`, where it needs one.
+/// Each in its own directory below `root`, if it needs one.
 std::vector<std::string> specs(const std::string& root) {
   return {"memory:?capacity=64MiB", "fault:?inner=memory:%3Fcapacity%3D64MiB",
           "log:" + root + "/log?capacity=64MiB&segment=1MiB&max_value=128KiB&min_free=0",
@@ -112,7 +112,7 @@ TEST(ForeignKeysTest, AServerThatEvictsByItselfIsRefused) {
     EXPECT_TRUE((*connector)->stop(kNever).has_value());
     return status ? std::string{} : status.error().text;
   };
-  EXPECT_EQ(check_anew(), "");  // Full, it refuses stores, and what is there stays.
+  EXPECT_EQ(check_anew(), "");  // When full, it refuses stores, and its content stays.
   (*server)->command({"CONFIG", "SET", "maxmemory", "1gb"});
   EXPECT_EQ(check_anew(), "");
   (*server)->command({"CONFIG", "SET", "maxmemory-policy", "allkeys-lru"});

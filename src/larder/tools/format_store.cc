@@ -106,7 +106,7 @@ SetupResult<std::string> format_store(const FormatOptions& options,
   with_capacity.set("capacity", kExampleCapacity);
   LARDER_TRY(spec.rename_location(type.location_parameter));
   LARDER_ASSIGN(const Parameters parameters, Parameters::parse(spec, type.parameters));
-  if (!parameters.has("capacity")) {  // What a store that is there remembers does not count here.
+  if (!parameters.has("capacity")) {  // The settings of an existing store do not count here.
     return invalid("how large? The spec needs a capacity, as in: larder format " +
                    shell_word(with_capacity.to_url()) + (options.is_forced ? " --force" : ""));
   }
@@ -129,7 +129,7 @@ SetupResult<std::string> format_store(const FormatOptions& options,
   });
   progress.finish();
   if (!made) {
-    directories.undo();  // As far as they are empty: an interrupted prefill leaves a good store.
+    directories.undo();  // Empty ones only: an interrupted prefill leaves a good store.
     return made.error();
   }
   return text_of(options, url, make, *made);

@@ -22,7 +22,7 @@ SetupError interrupted() {
   return {ErrorCode::kCancelled, "interrupted by a signal"};
 }
 
-/// Damage that is in no summary goes to standard error.
+/// Damage that no summary includes goes to standard error.
 bool report_damage(const Inspection& inspection, const TextSink& errors) {
   for (const Damage& damage : inspection.damage()) {
     errors("larder: " + to_text(damage) + "\n");

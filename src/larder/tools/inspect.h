@@ -11,7 +11,7 @@
 
 namespace larder::tools {
 
-/// What is wanted of a log store that nobody has open.
+/// The request of `larder inspect`, for a log store that no process has open.
 enum class InspectMode : std::uint8_t {
   kSummary = 1,  ///< Geometry, space, histograms, the map of generations.
   kList,         ///< Keys, oldest place first.
@@ -30,11 +30,11 @@ struct InspectOptions {
   bool is_quiet = false;  ///< No progress.
 };
 
-/// Where text goes, piece by piece, because a list may be longer than memory; false: no more of it.
+/// Output of text, piece by piece, because a list may be longer than memory; false: stop.
 using TextSink = std::function<bool(std::string_view)>;
 
-/// Looks at the store without changing it. What was asked for goes to `out`; damage that was met is
-/// part of a summary, and otherwise goes to `errors` as lines.
+/// Looks at the store without changing it. The result goes to `out`; damage is part of a summary,
+/// and otherwise goes to `errors` as lines.
 ///
 /// True: all is well. False: something is damaged, or the next open would not be healthy.
 SetupResult<bool> inspect(const InspectOptions& options, const TextSink& out,

@@ -79,7 +79,7 @@ std::string segment_line(const SegmentFacts& segment, std::uint64_t segment_byte
                      is_used(segment) ? format_bytes(segment.live_bytes) : "-", bar);
 }
 
-/// What the number of files says, and what it cannot.
+/// The meaning of the number of files, and its limits.
 std::string files_text(const InspectSummary& summary) {
   if (summary.facts.knows_files || summary.facts.open_count == 0) return {};
   std::string text =

@@ -12,7 +12,7 @@ namespace larder::tools {
 
 inline constexpr std::size_t kSizeBuckets = 32;
 
-/// What `larder inspect` says about a whole store.
+/// The report of `larder inspect` about a whole store.
 struct InspectSummary {
   std::string directory;
   log_store::StoreFacts facts;
@@ -25,17 +25,17 @@ struct InspectSummary {
   std::array<std::uint64_t, 9> ages{};  ///< As age_names().
   std::optional<log_store::Inspection::Verified> verified;
 
-  /// Nothing is damaged, and nothing was left out of what was asked for.
+  /// Nothing is damaged, and the request was carried out completely.
   bool is_well() const { return damage.empty() && (!verified || !verified->was_interrupted); }
-  /// Numbers below the largest one that no file has: larder gave it back (a smaller capacity, no
-  /// space), or somebody removed it.
+  /// Numbers below the largest one without a file: larder removed it (a smaller capacity, no
+  /// space), or another program did.
   std::vector<std::uint32_t> missing_numbers() const;
   void add(const log_store::LiveRecord& record, std::uint64_t now_wall_seconds);
 
-  // Of the capacity. They add up to it but for what is left over in its slots.
+  // Shares of the capacity. They add up to it except for the unused ends of its slots.
   std::uint64_t live_bytes() const;
   std::uint64_t dead_bytes() const;  ///< Replaced, deleted and evicted records, and tombstones.
-  std::uint64_t free_bytes() const;  ///< Segments to come, and what the open one has left.
+  std::uint64_t free_bytes() const;  ///< Segments to come, and the rest of the open one.
 };
 
 /// "up to 1 minute", ..., "older"; the last is for times to come.

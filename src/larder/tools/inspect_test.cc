@@ -143,7 +143,7 @@ TEST_F(InspectTest, TheSummaryAddsUp) {
                              summary["dead_bytes"].get<std::uint64_t>() +
                              summary["free_bytes"].get<std::uint64_t>();
   EXPECT_LE(told, 32U << 20);
-  EXPECT_GT(told, 31U << 20);  // The rest: headers, tables, and what slots keep in reserve.
+  EXPECT_GT(told, 31U << 20);  // The rest: headers, tables, and the reserve of slots.
   EXPECT_FALSE(summary.contains("verified"));
 }
 

@@ -54,9 +54,9 @@ struct L1ReplayResult {
   HitCount model_unbounded;
   bool has_model = false;
 
-  std::string policy;                ///< As the engine calls it.
-  std::uint64_t columns_max = 0;     ///< That L1 can hold.
-  std::uint64_t bytes_read = 0;      ///< From L1 by requests: all that was hit.
+  std::string policy;                ///< In the engine's terms.
+  std::uint64_t columns_max = 0;     ///< Bytes that L1 can hold.
+  std::uint64_t bytes_read = 0;      ///< From L1 by requests: all hits.
   std::uint64_t bytes_written = 0;   ///< To L1 by requests.
   LogLinearHistogram lookup_ns;      ///< From the lookup to its result, loads included.
   std::uint64_t lookup_busy_ns = 0;  ///< All of them.
@@ -76,14 +76,14 @@ struct L1ReplayResult {
   bool is_good() const;
 };
 
-/// Replays the trace: each request is a lookup of its chunks, reads what it hits and verifies every
-/// byte, writes what it misses, and ends, as a server's do. Requests come one after another. At
-/// full speed each waits until L2 has got what the one before stored, so that the hits do not
-/// depend on the speed of L2; else L2 is written behind, and what L1 evicts before it is written is
-/// lost to L2 and counted.
+/// Replays the trace: each request is a lookup of its chunks, reads its hits and verifies every
+/// byte, writes its misses, and ends, like a server's. Requests come one after another. At full
+/// speed each request waits until L2 has the previous one's stores, so that the hits do not depend
+/// on the speed of L2; otherwise L2 is written behind, and cells that L1 evicts before they are
+/// written are lost to L2 and counted.
 ///
 /// A tier that holds keys which do not begin with the options' prefix is refused unless they allow
-/// it. `stop`, when set from outside, ends the run with what was measured.
+/// it. `stop`, when set from outside, ends the run with the measurements so far.
 SetupResult<L1ReplayResult> replay_l1(const L1ReplayOptions& options,
                                       const std::atomic<bool>& stop);
 

@@ -25,9 +25,9 @@ namespace {
 
 /// The longest wait before the stop flag is looked at.
 constexpr std::uint64_t kWaitNs = 200'000'000;
-/// How long L2 may take at the end for what L1 still has for it.
+/// How long L2 may take at the end for L1's remaining cells.
 constexpr std::uint64_t kDrainNs = 30'000'000'000;
-/// Of stores to a tier that takes nothing: the third failure ends a cell's want.
+/// For stores to a tier that takes nothing: the third failure ends a cell's want.
 constexpr std::uint32_t kTriesMax = 3;
 constexpr cache::SessionKey kRequest{.connection = 1, .request = "replay"};
 
@@ -47,8 +47,8 @@ std::uint64_t block_of(const cache::ChunkHash& chunk) noexcept {
   return block;
 }
 
-/// With one rank, the keys equal those of a replay without L1, so that each finds what the other
-/// stored.
+/// With one rank, the keys equal those of a replay without L1, so that each finds the other's
+/// values.
 class ReplayKeys final : public cache::KeyNames {
  public:
   explicit ReplayKeys(const L1ReplayOptions& options)
@@ -257,7 +257,7 @@ class L1Replayer final : private cache::Listener {
     if (mismatch && result_.mismatches++ == 0) result_.first_mismatch = *mismatch;
   }
 
-  /// All workers write at once, as those of one model do.
+  /// All workers write at once, like those of one model.
   void write(std::uint32_t hit) {
     const auto end = static_cast<std::uint32_t>(chunks_.size());
     if (hit == end || is_ending()) return;
@@ -289,7 +289,7 @@ class L1Replayer final : private cache::Listener {
     return result_.stats;
   }
 
-  /// For what the tiers finish, for the engine's time, or for so long.
+  /// Waits for the tiers, for the engine's time, or for so long.
   void wait_for_tiers(std::uint64_t most_ns) {
     const std::uint64_t now = now_ns();
     const std::uint64_t until = std::min(next_turn_ns_, now + std::min(most_ns, kWaitNs));
@@ -307,8 +307,8 @@ class L1Replayer final : private cache::Listener {
     }
   }
 
-  /// Until L2 has got everything. Where it took nothing although it was tried kTriesMax times, it
-  /// is not waited for any more, until it has taken something.
+  /// Until L2 has everything. If it took nothing in kTriesMax attempts, it is not waited for any
+  /// more until it takes something.
   void settle() {
     const std::uint64_t done_before = stats().totals.l2_store_done;
     if (done_before == done_when_stuck_) return;
@@ -357,7 +357,7 @@ class L1Replayer final : private cache::Listener {
     engine_.reset();
   }
 
-  /// Everything that is with a connector comes back; an interrupt only shortens the wait.
+  /// Every operation of a connector comes back; an interrupt only shortens the wait.
   void drain() {
     const std::uint64_t begin = now_ns();
     while (!engine_->drain(is_ending() ? now_ns() : begin + kDrainNs)) {

@@ -20,9 +20,9 @@ namespace {
 
 constexpr std::string_view kGzipMagic = "\x1F\x8B";
 constexpr std::string_view kZstdMagic = "\x28\xB5\x2F\xFD";
-constexpr std::string_view kSkippableMagic = "\x2A\x4D\x18";  ///< Behind a byte of 0x50 to 0x5F.
+constexpr std::string_view kSkippableMagic = "\x2A\x4D\x18";  ///< After a byte of 0x50 to 0x5F.
 constexpr std::size_t kMagicBytes = 4;
-constexpr int kZstdWindowLogMax = 31;  ///< What `zstd --long=31 --ultra` needs: up to 2 GiB.
+constexpr int kZstdWindowLogMax = 31;  ///< Memory that `zstd --long=31 --ultra` needs: up to 2 GiB.
 
 /// How often a wait for a pipe looks whether it is still wanted.
 constexpr int kStopLookMs = 200;
@@ -39,7 +39,7 @@ SetupError invalid(std::string text) {
   return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
 }
 
-/// What makes text of the bytes of a file.
+/// Turns the bytes of a file into text.
 class Decoder {
  public:
   Decoder() = default;
@@ -48,9 +48,9 @@ class Decoder {
   Decoder& operator=(const Decoder&) = delete;
 
   /// Takes bytes from the front of `raw` and writes to `out`; returns how many it wrote. Called
-  /// again while `out` is full, with no bytes too: then more may be waiting inside.
+  /// again while `out` is full, also without input: more output may be waiting inside.
   virtual SetupResult<std::size_t> decode(std::string_view& raw, std::span<char> out) = 0;
-  /// Null, or what is wrong with a file that ends here.
+  /// Null, or the error of a file that ends here.
   virtual const char* unfinished() const noexcept = 0;
 };
 
@@ -81,7 +81,7 @@ class ZstdDecoder final : public Decoder {
     if (ZSTD_isError(hint) != 0) {
       return invalid(std::string{"damaged zstd data: "} + ZSTD_getErrorName(hint));
     }
-    // Without progress, the hint is about the frame that would come next.
+    // Without progress, the hint is about the next frame.
     if (in.pos > 0 || out.pos > 0) is_in_frame_ = hint != 0;
     raw.remove_prefix(in.pos);
     return out.pos;
@@ -157,7 +157,7 @@ class FileLines final : public LineSource {
         owned_(std::move(fd)),
         fd_(is_stdin ? STDIN_FILENO : owned_.get()) {}
 
-  /// Reads the first bytes and finds out what kind of file this is.
+  /// Reads the first bytes and determines the kind of file.
   SetupStatus start() {
     while (raw_.size() < kMagicBytes && !raw_ended_) LARDER_TRY(read_raw());
     LARDER_ASSIGN(decoder_, decoder_for(raw_));
@@ -197,7 +197,7 @@ class FileLines final : public LineSource {
     raw_.resize(old_size + kChunk);
     ssize_t count = 0;
     do {
-      // Whoever writes into a pipe may leave us waiting for ever.
+      // The writer of a pipe may never send more.
       while (!stop_ && !is_readable(fd_, kStopLookMs)) {
       }
       if (stop_) return SetupError{ErrorCode::kCancelled, path_ + ": interrupted while reading"};

@@ -11,8 +11,8 @@
 namespace larder::tools {
 
 /// The lines of a file, plain or compressed with zstd or gzip, as its first bytes tell; "-" is
-/// standard input. Compressed files may be several frames or members, one behind the other,
-/// skippable frames of zstd included.
+/// standard input. Compressed files may be several frames or members, one after the other,
+/// including skippable frames of zstd.
 ///
 /// Bounded: a line above kLineBytesMax is an error, whatever the file says. One thread at a time.
 class LineSource {
@@ -28,7 +28,7 @@ class LineSource {
   LineSource(const LineSource&) = delete;
   LineSource& operator=(const LineSource&) = delete;
 
-  /// The next line without its end, good until the next call; nothing at the end of the file.
+  /// The next line without its end, valid until the next call; empty at the end of the file.
   virtual SetupResult<std::optional<std::string_view>> next() = 0;
 
  protected:

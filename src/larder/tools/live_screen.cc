@@ -56,9 +56,9 @@ void LiveScreen::enter() {
 void LiveScreen::leave() noexcept {
   if (!is_entered_) return;
   is_entered_ = false;
-  // Also when it was told to stop: one short write, which a terminal that reads takes at once.
+  // Also after it was told to stop: one short write, which a terminal that reads takes at once.
   [[maybe_unused]] const ssize_t written = ::write(out_, kLeave.data(), kLeave.size());
-  // TCSAFLUSH would wait for a terminal that takes nothing more.
+  // TCSAFLUSH would wait for a terminal that reads no more.
   if (mode_before_) ::tcsetattr(in_, TCSANOW, &*mode_before_);
   mode_before_.reset();
 }
@@ -78,7 +78,7 @@ void LiveScreen::drain_size() const noexcept {
 bool LiveScreen::show(const std::vector<ScreenLine>& lines, bool is_colored) {
   std::string text{kBeginPicture};
   for (std::size_t i = 0; i < lines.size(); ++i) {
-    // Each line erases what it does not cover.
+    // Each line erases the rest of the previous one.
     text += (i == 0 ? "" : "\r\n");
     text += (is_colored ? styled_line(lines[i]) : plain_line(lines[i])) + "\x1b[K";
   }

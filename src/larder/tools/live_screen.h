@@ -14,11 +14,11 @@
 
 namespace larder::tools {
 
-/// A terminal that shows one picture, on its other screen: what was there before is there again
-/// afterwards, as are the cursor and the way in which it reads keys. Keys come without waiting for
-/// a line's end and are not shown.
+/// A terminal that shows one picture, on its alternate screen: the earlier content is restored
+/// afterwards, as are the cursor and the input mode. Keys come without waiting for a line's end and
+/// are not shown.
 ///
-/// While it lives, the thread gets changes of the window through size_fd() and not as a signal
+/// While it lives, the thread learns of changes of the window through size_fd() and not by a signal
 /// (other threads of larder's take no signals). Threads: one.
 class LiveScreen {
  public:
@@ -33,7 +33,7 @@ class LiveScreen {
   void enter();
   /// Puts everything back. Idempotent.
   void leave() noexcept;
-  /// As a shell wants it of Ctrl-Z: leave(), stop the process, and enter() when it goes on.
+  /// As a shell expects for Ctrl-Z: leave(), stop the process, and enter() when it continues.
   void suspend();
 
   TerminalSize size() const noexcept { return terminal_size(out_); }

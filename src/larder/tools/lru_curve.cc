@@ -69,7 +69,7 @@ class RecencyStack {
     for (std::size_t word = 0; word < marks_.size(); ++word) {
       for (std::uint64_t left = std::exchange(marks_[word], 0); left != 0; left &= left - 1) {
         const auto bit = static_cast<std::size_t>(std::countr_zero(left));
-        place(block_at_[word * kBits + bit], to++);  // Never ahead of what is still to be read.
+        place(block_at_[word * kBits + bit], to++);  // Never ahead of unread entries.
       }
     }
     LARDER_CHECK(to == touched_);
@@ -79,7 +79,7 @@ class RecencyStack {
   }
 
   std::vector<std::uint32_t> slot_of_;  ///< By block.
-  std::vector<BlockNumber> block_at_;   ///< By slot; counts where the slot is marked.
+  std::vector<BlockNumber> block_at_;   ///< By slot; counts if the slot is marked.
   std::vector<std::uint64_t> marks_;
   std::vector<std::uint32_t> sums_;  ///< [i]: marks of the i & -i words that end with word i - 1.
   std::size_t next_slot_ = 0;

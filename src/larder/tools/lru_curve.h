@@ -9,12 +9,12 @@
 
 namespace larder::tools {
 
-/// What LRU hits at every size, from one pass over the trace.
+/// LRU's hits at every size, from one pass over the trace.
 ///
-/// Model: a cache of equal blocks. A request hits its longest prefix that is resident, and then
-/// touches all its blocks, the deepest first, so that tails leave before heads: a tail whose head
-/// is gone is never hit. That is the engine's order. LruModel, which `larder replay` shows, touches
-/// the head first, as a replay loads and stores, and hits a little less.
+/// Model: a cache of equal blocks. A request hits its longest resident prefix, and then touches all
+/// its blocks, the deepest first, so that tails leave before heads: a tail whose head is gone is
+/// never hit. That is the engine's order. LruModel, which `larder replay` shows, touches the head
+/// first, as a replay loads and stores, and hits a little less.
 ///
 /// Method: LRU caches of growing size include each other, so the block at depth d of the recency
 /// stack is resident exactly in caches of d blocks or more (Mattson, Gecsei, Slutz, Traiger:
@@ -32,8 +32,8 @@ class LruCurve {
 
   /// Blocks that a cache of this size hits. O(1).
   std::uint64_t hits(std::uint64_t capacity_blocks) const noexcept;
-  /// The most that any cache hits: what is not referenced for the first time,
-  /// behind the warm-up.
+  /// The most hits of any cache: references after the warm-up that are not the first to their
+  /// block.
   std::uint64_t hits_max() const noexcept { return hits_.back(); }
   /// The smallest size that hits so many blocks, hits_max() at most. O(log blocks).
   std::uint64_t capacity_for(std::uint64_t hits) const noexcept;

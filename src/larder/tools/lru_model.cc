@@ -22,8 +22,8 @@ std::size_t LruModel::request(std::span<const std::uint64_t> chain) {
   return hits;
 }
 
-/// What is there behind the first absent block is used before room is made for the absent ones, so
-/// that it is not their victim.
+/// Blocks after the first absent one are used before room is made for the absent ones, so that they
+/// are not their victims.
 void LruModel::use_stored(std::span<const std::uint64_t> rest) {
   std::vector<std::uint64_t> absent;  // Last to first.
   for (std::size_t i = rest.size(); i > 0; --i) {

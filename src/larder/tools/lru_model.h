@@ -9,17 +9,17 @@
 
 namespace larder::tools {
 
-/// In which order a request uses the blocks of its chain.
+/// The order in which a request uses the blocks of its chain.
 enum class LruOrder : std::uint8_t {
-  kFirstToLast = 0,  ///< As a replay through a connector, which loads and stores in this order.
-  kLastToFirst,      ///< As LruCurve: tails leave before heads.
-  /// What was hit, last to first, and then what is stored, last to first: as the engine, which
-  /// looks a request up before the request stores anything.
+  kFirstToLast = 0,  ///< Like a replay through a connector, which loads and stores in this order.
+  kLastToFirst,      ///< Like LruCurve: tails leave before heads.
+  /// The hits, last to first, and then the stores, last to first: like the engine, which looks a
+  /// request up before the request stores anything.
   kHitsThenStores,
 };
 
-/// An exact LRU cache of equal blocks, simulated: what a trace would have hit in it. A request
-/// counts its contiguous prefix that is there, then uses every block of its chain.
+/// A simulation of an exact LRU cache of equal blocks: the hits that a trace would have had in it.
+/// A request counts its contiguous resident prefix, then uses every block of its chain.
 /// O(1) per block, about 100 bytes per block held. One thread at a time.
 class LruModel {
  public:
@@ -28,7 +28,7 @@ class LruModel {
   explicit LruModel(std::uint64_t capacity_blocks, LruOrder order = LruOrder::kFirstToLast)
       : capacity_blocks_(capacity_blocks), use_order_(order) {}
 
-  /// Returns how many blocks from the first on were there.
+  /// Returns how many leading blocks were resident.
   std::size_t request(std::span<const std::uint64_t> chain);
 
  private:

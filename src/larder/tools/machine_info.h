@@ -5,9 +5,9 @@
 
 namespace larder::tools {
 
-/// What a figure was measured on; printed with each.
+/// The machine on which a figure was measured; printed with each.
 struct MachineInfo {
-  std::string commit;  ///< Of the build, as `git describe` gave it.
+  std::string commit;  ///< From `git describe` at build time.
   std::string kernel;
   std::string processor;
   std::uint32_t processors = 0;
@@ -22,7 +22,7 @@ struct MachineInfo {
 /// `directory`: where the values are; empty when they are in no directory.
 MachineInfo describe_machine(const std::string& directory);
 
-/// What `larder --version` prints behind the version: `git describe` at build time, or "unknown".
+/// The text of `larder --version` after the version: `git describe` at build time, or "unknown".
 std::string build_commit();
 
 }  // namespace larder::tools

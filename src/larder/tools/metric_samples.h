@@ -20,7 +20,7 @@ struct MetricSample {
 inline constexpr std::size_t kMetricSamplesMax = 200'000;
 
 /// larder's samples in a text of Prometheus' format, in its order; those of others are skipped. An
-/// error names the line that is not of the format: one of larder's, or the first one of a text that
+/// error names the line that violates the format: one of larder's, or the first one of a text that
 /// has none of larder's. Also an error: more than kMetricSamplesMax.
 SetupResult<std::vector<MetricSample>> read_samples(std::string_view text);
 

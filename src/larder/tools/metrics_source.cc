@@ -47,7 +47,7 @@ SetupError no_address(const std::string& address) {
 
 /// An address taken apart.
 struct Source {
-  std::string socket_path;  ///< Of a unix socket; else `host`.
+  std::string socket_path;  ///< Path of a unix socket; else `host`.
   std::string host;
   std::string port;
   std::string path = "/metrics";
@@ -98,7 +98,7 @@ bool set_end(int fd, std::uint64_t until_ns) {
   const timeval limit{.tv_sec = static_cast<time_t>(micros / 1'000'000),
                       .tv_usec = static_cast<suseconds_t>(micros % 1'000'000)};
   ::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));  // Also of connect().
+  ::setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));  // Also for connect().
   return true;
 }
 
@@ -145,7 +145,7 @@ SetupResult<UniqueFd> connect_host(const std::string& address, const Source& sou
   return cannot_read(address, reason_text(last_errno));
 }
 
-/// What a header says how long the body is; nothing where none does.
+/// The body's length according to the header; empty if none has it.
 std::optional<std::size_t> content_length(std::string_view head) {
   constexpr std::string_view kName = "\r\ncontent-length:";
   const auto at = std::ranges::search(head, kName, [](char a, char b) {

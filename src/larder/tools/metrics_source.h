@@ -10,8 +10,8 @@ namespace larder::tools {
 
 /// Reads the text behind `address`: "unix:PATH" or the path of a socket, "HOST:PORT", "PORT" of
 /// this machine, "http://HOST[:PORT][/PATH]", the path of a file, or "-" for standard input.
-/// Blocks, at most for `timeout` in all, but for a name that the system's resolver looks up and a
-/// file. Errors name the address and the remedy.
+/// Blocks for `timeout` at most, except for the system's resolver and for a file. Errors name the
+/// address and the remedy.
 SetupResult<std::string> read_metrics(const std::string& address,
                                       std::chrono::milliseconds timeout);
 

@@ -8,11 +8,11 @@
 
 namespace larder::tools {
 
-/// Opens what a spec names, of the types that are built in, and says so in the log (info).
+/// Opens the connector that a spec names, of the built-in types, and logs it (info).
 SetupResult<std::unique_ptr<Connector>> open_connector(const std::string& spec);
 
-/// Stops a connector that a command is done with, and says so in the log (info): at most 30 seconds
-/// for what is in flight. An error says that it did not stop cleanly.
+/// Stops a command's connector, and logs it (info): waits up to 30 seconds for operations in
+/// flight. An error says that it did not stop cleanly.
 SetupStatus stop_connector(Connector& connector);
 
 }  // namespace larder::tools

@@ -7,16 +7,16 @@
 
 namespace larder::tools {
 
-/// The line that a terminal of so many columns shows without breaking it, which would leave pieces
-/// of it behind: what does not fit is left out, the bar first and the end of the detail last.
+/// The longest line that a terminal with so many columns shows without breaking it: text beyond
+/// that is left out, the bar first and the end of the detail last.
 std::string progress_line(std::string_view title, double share, std::string_view detail,
                           std::size_t columns);
 
-/// Tells on stderr how far long work is: one line that is drawn again on a terminal, a plain line
-/// every few seconds elsewhere. Cheap to call often. One thread at a time.
+/// Reports the progress of long work on stderr: one line that is redrawn on a terminal, a plain
+/// line every few seconds elsewhere. Cheap to call often. One thread at a time.
 class Progress {
  public:
-  /// `is_quiet`: says nothing at all.
+  /// `is_quiet`: prints nothing at all.
   Progress(std::string title, bool is_quiet);
   ~Progress() { finish(); }
   Progress(const Progress&) = delete;

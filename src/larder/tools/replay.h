@@ -15,7 +15,7 @@
 
 namespace larder::tools {
 
-/// What is replayed, how fast, and how it is reported: of every kind of replay.
+/// The options of a replay of any kind: trace, speed and report.
 struct ReplayInput : TraceOptions {
   std::uint64_t block_bytes = std::uint64_t{64} << 10;
   /// Trace time runs this many times faster than the clock; 0: as fast as the connector allows.
@@ -36,7 +36,7 @@ struct ReplayOptions : ReplayInput {
 /// Whether a store that takes values of up to `value_bytes_max` takes the options' blocks.
 SetupStatus check_block_bytes(const ReplayOptions& options, std::uint64_t value_bytes_max);
 
-/// What `--speed` says: "max", "trace", or a factor such as "20x".
+/// The value of `--speed`: "max", "trace", or a factor such as "20x".
 SetupResult<double> parse_speed(std::string_view text);
 
 /// Failures with one code.
@@ -94,13 +94,13 @@ struct ReplayResult {
 
 /// Replays the trace. A store that holds keys which do not begin with the options' prefix is
 /// refused unless they allow it, because the replay's keys may push them out. `stop`, when set from
-/// outside, ends the run with what was measured.
+/// outside, ends the run with the measurements so far.
 ///
-/// Each request looks its chain up, loads the contiguous prefix that is there, verifies every byte,
+/// Each request looks its chain up, loads the contiguous prefix that exists, verifies every byte,
 /// and stores the rest (kIfAbsent). Requests start in the order of the trace, each after its
-/// predecessor's lookup, and not before every block of its chain that an earlier request is about
-/// to store has been stored: so the hits are those of a serial run, up to what is evicted
-/// meanwhile; with concurrency 1 they are exactly those.
+/// predecessor's lookup, and after all blocks of its chain that an earlier request is about to
+/// store have been stored: so the hits are those of a serial run, except for evictions meanwhile;
+/// with concurrency 1 they are exactly those.
 SetupResult<ReplayResult> replay(const ReplayOptions& options, const std::atomic<bool>& stop);
 
 /// The same over a trace and a connector that the caller has; only this may

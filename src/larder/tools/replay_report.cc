@@ -62,8 +62,8 @@ std::string evictions_text(const ReplayResult& result) {
   return text;
 }
 
-/// Of every block that was looked up or loaded and not found; a store's holes hide what is behind
-/// them from the hits, not from here.
+/// Of every block that was looked up or loaded and not found; blocks behind a store's hole are
+/// missing from the hits, not from here.
 std::string misses_text(const ReplayResult& result) {
   std::string reasons;
   for (const char* const reason : kMissReasonNames) {

@@ -25,7 +25,7 @@ std::string latency_line(const char* name, const LogLinearHistogram& latency);
 std::string failures_text(const std::string& name, const Failures& failures,
                           const std::string& where = {});
 double seconds_saved(const ReplayInput& options, const HitCount& hit) noexcept;
-/// `busy_ns`: what the loads took.
+/// `busy_ns`: the time of the loads.
 std::string saved_text(const ReplayInput& options, const HitCount& hit, std::uint64_t busy_ns);
 std::string wrong_bytes_text(std::uint64_t mismatches, const std::string& first);
 /// Empty: the whole trace was replayed.

@@ -11,14 +11,14 @@
 
 namespace larder::tools {
 
-/// What every replay stores under a key, so that any replay can prove what it reads: the pattern of
+/// The value that every replay stores under a key, so that any replay can verify it: the pattern of
 /// the key's hash.
 /// Threads: any, once made. Cost: that of ValuePattern.
 class ReplayValues {
  public:
   void fill(std::string_view key, std::span<std::byte> value) const noexcept;
-  /// For people, where `value` does not hold what fill() makes, or the store has `value_bytes` of
-  /// it; nothing when it is the same. `request` counts from 1.
+  /// For people, how `value` differs from fill()'s, or that the store has `value_bytes` of it;
+  /// empty when they are equal. `request` counts from 1.
   std::optional<std::string> mismatch(std::string_view key, std::span<const std::byte> value,
                                       std::uint64_t value_bytes, std::uint64_t request) const;
 

@@ -51,7 +51,7 @@ struct Slot {
   std::size_t good = 0;      ///< Blocks of it that were loaded and verified.
   std::size_t position = 0;  ///< First block of the batch in flight.
   std::uint64_t submitted_ns = 0;
-  std::uint64_t phase_ns = 0;  ///< Of the phase's batches that have ended.
+  std::uint64_t phase_ns = 0;  ///< Batches of the phase that have ended.
 
   std::vector<std::string> keys;
   std::vector<Item> items;
@@ -152,7 +152,7 @@ class Replayer {
     if (blocked_request_ == next_request_) return true;
     for (const std::uint64_t block : request.blocks) {
       if (!about_to_be_stored_.contains(block)) continue;
-      blocked_request_ = next_request_;  // Looked at again when a request has ended.
+      blocked_request_ = next_request_;  // Checked again when a request has ended.
       return true;
     }
     return false;
@@ -221,7 +221,7 @@ class Replayer {
   // Loads.
 
   void next_load(Slot& slot) {
-    const bool is_whole = slot.good == slot.position;  // Behind a hole nothing is worth loading.
+    const bool is_whole = slot.good == slot.position;  // The others are not worth loading.
     if (slot.position < slot.found && is_whole && !is_ending()) {
       const std::size_t count =
           std::min<std::size_t>(options_.batch_blocks, slot.found - slot.position);
@@ -379,7 +379,7 @@ class Replayer {
     }
   }
 
-  /// For completions, for the next request's time, or for somebody who sets `stop`.
+  /// Waits for completions, for the next request's time, or for `stop`.
   void wait() {
     int timeout_ms = 200;
     if (next_request_ < trace_.size() && options_.speed > 0) {
@@ -463,7 +463,7 @@ class Replayer {
 
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<Slot*>
-      unaccepted_;  ///< Their items are failed; what follows from it is not done yet.
+      unaccepted_;  ///< Their items have failed; the consequences are still to be handled.
   std::size_t next_request_ = 0;
   std::size_t blocked_request_ = kNoRequest;
   std::uint32_t busy_slots_ = 0;

@@ -45,7 +45,7 @@ std::optional<Quantile> quantile_of(const Buckets& buckets, double q) {
     if (!std::isinf(bound)) lower_bound = bound;
     before = std::max(before, within);
   }
-  return Quantile{.value = lower_bound, .is_more = true};  // No +Inf: not of the format.
+  return Quantile{.value = lower_bound, .is_more = true};  // Without +Inf it violates the format.
 }
 
 Scrape::Scrape(std::vector<MetricSample> samples, double at_s) : at_s_(at_s) {

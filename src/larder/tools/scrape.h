@@ -27,10 +27,10 @@ using Buckets = std::map<double, double>;
 /// bucket. Nothing where there are no values.
 std::optional<Quantile> quantile_of(const Buckets& buckets, double q);
 
-/// The samples of one moment, by name. Copying costs as much as there are samples.
+/// The samples of one moment, by name. Copying costs time in proportion to the number of samples.
 class Scrape {
  public:
-  /// Labels that a series has to have, among others: {{"tier", "log"}, {"kind", "load"}}.
+  /// Labels that a series must have, among others: {{"tier", "log"}, {"kind", "load"}}.
   using Labels = std::initializer_list<std::pair<std::string_view, std::string_view>>;
   struct Series {
     std::map<std::string, std::string> labels;
@@ -42,16 +42,16 @@ class Scrape {
   Scrape() = default;
   Scrape(std::vector<MetricSample> samples, double at_s);
 
-  /// Of a monotonic clock.
+  /// From a monotonic clock.
   double at_s() const noexcept { return at_s_; }
   bool is_empty() const noexcept { return by_name_.empty(); }
   bool has(std::string_view name) const { return !series(name).empty(); }
   std::span<const Series> series(std::string_view name) const;
-  /// Of all series that have the labels. 0 where none has.
+  /// Sum over all series with the labels. 0 if there is none.
   double sum(std::string_view name, Labels labels = {}) const;
 
-  /// By how much that sum grew since `before`, never below 0: a counter that is smaller than it was
-  /// began again at 0, as one does that was not there.
+  /// The growth of that sum since `before`, never below 0: a counter that is smaller than before
+  /// began again at 0, like one that is new.
   double increase(const Scrape& before, std::string_view name, Labels labels = {}) const;
   /// The same of a histogram's buckets; since its start where there is no `before`.
   Buckets buckets(const Scrape* before, std::string_view name, Labels labels = {}) const;

@@ -79,7 +79,7 @@ TEST(QuantileTest, AboveTheLastBoundItSaysSo) {
   EXPECT_EQ(beyond->value, 1);
   EXPECT_FALSE(quantile_of({}, 0.5).has_value());
   EXPECT_FALSE(quantile_of({{1, 0}, {HUGE_VAL, 0}}, 0.5).has_value());
-  // Not cumulative, as after a counter began again: whatever it says, it ends.
+  // Not cumulative, as after a counter began again: the result is arbitrary, but the call ends.
   EXPECT_TRUE(quantile_of({{1, 10}, {2, 3}, {HUGE_VAL, 12}}, 0.99).has_value());
 }
 

@@ -40,7 +40,7 @@ constexpr std::array kNarrow{Range{0x20, 0x7E},     Range{0xA1, 0xAC},     Range
                              Range{0x1E00, 0x1FFE}, Range{0x2010, 0x2027}, Range{0x2030, 0x205E},
                              Range{0x20A0, 0x20BF}, Range{0x2190, 0x21FF}, Range{0x2200, 0x22FF},
                              Range{0x2500, 0x25FF}};
-/// And those that take two.
+/// And characters that take two.
 constexpr std::array kWide{Range{0x3041, 0x3096}, Range{0x30A1, 0x30FF}, Range{0x3400, 0x4DBF},
                            Range{0x4E00, 0x9FFF}, Range{0xAC00, 0xD7A3}, Range{0xFF01, 0xFF60}};
 
@@ -49,7 +49,7 @@ bool is_in(std::uint32_t code, std::span<const Range> ranges) noexcept {
       ranges, [&](const Range& range) { return code >= range.first && code <= range.last; });
 }
 
-/// 0: not the same everywhere.
+/// 0: differs between terminals.
 std::size_t width_of(std::uint32_t code) noexcept {
   if (is_in(code, kNarrow)) return 1;
   return is_in(code, kWide) ? 2 : 0;
@@ -79,7 +79,7 @@ std::string fit(std::string_view text, std::size_t columns, bool is_utf8) {
   const std::string shown = printable(text);
   std::string fitting;
   std::size_t taken = 0;
-  std::size_t end_bytes = 0;  // Of `fitting`, with room for an ellipsis.
+  std::size_t end_bytes = 0;  // Length of `fitting`, with room for an ellipsis.
   for (std::string_view rest = shown; !rest.empty();) {
     std::string_view character = rest.substr(0, bytes_of(rest));
     rest.remove_prefix(character.size());
@@ -164,7 +164,7 @@ ScreenTable::ScreenTable(std::vector<Column> columns, std::size_t name_max,
       const bool is_there = widths_[i] > 0 && columns_[i].dropped_at > 0;
       if (is_there && columns_[i].dropped_at >= columns_[worst].dropped_at) worst = i;
     }
-    if (worst == 0) break;  // Only what is never dropped is left.
+    if (worst == 0) break;  // Only columns that are never dropped are left.
     widths_[worst] = 0;
   }
   std::size_t left = screen_columns - std::min(screen_columns, taken());

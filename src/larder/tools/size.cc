@@ -27,7 +27,7 @@ SetupError invalid(std::string text) {
   return {ErrorCode::kInvalidArgument, std::move(text)};
 }
 
-/// Those that the user named, or all that make room by themselves. LRU has its column anyway.
+/// Those that the user named, or all that evict by themselves. LRU has its column anyway.
 SetupResult<std::vector<const cache::PolicyKind*>> policies_of(const SizeOptions& options) {
   std::vector<const cache::PolicyKind*> kinds;
   const auto add = [&kinds](const cache::PolicyKind& kind) {
@@ -41,7 +41,7 @@ SetupResult<std::vector<const cache::PolicyKind*>> policies_of(const SizeOptions
   }
   if (!options.policies.empty()) return kinds;
   for (const cache::PolicyKind& kind : cache::policy_kinds()) {
-    // With one salt, a policy by salt is the same as its base.
+    // With one salt, a policy by salt equals its base.
     if (!kind.is_partitioned_by_salt && kind.name != "noop") add(kind);
   }
   for (const cache::PolicyKind& kind : baseline_policies()) add(kind);
@@ -171,7 +171,7 @@ std::optional<double> gap_closed(const SizePoint& point, std::uint64_t hits) {
 }
 
 double prefill_speedup(const SizeResult& result, std::uint64_t hits) {
-  // measure_sizes() lets no trace pass that is without misses.
+  // measure_sizes() refuses a trace without misses.
   return static_cast<double>(result.references) / static_cast<double>(result.references - hits);
 }
 

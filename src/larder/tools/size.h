@@ -65,13 +65,13 @@ SetupResult<SizeResult> measure_sizes(const SizeOptions& options, const BlockTra
                                       const std::atomic<bool>& stop);
 
 /// How much of the way from LRU's hits to the optimum's so many hits go: 1 is the optimum, and
-/// below 0 is worse than LRU. Nothing where the two hit the same.
+/// below 0 is worse than LRU. Empty if both hit the same.
 std::optional<double> gap_closed(const SizePoint& point, std::uint64_t hits);
 
 /// How many times faster prefill is if loading a hit takes no time: references / misses.
 double prefill_speedup(const SizeResult& result, std::uint64_t hits);
 
-/// What the plot is drawn with.
+/// The characters of the plot.
 struct PlotStyle {
   std::size_t columns = 80;  ///< Of the terminal.
   bool is_unicode = false;   ///< Blocks; else ASCII.

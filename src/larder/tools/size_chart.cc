@@ -22,7 +22,7 @@ constexpr double kBottom = 450;
 constexpr double kLegendItem = 110;
 constexpr std::size_t kLabelsMax = 9;  ///< Along the axis of capacities.
 
-/// Of Okabe and Ito's palette, which people with any colour vision can tell apart.
+/// From Okabe and Ito's palette, whose colours people with any colour vision can distinguish.
 constexpr std::array<std::string_view, 6> kColors = {"#0072B2", "#E69F00", "#009E73",
                                                      "#CC79A7", "#D55E00", "#56B4E9"};
 constexpr std::string_view kOptimumColor = "#333333";

@@ -138,7 +138,7 @@ LruCurve curve_of(const BlockTrace& trace) {
   return std::move(*curve);
 }
 
-/// What holds between the models for any trace that is prefix-consistent.
+/// Relations between the models for any prefix-consistent trace.
 void expect_optimum_is_the_most(const BlockTrace& trace,
                                 const std::vector<std::uint64_t>& capacities) {
   const LruCurve lru = curve_of(trace);
@@ -183,7 +183,7 @@ TEST(BlockTraceTest, ABlockBehindDifferentBlocksIsCountedOnce) {
 }
 
 TEST(LruCurveTest, TailsLeaveBeforeHeads) {
-  // Of the three blocks the two first ones stay.
+  // The first two of the three blocks stay.
   const LruCurve lru = curve_of(trace_of({{1, 2, 3}, {1, 2, 3}}));
   for (std::uint64_t capacity = 0; capacity < 5; ++capacity) {
     EXPECT_EQ(lru.hits(capacity), std::min<std::uint64_t>(capacity, 3)) << capacity;
@@ -275,7 +275,7 @@ TEST(PrefixOptimumTest, IsNeverBelowAnyPolicy) {
 }
 
 TEST(SizeModelsTest, HitsOfAWarmupAreThoseOfTheRequestsLeftOut) {
-  // What is counted before and behind a warm-up adds up, in models that do not know the future.
+  // The counts before and after a warm-up add up, in models that do not know the future.
   Random random{7};
   const Chains chains = tree_chains(300, 60, random);
   std::vector<TraceRequest> requests;

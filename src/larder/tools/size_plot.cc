@@ -11,11 +11,11 @@
 namespace larder::tools {
 namespace {
 
-constexpr std::size_t kColumnsMax = 100;  ///< Longer bars show nothing more.
+constexpr std::size_t kColumnsMax = 100;  ///< Longer bars show no more.
 constexpr std::size_t kBarMin = 16;
 constexpr std::size_t kLabel = 12;  ///< With the spaces around it.
 
-/// What stands in one place of a bar: which of the three reach so far.
+/// The cell at one position of a bar: which of the three reach so far.
 struct Marks {
   std::string_view both;    ///< LRU and the policy.
   std::string_view policy;  ///< The policy alone.

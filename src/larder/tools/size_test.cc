@@ -266,7 +266,7 @@ TEST(SizeTest, AWarmupFillsTheCachesAndIsNotCounted) {
   for (const std::uint64_t hits : result->points[0].hits) EXPECT_EQ(hits, 2U);
   EXPECT_NE(to_text(options, *result, {}).find("2 requests at the beginning not counted"),
             std::string::npos);
-  // Behind it there must be something that a cache can miss.
+  // After it there must be a block that a cache can miss.
   options.requests_max = 3;
   const auto known = measure_sizes(options, kNoStop);
   ASSERT_FALSE(known);

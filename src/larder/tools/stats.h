@@ -13,7 +13,7 @@ namespace larder::tools {
 struct StoreNumbers {
   std::string type;
   std::string where;
-  /// By the metric's name without "larder_" and, where it has one, its own label's value:
+  /// By the metric's name without "larder_" and, if it has one, its own label's value:
   /// "lookup_misses_total", "absent". Histograms are left out.
   std::map<std::pair<std::string, std::string>, double> values;
 
@@ -24,8 +24,8 @@ struct StoreNumbers {
 /// Errors are those of read_samples().
 SetupResult<std::vector<StoreNumbers>> parse_metrics(std::string_view text);
 
-/// For people: what was asked for, what was found, why not, and how long it took, since each store
-/// was opened and within the last minute.
+/// For people: requests, hits, the reasons of misses, and times, since each store was opened and
+/// within the last minute.
 std::string stats_text(const std::vector<StoreNumbers>& stores);
 /// {"ok": true, "stores": [...]}: the numbers of each under their flat names, and the hit rates.
 std::string stats_json(const std::vector<StoreNumbers>& stores);

@@ -145,7 +145,7 @@ void say(int fd, std::string_view text) {
 class ReadMetricsTest : public ::testing::Test {
  protected:
   std::string path(const char* name) const { return directory_.path() + "/" + name; }
-  /// What it says of an address that cannot be read.
+  /// The error for an address that cannot be read.
   static std::string refusal(const std::string& address) {
     const auto text = read_metrics(address, 300ms);
     EXPECT_FALSE(text.has_value()) << address;
@@ -193,7 +193,7 @@ TEST_F(ReadMetricsTest, WhatDoesNotAnswerIsNamedWithTheRemedy) {
   }
 }
 
-/// Of each number that only one type of connector has, that type says what it means.
+/// Every number of a single type of connector is explained by that type.
 TEST(MetricsListTest, TheNumbersOfEveryConnectorAreInTheirTypesLists) {
   const testing::TemporaryDirectory directory;
   for (const std::string& spec :
@@ -215,7 +215,7 @@ TEST(MetricsListTest, TheNumbersOfEveryConnectorAreInTheirTypesLists) {
       seen.push_back(counter.name);
     }
     for (const std::string_view name : known) {
-      // What a server says is known when it has answered.
+      // A server's facts are known once it has answered.
       if (name.starts_with("server_")) continue;
       EXPECT_NE(std::ranges::find(seen, name), seen.end()) << spec << " never tells " << name;
     }

@@ -9,11 +9,11 @@
 
 namespace larder::tools {
 
-/// Whether what a command was given names a connector ("log:/data/kv?...", JSON) and not a
-/// directory. A directory whose name has a colon is written as ./NAME.
+/// Whether a command's argument names a connector ("log:/data/kv?...", JSON) and not a directory. A
+/// directory whose name has a colon is written as ./NAME.
 bool is_spec(std::string_view target) noexcept;
 
-/// By the types that are built in.
+/// By the built-in types.
 SetupResult<ReadSpec> read_spec(std::string_view spec);
 
 /// The directory itself, or the nearest one above it that exists.

@@ -12,7 +12,7 @@ struct TerminalSize {
   std::size_t columns = kUnknownColumns;
 };
 
-/// Of the terminal behind `fd`; the defaults where there is none or it does not say.
+/// Of the terminal behind `fd`; the defaults if there is none or it does not tell.
 TerminalSize terminal_size(int fd) noexcept;
 /// How wide it is.
 std::size_t terminal_columns(int fd) noexcept;

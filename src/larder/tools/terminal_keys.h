@@ -8,9 +8,10 @@ namespace larder::tools {
 
 enum class TerminalKey : std::uint8_t { kQuit, kPause, kHelp, kRedraw, kSuspend };
 
-/// What the bytes of a terminal without line editing mean. Keys that send several bytes (arrows,
-/// function keys, the mouse) mean nothing, and none of their bytes is taken for a letter, wherever
-/// a read cuts them. Escape alone waits for the next byte. Pure; keeps a few bits of state.
+/// The meaning of input bytes from a terminal without line editing. Keys that send several bytes
+/// (arrows, function keys, the mouse) are ignored, and none of their bytes counts as a letter,
+/// wherever a read cuts them. Escape alone waits for the next byte. Pure; keeps a few bits of
+/// state.
 class TerminalKeys {
  public:
   std::vector<TerminalKey> decode(std::string_view bytes);
@@ -19,8 +20,8 @@ class TerminalKeys {
   enum class State : std::uint8_t {
     kText,
     kEscape,    ///< Behind ESC.
-    kSequence,  ///< Behind ESC [: ends with a letter or ~.
-    kOneMore,   ///< Behind ESC O.
+    kSequence,  ///< After ESC [: ends with a letter or ~.
+    kOneMore,   ///< After ESC O.
   };
   State state_ = State::kText;
 };

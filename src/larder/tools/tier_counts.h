@@ -8,7 +8,7 @@
 
 namespace larder::tools {
 
-/// What went through one connector below L1. A value is one cell.
+/// The traffic of one connector below L1. A value is one cell.
 struct TierCounts {
   std::uint64_t values_loaded = 0;
   std::uint64_t bytes_loaded = 0;
@@ -17,7 +17,7 @@ struct TierCounts {
   std::uint64_t values_stored = 0;
   std::uint64_t bytes_stored = 0;
   std::uint64_t already_there = 0;  ///< Stores that found their key.
-  FailureCount stores_refused;      ///< By a limit (kResourceExhausted): one try each.
+  FailureCount stores_refused;      ///< By a limit (kResourceExhausted): one attempt each.
   Failures store_failures;          ///< The same of all others.
   Failures lookup_failures;
 
@@ -26,9 +26,9 @@ struct TierCounts {
   }
 };
 
-/// Passes everything to `inner` and counts what comes back. What was cancelled is no failure: only
-/// the engine cancels, and it says why. `inner` and `counts` outlive it; stop() stays the owner's
-/// of `inner`.
+/// Passes everything to `inner` and counts the results. A cancelled operation is no failure: only
+/// the engine cancels, and it gives the reason. `inner` and `counts` outlive it; stop() stays the
+/// owner's of `inner`.
 std::unique_ptr<Connector> count_tier(Connector& inner, TierCounts& counts);
 
 }  // namespace larder::tools

@@ -26,7 +26,8 @@ double now_s() {
   return static_cast<double>(RealClock::instance().now_ns()) / 1e9;
 }
 
-/// Until one of the descriptors is readable (those below 0 never are) or so many seconds passed.
+/// Until one of the descriptors is readable (those below 0 never are) or so many seconds have
+/// passed.
 template <std::size_t kCount>
 std::array<bool, kCount> wait_for(const std::array<int, kCount>& fds, double seconds) {
   std::array<pollfd, kCount> polled{};

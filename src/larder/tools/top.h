@@ -20,24 +20,24 @@ struct TopStop {
   int fd = -1;
 };
 
-/// Where to look when the user names nothing, in this order: `larder server`'s HTTP port, and what
-/// LARDER_METRICS names.
+/// Where to look when the user names nothing, in this order: `larder server`'s HTTP port, and the
+/// address in LARDER_METRICS.
 std::vector<std::string> default_top_targets();
 
-/// One target and what it has said so far.
+/// One target and its samples so far.
 class TopSession {
  public:
   /// The first of the targets that answers, with its first sample; of several also only one that
-  /// has numbers of larder's. An error says what each of them did. kCancelled: `stop` came first.
+  /// has numbers of larder's. An error says how each of them failed. kCancelled: `stop` came first.
   static SetupResult<TopSession> open(const std::vector<std::string>& targets,
                                       std::chrono::milliseconds timeout, const TopStop& stop);
 
-  /// The next sample, to be had until `timeout`; the figures are then with it. kCancelled: `stop`.
+  /// Takes the next sample within `timeout`, and adds it to the figures. kCancelled: `stop`.
   SetupStatus sample(const TopStop& stop);
 
   const std::string& target() const noexcept { return source_->target(); }
   TopSource& source() noexcept { return *source_; }
-  /// What source() gave.
+  /// The value of source().
   SetupStatus add(SetupResult<TopSample> sample);
   TopFigures figures() const { return history_.figures(); }
   /// Since the last answer, if the last question got none.

@@ -11,24 +11,24 @@
 
 namespace larder::tools {
 
-// What `larder top` tells, as numbers. The screen and the JSON are made of these. Texts are as they
-// came from the net: whatever shows them makes them printable.
+// The numbers of `larder top`. The screen and the JSON are made of these. Texts are as they came
+// from the net: whatever shows them makes them printable.
 
 enum class TopHealth : std::uint8_t { kHealthy = 0, kDegraded, kDown };
 
-/// How far back: the last interval, a minute, a longer while, and since the start.
+/// The periods: the last interval, a minute, a longer while, and since the start.
 inline constexpr std::size_t kTopWindows = 4;
 using TopShares = std::array<std::optional<double>, kTopWindows>;
 
-/// A share of `all`; nothing where that is nothing.
+/// A share of `all`; empty if that is 0.
 std::optional<double> share_of(double part, double all);
 
-/// A share of what was asked for.
+/// A share of the tokens asked for.
 struct ShareRow {
   std::string id = {};     ///< In the JSON: "found_in_l1".
   std::string title = {};  ///< Spaces in front: a part of the row above.
   TopShares shares = {};
-  std::string note = {};  ///< Of a reason: what it means and what helps.
+  std::string note = {};  ///< For a reason: its meaning and the remedy.
   bool is_zero() const {
     for (const auto& share : shares) {
       if (share.value_or(0) > 0) return false;
@@ -37,7 +37,7 @@ struct ShareRow {
   }
 };
 
-/// What did not have to be computed, or came out of the stores.
+/// Tokens that were not computed, or bytes that came out of the stores.
 struct SavedFigures {
   std::string unit = {};  ///< "tokens" of a server, "values" of a process with stores.
   double total = 0;
@@ -54,18 +54,18 @@ struct RoomRow {
   std::optional<double> evicted_per_s = {};
   std::string note = {};
 
-  /// Until it is full, if it goes on like this; nothing where it does not fill.
+  /// Time until it is full at this rate; empty if it does not fill.
   std::optional<double> full_in_s() const;
 };
 
-/// What would be found with other capacities; nothing: not known yet.
+/// Estimated hit rates with other capacities; empty: not known yet.
 struct WhatIfRow {
   std::string name = {};
   std::optional<double> half = {};
   std::optional<double> same = {};
   std::optional<double> doubled = {};
   std::optional<double> unlimited = {};
-  std::optional<double> measured = {};  ///< What was found, of the same asks.
+  std::optional<double> measured = {};  ///< The measured rate of the same asks.
 };
 
 /// Loads or stores within the last interval.
@@ -88,7 +88,7 @@ struct ConnectorRow {
   double oldest_s = 0;  ///< How long the first of them has waited.
 };
 
-/// What a server has to do at the moment.
+/// A server's present work.
 struct WorkFigures {
   double workers = 0;
   double connections = 0;
@@ -109,7 +109,7 @@ struct WorkerRow {
   std::optional<double> silent_s = {};
 };
 
-/// What one tenant asked for, and of one model.
+/// The requests of one tenant, and for one model.
 struct SaltRow {
   std::string salt = {};
   std::string model = {};
@@ -120,12 +120,12 @@ struct SaltRow {
 
 struct TopFigures {
   bool is_server = false;
-  std::string name = {};     ///< Of a server: --instance-id.
-  std::string version = {};  ///< Of a server.
+  std::string name = {};     ///< For a server: --instance-id.
+  std::string version = {};  ///< For a server.
   std::optional<double> uptime_s = {};
   TopHealth health = TopHealth::kHealthy;
   std::vector<std::string> reasons = {};
-  std::optional<double> interval_s = {};  ///< Between the last two samples; nothing: there is one.
+  std::optional<double> interval_s = {};  ///< Empty: there is only one sample.
   std::array<std::string, kTopWindows> windows = {};
   std::vector<ShareRow> shares = {};
   SavedFigures saved;
@@ -134,7 +134,7 @@ struct TopFigures {
   std::vector<ConnectorRow> connectors = {};
   std::optional<WorkFigures> work = {};
   std::vector<WorkerRow> workers = {};
-  std::vector<SaltRow> salts = {};  ///< Those that asked for most first.
+  std::vector<SaltRow> salts = {};  ///< Those with most requests first.
 };
 
 }  // namespace larder::tools

@@ -10,7 +10,7 @@ namespace {
 constexpr double kStepS = 5;
 constexpr double kLongestS = 900;
 
-/// What is kept of a sample for longer than until the next one: it is asked for by since().
+/// The part of a sample that is kept beyond the next one: since() uses it.
 constexpr std::array<std::string_view, 17> kKept{"engine_bytes_evicted_total",
                                                  "engine_l1_bytes",
                                                  "hits_total",

@@ -11,15 +11,14 @@
 
 namespace larder::tools {
 
-/// What a target said at one moment.
+/// A target's answers at one moment.
 struct TopSample {
   Scrape scrape = {};
-  std::optional<std::vector<std::string>> reasons =
-      {};                                 ///< Of a server's /degraded, where it answered.
-  std::optional<StatusPage> status = {};  ///< Of its /status, likewise.
+  std::optional<std::vector<std::string>> reasons = {};  ///< A server's /degraded, if it answered.
+  std::optional<StatusPage> status = {};                 ///< Its /status, likewise.
 };
 
-/// The last samples of a target, and what they tell together. Pure: time is that of the samples.
+/// The last samples of a target, and the figures from them. Pure: time is that of the samples.
 /// Threads: one. Bounds: two whole samples, and 15 minutes of a few counters, 5 s apart.
 class TopHistory {
  public:
@@ -30,7 +29,7 @@ class TopHistory {
   TopFigures figures() const;
 
   const TopSample& latest() const { return *latest_; }
-  /// The sample before the last one, if any.
+  /// The sample before the last one, if there is one.
   const Scrape* previous() const;
   /// The oldest of the last `seconds`, without histograms and most gauges; else previous().
   const Scrape* since(double seconds) const;
@@ -41,21 +40,20 @@ class TopHistory {
   std::deque<Scrape> kept_;  ///< The oldest first.
 };
 
-/// The parts of figures() that a server has, and those that stores have: top_server.cc and
-/// top_stores.cc.
+/// The parts of figures() for a server, and for stores: top_server.cc and top_stores.cc.
 void add_server_figures(const TopHistory& history, TopFigures& figures);
-/// Of the stores of a process, or of those behind a server: rooms and connectors.
+/// For the stores of a process, or those behind a server: rooms and connectors.
 void add_store_figures(const TopHistory& history, TopFigures& figures);
-/// Of a process without a server: health, shares and what was loaded.
+/// For a process without a server: health, shares and loaded bytes.
 void add_process_figures(const TopHistory& history, TopFigures& figures);
 
-/// Of the metrics `PREFIXwhat_if_...`, of series with these labels; nothing: there is no estimate.
+/// From the metrics `PREFIXwhat_if_...`, of series with these labels; empty: there is no estimate.
 std::optional<WhatIfRow> what_if_of(const Scrape& now, std::string name, const std::string& prefix,
                                     Scrape::Labels labels);
-/// By how much a counter grew in a second since `before`; nothing where there is no such.
+/// A counter's growth per second since `before`; empty if there is none.
 std::optional<double> rate_of(const Scrape& now, const Scrape* before, std::string_view name,
                               Scrape::Labels labels = {});
-/// By how much a gauge changed in a second.
+/// A gauge's change per second.
 std::optional<double> change_of(const Scrape& now, const Scrape* before, double value,
                                 double value_before);
 

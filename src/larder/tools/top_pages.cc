@@ -12,7 +12,7 @@ constexpr std::size_t kReasonsMax = 100;
 constexpr std::size_t kReasonBytesMax = 1000;
 constexpr std::size_t kWorkersMax = 10'000;
 
-/// The member of an object; null for everything else.
+/// The member of an object; null for every other value.
 const json& at(const json& object, const char* name) {
   static const json kNone;
   if (!object.is_object()) return kNone;

@@ -10,7 +10,7 @@
 
 namespace larder::tools {
 
-/// What `larder top` takes from a server's pages beside its metrics.
+/// The fields that `larder top` reads from a server's pages besides its metrics.
 
 /// Lookups within a while, in chunks.
 struct LookupWindow {
@@ -28,7 +28,7 @@ struct StatusPage {
 
 /// Of GET /degraded. Nothing: the text is no such page.
 std::optional<std::vector<std::string>> parse_degraded(std::string_view text);
-/// Of GET /status. What is not as expected is left out.
+/// Of GET /status. Unexpected values are left out.
 std::optional<StatusPage> parse_status(std::string_view text);
 
 }  // namespace larder::tools

@@ -27,8 +27,8 @@ constexpr std::size_t kSaltsMax = 20;
 struct Section {
   ScreenLine title;
   std::vector<ScreenLine> lines;
-  std::size_t least = 0;  ///< So many lines before any other section gets more than its own least.
-  bool needs_rows = false;  ///< The title says nothing alone.
+  std::size_t least = 0;  ///< So many lines before another section gets more than its own minimum.
+  bool needs_rows = false;  ///< The title alone is useless.
 };
 
 class TopDrawing {
@@ -279,7 +279,7 @@ Section TopDrawing::salts() const {
   return section;
 }
 
-/// Gives each section, in the order of their importance, its least; then what it still wants.
+/// Gives each section, in the order of importance, its minimum, and then more.
 std::vector<ScreenLine> TopDrawing::body(std::size_t room) const {
   std::vector<Section> sections{shares(), rooms(), connectors()};
   if (!figures_.what_if.empty()) sections.push_back(what_if());
@@ -295,7 +295,7 @@ std::vector<ScreenLine> TopDrawing::body(std::size_t room) const {
     if (!sections[i].needs_rows) give(i, 1 + std::min(sections[i].least, sections[i].lines.size()));
   }
   for (std::size_t i = 0; i < sections.size(); ++i) {
-    // Of what has a title of its own still to come, that alone is not worth a line.
+    // The title of a later section alone is not worth a line.
     const bool has_head = sections[i].least == 0;
     if (!has_head || room > 1) give(i, 1 + sections[i].lines.size());
   }
@@ -308,7 +308,7 @@ std::vector<ScreenLine> TopDrawing::body(std::size_t room) const {
     }
     Section& section = sections[i];
     const std::size_t hidden = section.lines.size() - (given[i] - 1);
-    if (hidden > 0) {  // In place of the end of the title, which is the least of it.
+    if (hidden > 0) {  // In place of the end of the title, which matters least.
       const std::string more = fmt::format(" +{}", hidden);
       const std::size_t columns = screen_.columns - std::min(screen_.columns, more.size());
       std::string title = plain_line(section.title);
@@ -380,7 +380,7 @@ std::vector<ScreenLine> TopDrawing::draw() {
   return lines;
 }
 
-/// A window may be narrower than what is never left out.
+/// A window may be narrower than the parts that are never left out.
 void clip(ScreenLine& line, const TopScreen& screen) {
   std::size_t left = screen.columns;
   for (ScreenSpan& span : line) {

@@ -20,12 +20,12 @@ struct TopScreen {
   double interval_s = 2;
   bool is_paused = false;
   bool is_help = false;
-  std::optional<double> silent_s = {};  ///< For how long the target has not answered,
-  std::string error = {};               ///< and what came instead.
+  std::optional<double> silent_s = {};  ///< How long the target has not answered,
+  std::string error = {};               ///< and the error instead.
 };
 
 /// The lines of the screen, exactly `rows` of them if that is not 0, none wider than `columns`.
-/// What has no room is left out, the least important first. Pure.
+/// Parts without room are left out, the least important first. Pure.
 std::vector<ScreenLine> draw_top(const TopFigures& figures, const TopScreen& screen);
 
 /// The figures as one line of JSON, with its line end. Everything is there, in base units.

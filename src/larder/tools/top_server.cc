@@ -31,7 +31,7 @@ constexpr std::array kReasons{
     Reason{"other_layout", "stored with other layers or types: use another model name"},
 };
 
-/// Lookups within one window, in tokens or chunks: shares are all that is made of them.
+/// Lookups within one window, in tokens or chunks: only used for shares.
 struct Lookups {
   double asked = 0;
   double l1 = 0;
@@ -142,7 +142,7 @@ void add_l1(const TopHistory& history, TopFigures& figures) {
   };
   RoomRow l1{.name = "L1", .capacity = now.sum("engine_l1_capacity_bytes")};
   l1.used = std::max(0.0, l1.capacity - free(now));
-  // The capacity does not change: what is free less was filled.
+  // The capacity is constant: a loss of free bytes is growth of used ones.
   if (before != nullptr) l1.filling_per_s = change_of(now, before, free(*before), free(now));
   l1.evicted_per_s = rate_of(now, before, "engine_bytes_evicted_total");
   const auto note = [&](const char* what, double bytes) {

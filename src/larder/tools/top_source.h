@@ -18,8 +18,8 @@ namespace larder::tools {
 SetupResult<TopSample> read_top_sample(const std::string& target,
                                        std::chrono::milliseconds timeout);
 
-/// Takes samples in a thread of its own, one at a time, so that a target that does not answer holds
-/// up neither the keys nor the end. Threads: the owner's.
+/// Takes samples in a thread of its own, one at a time, so that a target that does not answer
+/// delays neither the keys nor the end. Threads: the owner's.
 class TopSource {
  public:
   static SetupResult<std::unique_ptr<TopSource>> start(std::string target,
@@ -35,7 +35,7 @@ class TopSource {
   std::optional<SetupResult<TopSample>> take();
 
  private:
-  /// What the thread keeps where the owner has gone.
+  /// The state that the thread keeps alive when the owner has gone.
   struct Shared {
     explicit Shared(EventFd fd) : ended(std::move(fd)) {}
     EventFd ended;

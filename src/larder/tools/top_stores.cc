@@ -12,10 +12,10 @@
 namespace larder::tools {
 namespace {
 
-/// Of a text from anywhere: each is looked for in all of it.
+/// From an untrusted text: each is searched for in all of it.
 constexpr std::size_t kStoresMax = 1000;
 
-/// What is kept is 5 s apart.
+/// Kept samples are 5 s apart.
 constexpr double kMinuteLeastS = 54;
 
 struct StoreId {
@@ -110,7 +110,7 @@ constexpr std::array<Reason, kMissReasonCount> kReasons{{
     {"other", "what is there is no value, as above 1 GiB"},
 }};
 
-/// What was asked for within one window, of all stores.
+/// Requests within one window, of all stores.
 struct Asked {
   double lookup_hits = 0;
   double load_hits = 0;
@@ -118,7 +118,7 @@ struct Asked {
   double lookup_misses = 0;
   double load_misses = 0;
   std::optional<double> bytes_share = {};
-  std::optional<double> l1_hits = {};  ///< Where a store has an L1.
+  std::optional<double> l1_hits = {};  ///< If a store has an L1.
   std::optional<double> l2_hits = {};
 
   double all() const { return lookup_hits + load_hits + lookup_misses + load_misses; }
@@ -146,7 +146,7 @@ Asked asked_since(const Scrape& now, const Scrape* before) {
   return asked;
 }
 
-/// As the stores themselves tell of the last minute, without bytes and tiers.
+/// From the stores' own numbers of the last minute, without bytes and tiers.
 Asked asked_recently(const Scrape& now) {
   Asked asked{.lookup_hits = now.sum("recent_hits", {{"operation", "lookup"}}),
               .load_hits = now.sum("recent_hits", {{"operation", "load"}}),
@@ -225,7 +225,7 @@ void add_rooms(const TopHistory& history, const StoreId& store, TopFigures& figu
     RoomRow row{.name = std::move(name),
                 .used = now.sum(used, labels),
                 .capacity = now.sum(capacity, labels)};
-    // What a new store has already was not filled in meanwhile.
+    // A new store's initial content was not filled in meanwhile.
     if (before != nullptr && before->sum(used, labels) > 0) {
       row.filling_per_s = change_of(now, before, row.used, before->sum(used, labels));
     }
@@ -290,7 +290,7 @@ void add_store_figures(const TopHistory& history, TopFigures& figures) {
 void add_process_figures(const TopHistory& history, TopFigures& figures) {
   const Scrape& now = history.latest().scrape;
   for (const StoreId& store : stores_of(now)) {
-    // Without a bound there is nothing to ask.
+    // Without a bound there is no estimate.
     if (store.sum(now, "capacity_bytes") <= 0 || store.sum(now, "what_if_asks") <= 0) continue;
     auto row = what_if_of(now, store.name(), "", {{"type", store.type}, {"where", store.where}});
     if (row) figures.what_if.push_back(std::move(*row));

@@ -283,7 +283,7 @@ std::string text_of(const std::vector<ScreenLine>& lines) {
   return text;
 }
 
-/// With LARDER_WRITE_GOLDEN=1 it writes the file: look at the difference before you commit it.
+/// With LARDER_WRITE_GOLDEN=1 it writes the file: review the difference before you commit it.
 TEST_P(TopScreenTest, IsAsItsGoldenTextHasIt) {
   const Golden& golden = GetParam();
   const std::string text = text_of(drawn(golden.figures(), golden.rows, golden.columns));

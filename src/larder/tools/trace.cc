@@ -17,7 +17,7 @@
 namespace larder::tools {
 namespace {
 
-constexpr unsigned kDepthMax = 64;  ///< Of a value that is skipped.
+constexpr unsigned kDepthMax = 64;  ///< Depth of a value that is skipped.
 constexpr std::size_t kNamedFieldsMax = 8;
 constexpr std::size_t kDifferentFieldsMax = 1000;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
@@ -27,8 +27,8 @@ SetupError invalid(std::string text) {
   return SetupError{ErrorCode::kInvalidArgument, std::move(text)};
 }
 
-/// What an error message shows of the place where reading stopped. Control characters and the like
-/// come from the file and are not repeated.
+/// The excerpt in an error message of the place where reading stopped. Control characters and the
+/// like come from the file and are not repeated.
 std::string shown(std::string_view rest) {
   if (rest.empty()) return "the end of the line";
   std::string text = "'";
@@ -215,7 +215,7 @@ class LineParser {
     return line_.substr(begin, at_ - begin);
   }
 
-  /// Behind an opening quote, up to the closing one.
+  /// After an opening quote, up to the closing one.
   SetupResult<std::string_view> rest_of_text(std::string_view what) {
     const std::size_t begin = at_;
     for (std::size_t end = begin; end < line_.size(); ++end) {
@@ -229,9 +229,9 @@ class LineParser {
     return error(std::string{what} + " without its closing quote");
   }
 
-  /// Any value, of a field that is not read.
+  /// Any value, for a field that is not read.
   SetupStatus skip_value() {
-    std::array<char, kDepthMax> closing{};  // Of the lists and objects that are open.
+    std::array<char, kDepthMax> closing{};  // Number of open lists and objects.
     std::size_t depth = 0;
     do {
       const bool is_list = accept('[');
@@ -348,7 +348,7 @@ class TraceReader {
     return {};
   }
 
-  /// Checks what only the whole file tells, and makes the trace. The block size may be on any line.
+  /// Checks the rules for the whole file, and makes the trace. The block size may be on any line.
   SetupResult<Trace> finish() {
     if (requests() == 0) return invalid(options_.trace_path + ": no requests in it");
     trace_.block_tokens = options_.block_tokens;

@@ -54,26 +54,26 @@ struct TraceOptions {
   std::uint64_t timestamp_unit_ns = 1'000'000;
 };
 
-/// What `--timestamp-unit` says: "s", "ms", "us" or "ns".
+/// The value of `--timestamp-unit`: "s", "ms", "us" or "ns".
 SetupResult<std::uint64_t> parse_timestamp_unit(std::string_view text);
-/// What `--block-tokens` says: 1 to kBlockTokensMax.
+/// The value of `--block-tokens`: 1 to kBlockTokensMax.
 SetupResult<std::uint32_t> parse_block_tokens(std::string_view text);
 
 struct Trace {
   std::vector<TraceRequest> requests;  ///< By rising timestamp; never empty.
   std::uint32_t block_tokens = kDefaultBlockTokens;
   std::uint64_t sessions = 0;      ///< Distinct values of session_id; 0: the trace has none.
-  std::vector<std::string> notes;  ///< What was left out or put right, for people.
+  std::vector<std::string> notes;  ///< Omissions and corrections, for people.
 };
 
 /// One line, as it is written.
 struct TraceLine {
-  TraceRequest request;  ///< Its block_tokens and the fields that are absent have their defaults.
+  TraceRequest request;  ///< Its block_tokens and absent fields have their defaults.
   bool has_timestamp = false;
   bool is_date = false;  ///< The timestamp was a date, not a number.
   std::optional<std::uint32_t> block_size;
   std::optional<std::uint64_t> session;          ///< A hash of session_id.
-  std::vector<std::string_view> ignored_fields;  ///< In the line, as they are written there.
+  std::vector<std::string_view> ignored_fields;  ///< In the line, as written there.
 };
 
 /// Parses one line: a JSON object with the field hash_ids, a list, and any of timestamp,
@@ -84,19 +84,19 @@ struct TraceLine {
 ///   any other text counts by its 64-bit hash.
 /// timestamp: a number of `timestamp_unit_ns`, a text of that number, or a date with a time of day
 ///   (parse_date_time_ns()).
-/// Errors name the column and what was expected there; the caller adds file and line.
+/// Errors name the column and the expected text; the caller adds file and line.
 SetupResult<TraceLine> parse_trace_line(std::string_view line,
                                         std::uint64_t timestamp_unit_ns = 1'000'000);
 
-/// Reads up to `requests_max` requests from the options' file, told to be zstd or gzip by its
-/// content, not by its name; all frames and members of it. A byte order mark, CR before LF and
+/// Reads up to `requests_max` requests from the options' file, recognised as zstd or gzip by its
+/// content, not by its name; all of its frames and members. A byte order mark, CR before LF and
 /// empty lines are skipped.
 ///
 /// Lines out of order are sorted by timestamp, those of equal ones in the order of the file; a line
 ///   without a timestamp has that of the line before it. Requests without a block are left out.
 /// A request has an id for each block of its input, or for each full one; anything else means
 ///   another block size, and is an error.
-/// All of that is in the notes. Errors begin with "PATH:LINE: " where they are about a line. Ends
+/// The notes list all of that. Errors begin with "PATH:LINE: " where they are about a line. Ends
 /// with kCancelled once `stop` is set.
 SetupResult<Trace> read_trace(const TraceOptions& options, const std::atomic<bool>& stop);
 

@@ -35,7 +35,7 @@ bool has_note(const Trace& trace, const std::string& note) {
   return std::ranges::find(trace.notes, note) != trace.notes.end();
 }
 
-/// A file in a directory of the test's own.
+/// A file in the test's own directory.
 class TraceFile : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -269,7 +269,7 @@ TEST_F(TraceFile, TextMuchLargerThanItsFrameIsReadToTheEnd) {
 
 TEST_F(TraceFile, SkippableFramesAreSkipped) {
   using namespace std::string_literals;
-  // As pzstd writes them: before, between and behind the frames with content.
+  // As pzstd writes them: before, between and after the frames with content.
   const std::string skippable = "\x53\x2A\x4D\x18\x04\x00\x00\x00info"s;
   const std::string text = lines(10);
   const auto trace = read_file(
@@ -428,7 +428,7 @@ TEST_F(TraceFile, LinesOutOfOrderAreSortedAndSaid) {
     return "{\"timestamp\": " + std::string{time} + ", \"hash_ids\": [" + std::to_string(id) +
            "]}\n";
   };
-  // The fourth line has no time of its own: that of the third.
+  // The fourth line has no time of its own: it gets that of the third.
   const auto trace = read_file(write(line("30", 1) + line("10", 2) + line("20", 3) +
                                      "{\"hash_ids\": [4]}\n" + line("10", 5) + line("30", 6)),
                                kNoStop);
@@ -477,7 +477,8 @@ TEST_F(TraceFile, TruncatedAndDamagedFilesAreErrors) {
 TEST_F(TraceFile, APipeThatNobodyWritesIntoIsLeftWhenAskedToStop) {
   const std::string path = directory_ + "/pipe";
   ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
-  const UniqueFd writer{::open(path.c_str(), O_RDWR | O_CLOEXEC)};  // Else the open would wait.
+  const UniqueFd writer{
+      ::open(path.c_str(), O_RDWR | O_CLOEXEC)};  // Otherwise the open would block.
   ASSERT_TRUE(writer);
   const std::atomic<bool> stop = true;
   const auto trace = read_file(path, stop);

@@ -15,7 +15,7 @@
 
 namespace larder::tools {
 
-/// Requests that share prefixes: so many conversations that grow turn by turn, and begin anew.
+/// Requests that share prefixes: so many conversations that grow turn by turn, and begin again.
 inline std::vector<TraceRequest> make_conversations(std::size_t count, std::size_t requests,
                                                     std::uint64_t seed) {
   Random random{seed};
@@ -36,7 +36,7 @@ inline std::vector<TraceRequest> make_conversations(std::size_t count, std::size
 }
 
 /// The traces, *.zst, in the directory LARDER_TRACES, by default shared/data/traces of the sources.
-/// Without any the test is to say SKIPPED.
+/// Without any the test prints SKIPPED.
 inline std::set<std::filesystem::path> traces_that_are_there() {
   const char* const named = std::getenv("LARDER_TRACES");
   const std::filesystem::path directory =

@@ -49,7 +49,7 @@ class Fields {
   std::string_view rest_;
 };
 
-/// "Z", "+02:00", "+0200" or nothing: seconds that local time is ahead of UTC.
+/// "Z", "+02:00", "+0200" or empty: seconds that local time is ahead of UTC.
 bool take_offset(Fields& fields, std::int64_t& seconds) {
   if (fields.is_done() || fields.take('Z') || fields.take('z')) return fields.is_done();
   const bool is_behind = fields.take('-');

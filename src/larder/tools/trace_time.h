@@ -7,8 +7,8 @@
 namespace larder::tools {
 
 /// A date with a time of day, as nanoseconds since 1970-01-01T00:00:00Z: "2024-05-10T00:00:00.25Z",
-/// "2024-05-10 00:00:00.25+02:00". A space or a T stands between date and time, seconds may have a
-/// fraction (digits behind the ninth are cut off), and without Z or an offset the time is UTC.
+/// "2024-05-10 00:00:00.25+02:00". A space or a T separates date and time, seconds may have a
+/// fraction (digits after the ninth are cut off), and without Z or an offset the time is UTC.
 /// Returns nothing for any other text, a day that does not exist, and a time before 1970 or after
 /// 2200.
 std::optional<std::uint64_t> parse_date_time_ns(std::string_view text) noexcept;

@@ -57,7 +57,7 @@ std::uint64_t hash_of(BlockNumber block, std::uint64_t seed) {
   return hash64(std::as_bytes(std::span{&block, 1}), seed);
 }
 
-/// As a store of that capacity would feed it: asks, then what was loaded and what was stored.
+/// Like a store of that capacity: asks, then loads and stores.
 WhatIf sketched(const BlockTrace& trace, std::uint64_t capacity, std::uint64_t seed,
                 HitRateSketch::Options options = {.half_life_asks = kNeverAges}) {
   options.capacity_bytes = capacity * kBlockBytes;
@@ -146,7 +146,7 @@ TEST(WhatIf, FollowsTheExactCurveOfFurtherTraces) {
 /// Half of the requests are of one phase, half of another; only the second one counts by then.
 TEST(WhatIf, FollowsAChangeOfPhaseAsItAges) {
   std::vector<TraceRequest> requests = make_conversations(30, 10'000, 7);
-  // Conversations that go on less often, with blocks of their own.
+  // Conversations that continue less often, with their own blocks.
   for (TraceRequest request : make_conversations(1'500, 20'000, 8)) {
     for (std::uint64_t& block : request.blocks) block += 10'000'000;
     requests.push_back(std::move(request));

@@ -23,7 +23,7 @@ std::uint64_t round_up(std::uint64_t value, std::uint64_t multiple) {
 SetupResult<ValueBuffers> ValueBuffers::create(const WorkloadShape& shape, std::uint32_t count,
                                                bool is_filled) {
   const std::uint64_t even = shape.value_bytes / shape.slices;
-  // Whole blocks where that leaves something for the last slice, so that alignment is kept.
+  // Whole blocks if that leaves something for the last slice, to preserve the alignment.
   const std::uint64_t piece =
       even >= shape.alignment ? even / shape.alignment * shape.alignment : even;
   if (piece < kValueBytesMin) {

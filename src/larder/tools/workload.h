@@ -18,14 +18,14 @@ struct WorkloadShape {
   std::uint32_t slices = 1;           ///< Pieces of memory that one value lies in.
   std::uint32_t unaligned_bytes = 0;  ///< Every piece begins this far behind an aligned address.
   std::uint32_t alignment = 4096;
-  bool has_huge_pages = true;  ///< Where the kernel gives them.
+  bool has_huge_pages = true;  ///< If the kernel provides them.
 };
 
-/// Memory for values of a benchmark, and what their bytes are.
+/// Memory for a benchmark's values, and their bytes.
 ///
-/// Every buffer is filled once with random bytes of its own. A store of key number n then writes a
+/// Every buffer is filled once with its own random bytes. A store of key number n then writes a
 /// stamp (n, buffer, offset; 16 bytes) at each 4 KiB and at the end: so every stored value differs
-/// from every other in each of its 4 KiB blocks, cannot be compressed, and costs next to nothing to
+/// from every other in each of its 4 KiB blocks, cannot be compressed, and costs almost nothing to
 /// make while the clock runs. The stamp names the buffer, so a loaded value can be checked quickly
 /// (first and last stamp) or completely (made again).
 /// Threads: one at a time.

@@ -74,8 +74,8 @@ Arena::Arena(SlotAllocator slots, std::unique_ptr<ArenaMemory> memory,
 
 Arena::~Arena() {
   if (::getpid() == opened_by_) return;
-  // In a child that fork() made: there are no such thread and no such mapping, the name is the
-  // parent's, and the helper's lock may be taken for ever.
+  // In a child that fork() made, thread and mapping do not exist, the name is the parent's, and the
+  // helper's lock may be held for ever.
   (void)helper_.release();  // NOLINT(bugprone-unused-return-value)
   (void)memory_.release();  // NOLINT(bugprone-unused-return-value)
 }

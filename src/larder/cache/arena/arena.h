@@ -17,7 +17,7 @@ class CommitAhead;
 /// a worker has mapped the segment in another.
 struct SlotRef {
   std::uint64_t offset = 0;
-  std::uint64_t bytes = 0;  ///< As asked for; it takes whole grains, see Arena::taken_for().
+  std::uint64_t bytes = 0;  ///< As requested; it takes whole grains, see Arena::taken_for().
 };
 
 enum class ArenaKind : std::uint8_t {
@@ -44,13 +44,13 @@ struct ArenaOptions {
   SetupStatus validate() const;
 };
 
-/// Why take() gave nothing. In both cases eviction may help.
+/// Why take() failed. Eviction may help in both cases.
 enum class NoRoom : std::uint8_t {
   kNoRun = 1,     ///< No free run is long enough, and the arena cannot grow by as much.
   kNoMemory = 2,  ///< The arena may grow, but the system has no pages for it (a full tmpfs).
 };
 
-/// In bytes that were taken, which are whole grains.
+/// Bytes that were taken, in whole grains.
 struct ArenaUsage {
   std::uint64_t capacity_bytes = 0;  ///< = used + free.
   std::uint64_t used_bytes = 0;
@@ -61,30 +61,30 @@ struct ArenaUsage {
 };
 
 enum class HugePages : std::uint8_t {
-  kOff = 0,  ///< Not asked for, or there is no memory to back.
+  kOff = 0,  ///< Not requested, or there is no memory to back.
   kRefused,  ///< The kernel's settings forbid them for this kind of memory.
   kAllowed,  ///< Used where the kernel finds some: see Arena::huge_page_bytes().
 };
 
 struct ArenaReport {
   ArenaUsage usage;
-  std::uint64_t committed_bytes = 0;  ///< Of the arena, from its start.
+  std::uint64_t committed_bytes = 0;  ///< Offset from the arena's start.
   std::uint64_t inline_commits = 0;  ///< take() had to commit itself: the helper was behind or off.
   std::uint64_t commit_failures = 0;  ///< The system had no pages for the arena.
-  int commit_errno = 0;               ///< Of the last failure.
+  int commit_errno = 0;               ///< Errno of the last failure.
   HugePages huge_pages = HugePages::kOff;
   bool has_replaced_stale = false;  ///< The name was left behind by a process that has died.
-  /// kShared: what the tmpfs can hold, full or not. Below the capacity, L1 will never be full.
+  /// kShared: the size limit of the tmpfs, full or not. Below the capacity, L1 will never be full.
   std::uint64_t file_system_bytes = 0;
 };
 
 /// The memory of L1 (E3): one contiguous region, cut into slots by a SlotAllocator whose metadata
-/// is outside, so the first slot is at offset 0.
+/// is outside, so that the first slot is at offset 0.
 ///
 /// Pages: a slot's pages are committed before take() returns it, so no access to a slot ever raises
 ///   SIGBUS; a full tmpfs is kNoMemory. (Anonymous memory that a cgroup denies is the OOM killer's,
 ///   as ever.) The offered part of the arena grows from its start and by no more than a slot needs:
-///   pages that are committed are used before others are. Pages are never given back to the system
+///   pages that are committed are used before others are. Pages are not returned to the system
 ///   before the arena closes. A helper thread commits ahead in steps of 2 MiB; it changes no
 ///   offset, so where slots lie depends on the calls alone.
 /// Shared: the file has mode 0600, appears under its name locked (flock) and complete, and is
@@ -98,16 +98,16 @@ struct ArenaReport {
 class Arena {
  public:
   static SetupResult<std::unique_ptr<Arena>> open(const ArenaOptions& options);
-  /// Every slot is void from here on, and must have been given back or be in no I/O.
+  /// Every slot is void from here on; it must have been released, or have no I/O.
   ~Arena();
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
   /// Any number of bytes is a legal argument; 0 takes one grain. The contents are unspecified.
   Result<SlotRef, NoRoom> take(std::uint64_t bytes) noexcept;
-  /// `slot` came from take() and was not given back since. Anything else aborts.
+  /// `slot` came from take() and was not released since. Anything else aborts.
   void give_back(SlotRef slot) noexcept;
-  /// What a slot of so many bytes takes; UINT64_MAX where no arena has it.
+  /// The size of a slot for so many bytes; UINT64_MAX if no arena has it.
   std::uint64_t taken_for(std::uint64_t bytes) const noexcept;
 
   /// Aligned to the grain and to 2 MiB. Null: kOffsets.
@@ -116,7 +116,7 @@ class Arena {
   std::uint64_t grain_bytes() const noexcept;
   std::uint64_t used_bytes() const noexcept;
   std::uint64_t free_bytes() const noexcept;
-  /// kShared: what a worker opens, without a leading slash; else empty.
+  /// kShared: the name that a worker opens, without a leading slash; else empty.
   const std::string& name() const noexcept;
 
   /// Cost: looks at the free runs of one class; for reports.
@@ -126,7 +126,7 @@ class Arena {
   /// tables: up to 100 ms for 64 GiB.
   std::uint64_t huge_page_bytes() const;
 
-  /// For tests and simulations: aborts where the slots and the free runs do not add up.
+  /// For tests and simulations: aborts if the slots and the free runs do not add up.
   void check_invariants() const;
 
  private:

@@ -64,7 +64,7 @@ std::uint64_t kib_of(const std::string& line) noexcept {
 SetupResult<std::unique_ptr<ArenaMemory>> ArenaMemory::open(const ArenaOptions& options,
                                                             std::uint64_t capacity_bytes) {
   const std::uint64_t bytes = round_up(capacity_bytes, page_bytes());
-  // From the descriptor on to the advice: a child must have neither file nor mapping.
+  // From the descriptor to the advice: a child must have neither file nor mapping.
   const NoFork no_fork;
   std::optional<SegmentFile> file;
   if (options.kind == ArenaKind::kShared) {

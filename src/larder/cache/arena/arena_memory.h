@@ -12,14 +12,14 @@
 
 namespace larder::cache {
 
-/// The mapping behind an arena. Its pages are committed from the start on, [0, committed_bytes());
-/// an access beyond may raise SIGBUS.
+/// The mapping behind an arena. Its pages are committed from the start: [0, committed_bytes()); an
+/// access beyond may raise SIGBUS.
 ///
 /// Threads: any for all but opening and the end. Two threads may commit the same pages at once:
 ///   they do the same work twice, and neither waits for the other.
 class ArenaMemory {
  public:
-  /// What one step commits; a huge page.
+  /// Bytes that one step commits; a huge page.
   static constexpr std::uint64_t kStepBytes = std::uint64_t{2} << 20;
 
   /// `kind` is not kOffsets. Touches no page.

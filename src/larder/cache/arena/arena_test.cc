@@ -402,7 +402,7 @@ TEST(SharedArenaTest, AFullTmpfsIsNoMemoryAndNeverSigbus) {
       fill(*arena, *slot, 200);
       slots.push_back(*slot);
     }
-    // What is freed is used again without a page more, also where it touches the end.
+    // Freed slots are reused without a further page, also at the end.
     arena->give_back(slots.back());
     arena->give_back(slots[5]);
     EXPECT_EQ(arena->take(300'000)->offset, slots[5].offset);
@@ -451,7 +451,7 @@ TEST(SharedArenaTest, AKernelWithoutPopulateAllocatesByFile) {
   const SmallTmpfs tmpfs{4 * kMiB};
   if (!tmpfs.is_mounted()) GTEST_SKIP() << "SKIPPED (needs root)";
   const ForkedChild child{[&](int) -> std::string {
-    // All advice is refused then, as some of it is by old kernels.
+    // All advice is refused then, as some of it is on old kernels.
     if (!testing::forbid_call(SYS_madvise, EINVAL)) return "cannot forbid calls";
     ArenaOptions options = without_helper(ArenaKind::kShared, 16 * kMiB);
     options.directory = tmpfs.path();
@@ -470,7 +470,7 @@ TEST(SharedArenaTest, AKernelWithoutPopulateAllocatesByFile) {
 
 // ---- Committing ahead ---------------------------------------------------------------------------
 
-/// What the helper does by itself.
+/// The helper's work without a call.
 bool commits(const Arena& arena, std::uint64_t bytes) {
   return testing::eventually([&] { return arena.report().committed_bytes >= bytes; });
 }

@@ -13,9 +13,9 @@ namespace larder::cache {
 /// A thread that commits an arena's pages ahead of their use, one step of ArenaMemory at a time, so
 /// that the engine's thread finds them committed.
 ///
-/// It goes on to `ahead_bytes` beyond the highest byte in use, and then sleeps until half of that
-/// lead is gone. Where the system has no pages it sleeps until the next slot is taken beyond the
-/// highest one. It changes nothing but what is committed.
+/// It keeps `ahead_bytes` beyond the highest byte in use committed, and sleeps until half of that
+/// lead is gone. If the system has no pages it sleeps until the next slot is taken beyond the
+/// highest one. It only commits pages.
 /// Threads: on_used() by the arena's. The lock is never held in a system call that allocates.
 class CommitAhead {
  public:
@@ -23,7 +23,7 @@ class CommitAhead {
   static Result<std::unique_ptr<CommitAhead>> start(ArenaMemory& memory,
                                                     std::uint64_t capacity_bytes,
                                                     std::uint64_t ahead_bytes);
-  /// Waits for the step that is under way.
+  /// Waits for the current step.
   ~CommitAhead();
   CommitAhead(const CommitAhead&) = delete;
   CommitAhead& operator=(const CommitAhead&) = delete;

@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::uint64_t kMarkBytes = 4096;
 constexpr std::size_t kNameBytesMax = 255;
-constexpr int kAttempts = 16;  ///< Others may replace the same stale name meanwhile.
+constexpr int kAttempts = 16;  ///< Other processes may replace the same stale name meanwhile.
 
 /// Stands in the file's last kMarkBytes.
 struct Mark {
@@ -82,7 +82,8 @@ SetupResult<bool> remove_stale(const std::string& path) {
                     "is in use by process " + std::to_string(mark->pid) +
                         "; stop that process, or choose another name");
   }
-  // The name leads to this file as long as its lock is held here: whoever unlinks it locks it.
+  // The name leads to this file as long as its lock is held here: every process that unlinks it
+  // locks it.
   if (!is_same_file(path, found)) return false;
   if (::unlink(path.c_str()) != 0) {
     return errno_of(path, "was left behind by a process that has ended, and cannot be removed",

@@ -10,7 +10,7 @@
 
 namespace larder::cache {
 
-/// A file of a tmpfs that other processes map by its name: what shm_open() makes, with an owner.
+/// A file of a tmpfs that other processes map by its name: like shm_open()'s, with an owner.
 ///
 /// Life: the file is made without a name, locked (flock), sized, marked with its owner's pid in a
 ///   page behind its `bytes`, and only then linked under its name, so no process ever finds an
@@ -26,7 +26,7 @@ class SegmentFile {
   /// The file has mode 0600 and reads as zeros; no page is touched but the mark's.
   static SetupResult<SegmentFile> create(const std::string& directory, std::string_view name,
                                          std::uint64_t bytes, const NoFork& no_fork);
-  /// As shm_open() takes it; the text is the reason why not.
+  /// In shm_open()'s form; the text says why it cannot be used.
   static SetupStatus check_name(std::string_view name);
 
   ~SegmentFile();
@@ -39,7 +39,7 @@ class SegmentFile {
   /// Without a leading slash.
   const std::string& name() const noexcept { return name_; }
   bool has_replaced_stale() const noexcept { return has_replaced_stale_; }
-  /// What its file system can hold, full or not.
+  /// The size limit of its file system, full or not.
   std::uint64_t file_system_bytes() const noexcept { return file_system_bytes_; }
 
  private:

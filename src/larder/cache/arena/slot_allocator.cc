@@ -219,7 +219,7 @@ void SlotAllocator::unlink(Grain run) noexcept {
   if (steps_filled_[of.level] == 0) levels_filled_ &= ~(std::uint32_t{1} << of.level);
 }
 
-/// The run's size, and the same for the run behind it.
+/// The run's size, and the same for the following run.
 void SlotAllocator::set_run(Grain run, Grain size) noexcept {
   tags()[run].size = size;
   if (run + size == extent_) {

@@ -19,12 +19,12 @@ namespace larder::cache {
 ///   counts as free nor is handed out.
 /// Choice: the smallest class that has a run. Sizes below 128 grains each have a class of their
 /// own,
-///   above that a class is at most 1/64 wide. Of the first runs of a class the lowest is taken, and
-///   a run is cut from its low end, so that memory that was used before is used again.
+///   above that a class is at most 1/64 wide. The lowest of a class's first runs is taken, and a
+///   run is cut from its low end, so that used memory is reused.
 /// Order: the same calls give the same offsets, always.
 /// Fragmentation: allocate() searches at most kSearchMax runs of the size's own class, then the
-///   larger classes. Where slots have one size, it finds a run if there is one. Where sizes within
-///   1/64 of each other are mixed, it may miss one that is exactly large enough.
+///   larger classes. If all slots have one size, it finds a run whenever there is one. If sizes
+///   within 1/64 of each other are mixed, it may miss a run that is exactly large enough.
 /// Metadata: 16 bytes for each grain of capacity, mapped but not touched before a run begins or
 ///   ends there: one line of cache a run, at most one page (or a huge page for 512 MiB of arena,
 ///   grain 4096). The sum is at most 1/256 of the arena.
@@ -54,9 +54,9 @@ class SlotAllocator {
   /// `offset` came from allocate() and was not freed since: anything else aborts.
   void free(std::uint64_t offset) noexcept;
 
-  /// What the slot at `offset` takes, which is whole grains. Aborts where there is none.
+  /// The size of the slot at `offset`, in whole grains. Aborts where there is none.
   std::uint64_t bytes_at(std::uint64_t offset) const noexcept;
-  /// What a slot of `bytes` takes; UINT64_MAX where that is no number of 64 bits.
+  /// The size of a slot for `bytes`; UINT64_MAX if it does not fit into 64 bits.
   std::uint64_t taken_for(std::uint64_t bytes) const noexcept;
 
   std::uint64_t grain_bytes() const noexcept { return std::uint64_t{1} << grain_shift_; }
@@ -80,9 +80,9 @@ class SlotAllocator {
   /// Describes the run that begins at a grain; all zero where no run begins.
   struct Tag {
     Grain size = 0;
-    Grain size_before = 0;  ///< Of the run that ends here; 0 at the start of the arena.
+    Grain size_before = 0;  ///< Size of the run that ends here; 0 at the start of the arena.
     Grain next = 0;         ///< Free: the next of its class, or kEnd.
-    Grain previous = 0;     ///< Free: the one before, or kEnd. Used: kUsed.
+    Grain previous = 0;     ///< Free: the previous one, or kEnd. Used: kUsed.
   };
   static_assert(sizeof(Tag) == 16);
 

@@ -25,7 +25,7 @@ SlotAllocator make(std::uint64_t grains, std::uint64_t grain = kGrain) {
   return *std::move(made);
 }
 
-/// A bit a grain, and nothing clever.
+/// One bit for each grain, with no search structure.
 class Model {
  public:
   explicit Model(std::uint64_t grains) : used_(grains, false) {}

@@ -5,7 +5,7 @@
 namespace larder::cache {
 namespace {
 
-/// `bytes`, or more of them by as much as `other` is larger than `hit`.
+/// `bytes`, or more of them by the ratio in which `other` exceeds `hit`.
 std::uint64_t scaled(std::uint64_t bytes, std::uint64_t other, std::uint64_t hit) noexcept {
   if (other <= hit) return bytes;
   if (hit == 0) return ~std::uint64_t{0};  // Ghosts of no bytes.

@@ -8,12 +8,12 @@
 namespace larder::cache {
 
 /// ARC (Megiddo and Modha: "ARC: A Self-Tuning, Low Overhead Replacement Cache", FAST 2003), in
-/// bytes. T1 holds what was used once, T2 what was used again, both in order of their last use. B1
-/// and B2 remember what was evicted from them. A miss that B1 remembers makes the target size of T1
-/// larger, one that B2 remembers makes it smaller.
+/// bytes. T1 holds columns that were used once, T2 those used again, both in order of their last
+/// use. B1 and B2 remember columns evicted from them. A miss that B1 remembers makes the target
+/// size of T1 larger, one that B2 remembers makes it smaller.
 ///
-/// By bytes: all sizes are sums of bytes. Where the paper moves the target by one page, or by
-///   |B2| / |B1| pages, it moves by as many of the column's bytes. |T1| + |B1| <= c, and all four
+/// By bytes: all sizes are sums of bytes. Where the paper moves the target by one page, or by |B2|
+///   / |B1| pages, it moves by as many of the column's bytes. |T1| + |B1| <= c, and all four
 ///   together <= 2c, by dropping the oldest ghosts.
 /// Order of calls: the engine evicts before it inserts, so the miss that adapts the target does so
 ///   for the next eviction, and the paper's tie rule (evict from T1 at |T1| = p if B2 remembers the
@@ -24,7 +24,7 @@ class ArcPolicy final : public QueuedPolicy {
  public:
   explicit ArcPolicy(const PolicyOptions& options);
 
-  /// The paper's p: what T1 should hold.
+  /// The paper's p: the target size of T1.
   std::uint64_t target_bytes() const noexcept { return target_; }
 
  private:

@@ -137,7 +137,7 @@ Workload loop_and_recency_phases() {
   return made;
 }
 
-/// A system prompt of one of 60, popular by Zipf, and a tail that is never seen again.
+/// One of 60 system prompts, popular by Zipf, and a tail that never returns.
 Workload shared_prompts() {
   Workload made;
   Random random{7};

@@ -33,8 +33,8 @@ class Workload {
 };
 
 /// A cache of equal blocks over a policy. A request hits its longest resident prefix; then, the
-/// deepest block first, what is resident is touched and what is not is inserted once a victim has
-/// made room, as in the engine.
+/// deepest block first, resident ones are touched and the others inserted once a victim has made
+/// room, as in the engine.
 class ChainCache {
  public:
   ChainCache(Policy& policy, std::size_t capacity, std::size_t blocks)

@@ -47,7 +47,7 @@ void ColumnOrder::remove(ColumnId column) noexcept {
   bytes_ -= removed.bytes;
 }
 
-/// Begins a sweep, or goes on with it, by so many places.
+/// Begins or continues a sweep by so many positions.
 void ColumnOrder::sweep(std::size_t places) noexcept {
   if (!is_sweeping_) {
     is_sweeping_ = true;

@@ -11,12 +11,12 @@ namespace larder::cache {
 /// A queue of columns: they enter at the hot end, leave from anywhere, and are read from the cold
 /// end on, without the hidden ones.
 ///
-/// Why not a linked list: a column that was hidden has to come back to the place that its last use
-/// gave it, and a list would have to be searched for that place, or be walked over hidden columns
-/// at each look (up to 80 % of the cache is locked). Here the queue is an array in which a column
-/// keeps its place until it moves, and a bitmap says which places have a visible column. Hiding and
-/// showing flip a bit; the next visible column is found through levels of 64 bits to the bit.
-/// Places grow towards the hot end, and leave holes behind. A sweep closes them: it starts when
+/// Why not a linked list: a column that was hidden must return to the position of its last use, and
+/// a list would have to be searched for that position, or be walked over hidden columns at each
+/// look (up to 80 % of the cache is locked). Here the queue is an array in which a column keeps its
+/// place until it moves, and a bitmap says which places have a visible column. Hiding and showing
+/// flip a bit; the next visible column is found through levels of 64 bits to the bit. Places grow
+/// towards the hot end, and leave holes behind. A sweep closes them: it starts when
 ///   three quarters of the places are taken, and each push then looks at eight places from the cold
 ///   end on, so that no call does more than that.
 /// Invariants: a column's record has its place; a bit is set exactly where a visible column is.
@@ -49,7 +49,7 @@ class ColumnOrder {
   Place visible_from(Place place) const noexcept;
   /// kNoColumn: its column has left.
   ColumnId at(Place place) const noexcept { return columns_[place]; }
-  /// For samples: those below it may have columns.
+  /// For samples: positions below it may have columns.
   std::size_t places() const noexcept { return next_place_; }
 
   std::size_t size() const noexcept { return size_; }      ///< Hidden ones, too.
@@ -66,11 +66,12 @@ class ColumnOrder {
   void sweep(std::size_t places) noexcept;
 
   ColumnRecords* records_;
-  std::vector<ColumnId> columns_;  ///< By place; kNoColumn: its column has left.
-  /// [0]: a bit a place; [i + 1]: a bit for each word of [i] that is not 0. The last is one word.
+  std::vector<ColumnId> columns_;  ///< By position; kNoColumn: its column has left.
+  /// [0]: a bit for each position; [i + 1]: a bit for each word of [i] that is not 0. The last is
+  /// one word.
   std::vector<std::vector<std::uint64_t>> levels_;
   Place next_place_ = 0;
-  /// While a sweep is under way: [0, to) was swept, and [to, from) has holes only.
+  /// During a sweep: [0, to) was swept, and [to, from) has holes only.
   bool is_sweeping_ = false;
   Place sweep_to_ = 0;
   Place sweep_from_ = 0;

@@ -87,7 +87,7 @@ TEST_F(ColumnOrderTest, RandomHistoriesAgreeWithAList) {
       ColumnRecord& record = records.make(column);
       switch (random.below(4)) {
         case 0:
-        case 1:  // In, or to the hot end.
+        case 1:  // Inserted, or moved to the hot end.
           if (is_in[column]) {
             order.remove(column);
             model.remove(column);

@@ -11,17 +11,17 @@
 
 namespace larder::cache {
 
-/// What the policies know of one resident column. 56 bytes.
+/// The policies' data on one resident column. 56 bytes.
 struct ColumnRecord {
   std::uint64_t fingerprint = 0;
   std::uint64_t bytes = 0;
   std::uint64_t stamp = 0;        ///< Of its last use.
   const Policy* owner = nullptr;  ///< Null: in no policy.
-  std::uint32_t place = 0;        ///< In its queue's ColumnOrder.
+  std::uint32_t place = 0;        ///< Position in its queue's ColumnOrder.
   std::uint8_t queue = 0;         ///< Of its policy.
   std::uint8_t uses = 0;          ///< The policy's own count.
   bool is_hidden = false;
-  // What PrefixPolicy knows of it.
+  // PrefixPolicy's data.
   bool is_last = false;         ///< It was the last one of the request that used it last.
   std::uint32_t used = 0;       ///< When it was used last, in uses of its policy.
   std::uint32_t run = 0;        ///< The columns that one request used last.
@@ -42,7 +42,7 @@ class ColumnRecords {
   const ColumnRecord& operator[](ColumnId column) const noexcept { return records_[column]; }
   std::size_t size() const noexcept { return records_.size(); }
 
-  /// What the PrefixPolicies with these records have learned; made when it is first asked for.
+  /// The knowledge shared by the PrefixPolicies with these records; made at first use.
   ReuseModel& reuse_model(std::size_t classes) {
     if (reuse_model_ == nullptr) reuse_model_ = std::make_unique<ReuseModel>(classes);
     return *reuse_model_;

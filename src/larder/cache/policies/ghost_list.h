@@ -10,7 +10,7 @@ namespace larder::cache {
 /// fingerprint are one ghost.
 ///
 /// Threads: one. Cost: O(1); 32 bytes a ghost and 8 to 16 for its table, made as they are needed.
-///   The table is never walked, so its order decides nothing.
+///   The table is never walked, so its order has no effect.
 class GhostList {
   using Node = std::uint32_t;
   static constexpr Node kNone = 0xFFFF'FFFF;
@@ -22,7 +22,7 @@ class GhostList {
     std::uint64_t bytes = 0;
     std::uint64_t note = 0;
     std::uint32_t older = kNone;
-    std::uint32_t newer = kNone;  ///< Of a free one: the next that is free.
+    std::uint32_t newer = kNone;  ///< In a free one: the next free one.
 
     bool is_free() const noexcept { return older == kFree; }
   };
@@ -45,7 +45,7 @@ class GhostList {
   std::size_t size() const noexcept { return size_; }
   std::uint64_t bytes() const noexcept { return bytes_; }
 
-  /// For samples: places where a ghost may be, and the one that is there; null: none.
+  /// For samples: positions where a ghost may be, and the ghost there; null: none.
   std::size_t places() const noexcept { return ghosts_.size(); }
   const Ghost* at(std::size_t place) const noexcept {
     return ghosts_[place].is_free() ? nullptr : &ghosts_[place];
@@ -53,7 +53,7 @@ class GhostList {
 
  private:
   std::size_t home_of(std::uint64_t fingerprint) const noexcept;
-  /// Where it is in the table, or where it would be.
+  /// Its position in the table, or where it would be.
   std::size_t slot_of(std::uint64_t fingerprint) const noexcept;
   Node take_node();
   void grow_table(std::size_t slots);

@@ -57,7 +57,7 @@ TEST(GhostListTest, RandomHistoriesAgreeWithADeque) {
       return std::ranges::find(model, fingerprint, [](const auto& ghost) { return ghost.first; });
     };
     for (int step = 0; step < 40'000; ++step) {
-      // Neighbouring numbers and multiples of a power of two: what a poor hash would put together.
+      // Neighbouring numbers and multiples of a power of two: a poor hash would cluster them.
       const std::uint64_t number = random.below(1000);
       const std::uint64_t fingerprint = number % 2 == 0 ? number : number << 40;
       if (random.below(3) < 2) {

@@ -4,7 +4,7 @@
 
 namespace larder::cache {
 
-/// The column whose last use is longest ago goes first. Exact: hiding and showing a column does not
+/// The column with the oldest last use goes first. Exact: hiding and showing a column does not
 /// change its place. Bytes play no part.
 /// Cost of coldest(): the columns that it names.
 class LruPolicy final : public QueuedPolicy {

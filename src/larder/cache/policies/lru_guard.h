@@ -8,24 +8,24 @@
 namespace larder::cache {
 
 /// Keeps a policy from losing to LRU: compares its hits with those that LRU would have had, and
-/// says how far the policy may depart from LRU's order.
+/// bounds how far the policy may depart from LRU's order.
 ///
 /// Account: a hit adds 1, one that LRU would have had takes 1 away, and each miss of LRU adds
 ///   kAllowance. Below minus the stake, the freedom goes down a step; above the stake it goes up
-///   one. What was gained covers later losses, up to the credit: gains of long ago buy no more.
+///   one. Gains cover later losses, up to the credit: old gains do not count beyond it.
 ///   Without freedom the policy is LRU: the account then grows by the allowance alone, after it has
 ///   paid for the columns that come back late, so the next try begins the later the more the last
 ///   one has cost.
 /// Why a request is the unit: uses come in requests, and a hit or a miss of all its columns is one
-///   event. A stake that is smaller than a request would be lost by chance.
-/// What it cannot know: whether columns that LRU would still hold will be used. What was evicted
-///   before the first sign of a loss comes back late, once; so a change back to LRU's order costs
-///   up to a part of the cache in misses, which the next try waits for to be paid off.
+///   event. A stake smaller than a request would be lost by chance.
+/// Unknown to it: whether columns that LRU would still hold will be used. Columns evicted before
+///   the first sign of a loss come back late, once; so a return to LRU's order costs up to a part
+///   of the cache in misses, which the next try has to wait for.
 /// Threads: one. Cost: O(1).
 class LruGuard {
  public:
   static constexpr double kAllowance = 0.003;
-  static constexpr double kStakeShare = 0.02;  ///< Of the columns; at least a request.
+  static constexpr double kStakeShare = 0.02;  ///< Share of the columns; at least a request.
   static constexpr double kStakeMin = 64;
   static constexpr double kCreditRequests = 16;
   /// By step: a column that is not LRU's victim may go if its index is below this share of the
@@ -51,7 +51,7 @@ class LruGuard {
 
   /// 0: the policy must be LRU.
   double freedom() const noexcept { return kFreedoms[step_]; }
-  std::uint64_t changes() const noexcept { return changes_; }  ///< Of the step, so far.
+  std::uint64_t changes() const noexcept { return changes_; }  ///< Within the step, so far.
 
  private:
   static constexpr double kRequestWeight = 1.0 / 64;

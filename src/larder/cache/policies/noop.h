@@ -5,7 +5,7 @@
 namespace larder::cache {
 
 /// Evicts nothing: its only victims are columns that were cooled and not used since. For L1 as a
-/// buffer (E34), which stores refuse to fill up when it is full.
+/// buffer (E34) that stores must not fill up.
 /// Cost of coldest(): the columns that it names.
 class NoopPolicy final : public QueuedPolicy {
  public:

@@ -18,10 +18,10 @@ using ColumnId = std::uint32_t;
 /// Why a column leaves its policy.
 enum class Removal : std::uint8_t {
   kEvicted = 0,  ///< For room: a policy with ghosts remembers it.
-  kDeleted,      ///< Deleted, cleared, moved to another partition: that says nothing of its use.
+  kDeleted,      ///< Deleted, cleared, or moved to another partition: says nothing about its use.
 };
 
-/// What policies know of each column, indexed by ColumnId. A column is in one policy at a time, so
+/// The policies' data on each column, indexed by ColumnId. A column is in one policy at a time, so
 /// the partitions of one engine share one table; with a table each, every salt would need room for
 /// the largest ColumnId of all.
 class ColumnRecords;
@@ -32,17 +32,17 @@ struct PolicyOptions {
   std::uint64_t capacity_bytes = 0;
   /// Null: the policy's own.
   std::shared_ptr<ColumnRecords> records = nullptr;
-  /// For policies that draw lots: `prefix`.
+  /// For randomised policies: `prefix`.
   std::uint64_t seed = 0;
   /// The most that a policy remembers of columns that were evicted (48 bytes each). The papers'
   /// own bound, in bytes of the columns, holds beside it.
   std::size_t ghosts_max = std::size_t{1} << 20;
 };
 
-/// A request's uses of a prefix, before they are told one by one.
+/// Announces a request's uses of a prefix, before they come one by one.
 struct ChainUse {
-  std::uint32_t chunks = 0;    ///< Of the request, as far as is known.
-  std::uint32_t resident = 0;  ///< Of these from the first on, without a hole: what it hits.
+  std::uint32_t chunks = 0;    ///< Chunks of the request, as far as is known.
+  std::uint32_t resident = 0;  ///< Of these, the leading ones without a hole: its hit.
   std::uint32_t end = 0;       ///< The first use that follows is of chunk end - 1, or one before.
 };
 
@@ -59,9 +59,10 @@ struct ChainUse {
 /// Cooled columns are the first victims whatever the policy, the one that was cooled first before
 ///   the others, until they are touched. They leave no ghost.
 /// Misuse (an unknown column, one that is in a policy already, hiding a hidden one) aborts.
-/// Determinism: the same calls give the same answers. No clock, no order of a hash table.
-/// Threads: the engine's. Cost: O(1) but for coldest(), which each class states. Only insert() and
-///   erase() allocate: when the number of columns, or of ghosts, has doubled.
+/// Determinism: the same calls give the same answers. It uses neither a clock nor the order of a
+/// hash table.
+/// Threads: the engine's. Cost: O(1) except coldest(), whose cost each class states. Only insert()
+///   and erase() allocate: when the number of columns, or of ghosts, has doubled.
 class Policy {
  public:
   Policy() = default;
@@ -76,7 +77,7 @@ class Policy {
   /// More of its cells became resident, or fewer. Not a use.
   virtual void resize(ColumnId column, std::uint64_t bytes) = 0;
   /// The uses that follow, up to the next call, are of one request. Without it, a use belongs to
-  /// the request of the one before.
+  /// the request of the previous one.
   virtual void begin_chain(const ChainUse& /*chain*/) {}
   virtual void touch(ColumnId column, std::uint64_t stamp) = 0;
   virtual void hide(ColumnId column) = 0;  ///< It got its first pin.
@@ -86,12 +87,12 @@ class Policy {
 
   /// The next victims, the coldest first: as many as fit, or as there are visible ones. The order
   /// is the one in which the policy would evict them all, one after another. Not const: a policy
-  /// may give columns on the way the second chance that its paper gives them at an eviction.
+  /// may give columns on the way the second chance of its paper's eviction.
   virtual std::size_t coldest(std::span<ColumnId> out) = 0;
 
-  /// Of the column that coldest() would name first: its stamp; 0 if it was cooled; kNoVictim if no
+  /// The stamp of the column that coldest() would name first; 0 if it was cooled; kNoVictim if no
   /// column is visible. The policy with the lowest has the coldest column. `prefix`, whose victims
-  /// may have been used just now, gives the stamp of the column that was used longest ago.
+  /// may have been used a moment ago, gives the stamp of the column with the oldest use.
   static constexpr std::uint64_t kNoVictim = std::numeric_limits<std::uint64_t>::max();
   virtual std::uint64_t coldest_stamp() = 0;
 
@@ -105,9 +106,9 @@ class Policy {
 
 /// A policy that the user can name.
 struct PolicyKind {
-  std::string_view name;     ///< As in options and reports.
+  std::string_view name;     ///< The name in options and reports.
   std::string_view summary;  ///< For help texts.
-  /// Each salt is a partition of its own, with a Policy of its own; else all salts share one.
+  /// Each salt is a partition of its own, with its own Policy; otherwise all salts share one.
   bool is_partitioned_by_salt = false;
   std::unique_ptr<Policy> (*make)(const PolicyOptions&) = nullptr;
 };
@@ -118,7 +119,7 @@ std::span<const PolicyKind> policy_kinds() noexcept;
 std::string policy_names();
 
 /// By name, in any case and with or without its hyphen. An unknown one: kInvalidArgument, with the
-/// nearest right one and the list.
+/// nearest valid name and the list.
 SetupResult<const PolicyKind*> find_policy(std::string_view name);
 
 }  // namespace larder::cache

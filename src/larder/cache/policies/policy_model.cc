@@ -118,7 +118,7 @@ ModelColumn PolicyModel::take(ColumnId id, int& from) {
 
 namespace {
 
-/// All columns in one queue; victims are sorted out by their number of use.
+/// All columns in one queue; victims are chosen by their number of use.
 class LruModel : public PolicyModel {
   void place_new(ModelColumn column) override { queues_[1].push_front(number(column)); }
   void place_used(ModelColumn column, int /*from*/) override {
@@ -144,8 +144,8 @@ class LruModel : public PolicyModel {
   unsigned use_ = 0;
 };
 
-/// Any order of what is visible behind the cooled columns; what that order is good for, the tests
-/// of hits say. Its stamp is LRU's.
+/// Any order of the visible columns after the cooled ones; tests of hits judge its quality. Its
+/// stamp is LRU's.
 class PrefixModel final : public LruModel {
  public:
   bool allows(const std::vector<ColumnId>& answer, std::size_t count) override {

@@ -21,7 +21,7 @@ struct ModelColumn {
   bool is_hidden = false;
 };
 
-/// What a policy must answer, from lists that are walked. The models share no code with the
+/// The required answers of a policy, from lists that are walked. The models share no code with the
 /// policies, and are slow.
 class PolicyModel {
  public:
@@ -71,7 +71,7 @@ class PolicyModel {
   Queue cooled_;
 };
 
-/// By the name of the kind; null: there is no model of it.
+/// By the name of the kind; null: it has no model.
 std::unique_ptr<PolicyModel> make_model(std::string_view name, std::uint64_t capacity_bytes,
                                         std::size_t ghosts_max);
 

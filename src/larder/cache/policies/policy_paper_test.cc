@@ -43,7 +43,7 @@ class Cache {
     policy_->insert(next_++, thing, bytes, stamp_);
     return false;
   }
-  /// The letters of a text in turn; returns what was evicted meanwhile.
+  /// Uses the letters of a text in turn; returns the evicted ones.
   std::string request(const std::string& letters) {
     evicted_.clear();
     for (const char letter : letters) request(static_cast<std::uint64_t>(letter));
@@ -172,7 +172,7 @@ TEST(ArcPaperTest, WhatIsDeletedOrCooledLeavesNoGhost) {
 
 TEST(S3FifoPaperTest, QuickDemotionAndGhosts) {
   Cache cache{std::make_unique<S3FifoPolicy>(PolicyOptions{.capacity_bytes = 10}), 10};
-  cache.request("abcdefghij");  // All in S, which should hold 1.
+  cache.request("abcdefghij");  // All in S, whose target size is 1.
   EXPECT_EQ(cache.request("k"), "a");
   cache.request("bbc");  // b was used twice, c once.
   EXPECT_EQ(cache.request("l"), "c") << "b moves to M; one use does not save c";

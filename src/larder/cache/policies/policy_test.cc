@@ -171,7 +171,7 @@ TEST_P(EveryPolicyTest, PartitionsShareTheRecordsAndNothingElse) {
   second->erase(3, Removal::kDeleted);
   first->insert(3, 1, 20, 4);
   EXPECT_EQ(first->columns(), 2U);
-  // What a partition leaves behind is free again.
+  // The memory of a partition is reused.
   second.reset();
   first->insert(4, 2, 20, 5);
   EXPECT_EQ(first->bytes(), 50U);
@@ -216,7 +216,7 @@ TEST_P(EveryPolicyTest, TouchingAndHidingNeverAllocate) {
 
 // ---- Random histories ---------------------------------------------------------------------------
 
-/// One history, told to a policy and to its model, which must agree all the time.
+/// One history, applied to a policy and to its model, which must agree all the time.
 class History {
  public:
   History(const PolicyKind& kind, std::uint64_t seed, bool is_equal_size)
@@ -302,7 +302,7 @@ class History {
       drop(victim[0]);
       ++evicted_;
     }
-    // Of 600 things, some of which are remembered. Numbers of columns are used again.
+    // Of 600 objects, some of which are remembered. Numbers of columns are used again.
     const std::uint64_t fingerprint = random_.below(600);
     if (std::ranges::any_of(known_, [=](const Known& k) { return k.fingerprint == fingerprint; })) {
       return;

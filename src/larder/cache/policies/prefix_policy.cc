@@ -16,7 +16,7 @@ constexpr double kGhostWeight = 2;
 /// Uses in which all classes are fitted once: as many, or one for each kFitShare columns.
 constexpr std::size_t kFitUsesMin = 1024;
 constexpr std::size_t kFitShare = 8;
-/// Chains of unknown length: no use of theirs lies behind what they hit.
+/// Chains of unknown length: none of their uses is beyond their hit.
 constexpr ChainUse kNoChain = {.chunks = 0, .resident = 0xFFFF'FFFF, .end = 0};
 
 constexpr std::uint64_t mix(std::uint64_t z) noexcept {
@@ -31,7 +31,7 @@ constexpr std::size_t scaled(std::uint64_t lot, std::size_t n) noexcept {
   return static_cast<std::size_t>(((lot >> 32) * n) >> 32);
 }
 
-// What a ghost's note has.
+// The content of a ghost's note.
 constexpr std::uint64_t note_of(std::uint32_t used, std::uint8_t uses, std::size_t kind) noexcept {
   return used | std::uint64_t{uses} << 32 | std::uint64_t{kind} << 40;
 }
@@ -100,7 +100,7 @@ void PrefixPolicy::note_use(ColumnId column, ColumnRecord& record, bool was_resi
     ghosts_.erase(record.fingerprint);
   }
   if (is_known && !is_shape_final_) {
-    // All before it are known as well, though they may be forgotten.
+    // All columns before it are known as well, though they may be forgotten.
     is_shape_final_ = true;
     if (position_ > chain_.resident) shape_ = request_shape(chain_.chunks, position_);
     if (run_ != kNone) runs_[run_].shape = shape_;
@@ -114,7 +114,7 @@ void PrefixPolicy::note_use(ColumnId column, ColumnRecord& record, bool was_resi
   learn();
 }
 
-/// What LRU would hold now, and whether it would have had the column.
+/// LRU's present content, and whether it would have had the column.
 void PrefixPolicy::note_shadow(const ColumnRecord& record, bool is_hit) {
   guard_.note(is_hit, shadow_.contains(record.fingerprint), columns());
   shadow_.push(record.fingerprint, record.bytes);
@@ -162,7 +162,7 @@ void PrefixPolicy::on_deleted(const ColumnRecord& record) {
 }
 
 void PrefixPolicy::on_evicted(const ColumnRecord& record) {
-  // LRU gets the bytes that the policy has when it has to evict.
+  // LRU gets as many bytes as the policy has when it has to evict.
   shadow_bytes_ = bytes() + record.bytes;
   if ((mix(record.fingerprint) & 1) != 0) return;
   ghosts_.push(record.fingerprint, record.bytes,
@@ -174,7 +174,7 @@ void PrefixPolicy::on_evicted(const ColumnRecord& record) {
 // ---- Runs.
 
 void PrefixPolicy::make_room_for_runs() {
-  // One for each column, and one for the chain that is under way.
+  // One for each column, and one for the current chain.
   if (runs_.size() > columns()) return;
   const std::size_t before = runs_.size();
   const std::size_t after = std::bit_ceil(std::max<std::size_t>(columns() + 1, 32));
@@ -237,7 +237,7 @@ double PrefixPolicy::index_of(const ColumnRecord& record) const noexcept {
   return model_.index(kind_of(record), now_ - record.used);
 }
 
-/// The first that is visible, from `column` on towards the head of its run; kNone: none is near.
+/// The first visible one, from `column` on towards the head of its run; kNone: none is near.
 ColumnId PrefixPolicy::visible_from(ColumnId column) noexcept {
   for (std::size_t step = 0; step < kHiddenSteps && column != kNone; ++step) {
     if (!record(column).is_hidden) return column;

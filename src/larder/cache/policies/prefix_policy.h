@@ -11,19 +11,19 @@
 
 namespace larder::cache {
 
-/// Learns which columns are used again, and evicts the one that is worth least for the time that
-/// it would be kept; where that does no better than LRU, it is LRU (E21).
+/// Learns which columns are used again, and evicts the one that is worth least for the time that it
+/// would be kept; if that does no better than LRU, it is LRU (E21).
 ///
-/// Chains: begin_chain() tells of each request. The columns that one request used last are a run;
+/// Chains: begin_chain() announces each request. The columns that one request used last are a run;
 ///   of a run the deepest column goes first, so a tail leaves before its head.
-/// Classes: by how often a column was used, how many chunks its last request brought anew, their
+/// Classes: by how often a column was used, how many new chunks its last request brought, their
 ///   share of the request, and whether it was the last one of it. ReuseModel learns each class's
-///   uses by age. What was evicted is remembered by half of the fingerprints, and counts twice.
-/// Victims: of kSamples runs, drawn by lot, and of the request that is under way, the deepest
-///   column with the lowest index; but LRU's victim, unless the other's index is lower by far. How
-///   far, LruGuard says: it compares the hits with those of an exact LRU of the same bytes, which
-///   is simulated beside (a list of fingerprints).
-/// Partitions with the same records learn together; each has a guard of its own.
+///   uses by age. Half of the fingerprints of evicted columns are remembered, and count twice.
+/// Victims: of kSamples random runs, and of the current request, the deepest column with the lowest
+///   index; but LRU's victim, unless the other's index is lower by far. How far, LruGuard says: it
+///   compares the hits with those of an exact LRU of the same bytes, which is simulated beside (a
+///   list of fingerprints).
+/// Partitions with the same records learn together; each has its own guard.
 /// Determinism: lots are drawn from the seed and the number of uses and columns, so coldest() gives
 ///   the same answer until something changes.
 /// Cost: a use looks up two hash tables, samples 2 x kLooks columns, and every so often fits one
@@ -40,7 +40,7 @@ class PrefixPolicy final : public QueuedPolicy {
   void begin_chain(const ChainUse& chain) override;
 
   const LruGuard& guard() const noexcept { return guard_; }
-  /// Columns that it knows of and does not have, and those that LRU would have.
+  /// Columns that it knows without having them, and those that LRU would have.
   std::size_t remembered() const noexcept { return ghosts_.size() + shadow_.size(); }
 
  private:
@@ -48,7 +48,7 @@ class PrefixPolicy final : public QueuedPolicy {
   static constexpr Queue kRecent = 1;
   static constexpr Number kNone = 0xFFFF'FFFF;
   static constexpr std::size_t kSamples = 64;
-  static constexpr std::size_t kLooks = 2;        ///< At resident columns, and at ghosts, a use.
+  static constexpr std::size_t kLooks = 2;        ///< Uses at resident columns, and at ghosts.
   static constexpr std::size_t kGhostShare = 3;   ///< Ghosts for each column.
   static constexpr std::size_t kHiddenSteps = 4;  ///< Past hidden columns of a run.
 
@@ -56,7 +56,7 @@ class PrefixPolicy final : public QueuedPolicy {
     ColumnId deepest = kNone;
     ColumnId shallowest = kNone;
     std::uint32_t columns = 0;
-    std::uint32_t place = 0;  ///< In run_list_; of one that is free, the next that is.
+    std::uint32_t place = 0;  ///< Position in run_list_; for a free one, the next free one.
     std::uint8_t shape = 0;   ///< Of its request.
   };
   struct Candidate {
@@ -87,7 +87,7 @@ class PrefixPolicy final : public QueuedPolicy {
   static std::size_t kind(const ColumnRecord& record, std::uint8_t shape) noexcept;
   std::size_t kind_of(const ColumnRecord& record) const noexcept;
   double index_of(const ColumnRecord& record) const noexcept;
-  /// The first at `column` or before it in its run that is visible; kNone: none is near.
+  /// The first visible one at `column` or before it in its run; kNone: none is near.
   ColumnId visible_from(ColumnId column) noexcept;
   void draw_candidates();
   void add_candidate(Number run);
@@ -96,9 +96,9 @@ class PrefixPolicy final : public QueuedPolicy {
   const std::size_t ghosts_max_;
   ReuseModel& model_;
   LruGuard guard_;
-  GhostList shadow_;  ///< What LRU would hold.
+  GhostList shadow_;  ///< The content that LRU would have.
   std::uint64_t shadow_bytes_ = ~std::uint64_t{0};
-  std::size_t shadow_columns_ = 0;  ///< For which there is room.
+  std::size_t shadow_columns_ = 0;  ///< Those for which there is room.
   GhostList ghosts_;  ///< Their notes: when they were used last, how often, and their class.
   std::uint32_t now_ = 0;
   std::uint32_t fitted_ = 0;  ///< When a class was fitted last.

@@ -52,8 +52,8 @@ class AdversaryTest : public ::testing::TestWithParam<Adversary> {
  protected:
   /// How much more than LRU it may miss at this size.
   static double most(const std::string& name, std::size_t capacity) {
-    // LRU holds the whole loop at this size and a part of it at the one before: what was evicted
-    // until the first round ends is missed once, and the history is short.
+    // LRU holds the whole loop at this size and a part of it at the previous one: columns evicted
+    // until the first round ends are missed once, and the history is short.
     return name == "Mix" && capacity == 15'000 ? 1.03 : 1.01;
   }
 };
@@ -79,7 +79,7 @@ TEST(PrefixPolicyTest, LearnsWhatIsUsedAgain) {
   struct Expected {
     const char* name;
     std::size_t capacity;
-    double gap;  ///< Of the one between LRU's misses and the fewest possible, the part closed.
+    double gap;  ///< The closed part of the gap between LRU's misses and the fewest possible.
   };
   for (const Expected& expected :
        {Expected{"Loop", 10'000, 0.9}, Expected{"ScanAndHotSet", 3000, 0.6},
@@ -112,14 +112,14 @@ TEST(PrefixPolicyTest, ATailLeavesBeforeItsHead) {
     testing::ChainCache cache{policy, 1000, workload.blocks()};
     for (std::size_t i = 0; i < workload.requests(); ++i) cache.request(workload.chain(i));
     ASSERT_GT(cache.victims().size(), 10'000U) << name;
-    // What is resident behind a hole is room that hits nothing.
+    // Resident columns behind a hole take room without a hit.
     EXPECT_LT(cache.behind_holes(), workload.references() / 500) << name;
   }
 }
 
 TEST(PrefixPolicyTest, WithoutFreedomItIsLru) {
-  // The same calls to both, where hits are told as if every one were lost: the guard must end the
-  // freedom, and from then on the victims are LRU's.
+  // The same calls to both, with all hits reported as lost: the guard must end the freedom, and
+  // from then on the victims are LRU's.
   PrefixPolicy policy{{.capacity_bytes = 400}};
   LruPolicy lru{{}};
   Random random{1};
@@ -156,7 +156,7 @@ TEST(PrefixPolicyTest, WithoutFreedomItIsLru) {
 }
 
 TEST(PrefixPolicyTest, WhatItRemembersIsBounded) {
-  // 100,000 columns pass through 100 places; what they leave behind may not grow with them.
+  // 100,000 columns pass through 100 places; the policy's memory may not grow with them.
   PrefixPolicy policy{{.capacity_bytes = 100}};
   for (ColumnId column = 0; column < 100'000; ++column) {
     if (column >= 100) {
@@ -172,7 +172,7 @@ TEST(PrefixPolicyTest, WhatItRemembersIsBounded) {
 }
 
 TEST(PrefixPolicyTest, ComparesItselfByItsOldestColumn) {
-  // Its first victim may have been used just now, which would make a partition look hot.
+  // Its first victim may have been used a moment ago, which would make a partition look hot.
   const Workload workload = workload_of("Loop");
   PrefixPolicy policy{{.capacity_bytes = 3000}};
   testing::ChainCache cache{policy, 3000, workload.blocks()};
@@ -201,7 +201,7 @@ TEST(LruGuardTest, TakesFreedomWhereItLosesAndGivesItBackAfterTheLossIsPaidOff) 
   for (; lost < 300; ++lost) guard.note(false, true, 1000);
   int misses = 0;
   for (; guard.freedom() == 0 && misses < 1'000'000; ++misses) guard.note(false, false, 1000);
-  // The last stake, what was lost beyond it, and nine tenths of one to begin with.
+  // The last stake, the further losses, and nine tenths of one to begin with.
   EXPECT_NEAR(misses, (300 - 65 + 0.9 * 64) / LruGuard::kAllowance, 400);
 }
 

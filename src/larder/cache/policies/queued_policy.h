@@ -12,9 +12,9 @@
 
 namespace larder::cache {
 
-/// What policies that keep their columns in queues have in common: the records, hiding, cooling,
-/// and the checks of misuse. A policy says which queue a column enters, where a touch moves it, and
-/// in which order the queues are emptied.
+/// The common part of policies that keep their columns in queues: the records, hiding, cooling, and
+/// the checks of misuse. A policy says which queue a column enters, where a touch moves it, and in
+/// which order the queues are emptied.
 ///
 /// Queue 0 holds the cooled columns, in the order in which they were cooled; its columns are the
 /// first victims of every policy.
@@ -49,12 +49,12 @@ class QueuedPolicy : public Policy {
 
   /// A new column, which is in no queue yet: where it goes, at the hot end.
   virtual Queue enter(ColumnId column, ColumnRecord& record) = 0;
-  /// A use of a column that is in `record.queue`, maybe the cooled one: where it goes, at the hot
-  /// end; its own queue too. kStay: it keeps its place.
+  /// A use of a column in `record.queue`, perhaps the cooled one: returns the queue whose hot end
+  /// it moves to, which may be its own. kStay: it keeps its position.
   virtual Queue use(ColumnId column, ColumnRecord& record) = 0;
   /// A column leaves its queue, which is not the cooled one: it is cooled, deleted or evicted.
   virtual void on_leaving(ColumnId /*column*/, ColumnRecord& /*record*/) {}
-  /// A column was deleted, or it was cooled: that says nothing of its use.
+  /// A column was deleted, or cooled: says nothing about its use.
   virtual void on_deleted(const ColumnRecord& /*record*/) {}
   /// A column was evicted from its queue, which is not the cooled one.
   virtual void on_evicted(const ColumnRecord& /*record*/) {}

@@ -22,8 +22,8 @@ constexpr std::size_t use_kind(std::uint32_t uses) noexcept {
   return kind;
 }
 
-/// How many chunks a request of `chunks` brings anew, `known` of which were known: up to 3, 15, 63
-/// or more; and their share: up to a quarter, below three quarters, or more.
+/// Number of new chunks in a request of `chunks`, `known` of which were known: up to 3, 15, 63 or
+/// more; and their share: up to a quarter, below three quarters, or more.
 constexpr std::uint8_t request_shape(std::uint32_t chunks, std::uint32_t known) noexcept {
   const std::uint32_t fresh = chunks - std::min(known, chunks);
   const int count = fresh <= 3 ? 0 : fresh <= 15 ? 1 : fresh <= 63 ? 2 : 3;

@@ -10,7 +10,7 @@ constexpr std::size_t kBuckets = ReuseModel::kBuckets;
 constexpr std::uint32_t kFirstEnd = 8;  ///< Of bucket 0.
 constexpr double kRoot2 = 1.4142135623730951;
 
-/// What is left of what was learned after a round of fitting: half after 69 of them.
+/// The part of older observations that is left after a round of fitting: half after 69 of them.
 constexpr double kDecay = 0.99;
 /// The assumed hazard of all classes, in observations: it weighs as much as this exposure of each
 /// unit of a bucket's width.

@@ -8,17 +8,17 @@
 namespace larder::cache {
 
 /// How likely columns of a class are to be used again, by the time since their last use; learned
-/// from uses, and told as an index by which PrefixPolicy compares columns.
+/// from uses, and given as an index by which PrefixPolicy compares columns.
 ///
 /// Time is counted in uses of the policy that asks. An age is the time since a column's last use,
 ///   in buckets, two an octave.
 /// Learned: for each class and bucket, how often columns of this age were used again, and how long
-///   columns had this age. The hazard of a bucket is the one by the other; what is not known of a
-///   class yet is taken from all classes together, and what is not known of those is assumed to
-///   fall with age. What was learned loses half its weight in 69 rounds of fitting.
-/// Index: the most uses for each unit of time that a column of this class and age can be expected
-///   to bring if it is kept for the best time from now on (Gittins index). So a column that will
-///   be used soon or not at all is not held to the mean of both.
+///   columns had this age. The hazard of a bucket is their ratio; where a class has no data, that
+///   of all classes together is used, and where they have none, it is assumed to fall with age.
+///   Observations lose half their weight in 69 rounds of fitting.
+/// Index: the greatest expected number of uses per unit of time for a column of this class and age,
+///   if it is kept for the best time from now on (Gittins index). So a column that will be used
+///   soon or not at all is not judged by the mean of both.
 /// Why so: docs/eviction.md has the measurements.
 /// Threads: one. Determinism: additions, multiplications and divisions of doubles only, so the
 ///   same calls give the same answers on all machines. Memory: about 1.2 KiB a class.
@@ -32,12 +32,12 @@ class ReuseModel {
   void note_reuse(std::size_t kind, std::uint32_t age, double weight) noexcept {
     classes_[kind].uses[bucket_of(age)] += weight;
   }
-  /// Columns of this class and age were there for `weight` units of time.
+  /// Adds an exposure of columns of this class and age for `weight` units of time.
   void note_exposure(std::size_t kind, std::uint32_t age, double weight) noexcept {
     classes_[kind].exposure[bucket_of(age)] += weight;
   }
 
-  /// Fits the class whose turn it is to what was learned; `columns` is the size of the cache.
+  /// Fits the class whose turn it is to the observations; `columns` is the size of the cache.
   /// Bounded: some microseconds.
   void fit_next(std::size_t columns) noexcept;
   std::size_t classes() const noexcept { return classes_.size(); }

@@ -31,7 +31,7 @@ void S3FifoPolicy::on_changed() {
   }
 }
 
-/// The paper's EVICT, as often as there is room in `out`, with what it evicts left where it is.
+/// The paper's EVICT, as often as there is room in `out`, with the evicted columns left in place.
 std::size_t S3FifoPolicy::choose(std::span<ColumnId> out) {
   // Columns and not places: a push may move the columns of the main queue together.
   std::optional<ColumnId> last_small;

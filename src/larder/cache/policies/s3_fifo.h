@@ -8,14 +8,14 @@
 namespace larder::cache {
 
 /// S3-FIFO (Yang, Zhang, Qiu, Yue, Vinayak: "FIFO Queues are All You Need for Cache Eviction", SOSP
-/// 2023), in bytes. New columns enter the small queue. One that leaves it without having been used
-/// twice meanwhile is evicted and remembered; the others go to the main queue, and so does a column
-/// that comes back while it is remembered. The main queue gives a column as many more rounds as it
-/// was used, three at most. A use moves nothing; it is counted.
+/// 2023), in bytes. New columns enter the small queue. One that leaves it with fewer than two uses
+/// meanwhile is evicted and remembered; the others go to the main queue, and so does a column that
+/// returns while it is remembered. The main queue gives a column as many more rounds as it was
+/// used, three at most. A use moves nothing; it is counted.
 ///
-/// By bytes: the small queue is the one to evict from while it holds a tenth of the capacity or
-///   more. The ghosts are those of the last nine tenths of the capacity in bytes.
-/// Capacity 0: that is the largest sum of bytes that the policy has held.
+/// By bytes: the small queue is evicted from while it holds a tenth of the capacity or more. The
+///   ghosts are those of the last nine tenths of the capacity in bytes.
+/// Capacity 0: the largest sum of bytes that the policy has held.
 /// Order: moves to the main queue and further rounds happen when coldest() looks, for each victim
 ///   that it names. Naming several gives the later ones theirs a little early.
 /// Cost of coldest(): the columns that it names and those that it moves. Each move is paid for by a

@@ -246,7 +246,7 @@ class LogConnector final : public Connector {
   Status stop(std::uint64_t deadline_ns) noexcept override { return machine_->stop(deadline_ns); }
 
  private:
-  /// Before the reactor starts: said once in the log, and by every report.
+  /// Before the reactor starts: logged once, and in every report.
   void note(std::string text) {
     if (text.empty()) return;
     log(LogLevel::kWarning, "log", where_ + ": " + text);
@@ -263,7 +263,7 @@ class LogConnector final : public Connector {
   PathOptions options_;
   const std::string where_;
   std::string degraded_why_;
-  std::vector<std::string> notes_;  ///< Worth knowing, and nothing that is wrong.
+  std::vector<std::string> notes_;  ///< For information, not an error.
   std::vector<std::string> made_;   ///< The directories that this open made.
   std::unique_ptr<LogMachine> machine_;
 };

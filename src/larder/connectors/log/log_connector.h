@@ -13,7 +13,7 @@ namespace larder::log_store {
 /// in memory. Rules and formats: docs/format_log.md.
 const ConnectorType& connector_type();
 
-/// What the parameters of a `log:` spec say about the store and the device below it.
+/// The settings of a `log:` spec for the store and the device below it.
 struct LogSettings {
   PathOptions path;
   io::DeviceOptions device;

@@ -1,5 +1,5 @@
-// The log store through its door, on real directories: what a person gets wrong, other options on
-// an existing store, and sessions.
+// The log store through its door, on real directories: user errors, other options on an existing
+// store, and sessions.
 #include <poll.h>
 
 #include <chrono>
@@ -221,7 +221,7 @@ TEST_F(LogConnectorTest, AStoreRemembersItsCapacityAndItsLargestValue) {
     EXPECT_EQ(store->capabilities().value_bytes_max, 64U << 10);
     EXPECT_EQ(store->present(0, 20), numbers(0, 20));
   }
-  {  // What is said wins, and is remembered from then on.
+  {  // The spec's values win, and are remembered from then on.
     const auto store = open(plain + "&capacity=40MiB&max_value=32KiB");
     ASSERT_NE(store, nullptr);
     EXPECT_EQ(store->report().capacity_bytes, 40 * kMiB);
@@ -272,7 +272,7 @@ TEST_F(LogConnectorTest, ASmallerCapacityThatDropsKeysIsSaidWithTheirNumber) {
   const std::string lines = ::testing::internal::GetCapturedStderr();
   set_log_level(LogLevel::kError);
   ASSERT_NE(store, nullptr);
-  // Reclaim may have gone on since, which is not the open's doing.
+  // Reclaim may have continued since, independent of the open.
   std::uint64_t left = 0;
   std::uint64_t evicted = 0;
   do {
@@ -455,10 +455,10 @@ TEST_F(LogConnectorTest, DiskUsageNeverExceedsTheCapacityPastEviction) {
 }
 
 constexpr int kHotKeys = 24;
-constexpr int kScannedKeys = 4000;  ///< Some ten times what the store holds.
+constexpr int kScannedKeys = 4000;  ///< About ten times the store's content.
 
-/// Keys that are read now and then, among four times as many that are stored once; a key that is
-/// missing is stored again. Returns how often one was.
+/// Keys that are read now and then, among four times as many that are stored once; a missing key is
+/// stored again. Returns how often one was.
 int scan_among_hot_keys(Store& store) {
   int misses = 0;
   for (int i = 0; i < kScannedKeys; ++i) {
@@ -478,8 +478,8 @@ TEST_F(LogConnectorTest, WhatIsReadAgainOutlastsAScanAndTheOldestNeedNotGoFirst)
   ASSERT_NE(store, nullptr);
   EXPECT_LE(scan_among_hot_keys(*store), kHotKeys + 2);
   EXPECT_GT(store->counter("segments_reclaimed_early_total"), 0U);
-  EXPECT_EQ(store->counter("bytes_not_written_total"), 0U);  // Never unless it was asked for.
-  // At most 1.2 writes a miss.
+  EXPECT_EQ(store->counter("bytes_not_written_total"),
+            0U);  // Never unless requested. At most 1.2 writes a miss.
   EXPECT_LE(store->counter("records_readmitted_total"), (kScannedKeys + kHotKeys) / 5);
 }
 
@@ -505,7 +505,7 @@ TEST_F(LogConnectorTest, LearnedAdmissionLeavesAScanOutAndKeepsWhatIsRead) {
   }
   EXPECT_LT(there, 60);
   for (int i = 0; i < kHotKeys; ++i) EXPECT_TRUE(store->has(key_of(i))) << i;
-  // What replaces is always written.
+  // A replacing store is always written.
   store->set("replaced");
   EXPECT_TRUE(store->has("replaced"));
 }

@@ -26,7 +26,7 @@
 #include "larder/connectors/log/log_connector.h"
 #include "tests/support/temporary_directory.h"
 
-/// What the tests of the log store on real directories share.
+/// The common parts of the log store's tests on real directories.
 namespace larder::log_store {
 namespace fs = std::filesystem;
 
@@ -108,7 +108,7 @@ class Store {
   BlockingClient client_;
 };
 
-/// Runs `work` in a process of its own; gives back the text that it returned.
+/// Runs `work` in its own process; returns its text.
 inline std::string in_child(const std::function<std::string()>& work) {
   std::array<int, 2> ends{};
   EXPECT_EQ(::pipe(ends.data()), 0);

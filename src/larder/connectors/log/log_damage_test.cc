@@ -1,4 +1,4 @@
-// The log store through its door, on real directories: what a disk does to superblock and segments.
+// The log store through its door, on real directories: damage of a disk to superblock and segments.
 #include <sys/resource.h>
 
 #include <iterator>
@@ -95,7 +95,7 @@ TEST_F(LogDamageTest, ADamagedSegmentIsSetAsideAndTheRestIsServed) {
     EXPECT_GT(present.size(), 40U);
     EXPECT_LT(present.size(), 60U);
     EXPECT_EQ(store->report().keys, present.size());
-    store->fill(0, 60);  // It goes on, and uses the space again.
+    store->fill(0, 60);  // It continues, and reuses the space.
     EXPECT_EQ(store->present(0, 60), numbers(0, 60));
   }
   const auto store = open(spec());
@@ -120,7 +120,7 @@ TEST_F(LogDamageTest, ADamagedTableIsMadeAgainFromTheRecords) {
   EXPECT_EQ(store->present(0, 60), numbers(0, 60));
 }
 
-// An open reads the grains of a segment whose table is damaged. A running store has to ask the
+// An open reads the grains of a segment whose table is damaged. A running store has to search the
 // index, which is a walk over all of it: no more than one for each damaged segment.
 TEST_F(LogDamageTest, TablesThatAreDamagedWhileTheStoreRunsCostAWalkEach) {
   constexpr std::uint32_t kDamaged = 5;
@@ -213,7 +213,7 @@ TEST_F(LogDamageTest, AMissingSegmentFileCostsItsRecordsAndNoOthers) {
     store->fill(0, 60);
     EXPECT_EQ(store->present(0, 60), numbers(0, 60));
   }
-  EXPECT_EQ(open(spec())->report().health, Health::kHealthy);  // It was said, and is over.
+  EXPECT_EQ(open(spec())->report().health, Health::kHealthy);  // It was reported, and is over.
 }
 
 TEST_F(LogDamageTest, AnyMissingSegmentFileIsNoticedAfterACleanCloseAndNoneThatLarderGaveBack) {
@@ -251,7 +251,7 @@ TEST_F(LogDamageTest, AfterAKillNothingIsSaidOfFilesThatMayNeverHaveBeen) {
 
 // --- Segments that cannot be read, or only be read ----------------------------------------------
 
-/// As the user nobody, to whom the store belongs, with segments that do not.
+/// As the user nobody, who owns the store but not its segments.
 class LogRightsTest : public LogDamageTest {
  protected:
   static constexpr std::array<std::uint32_t, 4> kForeign = {2, 3, 6, 7};
@@ -302,7 +302,7 @@ class LogRightsTest : public LogDamageTest {
     }
     return stored;
   }
-  /// What was deleted stays away, and what was replaced does not come back.
+  /// Deleted values stay away, and replaced ones do not come back.
   static void expect_nothing_old(Store& store) {
     for (int i = 0; i < kDeleted; ++i) EXPECT_FALSE(store.has(key_of(i))) << i;
     for (int i = kDeleted; i < kKeys; ++i) store.has(key_of(i), 100);
@@ -466,7 +466,7 @@ TEST_F(LogDamageTest, AValueAboveTodaysMaxValueIsStillServed) {
     EXPECT_EQ(store->present(0, 20), numbers(0, 20));
     EXPECT_EQ(store->client().set("new", value_of("new")).error().code(),
               ErrorCode::kInvalidArgument);
-    // Round the ring: the larger ones were read, and are moved or let go.
+    // Around the ring: the larger ones were read, and are moved or dropped.
     for (int i = 0; i < 9000; ++i) {
       ASSERT_TRUE(store->client().set("small-" + std::to_string(i), value_of("x", 4000))) << i;
       if (i % 100 == 0) store->present(0, 20);

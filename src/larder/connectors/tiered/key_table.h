@@ -28,10 +28,10 @@ struct Waiter {
 
 /// A key that is in L1 or in use. It stays where it is while either holds.
 struct Key {
-  cache::ChunkHash name;  ///< What the engine calls it.
+  cache::ChunkHash name;  ///< Its name in the engine.
   std::string text;
   std::uint32_t readers = 0;
-  std::uint32_t stores = 0;  ///< Of the engine, from L1 to a tier, that are in flight.
+  std::uint32_t stores = 0;  ///< The engine's, from L1 to a tier, in flight.
   bool is_changing = false;
   bool is_in_l1 = false;
   std::uint64_t pinned_until_ns = 0;         ///< See Pins; 0: it is not pinned.
@@ -39,14 +39,14 @@ struct Key {
   std::unique_ptr<std::deque<Waiter>> waiters;  ///< Null: none.
 };
 
-/// The keys that `tiered:` has to know: their names in the engine, and who uses them.
+/// The keys that `tiered:` has to know: their names in the engine, and their users.
 ///
 /// Names: 128 bits of XXH3, and a number that tells apart the keys of one hash that are known at
 ///   one time. So two keys never share a name (P10), and a key that comes back has the same name,
 ///   by which the engine's policies remember it.
 /// Use: any number of readers, or one change. A change also waits for the engine's own stores of
-///   the key: one that ended after it would bring back what it replaced. Waiters are served in
-///   their order. A store of the engine never waits.
+///   the key: one that ended after it would restore the replaced value. Waiters are served in their
+///   order. A store of the engine never waits.
 /// Threads: one, but find_shown(), for which the table is changed under a mutex. Cost: O(1); one
 ///   allocation for a key that was not known.
 class KeyTable {
@@ -66,7 +66,7 @@ class KeyTable {
   Key& find_or_make(std::span<const std::byte> key);
   void drop_unused(Key& key) LARDER_EXCLUDES(mutex_);
 
-  /// Nobody changes it, or waits to.
+  /// No operation changes it, or waits to.
   bool is_free(const Key& key) const noexcept { return !key.is_changing && key.waiters == nullptr; }
   /// Whether it is used at once. No: wait(), or give up.
   bool take(Key& key, bool changes) noexcept;
@@ -110,12 +110,12 @@ class KeyTable {
   bool is_free_for(const Key& key, bool changes) const noexcept;
   void let_in(Key& key);
 
-  /// Its own thread changes the map, and what is shown of a key, under the mutex, and reads without
-  /// it.
+  /// Its own thread changes the map, and the shown state of a key, under the mutex, and reads
+  /// without it.
   mutable Mutex mutex_;
   std::unordered_map<cache::ChunkHash, Key, NameHash> keys_;
   /// How many shown keys have a hash of this slot, so that most keys that are not there are
-  /// rejected without the mutex. What is once kFull stays so.
+  /// rejected without the mutex. A key that is kFull stays so.
   static constexpr std::uint8_t kFull = 255;
   const std::size_t filter_mask_;
   mutable std::vector<std::atomic<std::uint8_t>> filter_;

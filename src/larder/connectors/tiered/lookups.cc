@@ -65,7 +65,7 @@ void Lookups::miss_all(std::span<Item> items) noexcept {
   }
 }
 
-/// A further tier, of what those before it do not have.
+/// A further tier, for keys that those before it do not have.
 void Lookups::ask_missing(const Connector& connector, std::size_t tier,
                           std::span<Item> items) noexcept {
   std::array<Item, kItemsTogether> asked;

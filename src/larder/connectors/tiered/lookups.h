@@ -11,13 +11,13 @@
 
 namespace larder::tiered {
 
-/// Every tier that is loaded from answers lookups from memory.
+/// Every tier with loads answers lookups from memory.
 bool are_all_probed(std::span<const std::unique_ptr<TierPort>> tiers, const TieredOptions& options);
 
-/// Exists in the caller's thread, and probe(): from what the tiers and L1 say from memory.
+/// Exists in the caller's thread, and probe(): from the tiers' and L1's answers from memory.
 ///
-/// Only where a Set goes through, and where every tier that is loaded from has a probe. With
-/// write=back a value that is replaced is nowhere for a moment; only the machine's thread knows.
+/// Only if a Set goes through, and if every tier with loads has a probe. With write=back a value
+/// that is replaced is nowhere for a moment; only the machine's thread knows.
 /// Threads: any. Cost: the tiers' own, and a hash of each key that they do not have.
 class Lookups {
  public:
@@ -25,7 +25,7 @@ class Lookups {
           const TieredOptions& options);
 
   bool can_answer() const noexcept { return can_answer_; }
-  /// In place of Intake::submit(), where can_answer(). The batch has ended when it returns.
+  /// In place of Intake::submit(), if can_answer(). The batch has ended when it returns.
   Status look_up(Batch& batch) noexcept;
   bool probe(std::span<Item> items) const noexcept;
 

@@ -1,4 +1,4 @@
-// What each operation does, step by step.
+// The steps of each operation.
 #include <algorithm>
 
 #include "larder/base/clock.h"
@@ -19,7 +19,7 @@ void fail(Part& part, const Error& error) noexcept {
   part.error = error;
 }
 
-/// Of a question to several tiers, none of which has the key: it failed where none answered.
+/// For a question to several tiers, none of which has the key: it failed if none answered.
 void end_unfound(Part& part) noexcept {
   const bool has_error = part.error.code() != ErrorCode::kNone;
   if (has_error && part.answers == 0) {
@@ -30,7 +30,7 @@ void end_unfound(Part& part) noexcept {
   if (has_error) part.miss_reason = MissReason::kDown;
 }
 
-/// Of a change that L1 or a tier has made, if the key was there.
+/// For a change that L1 or a tier has made, if the key existed.
 void end_changed(Part& part) noexcept {
   if (part.was_in_l1 || part.yes > 0) {
     part.outcome = Outcome::kDone;
@@ -119,7 +119,7 @@ void Operations::step_delete(Operation& operation) {
 
 // ---- Hints.
 
-/// The tiers', of what they have. L1 has no place of its own in it: it is a copy.
+/// The tiers' loads of their values. L1 adds no place of its own: it is a copy.
 void Operations::step_retain(Operation& operation) {
   if (operation.step == Step::kBegin) {
     for (Part& part : operation.parts) part.was_in_l1 = part.key->is_in_l1;
@@ -233,8 +233,8 @@ void Operations::end_in_l1(const Operation& operation, Part& part) {
   }
 }
 
-/// What another operation is loading into L1 at this moment is waited for as a change waits for its
-/// key, and looked at again then.
+/// A value that another operation is loading into L1 is waited for like a key that is being
+/// changed, and then checked again.
 void Operations::wait_for_load(Operation& operation) {
   std::erase_if(operation.parts, [&](const Part& part) {
     if (!is_open(part)) return false;
@@ -332,7 +332,8 @@ void Operations::step_set(Operation& operation) {
     case Step::kEnd:
       return end_set(operation);
   }
-  // What the old value has made way for is stored, late or not, as long as that takes no time.
+  // Once the old value has been dropped the new one is stored, late or not, as long as that takes
+  // no time.
   if (operation.step != Step::kRemoved) end_late(operation);
   if (is_back_) put(operation, false);
   end_late(operation);
@@ -353,7 +354,7 @@ void Operations::begin_set(Operation& operation) {
   if (operation.mode == SetMode::kReplace && !is_back_) return write(operation);
   if (operation.mode == SetMode::kReplace) {
     for (const Part& part : operation.parts) engine_.remove(space_, {&part.key->name, 1});
-    // What L1 gets is stored behind only where the key is absent.
+    // Values for L1 are stored behind it only if the key is absent.
     call(operation, Who::kAll, Op::kDelete);
     operation.step = Step::kRemoved;
     return;
@@ -402,7 +403,7 @@ bool Operations::may_put(const Operation& operation, const Part& part,
   return only_written ? part.outcome == Outcome::kDone && !part.existed : is_open(part);
 }
 
-/// Into L1: what was written to the tiers; else what is open, which is done then.
+/// Into L1: the values written to the tiers; otherwise the open ones, which are done then.
 void Operations::put(Operation& operation, bool only_written) {
   put_parts_.clear();
   put_names_.clear();
@@ -507,7 +508,7 @@ void Operations::call_tier(Operation& operation, std::size_t tier, Op op) {
   call->batch.deadline_ns = outer.deadline_ns;
   call->batch.urgency = outer.urgency;
   call->batch.set_mode = operation.mode;
-  // Only what goes to the tiers as it came carries it.
+  // Only values that go to the tiers unchanged carry it.
   const bool is_hint = op == Op::kTouch;
   call->batch.hint = is_hint ? outer.hint : Hint::kNone;
   call->batch.hold_ns = is_hint ? outer.hold_ns : 0;

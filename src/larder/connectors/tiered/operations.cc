@@ -52,7 +52,7 @@ void Operations::start(const Ticket& ticket) {
   }
 }
 
-/// A Set that finds its key in L1, where nobody changes it.
+/// A Set that finds its key in L1, where nothing changes it.
 bool Operations::answer_at_once(const Batch& batch, Item& item) {
   if (batch.op != Op::kSet || intake_.set_mode_of(batch, item) != SetMode::kIfAbsent) return false;
   const Key* const key = keys_.find(item.key);
@@ -93,7 +93,8 @@ void Operations::start_lookup(const Ticket& ticket) {
   go_on(operation);
 }
 
-/// What the tiers are to be asked is in asked_ and places_ then; the number of items that ended.
+/// The questions for the tiers are then in asked_ and places_; returns the number of items that
+/// ended.
 std::size_t Operations::look_up_in_l1(const Ticket& ticket) {
   Batch& batch = *ticket.batch;
   asked_.clear();
@@ -122,7 +123,7 @@ std::size_t Operations::look_up_in_l1(const Ticket& ticket) {
   return ended;
 }
 
-/// Of what a tier has just said, the hits; the rest stays in asked_. How many there were.
+/// The hits in a tier's answer; the rest stays in asked_. How many there were.
 std::size_t Operations::end_hits(Batch& batch, std::size_t tier) {
   std::size_t left = 0;
   for (std::size_t i = 0; i < asked_.size(); ++i) {
@@ -241,7 +242,7 @@ void Operations::go_on(Operation& operation) {
   }
 }
 
-/// Between steps: what has come too late, or was cancelled, does not begin another one.
+/// Between steps: an item that is late, or was cancelled, does not begin another one.
 void Operations::end_late(Operation& operation) {
   const Error error = error_of(*operation.outer);
   if (error.code() == ErrorCode::kNone) return;

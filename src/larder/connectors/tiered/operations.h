@@ -28,7 +28,7 @@ struct Part {
   MissReason miss_reason = MissReason::kAbsent;
   bool existed = false;
   bool was_in_l1 = false;
-  std::uint32_t answers = 0;  ///< Of tiers, that did not fail.
+  std::uint32_t answers = 0;  ///< Tiers that did not fail.
   std::uint32_t yes = 0;      ///< Tiers that have the key, have written it or have dropped it.
   std::uint64_t value_bytes = 0;
   std::uint8_t found_in = 0;  ///< Item::place of a hit.
@@ -39,15 +39,15 @@ struct Part {
 struct Operation {
   enum class Step : std::uint8_t {
     kBegin = 0,
-    kAsked,    ///< A Set, a prefetch: the tiers have said whether they have the key.
-    kRemoved,  ///< A Set: the tiers have dropped what they had.
+    kAsked,    ///< A Set, a prefetch: the tiers have reported whether they have the key.
+    kRemoved,  ///< A Set: the tiers have dropped their old values.
     kEnd,      ///< All answers are there.
   };
 
   Batch* outer = nullptr;
   SetMode mode = SetMode::kIfAbsent;
   Step step = Step::kBegin;
-  bool is_cancelled = false;   ///< What is with the tiers was told.
+  bool is_cancelled = false;   ///< The tiers were told about their pending operations.
   bool waits_for_get = false;  ///< For the engine.
   std::uint32_t calls_out = 0;
   std::vector<Part> parts;
@@ -60,13 +60,13 @@ struct Operation {
   std::list<Operation>::iterator self;
 };
 
-/// What L1 did for callers, in values.
+/// L1's work for callers, in values.
 struct L1Counters {
   std::atomic<std::uint64_t> hits = 0;  ///< Loads.
   std::atomic<std::uint64_t> bytes_loaded = 0;
   std::atomic<std::uint64_t> stores = 0;
   std::atomic<std::uint64_t> stores_bypassed = 0;  ///< There was no room for them.
-  std::atomic<std::uint64_t> prefetched = 0;       ///< Of a tier, for a prefetch or a pin.
+  std::atomic<std::uint64_t> prefetched = 0;       ///< For a tier, for a prefetch or a pin.
 };
 
 /// How long copies out of L1 take. Any thread.
@@ -88,21 +88,21 @@ class CopyTimes {
   LoadModel model_ LARDER_GUARDED_BY(mutex_);
 };
 
-/// What becomes of a caller's items: each operation in its steps, over L1 and the tiers.
+/// The life of a caller's items: each operation in its steps, over L1 and the tiers.
 ///
 /// Get     L1, else the tiers in their order, by the engine; then promotion (E30).
 /// Exists  L1, then the tiers: at once where they answer from memory, else all of them together.
 /// Set     If absent: asks L1 and the tiers first, unless one tier decides alone. Through: writes
-///         to every tier that stores, from the caller's memory, then into L1. Back: into L1; what
-///         L1 has no room for goes through.
+///         to every tier that stores, from the caller's memory, then into L1. Back: into L1; values
+///         without room in L1 go through.
 /// Replace, Delete  out of L1 and every tier, so that no older copy is ever found again. Fails if
 ///         one tier does not take part.
 /// Touch   L1 and the tiers.
-/// Hints   Prefetch: asks as a Set, then loads into L1 what is not there, without a destination.
-///         Pin: the same, then the engine's pledge. Retain: the tiers that can. Release: both.
+/// Hints   Prefetch: asks like a Set, then loads absent values into L1, without a destination. Pin:
+///         the same, then the engine's pledge. Retain: the tiers that can. Release: both.
 ///
-/// Invariant (C4): while a key is changed, nobody else uses it, and the engine has no store of it
-///   in flight. So all copies of a key are equal whenever it is not being changed.
+/// Invariant (C4): while a key is changed, no other operation uses it, and the engine has no store
+///   of it in flight. So all copies of a key are equal whenever it is not being changed.
 /// Threads: the machine's. Cost: O(items), and a copy of each value that goes into or out of L1.
 class Operations {
  public:
@@ -122,10 +122,10 @@ class Operations {
   /// From the engine's listener: the get of this ticket has ended.
   void on_get(cache::Ticket ticket, std::span<const cache::GetOutcome> outcomes);
   void on_ended(Call& call);
-  /// Goes on with what has become possible. False: there was nothing.
+  /// Continues items that can proceed. False: there was nothing to do.
   bool work();
   bool has_work() const noexcept { return !ready_.empty() || !refused_.empty(); }
-  /// Ends what waits for its key and may not any more, and cancels what was cancelled.
+  /// Ends items that may no longer wait for their key, and cancels cancelled ones.
   void look_after(std::uint64_t now_ns);
   /// From here on everything ends as soon as it can.
   void cancel_all() noexcept { is_ending_ = true; }
@@ -136,7 +136,7 @@ class Operations {
     const std::uint64_t waiters_ns = keys_.waiting() == 0 ? kNever : waiters_deadline_ns_;
     return std::min(waiters_ns, pins_.next_end_ns());
   }
-  /// Gives back what has ended. The caller publishes its numbers before.
+  /// Returns finished batches. The caller publishes its numbers before.
   void finish_ended();
   bool has_ended() const noexcept { return !ended_.empty(); }
 
@@ -181,7 +181,7 @@ class Operations {
   void begin_prefetch(Operation& operation);
   void load_into_l1(Operation& operation);
   void end_prefetch(Operation& operation);
-  /// It is in L1. What the hint says of that.
+  /// It is in L1. The result of the hint.
   void end_in_l1(const Operation& operation, Part& part);
   void wait_for_load(Operation& operation);
   static cache::Ticket ticket_of(const Operation& operation) noexcept {
@@ -212,11 +212,11 @@ class Operations {
   const cache::OwnerId owner_;
   const bool has_store_;       ///< Some tier is stored to.
   const bool is_back_;         ///< A Set is done when L1 has it.
-  const bool are_all_probed_;  ///< Every tier that is loaded from answers from memory.
+  const bool are_all_probed_;  ///< Every tier with loads answers from memory.
 
   std::list<Operation> operations_;
   std::vector<std::unique_ptr<Call>> calls_;  ///< Not in use.
-  std::vector<Operation*> ready_;             ///< All that they waited for is there.
+  std::vector<Operation*> ready_;             ///< Everything that they waited for is there.
   std::vector<Call*> refused_;                ///< Calls that ended at once.
   struct Ended {
     Batch* batch = nullptr;

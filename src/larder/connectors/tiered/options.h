@@ -26,23 +26,23 @@ struct TieredOptions {
   Write write = Write::kThrough;
   cache::Promote promote = cache::Promote::kRetain;
   std::string policy = "lru";
-  double pins_share = 0.25;                 ///< Of L1: what pins may take.
+  double pins_share = 0.25;                 ///< Share of L1 that pins may take.
   bool skip_l1 = false;                     ///< Sets stay in L1 only until the tiers have them.
   bool is_ordered = true;                   ///< The keys of a Get are a prefix in their order.
-  std::uint64_t drain_ns = 10'000'000'000;  ///< What stop() may take to write what is left.
+  std::uint64_t drain_ns = 10'000'000'000;  ///< Time that stop() may take to write the rest.
   std::uint64_t commit_ahead_bytes = std::uint64_t{256} << 20;
   std::vector<cache::TierOptions> tiers{};  ///< One for each tier.
   BatchLimitOptions limits{};
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
 
   bool has_store() const noexcept;  ///< Some tier is stored to.
-  /// A Set is done when L1 has it: where that was asked for, and where nothing else can.
+  /// A Set is done when L1 has it: on request, and if nothing else can take it.
   bool is_back() const noexcept { return write == Write::kBack || !has_store(); }
-  /// Whether they fit together; a text for the user otherwise.
+  /// Whether they are compatible; otherwise a text for the user.
   SetupStatus validate() const;
 };
 
-/// What Item::place says of a hit in this tier, counted from 0; L1 is place 0.
+/// The Item::place of a hit in this tier, counted from 0; L1 is place 0.
 constexpr std::uint8_t place_of_tier(std::size_t tier) noexcept {
   return static_cast<std::uint8_t>(tier + 1);
 }

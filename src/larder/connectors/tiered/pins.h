@@ -24,7 +24,7 @@ class Pins {
   cache::Pledge pin(Key& key, std::uint64_t until_ns);
   /// False: it was not pinned.
   bool release(Key& key);
-  /// Its value has left L1, and with it the pledge. Before the table hears of it.
+  /// Its value has left L1, and with it the pledge. Before the table is updated.
   void on_left(const cache::ChunkHash& name);
   void expire(std::uint64_t now_ns);
   std::uint64_t next_end_ns() const noexcept {

@@ -12,7 +12,7 @@ void add(std::atomic<std::uint64_t>& counter, std::uint64_t by) noexcept {
 
 }  // namespace
 
-/// What the engine sees. Only the engine's thread uses it.
+/// The connector that the engine sees. Only the engine's thread uses it.
 class TierPort::Face final : public Connector {
  public:
   explicit Face(TierPort& port) : port_(port) {}
@@ -27,7 +27,7 @@ class TierPort::Face final : public Connector {
   }
   int event_fd() const noexcept override { return port_.connector_->event_fd(); }
   void cancel(Batch& batch) noexcept override {
-    // What has come back is not the connector's any more.
+    // Operations that have come back are not the connector's any more.
     if (std::ranges::find(port_.of_engine_, &batch) != port_.of_engine_.end()) return;
     port_.connector_->cancel(batch);
   }

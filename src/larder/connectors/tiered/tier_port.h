@@ -23,23 +23,23 @@ struct Call {
   std::size_t tier = 0;
 };
 
-/// What a tier did, in values. Any thread reads it.
+/// A tier's work, in values. Any thread reads it.
 struct TierCounters {
   std::atomic<std::uint64_t> hits = 0;  ///< Loads.
   std::atomic<std::uint64_t> misses = 0;
   std::atomic<std::uint64_t> load_failures = 0;
   std::atomic<std::uint64_t> bytes_loaded = 0;
-  std::atomic<std::uint64_t> stores = 0;  ///< Written; what was there already is not.
+  std::atomic<std::uint64_t> stores = 0;  ///< Written, without values that existed already.
   std::atomic<std::uint64_t> store_failures = 0;
   std::atomic<std::uint64_t> bytes_stored = 0;
 };
 
-/// One connector below L1 that two use: the engine, which loads, and stores what L1 holds; and
-/// `tiered:` itself, for what the engine does not do: sets that go through, exists, delete, touch.
-/// The engine gets a face that is a connector; what comes back goes to whom it belongs.
+/// One connector below L1 with two users: the engine, which loads, and stores L1's values; and
+/// `tiered:` itself, for other operations: sets that go through, exists, delete, touch. The engine
+/// gets a face that is a connector; each finished batch goes to its owner.
 ///
 /// It also tells the key table which keys the engine is storing.
-/// Ownership: the connector. The face is the engine's and must end first.
+/// Ownership: owns the connector. The face is the engine's and must end first.
 /// Threads: one, but the counters. Cost: one look-up in a small table for each batch.
 class TierPort {
  public:
@@ -52,7 +52,7 @@ class TierPort {
   Connector& connector() const noexcept { return *connector_; }
   const TierCounters& counters() const noexcept { return counters_; }
 
-  /// Not OK: the call has ended; its items say how.
+  /// On an error the call has ended, with results in its items.
   Status submit(Call& call) noexcept;
   /// A hint, for every call of the operation.
   void cancel(const Operation& operation) noexcept;

@@ -8,7 +8,7 @@
 namespace larder::tiered {
 namespace {
 
-/// What every tier can do, as far as it is asked to.
+/// The capabilities that all tiers have, as far as they are used.
 Capabilities capabilities_of(const TieredOptions& options,
                              const std::vector<std::unique_ptr<Connector>>& tiers) {
   Capabilities made;
@@ -16,17 +16,17 @@ Capabilities capabilities_of(const TieredOptions& options,
   made.integrity = Integrity::kChecked;
   made.has_probe = !options.is_back();
   made.hints = bit_of(Hint::kPin) | bit_of(Hint::kRelease);
-  // With noop a value that nobody reads would never leave.
+  // With noop a value that is not read would never leave.
   if (options.policy != "noop") made.hints |= bit_of(Hint::kPrefetch);
   for (std::size_t i = 0; i < tiers.size(); ++i) {
     const Capabilities tier = tiers[i]->capabilities();
     const cache::TierOptions& with = options.tiers[i];
     made.buffer_alignment = std::max(made.buffer_alignment, tier.buffer_alignment);
     made.slices_max = std::min(made.slices_max, tier.slices_max);
-    made.locality = tier.locality;  // The last one's: the farthest.
+    made.locality = tier.locality;  // The last tier's: the farthest.
     if (with.store) made.value_bytes_max = std::min(made.value_bytes_max, tier.value_bytes_max);
     if (with.load && tier.integrity == Integrity::kNone) made.integrity = Integrity::kNone;
-    // Written back, a value may be in L1 alone.
+    // With write=back a value may be in L1 alone.
     if (with.load && !options.is_back()) {
       made.hints = static_cast<HintMask>(made.hints | (tier.hints & bit_of(Hint::kRetain)));
     }
@@ -111,7 +111,7 @@ Status TieredConnector::stop(std::uint64_t deadline_ns) noexcept {
   intake_.stop();
   const std::uint64_t now_ns = RealClock::instance().now_ns();
   const std::uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-  // The tiers need some of it to give back what they have then.
+  // The tiers need some of it to return their values then.
   machine_.set_drain_deadline(now_ns + std::min(options_.drain_ns, left_ns / 4 * 3));
   LARDER_TRY(reactor_.stop(deadline_ns));
   for (const auto& tier : machine_.tiers()) LARDER_TRY(tier->connector().stop(deadline_ns));

@@ -16,12 +16,12 @@ namespace larder::tiered {
 ///
 /// When a Set is done: `through`, when at least one tier has it, and L1 is only a faster copy;
 ///   `back`, when L1 has it, and the tiers get it behind. In L1 alone a value does not survive the
-///   process, so only `through` says survives_restart. A value that is on its way to a tier is
-///   never evicted from L1: where L1 is full of such, a Set goes through.
-/// Replacing and deleting take the key out of every tier, also of those that nothing is stored in,
-///   and fail where one of them does not take part: what it still has might be found again.
+///   process, so only `through` has survives_restart. A value that is on its way to a tier is never
+///   evicted from L1: if L1 is full of such values, a Set goes through.
+/// Replacing and deleting remove the key from every tier, also from those without stores, and fail
+///   if one of them cannot: its old value might be found again.
 /// A tier that does not answer makes no Get or Exists fail that another one can answer.
-/// Limits: of keys, slices and values those that all tiers have.
+/// Limits of keys, slices and values: those that all tiers have.
 /// Ownership: the tiers. Threads: as the contract says; one of its own, which copies the values
 ///   that go into and out of L1.
 /// Cost: a batch is two thread switches, but a lookup where Lookups can answer, which is done when
@@ -50,8 +50,8 @@ class TieredConnector final : public Connector {
   Capabilities capabilities() const noexcept override { return capabilities_; }
   Report report() const override;
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;
-  /// First L1 is written to the tiers, for `drain` or three quarters of the time that there is;
-  /// report() tells in `values_unwritten` what was not.
+  /// First L1 is written to the tiers, for `drain` or three quarters of the available time;
+  /// report() gives the number of values that were not written in `values_unwritten`.
   Status stop(std::uint64_t deadline_ns) noexcept override;
 
   /// For tests, after stop().

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 
-/// A tier that is not memory, so that what it has is promoted.
+/// A tier that is not memory, so that its values are promoted.
 std::string log_spec(const std::string& path) {
   return "log:" + path + "?capacity=64MiB&min_free=0&segment=1MiB&max_value=512KiB";
 }
@@ -23,7 +23,7 @@ class TieredConnectorTest : public TieredFixture {
   std::string last_log() const {
     return log_spec(directory.path() + "/" + std::to_string(stores_));
   }
-  /// Closes the connector and opens another one over what it has left.
+  /// Closes the connector and opens another one over the same tiers.
   void reopen() {
     TearDown();
     connector.reset();
@@ -270,7 +270,7 @@ TEST_F(TieredConnectorTest, NoOlderValueComesBack) {
     replaced.batch.set_mode = SetMode::kReplace;
     for (std::uint64_t i = 0; i < 10; ++i) replaced.add(key_of(i), value_of(100 + i));
     run(replaced);
-    store(1000, 1100, 64 << 10);  // All of L1, so that the tiers must tell.
+    store(1000, 1100, 64 << 10);  // All of L1, so that the tiers must answer.
     Many loaded{Op::kGet};
     for (std::uint64_t i = 0; i < 10; ++i) loaded.add(key_of(i), Bytes(1000));
     run(loaded);

@@ -132,7 +132,7 @@ TEST_F(TieredFaultsTest, L1DoesNotDropWhatADeadTierHasNotGot) {
 
   run(more);
 
-  // Of the rest some had room, and the others were refused; nothing that was done is lost.
+  // Some of the others had room, and the rest were refused; no completed store is lost.
   EXPECT_EQ(hits(0, 16, kBytes), 16U);
   std::size_t done = 0;
   for (std::size_t i = 0; i < more.items.size(); ++i) {

@@ -38,7 +38,7 @@ class TieredHintsTest : public TieredFixture {
   }
 
   testing::TemporaryDirectory directory;
-  /// What is stored goes to the tiers and not into L1.
+  /// Stores go to the tiers and not into L1.
   TieredOptions options{.l1_bytes = 4 * kMiB, .promote = cache::Promote::kDefault, .skip_l1 = true};
 };
 
@@ -160,7 +160,7 @@ TEST_F(TieredHintsTest, WhatTheLogRetainsOutlivesWhatWasOnlyUsed) {
   hint(Hint::kNone, 20, 40);
   EXPECT_EQ(metric_value(inner[0]->report(), "retained_keys"), 20U);
 
-  // What the reclaimer finds no room for goes, whatever it is (L10): it is let come along.
+  // A record without room for the reclaimer goes, whatever it is (L10): it may go along.
   for (std::uint64_t i = 1000; i < 2500; i += 5) {
     store(i, i + 5, kBytes);
     wait_until_log_has_room();
@@ -183,7 +183,7 @@ TEST_F(TieredHintsTest, WhatTheLogRetainsOutlivesWhatIsWorthMore) {
   store(0, 40, kBytes);
   ASSERT_EQ(count(hint(Hint::kRetain, 0, 20), Outcome::kDone), 20U);
 
-  // All others are used again, so that what is retained is worth least.
+  // All others are used again, so that the retained ones are worth least.
   for (std::uint64_t i = 1000; i < 4000; i += 5) {
     store(i, i + 5, kBytes);
     hint(Hint::kNone, i, i + 5);

@@ -50,7 +50,7 @@ TieredMachine::TieredMachine(const TieredOptions& options, Intake& intake,
   cache::Listener& listener = *this;
   engine_ = std::make_unique<cache::Engine>(engine_options(options), *arena_, names, make_faces(),
                                             listener);
-  cache::LayoutSpec values;  // One rank, one group, each value of a size of its own.
+  cache::LayoutSpec values;  // One rank, one group, each value with its own size.
   values.model = "tiered";
   values.groups.resize(1);
   const auto layout = engine_->add_layout(values);
@@ -73,7 +73,7 @@ std::vector<cache::Tier> TieredMachine::make_faces() {
   std::vector<cache::Tier> faces;
   for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
     cache::TierOptions with = options_.tiers[tier];
-    // What goes through is not stored by the engine.
+    // Values that go through are not stored by the engine.
     with.store = with.store && options_.write == Write::kBack;
     faces.push_back({tiers_[tier]->make_face(), with});
   }
@@ -132,7 +132,7 @@ void TieredMachine::turn() noexcept {
   if (is_ending_) drain();
   const std::uint64_t engine_timer_ns = engine_->turn(now);
   show_arrived();
-  publish();  // What the engine did of its own accord.
+  publish();  // The engine's own work.
   next_timer_ns_ =
       std::min({engine_timer_ns, intake_.next_deadline_ns(), operations_->next_deadline_ns()});
   if (tickets == kTicketsATurn || operations_->has_work()) next_timer_ns_ = now;
@@ -141,7 +141,7 @@ void TieredMachine::turn() noexcept {
   if (is_ending_ && drain_ns > now) next_timer_ns_ = std::min(next_timer_ns_, drain_ns);
 }
 
-/// What the tiers have finished.
+/// Takes finished operations of the tiers.
 bool TieredMachine::reap() {
   bool has_reaped = false;
   for (std::size_t tier = 0; tier < tiers_.size(); ++tier) {
@@ -189,13 +189,13 @@ void TieredMachine::begin_stop() noexcept {
   operations_->look_after(now_ns());
 }
 
-/// What L1 holds for the tiers goes to them while there is time.
+/// L1's values for the tiers are written while there is time.
 void TieredMachine::drain() noexcept {
   if (!operations_->is_empty()) return;
   const std::uint64_t deadline_ns = drain_deadline_ns_.load(std::memory_order_acquire);
   const bool is_quiet = engine_->drain(deadline_ns);
   publish();
-  // For a tier that is down the engine does not wait: it may be back before the deadline.
+  // The engine does not wait for a tier that is down; it may be back before the deadline.
   is_drained_ = is_quiet && (now_ns() >= deadline_ns || stats().cells_wanted == 0);
 }
 

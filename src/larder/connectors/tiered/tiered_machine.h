@@ -24,9 +24,8 @@ namespace larder::tiered {
 
 /// The engine, the tiers and the operations under one thread.
 ///
-/// Ownership: all of it. The intake outlives it.
-/// Threads: one, as Machine says; stats(), l1_counters() and what the tiers say of themselves are
-///   for any.
+/// Ownership: owns all of it. The intake outlives it.
+/// Threads: one, as Machine says; stats(), l1_counters() and the tiers' own reports are for any.
 class TieredMachine final : public Machine, private cache::Listener, private cache::KeyNames {
  public:
   TieredMachine(const TieredOptions& options, Intake& intake, std::unique_ptr<cache::Arena> arena,
@@ -41,7 +40,7 @@ class TieredMachine final : public Machine, private cache::Listener, private cac
   bool is_idle() const noexcept override { return is_ending_ && is_drained_; }
   void close() noexcept override;
 
-  /// Until when stop() lets the tiers take what L1 still holds for them. Before begin_stop().
+  /// Until when stop() lets the tiers take L1's remaining values. Before begin_stop().
   void set_drain_deadline(std::uint64_t deadline_ns) noexcept {
     drain_deadline_ns_.store(deadline_ns, std::memory_order_release);
   }
@@ -49,7 +48,7 @@ class TieredMachine final : public Machine, private cache::Listener, private cac
   std::span<const std::unique_ptr<TierPort>> tiers() const noexcept { return tiers_; }
   Lookups& lookups() noexcept { return *lookups_; }
   const Lookups& lookups() const noexcept { return *lookups_; }
-  /// As of the last turn: everything that was given back before is in them.
+  /// As of the last turn: everything returned before is in them.
   cache::EngineStats stats() const LARDER_EXCLUDES(mutex_);
   const L1Counters& l1_counters() const noexcept { return operations_->counters(); }
   const CopyTimes& copy_times() const noexcept { return operations_->copy_times(); }

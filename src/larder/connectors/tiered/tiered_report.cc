@@ -1,4 +1,4 @@
-// What `tiered:` tells of itself, of L1 and of its tiers.
+// The report of `tiered:` about itself, L1 and its tiers.
 #include <algorithm>
 
 #include "larder/connectors/tiered/tiered_connector.h"
@@ -55,8 +55,8 @@ void TieredConnector::append_tiers(Report& report) const {
     for (const std::string& reason : tier.reasons) report.reasons.push_back(name + ": " + reason);
   }
   if (down == tiers.size()) report.health = Health::kDown;
-  // The tiers hold copies of each other, so that the one that holds most stands for all of them;
-  // L1 is ahead of it where stores are written back.
+  // The tiers hold copies of each other, so that the fullest one stands for all of them; L1 is
+  // ahead of it if stores are written back.
   const Report& home = home_of(tiers);
   report.keys = std::max(home.keys, stats.columns);
   report.bytes_used = home.bytes_used + stats.capacity_bytes - stats.free_bytes;

@@ -68,7 +68,7 @@ class Many {
   std::deque<Slice> slices_;
 };
 
-/// A tiered connector over real ones. What the tests see of L2 they see in its own report.
+/// A tiered connector over real ones. The tests see L2 through its own report.
 class TieredFixture : public testing::Test {
  protected:
   void open_with(const TieredOptions& options, std::vector<std::unique_ptr<Connector>> tiers) {
@@ -104,7 +104,7 @@ class TieredFixture : public testing::Test {
       if (connector->reap({&done, 1}) == 1 && done == &batch) return;
     }
   }
-  /// So many, whichever.
+  /// So many of them, in any order.
   void wait_for_batches(std::size_t count) {
     for (std::size_t back = 0; back < count;) {
       pollfd waited{connector->event_fd(), POLLIN, 0};
@@ -155,7 +155,7 @@ class TieredFixture : public testing::Test {
   }
   /// Values in the tier.
   std::uint64_t keys_in(std::size_t tier) const { return inner[tier]->report().keys; }
-  /// Until L1 holds nothing that a tier is still to get.
+  /// Until L1 holds no value that a tier is still to get.
   void wait_until_written() {
     const std::uint64_t give_up_ns = in_ms(30'000);
     for (;;) {

@@ -8,9 +8,9 @@
 
 namespace larder::log_store {
 
-/// Stands for a key in memory. Keyed by the store's seed, so that two keys of one fingerprint
-/// cannot be made on purpose; were there two, the full key in the record decides. Every value is
-/// legal.
+/// Stands for a key in memory. Keyed by the store's seed, so that two keys with one fingerprint
+/// cannot be made on purpose; if two keys collide, the full key in the record decides. Every value
+/// is legal.
 struct Fingerprint {
   std::uint64_t low = 0;
   std::uint64_t high = 0;

@@ -35,7 +35,7 @@ class FieldWriter {
     position_ += sizeof(T);
   }
 
-  /// Zeroes what is left behind `used_bytes` and writes the MAC.
+  /// Zeroes the rest after `used_bytes` and writes the MAC.
   void seal(std::size_t used_bytes, const MacKey& secret) noexcept {
     LARDER_CHECK(position_ <= used_bytes && used_bytes <= out_.size());
     std::fill(out_.begin() + static_cast<std::ptrdiff_t>(used_bytes), out_.end(), std::byte{0});
@@ -179,7 +179,7 @@ Result<std::uint64_t> decode_segment_header(std::span<const std::byte> bytes, co
 void encode_record_header(const RecordHeader& header, const Identity& identity,
                           const MacKey& secret, std::span<std::byte> out) noexcept {
   LARDER_CHECK(header.payload.size() <= out.size() - kRecordHeaderFixedBytes);
-  // First, and by memmove: the payload may stand in `out` already.
+  // First, and by memmove: the payload may be in `out` already.
   std::memmove(out.data() + kRecordHeaderFixedBytes, header.payload.data(), header.payload.size());
   FieldWriter writer{out};
   writer.put(kRecordMagic);

@@ -23,19 +23,19 @@ inline constexpr std::uint32_t kFormatMinor = 1;  ///< A later one is read.
 inline constexpr std::uint32_t kGrainBytesMin = 4096;
 inline constexpr std::uint32_t kGrainBytesMax = 65536;
 inline constexpr std::uint64_t kSuperblockCopyStride = kGrainBytesMax;  ///< Copies at 0 and here.
-/// Behind the copies: a line of text about the present owner, for the message of the next one.
+/// After the copies: a line of text about the present owner, for the next owner's message.
 inline constexpr std::uint64_t kOwnerNoteOffset = 2 * kSuperblockCopyStride;
 inline constexpr std::size_t kOwnerNoteBytesMax = 256;
 inline constexpr std::uint64_t kSuperblockFileBytes = 3 * kSuperblockCopyStride;
 
 using Uuid = std::array<std::uint8_t, 16>;
 
-/// What one path knows about itself.
+/// The identity and settings of one path.
 struct Superblock {
   Uuid store_id{};
   Uuid path_id{};
   MacKey secret{};
-  std::uint64_t sequence = 0;  ///< Of this copy; the greater one is the newer.
+  std::uint64_t sequence = 0;  ///< Number of this copy; the greater one is the newer.
   std::uint32_t grain_bytes = 0;
   std::uint32_t segment_count = 0;
   std::uint64_t slot_bytes = 0;     ///< A segment's share of the capacity.
@@ -45,21 +45,22 @@ struct Superblock {
   std::uint64_t fingerprint_seed = 0;
   bool is_clean = false;  ///< The last owner closed it; checkpoint tables of this open count count.
   // Since minor version 1; zero where they are not known.
-  std::uint64_t capacity_bytes = 0;   ///< In force at the last open, for opens that name none.
+  std::uint64_t capacity_bytes = 0;   ///< Settings of the last open, for opens that name none.
   std::uint32_t value_bytes_max = 0;  ///< The same.
-  std::uint32_t segment_files = 0;    ///< Where `is_clean`: how many the directory held then.
+  std::uint32_t segment_files = 0;    ///< If `is_clean`: how many the directory held then.
 };
 
 inline constexpr std::size_t kSuperblockUsedBytes = 160;
 
 /// Writes one copy into `out` (>= kSuperblockUsedBytes, the rest is set to zero).
 void encode_superblock(const Superblock& superblock, std::span<std::byte> out) noexcept;
-/// kCorruption: no intact superblock. kUnimplemented: intact or not, of a later major version,
-/// which is told in `major`.
+/// kCorruption: no intact superblock. kUnimplemented: a superblock of a later major version, intact
+/// or not; `major` is that version.
 Result<Superblock> decode_superblock(std::span<const std::byte> bytes,
                                      std::uint32_t& major) noexcept;
 
-/// Where something was found; L1: nothing counts unless it says the same of itself.
+/// The position where a structure was found; L1: it counts only if it names the same position
+/// itself.
 struct Identity {
   Uuid path_id{};
   std::uint32_t segment = 0;
@@ -95,8 +96,8 @@ constexpr std::size_t tombstone_payload_max(std::uint32_t grain_bytes) noexcept 
   return grain_bytes - kRecordHeaderFixedBytes;
 }
 
-/// Writes a whole grain. payload.size() <= out.size() - kRecordHeaderFixedBytes; it may stand in
-/// `out` already at its place.
+/// Writes a whole grain. payload.size() <= out.size() - kRecordHeaderFixedBytes; it may be in `out`
+/// already, in its place.
 void encode_record_header(const RecordHeader& header, const Identity& identity,
                           const MacKey& secret, std::span<std::byte> out) noexcept;
 Result<RecordHeader> decode_record_header(std::span<const std::byte> bytes,

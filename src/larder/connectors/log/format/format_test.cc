@@ -222,7 +222,7 @@ TEST(FormatTest, TombstonesThatDoNotAddUpAreRefused) {
       std::string{"\x01", 1},            // Half a length.
       std::string{"\x02\0a", 3},         // A key that is cut off.
       std::string{"\0\0", 2},            // An empty key.
-      std::string{"\x01\0a\xFF\xFF", 5}  // A good one, then a length beyond everything.
+      std::string{"\x01\0a\xFF\xFF", 5}  // A valid one, then a length beyond every limit.
   };
   for (const std::string& payload : payloads) {
     const Status split = for_each_tombstone(as_bytes(payload), visit, nullptr);
@@ -452,7 +452,7 @@ TEST(FormatTest, LaterMajorVersionIsRefusedAndToldWhateverElseChanged) {
   for (const std::uint32_t later : {kFormatMajor + 1, 77U, 0xFFFFFFFFU}) {
     Bytes bytes = encoded_superblock(some_superblock());
     std::memcpy(bytes.data() + 24, &later, sizeof(later));
-    std::fill(bytes.begin() + 32, bytes.end(), std::byte{0x5A});  // Its MAC may stand elsewhere.
+    std::fill(bytes.begin() + 32, bytes.end(), std::byte{0x5A});  // Its MAC may be elsewhere.
     std::uint32_t major = 0;
     const auto read = decode_superblock(bytes, major);
     ASSERT_FALSE(read);

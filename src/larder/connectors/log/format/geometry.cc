@@ -60,7 +60,7 @@ std::uint64_t value_that_fits(std::uint64_t capacity_bytes, std::uint64_t slot_b
   return value;
 }
 
-/// Fills the segment count from the capacity, or says what to choose instead.
+/// Fills in the segment count from the capacity, or says what to choose instead.
 SetupStatus count_segments(const GeometryRequest& request, Geometry& geometry,
                            const std::string& alternative) {
   const std::uint64_t count = request.capacity_bytes / geometry.slot_bytes;
@@ -132,8 +132,8 @@ SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::s
 
 SetupResult<Geometry> geometry_of(const Superblock& superblock, const GeometryRequest& asked) {
   GeometryRequest request = asked;
-  // An older version remembered how many segments there may be, which is the capacity but for less
-  // than one.
+  // An older version remembered the number of segments, which gives the capacity to within one
+  // segment.
   if (request.capacity_bytes == 0) request.capacity_bytes = superblock.capacity_bytes;
   if (request.capacity_bytes == 0) {
     request.capacity_bytes = superblock.segment_count * superblock.slot_bytes;

@@ -56,7 +56,7 @@ void expect_sound(const Geometry& geometry, const GeometryRequest& request) {
   EXPECT_EQ(geometry.segment_bytes % geometry.grain_bytes, 0U);
   EXPECT_LE(geometry.segment_bytes + kSlotReserveMin, geometry.slot_bytes);
   EXPECT_GE(geometry.value_bytes_max(), request.value_bytes_max);
-  // What is written is what can be read again.
+  // Every written table can be read again.
   const Superblock superblock = superblock_of(geometry);
   std::vector<std::byte> bytes(kGrainBytesMin);
   encode_superblock(superblock, bytes);
@@ -228,7 +228,7 @@ TEST(GeometryTest, WithoutAMaxValueTheGeometryFollowsTheCapacity) {
     std::uint64_t slot_bytes;
     std::uint64_t value_bytes_limit;
   };
-  // What docs/specs.md says.
+  // As docs/specs.md says.
   const Case cases[] = {
       {256 * kMiB, 62, 4192 * kKiB, 4108 * kKiB},     //
       {512 * kMiB, 63, 8304 * kKiB, 8220 * kKiB},     //

@@ -6,9 +6,9 @@
 
 namespace larder::log_store {
 
-/// What a test build can break in the log store: see base/breakable.h. L1 to L14 are rules of
-/// docs/format_log.md. tests/mutation/rules.cc says of each what is broken then, and which tests
-/// must see it.
+/// The rules of the log store that a test build can break: see base/breakable.h. L1 to L14 are
+/// rules of docs/format_log.md. tests/mutation/rules.cc says what each broken rule does instead,
+/// and which tests must notice.
 enum class Rule : std::uint8_t {
   kNone = 0,
   // L1 Identity.

@@ -12,7 +12,7 @@
 
 namespace larder::log_store {
 
-/// A table as read back: what its segment holds, in order of place.
+/// A table as read back: the records of its segment, in order of place.
 struct Table {
   TableTrailer trailer;
   std::vector<TableEntry> entries;
@@ -41,7 +41,7 @@ class TableBuilder {
     reserved_entries_ += entries;
     reserved_key_bytes_ += key_bytes;
   }
-  /// A record that is wholly on its segment. Reserved before.
+  /// A record that lies completely in its segment. Reserved before.
   void add(const TableEntry& entry, std::string_view key);
 
   std::size_t entry_count() const noexcept { return lines_.size(); }

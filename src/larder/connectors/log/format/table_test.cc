@@ -136,7 +136,7 @@ TEST(TableTest, ABuilderListsItsRecordsInOrderOfPlace) {
   });
   EXPECT_EQ(keys, "bc");
   EXPECT_EQ(builder.entry_count(), 2U);
-  add(builder, value_at(1, 1, "a"), "a");  // It goes on growing after that.
+  add(builder, value_at(1, 1, "a"), "a");  // It continues to grow after that.
   keys.clear();
   builder.for_each([&](const TableEntry&, std::string_view key) { keys += key; });
   EXPECT_EQ(keys, "abc");
@@ -176,7 +176,7 @@ TEST(TableTest, ABodyThatIsTooShortIsRefused) {
   EXPECT_TRUE(decode_table(*trailer, bytes.first(kGrain + 5), true, kGeometry, kSecret));
 }
 
-/// A table of well signed entries that nobody would write.
+/// A table of validly signed entries that larder would not write.
 Result<Table> decode_forged(const std::vector<TableEntry>& entries, std::uint64_t keys_bytes) {
   TableTrailer trailer;
   trailer.entry_count = entries.size();

@@ -22,15 +22,14 @@ constexpr std::uint64_t kPageSlots = 4096 / kSlotBytes;
 constexpr std::uint64_t kPresent = 1ULL << 63;
 constexpr std::uint64_t kWasRead = 1ULL << 62;
 
-// Load of a shard in percent. A rebuild leaves it at kLoadMade; 32 bytes / kLoadMin is what an
-// entry takes at most, and the distances from kLoadMade are what the cost of rebuilding is spread
-// over.
+// Load of a shard in percent. A rebuild leaves it at kLoadMade; an entry takes 32 bytes / kLoadMin
+// at most, and the cost of rebuilding is spread over the distances from kLoadMade.
 constexpr std::uint64_t kLoadMin = 70;
 constexpr std::uint64_t kLoadMade = 77;
 constexpr std::uint64_t kLoadMax = 85;
 
 // Slots behind the last entry when an array is made. At kLoadMax, entries overflow the homes by
-// more than this once in some ten thousand arrays, and then the shard is rebuilt.
+// more than this once in some ten thousand arrays; then the shard is rebuilt.
 constexpr std::uint64_t kTailSlots = 32;
 
 constexpr std::size_t kPrefetchDistance = 24;
@@ -114,7 +113,7 @@ bool copy_entries(const std::uint64_t* from, std::uint64_t from_slots, std::uint
     if (entry[kWhere] == 0) continue;
     next = std::max(next, home_of(entry[0], to_homes));
     if (next + kTailSlots >= to_slots) return false;
-    // Plain copies: nobody writes `from` meanwhile, and nobody sees `to` yet.
+    // Plain copies: `from` is not written meanwhile, and no reader sees `to` yet.
     std::memcpy(to + next * kWords, entry, kSlotBytes);
     ++next;
   }
@@ -142,7 +141,7 @@ class Index::ChangeScope {
  public:
   explicit ChangeScope(Shard& shard) noexcept
       : shard_(shard), sequence_(shard.sequence.load(std::memory_order_relaxed)) {
-    // Relaxed: the stores of the change release this one along with themselves.
+    // Relaxed: the change's own stores release this one too.
     shard_.sequence.store(sequence_ + 1, std::memory_order_relaxed);
   }
   ~ChangeScope() { shard_.sequence.store(sequence_ + 2, std::memory_order_release); }
@@ -221,8 +220,8 @@ void Index::find_many(std::span<const Fingerprint> fingerprints, std::span<Index
 
 void Index::prefetch(const Fingerprint& fingerprint) const noexcept {
   const Shard& shard = shard_of(fingerprint);
-  // An array that is being replaced gives an address that is of no use, and does no harm: it is
-  // computed as a number and never read from.
+  // An array that is being replaced gives a useless address, which does no harm: it is computed as
+  // a number and never read from.
   const auto words = reinterpret_cast<std::uintptr_t>(shard.words.load(std::memory_order_relaxed));
   const std::uint64_t homes = shard.homes.load(std::memory_order_relaxed);
   const std::uintptr_t address = words + home_of(fingerprint.low, homes) * kSlotBytes;
@@ -381,9 +380,8 @@ void Index::reserve(std::uint64_t keys) {
   }
 }
 
-/// Gives the shard a new array that is right for `keys` keys, at least those it has. False, and
-/// nothing changed, when that would take more than `slots_max` slots or memory that is not to be
-/// had.
+/// Gives the shard a new array sized for `keys` keys, at least those it has. False, and nothing
+/// changed, if that would take more than `slots_max` slots or more memory than the system has.
 bool Index::rebuild(Shard& shard, std::uint64_t keys, std::uint64_t slots_max) {
   std::uint64_t* const old_words = shard.words.load(std::memory_order_relaxed);
   const std::uint64_t old_slots = shard.slots;
@@ -394,7 +392,7 @@ bool Index::rebuild(Shard& shard, std::uint64_t keys, std::uint64_t slots_max) {
     if (bytes() + slots * kSlotBytes > bytes_max_) return false;
     std::uint64_t* const words = map(slots);
     if (words == nullptr) return false;
-    // What fills up the last page serves as homes.
+    // The rest of the last page serves as homes.
     const std::uint64_t homes = slots - tail;
     if (!copy_entries(old_words, old_slots, words, homes, slots)) {
       unmap(words, slots);

@@ -14,10 +14,10 @@
 
 namespace larder::log_store {
 
-/// Where a record is on its path.
+/// The position of a record on its path.
 struct Location {
   std::uint32_t segment = 0;  ///< Below Index::kSegmentsMax.
-  std::uint32_t grain = 0;    ///< Of the record's header, counted from the segment's start.
+  std::uint32_t grain = 0;    ///< Grain of the record's header, counted from the segment's start.
   friend bool operator==(const Location&, const Location&) = default;
 };
 
@@ -33,19 +33,19 @@ struct IndexEntry {
 /// it gets too full or too empty.
 ///
 /// Threads: one writer thread calls assign(), erase(), erase_if_at(), set_was_read() and
-///   set_note(); everything const may be called from any thread at any time and takes no lock. A
+///   set_note(); const functions may be called from any thread at any time and take no lock. A
 ///   reader that meets a change of its shard looks again. Such a change is some dozens of stores
 ///   long, a rebuild is made aside and shows as one of three stores; so a reader repeats itself
 ///   only in the time that it takes to write, or while the writer is descheduled within those
 ///   stores (it then yields).
-/// Invariant: within a shard, entries stand in the order of fingerprint.low, none before its home
+/// Invariant: within a shard, entries are in the order of fingerprint.low, none before its home
 ///   slot, without a gap between an entry and its home. The last slot is never used, so that every
 ///   scan ends within the array, also one that loses a race.
 /// Ownership: arrays are mapped page by page, apart from the heap. One that was replaced is
 ///   unmapped by the writer once no reader can still be in it; the writer never waits for that.
 /// Cost: a find touches one or two cache lines of an array. Memory stays within 48 bytes a key from
-///   1 M keys on, growing or shrinking, the one shard that is being rebuilt included. A rebuild
-///   copies a 256th of the entries (1 ms at 25 M keys) and happens once per tenth of growth.
+///   1 M keys on, growing or shrinking, including a shard that is being rebuilt. A rebuild copies a
+///   256th of the entries (1 ms at 25 M keys) and happens once per tenth of growth.
 /// Why not a map from a library: none can be read without a lock while it is written and grow
 ///   piecewise within 1.5 times its payload.
 class Index {
@@ -59,8 +59,8 @@ class Index {
   Index(const Index&) = delete;
   Index& operator=(const Index&) = delete;
 
-  /// Inserts or replaces. False, and nothing changed, when it would need to grow beyond `bytes_max`
-  /// or the system has no memory: remove something and try again.
+  /// Inserts or replaces. False, and nothing changed, if it would need to grow beyond `bytes_max`
+  /// or the system has no memory: remove a key and retry.
   [[nodiscard]] bool assign(const Fingerprint& fingerprint, const IndexEntry& entry);
   /// These four return false when the fingerprint is not there.
   bool erase(const Fingerprint& fingerprint);
@@ -69,9 +69,8 @@ class Index {
   bool set_was_read(const Fingerprint& fingerprint);
   bool set_note(const Fingerprint& fingerprint, std::uint32_t note);
 
-  /// Makes room for that many keys in all, as far as `bytes_max` allows, and keeps it: filling up
-  /// is then several times as fast. reserve(0) ends that and gives back what turned out to be too
-  /// much.
+  /// Reserves room for that many keys in all, as far as `bytes_max` allows: filling up is then
+  /// several times as fast. reserve(0) ends that and frees the surplus.
   void reserve(std::uint64_t keys);
 
   std::optional<IndexEntry> find(const Fingerprint& fingerprint) const noexcept;
@@ -79,19 +78,19 @@ class Index {
   /// speed of find() from some dozens of fingerprints on, as it has many cache misses at once.
   void find_many(std::span<const Fingerprint> fingerprints, std::span<IndexEntry> entries,
                  std::span<std::uint8_t> found) const noexcept;
-  /// Everything that points into `segment`. A walk over the whole index, for when a segment's table
-  /// cannot tell. The writer only.
+  /// Everything that points into `segment`. A walk over the whole index, for a segment whose table
+  /// cannot be used. The writer only.
   std::vector<std::pair<Fingerprint, IndexEntry>> entries_in(std::uint32_t segment) const;
-  /// Where a walk over all entries is. Begins anywhere, and goes round.
+  /// The position of a walk over all entries. Begins anywhere, and goes round.
   struct Walk {
     std::uint32_t shard = 0;
     std::uint64_t slot = 0;
     std::uint64_t rounds = 0;  ///< How often the end was passed.
   };
-  /// The next entries, as many as `out` has room for, or fewer where few stand; returns how many.
-  /// Ends with a round. An entry that stands for the whole of a round is told once, give or take
-  /// those of a shard that was rebuilt meanwhile. The writer only. Cost: reads memory in its order,
-  /// four slots for each entry of `out` at most.
+  /// The next entries, as many as `out` has room for, or fewer in sparse regions; returns how many.
+  /// Ends with a round. An entry that exists for a whole round is returned once, except in a shard
+  /// that was rebuilt meanwhile. The writer only. Cost: reads memory in order, four slots for each
+  /// entry of `out` at most.
   std::size_t next_entries(Walk& walk, std::span<IndexEntry> out) const noexcept;
   /// A hint that the fingerprint will be looked for or assigned some dozens of operations later.
   void prefetch(const Fingerprint& fingerprint) const noexcept;
@@ -101,13 +100,13 @@ class Index {
   std::uint64_t bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
 
  private:
-  /// The first three are what readers use: `sequence` is odd while the writer changes anything but
-  /// one word. The others are the writer's.
+  /// Readers use the first three: `sequence` is odd while the writer changes anything but one word.
+  /// The others are the writer's.
   struct alignas(64) Shard {
     std::atomic<std::uint64_t> sequence = 0;
     std::atomic<std::uint64_t*> words = nullptr;  ///< Four per slot. Null: no array yet.
     std::atomic<std::uint64_t> homes = 0;         ///< Number of home slots.
-    std::uint64_t slots = 0;  ///< All slots: behind the homes, an overflow tail.
+    std::uint64_t slots = 0;  ///< All slots: an overflow tail follows the homes.
     std::uint64_t used = 0;
   };
   struct Retired {

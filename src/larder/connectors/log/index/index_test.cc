@@ -304,7 +304,7 @@ TEST(IndexTest, AKeyTakesAtMost48BytesFromAMillionKeysOnGrowingAndShrinking) {
   for (auto& key : keys) key = {.low = random.next(), .high = random.next()};
   const auto check = [&] {
     if (index.keys() < kMillion || index.keys() % 1'000 != 0) return;
-    // A shard that is being rebuilt is there twice.
+    // A shard that is being rebuilt exists twice.
     const std::uint64_t rebuilt_bytes = index.bytes() / Index::kShards * 5 / 4;
     ASSERT_LE(index.bytes() + rebuilt_bytes, kBytesPerKeyMax * index.keys())
         << index.keys() << " keys";
@@ -323,7 +323,7 @@ TEST(IndexTest, AKeyTakesAtMost48BytesFromAMillionKeysOnGrowingAndShrinking) {
 }
 
 TEST(IndexTest, AKeyTakesAtMost48BytesInAShardOfAnySize) {
-  // What a shard has at one million keys is its smallest size here.
+  // A shard's size at one million keys is its smallest size here.
   constexpr std::uint64_t kFewest = kMillion / Index::kShards;
   constexpr std::uint64_t kMost = 5 * kFewest;
   Index index{kNoBound};

@@ -78,7 +78,7 @@ void KeyGuard::note_delete(const Fingerprint& fingerprint, const Place& place) {
   known = std::max(known, place);
 }
 
-/// Frees the slot and moves back what stands behind it only because it was taken.
+/// Frees the slot and moves back the entries behind it that were only displaced by it.
 void KeyGuard::remove(std::size_t slot) noexcept {
   const std::size_t mask = slots_.size() - 1;
   std::size_t gap = slot;

@@ -10,10 +10,10 @@
 namespace larder::log_store {
 
 /// Remembers for every key with an operation in flight how many there are, and the latest place
-/// that was published for it, a delete's included: what L4 (publish only forward) and L8 (no move
-/// while an operation is in flight) are decided by. And the latest places of a store and of a
-/// delete of it, by which a delete knows whether it is the one that removes a value, though that is
-/// still on its way or was replaced meanwhile.
+/// published for it, including a delete's: the basis of L4 (publish only forward) and L8 (no move
+/// while an operation is in flight). It also has the latest places of a store and of a delete of
+/// the key, so that a delete knows whether it is the one that removes a value, although that is
+/// still in flight or was replaced meanwhile.
 ///
 /// Threads: one. Cost: each call is one short probe of an open-addressing table, 72 bytes a slot,
 ///   which doubles when it is half full and never shrinks: no allocation in steady state.
@@ -24,16 +24,15 @@ class KeyGuard {
 
   /// An operation on the key begins. Each enter() needs its leave().
   void enter(const Fingerprint& fingerprint);
-  /// An operation has ended. With the last one the key's place is forgotten.
+  /// An operation has ended. The last one forgets the key's place.
   void leave(const Fingerprint& fingerprint);
 
   bool busy(const Fingerprint& fingerprint) const noexcept;
   /// {} when nothing was published since the key became busy, or it is not busy.
   Place last_published(const Fingerprint& fingerprint) const noexcept;
-  /// Keeps the later of `place` and what is known. The key must be busy.
+  /// Keeps the later of `place` and the known one. The key must be busy.
   void note_published(const Fingerprint& fingerprint, const Place& place);
-  /// The latest place of which note_store() and note_delete() were told since the key became busy;
-  /// else {}.
+  /// The latest place passed to note_store() and note_delete() since the key became busy; else {}.
   Place last_store(const Fingerprint& fingerprint) const noexcept;
   Place last_delete(const Fingerprint& fingerprint) const noexcept;
   /// A store of the key was given this place, a delete at this place was written. The key must be

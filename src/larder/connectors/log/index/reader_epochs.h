@@ -6,22 +6,22 @@
 
 namespace larder::log_store {
 
-/// Tells one writer when no reader can still be using what it replaced, while neither waits for the
+/// Tells one writer when no reader can still use an object that it replaced; neither waits for the
 /// other.
 ///
-/// Readers are counted under the parity of the epoch in which they came. Epoch e + 1 begins when
-/// none of e - 1 is left; so what was replaced in e, where readers of e - 1 and e may have seen it,
+/// Readers are counted under the parity of the epoch in which they came. Epoch e + 1 begins when no
+/// reader of e - 1 is left; so an object replaced in e, which readers of e - 1 and e may have seen,
 /// has no reader from e + 2 on. Threads: enter() and leave() any; the rest the writer. Cost: three
 /// operations on one shared cache
 ///   line a visit, so readers make visits of many steps.
 class ReaderEpochs {
  public:
-  /// What the reader loads from now on stays until it calls leave() with what this returns.
+  /// Objects that the reader loads from now on stay until it calls leave() with the result.
   std::uint64_t enter() noexcept {
     for (;;) {
       const std::uint64_t epoch = epoch_.load();
       readers_[epoch & 1].fetch_add(1);
-      // If the epoch has passed meanwhile, the writer may not have counted us: once more.
+      // If the epoch has passed meanwhile, the writer may not have counted this reader: retry.
       if (epoch_.load() == epoch) return epoch;
       readers_[epoch & 1].fetch_sub(1);
     }
@@ -30,7 +30,7 @@ class ReaderEpochs {
     readers_[epoch & 1].fetch_sub(1, std::memory_order_release);
   }
 
-  /// The epoch of what is being replaced now: to be read after the new one was published.
+  /// The epoch of the object that is being replaced: read it after the new one was published.
   std::uint64_t now() const noexcept { return epoch_.load(); }
   bool is_clear(std::uint64_t replaced_in) const noexcept { return replaced_in + 2 <= now(); }
   /// Begins the next epoch; false while a reader of the one before is left.

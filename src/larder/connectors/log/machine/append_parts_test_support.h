@@ -8,7 +8,7 @@
 
 namespace larder::log_store {
 
-/// What follows a write, for tests of what comes before: segment 0 is the head.
+/// The steps after a write, for tests of the earlier ones: segment 0 is the head.
 class AppendPartsTest : public PathStateTest, public FailedSyncSink {
  protected:
   void SetUp() override {

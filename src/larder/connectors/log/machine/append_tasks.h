@@ -52,8 +52,8 @@ struct StoreTask {
   Error error;
   bool was_published = false;
 
-  // Of the classes that write it.
-  AlignedBuffer header;  ///< One grain, made at the task's first use.
+  // Used by the classes that write it.
+  AlignedBuffer header;  ///< One grain, allocated at the task's first use.
   Location location;
   bool is_direct = false;
   bool is_hashed = false;
@@ -76,18 +76,19 @@ struct DeleteTask {
   bool existed = false;  ///< Out.
   Error error;           ///< Out.
 
-  // Of the classes that write it.
-  Place value_before;  ///< Of the latest value of the key at its start, in the index or on its way.
+  // Used by the classes that write it.
+  Place value_before;  ///< The latest value of the key when the task began, in the index or in
+                       ///< flight.
 };
 
-/// What a start_* call came to.
+/// The result of a start_* call.
 enum class Admission : std::uint8_t {
   kStarted = 0,  ///< The sink will be called.
   kWait,         ///< The next segment is being prepared: try again after the next turn.
   kRefused,      ///< No free segment (L10): nothing was done.
 };
 
-/// The stores and deletes that have a place and whose sinks were not told of their end yet.
+/// The stores and deletes that have a place and whose sinks have not been called yet.
 ///
 /// Invariant: the key of each of them is in the guard.
 /// Threads: the path's one.

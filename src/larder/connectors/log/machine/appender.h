@@ -17,8 +17,8 @@
 
 namespace larder::log_store {
 
-/// The way in of everything that is appended: gives each store and delete its place at the head,
-/// refuses it when there is none, and passes it on. The parts do the work:
+/// The entry of everything that is appended: gives each store and delete its place at the head,
+/// refuses it if there is none, and passes it on. The parts do the work:
 ///
 ///   Head             the segment that is appended to, and the places in it
 ///   SegmentPreparer  free -> ready, so that the head has where to go on (L2)
@@ -43,17 +43,17 @@ class Appender final : public FailedSyncSink {
   void on_hashed(StoreTask& task) noexcept { records_.on_hashed(task); }
   /// Goes on with records that wait for a transfer or for memory. Before new ones take those.
   void pump() noexcept { records_.pump(); }
-  /// Ends the round: hands the gathered tombstones and small records to the device, goes on with
-  /// tasks that wait, syncs, and prepares the next segment.
+  /// Ends the round: writes the gathered tombstones and small records, continues tasks that wait,
+  /// syncs, and prepares the next segment.
   void turn() noexcept;
-  /// The path is down: what has nothing with the kernel ends now, the rest when its I/O ends.
+  /// The path is down: tasks without I/O in the kernel end now, the others when their I/O ends.
   void fail_waiting() noexcept;
 
-  /// Segments that stores can go on to after the present one.
+  /// The segments that stores can continue in after the present one.
   std::uint32_t free_segments() const noexcept;
   std::uint32_t in_flight() const noexcept { return tasks_.count(); }
   bool has_waiting() const noexcept { return records_.has_waiting(); }
-  /// Nothing of its own is with the device: no header, table, sync or file.
+  /// None of its own I/O is in flight: no header, table, sync or file.
   bool is_quiet() const noexcept {
     return preparer_.is_quiet() && sealer_.is_quiet() && commit_.is_quiet() && files_.is_quiet();
   }

@@ -10,8 +10,8 @@
 
 namespace larder::log_store {
 
-/// Transfers that are waited for, as long as the disk takes: opening and closing a store, when
-/// nothing else uses the queue. Memory, offsets and lengths meet the files' alignment.
+/// Transfers that block for as long as the disk takes: opening and closing a store, when nothing
+/// else uses the queue. Memory, offsets and lengths meet the files' alignment.
 class BlockingIo {
  public:
   /// `steps`, where it is not null, counts transfers that ended.

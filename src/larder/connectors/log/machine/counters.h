@@ -22,8 +22,8 @@ class PathCounter {
   std::atomic<std::uint64_t> value_ = 0;
 };
 
-/// What a path counts beside its intake. The name in report() is the member's name; totals end in
-/// _total.
+/// A path's counters besides those of its intake. The name in report() is the member's name; totals
+/// end in _total.
 struct PathCounters {
   PathCounter sets_refused_total;
   PathCounter bytes_staged_total, bytes_readmitted_total;
@@ -81,7 +81,7 @@ struct PathCounters {
   }
 };
 
-/// What they mean.
+/// Their meaning.
 std::span<const MetricRow> path_metrics() noexcept;
 
 }  // namespace larder::log_store

@@ -7,7 +7,7 @@
 
 namespace larder::log_store {
 
-/// Tells whether a path that is down has come back: writes the owner's note, where nothing else is,
+/// Tells whether a path that is down has recovered: writes the owner's note, where nothing else is,
 /// and reads the superblock.
 ///
 /// Threads: the path's one. One at a time.
@@ -15,7 +15,7 @@ class DiskProbe final : public TransferSink {
  public:
   explicit DiskProbe(PathState& state) : state_(state) {}
 
-  /// `file`: the superblock's. The health is told how it ended.
+  /// `file`: the superblock's. Its end is reported to the health.
   void start(io::FileId file) noexcept;
   bool is_busy() const noexcept { return is_busy_; }
   void on_transfer(Transfer& transfer) noexcept override;

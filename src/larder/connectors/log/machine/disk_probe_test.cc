@@ -41,7 +41,7 @@ TEST_F(DiskProbeTest, ADiskThatCannotWriteOrCannotReadLeavesItDown) {
   EXPECT_TRUE(is_down_after_a_probe());
 }
 
-// The copies have the blocks, and the disk has none to overwrite one: that says nothing about
+// The copies share the blocks, and the disk has none to overwrite one: that says nothing about
 // reads.
 TEST_F(DiskProbeTest, AFullDiskThatReadsBringsThePathBack) {
   ASSERT_TRUE(device_->make("others", device_->space()->free_bytes).has_value());

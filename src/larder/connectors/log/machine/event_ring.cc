@@ -30,7 +30,7 @@ EventPage EventRing::read(EventCursor from, std::size_t events_max) const {
     const std::uint64_t oldest = next_ - ring_.size();
     std::uint64_t position = std::min(page.next.position, next_);
     if (position < oldest) {
-      if (!is_first) return page;  // The next call tells of it.
+      if (!is_first) return page;  // The next call reports it.
       page.lost = oldest - position;
       position = oldest;
     }

@@ -9,10 +9,10 @@
 
 namespace larder::log_store {
 
-/// The last stored and removed keys, for whoever mirrors the store's content. Bounded: a reader
-/// that is too slow is told how many it lost.
+/// The last stored and removed keys, for readers that mirror the store's content. Bounded: a reader
+/// that is too slow learns how many it lost.
 ///
-/// Threads: any. Cost: one short lock and a copy of the key per event; nothing when it is off. A
+/// Threads: any. Cost: one short lock and a copy of the key per event; none when it is off. A
 ///   reader copies a few events at a time under the lock, so that stores do not wait for it.
 class EventRing {
  public:
@@ -21,9 +21,9 @@ class EventRing {
   bool is_on() const noexcept { return events_max_ > 0; }
   void note(EventPage::Kind kind, std::string_view key, std::uint64_t value_bytes)
       LARDER_EXCLUDES(mutex_);
-  /// Something happened to a key that nobody knows any more: readers count it as lost.
+  /// An event of a key that is no longer known: readers count it as lost.
   void note_unknown() { note(EventPage::Kind::kRemoved, {}, 0); }
-  /// At most `events_max`; fewer where the writer comes round the ring meanwhile.
+  /// At most `events_max`; fewer if the writer overtakes the reader meanwhile.
   EventPage read(EventCursor from, std::size_t events_max) const LARDER_EXCLUDES(mutex_);
 
  private:

@@ -132,7 +132,7 @@ void FileCalls::work() noexcept {
       const MutexLock lock{mutex_};
       finished_.push_back(call);
     }
-    // `call` may be the path's again by now.
+    // The path may be reusing `call` by now.
     queue_.wake();
   }
 }

@@ -17,7 +17,7 @@ class FileCall;
 class FileCallSink {
  public:
   virtual ~FileCallSink() = default;
-  /// In the path's thread. The call may be used again.
+  /// Called in the path's thread. The call may be reused.
   virtual void on_file_call(FileCall& call) noexcept = 0;
 };
 
@@ -25,7 +25,7 @@ class FileCallSink {
 class FileCall {
  public:
   enum class Kind : std::uint8_t {
-    kMake = 1,  ///< Of a file, unless less than `min_free_bytes` would be left then.
+    kMake = 1,  ///< Allocates a file, unless less than `min_free_bytes` would be left then.
     kRemove,    ///< Of a file.
     kSyncDirectory,
     kLook,           ///< How much space is free, and which file has the name.
@@ -41,7 +41,7 @@ class FileCall {
 
   Status status;            ///< Out.
   io::Space space;          ///< Out of kLook, and its status.
-  std::uint64_t inode = 0;  ///< Out of kLook: of the file.
+  std::uint64_t inode = 0;  ///< Output of kLook: the file's facts.
   bool is_missing = false;  ///< Out of kLook: there is none.
   bool is_shared = false;   ///< Out of kLookForCopies. A file that cannot be asked shares nothing.
 
@@ -49,17 +49,17 @@ class FileCall {
 
  private:
   friend class FileCalls;
-  bool is_busy_ = false;  // The path's thread's own.
+  bool is_busy_ = false;  // Used by the path's thread only.
   std::uint64_t submitted_ns_ = 0;
 };
 
 /// Makes a path's calls to the file system in a thread of its own, because they have no deadline: a
-/// disk that does not answer must not keep the path from answering.
+/// disk that does not answer must not block the path.
 ///
 /// Threads: one, the path's, calls everything. Ownership: directory and queue outlive it, and
-///   the directory takes these calls from another thread. Destroying it waits for the call that is
-///   being made.
-/// Without a thread a call is made, and its sink told, in submit(): for the simulator.
+///   the directory takes these calls from another thread. The destructor waits for the current
+///   call.
+/// Without a thread submit() makes the call and calls its sink: for the simulator.
 class FileCalls {
  public:
   static Result<std::unique_ptr<FileCalls>> create(io::Directory& directory,
@@ -72,8 +72,8 @@ class FileCalls {
   void submit(FileCall& call) noexcept LARDER_EXCLUDES(mutex_);
   /// Tells the sinks of calls that have ended; whether there was one.
   bool poll() noexcept LARDER_EXCLUDES(mutex_);
-  /// When the oldest call without an answer was submitted, kNever without one, and what it is:
-  /// "making segment-0000003".
+  /// When the oldest unanswered call was submitted, kNever without one, and its text: "making
+  /// segment-0000003".
   std::uint64_t oldest_submitted_ns() const noexcept;
   std::string oldest() const;
   bool is_quiet() const noexcept { return in_flight_.empty(); }

@@ -38,7 +38,7 @@ void GroupCommit::join(DeleteTask& task, std::uint32_t segment) noexcept {
 }
 
 void GroupCommit::start_due() noexcept {
-  // When everything in flight waits for a sync, nothing else will make one due.
+  // When everything in flight waits for a sync, no other event makes one due.
   const bool nothing_else = tasks_waiting_ == tasks_.count();
   for (const auto& group : groups_) {
     const std::size_t waiting = group->waiting.size() + group->waiting_deletes.size();
@@ -65,8 +65,8 @@ void GroupCommit::start(Group& group) noexcept {
 void GroupCommit::on_transfer(Transfer& transfer) noexcept {
   Group& group = *static_cast<Group*>(transfer.task);
   Error error;
-  // L13. A sync that succeeds after one that failed proves nothing, as after one of the sealer's
-  // that crossed with this one.
+  // L13. A sync that succeeds after a failed one proves nothing, nor does one after a failed sync
+  // of the sealer that overlapped with it.
   const bool failed_before =
       state_.segments.at(group.segment).sync_failed && !is_broken(Rule::kFailedSyncLasts);
   if (!transfer.succeeded() || failed_before) {
@@ -96,7 +96,7 @@ void GroupCommit::on_transfer(Transfer& transfer) noexcept {
   }
 }
 
-/// Those that came meanwhile fail too: no later sync can prove anything of them.
+/// Tasks that joined meanwhile fail too: no later sync can prove anything about them.
 Error GroupCommit::fail(Group& group, int sys_errno) noexcept {
   group.covered.insert(group.covered.end(), group.waiting.begin(), group.waiting.end());
   group.waiting.clear();

@@ -13,7 +13,7 @@ namespace larder::log_store {
 class FailedSyncSink {
  public:
   virtual ~FailedSyncSink() = default;
-  /// A sync of this segment has failed, and so it is closed (L13): nothing more may be appended.
+  /// A sync of this segment has failed, so it is closed (L13): nothing more may be appended.
   virtual void on_failed_sync(std::uint32_t segment) noexcept = 0;
 };
 
@@ -32,14 +32,14 @@ class GroupCommit final : public TransferSink {
   /// The task's record is published in `segment`; it ends with the group's sync.
   void join(StoreTask& task, std::uint32_t segment) noexcept;
   void join(DeleteTask& task, std::uint32_t segment) noexcept;
-  /// At the end of a round.
+  /// Called at the end of a round.
   void start_due() noexcept;
   bool is_quiet() const noexcept { return syncs_in_flight_ == 0; }
 
   void on_transfer(Transfer& transfer) noexcept override;
 
  private:
-  /// Of one segment.
+  /// For one segment.
   struct Group {
     std::uint32_t segment = 0;
     SegmentPin pin;

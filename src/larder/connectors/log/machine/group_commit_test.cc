@@ -136,7 +136,7 @@ TEST_F(GroupCommitTest, AFailedSyncFailsAllThatWaitAndClosesTheSegment) {
 TEST_F(GroupCommitTest, ASyncThatSucceedsAfterAFailedOneProvesNothing) {
   written("a", 0);
   commit_->start_due();
-  segment(0).sync_failed = true;  // As by the sealer's.
+  segment(0).sync_failed = true;  // As after the sealer's.
   run();
   ASSERT_EQ(sink_.stores.size(), 1U);
   EXPECT_EQ(sink_.stores[0]->error.code(), ErrorCode::kIo);

@@ -74,7 +74,7 @@ void HashPool::work() {
       is_first = finished_.empty();
       finished_.push(*job);
     }
-    // `job` may be the reactor's again by now.
+    // The reactor may be reusing `job` by now.
     if (is_first) wake_();
   }
 }

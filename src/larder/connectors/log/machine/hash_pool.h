@@ -23,21 +23,20 @@ struct HashJob {
   StreamingHash128* state = nullptr;  ///< In one job at a time.
   void* user_data = nullptr;
   std::uint32_t tag = 0;    ///< The caller's, like user_data.
-  HashJob* next = nullptr;  ///< The pool's while in flight; chains what reap() returns.
+  HashJob* next = nullptr;  ///< The pool's while in flight; chains the result of reap().
 };
 
-/// Hashes large values on threads of its own, so that the reactor goes on answering meanwhile.
+/// Hashes large values on threads of its own, so that the reactor keeps answering.
 ///
-/// Threads: one thread, the reactor, calls submit() and reap(). `wake` is called by the pool's
-///   threads, under no lock, when a job ended and none was waiting to be reaped: it must make the
-///   reactor come back to reap(), and may come late, when reap() has nothing more to return.
-/// Ownership: the pool owns its threads; destroying it hashes what was submitted, then joins them.
-///   What `wake` uses must outlive the pool.
+/// Threads: one thread, the reactor, calls submit() and reap(). The pool's threads call `wake`,
+///   without a lock, when a job ended and none was waiting to be reaped: it must make the reactor
+///   call reap(), and may come late, when reap() has nothing more to return.
+/// Ownership: the pool owns its threads; the destructor hashes submitted jobs, then joins the
+///   threads. Everything that `wake` uses must outlive the pool.
 /// Cost: a lock, never held while hashing, in submit(), in reap() and twice a job in a thread; no
 ///   allocation. Jobs are not bounded here: the caller bounds what it has in flight.
-/// Without threads a job is hashed in submit(), `wake` is never called and the order is the
-/// caller's:
-///   for the simulator, and for machines with one core.
+/// Without threads submit() hashes the job, `wake` is never called and the order is the caller's:
+/// for the simulator, and for machines with one core.
 class HashPool {
  public:
   static Result<std::unique_ptr<HashPool>> create(std::size_t threads, std::function<void()> wake);
@@ -46,8 +45,8 @@ class HashPool {
   HashPool& operator=(const HashPool&) = delete;
 
   void submit(HashJob& job) LARDER_EXCLUDES(mutex_);
-  /// Everything that has ended since the last call, in the order of its end, chained by `next`;
-  /// null when there is nothing. Never waits for a job.
+  /// All jobs that have ended since the last call, in the order of their end, chained by `next`;
+  /// null when there is none. Never waits for a job.
   HashJob* reap() LARDER_EXCLUDES(mutex_);
 
  private:

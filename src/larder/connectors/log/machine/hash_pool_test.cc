@@ -91,7 +91,7 @@ TEST_P(HashPoolTest, ValuesInPiecesHashAsAWholeAndEveryJobComesBackOnce) {
   std::size_t jobs_left = values.size() * Value::kPieces;
   while (jobs_left > 0) {
     HashJob* job = (*pool)->reap();
-    // Nothing but the bell may be needed to learn that something has ended.
+    // Only the bell may be needed to learn of an end.
     if (job == nullptr) {
       ASSERT_TRUE(bell.wait());
     }

@@ -20,9 +20,9 @@ class Head {
   std::optional<std::uint32_t> segment() const noexcept { return segment_; }
   /// Goes on in a segment that a clean close left open, with its table in memory.
   void adopt(std::uint32_t segment) noexcept { segment_ = segment; }
-  /// Goes on in a segment that is ready, from its first place.
+  /// Continues in a ready segment, from its first place.
   void begin(std::uint32_t segment);
-  /// Ends here: the segment is to be sealed. Returns it.
+  /// Ends here: the segment will be sealed. Returns it.
   std::uint32_t leave() noexcept;
 
   // While there is a segment.
@@ -36,7 +36,7 @@ class Head {
                segment.table->bytes_with(entries, key_bytes, geometry.grain_bytes) <=
            geometry.segment_bytes;
   }
-  /// The next place, for which there is room. It is in flight until the sealer is told that it is
+  /// The next place, for which there is room. It is in flight until the sealer learns that it is
   /// settled.
   Location allocate(std::uint64_t bytes, std::uint64_t entries, std::uint64_t key_bytes) noexcept {
     Segment& segment = segments_.at(*segment_);
@@ -48,7 +48,7 @@ class Head {
     segment.table->reserve(entries, key_bytes);
     return location;
   }
-  /// Room in the table alone, for what joins a place that was given out before.
+  /// Room in the table alone, for entries that join an earlier place.
   void reserve(std::uint64_t entries, std::uint64_t key_bytes) noexcept {
     segments_.at(*segment_).table->reserve(entries, key_bytes);
   }

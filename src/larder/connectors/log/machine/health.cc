@@ -94,7 +94,7 @@ void PathHealth::note_unblocked(std::uint64_t now_ns) {
 
 void PathHealth::go_down(std::uint64_t now_ns, std::string why) {
   down_.fetch_or(kByDisk, std::memory_order_relaxed);
-  // One that goes down again soon goes on backing off: else it would come and go all the time.
+  // A path that soon goes down again keeps backing off: otherwise it would flap.
   const bool is_again = came_back_ns_ != 0 && now_ns - came_back_ns_ < kQuietUntilHealthyNs;
   probe_wait_ns_ = is_again ? std::min(2 * probe_wait_ns_, kLongestProbeWaitNs) : kFirstProbeWaitNs;
   probe_at_ns_ = now_ns + probe_wait_ns_;

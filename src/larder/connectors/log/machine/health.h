@@ -12,15 +12,14 @@
 
 namespace larder::log_store {
 
-/// Whether a write failed because there is no room, in the file system, a quota or the process's
-/// limit of a file's size, and not because of the disk: it says nothing about reads.
+/// Whether a write failed because there is no room (in the file system, a quota or the process's
+/// limit of a file's size) and not because of the disk: it says nothing about reads.
 inline bool is_lack_of_space(int sys_errno) noexcept {
   return sys_errno == ENOSPC || sys_errno == EDQUOT || sys_errno == EFBIG;
 }
 
-/// How well a path is, and why. Errors degrade it, several in a row or a stall take it down; a
-/// success heals what errors did after a quiet while, and a probe is one, so that an idle path
-/// heals too.
+/// How well a path is, and why. Errors degrade it, several in a row or a stall take it down; after
+/// a quiet while a success heals it, and a probe counts as one, so that an idle path heals too.
 ///
 /// Down answers at once (P3, P4): loads and lookups are misses, stores are refused. The path then
 /// probes its disk with exponential back-off and comes back by itself.
@@ -46,9 +45,10 @@ class PathHealth {
   bool is_blocked() const noexcept {
     return (down_.load(std::memory_order_relaxed) & kByThread) != 0;
   }
-  /// A lasting flaw that does not stop the service: a segment set aside, a device that fell back.
+  /// A lasting flaw that does not stop the service: a quarantined segment, a device in a fallback
+  /// mode.
   void note_flaw(std::string why) LARDER_EXCLUDES(mutex_);
-  /// Nothing that is wrong, and worth a line in the log and in the report: what a parameter cost.
+  /// Not an error, and worth a line in the log and in the report: the effect of a parameter.
   void note_remark(std::string remark) LARDER_EXCLUDES(mutex_);
   /// A flaw of the moment under a name; an empty `why` ends it.
   void set_condition(const std::string& name, const std::string& why) LARDER_EXCLUDES(mutex_);
@@ -72,7 +72,7 @@ class PathHealth {
   const std::string where_;
   std::atomic<std::uint32_t> down_ = 0;
   std::atomic<bool> is_degraded_ = false;
-  // The path's thread's own.
+  // Used by the path's thread only.
   std::uint32_t errors_in_a_row_ = 0;
   std::uint64_t last_error_ns_ = 0;
   std::uint64_t probe_at_ns_ = 0;

@@ -188,7 +188,7 @@ TEST_F(PathHealthTest, ConditionsComeChangeAndGo) {
   EXPECT_EQ(reasons(), "the disk is very full|");
   health_.set_condition("growth", "");
   EXPECT_EQ(health_.health(), Health::kHealthy);
-  health_.set_condition("growth", "");  // What is over may end again.
+  health_.set_condition("growth", "");  // A condition that is over may end again.
   EXPECT_EQ(health_.health(), Health::kHealthy);
 }
 

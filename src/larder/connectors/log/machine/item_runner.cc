@@ -9,7 +9,7 @@
 namespace larder::log_store {
 namespace {
 
-/// Keys of a batch that the ledger is told of at once: a bound of how long that takes.
+/// Keys of a batch that the ledger gets at once: bounds the time that this takes.
 constexpr std::size_t kUsesAtOnce = 256;
 /// In an item's note word: it is not worth a write.
 constexpr std::uint64_t kNotAdmitted = std::uint64_t{1} << 32;
@@ -62,7 +62,7 @@ void ItemRunner::note_uses(Batch& batch, std::size_t first) noexcept {
     for (Item& item : items) note_word(item) = 0;  // A lookup may have left its own word.
     return;
   }
-  // What a lookup has told of the request, or else the batch is one.
+  // The length of the request according to a lookup; without one, the batch is a request.
   const auto told = state_.requests.find(state_.fingerprint(batch.items.front().key));
   const std::size_t before = is_set && told ? told->known : 0;
   const std::size_t keys =
@@ -87,7 +87,7 @@ void ItemRunner::note_uses(Batch& batch, std::size_t first) noexcept {
     state_.ledger.look(state_.index, newest);
   }
   if (!is_set || batch.set_mode == SetMode::kReplace || !reclaimer_.admits_by_worth()) return;
-  // What stands behind a key that is not written is of no use.
+  // Keys behind one that is not written are useless.
   bool is_admitted = first == 0 || (note_word(batch.items[first - 1]) & kNotAdmitted) == 0;
   for (Item& item : items) {
     if (is_admitted && (note_word(item) & kIsThere) == 0) {
@@ -140,7 +140,7 @@ void ItemRunner::on_load(LoadTask& load) noexcept {
   }
   const bool is_current = entry && entry->location == load.location;
   gets_.give(task);
-  // What was read and is bad has left the index, and what replaced it meanwhile is another value.
+  // A bad record has left the index, and a record that replaced it meanwhile is another value.
   if (outcome == Outcome::kFailed) return end(owner, error, is_current);
   end(owner, outcome);
 }
@@ -201,7 +201,7 @@ void ItemRunner::on_store(StoreTask& store) noexcept {
     owner.item->value_bytes = store.value_bytes;
     reclaimer_.note_stored(record_bytes(store.value_bytes, state_.grain_bytes()), true);
   } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
-    reclaimer_.request_early();  // The index is full. A file system that is gains nothing by it.
+    reclaimer_.request_early();  // The index is full. A full file system gains nothing by it.
   }
   if (store.wants_sync && unsynced(*owner.batch) > 0) --unsynced(*owner.batch);
   sets_.give(task);

@@ -13,8 +13,8 @@
 
 namespace larder::log_store {
 
-/// Works the intake off: takes Get, Set, Delete and Touch items as transfers come free, starts a
-/// load or an append for each, and ends the item with what came of it.
+/// Works off the intake: takes Get, Set, Delete and Touch items as transfers become free, starts a
+/// load or an append for each, and ends the item with its result.
 ///
 /// Invariant: an item that has to wait stays the first of its queue, so that items of one kind
 ///   start in their order.
@@ -58,10 +58,10 @@ class ItemRunner final : public LoadSink, public StoreSink {
     void give(Task& task) { free.push_back(&task); }
   };
   enum class Start : std::uint8_t { kStarted, kBlocked };
-  /// The item that has to wait, of each queue: it is taken again, and its uses are noted already.
+  /// The waiting item of each queue: it is taken again, and its uses are noted already.
   struct Waiting {
     const Batch* batch = nullptr;
-    std::uint64_t submitted_ns = 0;  ///< The same memory may be another batch by now.
+    std::uint64_t submitted_ns = 0;  ///< The same memory may hold another batch by now.
     std::size_t number = 0;
     friend bool operator==(const Waiting&, const Waiting&) = default;
   };
@@ -76,12 +76,12 @@ class ItemRunner final : public LoadSink, public StoreSink {
   bool retain(const Batch& batch, const Fingerprint& fingerprint, const IndexEntry& entry) noexcept;
   void end(const Owner& owner, Outcome outcome) noexcept;
   void end(const Owner& owner, const Error& error, bool says_of_key = true) noexcept;
-  /// Of a batch's stores those that wait for a sync.
+  /// Of a batch's stores, those that wait for a sync.
   static std::uint64_t& unsynced(Batch& batch) noexcept {
     return batch.items[0].connector_words[0];
   }
 
-  /// Where note_uses() leaves what start_set() needs: the note, and whether it is worth a write.
+  /// note_uses() leaves start_set()'s input here: the note, and whether the item is worth a write.
   static std::uint64_t& note_word(Item& item) noexcept { return item.connector_words[1]; }
 
   PathState& state_;

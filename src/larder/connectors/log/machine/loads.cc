@@ -74,7 +74,7 @@ void Loads::fail_waiting() noexcept {
 bool Loads::submit_pieces(LoadTask& task) noexcept {
   while (task.outcome == Outcome::kPending &&
          (!task.header_submitted || task.submitted < task.value_bytes)) {
-    if (task.piece_count == LoadTask::kPiecesInFlightMax) return true;  // advance() goes on.
+    if (task.piece_count == LoadTask::kPiecesInFlightMax) return true;  // advance() continues.
     if (!submit_piece(task)) return false;
   }
   return true;
@@ -225,8 +225,9 @@ void Loads::finish(LoadTask& task) noexcept {
   }
   if (task.outcome == Outcome::kFailed) {
     if (task.error.code() == ErrorCode::kCorruption) state_.counters.corruptions_total.add();
-    // L5, and C6 with it. Only an entry that still points to what was read: a newer record is well.
-    // What could not be read may be well, too: its caller remembers it for a while.
+    // L5, and C6 with it. Only an entry that still points to the record that was read: a newer
+    // record is intact. A record that could not be read may be intact, too: its caller remembers it
+    // for a while.
     if (after_failed_get(task.error.code()) == AfterFailedGet::kMissUntilStored &&
         !is_broken(Rule::kForgetFailed)) {
       state_.forget_failed(task.fingerprint, task.location, task.key);

@@ -17,11 +17,11 @@ struct LoadTask;
 class LoadSink {
  public:
   virtual ~LoadSink() = default;
-  /// `task.outcome` and what belongs to it are set; the task is the sink's again.
+  /// `task.outcome` and its fields are set; the task is the sink's again.
   virtual void on_load(LoadTask& task) noexcept = 0;
 };
 
-/// One record on its way from the disk into `value`. Pooled by who starts it.
+/// One record on its way from the disk into `value`. Pooled by the starter.
 struct LoadTask {
   static constexpr std::size_t kPiecesInFlightMax = 8;
 
@@ -40,9 +40,9 @@ struct LoadTask {
   Hash128 checksum{};
 
   // The loads' own.
-  AlignedBuffer header;  ///< One grain, made at the task's first use.
+  AlignedBuffer header;  ///< One grain, allocated at the task's first use.
   Location location;
-  SegmentPin pin;  ///< Of the location's segment, from the start of the task to its end (L6).
+  SegmentPin pin;  ///< Pins the location's segment, from the start of the task to its end (L6).
   bool is_direct = false;
   bool hashes_inline = true;
   bool is_hashing = false;
@@ -69,7 +69,7 @@ class Loads final : public TransferSink {
   void start(LoadTask& task) noexcept;
   /// Goes on with tasks that waited for a transfer or for staging memory.
   void pump() noexcept;
-  /// The path is down: what has nothing with the kernel ends now, the rest when its I/O ends.
+  /// The path is down: tasks without I/O in the kernel end now, the others when their I/O ends.
   void fail_waiting() noexcept;
   void on_transfer(Transfer& transfer) noexcept override;
   void on_hashed(Transfer& transfer) noexcept;

@@ -14,8 +14,8 @@ namespace larder::log_store {
 
 /// A LogPath and its device as a reactor drives them, and the way of scans to it.
 ///
-/// Ownership: owns device, path and reactor. Path and device are touched by the reactor's thread
-///   only, but for what LogPath allows to any.
+/// Ownership: owns device, path and reactor. Only the reactor's thread touches path and device,
+///   except where LogPath allows any thread.
 /// Threads: scan() from any; start() and stop() from one at a time.
 class LogMachine final : private Machine {
  public:

@@ -1,5 +1,4 @@
-// What a store does while the kernel keeps its thread: a device that does not return stands for the
-// kernel.
+// A store while the kernel blocks its thread: a device that does not return stands for the kernel.
 #include "larder/connectors/log/machine/machine.h"
 
 #include <gtest/gtest.h>
@@ -23,7 +22,7 @@ constexpr std::uint64_t kPatienceNs = 60'000'000'000;
 
 enum class Place : std::uint8_t { kNowhere, kReap, kWait };
 
-/// A queue of the operating system that keeps who drives it, on command.
+/// A queue of the operating system that blocks its driving thread on command.
 class KeepingQueue final : public io::TransferQueue {
  public:
   explicit KeepingQueue(std::unique_ptr<io::TransferQueue> queue) : queue_(std::move(queue)) {}
@@ -241,7 +240,8 @@ TEST_P(LogMachineTest, WhatItHadQueuedIsAnsweredWithoutItAndWhatItHadBegunComesB
   const auto done = static_cast<std::size_t>(std::ranges::count(
       operations_, Outcome::kDone, [](const Operation& one) { return one.item.outcome; }));
   EXPECT_GT(done, 0U);
-  EXPECT_LE(done, kStores - back);  // What only waited for a transfer may have been refused.
+  EXPECT_LE(done,
+            kStores - back);  // A batch that only waited for a transfer may have been refused.
 }
 
 // Callers see the health at once, and the intake hears of it at the end of a turn: no lookup may

@@ -38,7 +38,7 @@ SetupResult<std::unique_ptr<Connector>> open_and_catch(const OpenConnector& open
 SetupResult<std::unique_ptr<Connector>> open_with_patience(
     OpenConnector open, const std::shared_ptr<std::atomic<std::uint64_t>>& steps,
     std::uint64_t patience_ns, const std::string& where) {
-  // Shared with the call: if it is given up, what it opens is closed at its end.
+  // Shared with the call: if that is given up, whatever it opens is closed at its end.
   auto result = std::make_shared<SetupResult<std::unique_ptr<Connector>>>();
   auto thread = CallThread::start("larder-open");
   if (!thread) {

@@ -24,8 +24,8 @@ enum class AdmissionMode : std::uint8_t {
 
 /// Which segment is emptied next, and what of it is kept.
 enum class EvictionOrder : std::uint8_t {
-  kWorth = 0,  ///< The least worthy one, and what is worth most: UseLedger.
-  kOldest,     ///< The oldest, and what was read since it was written: a clock.
+  kWorth = 0,  ///< The least worthy one; keeps the worthiest records: UseLedger.
+  kOldest,     ///< The oldest; keeps records that were read since they were written: a clock.
 };
 
 /// The hints that a path carries out: it has one place, from which values are loaded.
@@ -34,8 +34,8 @@ inline constexpr HintMask kHints =
 
 /// Everything one path is opened with; the parameter table of log_connector.cc fills it.
 struct PathOptions {
-  std::uint64_t capacity_bytes = 0;   ///< 0: what the store remembers.
-  std::uint64_t value_bytes_max = 0;  ///< 0: what the store remembers, or the default.
+  std::uint64_t capacity_bytes = 0;   ///< 0: the remembered one.
+  std::uint64_t value_bytes_max = 0;  ///< 0: the remembered one, or the default.
   std::uint64_t segment_bytes = 0;    ///< 0: by the rule of make_geometry().
   std::uint32_t io_bytes = 4U << 20;  ///< Longest single transfer.
   std::uint32_t coalesce_bytes =
@@ -44,20 +44,20 @@ struct PathOptions {
   std::uint32_t hash_threads = 1;           ///< 0: in line.
   bool has_file_thread = false;      ///< Calls to the file system do not keep the path waiting.
   std::uint32_t depth = 128;         ///< Transfers in flight.
-  std::uint64_t min_free_bytes = 0;  ///< Floor of free space on the file system.
+  std::uint64_t min_free_bytes = 0;  ///< Least free space on the file system.
   std::uint64_t index_bytes_max = std::uint64_t{64} << 30;
   std::uint64_t stall_ns = 5'000'000'000;
   std::uint64_t miss_after_failure_ns = 30'000'000'000;
   BatchLimitOptions limits;
   std::uint64_t lock_wait_ns = 5'000'000'000;
-  /// Where it is set: counts the transfers of opening, for who waits for it.
+  /// If set: counts the transfers of opening, for the thread that waits for it.
   std::shared_ptr<std::atomic<std::uint64_t>> opening_steps;
-  double pins_share = 0.25;      ///< Of the capacity: what retained values may take.
+  double pins_share = 0.25;      ///< Share of the capacity that retained values may take.
   std::uint32_t events_max = 0;  ///< Size of the event ring; 0: none kept.
   SyncMode sync = SyncMode::kNone;
   EvictionOrder eviction = EvictionOrder::kWorth;
   AdmissionMode admission = AdmissionMode::kAll;
-  /// Somebody asks what keys are worth.
+  /// Keys' worth is used.
   bool wants_worth() const noexcept {
     return eviction == EvictionOrder::kWorth || admission == AdmissionMode::kLearned;
   }
@@ -83,7 +83,7 @@ inline GeometryRequest geometry_request(const PathOptions& options,
 /// Scatter list of one value: a header grain and padding join it in one transfer.
 inline constexpr std::size_t kSlicesMax = 1000;
 
-/// All that a path works off competes for one disk, and so is in one lane of its intake.
+/// All work of a path competes for one disk, and so is in one lane of its intake.
 inline constexpr LaneNumber kLane = 0;
 
 /// Values from this size on are hashed by the hash threads, so that lookups do not wait for them.

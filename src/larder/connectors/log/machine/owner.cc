@@ -19,7 +19,7 @@ std::string on_this_host() {
   return std::string{" on host "} + host.data();
 }
 
-/// False for what cannot be known: another host's process, or no note at all.
+/// False if that cannot be known: another host's process, or no note at all.
 bool has_ended(std::string_view note) {
   if (!note.starts_with(kPid)) return false;
   ::pid_t pid = 0;

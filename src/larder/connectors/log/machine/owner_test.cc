@@ -1,4 +1,4 @@
-// Who has a store: children of fork(), a second open in one process, owners that have ended.
+// The owner of a store: children of fork(), a second open in one process, owners that have ended.
 #include "larder/connectors/log/machine/owner.h"
 
 #include <gtest/gtest.h>
@@ -50,7 +50,7 @@ TEST(OwnerTest, OfAnotherHostsProcessAndOfNoNoteNothingIsSaid) {
   }
 }
 
-/// Over io_uring where there is one, whose ring has the lock's file too, and over threads.
+/// Over io_uring if it is available, whose ring has the lock's file too, and over threads.
 class LogOwnerTest : public LogConnectorTest, public ::testing::WithParamInterface<const char*> {
  protected:
   void SetUp() override {  // NOLINT(readability-identifier-naming): GoogleTest's.
@@ -110,7 +110,7 @@ TEST_P(LogOwnerTest, ASuperblockThatIsReplacedLetsNobodyElseIn) {
   ASSERT_NE(store, nullptr);
   store->fill(0, 3);
   const std::string file = path_ + "/superblock";
-  std::filesystem::copy_file(file, file + ".new");  // As a restore does it, or an rsync.
+  std::filesystem::copy_file(file, file + ".new");  // Like a restore or an rsync.
   std::filesystem::rename(file + ".new", file);
   for (const std::string& text :
        {refusal(spec()).text, in_child([this] { return refusal(spec()).text; })}) {

@@ -12,7 +12,7 @@
 namespace larder::log_store {
 namespace {
 
-/// A directory that holds nothing but this may become a store.
+/// A directory that only contains this may become a store.
 bool is_harmless(const io::FileInfo& file) noexcept {
   return is_harmless_file_name(file.name);
 }
@@ -21,14 +21,14 @@ bool is_harmless_or_superblock(const io::FileInfo& file) noexcept {
   return is_harmless(file) || file.name == kSuperblockFileName;
 }
 
-/// A store that this process owns now, and what else is in its directory.
+/// A store that this process owns now, and the other files in its directory.
 struct OwnedStore {
   std::vector<io::FileInfo> files;
   Superblock superblock;
   Geometry geometry;
 };
 
-/// Makes a new store in an empty directory, or takes the one that is there (L14).
+/// Makes a new store in an empty directory, or takes the existing one (L14).
 SetupResult<OwnedStore> own_store(const PathOptions& options, io::Directory& directory,
                                   SuperblockFile& superblock_file, const std::string& where) {
   const auto cannot_list = [&where](const Error& error) {
@@ -89,7 +89,7 @@ SetupResult<std::unique_ptr<LogPath>> LogPath::open(const PathOptions& asked,
   LARDER_ASSIGN(OwnedStore store, own_store(asked, directory, *superblock_file, where));
   auto& [files, superblock, geometry] = store;
   PathOptions options = asked;
-  // What was asked for counts from now on, and is remembered.
+  // The requested settings hold from now on, and are remembered.
   options.capacity_bytes = superblock.capacity_bytes = geometry.capacity_bytes;
   options.value_bytes_max = geometry.value_bytes_limit;
   superblock.value_bytes_max = static_cast<std::uint32_t>(geometry.value_bytes_limit);
@@ -149,7 +149,7 @@ LogPath::~LogPath() = default;
 
 // --- Turns --------------------------------------------------------------------------------------
 
-/// Goes on with what was hashed; tells whether there was something.
+/// Continues with hashed values; true if there was one.
 bool LogPath::take_hashed() noexcept {
   HashJob* job = state_.hash_pool->reap();
   const bool had_some = job != nullptr;
@@ -174,15 +174,15 @@ void LogPath::turn() noexcept {
   stall_watch_.turn(now_ns, superblock_file_->file());
   space_watch_.turn(now_ns, is_stopping_);
   tell_intake();
-  // What waits for transfers or memory comes before what would take them.
+  // Tasks that wait for transfers or memory go before new ones that would take those.
   appender_.pump();
   loads_.pump();
   reclaimer_
       .turn();  // Few moves at a time, which callers that take every transfer must not starve.
   items_.turn();
   scanner_.turn();
-  // Without hash threads the hashing is done already, and no wake-up comes for it, nor for what
-  // waited for the memory that it has freed.
+  // Without hash threads the hashing is done already, and no wake-up comes for it, nor for tasks
+  // that waited for the memory that it has freed.
   while (state_.options.hash_threads == 0 && take_hashed()) {
     appender_.pump();
     loads_.pump();
@@ -259,7 +259,7 @@ void LogPath::probe(std::span<Item> items) const noexcept {
 
 /// The loads and stores that follow have parts of it.
 void LogPath::note_request(std::span<const Item> items) const noexcept {
-  constexpr std::size_t kKeysMin = 4;  // Of shorter ones a part tells as much.
+  constexpr std::size_t kKeysMin = 4;  // For shorter ones a part says as much.
   if (items.size() < kKeysMin || items.size() > UINT32_MAX) return;
   if (!state_.options.wants_worth()) return;
   const auto first_miss =

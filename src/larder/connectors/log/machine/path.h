@@ -58,20 +58,20 @@ class LogPath final {
   const Intake& intake() const noexcept { return state_.intake; }
 
   void turn() noexcept;
-  /// When turn() has something to do although nothing happened; kNever when it has not.
+  /// When turn() has work although nothing happened; kNever when it has none.
   std::uint64_t next_timer_ns() const noexcept;
   void start_scan(ScanTask& task) noexcept { scanner_.start(task); }
 
-  /// After the intake was stopped: begins nothing of its own any more. turn() goes on until
+  /// After the intake was stopped: begins no work of its own any more. turn() continues until
   /// is_idle().
   void begin_stop() noexcept;
   bool is_idle() const noexcept;
-  /// After is_idle(): writes what makes the next open fast and marks the store clean. Blocks. A
-  /// path that is destroyed without it is one whose process was killed.
+  /// After is_idle(): writes the data for a fast next open and marks the store clean. Blocks. A
+  /// path that is destroyed without it counts as killed.
   Status close() noexcept;
 
-  /// Any thread: the kernel does not let the path's thread go. Its owner has the intake answer
-  /// until note_unblocked(), which is for the thread itself when it is back.
+  /// Any thread: the kernel does not let the path's thread go. Its owner lets the intake answer
+  /// until note_unblocked(), which the thread itself calls when it returns.
   void note_blocked() noexcept { state_.health.note_blocked(); }
   void note_unblocked() noexcept;
   bool is_blocked() const noexcept { return state_.health.is_blocked(); }
@@ -93,7 +93,7 @@ class LogPath final {
 
   // For the simulation's oracle; the path's thread only.
   const Segments& segments_for_test() const noexcept { return state_.segments; }
-  /// Where the index says that the key is.
+  /// The key's location according to the index.
   std::optional<Place> place_for_test(std::span<const std::byte> key) const noexcept {
     const auto entry = state_.index.find(state_.fingerprint(key));
     if (!entry) return std::nullopt;
@@ -103,7 +103,7 @@ class LogPath final {
   std::optional<std::uint32_t> head_for_test() const noexcept { return appender_.head(); }
 
  private:
-  /// What the index has, and nothing else.
+  /// From the index alone.
   void find(std::span<Item> items) const noexcept;
   void note_request(std::span<const Item> items) const noexcept;
 

@@ -103,7 +103,7 @@ Published PathState::publish(const Fingerprint& fingerprint, const IndexEntry& e
   }
   if (present) {
     segments.remove_live(present->location, present->value_bytes);
-    // A copy outranks nothing but what it was made from, which is overwritten first.
+    // A copy outranks only its source, which is overwritten first.
     if (!is_copy && !is_broken(Rule::kReplacerOutranks)) {
       ++segments.at(entry.location.segment).outranks;
     }

@@ -34,16 +34,16 @@ struct PathMemory {
   static SetupResult<PathMemory> create(const PathOptions& options, std::uint32_t grain_bytes);
 };
 
-/// What PathState::publish() came to.
+/// The result of PathState::publish().
 enum class Published : std::uint8_t {
   kYes = 0,
-  kOvertaken,  ///< Something later was published for the key, a delete maybe: nothing changed.
+  kOvertaken,  ///< Something later was published for the key, perhaps a delete: nothing changed.
   kIndexFull,  ///< Nothing changed.
 };
 
-/// What the parts of one path (loads, appends, reclaim) share: the index, the segments, and the
-/// services to reach the disk. Parts change the index only through publish() and forget(), so that
-/// the counts of live records per segment stay true.
+/// The state that the parts of one path (loads, appends, reclaim) share: the index, the segments,
+/// and the services to reach the disk. Parts change the index only through publish() and forget(),
+/// so that the counts of live records per segment stay true.
 ///
 /// Threads: the path's one, but `intake`, `index` for reading, `requests`, `counters`, `health` and
 /// `events`.
@@ -59,14 +59,14 @@ struct PathState final : KeyHashes {
   const io::Alignment alignment;
   Intake intake;
   Superblock superblock;
-  /// The file system had no room to raise the open count (L2): what is there is served, and nothing
-  /// is written, moved, evicted or removed until it has.
+  /// The file system had no room to raise the open count (L2): the store serves, but writes, moves,
+  /// evicts and removes nothing until it has.
   bool is_frozen = false;
   Index index;
   KeyGuard guard;
   Segments segments;
   UseLedger ledger;
-  mutable RequestNotes requests;  ///< Of lookups, from any thread.
+  mutable RequestNotes requests;  ///< By lookups, from any thread.
   Staging staging;
   Staging move_memory;
   AlignedBuffer zeros;
@@ -97,29 +97,29 @@ struct PathState final : KeyHashes {
             .generation = segments.at(segment).generation};
   }
 
-  /// L4: makes the record at `entry.location` the key's, if that is later than everything that was
-  /// published for the key. The key must be in the guard.
+  /// L4: makes the record at `entry.location` the key's, if it is later than everything published
+  /// for the key. The key must be in the guard.
   /// `is_copy`: of the record that the index has, moved (L8).
   Published publish(const Fingerprint& fingerprint, const IndexEntry& entry, bool is_copy = false);
   /// Removes the entry if it still points to `location`; tells whether it did.
   bool forget(const Fingerprint& fingerprint, Location location);
   /// The same after a load that failed (L5). The record still outranks older ones of its key that
-  /// may be on the disk, so its segment has to stay until it is the oldest, as if it held a
+  /// may be on the disk, so its segment must stay until it is the oldest, as if it held a
   /// tombstone.
   bool forget_failed(const Fingerprint& fingerprint, Location location,
                      std::span<const std::byte> key);
   /// Makes a segment that recovery could only read fit for its next use: writable, and of its whole
-  /// length. Nothing of it may be in flight. Blocks. Errors: what the file system says.
+  /// length. None of its I/O may be in flight. Blocks. Errors: what the file system says.
   Status repair(std::uint32_t segment);
-  /// Ends what a Touch with Hint::kRetain has begun; whether it lasted still. A record that leaves
-  /// the index, or is replaced, ends it by itself.
+  /// Ends a retention by a Touch with Hint::kRetain; true if it was still in force. A record that
+  /// leaves the index, or is replaced, ends it by itself.
   bool end_retention(const Fingerprint& fingerprint) noexcept;
   /// For the report, after a change.
   void count_retentions() noexcept {
     counters.retained_keys.set(retentions.keys());
     counters.retained_bytes.set(retentions.bytes());
   }
-  /// L4 for a delete at `place`: removes what is earlier. Tells whether there was something.
+  /// L4 for a delete at `place`: removes earlier records. Tells whether there was something.
   bool publish_delete(const Fingerprint& fingerprint, const Place& place);
 };
 

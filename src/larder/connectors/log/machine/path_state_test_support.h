@@ -16,8 +16,8 @@
 
 namespace larder::log_store {
 
-/// What the parts of a path share, over a simulated disk with a few segments, and nothing that
-/// drives it: a test runs its part and lets the disk do its work with run().
+/// The shared state of a path's parts, over a simulated disk with a few segments, without a driver:
+/// a test runs its part and lets the disk work with run().
 class PathStateTest : public ::testing::Test {
  protected:
   static constexpr std::uint32_t kGrain = 4096;
@@ -52,7 +52,7 @@ class PathStateTest : public ::testing::Test {
     state_->file_calls = *FileCalls::create(*device_, *device_, clock_, false);
   }
 
-  /// A file of its own for the segment, which becomes the last of the free ones.
+  /// Gives the segment a file of its own; it becomes the last of the free ones.
   void make_free(std::uint32_t number) {
     ASSERT_TRUE(device_->make(segment_file_name(number), kSegmentBytes).has_value());
     const auto file = device_->open(segment_file_name(number), io::OpenMode::kExisting);
@@ -70,7 +70,7 @@ class PathStateTest : public ::testing::Test {
   }
   Segment& segment(std::uint32_t number) { return state_->segments.at(number); }
 
-  /// Lets everything end that is in flight.
+  /// Lets everything in flight end.
   void run() {
     while (state_->transfers.in_flight() > 0) {
       device_->wait(kNever);

@@ -20,7 +20,7 @@ void PieceWriter::advance(StoreTask& task) noexcept {
 bool PieceWriter::submit(StoreTask& task) noexcept {
   if (task.error.code() != ErrorCode::kNone) return true;
   while (task.submitted < task.value_bytes) {
-    if (task.transfers_in_flight == kPiecesInFlightMax) return true;  // A completion goes on.
+    if (task.transfers_in_flight == kPiecesInFlightMax) return true;  // A completion continues.
     if (!submit_piece(task)) return false;
   }
   return !task.is_hashed || task.header_submitted || submit_header(task);

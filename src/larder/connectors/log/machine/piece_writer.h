@@ -18,10 +18,11 @@ class PieceWriter final : public TransferSink {
   PieceWriter(PathState& state, WriteErrors& errors, Publisher& publisher, WaitingRecords& waiting)
       : state_(state), errors_(errors), publisher_(publisher), waiting_(waiting) {}
 
-  /// Submits what the record is ready for, and settles it after the last. Not while it waits.
+  /// Submits the parts that the record is ready for, and settles it after the last. Not while it
+  /// waits.
   void advance(StoreTask& task) noexcept;
-  /// Submits what the record is ready for. False when something is left that lacks a transfer or
-  /// staging memory.
+  /// Submits the parts that the record is ready for. False when something is left that lacks a
+  /// transfer or staging memory.
   bool submit(StoreTask& task) noexcept;
 
   void on_transfer(Transfer& transfer) noexcept override;

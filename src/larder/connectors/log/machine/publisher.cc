@@ -77,7 +77,7 @@ void Publisher::publish(StoreTask& task, IndexEntry& entry, std::string_view key
   }
 }
 
-/// What L4 forbids.
+/// The case that L4 forbids.
 void Publisher::reuse_range(const StoreTask& task) noexcept {
   Segment& head = state_.segments.at(task.location.segment);
   const std::uint64_t begin = std::uint64_t{task.location.grain} * state_.grain_bytes();
@@ -119,8 +119,8 @@ void Publisher::publish(DeleteTask& task, Location location) noexcept {
   ++segment.tombstones;
   const bool was_there = state_.publish_delete(task.fingerprint, place);
   if (was_there) state_.events.note(EventPage::Kind::kRemoved, key, 0);
-  // A value that is still on its way, or that something later has replaced meanwhile, was there
-  // too, unless another delete has answered for it.
+  // A value that is still in flight, or that a later record has replaced meanwhile, existed too,
+  // unless another delete has counted it.
   task.existed = is_broken(Rule::kDeleteAnswersByPlace)
                      ? was_there
                      : task.value_before > state_.guard.last_delete(task.fingerprint);

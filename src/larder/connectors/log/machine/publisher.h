@@ -12,12 +12,11 @@
 
 namespace larder::log_store {
 
-/// What follows when the writes of a place have ended: the index and the segment's table learn of
-/// its records (L4, L8) or tombstones (L9), the place is settled, and the tasks end, now or with a
-/// sync of the segment.
+/// Completes the writes of a place: adds its records (L4, L8) or tombstones (L9) to the index and
+/// the segment's table, settles the place, and ends the tasks, now or with a sync of the segment.
 ///
-/// Invariant: a record or a tombstone is published if and only if all of it was transferred without
-///   an error, and only over what is earlier in the log.
+/// Invariant: a record or a tombstone is published if and only if it was transferred completely and
+///   without an error, and only over earlier ones in the log.
 /// Threads: the path's one. Cost: two or three probes of the index; no allocation in steady state.
 class Publisher {
  public:
@@ -25,7 +24,8 @@ class Publisher {
             GroupCommit& commit)
       : state_(state), errors_(errors), tasks_(tasks), sealer_(sealer), commit_(commit) {}
 
-  /// All writes of the record have ended, well or with `task.error`, or it failed and had none.
+  /// All writes of the record have ended, successfully or with `task.error`, or it failed without
+  /// any.
   void settle(StoreTask& task) noexcept;
   /// The same for the tombstones at one place.
   void settle(std::span<DeleteTask* const> tasks, Location location, const Error& error) noexcept;

@@ -12,16 +12,16 @@ namespace {
 
 /// Moves are made only from this many free segments on (L10).
 constexpr std::uint32_t kFreeForMoves = 2;
-/// At most this share of the segments is kept free: of those that there are, so that a store which
-/// cannot grow to its capacity does not empty itself.
+/// At most this share of the existing segments is kept free, so that a store which cannot grow to
+/// its capacity does not empty itself.
 constexpr std::uint32_t kFreeShare = 16;
-/// While something is retained reclaim begins so much earlier: a whole segment of it may have to be
+/// While keys are retained, reclaim begins so much earlier: a whole segment of them may have to be
 /// moved, and that needs room.
 constexpr std::uint32_t kFreeForRetained = 2;
 constexpr std::uint32_t kMovesInFlightMax = 8;
 constexpr std::uint32_t kTablesAhead = 4;
-/// Bytes that may be moved for each byte that callers store: what keeps the writes below 1.2 a
-/// miss. A store that finds its key is a miss, too: a lookup has stopped before it.
+/// Bytes that may be moved for each byte that callers store: keeps the writes below 1.2 a miss. A
+/// store that finds its key is a miss, too: a lookup has stopped before it.
 constexpr double kMovesPerStored = 0.2;
 constexpr double kMovesPerFound = 1.2;
 constexpr double kMovesAllowedSegments = 8;
@@ -119,9 +119,9 @@ void Reclaimer::begin() noexcept {
 }
 
 /// The segments to empty now and next, at most one more than are read ahead. L7: of those that may
-/// go before older ones the least worthy first; but the oldest where one that may not is worth even
-/// less, so that its turn comes. What is retained leaves with the oldest alone: were it moved from
-/// anywhere, its copies would be the least worthy again at once.
+/// go before older ones the least worthy first; but the oldest if one that must wait is worth even
+/// less, so that its turn comes. Retained records leave with the oldest only: if they moved from
+/// any segment, their copies would be the least worthy again at once.
 std::vector<std::uint32_t> Reclaimer::next_victims() const {
   const Segments& segments = state_.segments;
   std::vector<std::uint32_t> victims;
@@ -168,8 +168,8 @@ std::vector<std::uint32_t> Reclaimer::next_victims() const {
   return allowed;
 }
 
-/// The oldest segment cannot be overwritten. As long as it is intact nothing that outranks its
-/// records may go, so nothing at all is evicted.
+/// The oldest segment cannot be overwritten. While it is intact, nothing that outranks its records
+/// may be evicted, so nothing at all is.
 bool Reclaimer::repair(std::uint32_t number) noexcept {
   constexpr std::uint64_t kRepairEveryNs = 1'000'000'000;
   constexpr const char* kCondition = "repair";
@@ -217,7 +217,7 @@ void Reclaimer::on_table() noexcept {
     table_ = std::move(**table);
     return choose(table_);
   }
-  // Without a table nobody knows the keys, and nothing is worth carrying over.
+  // Without a table the keys are unknown, and no record is worth moving.
   table_ = {};
   state_.health.note_flaw(segment_file_name(*victim_) + ": its table cannot be read (" +
                           table->error().to_string() + "); its records were dropped");
@@ -227,8 +227,8 @@ void Reclaimer::on_table() noexcept {
   }
 }
 
-/// Drops what is not worth a move, and lists what is, the worthiest last, and behind that what is
-/// retained.
+/// Drops records that are not worth a move, and lists the others, the worthiest last, and after
+/// them the retained ones.
 void Reclaimer::choose(const Table& table) noexcept {
   candidates_.clear();
   const std::uint64_t now_ns = state_.clock.now_ns();
@@ -257,12 +257,12 @@ void Reclaimer::choose(const Table& table) noexcept {
       drop(fingerprint, location, std::string_view{table.keys}.substr(this_key_at, line.key_bytes));
     }
   }
-  // Of one worth the newest are the last.
+  // Among equals the newest are last.
   std::ranges::stable_sort(candidates_, {}, [](const Candidate& candidate) {
     return std::pair{candidate.is_retained, candidate.worth};
   });
-  // L10: at most half a segment's bytes. What is retained goes along beyond that where victims come
-  // in turn: its own budget leaves segments enough that are freed for good.
+  // L10: at most half a segment's bytes. Retained records move beyond that if segments are emptied
+  // in order: their own budget leaves enough segments that are freed for good.
   const bool in_turn = !by_worth || state_.segments.oldest() == *victim_;
   std::uint64_t budget = state_.segments.geometry().segment_bytes / 2;
   if (by_worth) {
@@ -334,7 +334,7 @@ void Reclaimer::start_moves() noexcept {
 /// False when the move has to wait for another to end, for memory, or for a transfer.
 bool Reclaimer::start_move(const Candidate& candidate) noexcept {
   const auto entry = state_.index.find(candidate.fingerprint);
-  if (!entry || entry->location != candidate.source) return true;  // Something newer came.
+  if (!entry || entry->location != candidate.source) return true;  // A newer record arrived.
   const std::string_view key =
       std::string_view{table_.keys}.substr(candidate.key_at, candidate.key_bytes);
   // L8: the tail does not wait for an operation on the key, it lets the record go.
@@ -436,7 +436,7 @@ void Reclaimer::finish() noexcept {
   const Segment& segment = state_.segments.at(*victim_);
   if (segment.pins() > 0) return;  // L6: reads still have it.
   if (segment.live_records > 0) {
-    // The table was not the whole truth, e.g. an entry whose record a damaged table misses.
+    // The table was incomplete, e.g. a damaged table that misses an entry's record.
     state_.counters.index_walks_total.add();
     for (const auto& [fingerprint, entry] : state_.index.entries_in(*victim_)) {
       drop(fingerprint, entry.location, {});

@@ -13,15 +13,15 @@
 
 namespace larder::log_store {
 
-/// Makes segments free again (L6 to L10): one drops its records, but those that are worth most are
-/// carried to the head, up to half a segment and only while two segments are free. A segment in
-/// which nothing lives is freed wherever it stands.
+/// Makes segments free again (L6 to L10): drops a segment's records, except the worthiest, which
+/// move to the head, up to half a segment and only while two segments are free. A segment without
+/// live records is freed wherever it is.
 ///
 /// Which: the one whose records are worth least (UseLedger), if L7 lets it go before older ones,
-///   else the oldest. What of it is kept: records above the ledger's threshold, the worthiest
-///   first, as far as the writes allow: a fifth of what callers store, and more where they store
-///   what is there already. Until the ledger knows something it is a clock over segments: the
-///   oldest goes, and what was read since it was written is kept.
+///   else the oldest. Kept records: those above the ledger's threshold, the worthiest first, as far
+///   as the budget for writes allows: a fifth of the bytes that callers store, and more if they
+///   store existing values. Until the ledger has data it is a clock over segments: the oldest is
+///   emptied, and records that were read since they were written are kept.
 /// How many segments it keeps free follows the load: more after a shortage, one fewer after a turn
 ///   of the ring without one.
 /// Threads: the path's one.
@@ -29,11 +29,11 @@ class Reclaimer final : public LoadSink, public StoreSink {
  public:
   Reclaimer(PathState& state, Loads& loads, Appender& appender);
 
-  /// Begins when free segments run short, goes on with what is in progress.
+  /// Begins when free segments run short, and continues the current one.
   void turn() noexcept;
   /// Empties one more segment although enough are free: the index is full.
   void request_early() noexcept { is_requested_ = true; }
-  /// Begins nothing more and moves nothing more.
+  /// Begins and moves nothing more.
   void stop() noexcept { is_stopping_ = true; }
   bool is_reclaiming() const noexcept { return victim_.has_value(); }
   /// A caller stored so many bytes, or (`is_written` false) found them there.
@@ -108,13 +108,13 @@ class Reclaimer final : public LoadSink, public StoreSink {
   Appender& appender_;
   std::optional<std::uint32_t> victim_;
   std::unique_ptr<TableRead> read_;  ///< Of the victim.
-  /// Of the segments after it: on a busy disk a table takes longer to read than a segment to fill.
+  /// For the segments after it: on a busy disk reading a table takes longer than filling a segment.
   std::vector<std::unique_ptr<TableRead>> reads_ahead_;
   bool has_table_ = false;
   bool is_requested_ = false;
   bool is_stopping_ = false;
   bool has_reclaimed_ = false;
-  double moves_allowed_ = 0;  ///< Bytes of records that may be moved yet.
+  double moves_allowed_ = 0;  ///< Bytes of records that may still be moved.
   std::uint32_t free_wanted_ = kFreeWantedMin;
   std::uint32_t free_lowest_ = UINT32_MAX;  ///< Seen while this victim was reclaimed.
   std::uint32_t reclaimed_in_plenty_ = 0;   ///< Victims in a row without a shortage.

@@ -7,7 +7,7 @@
 
 namespace larder::log_store {
 
-// What the writers of records have in common. The path's thread.
+// The common part of the writers of records. The path's thread.
 
 /// Makes the header grain of a record whose checksum is known.
 void fill_record_header(const PathState& state, StoreTask& task) noexcept;

@@ -11,7 +11,7 @@ namespace larder::log_store {
 
 /// Hashes records and has them written: short ones by the RunWriter, long ones by the PieceWriter.
 ///
-/// Invariant: what waits for a transfer or for memory gets it in the order in which it came.
+/// Invariant: tasks that wait for a transfer or for memory get it in the order in which they came.
 /// Threads: the path's one. Cost: values from kHashInlineBytesMax on are hashed by the hash
 /// threads,
 ///   and those of moves not at all (L8).
@@ -31,7 +31,7 @@ class RecordWriter {
   void pump() noexcept;
   /// At the end of a round.
   void flush() noexcept { runs_.flush(); }
-  /// What waits has nothing with the device, or ends when its I/O does.
+  /// Waiting tasks have no I/O in flight, or end when it does.
   void fail_waiting(const Error& error) noexcept;
   bool has_waiting() const noexcept { return !waiting_.empty(); }
 

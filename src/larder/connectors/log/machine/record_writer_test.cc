@@ -143,7 +143,7 @@ TEST_F(RecordWriterTest, WhatLacksStagingMemoryWaitsForIt) {
   const StoreTask& task = start("a", 5000, 8);
   writer_->flush();
   EXPECT_TRUE(writer_->has_waiting());
-  EXPECT_EQ(state_->transfers.available(), 16U);  // It keeps no transfer meanwhile.
+  EXPECT_EQ(state_->transfers.available(), 16U);  // It holds no transfer meanwhile.
   state_->staging.release(memory);
   writer_->pump();
   run();

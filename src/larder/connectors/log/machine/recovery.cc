@@ -24,7 +24,7 @@ Fingerprint fingerprint_of_entry(const TableEntry& entry) noexcept {
   return {.low = entry.fingerprint_low, .high = entry.fingerprint_high};
 }
 
-/// The file is there and may be read, were it not for somebody's rights or attributes.
+/// The file exists and is readable apart from permissions or attributes.
 bool is_forbidden(const Error& error) noexcept {
   return error.sys_errno() == EACCES || error.sys_errno() == EPERM || error.sys_errno() == EROFS ||
          error.sys_errno() == ETXTBSY;
@@ -93,7 +93,7 @@ SetupStatus Recovery::open_segment(std::uint32_t number, std::uint64_t allocated
     if (code == ErrorCode::kUnavailable) {
       return SetupError{code, name + ": " + read.error().to_string()};
     }
-    // A file that ends before its header holds nothing; another one may.
+    // A file that ends before its header is empty; another one may hold records.
     if (segment.needs_repair && code != ErrorCode::kCorruption) {
       return on_unreadable(number, read.error());
     }
@@ -118,8 +118,8 @@ SetupStatus Recovery::open_segment(std::uint32_t number, std::uint64_t allocated
   return {};
 }
 
-/// What is in it may be newer than what the others hold, and what the others hold may be all that
-/// says that it is not: nobody could be told the truth.
+/// Its records may be newer than those of the others, which may be the only proof that they are
+/// not: no answer could be trusted.
 SetupStatus Recovery::on_unreadable(std::uint32_t number, const Error& error) {
   if (error.sys_errno() == ENOENT) return {};  // Removed since the directory was listed.
   if (unreadable_ == Unreadable::kLeaveOut || is_broken(Rule::kRefuseUnread)) {
@@ -166,9 +166,8 @@ SetupStatus Recovery::set_aside(std::uint32_t number, const Error& why) {
   return free_first(number);
 }
 
-/// Nothing in it can ever be admitted again. One that cannot be written stays as it is, and not
-/// used in this run; but what made it so has to be durable: a killed owner's header over older
-/// records.
+/// Nothing in it can ever be admitted again. A segment that cannot be written stays as it is, and
+/// unused in this run; but its content must be durable: a killed owner's header over older records.
 SetupStatus Recovery::free_first(std::uint32_t number) {
   Segment& segment = state_.segments.at(number);
   if (!segment.needs_repair) {
@@ -205,7 +204,7 @@ SetupResult<Recovery::Outcome> Recovery::run(bool was_clean, std::uint64_t previ
   return outcome;
 }
 
-/// Says what went where the capacity is smaller than it was.
+/// Logs the loss where the capacity is smaller than before.
 void Recovery::make_room() {
   const bool is_over = state_.segments.files_count() > state_.segments.files_max();
   const std::uint64_t keys = state_.index.keys();
@@ -229,11 +228,11 @@ SetupStatus Recovery::recover(const Found& found) {
   if (table && table->trailer.kind == TableKind::kCheckpoint) {
     const bool counts = (was_clean_ && table->trailer.open_count == previous_open_count_) ||
                         is_broken(Rule::kAppendOnlyAfterCleanEnd);
-    if (counts && table->entries.empty()) {  // It was ready, and nothing came.
+    if (counts && table->entries.empty()) {  // It was ready, and nothing was appended.
       return free_first(number);
     }
     if (counts) {
-      table = read_table(found, true);  // Its table is going to be written again.
+      table = read_table(found, true);  // Its table will be written again.
     } else {
       table = Error{ErrorCode::kCorruption, "log", "an old checkpoint"};
     }
@@ -258,7 +257,7 @@ SetupStatus Recovery::recover(const Found& found) {
   segment.append_offset = state_.grain_bytes();
   const Status scanned = scan_segment(found);
   if (!scanned) {
-    // It will not be overwritten first, and what was not found may be found by the next open.
+    // It will not be overwritten first, and the next open may find records that this one did not.
     if (segment.needs_repair) return on_unreadable(number, scanned.error());
     state_.health.note_flaw(segment_file_name(number) +
                             " could not be read to its end: " + scanned.error().to_string());
@@ -303,8 +302,7 @@ Result<TableTrailer> Recovery::read_trailer(std::uint32_t number) {
 }
 
 /// Whether a table with so many entries can be in its file: a hostile one has holes, and a count
-/// that nobody has to store must not make us reserve memory for it. The factor is for file systems
-/// that compress.
+/// without data must not reserve memory. The factor is for file systems that compress.
 bool Recovery::can_hold_entries(const Found& found, std::uint64_t entries) {
   constexpr std::uint64_t kCompressedAtMost = 16;
   constexpr std::uint64_t kFewEntries = 32'768;  // 1 MiB: whatever the blocks say.
@@ -369,8 +367,7 @@ void Recovery::admit(std::uint32_t number, const TableEntry& entry) {
   state_.counters.recovered_records.add();
 }
 
-/// Makes room in an index that is full: what is newer is worth more. False when nothing older is
-/// left.
+/// Makes room in a full index: newer entries are worth more. False when nothing older is left.
 bool Recovery::evict_oldest_before(std::uint32_t number) {
   const std::uint64_t end = state_.segments.at(number).generation;
   for (const Found& one : found_) {  // In order of generation.
@@ -479,7 +476,7 @@ std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
   const std::uint64_t bytes = record_bytes(header->value_bytes, grain);
   const std::uint64_t end = state_.segments.geometry().segment_bytes;
   if (header->value_bytes > end || offset + bytes > end || header->payload.empty()) return grain;
-  // The header may be on the disk before its value: a torn record is none.
+  // The header may be on the disk before its value: a torn record does not count.
   if (bytes <= chunk.size() || is_broken(Rule::kScanVerifiesValues)) {
     const bool holds = is_broken(Rule::kScanVerifiesValues) ||
                        hash128(chunk.subspan(grain, header->value_bytes)) == header->checksum;
@@ -494,7 +491,7 @@ std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
   return bytes;
 }
 
-/// Verifies a value that is longer than what is in the scan buffer, with a buffer of its own.
+/// Verifies a value that is longer than the rest of the scan buffer, with a buffer of its own.
 Result<bool> Recovery::value_holds(std::uint32_t number, std::uint64_t offset,
                                    const RecordHeader& header) {
   const std::uint32_t grain = state_.grain_bytes();
@@ -549,8 +546,8 @@ void Recovery::evict_until_two_are_free() {
       const bool is_removed = gone.has_value();
       if (is_removed) state_.directory.close(segments.at(number).file);
       segments.end_removal(number, is_removed);
-      // Before the next one goes: a power cut may bring back the earlier of two files and not the
-      // later one (L9).
+      // Before the next one is removed: a power cut may bring back the earlier of two files and not
+      // the later one (L9).
       if (is_removed && !is_broken(Rule::kSyncRemovals)) gone = state_.directory.sync_directory();
       if (gone) continue;
       state_.health.note_flaw("cannot remove " + name + " for good, so the store may take more " +

@@ -10,19 +10,17 @@
 
 namespace larder::log_store {
 
-/// Rebuilds index and segments from what is on the disk (L12): tables where segments were sealed,
-/// every grain outside admitted records where they were not, values verified there.
+/// Rebuilds index and segments from the disk (L12): from tables of sealed segments; in others it
+/// scans every grain outside admitted records, and verifies values.
 ///
-/// Runs once, before anything else uses the path: survey() looks at the headers and writes nothing,
-/// so that the owner can choose its open count (L2); run() reads much, and writes only tables that
-/// are missing.
+/// Runs once, before anything else uses the path: survey() reads the headers and writes nothing, so
+/// that the owner can choose its open count (L2); run() reads much, and writes only missing tables.
 class Recovery {
  public:
-  /// What to do about a segment that is there and cannot be read: no rights, no descriptors. It may
-  /// hold what outranks the others, and is outranked by what they hold, so that nothing of either
-  /// could be told.
+  /// How to treat an existing segment that cannot be read: no permission, no descriptors. It may
+  /// outrank the others, and be outranked by them, so that no answer about either could be trusted.
   enum class Unreadable : std::uint8_t {
-    kRefuse = 0,  ///< survey() is an error that says what to do.
+    kRefuse = 0,  ///< survey() fails and names the remedy.
     kLeaveOut,    ///< For inspection: it counts as failed.
   };
   explicit Recovery(PathState& state, Unreadable unreadable = Unreadable::kRefuse)
@@ -31,7 +29,7 @@ class Recovery {
         unreadable_(unreadable) {}
 
   /// Opens every segment and reads its header and trailer. Returns the greatest open count that was
-  /// found there: above that of the superblock, that is an older one than the segments.
+  /// found: if it is above the superblock's, that is older than the segments.
   SetupResult<std::uint64_t> survey(const std::vector<io::FileInfo>& files);
 
   struct Outcome {
@@ -47,7 +45,7 @@ class Recovery {
     std::uint64_t generation = 0;
     std::uint64_t readable_bytes = 0;   ///< Of its file, at most a segment.
     std::uint64_t allocated_bytes = 0;  ///< Of its file.
-    std::uint64_t table_entries = 0;    ///< As its trailer says; 0 without one.
+    std::uint64_t table_entries = 0;    ///< From its trailer; 0 without one.
   };
 
   // Files and headers.

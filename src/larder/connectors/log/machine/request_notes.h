@@ -10,18 +10,19 @@
 
 namespace larder::log_store {
 
-/// How long the requests are whose parts come in as loads and stores: what lookups have told of
-/// them. A lookup asks for all keys of a request in order; the loads and stores that follow have a
-/// part each. Remembered by the first key, with which loads begin, and by the first that was not
-/// there, with which stores begin.
+/// The lengths of the requests whose parts arrive as loads and stores, from earlier lookups. A
+/// lookup asks for all keys of a request in order; the loads and stores that follow have a part
+/// each. Remembered by the first key, with which loads begin, and by the first that was not there,
+/// with which stores begin.
 ///
-/// A hint: of two requests with one first key the later counts, and a note may be lost at any time.
+/// A hint: of two requests with the same first key the later counts, and a note may be lost at any
+/// time.
 /// Threads: any, no locks. Cost: 32 KiB, one word a note.
 class RequestNotes {
  public:
   struct Request {
     std::uint32_t keys = 0;
-    std::uint32_t known = 0;  ///< How many from the first on were there.
+    std::uint32_t known = 0;  ///< How many of the first keys existed.
   };
 
   void put(const Fingerprint& fingerprint, const Request& request) noexcept {

@@ -22,10 +22,9 @@ class RunWriter final : public TransferSink {
   RunWriter(PathState& state, WriteErrors& errors, Publisher& publisher, WaitingRecords& waiting)
       : state_(state), errors_(errors), publisher_(publisher), waiting_(waiting) {}
 
-  /// Joins the run, where the record stands behind it, or ends it and begins the next. The record
-  /// is hashed.
+  /// Joins the run if the record follows it, or ends it and begins the next. The record is hashed.
   void add(StoreTask& task) noexcept;
-  /// At the end of a round: hands the run to the device, or has it wait.
+  /// At the end of a round: submits the run, or lets it wait.
   void flush() noexcept;
   /// One write for a chain of neighbours. False when it has to wait for a transfer or for memory.
   bool submit(StoreTask& first) noexcept;
@@ -41,7 +40,7 @@ class RunWriter final : public TransferSink {
   WriteErrors& errors_;
   Publisher& publisher_;
   WaitingRecords& waiting_;
-  StoreTask* first_ = nullptr;  ///< Records that stand one behind the other, unwritten.
+  StoreTask* first_ = nullptr;  ///< Adjacent records, unwritten.
   StoreTask* last_ = nullptr;
   std::uint64_t bytes_ = 0;
   std::size_t vectors_ = 0;

@@ -9,7 +9,7 @@
 
 namespace larder::log_store {
 
-/// A page of keys that somebody waits for.
+/// A requested page of keys.
 struct ScanTask {
   ScanCursor from;
   std::size_t keys_max = 0;
@@ -19,7 +19,7 @@ struct ScanTask {
 };
 
 /// Lists keys in order of place: oldest generation first. The cursor is a place, so that a scan
-/// goes on where it was whatever happened meanwhile; a record that moves, moves ahead of the
+/// continues where it was whatever happened meanwhile; a record that moves, moves ahead of the
 /// cursor.
 ///
 /// Threads: the path's one.

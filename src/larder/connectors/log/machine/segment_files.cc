@@ -28,7 +28,7 @@ SegmentFiles::Next SegmentFiles::next() noexcept {
       next.segment = segment;
       return next;
     }
-    if (to_remove_.empty()) return next;  // Else it is made anew.
+    if (to_remove_.empty()) return next;  // Otherwise it is made again.
   }
   return next;
 }
@@ -43,8 +43,8 @@ void SegmentFiles::start(FileCall::Kind kind, std::uint32_t segment) noexcept {
   state_.file_calls->submit(call_);
 }
 
-/// True when what was removed is gone for good, so that the next segment may be overwritten (L9),
-/// or removed: a power cut may bring back the earlier of two files and not the later one.
+/// True when removals are durable, so that the next segment may be overwritten (L9) or removed: a
+/// power cut may bring back the earlier of two files and not the later one.
 bool SegmentFiles::settle() noexcept {
   while (!call_.is_busy()) {
     const std::uint64_t now_ns = state_.clock.now_ns();
@@ -71,9 +71,8 @@ bool SegmentFiles::grow() noexcept {
   return state_.segments.at(*segment).state() == SegmentState::kFree;
 }
 
-/// False while it is not known, or while the segment is made anew because to overwrite it would
-/// take new blocks: without its file the free space is asked for first, with min_free, and
-/// allocated.
+/// False while it is unknown, or while the segment is made again because overwriting it would take
+/// new blocks: free space for the new file is checked first, with min_free, and allocated.
 bool SegmentFiles::has_blocks_of_its_own(std::uint32_t segment) noexcept {
   if (!state_.directory.facts().may_share_blocks) return true;
   if (looked_at_ != segment) {
@@ -92,7 +91,7 @@ void SegmentFiles::on_looked_for_copies(std::uint32_t number, bool is_shared) no
                             "--reflink, a snapshot): each is made anew before it is overwritten, "
                             "as far as min_free allows"
                           : "");
-  // Without room for another it stays as it is, so that nothing is evicted for its sake.
+  // Without room for another it stays as it is, so that nothing is evicted for it.
   if (!is_shared || !may_grow_) return;
   is_shared_ = false;
   looked_at_.reset();
@@ -101,7 +100,7 @@ void SegmentFiles::on_looked_for_copies(std::uint32_t number, bool is_shared) no
 
 void SegmentFiles::set_growth(bool may_grow) noexcept {
   may_grow_ = may_grow;
-  if (is_shared_) looked_at_.reset();  // There is room now, or the copy has gone.
+  if (is_shared_) looked_at_.reset();  // There is room now, or the copy is gone.
 }
 
 void SegmentFiles::remove(std::uint32_t segment) noexcept {
@@ -166,7 +165,7 @@ void SegmentFiles::note_growth(const std::string& why_not) noexcept {
 
 void SegmentFiles::retry() noexcept {
   if (state_.health.is_down() || !settle() || !has_failed_to_grow_) return;
-  // All segments are there by now, or the capacity leaves no room for more.
+  // All segments exist by now, or the capacity leaves no room for more.
   if (state_.segments.absent_count() == 0) return note_growth({});
   grow();
 }
@@ -183,18 +182,18 @@ void SegmentFiles::on_removed(std::uint32_t number, const Status& removed) noexc
   state_.health.set_condition(
       "removal", "cannot remove " + name + ", which is kept: " + removed.error().to_string());
   if (open_whole(number)) {
-    owe_directory_sync();  // Of a leftover no power cut has seen the name.
+    owe_directory_sync();  // No power cut has preserved the name of a leftover.
     return state_.segments.end_removal(number, false);
   }
   if (is_broken(Rule::kRemovalBeforeReuse)) {
     return state_.segments.fail(number);
   }
-  // Its old records may be intact, and outlive what says that they are gone (L9).
+  // Its old records may be intact, and outlive the tombstones for them (L9).
   to_remove_.push_back(number);
   remove_at_ns_ = state_.clock.now_ns() + kAgainNs;
 }
 
-/// What could not be removed is used again. It may be what a failed attempt to make it has left.
+/// A file that could not be removed is reused. A failed attempt to make it may have left it.
 bool SegmentFiles::open_whole(std::uint32_t number) noexcept {
   const auto file = state_.directory.open(segment_file_name(number), io::OpenMode::kExisting);
   if (!file) return false;

@@ -13,9 +13,9 @@ namespace larder::log_store {
 /// where they share their blocks with a copy, or where they cannot be written. One call to the file
 /// system at a time, by way of FileCalls, because such calls have no deadline.
 ///
-/// Invariant: nothing is overwritten, made or removed before the removals ahead of it are durable
-///   (L9): a removed segment may hold records whose tombstones stand in the segment that goes next,
-///   and a power cut may bring its file back.
+/// Invariant: nothing is overwritten, made or removed before earlier removals are durable (L9): a
+///   removed segment may hold records whose tombstones are in the next segment to go, and a power
+///   cut may bring its file back.
 /// Threads: the path's one.
 class SegmentFiles final : public FileCallSink {
  public:
@@ -25,10 +25,10 @@ class SegmentFiles final : public FileCallSink {
     std::optional<std::uint32_t> segment;  ///< Still among the free ones.
     bool waits_for_copies = false;         ///< Records that were moved from it are not synced (L6).
   };
-  /// The segment that can be overwritten next, made where none is free; nothing while that has to
-  /// wait, or there is none.
+  /// The segment that can be overwritten next, made if none is free; empty while that has to wait,
+  /// or if there is none.
   Next next() noexcept;
-  /// Whether a call is under way whose answer is worth waiting for.
+  /// Whether a call is in flight whose answer is worth waiting for.
   bool is_waiting() const noexcept { return call_.is_busy() && !is_stalled_; }
   bool is_growing() const noexcept {
     return call_.is_busy() && call_.kind == FileCall::Kind::kMake;
@@ -41,19 +41,19 @@ class SegmentFiles final : public FileCallSink {
   bool is_shared() const noexcept { return is_shared_; }
   bool is_quiet() const noexcept { return !call_.is_busy(); }
 
-  /// Removes the file of a segment that is free or cannot be written, so that it is made anew.
+  /// Removes the file of a segment that is free or cannot be written, so that it is made again.
   void make_anew(std::uint32_t segment) noexcept;
   /// Removes the file of the segment that would be used next, as the file system is too full.
   void give_back() noexcept;
-  /// Tries again what failed, once in a while, so that the path is well again when the file system
-  /// is, although nothing may need what failed.
+  /// Retries failed calls once in a while, so that the path recovers with the file system, even if
+  /// no task needs them.
   void retry() noexcept;
 
-  /// The directory is synced before the next segment is begun: when a segment's file was removed,
-  /// as what is overwritten next may hold the tombstones for its records (L9), and at open, as a
-  /// killed owner's files may have names that no power cut has seen.
+  /// The directory is synced before the next segment is begun: after the removal of a segment's
+  /// file, because the segment that is overwritten next may hold the tombstones for its records
+  /// (L9), and at open, because a power cut may not preserve the names of a killed owner's files.
   void owe_directory_sync() noexcept { owes_directory_sync_ = true; }
-  /// Whether files may be added: not to a full file system, nor below min_free. Once in a while.
+  /// Whether files may be added: not on a full file system, nor below min_free. Once in a while.
   void set_growth(bool may_grow) noexcept;
   /// The file system does not answer: stores do not wait for it.
   void set_stalled(bool is_stalled) noexcept { is_stalled_ = is_stalled; }

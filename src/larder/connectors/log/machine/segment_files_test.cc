@@ -65,7 +65,7 @@ TEST_F(SegmentFilesTest, AFailureToGrowIsToldAndTriedAgain) {
   EXPECT_TRUE(has_condition("cannot add a segment file"));
   EXPECT_EQ(state_->segments.files_count(), 0U);
   disk_.faults().allocate_error = 0;
-  files_->retry();  // May not grow before it is told that there is room.
+  files_->retry();  // May not grow before it learns that there is room.
   EXPECT_EQ(state_->segments.files_count(), 0U);
   files_->set_growth(true);
   files_->retry();

@@ -15,14 +15,14 @@ class SegmentIo;
 class SegmentIoSink {
  public:
   virtual ~SegmentIoSink() = default;
-  /// What was begun has ended, well or not. The sink may begin the next, or destroy `io`.
+  /// The call has ended, with or without an error. The sink may begin the next, or destroy `io`.
   virtual void on_segment_io(SegmentIo& io) noexcept = 0;
 };
 
 /// The store's own I/O on one segment: writes of a header or a table, and syncs, one after the
-/// other. What fails is counted and told to the health.
+/// other. Errors are counted and reported to the health.
 ///
-/// Threads: the path's one. It lives until what it has begun has ended.
+/// Threads: the path's one. It lives until its I/O has ended.
 class SegmentIo final : public TransferSink {
  public:
   SegmentIo(PathState& state, WriteErrors& errors, SegmentIoSink& sink, std::uint32_t segment)
@@ -31,7 +31,7 @@ class SegmentIo final : public TransferSink {
   SegmentIo& operator=(const SegmentIo&) = delete;
 
   std::uint32_t segment() const noexcept { return segment_; }
-  /// What write() writes; it stays until it is replaced.
+  /// The bytes for write(); they stay until they are replaced.
   void set_buffer(AlignedBuffer buffer) noexcept { buffer_ = std::move(buffer); }
   std::span<std::byte> buffer() noexcept { return buffer_.span(); }
   /// Writes the buffer at `offset`, in transfers of at most `io_bytes`.

@@ -52,7 +52,7 @@ void SegmentPreparer::end() noexcept {
   const bool failed = io_->failed();
   io_.reset();
   if (failed && errors_.lacks_space()) {
-    // It stays the next one: to take another would evict what that holds, for nothing.
+    // It stays the next one: taking another would evict that one's records for nothing.
     state_.segments.at(segment).has_failed_header = true;
     return state_.segments.put_back(segment);
   }
@@ -65,7 +65,7 @@ void SegmentPreparer::end() noexcept {
 }
 
 /// A segment whose header cannot be written may still hold its old records. They must be gone for
-/// good before the next segment is overwritten, whose tombstones are for them (L9).
+/// good before the next segment is overwritten, which holds tombstones for them (L9).
 void SegmentPreparer::give_up(std::uint32_t segment) noexcept {
   state_.segments.at(segment).has_failed_header = true;
   state_.counters.segments_failed.add();

@@ -8,10 +8,10 @@
 
 namespace larder::log_store {
 
-/// Makes the segment ready that the head goes on in after the present one: from free to ready,
-/// ahead and off the way of stores (L2).
+/// Prepares the segment after the present head: from free to ready, ahead of time and out of the
+/// way of stores (L2).
 ///
-/// Invariant: at most one segment is being prepared or ready. The header of a ready one is written
+/// Invariant: at most one segment is being prepared or ready. A ready segment's header is written
 ///   and synced, its generation is above every other, and nothing but the header was written since.
 /// Threads: the path's one.
 class SegmentPreparer final : public SegmentIoSink {
@@ -27,8 +27,8 @@ class SegmentPreparer final : public SegmentIoSink {
   /// The ready segment, which is the caller's from now on.
   std::uint32_t take_ready() noexcept;
   bool is_preparing() const noexcept { return io_.has_value(); }
-  /// After prepare_next() without a ready segment: one is on its way, and what it waits for has not
-  /// stalled.
+  /// After prepare_next() without a ready segment: one is being prepared, and the call that it
+  /// waits for has not stalled.
   bool is_on_its_way() const noexcept {
     return ((is_preparing() || waits_for_copies_) && !are_syncs_stalled_) || files_.is_waiting();
   }

@@ -57,7 +57,7 @@ void SegmentSealer::on_segment_io(SegmentIo& io) noexcept {
 /// After the sync. False when the segment gets no table.
 bool SegmentSealer::write_table(Seal& seal) noexcept {
   Segment& segment = state_.segments.at(seal.io.segment());
-  // L13. Also when a group's sync failed meanwhile: this one proves nothing then.
+  // L13. Also if a group's sync failed meanwhile: this one proves nothing then.
   if (seal.io.failed()) segment.sync_failed = !is_broken(Rule::kFailedSyncClosesSegment);
   if (segment.sync_failed) return false;
   const Geometry& geometry = state_.segments.geometry();

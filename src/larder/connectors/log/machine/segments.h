@@ -24,7 +24,7 @@ enum class SegmentState : std::uint8_t {
   kSealing,  ///< Full: waits for its writes, the sync and the table.
   kSealed,
   kReclaiming,
-  kRemoving,  ///< As free, and its file is being removed.
+  kRemoving,  ///< Like free, and its file is being removed.
   kFailed,    ///< Not used again in this run.
 };
 
@@ -44,8 +44,8 @@ enum class SegmentState : std::uint8_t {
 ///   failed      nothing
 bool is_legal_move(SegmentState from, SegmentState to) noexcept;
 
-/// Keeps a segment from being overwritten (L6) while it lives: the segment of a read, of a table
-/// that is being read, or of records that wait for a sync.
+/// Keeps a segment from being overwritten (L6) while it lives: a segment with a read, a table read,
+/// or records that wait for a sync.
 ///
 /// Threads: the path's one. Cost: a pointer and a counter. The segments outlive it.
 class SegmentPin {
@@ -70,7 +70,7 @@ class SegmentPin {
   std::uint32_t* pins_ = nullptr;
 };
 
-/// What is known of one segment. Segments alone changes its state and its pins.
+/// The state of one segment. Segments alone changes its state and its pins.
 struct Segment {
   SegmentState state() const noexcept { return state_; }
   std::uint32_t pins() const noexcept { return pins_; }  ///< L6.
@@ -93,24 +93,24 @@ struct Segment {
   std::uint64_t append_offset = 0;
   std::uint64_t live_records = 0;  ///< Index entries that point here.
   std::uint64_t live_bytes = 0;
-  /// The newest generation when its last live record went: what outranks its records stands no
-  /// later.
+  /// The newest generation when its last live record was replaced: the records that outrank its own
+  /// are no later.
   std::uint64_t dead_since = 0;
-  /// Deletes in it, and records that were forgotten though nothing later replaced them: while it
-  /// has any, it is freed only as the oldest.
+  /// Deletes in it, and records that were forgotten without a later one: while it has any, it is
+  /// freed only as the oldest.
   std::uint64_t tombstones = 0;
   /// Records in it that took the place of an older record of their key, which may still be on the
   /// disk: while it has any, it is emptied only as the oldest (L7).
   std::uint64_t outranks = 0;
-  /// Records in it that may count at the next open though the index does not have them: forgotten
-  /// ones, overtaken ones, those that it had no room for. While it has any, nothing younger is
+  /// Records in it that may count at the next open although the index does not have them: forgotten
+  /// ones, overtaken ones, and those that it had no room for. While it has any, nothing younger is
   /// emptied before it (L7).
   std::uint64_t strays = 0;
   /// The first and the last generation that got a record moved from here; 0: none did.
   std::uint64_t moved_to_first = 0;
   std::uint64_t moved_to_last = 0;
-  /// When it was freed, among all; 0: nothing in it can be admitted again. It stays while the
-  /// segment is taken and given back unused, or is being removed and cannot be.
+  /// Its number in the order of freeing; 0: nothing in it can be admitted again. It stays while the
+  /// segment is taken and returned unused, or cannot be removed.
   std::uint64_t freed_as = 0;
   std::unique_ptr<TableBuilder> table;  ///< While open or sealing, or when it could not be written.
 
@@ -157,10 +157,10 @@ class Segments {
   void fail(std::uint32_t segment) noexcept;
   /// Nothing in it lives any more: it becomes the last of the free ones.
   void push_free(std::uint32_t segment);
-  /// For segments that were free and were not overwritten, which go back to their place in the
+  /// For segments that were free and were not overwritten, which return to their position in the
   /// order, and for those whose content can never be admitted again, which go before the others.
   void put_back(std::uint32_t segment);
-  /// Takes the segment that next_free() told, for its use as `generation`.
+  /// Takes the segment that next_free() returned, for its use as `generation`.
   void begin_preparing(std::uint32_t segment, std::uint64_t generation) noexcept;
   void note_ready(std::uint32_t segment) noexcept;
   /// It becomes the head, and is empty.
@@ -171,7 +171,7 @@ class Segments {
   void begin_sealing(std::uint32_t segment) noexcept;
   void note_sealed(std::uint32_t segment) noexcept;
   void begin_reclaiming(std::uint32_t segment) noexcept;
-  /// The caller closes and removes the file of a segment that nothing points into, which still
+  /// The caller closes and removes the file of a segment without pointers into it, which still
   /// counts until that has succeeded. It leaves the free ones, if it is one, and comes back to its
   /// place among them when its file could not be removed.
   void begin_removal(std::uint32_t segment) noexcept;
@@ -181,7 +181,7 @@ class Segments {
     return SegmentPin{segments_[segment].pins_};
   }
 
-  /// The next to be reused, or the next that has no file yet; nothing when neither is left.
+  /// The next to be reused, or the next without a file; empty when neither is left.
   std::optional<std::uint32_t> next_free() const noexcept;
   std::optional<std::uint32_t> next_absent() const noexcept;
   std::uint32_t free_count() const noexcept { return static_cast<std::uint32_t>(free_.size()); }
@@ -189,7 +189,7 @@ class Segments {
   std::uint32_t absent_count() const noexcept;
   void set_has_file(std::uint32_t segment, bool has_file) noexcept;
   std::uint32_t files_count() const noexcept { return files_; }
-  /// Those that this run could use, by looking at all: what missing_files_text() is told later.
+  /// Those that this run could use, found by visiting all: the input of missing_files_text() later.
   std::uint32_t whole_files_count() const noexcept;
   std::uint32_t files_max() const noexcept { return geometry_.segment_count; }
 
@@ -206,15 +206,15 @@ class Segments {
   /// records that are older than this segment's.
   bool is_durably_outranked(std::uint32_t segment) const noexcept;
 
-  /// L7: whether the sealed segment may be emptied although it is not the oldest, as nothing that
-  /// it holds outranks anything older. `first_unsettled` is what first_unsettled() says.
+  /// L7: whether the sealed segment may be emptied although it is not the oldest, because nothing
+  /// in it outranks anything older. `first_unsettled` is the result of first_unsettled().
   bool may_leave_early(std::uint32_t segment, std::uint64_t first_unsettled) const noexcept;
   /// The lowest generation of which the disk may hold more than the index knows of: it is not
   /// sealed by its own owner, or has strays.
   std::uint64_t first_unsettled() const noexcept;
   std::uint64_t newest_generation() const noexcept { return newest_generation_; }
 
-  /// The used segment of the lowest generation, whatever its state; nothing in an empty store.
+  /// The used segment of the lowest generation, in any state; empty in an empty store.
   std::optional<std::uint32_t> oldest() const noexcept;
   /// The used segment of the lowest generation that is >= `generation`.
   std::optional<std::uint32_t> oldest_from(std::uint64_t generation) const noexcept;

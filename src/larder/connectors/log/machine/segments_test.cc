@@ -180,7 +180,7 @@ TEST(SegmentsDeathTest, AnIllegalTransitionIsABug) {
   EXPECT_DEATH(segments.begin_sealing(1), "LARDER_CHECK");    // Nothing was appended.
   EXPECT_DEATH(segments.begin_removal(2), "LARDER_CHECK");    // Its records are served.
   EXPECT_DEATH(segments.begin_appending(2), "LARDER_CHECK");  // Without a new generation.
-  EXPECT_DEATH(segments.put_back(3), "LARDER_CHECK");         // It may hold what outranks others.
+  EXPECT_DEATH(segments.put_back(3), "LARDER_CHECK");         // It may outrank others.
   EXPECT_DEATH(segments.push_free(4), "LARDER_CHECK");        // Twice.
   EXPECT_DEATH(segments.end_removal(4, true), "LARDER_CHECK");
 }

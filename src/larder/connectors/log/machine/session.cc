@@ -54,7 +54,7 @@ void Session::adopt_head(std::uint32_t number) {
         is_broken(Rule::kVoidCheckpoint) || is_broken(Rule::kAppendOnlyAfterCleanEnd) ||
         (io.write(segment.file, trailer_at, state_.zeros.span()) && io.sync(segment.file));
     if (is_void) return appender_.adopt_head(number);
-    segment.sync_failed = true;  // L13: what is on the disk now is not known.
+    segment.sync_failed = true;  // L13: the content of the disk is unknown now.
   }
   state_.segments.note_sealed(number);  // Its table is in memory.
 }
@@ -73,7 +73,7 @@ Status Session::write_checkpoint(std::uint32_t number, TableBuilder& table) noex
 }
 
 Status Session::end() noexcept {
-  if (state_.is_frozen) return {};  // Nothing was written: what the superblock says is still true.
+  if (state_.is_frozen) return {};  // Nothing was written: the superblock still holds.
   if (const auto head = appender_.head()) {
     Segment& segment = state_.segments.at(*head);
     if (segment.sync_failed) return Error{ErrorCode::kIo, "log", "a sync had failed"};

@@ -10,8 +10,8 @@
 namespace larder::log_store {
 
 /// Looks at the file system once a second: how much space is free, and whether the store's files
-/// are still there. Below `min_free` nothing grows, and free segments are given back. A session
-/// that began on a full file system begins in earnest once its open count can be raised.
+/// are still there. Below `min_free` nothing grows, and free segments are removed. A session that
+/// began on a full file system begins in earnest once its open count can be raised.
 ///
 /// Threads: the path's one.
 class SpaceWatch final : public FileCallSink {
@@ -22,12 +22,12 @@ class SpaceWatch final : public FileCallSink {
         superblock_file_(superblock_file),
         superblock_writer_(state) {}
 
-  /// At open: what the file system has, and which file the superblock's is (0: not known).
+  /// At open: the file system's size, and the id of the superblock's file (0: unknown).
   void begin(const Result<io::Space>& space, std::uint64_t superblock_inode) noexcept;
-  /// Once a turn. With `is_stopping` nothing new is begun for a frozen path.
+  /// Once a turn. With `is_stopping` a frozen path begins nothing new.
   void turn(std::uint64_t now_ns, bool is_stopping) noexcept;
   std::uint64_t next_timer_ns() const noexcept { return next_look_ns_; }
-  /// Its call to the file system apart.
+  /// Apart from its call to the file system.
   bool is_quiet() const noexcept { return !superblock_writer_.is_busy(); }
 
   void on_file_call(FileCall& call) noexcept override;

@@ -42,7 +42,7 @@ std::span<std::byte> Staging::allocate(std::size_t bytes) {
 
 void Staging::release(std::span<std::byte> chunk) {
   if (chunk.empty()) return;
-  // As numbers: a chunk from elsewhere is a bug that this must be able to see.
+  // As numbers: the check must detect a foreign chunk, which is a bug.
   const auto begin = reinterpret_cast<std::uintptr_t>(memory_.data());
   const auto at = reinterpret_cast<std::uintptr_t>(chunk.data());
   LARDER_CHECK(at >= begin && at - begin < memory_.size());
@@ -55,7 +55,7 @@ void Staging::release(std::span<std::byte> chunk) {
                        [](std::size_t value, const Range& free) { return value < free.offset; });
   const bool has_previous = next != free_.begin();
   const auto previous = has_previous ? next - 1 : next;
-  // What overlaps a free range was released before.
+  // A chunk that overlaps a free range was released before.
   LARDER_CHECK(!has_previous || previous->offset + previous->bytes <= offset);
   LARDER_CHECK(next == free_.end() || offset + bytes <= next->offset);
   bytes_in_use_ -= bytes;

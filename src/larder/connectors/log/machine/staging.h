@@ -25,7 +25,7 @@ class Staging {
   /// `bytes` of memory at the pool's alignment, padded to a multiple of it; contents are whatever
   /// was there. An empty span when nothing fits now, or for 0 bytes.
   std::span<std::byte> allocate(std::size_t bytes);
-  /// Takes back exactly what allocate() gave. Nothing for an empty span.
+  /// Frees exactly what allocate() returned. Does nothing for an empty span.
   void release(std::span<std::byte> chunk);
 
   std::size_t bytes_in_use() const noexcept { return bytes_in_use_; }  ///< Padding included.

@@ -29,7 +29,7 @@ std::uint64_t StallWatch::next_timer_ns() const noexcept {
 
 void StallWatch::watch_transfers(std::uint64_t now_ns, io::FileId superblock_file) noexcept {
   const std::uint64_t stall_ns = state_.options.stall_ns;
-  // A process that was stopped, or starved: what was in flight gets its whole time once more.
+  // After the process was stopped or starved, everything in flight gets its whole time again.
   const bool has_overslept = next_turn_ns_ != kNever && now_ns > next_turn_ns_ + stall_ns / 2 &&
                              !is_broken(Rule::kOwnPauseIsNoStall);
   if (has_overslept) no_stall_before_ns_ = now_ns + stall_ns;
@@ -46,7 +46,7 @@ void StallWatch::watch_transfers(std::uint64_t now_ns, io::FileId superblock_fil
   }
   if (now_ns < state_.health.next_probe_ns() || probe_.is_busy()) return;
   if (is_stalled) {
-    state_.health.note_probe(now_ns, false);  // What stalls has to end first.
+    state_.health.note_probe(now_ns, false);  // The stalled call has to end first.
   } else {
     probe_.start(superblock_file);
   }

@@ -9,12 +9,13 @@
 
 namespace larder::log_store {
 
-/// Notices what has had no answer for `stall`. A transfer takes the path down: what waits for the
-/// disk fails, and a probe tells when it is back. A sync or a call to the file system does not, as
-/// these may rightly take longer; only what needs a new segment is refused meanwhile.
+/// Detects calls without an answer for `stall`. A transfer takes the path down: tasks that wait for
+/// the disk fail, and a probe tells when it has recovered. A sync or a call to the file system does
+/// not, because these may legitimately take longer; only tasks that need a new segment are refused
+/// meanwhile.
 ///
-/// Invariant: nothing counts as stalled for a whole `stall` after the path's own thread did not run
-///   for half of one: then those that move the bytes may not have run either.
+/// Invariant: for a whole `stall` after the path's own thread did not run for half of one, nothing
+///   counts as stalled: the threads that move the bytes may not have run either.
 /// Threads: the path's one.
 class StallWatch {
  public:
@@ -23,9 +24,9 @@ class StallWatch {
 
   /// Once a turn. `superblock_file`: what the probe writes to and reads.
   void turn(std::uint64_t now_ns, io::FileId superblock_file) noexcept;
-  /// At the end of a turn: when the next one is wanted at the latest.
+  /// At the end of a turn: the latest time for the next one.
   void note_next_turn(std::uint64_t next_turn_ns) noexcept { next_turn_ns_ = next_turn_ns; }
-  /// When turn() has something to do although nothing happened; kNever when it has not.
+  /// When turn() has work although nothing happened; kNever when it has none.
   std::uint64_t next_timer_ns() const noexcept;
   bool is_quiet() const noexcept { return !probe_.is_busy(); }
 

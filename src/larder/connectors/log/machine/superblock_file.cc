@@ -41,8 +41,8 @@ SetupError SuperblockFile::error(const Error& cause, const std::string& what) co
 SetupStatus SuperblockFile::lock(std::uint64_t lock_wait_ns) {
   if (is_broken(Rule::kLock)) return {};
   const std::uint64_t until_ns = clock_.now_ns() + lock_wait_ns;
-  // What this process has open will not go by waiting, unless somebody has just opened it and does
-  // not want it, or is about to close it.
+  // A file that this process has open is not released by waiting, unless another thread is opening
+  // it in vain, or about to close it.
   const std::uint64_t patience_ends_ns = std::min(until_ns, clock_.now_ns() + kOwnLockPatienceNs);
   const WaitingOpening waits;
   Status locked = directory_.lock(file_, until_ns);
@@ -87,7 +87,7 @@ SetupError SuperblockFile::cannot_take(const Error& cause, const std::string& wh
     case EISDIR:
     case ELOOP:
     case ENXIO:
-      // Never kInvalidArgument: what was asked for is well, what stands there is not.
+      // Never kInvalidArgument: the request is valid, the existing file is not.
       return {ErrorCode::kIo, refused.text +
                                   ": 'superblock' must be a regular file, and something else has "
                                   "its name; move that away, or name another directory"};
@@ -149,7 +149,8 @@ SetupResult<Superblock> SuperblockFile::read() {
     if (!read && read.error().code() == ErrorCode::kUnavailable) {
       return error(read.error(), "cannot read the superblock");
     }
-    // The other copy may be well. A file that ends too early is one that was never allocated whole.
+    // The other copy may be intact. A file that ends too early is one that was never allocated
+    // whole.
     if (!read && read.error().code() != ErrorCode::kCorruption) continue;
     if (std::ranges::all_of(buffer->span(), [](std::byte byte) { return byte == std::byte{0}; })) {
       ++blank_copies;

@@ -28,8 +28,8 @@ class SuperblockFile {
   /// copy: take() and read(). Touches nothing when the format is of a later major version.
   SetupResult<Superblock> open(std::uint64_t lock_wait_ns);
 
-  /// The file that is there, opened and locked, whatever it holds. Refused with the remedy: a link,
-  /// a directory or a FIFO in its place, a file that this user may not change, no descriptor left,
+  /// The existing file, opened and locked, whatever it holds. Refused with the remedy: a link, a
+  /// directory or a FIFO in its place, a file that this user may not change, no descriptor left,
   /// another owner.
   SetupStatus take(std::uint64_t lock_wait_ns);
   /// A new, empty file, locked.
@@ -38,21 +38,21 @@ class SuperblockFile {
   SetupResult<Superblock> read();
   /// After read() failed: nothing was ever written, because its maker died before that.
   bool is_blank() const noexcept { return is_blank_; }
-  /// A new store's superblock, with sequences behind `sequence`, so that what stands in the file
-  /// until now counts no more from the first copy on. After take() or take_new().
+  /// A new store's superblock, with sequences above `sequence`, so that the file's old content no
+  /// longer counts from the first copy on. After take() or take_new().
   SetupResult<Superblock> fill(const Geometry& geometry, std::uint64_t id_seed,
                                std::uint64_t sequence = 0);
   /// Writes both copies, one after the other, each synced. `sequence` is raised. Whenever it ends,
-  /// and whatever a power cut does meanwhile, one copy is whole.
+  /// and also after a power cut, one copy is whole.
   Status write(Superblock& superblock);
-  // For who writes the copies himself, after write() was tried once.
+  // For a caller that writes the copies itself, after one attempt of write().
   /// Before both.
   void begin_copies() noexcept;
-  /// Where the next copy goes: never where the newest one is that is known to be whole.
+  /// The position of the next copy: never that of the newest one known to be whole.
   std::uint64_t next_copy() const noexcept { return newest_at_ == 0 ? kSuperblockCopyStride : 0; }
   /// The copy at next_copy() was written and synced.
   void note_durable() noexcept { newest_at_ = next_copy(); }
-  /// Says who has the store, for the next owner's message. Not synced, and may fail.
+  /// Writes the owner's name, for the next owner's message. Not synced, and may fail.
   void write_owner_note(std::string_view note);
   io::FileId file() const noexcept { return file_; }
 
@@ -68,8 +68,8 @@ class SuperblockFile {
   const std::string where_;
   io::FileId file_ = 0;
   bool is_blank_ = false;
-  /// Of the newest copy that is whole, once it was read or written; at first the second one's, so
-  /// that the first is written first.
+  /// The newest copy that is whole, once it was read or written; at first the second one, so that
+  /// the first is written first.
   std::uint64_t newest_at_ = kSuperblockCopyStride;
   bool is_durable_ = true;  ///< False: it was read, and a killed owner may not have synced it.
 };

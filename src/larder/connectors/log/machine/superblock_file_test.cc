@@ -183,7 +183,7 @@ TEST_P(SuperblockFileTest, AWriteThatFailsLeavesTheOnlyWholeCopy) {
   for (const std::uint64_t torn : {std::uint64_t{0}, kSuperblockCopyStride}) {
     const std::uint64_t whole = kSuperblockCopyStride - torn;
     const auto image = disk_.read_image(kSuperblockFileName, whole, kSuperblockUsedBytes);
-    for (int i = 0; i < 20; ++i) {  // Of a write that fails, anything may land.
+    for (int i = 0; i < 20; ++i) {  // After a failed write, any part of it may be on the disk.
       disk_.write_image(kSuperblockFileName, torn, nothing);
       Owner owner = mount();
       auto opened = owner.file->open(0);

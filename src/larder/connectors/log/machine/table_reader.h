@@ -9,15 +9,15 @@ namespace larder::log_store {
 
 /// Reads a sealed segment's table back, without waiting: its trailer, then entries and keys.
 ///
-/// Threads: the path's one. One segment at a time; it is pinned meanwhile.
+/// Threads: the path's one. One segment at a time, which is pinned meanwhile.
 class TableReader final : public TransferSink {
  public:
   explicit TableReader(PathState& state) : state_(state) {}
 
   bool is_busy() const noexcept { return is_busy_; }
-  /// Begins. From memory where the table is there: then it is ready at once.
+  /// Begins. From memory if the table is there: then it is ready at once.
   void start(std::uint32_t segment) noexcept;
-  /// What was read, once: nothing while it is busy. A table that cannot be read is an error.
+  /// The result, once: empty while it is busy. A table that cannot be read is an error.
   std::optional<Result<Table>> take() noexcept;
   void on_transfer(Transfer& transfer) noexcept override;
 

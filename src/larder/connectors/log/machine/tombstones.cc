@@ -48,8 +48,8 @@ void Tombstones::flush() noexcept {
   if (grain_ == nullptr) return;
   Grain& grain = *grain_;
   const std::uint64_t offset = std::uint64_t{grain.location.grain} * state_.grain_bytes();
-  // It does not wait for a transfer: a later delete would join it at a place before what came
-  // meanwhile.
+  // It does not wait for a transfer: a later delete would join it at a place before records that
+  // arrived meanwhile.
   Transfer* const transfer = state_.transfers.acquire_internal();
   transfer->request.operation = io::Operation::kWrite;
   transfer->request.file = state_.segments.at(grain.location.segment).file;

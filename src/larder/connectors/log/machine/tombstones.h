@@ -15,7 +15,7 @@ namespace larder::log_store {
 /// Gathers the tombstones of deletes (L9) in one grain at the head, and writes it at the end of the
 /// round, when it is full, or before the head leaves its segment.
 ///
-/// Invariant: the grain that is gathered stands in the head's segment.
+/// Invariant: the gathered grain belongs to the head's segment.
 /// Threads: the path's one. Cost: a grain and a transfer for as many deletes as fit.
 class Tombstones final : public TransferSink {
  public:
@@ -23,16 +23,16 @@ class Tombstones final : public TransferSink {
              Publisher& publisher)
       : state_(state), head_(head), errors_(errors), tasks_(tasks), publisher_(publisher) {}
 
-  /// Whether the delete can join a grain that is there.
+  /// Whether the delete can join the gathered grain.
   bool has_room(const DeleteTask& task) const noexcept;
   /// Takes the next place for a grain; the head has room for it and for one delete. Nothing is
   /// being gathered. False when there is no memory.
   bool begin() noexcept;
   /// The delete joins; the publisher settles it. There is room.
   void add(DeleteTask& task) noexcept;
-  /// Hands what was gathered to the device.
+  /// Submits the gathered tombstones.
   void flush() noexcept;
-  /// What was gathered ends with an error.
+  /// The gathered tombstones end with an error.
   void fail(const Error& error) noexcept;
 
   void on_transfer(Transfer& transfer) noexcept override;

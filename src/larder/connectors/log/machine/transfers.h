@@ -18,11 +18,11 @@ namespace larder::log_store {
 
 struct Transfer;
 
-/// HashJob::tag: what its user_data points to.
+/// HashJob::tag: the kind of its user_data.
 inline constexpr std::uint32_t kHashOfTransfer = 1;
 inline constexpr std::uint32_t kHashOfStoreTask = 2;
 
-/// Who is told when a transfer has ended.
+/// The receiver of a transfer's end.
 class TransferSink {
  public:
   virtual ~TransferSink() = default;
@@ -31,7 +31,7 @@ class TransferSink {
   virtual void on_transfer(Transfer& transfer) noexcept = 0;
 };
 
-/// One request to the device with what belongs to it. Pooled; the scatter list keeps its memory.
+/// One request to the device with its memory. Pooled; the scatter list keeps its memory.
 struct Transfer {
   io::Request request;
   std::vector<iovec> vectors;
@@ -53,9 +53,10 @@ struct Transfer {
 
 /// Hands requests to the device, bounded in number and bytes, and results to their sinks.
 ///
-/// `depth` and kBytesInFlightMax bound what records move: small transfers need many in flight,
-/// large ones few, and whatever the device has already taken no urgency can overtake. The store's
-/// own few transfers (headers, tables, syncs) are not bound, so that they never wait for callers'
+/// `depth` and kBytesInFlightMax bound the transfers of records: small ones need many in flight,
+/// large ones few, and urgency cannot overtake requests that the device has already taken. The
+/// store's own few transfers (headers, tables, syncs) are not bound, so that they never wait for
+/// callers'
 /// I/O. Threads: the path's one.
 class Transfers {
  public:
@@ -63,9 +64,9 @@ class Transfers {
 
   Transfers(io::TransferQueue& queue, const Clock& clock, std::uint32_t depth);
 
-  /// For records; null when `depth` or the bytes are reached.
+  /// For records; null when `depth` or the limit of bytes is reached.
   Transfer* acquire() noexcept;
-  /// For the store's own, which its callers bound; never null.
+  /// For the store's own transfers, which its callers bound; never null.
   Transfer* acquire_internal() noexcept;
   std::uint32_t available() const noexcept {
     return depth_ > in_use_ && bytes_in_flight_ < kBytesInFlightMax ? depth_ - in_use_ : 0;
@@ -74,11 +75,11 @@ class Transfers {
   void submit(Transfer& transfer) noexcept;
   void release(Transfer& transfer) noexcept;
 
-  /// Takes some of what has ended, few enough that the device gets new work meanwhile; what is left
+  /// Takes some finished transfers, few enough that the device gets new work meanwhile; the rest
   /// makes TransferQueue::wait() return at once. It may block in the kernel, and touches nothing
   /// else.
   void reap() noexcept;
-  /// Hands out what reap() has taken, and calls that itself where nobody has.
+  /// Hands out the transfers that reap() has taken, and calls reap() itself if it was not called.
   void poll() noexcept;
   std::uint32_t in_flight() const noexcept { return in_flight_; }
   /// When the oldest read or write in flight was submitted; kNever when there is none. Syncs do not

@@ -9,12 +9,12 @@
 namespace larder::log_store {
 namespace {
 
-/// The shares of all bytes that are worth less than what is kept, and than what is admitted. Chosen
-/// on the conversation trace and on two of agents: docs/eviction.md.
+/// The shares of all bytes that are worth less than kept records, and than admitted ones. Chosen on
+/// the conversation trace and on two of agents: docs/eviction.md.
 constexpr double kThresholdShare = 0.5;
 constexpr double kAdmissionShare = 0.2;
 constexpr double kUsesWorthAWrite = 0.1;  ///< While as much as the store holds is used.
-/// By UseNote::behind: about how many are lost with a key, to the power of 0.15.
+/// By UseNote::behind: about how many keys are lost with a key, to the power of 0.15.
 constexpr std::array<double, UseNote::kDepthsMax + 1> kBehindWeights = {1,    1.15, 1.4,
                                                                         1.75, 2.1,  2.6};
 /// Uses in which all classes are fitted once: as many, or one for each kFitShare keys.
@@ -86,7 +86,7 @@ std::uint32_t UseLedger::use(const Fingerprint& fingerprint, const IndexEntry* p
     *ghost = {};
   }
   if (is_known && !is_shape_final_) {
-    // All before it are known as well, though they may be forgotten.
+    // All keys before it are known as well, though they may be forgotten.
     is_shape_final_ = true;
     if (position_ > known_) shape_ = cache::request_shape(keys_, position_);
   }
@@ -138,7 +138,7 @@ void UseLedger::look_at_ghosts() noexcept {
     if (ghost.note == 0) continue;
     const UseNote note = UseNote::unpack(ghost.note);
     const std::uint32_t age = age_of(note);
-    if (age >= UseNote::kTimes / 2) {  // Before its time goes round.
+    if (age >= UseNote::kTimes / 2) {  // Before its time wraps around.
       ghost = {};
       continue;
     }
@@ -196,7 +196,7 @@ void UseLedger::end_round(const Index& index, std::uint64_t newest_generation) {
   admission_threshold_ =
       std::max(worth_above(kAdmissionShare, bytes), kUsesWorthAWrite / static_cast<double>(kUnits));
   steps_.fill(0);
-  // Gone keys reach four times as far back as those that are there.
+  // Gone keys are remembered four times as far back as present ones.
   while (index.keys() * 4 >> ghost_shift_ > kGhosts && ghost_shift_ < 16) ++ghost_shift_;
 }
 

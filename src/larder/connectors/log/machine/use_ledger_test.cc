@@ -22,8 +22,8 @@ Fingerprint fingerprint_of(std::uint64_t key) {
   return {.low = low, .high = Random{state}.next()};
 }
 
-/// A cache of `capacity` records of one size, each in segment (key / 100): what the reclaimer and
-/// the item runner do around the ledger.
+/// A cache of `capacity` records of one size, each in segment (key / 100): the work of the
+/// reclaimer and the item runner around the ledger.
 class Cache {
  public:
   explicit Cache(std::uint64_t capacity) : ledger_(capacity * kBytes), index_(kUnlimited) {}
@@ -31,7 +31,7 @@ class Cache {
   UseLedger& ledger() { return ledger_; }
   Index& index() { return index_; }
 
-  /// A request of so many keys from `first` on, of which the first `known` were there.
+  /// A request of so many keys from `first` on, of which the first `known` were known.
   void request(std::uint64_t first, std::uint32_t keys, std::uint32_t known) {
     ledger_.begin(keys, known, keys);
     for (std::uint32_t i = keys; i > 0; --i) {
@@ -157,7 +157,7 @@ TEST(UseLedgerTest, WhatComesBackIsWorthMoreThanWhatDoesNot) {
     EXPECT_GT(cache.worth_of(key), cache.ledger().threshold()) << key;
     EXPECT_GT(cache.worth_of(key), cache.worth_of(once[once.size() / 2])) << key;
   }
-  // Segment 0 holds the chains, the others what comes once.
+  // Segment 0 holds the chains, the others hold keys that come once.
   const auto cold = static_cast<std::uint32_t>(once[once.size() / 2] / 100);
   EXPECT_GT(cache.ledger().worth_of_segment(0), cache.ledger().worth_of_segment(cold));
 }

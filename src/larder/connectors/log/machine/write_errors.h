@@ -5,8 +5,8 @@
 namespace larder::log_store {
 
 /// Tells the two kinds of failed writes apart. An error of the disk degrades the path. A file
-/// system without room for what is overwritten (its blocks are shared with a copy, or it always
-/// allocates) is not a bad disk: loads go on, and stores are refused until try_again().
+/// system without room to overwrite (its blocks are shared with a copy, or it always allocates) is
+/// not a bad disk: loads continue, and stores are refused until try_again().
 ///
 /// Invariant: the condition "space" is in the health from the first write that lacked space until a
 ///   record was written.
@@ -22,7 +22,7 @@ class WriteErrors {
   /// A record is whole on the disk.
   void note_success() noexcept;
 
-  /// Each further try would use up a place, and in time evict what is there for nothing.
+  /// Each further attempt would use up a place, and in time evict stored values for nothing.
   bool lacks_space() const noexcept { return lacks_space_; }
   /// Once in a while.
   void try_again() noexcept { lacks_space_ = false; }

@@ -9,9 +9,8 @@
 
 namespace larder::log_store {
 
-/// A directory and its queue that pretend to make files longer and to remove them, and change
-/// nothing: with them Recovery tells what an open of the store would find. Writes and syncs end
-/// with EROFS.
+/// A directory and its queue that pretend to extend and remove files, and change nothing: with them
+/// Recovery shows what an open of the store would find. Writes and syncs end with EROFS.
 ///
 /// Ownership: owns the device below, which should be a read-only one. Threads: as any device.
 class DryRunDevice final : public io::Directory, public io::TransferQueue {
@@ -25,7 +24,7 @@ class DryRunDevice final : public io::Directory, public io::TransferQueue {
   }
   void close(io::FileId file) noexcept override;
   Result<io::FileInfo> info(io::FileId file) override { return below_.directory->info(file); }
-  /// From now on what is behind the file's end reads as zeros, up to `bytes`.
+  /// From now on bytes beyond the file's end read as zeros, up to `bytes`.
   Status allocate(io::FileId file, std::uint64_t bytes) override;
   Status remove(std::string_view /*name*/) override { return {}; }
   Status sync_directory() override { return {}; }
@@ -40,8 +39,8 @@ class DryRunDevice final : public io::Directory, public io::TransferQueue {
 
  private:
   struct Padded {
-    std::vector<iovec> vectors;  // As they were submitted: the queue below may change its array.
-    std::uint64_t bytes = 0;     // Of them, how many there are, zeros included.
+    std::vector<iovec> vectors;  // As submitted: the queue below may change its array.
+    std::uint64_t bytes = 0;     // How many of them there are, zeros included.
   };
 
   io::Device below_;

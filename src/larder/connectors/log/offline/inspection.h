@@ -16,7 +16,7 @@
 
 namespace larder::log_store {
 
-/// What the superblock tells, and what was found beside it.
+/// The content of the superblock, and the facts found beside it.
 struct StoreFacts {
   std::string store_id;
   std::string path_id;
@@ -31,16 +31,16 @@ struct StoreFacts {
   std::uint64_t created_wall_seconds = 0;
   bool is_clean = false;
   std::uint32_t segment_files = 0;
-  /// Whether the last owner said how many files it left: then one that went since is damage.
+  /// Whether the last owner recorded its number of files: then a missing one is damage.
   bool knows_files = false;
   std::uint64_t allocated_bytes = 0;  ///< Blocks of all files in the directory.
 };
 
 enum class SegmentFinding : std::uint8_t {
-  kFree = 1,  ///< Nothing in it counts; it is going to be used next.
+  kFree = 1,  ///< Nothing in it counts; it will be used next.
   kSealed,    ///< Full, with an intact table.
-  kOpen,      ///< Left with room by a clean close; the next session goes on here.
-  kScanned,   ///< Without a table that counts: its owner died, or the table is damaged.
+  kOpen,      ///< Left with room by a clean close; the next session continues here.
+  kScanned,   ///< Without a valid table: its owner died, or the table is damaged.
   kSetAside,  ///< Its header does not count.
   kFailed,    ///< Its file cannot be opened.
 };
@@ -68,11 +68,11 @@ struct LiveRecord {
   std::uint64_t offset = 0;  ///< Of its header in the segment, bytes.
 };
 
-/// Something that is not as it was written.
+/// Data that differs from what was written.
 struct Damage {
-  std::optional<std::uint32_t> segment;  ///< Nothing: the superblock or the directory.
+  std::optional<std::uint32_t> segment;  ///< Empty: the superblock or the directory.
   std::uint64_t offset = 0;
-  std::string key;  ///< Empty: not one record's, or not known.
+  std::string key;  ///< Empty: not a single record's, or unknown.
   std::string what;
 };
 
@@ -85,19 +85,19 @@ struct Damage {
 /// Threads: one. Memory: the index (about 45 bytes a key), and one segment's table at a time.
 class Inspection {
  public:
-  /// kUnavailable: another process has the store, which is named. Other errors say what is in the
-  /// directory instead of a store.
+  /// kUnavailable: another process has the store, which is named. Other errors name the content of
+  /// the directory that is not a store.
   static SetupResult<std::unique_ptr<Inspection>> open(const std::string& directory);
 
   const StoreFacts& facts() const noexcept { return facts_; }
   std::uint64_t keys() const noexcept { return state_->index.keys(); }
-  /// In the order of the log, the segments without a place in it last.
+  /// In the order of the log, segments without a place in it last.
   std::vector<SegmentFacts> segments();
-  /// What the open met: damaged copies of the superblock, segments set aside, foreign files.
+  /// Findings of the open: damaged copies of the superblock, quarantined segments, foreign files.
   const std::vector<Damage>& damage() const noexcept { return damage_; }
 
-  /// Calls visit(record) for every live record in the order of the log, until it says false. What
-  /// cannot be read on the way is added to damage().
+  /// Calls visit(record) for every live record in the order of the log, until it says false.
+  /// Segments that cannot be read on the way are added to damage().
   void for_each_live(const std::function<bool(const LiveRecord&)>& visit);
 
   struct Verified {

@@ -33,7 +33,7 @@ class InspectionTest : public LogConnectorTest {
     EXPECT_FALSE(inspection.has_value());
     return inspection ? SetupError{} : inspection.error();
   }
-  /// What verify() tells; it must count every record that is live.
+  /// The result of verify(); it must count every live record.
   static std::vector<Damage> verify(Inspection& inspection) {
     std::vector<Damage> damaged;
     std::uint64_t records = 0;
@@ -49,7 +49,7 @@ class InspectionTest : public LogConnectorTest {
     EXPECT_FALSE(verified.was_interrupted);
     return damaged;
   }
-  /// Where the record of a key stands.
+  /// The location of a key's record.
   static std::pair<std::uint32_t, std::uint64_t> place_of(Inspection& inspection,
                                                           const std::string& key) {
     std::pair<std::uint32_t, std::uint64_t> place{};
@@ -376,7 +376,7 @@ TEST_F(InspectionTest, AStoreOnAReadOnlyFileSystemIsShown) {
   }
   const Clock& clock = RealClock::instance();
   const std::uint64_t deadline_ns = clock.now_ns() + 10'000'000'000;
-  // Busy until the kernel has let go of the files of the ring that was closed.
+  // Busy until the kernel has released the files of the closed ring.
   while (::mount(nullptr, (*loop)->path().c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr) != 0) {
     ASSERT_TRUE(errno == EBUSY && clock.now_ns() < deadline_ns) << std::strerror(errno);
   }

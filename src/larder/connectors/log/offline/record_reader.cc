@@ -38,7 +38,7 @@ Result<std::span<const std::byte>> RecordReader::bytes_at(std::uint32_t segment,
     if (offset >= end) return corrupt("it goes on behind the end of its segment");
     const std::uint64_t most = std::min<std::uint64_t>(window_.size(), end - offset);
     if (!read(segment, offset, most)) {
-      // What cannot be read may be somebody else's record further on.
+      // A record that cannot be read may be another one's further on.
       LARDER_TRY(
           read(segment, offset, std::min(most, round_up(wanted, state_.superblock.grain_bytes))));
     }

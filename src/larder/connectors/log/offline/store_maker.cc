@@ -102,7 +102,7 @@ class Prefiller {
   std::vector<Slot> slots_;
 };
 
-/// What stands in the directory.
+/// The content of the directory.
 struct Found {
   bool has_store = false;
   std::vector<std::string> segments;
@@ -238,14 +238,14 @@ SetupResult<MadeStore> make_new_store(
   std::uint64_t sequence = 0;
   if (found.has_store) {
     LARDER_TRY(superblock_file.take(0));
-    const auto old = superblock_file.read();  // Damaged or not: it is going to be another one.
+    const auto old = superblock_file.read();  // Damaged or not: it will be replaced.
     if (old) sequence = old->sequence;
     if (!old && old.error().code == ErrorCode::kUnavailable) return old.error();
   } else {
     LARDER_TRY(superblock_file.take_new());
   }
-  // With its new ids nothing counts that the old segments hold, so whoever dies among them leaves
-  // an empty store, and never half of the old one.
+  // Its new ids void everything in the old segments, so a death at any of them leaves an empty
+  // store, and never half of the old one.
   const auto superblock = superblock_file.fill(made.geometry, options.path.id_seed, sequence);
   if (!superblock) return superblock.error();
   if (!found.segments.empty()) LARDER_TRY(remove_segments(*device.directory, found, where));

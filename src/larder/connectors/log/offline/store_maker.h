@@ -13,8 +13,8 @@ namespace larder::log_store {
 struct MakeOptions {
   PathOptions path;  ///< Capacity, largest value, segment, floor of free space.
   io::DeviceOptions device;
-  /// A store that is there is replaced by a new one, and foreign files stay where they are. Without
-  /// it both are an error.
+  /// Replaces an existing store by a new one, and leaves foreign files where they are. Without it
+  /// both are an error.
   bool is_forced = false;
   /// Every segment is made and written once, so that the first turn of the ring is as fast as later
   /// ones. Without it segments appear as they are needed.
@@ -33,11 +33,11 @@ struct MadeStore {
 /// Makes a new store in a directory, ahead of its first use, and closes it again.
 ///
 /// Nothing is changed before it is certain that the store can be made, and before its lock is held.
-/// A process that dies here, or a segment that cannot be removed, leaves the old store whole, a new
-/// one that can be used, or one of which nothing can be proven and that may be made again with
-/// `is_forced`; never one that serves some of what was replaced.
-/// `on_progress` hears of prefilled bytes and ends the work by saying false (kCancelled; what was
-/// made is a good store).
+/// A death here, or a segment that cannot be removed, leaves the old store whole, a new one that
+/// can be used, or one of which nothing can be proven and that may be made again with `is_forced`;
+/// never one that serves a part of the replaced store.
+/// `on_progress` gets the prefilled bytes, and ends the work by returning false (kCancelled; the
+/// store is usable).
 SetupResult<MadeStore> make_new_store(
     const MakeOptions& options,
     const std::function<bool(std::uint64_t done, std::uint64_t total)>& on_progress);

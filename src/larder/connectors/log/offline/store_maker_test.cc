@@ -42,7 +42,7 @@ class StoreMakerTest : public LogConnectorTest {
   MakeOptions options_;
 };
 
-/// How much of the file was written: what was only allocated reads as a hole.
+/// How much of the file was written: space that was only allocated reads as a hole.
 std::uint64_t written_bytes(const std::string& name) {
   const UniqueFd fd{::open(name.c_str(), O_RDONLY | O_CLOEXEC)};
   const off_t hole = ::lseek(fd.get(), 0, SEEK_HOLE);
@@ -183,7 +183,7 @@ TEST_F(StoreMakerTest, AnInterruptedPrefillLeavesAGoodStore) {
   expect_serves();
 }
 
-/// What stands where the superblock should be; the store's own is beside it as "kept".
+/// Takes the superblock's place; the store's own is beside it as "kept".
 const std::pair<const char*, void (*)(const std::string&)> kInTheWay[] = {
     {"a symbolic link", [](const std::string& path) { fs::create_symlink("kept", path); }},
     {"a dangling link", [](const std::string& path) { fs::create_symlink("nowhere", path); }},
