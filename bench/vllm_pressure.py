@@ -24,7 +24,7 @@ from quartiles import quartiles
 
 INTEROP = pathlib.Path(__file__).resolve().parents[1] / "tests" / "interop"
 sys.path.insert(0, str(INTEROP))
-from environments import VLLM_ON_CPUS, python_path
+from environments import VLLM_ON_CPUS, python_path  # noqa: E402
 
 BLOCK = 128  # Tokens of a block of vLLM's on CPUs, and of a chunk here.
 NEW_TOKENS = 160
