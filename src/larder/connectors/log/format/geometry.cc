@@ -114,10 +114,11 @@ SetupResult<Geometry> make_geometry(const GeometryRequest& request, const std::s
   geometry.segment_bytes =
       (slot - slot_reserve_bytes(slot)) / geometry.grain_bytes * geometry.grain_bytes;
   std::string alternative;
-  const std::uint64_t value = value_that_fits(
-      request.capacity_bytes, request.capacity_bytes / request.segments_min, geometry.grain_bytes);
-  if (request.segment_bytes == 0 && value > 0) {
-    alternative = ", or max_value=" + format_bytes_exact(value) + " or less";
+  const std::uint64_t slot_that_fits = request.capacity_bytes / request.segments_min;
+  if (request.segment_bytes == 0 && slot > slot_that_fits) {
+    const std::uint64_t value =
+        value_that_fits(request.capacity_bytes, slot_that_fits, geometry.grain_bytes);
+    if (value > 0) alternative = ", or max_value=" + format_bytes_exact(value) + " or less";
   }
   LARDER_TRY(count_segments(request, geometry, alternative));
   if (geometry.value_bytes_max() < request.value_bytes_max) {
