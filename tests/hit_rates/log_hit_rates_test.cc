@@ -41,9 +41,8 @@ StoreRun run(const Workload& workload, const std::string& parameters) {
   const auto store = registry.open("log:" + directory.path() + kParameters + parameters);
   EXPECT_TRUE(store.has_value()) << store.error().text;
   if (!store) return {};
-  std::uint64_t failures = 0;
-  const StoreHits hits = run_workload(**store, workload, kValueBytes, failures);
-  EXPECT_EQ(failures, 0U);
+  const StoreHits hits = run_workload(**store, workload, kValueBytes);
+  EXPECT_EQ(hits.failures, 0U);
   EXPECT_EQ(hits.hits + hits.misses, workload.references());
   EXPECT_GE(hits.loaded + workload.references() / 100, hits.hits);
   const Report report = (*store)->report();

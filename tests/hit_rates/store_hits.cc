@@ -15,14 +15,14 @@ class Requests {
   Requests(Connector& store, std::size_t value_bytes)
       : client_(store), value_(value_bytes), loaded_(value_bytes) {}
 
-  void run(std::span<const Block> chain, StoreHits& total) {
+  void run(std::span<const Block> chain) {
     const std::size_t hits = find(chain);
-    total.hits += hits;
-    total.misses += chain.size() - hits;
-    total.loaded += load(chain.first(hits));
+    total_.hits += hits;
+    total_.misses += chain.size() - hits;
+    load(chain.first(hits));
     store(chain.subspan(hits));
   }
-  std::uint64_t failures() const noexcept { return failures_; }
+  const StoreHits& total() const noexcept { return total_; }
 
  private:
   /// A batch of the chain's keys, with the slice of all of them.
@@ -40,7 +40,7 @@ class Requests {
     return batch;
   }
   void run(Batch& batch) {
-    if (!client_.run(batch)) ++failures_;
+    if (!client_.run(batch)) ++total_.failures;
   }
 
   std::size_t find(std::span<const Block> chain) {
@@ -49,25 +49,23 @@ class Requests {
     while (found < items_.size() && items_[found].outcome == Outcome::kHit) ++found;
     return found;
   }
-  std::size_t load(std::span<const Block> chain) {
-    if (chain.empty()) return 0;
+  void load(std::span<const Block> chain) {
+    if (chain.empty()) return;
     run(batch_of(Op::kGet, chain, loaded_));
-    std::size_t loaded = 0;
     for (const Item& item : items_) {
       if (item.outcome == Outcome::kHit) {
-        ++loaded;
+        ++total_.loaded;
       } else if (item.outcome != Outcome::kMiss) {
-        ++failures_;
+        ++total_.failures;
       }
     }
-    return loaded;
   }
   void store(std::span<const Block> chain) {
     if (chain.empty()) return;
     Batch& batch = batch_of(Op::kSet, chain, value_);
     batch.set_mode = SetMode::kIfAbsent;
     run(batch);
-    for (const Item& item : items_) failures_ += item.outcome == Outcome::kDone ? 0 : 1;
+    for (const Item& item : items_) total_.failures += item.outcome == Outcome::kDone ? 0 : 1;
   }
 
   BlockingClient client_;
@@ -77,18 +75,16 @@ class Requests {
   std::vector<Block> keys_;
   std::vector<Item> items_;
   std::optional<Batch> batch_;
-  std::uint64_t failures_ = 0;
+  StoreHits total_;
 };
 
 }  // namespace
 
 StoreHits run_workload(Connector& store, const cache::testing::Workload& workload,
-                       std::size_t value_bytes, std::uint64_t& failures) {
+                       std::size_t value_bytes) {
   Requests requests{store, value_bytes};
-  StoreHits total;
-  for (std::size_t i = 0; i < workload.requests(); ++i) requests.run(workload.chain(i), total);
-  failures = requests.failures();
-  return total;
+  for (std::size_t i = 0; i < workload.requests(); ++i) requests.run(workload.chain(i));
+  return requests.total();
 }
 
 }  // namespace larder::testing

@@ -10,16 +10,15 @@ namespace larder::testing {
 
 /// What came of a workload on a store.
 struct StoreHits {
-  std::uint64_t hits = 0;  ///< Blocks of the longest prefixes that were there.
-  std::uint64_t loaded =
-      0;  ///< Of them, those that could be loaded. The rest was evicted meanwhile.
+  std::uint64_t hits = 0;    ///< Blocks of the longest prefixes that were there.
+  std::uint64_t loaded = 0;  ///< Those of them that were not evicted before they were loaded.
   std::uint64_t misses = 0;
+  std::uint64_t failures = 0;  ///< Neither a hit, a miss nor stored.
 };
 
 /// Each request in turn, as a serving engine does it: a lookup of its keys, a load of the prefix
 /// that is there, and a store of the others. Values have `value_bytes`, all the same ones.
-/// `failures` is what was neither a hit, a miss nor stored.
 StoreHits run_workload(Connector& store, const cache::testing::Workload& workload,
-                       std::size_t value_bytes, std::uint64_t& failures);
+                       std::size_t value_bytes);
 
 }  // namespace larder::testing
