@@ -133,7 +133,8 @@ namespace {
 
 constexpr std::array kParameters{kBatchesMaxParameter, kInFlightParameter};
 
-SetupResult<std::unique_ptr<Connector>> open_map(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open_map(const ConnectorType& /*type*/,
+                                                 const Parameters& parameters,
                                                  const Registry& /*registry*/) {
   return MapConnector::open(batch_limits_of(parameters));
 }

@@ -272,7 +272,8 @@ constexpr std::array kParameters{
     kInFlightParameter,
 };
 
-SetupResult<std::unique_ptr<Connector>> open_shelf(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open_shelf(const ConnectorType& /*type*/,
+                                                   const Parameters& parameters,
                                                    const Registry& /*registry*/) {
   return ShelfConnector::open(parameters.text("path"), batch_limits_of(parameters));
 }

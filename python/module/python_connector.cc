@@ -2,9 +2,9 @@
 
 #include <atomic>
 
+#include "larder/connector/keys_in_use.h"
 #include "larder/connector/slices.h"
 #include "larder/connector/worker_pool.h"
-#include "module/keys_in_use.h"
 #include "module/python_object.h"
 
 namespace larder::python {
@@ -112,7 +112,7 @@ class PythonBackend {
  private:
   struct State {
     std::unique_ptr<PythonObject> object;
-    KeysInUse keys;
+    KeysInUse keys{"python"};
     std::atomic<std::uint64_t> bytes_staged_total = 0;
   };
 

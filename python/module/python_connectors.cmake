@@ -3,7 +3,6 @@ set(larder_python_connector_sources
     call_buffer.cc
     closer.cc
     interpreter.cc
-    keys_in_use.cc
     native_completions.cc
     native_object.cc
     plain_object.cc

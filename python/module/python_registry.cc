@@ -111,7 +111,8 @@ constexpr std::array kParameters{
               .is_secret = true},
 };
 
-SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open(const ConnectorType& /*type*/,
+                                             const Parameters& parameters,
                                              const Registry& /*registry*/) {
   const std::string& name = parameters.text("name");
   const std::string& factory = parameters.text("factory");

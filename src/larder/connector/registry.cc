@@ -129,6 +129,7 @@ const ConnectorType* Registry::find(std::string_view name) const noexcept {
 }
 
 SetupResult<ReadSpec> Registry::read(const Spec& spec) const {
+  if (refusal_) return *refusal_;
   const ConnectorType* const type = find(spec.type());
   if (type == nullptr) return unknown_type(spec, types_);
   Spec named = spec;
@@ -144,7 +145,7 @@ SetupResult<std::unique_ptr<Connector>> Registry::open(const Spec& spec) const {
     return SetupError{checked.error().code(), spec.type() + ": " + checked.error().to_string()};
   }
   try {
-    return read_spec.type->open(read_spec.parameters, *this);
+    return read_spec.type->open(*read_spec.type, read_spec.parameters, *this);
   } catch (const std::system_error& error) {
     return SetupError{code_of(error), spec.type() + ": opening failed: " + error.what()};
   } catch (const std::exception& error) {

@@ -1,9 +1,11 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "larder/connector/connector.h"
@@ -15,7 +17,8 @@ namespace larder {
 
 class Registry;
 
-/// The description of a connector type. One static object per type, in its folder.
+/// The description of a connector type. One object per type, which lives until the process ends: a
+/// static one in its folder, or the plugin's.
 struct ConnectorType {
   std::string_view name;                ///< "log"
   std::string_view summary;             ///< One sentence.
@@ -24,8 +27,10 @@ struct ConnectorType {
   std::span<const Parameter> parameters;
   /// The meaning of the counters in its reports that are its own.
   std::span<const MetricRow> metrics = {};
-  /// Opens one. `registry` is for types that wrap others. May block (start-up).
-  SetupResult<std::unique_ptr<Connector>> (*open)(const Parameters& parameters,
+  /// Opens one of `type`, which is this object. `registry` is for types that wrap others. May block
+  /// (start-up).
+  SetupResult<std::unique_ptr<Connector>> (*open)(const ConnectorType& type,
+                                                  const Parameters& parameters,
                                                   const Registry& registry);
 };
 
@@ -37,10 +42,17 @@ struct ReadSpec {
 
 /// Connector types by name.
 ///
-/// Threads: add() before use, from one thread; the rest from any.
+/// Threads: add() and refuse() before use, from one thread; the rest from any.
 class Registry {
  public:
   void add(const ConnectorType& type) { types_.push_back(&type); }
+  /// Makes read() and open() fail with `why`: a plugin is missing, and without it a spec could
+  /// open something else. Later calls change nothing.
+  void refuse(SetupError why) {
+    if (!refusal_) refusal_ = std::move(why);
+  }
+  /// The argument of the first refuse(), if there was one.
+  const std::optional<SetupError>& refusal() const noexcept { return refusal_; }
 
   /// Checks all of `spec` that can be checked without opening it.
   SetupResult<ReadSpec> read(const Spec& spec) const;
@@ -53,6 +65,7 @@ class Registry {
 
  private:
   std::vector<const ConnectorType*> types_;
+  std::optional<SetupError> refusal_;
 };
 
 /// The first error in a type's table, if there is one: a default or bound that does not parse, a

@@ -30,7 +30,8 @@ constexpr std::array kRows = {
 using Opened = SetupResult<std::unique_ptr<Connector>>;
 
 /// Opening returns its arguments: these tests need no connector.
-Opened refuse(const Parameters& parameters, const Registry& /*registry*/) {
+Opened refuse(const ConnectorType& /*type*/, const Parameters& parameters,
+              const Registry& /*registry*/) {
   return SetupError{ErrorCode::kUnavailable, "opened " + parameters.text("path")};
 }
 
@@ -40,22 +41,24 @@ constexpr ConnectorType kLog{.name = "log",
                              .location_parameter = "path",
                              .parameters = kRows,
                              .open = refuse};
-constexpr ConnectorType kMemory{.name = "memory",
-                                .summary = "Keeps values in memory.",
-                                .example = "memory:",
-                                .location_parameter = "",
-                                .parameters = {},
-                                .open = [](const Parameters&, const Registry&) -> Opened {
-                                  throw std::runtime_error("broken");
-                                }};
-constexpr ConnectorType kFault{.name = "fault",
-                               .summary = "Breaks.",
-                               .example = "fault:",
-                               .location_parameter = "",
-                               .parameters = {},
-                               .open = [](const Parameters&, const Registry&) -> Opened {
-                                 throw std::system_error(ENOSPC, std::generic_category(), "full");
-                               }};
+constexpr ConnectorType kMemory{
+    .name = "memory",
+    .summary = "Keeps values in memory.",
+    .example = "memory:",
+    .location_parameter = "",
+    .parameters = {},
+    .open = [](const ConnectorType&, const Parameters&, const Registry&) -> Opened {
+      throw std::runtime_error("broken");
+    }};
+constexpr ConnectorType kFault{
+    .name = "fault",
+    .summary = "Breaks.",
+    .example = "fault:",
+    .location_parameter = "",
+    .parameters = {},
+    .open = [](const ConnectorType&, const Parameters&, const Registry&) -> Opened {
+      throw std::system_error(ENOSPC, std::generic_category(), "full");
+    }};
 
 Registry make_registry() {
   Registry registry;

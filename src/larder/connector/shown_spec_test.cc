@@ -9,7 +9,8 @@ namespace {
 
 using Opened = SetupResult<std::unique_ptr<Connector>>;
 
-Opened refuse(const Parameters& /*parameters*/, const Registry& /*registry*/) {
+Opened refuse(const ConnectorType& /*type*/, const Parameters& /*parameters*/,
+              const Registry& /*registry*/) {
   return SetupError{ErrorCode::kUnavailable, "not here"};
 }
 

@@ -13,7 +13,8 @@
 namespace larder::server {
 namespace {
 
-SetupResult<std::unique_ptr<Connector>> refuse(const Parameters& /*parameters*/,
+SetupResult<std::unique_ptr<Connector>> refuse(const ConnectorType& /*type*/,
+                                               const Parameters& /*parameters*/,
                                                const Registry& /*registry*/) {
   return SetupError{ErrorCode::kUnavailable, "not here"};
 }

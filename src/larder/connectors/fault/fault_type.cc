@@ -89,7 +89,8 @@ SetupResult<LoadGaps> gaps_of(const Parameters& parameters) {
   return gaps;
 }
 
-SetupResult<std::unique_ptr<Connector>> open_inject(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open_inject(const ConnectorType& /*type*/,
+                                                    const Parameters& parameters,
                                                     const Registry& registry) {
   FaultOptions options;
   options.seed = static_cast<std::uint64_t>(parameters.integer("seed"));
@@ -98,7 +99,8 @@ SetupResult<std::unique_ptr<Connector>> open_inject(const Parameters& parameters
   return FaultConnector::create(std::move(inner), options, BatchLimitOptions{});
 }
 
-SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open(const ConnectorType& /*type*/,
+                                             const Parameters& parameters,
                                              const Registry& registry) {
   FaultOptions options;
   for (std::size_t i = 0; i < kFaultKindCount; ++i) {

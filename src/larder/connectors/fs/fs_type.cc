@@ -243,7 +243,8 @@ SetupResult<FsOptions> options_of(const Parameters& parameters) {
   return options;
 }
 
-SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open(const ConnectorType& /*type*/,
+                                             const Parameters& parameters,
                                              const Registry& /*registry*/) {
   LARDER_ASSIGN(FsOptions options, options_of(parameters));
   LARDER_ASSIGN(NewDirectories directories,

@@ -338,7 +338,8 @@ SetupResult<std::unique_ptr<Connector>> open_now(
   return std::unique_ptr<Connector>{std::move(connector)};
 }
 
-SetupResult<std::unique_ptr<Connector>> open_log(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open_log(const ConnectorType& /*type*/,
+                                                 const Parameters& parameters,
                                                  const Registry& /*registry*/) {
   auto steps = std::make_shared<std::atomic<std::uint64_t>>(0);
   // Longer than a wait for the last owner's lock, which is no step.

@@ -400,7 +400,8 @@ constexpr std::array kParameters{
     kInFlightParameter,
 };
 
-SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open(const ConnectorType& /*type*/,
+                                             const Parameters& parameters,
                                              const Registry& /*registry*/) {
   MemoryOptions options;
   options.capacity_bytes = parameters.bytes("capacity");

@@ -218,7 +218,8 @@ SetupResult<std::uint64_t> parse_gib(const Parameters& parameters, std::string_v
                         "'; it must be a number above 0, as in 0.5 or 4"};
 }
 
-SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open(const ConnectorType& /*type*/,
+                                             const Parameters& parameters,
                                              const Registry& /*registry*/) {
   MockOptions options;
   LARDER_ASSIGN(options.capacity_bytes, parse_gib(parameters, "max_size_gb"));

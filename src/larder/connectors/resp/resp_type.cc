@@ -123,9 +123,10 @@ constexpr std::array kParameters{
     kInFlightParameter,
 };
 
-SetupResult<std::unique_ptr<Connector>> open_as(std::string_view type,
-                                                const Parameters& parameters) {
-  LARDER_ASSIGN(RespOptions options, options_of(parameters, type));
+SetupResult<std::unique_ptr<Connector>> open(const ConnectorType& type,
+                                             const Parameters& parameters,
+                                             const Registry& /*registry*/) {
+  LARDER_ASSIGN(RespOptions options, options_of(parameters, type.name));
   return open_connector(std::move(options));
 }
 
@@ -156,9 +157,8 @@ constexpr auto kMetrics = std::to_array<MetricRow>({
     {"connect_failures_total", MetricKind::kCounter, "Attempts to connect that failed."},
 });
 
-constexpr ConnectorType make_type(
-    std::string_view name, std::string_view summary, std::string_view example,
-    SetupResult<std::unique_ptr<Connector>> (*open)(const Parameters&, const Registry&)) {
+constexpr ConnectorType make_type(std::string_view name, std::string_view summary,
+                                  std::string_view example) {
   return {.name = name,
           .summary = summary,
           .example = example,
@@ -169,31 +169,16 @@ constexpr ConnectorType make_type(
 }
 
 constexpr std::array kTypes{
-    make_type(
-        "resp", "A Redis or Valkey server; keys and values are those of LMCache's resp.",
-        "resp:127.0.0.1:6379?max_capacity_gb=20",
-        [](const Parameters& parameters, const Registry&) { return open_as("resp", parameters); }),
-    make_type(
-        "redis", "The same as resp, by the URL that Redis' own tools use.",
-        "redis://127.0.0.1:6379/0?password_file=/run/secrets/redis",
-        [](const Parameters& parameters, const Registry&) { return open_as("redis", parameters); }),
+    make_type("resp", "A Redis or Valkey server; keys and values are those of LMCache's resp.",
+              "resp:127.0.0.1:6379?max_capacity_gb=20"),
+    make_type("redis", "The same as resp, by the URL that Redis' own tools use.",
+              "redis://127.0.0.1:6379/0?password_file=/run/secrets/redis"),
     make_type("rediss", "The same as resp, with TLS.",
-              "rediss://cache.example:6380?tls_ca=/etc/ssl/redis-ca.pem",
-              [](const Parameters& parameters, const Registry&) {
-                return open_as("rediss", parameters);
-              }),
+              "rediss://cache.example:6380?tls_ca=/etc/ssl/redis-ca.pem"),
     make_type("valkey", "The same as redis, by the URL that Valkey's own tools use.",
-              "valkey://127.0.0.1:6379",
-              [](const Parameters& parameters, const Registry&) {
-                return open_as("valkey", parameters);
-              }),
-    make_type("valkeys", "The same as rediss: with TLS.", "valkeys://cache.example:6380",
-              [](const Parameters& parameters, const Registry&) {
-                return open_as("valkeys", parameters);
-              }),
-    make_type(
-        "unix", "The same as resp, over a unix socket.", "unix:/run/redis/redis-server.sock",
-        [](const Parameters& parameters, const Registry&) { return open_as("unix", parameters); }),
+              "valkey://127.0.0.1:6379"),
+    make_type("valkeys", "The same as rediss: with TLS.", "valkeys://cache.example:6380"),
+    make_type("unix", "The same as resp, over a unix socket.", "unix:/run/redis/redis-server.sock"),
 };
 
 }  // namespace

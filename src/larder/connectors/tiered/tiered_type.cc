@@ -123,7 +123,8 @@ SetupResult<TieredOptions> options_of(const Parameters& parameters, std::size_t 
   return options;
 }
 
-SetupResult<std::unique_ptr<Connector>> open(const Parameters& parameters,
+SetupResult<std::unique_ptr<Connector>> open(const ConnectorType& /*type*/,
+                                             const Parameters& parameters,
                                              const Registry& registry) {
   std::vector<std::string> names;
   for (const std::string_view name : kTierNames) {

@@ -1,8 +1,8 @@
-#include "module/keys_in_use.h"
+#include "larder/connector/keys_in_use.h"
 
 #include "larder/base/clock.h"
 
-namespace larder::python {
+namespace larder {
 
 Result<KeysInUse::Use> KeysInUse::use(std::span<const std::byte> key, bool is_change,
                                       std::uint64_t deadline_ns) {
@@ -18,7 +18,7 @@ Result<KeysInUse::Use> KeysInUse::use(std::span<const std::byte> key, bool is_ch
     if (now_ns >= deadline_ns) {
       if (entry.waiting > 0) changed_.notify_all();  // A reader may have waited for this change.
       drop_if_unused(name);
-      return Error{ErrorCode::kDeadlineExceeded, "python",
+      return Error{ErrorCode::kDeadlineExceeded, name_,
                    "the deadline passed while another operation worked on the key"};
     }
     ++entry.waiting;
@@ -53,4 +53,4 @@ void KeysInUse::drop_if_unused(const std::string& key) noexcept {
   if (entry.readers == 0 && entry.waiting == 0 && !entry.is_changing) entries_.erase(found);
 }
 
-}  // namespace larder::python
+}  // namespace larder

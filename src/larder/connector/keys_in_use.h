@@ -10,14 +10,18 @@
 #include "larder/base/mutex.h"
 #include "larder/base/result.h"
 
-namespace larder::python {
+namespace larder {
 
-/// The keys that Python methods are working on, so that a connector need not be safe against
-/// another operation on the same key: many may read a key at a time, or one may change it.
+/// The keys that calls are working on, for backends that users write (Python classes, plugins).
+/// Many calls may read a key at a time, or one may change it, so a backend needs no lock against
+/// another operation on the same key.
 ///
 /// Threads: any. Cost: a short lock and a map's entry per operation; no more entries than threads.
 class KeysInUse {
  public:
+  /// `name` says in an error whose it is; a literal.
+  explicit KeysInUse(const char* name) noexcept : name_(name) {}
+
   /// One key's use, from use() until it is destroyed.
   class Use {
    public:
@@ -48,7 +52,7 @@ class KeysInUse {
  private:
   struct Entry {
     std::uint32_t readers = 0;
-    std::uint32_t waiting_changes = 0;  ///< New readers wait for them, so that they come to turn.
+    std::uint32_t waiting_changes = 0;  ///< New readers wait for them, so that they get their turn.
     std::uint32_t waiting = 0;
     bool is_changing = false;
   };
@@ -56,9 +60,10 @@ class KeysInUse {
   void end(const std::string& key, bool is_change) noexcept LARDER_EXCLUDES(mutex_);
   void drop_if_unused(const std::string& key) noexcept LARDER_REQUIRES(mutex_);
 
+  const char* const name_;
   Mutex mutex_;
   CondVar changed_;
   std::unordered_map<std::string, Entry> entries_ LARDER_GUARDED_BY(mutex_);
 };
 
-}  // namespace larder::python
+}  // namespace larder
