@@ -50,6 +50,7 @@ std::unique_ptr<Command> make_replay_command();
 std::unique_ptr<Command> make_size_command();
 std::unique_ptr<Command> make_bench_command();
 std::unique_ptr<Command> make_connectors_command();
+std::unique_ptr<Command> make_conformance_command();
 std::unique_ptr<Command> make_inspect_command();
 std::unique_ptr<Command> make_stats_command();
 std::unique_ptr<Command> make_top_command();

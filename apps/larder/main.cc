@@ -26,6 +26,7 @@ int run(const std::vector<std::string>& words) {
                                make_doctor_command(),
                                make_format_command(),
                                make_connectors_command(),
+                               make_conformance_command(),
                                make_completion_command(),
                                make_man_command()};
   return run_program(

@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "larder/conformance/conformance.h"
 #include "larder/connector/connector.h"
-#include "tests/conformance/conformance.h"
 
 namespace larder::conformance {
 

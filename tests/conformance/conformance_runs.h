@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/conformance/conformance.h"
+#include "larder/conformance/conformance.h"
 
 // The suite as parameters of GoogleTest, for the executables that run it.
 

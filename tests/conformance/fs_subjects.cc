@@ -1,33 +1,20 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <span>
-#include <thread>
 #include <utility>
 
-#include "larder/base/clock.h"
 #include "larder/base/unique_fd.h"
+#include "larder/conformance/spec_subject.h"
 #include "larder/connectors/builtin.h"
 #include "tests/conformance/places.h"
 #include "tests/conformance/subjects.h"
 
 namespace larder::conformance {
 namespace {
-
-/// The files that are there are counted in the background; the suite asks for exact numbers.
-void wait_until_counted(const Connector& connector) {
-  const std::uint64_t give_up_ns = RealClock::instance().now_ns() + 60'000'000'000;
-  const auto is_counted = [&] {
-    const Report report = connector.report();
-    return std::ranges::find(report.properties, std::pair<std::string, std::string>{
-                                                    "counted", "yes"}) != report.properties.end();
-  };
-  while (!is_counted() && RealClock::instance().now_ns() < give_up_ns) std::this_thread::yield();
-}
 
 /// One bit of the file of a key that has its name in escaped form.
 bool damage(Connector& connector, std::string_view key) {

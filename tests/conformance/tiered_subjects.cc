@@ -1,13 +1,11 @@
-#include <algorithm>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 
-#include "larder/base/clock.h"
+#include "larder/conformance/spec_subject.h"
 #include "larder/connectors/builtin.h"
 #include "tests/conformance/places.h"
 #include "tests/conformance/subjects.h"
@@ -41,18 +39,6 @@ std::string limits() {
 
 Open opener(std::string spec) {
   return [spec = std::move(spec)] { return builtin_registry().open(spec); };
-}
-
-/// The file connector counts what is there in the background; the suite asks for exact numbers.
-void wait_until_counted(const Connector& connector) {
-  const std::uint64_t give_up_ns = RealClock::instance().now_ns() + 60'000'000'000;
-  const auto is_counting = [&] {
-    const Report report = connector.report();
-    return std::ranges::find(report.properties,
-                             std::pair<std::string, std::string>{"tier1_counted", "no"}) !=
-           report.properties.end();
-  };
-  while (is_counting() && RealClock::instance().now_ns() < give_up_ns) std::this_thread::yield();
 }
 
 Subject over_memory(std::string name, const std::string& parameters) {

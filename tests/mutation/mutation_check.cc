@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "larder/base/logging.h"
-#include "tests/conformance/conformance.h"
+#include "larder/conformance/conformance.h"
 #include "tests/engine_simulation/history.h"
 #include "tests/mutation/child.h"
 #include "tests/mutation/rules.h"

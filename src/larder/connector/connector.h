@@ -144,7 +144,7 @@ inline constexpr std::size_t kPlacesMax = 8;
 ///   A pin or retention belongs to the key, whichever caller asked for it: a second one extends it
 ///   to the later of the two. The first release, a Delete, a Set that replaces, or the end of the
 ///   connector ends it. It protects from eviction only: a value may still fail.
-/// The conformance suite (tests/conformance/) states each rule as a test and runs on every
+/// The conformance suite (src/larder/conformance/) states each rule as a test and runs on every
 /// connector of the build.
 class Connector {
  public:

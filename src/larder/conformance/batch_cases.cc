@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "larder/base/clock.h"
-#include "tests/conformance/cases.h"
-#include "tests/conformance/session.h"
+#include "larder/conformance/cases.h"
+#include "larder/conformance/session.h"
 
 namespace larder::conformance {
 namespace {

@@ -1,4 +1,4 @@
-#include "tests/conformance/session.h"
+#include "larder/conformance/session.h"
 
 #include <poll.h>
 

@@ -1,7 +1,7 @@
 #include <array>
 
-#include "tests/conformance/cases.h"
-#include "tests/conformance/session.h"
+#include "larder/conformance/cases.h"
+#include "larder/conformance/session.h"
 
 namespace larder::conformance {
 namespace {

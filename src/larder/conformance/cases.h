@@ -2,7 +2,7 @@
 
 #include <span>
 
-#include "tests/conformance/conformance.h"
+#include "larder/conformance/conformance.h"
 
 namespace larder::conformance {
 

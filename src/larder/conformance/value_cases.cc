@@ -2,8 +2,8 @@
 #include <array>
 
 #include "larder/base/random.h"
-#include "tests/conformance/cases.h"
-#include "tests/conformance/session.h"
+#include "larder/conformance/cases.h"
+#include "larder/conformance/session.h"
 
 namespace larder::conformance {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/base/mutex.h"
+#include "larder/conformance/conformance.h"
 #include "larder/connector/connector.h"
-#include "tests/conformance/conformance.h"
 
 namespace larder::conformance {
 

@@ -1,14 +1,36 @@
-#include "tests/conformance/conformance.h"
+#include "larder/conformance/conformance.h"
 
+#include <algorithm>
+#include <array>
 #include <exception>
+#include <utility>
 
-#include "tests/conformance/cases.h"
+#include "larder/conformance/cases.h"
 
 namespace larder::conformance {
 namespace {
 
 /// A broken connector fails every check of a loop; more than these tell nothing new.
 constexpr std::size_t kFailuresKept = 20;
+
+/// The rules of connector.h, a sentence each.
+constexpr std::array<std::pair<std::string_view, std::string_view>, 15> kRules{{
+    {"C1", "Every accepted batch comes back once, also after stop(); a refused one is untouched."},
+    {"C2", "Each key has an outcome and an error of its own."},
+    {"C4", "Operations on one key happen one after the other; readers see only whole values."},
+    {"C5", "Lookups, loads and stores each have limits, and no batch is too large for them."},
+    {"C6", "A key whose load failed is a miss until it is stored again."},
+    {"C7", "The event fd is readable while a batch can be reaped."},
+    {"C8", "Deadlines, cancellation and stop() end everything that has not begun, at once."},
+    {"Hints", "A hint is carried out or refused, and never dropped silently."},
+    {"Loads", "The estimate of a load's time comes only from loads that ended."},
+    {"P1", "A hit is exactly the bytes of one store of exactly that key."},
+    {"P10", "Any bytes are a valid key, and different keys never collide."},
+    {"P11", "A damaged value is never a hit."},
+    {"P2", "Every key of every batch has one legal outcome."},
+    {"P3", "The report agrees with what callers saw."},
+    {"P6", "Stored values are there after the store is opened again."},
+}};
 
 std::string_view file_name_of(std::string_view path) {
   const std::size_t slash = path.rfind('/');
@@ -55,6 +77,12 @@ std::vector<std::string> Context::failures() const {
 std::span<const Case> conformance_cases() {
   static const std::vector<Case> cases = all_cases();
   return cases;
+}
+
+std::string_view text_of_rule(std::string_view rule) noexcept {
+  const auto* const found =
+      std::ranges::find(kRules, rule, &std::pair<std::string_view, std::string_view>::first);
+  return found == kRules.end() ? std::string_view{} : found->second;
 }
 
 bool applies(const Case& test_case, const Subject& subject) {

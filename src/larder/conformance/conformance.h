@@ -78,6 +78,8 @@ struct Case {
 };
 
 std::span<const Case> conformance_cases();
+/// A rule in one sentence; empty if there is no such rule.
+std::string_view text_of_rule(std::string_view rule) noexcept;
 bool applies(const Case& test_case, const Subject& subject);
 
 struct CaseResult {

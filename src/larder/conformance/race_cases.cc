@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <array>
 
-#include "tests/conformance/cases.h"
-#include "tests/conformance/session.h"
+#include "larder/conformance/cases.h"
+#include "larder/conformance/session.h"
 
 namespace larder::conformance {
 namespace {
