@@ -5,6 +5,7 @@
 #include "larder/connectors/log/log_connector.h"
 #include "larder/connectors/memory/memory_connector.h"
 #include "larder/connectors/mock/mock_connector.h"
+#include "larder/connectors/plugin/load_plugins.h"
 #include "larder/connectors/resp/resp_connector.h"
 #include "larder/connectors/tiered/tiered_connector.h"
 
@@ -23,6 +24,7 @@ Registry make_registry() {
   registry.add(mock::connector_type());
   registry.add(fault::connector_type());
   registry.add(fault::inject_connector_type());
+  plugin::load_all(plugin::paths_of_environment(), registry);
   return registry;
 }
 

@@ -108,9 +108,9 @@ constexpr std::string_view kPrefix = "LARDER_";
 
 /// Read elsewhere, or set by Kubernetes for a service called larder.
 bool is_others(std::string_view name) {
-  constexpr std::array<std::string_view, 6> kNames{"LARDER_LOG",          "LARDER_IO",
-                                                   "LARDER_SERVICE_HOST", "LARDER_SERVICE_PORT",
-                                                   "LARDER_PYTHON",       "LARDER_METRICS"};
+  constexpr std::array<std::string_view, 7> kNames{
+      "LARDER_LOG",    "LARDER_IO",      "LARDER_SERVICE_HOST", "LARDER_SERVICE_PORT",
+      "LARDER_PYTHON", "LARDER_METRICS", "LARDER_PLUGINS"};
   constexpr std::array<std::string_view, 3> kPrefixes{"LARDER_RESP_", "LARDER_PORT_",
                                                       "LARDER_SERVICE_PORT_"};
   return std::ranges::find(kNames, name) != kNames.end() ||

@@ -74,6 +74,7 @@ SetupError unknown_type(const Registry& registry, const std::string& type) {
 
 SetupResult<std::string> list_connectors(const Registry& registry, const std::string& type,
                                          ListFormat format) {
+  if (registry.refusal()) return *registry.refusal();
   std::vector<const ConnectorType*> types;
   if (type.empty()) {
     types.assign(registry.types().begin(), registry.types().end());
