@@ -5,7 +5,7 @@
 #   scripts/deps.sh --build    what building and measuring need
 #   scripts/deps.sh            also what testing needs; Debian starts the Redis server that is among
 #                              it, which the tests do not use: they start their own
-#   scripts/deps.sh --full     also what .ci/run and scripts/nightly.sh need (clang 19, shellcheck, a browser)
+#   scripts/deps.sh --full     also what .ci/run and scripts/nightly.sh need (clang 19, shellcheck, a browser, debootstrap)
 set -euo pipefail
 
 packages=(
@@ -20,7 +20,7 @@ if [[ ${1:-} != --build ]]; then
   packages+=(e2fsprogs xfsprogs redis-server openssl python3-dev python3-venv man-db groff-base jq curl)
 fi
 if [[ ${1:-} == --full ]]; then
-  packages+=(clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev shellcheck chromium)
+  packages+=(clang-19 clang-format-19 clang-tidy-19 libclang-rt-19-dev shellcheck chromium debootstrap)
 fi
 
 missing=()

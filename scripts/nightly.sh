@@ -26,6 +26,7 @@ rings=(
   "mutation       60 every rule is broken in turn, and must be noticed"
   "fuzz           40 libFuzzer on every parser"
   "wheel          20 the wheel works by itself"
+  "packages       60 Debian's packages and the wheel, each used in a root of Debian 12 that has nothing else"
   "python-asan    60 the package's tests with its module under ASan and UBSan"
   "interop       120 LMCache 0.5.6 and 0.5.7rc2, unmodified: clients, servers, adapters"
   "lmcache        40 the L2 adapter under LMCache 0.5.0 to 0.5.7rc2"
@@ -141,6 +142,16 @@ ring_fuzz() { run_check fuzz tests/fuzz/run.sh $((minutes * 60)); }
 ring_wheel() {
   scripts/python_env.sh test >/dev/null
   run_check wheel scripts/python_wheel.sh
+}
+ring_packages() {
+  build release
+  scripts/python_env.sh test >/dev/null
+  if ((EUID == 0)) && command -v debootstrap >/dev/null; then
+    run_check packages scripts/packages.sh
+  else
+    echo "packages: SKIPPED (needs root and debootstrap)"
+    skipped=$((skipped + 1))
+  fi
 }
 ring_python-asan() {
   scripts/python_env.sh test >/dev/null

@@ -21,14 +21,21 @@ SOURCES = "source"  # The site's folder of files that are not in docs/.
 
 # What docstrings are shown of a module beside those that its __all__ names.
 MORE_OF_PYTHON = {
-    "larder.lmcache": ["larder.lmcache.l2_adapter.L2Adapter", "larder.lmcache.l2_config.L2AdapterConfig"],
+    "larder.lmcache": [
+        "larder.lmcache.l2_adapter.L2Adapter",
+        "larder.lmcache.l2_config.L2AdapterConfig",
+    ],
 }
 
 
 def python_modules():
     """The public modules of the package, and the native one, of which there is a stub."""
     names = [path.stem for path in (ROOT / "python/larder").iterdir() if path.suffix in ("", ".py")]
-    return ["larder", *sorted(f"larder.{n}" for n in names if not n.startswith("_")), "larder._larder"]
+    return [
+        "larder",
+        *sorted(f"larder.{n}" for n in names if not n.startswith("_")),
+        "larder._larder",
+    ]
 
 
 # What the writer of a connector meets, in the order in which it is met.
@@ -38,6 +45,8 @@ CPP_PAGES = [
     "larder/connector/report.h",
     "larder/base/result.h",
     "larder/connector/registry.h",
+    "larder/connectors/builtin.h",
+    "larder/connector/blocking_client.h",
     "larder/connector/spec.h",
     "larder/connector/parameters.h",
     "larder/connector/common_parameters.h",
@@ -103,8 +112,20 @@ def cpp_uri(header):
     return f"reference/cpp/{Path(header).stem}.md"
 
 
+def public_headers():
+    """Those that are installed."""
+    text = (ROOT / "cmake/install.cmake").read_text("utf-8")
+    listed = re.search(r"set\(larder_public_headers\s([^)]*)\)", text)[1]
+    return {f"larder/{name}" for name in listed.split()}
+
+
 def cpp_index():
-    rows = "\n".join(f"- [{header}]({posixpath.basename(cpp_uri(header))})" for header in CPP_PAGES)
+    public = public_headers()
+    rows = "\n".join(
+        f"- [{header}]({posixpath.basename(cpp_uri(header))})"
+        + ("" if header in public else ": within larder's sources only")
+        for header in CPP_PAGES
+    )
     return f"""# The connector contract in C++
 
 These pages are made from the headers' own comments. [Write a connector](../../write_a_connector.md)
@@ -215,7 +236,11 @@ def with_generated(entries):
     for entry in entries:
         if isinstance(entry, dict):
             ((title, value),) = entry.items()
-            entry = {title: with_generated(value) if isinstance(value, list) else folders.get(value, value)}
+            entry = {
+                title: (
+                    with_generated(value) if isinstance(value, list) else folders.get(value, value)
+                )
+            }
         filled.append(entry)
     return filled
 

@@ -70,12 +70,19 @@ BEFORE = [
         r"larder server .*/etc/larder/larder\.toml",
         "install -D -m 644 deploy/larder.toml /etc/larder/larder.toml",
     ),
+    (
+        r"^LARDER_PLUGINS=\S+ larder server",
+        "cc -shared -fPIC -I src examples/c_plugin/drawer.c -o drawer.so",
+    ),
     (r"^curl .*(--unix-socket|/quota|-sf http://127\.0\.0\.1:8080/)", "serve"),
     (r"sqlite:/data/kv\.db|^python -m pytest tests$", "install_example"),
     (r"^cp -a /data/kv /fast/kv", "larder format /data/kv --capacity 512MiB && mkdir /fast"),
     (r"^larder replay trace\.jsonl log:/data/kv$", "larder format /data/kv --capacity 512MiB"),
     (r"^rm -r /data/quickstart", "mkdir /data/quickstart"),
-    (r"^rm -r /data/tutorial", "mkdir /data/tutorial /data/tutorial-2 /data/tutorial-3 /data/replay /data/kv"),
+    (
+        r"^rm -r /data/tutorial",
+        "mkdir /data/tutorial /data/tutorial-2 /data/tutorial-3 /data/replay /data/kv",
+    ),
     (
         r"^install ~/larder/bin/larder",
         'mkdir -p ~/larder/bin && cp "$(command -v larder)" ~/larder/bin/larder',
@@ -98,7 +105,10 @@ READ_ONLY = [
         "needs vLLM and a model; tests/interop/test_vllm.py and test_vllm_tier.py do",
     ),
     (r"^export .*LMCACHE_", "is LMCache's; tests/interop/test_lmcache_values.py reads it so"),
-    (r"^(LARDER=\S+ )?sglang ", "needs SGLang, a GPU and a model; tests/interop/test_sglang.py does"),
+    (
+        r"^(LARDER=\S+ )?sglang ",
+        "needs SGLang, a GPU and a model; tests/interop/test_sglang.py does",
+    ),
 ]
 
 NOT_RUN = [
@@ -110,9 +120,14 @@ NOT_RUN = [
         r"^(cmake --(preset|build)|ctest|build/|LARDER_SEED=\d+ build/)",
         "the C++ tests, which ./test.sh runs",
     ),
+    (
+        r"^cmake -S \. -B build|^g\+\+ .*pkg-config",
+        "needs larder installed; tests/deploy/test_development.py does the same",
+    ),
+    (r"^cpack |^dpkg ", "needs root; tests/deploy and scripts/packages.sh do the same"),
     (r"^mdadm |^mkfs|^mount |^mkdir -p /data$", "needs root and two empty disks"),
     (r"^cmake --install|^systemctl |^systemd-sysusers$|^journalctl ", "needs root and systemd"),
-    (r"^install .* (/usr/local/share/|/var/lib/)", "needs root, and what came before it"),
+    (r"^install .* (/usr/(local/)?share/|/var/lib/)", "needs root, and what came before it"),
     (r"^podman ", "needs podman; deploy/container/check.sh builds the image and starts it"),
     (r"kubectl ", "needs a cluster; tests/deploy checks the manifests"),
     (r"^tests/fuzz/run\.sh", "needs clang; scripts/nightly.sh runs it"),
