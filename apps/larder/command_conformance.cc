@@ -17,18 +17,22 @@ class ConformanceCommand final : public Command {
         "Examples:\n"
         "  larder conformance memory:\n"
         "  larder conformance 'log:/data/check?capacity=512MiB&min_free=0' --filter C4\n"
+        "  larder conformance 'redis://127.0.0.1:6379?prefix=check-{}-'\n"
         "  larder conformance --list\n\n"
-        "For whoever writes a connector; LARDER_PLUGINS names plugins. The store must be empty,\n"
-        "have room for 64 MiB, and be used by nobody else: cases delete what they find. A store\n"
-        "that keeps its keys and cannot list them needs {} in its spec, which is another number\n"
-        "at each open. Exit code 1: a case failed. What was not tested is said at the end.");
+        "For authors of connectors; LARDER_PLUGINS names plugins to load. The store must be\n"
+        "empty, have room for 64 MiB, and have no other user: cases delete what they find. A "
+        "store\n"
+        "that keeps its keys and cannot list them needs {} in its spec; each open puts another\n"
+        "number there, and the values stay behind. Exit code 1: a case failed. The end of the\n"
+        "output lists what was not tested.");
     CLI::Option* const spec = command.add_option("SPEC", spec_, "The connector");
     command.add_option("--small", small_,
-                       "The same connector with as little capacity as it can have, for the cases "
-                       "that fill it");
+                       "The same connector with its smallest capacity, for the cases that fill it");
     command.add_option("--filter", options_.filter,
-                       "Only the cases of this rule, or with this in their name");
-    command.add_option("--seed", options_.seed, "Repeat the random choices that a failure names")
+                       "Run only the cases of this rule, or with this text in their name");
+    command
+        .add_option("--seed", options_.seed,
+                    "The seed of the random choices; a failure prints its seed")
         ->capture_default_str();
     command.add_flag("--list", is_list_, "List the rules with their cases, and run none")
         ->excludes(spec);

@@ -8,25 +8,25 @@
 
 namespace larder::conformance {
 
-/// A subject made of a spec, and what cannot be tested with it.
+/// A subject made from a spec, and the parts of the suite that do not apply to it.
 struct SpecSubject {
   Subject subject;
-  std::vector<std::string> untested;  ///< Each a sentence with its remedy where there is one.
+  std::vector<std::string> untested;  ///< One sentence each, with its reason and any remedy.
 };
 
-/// Describes the connector that `spec` names. `small_spec` is the same with as little capacity as
-/// it can have; empty: no case fills the connector.
+/// Makes a subject from `spec`. `small_spec` names the same connector with its smallest capacity;
+/// if it is empty, no case fills the connector.
 ///
-/// Every case needs an empty store. Where the spec contains `{}`, each open has a number of its own
-/// in its place (`shelf:/tmp/c/{}`). Otherwise what a case left behind is listed and deleted. A
-/// store that holds keys at the beginning is refused, and so is one that survives, does not list
-/// its keys and has no `{}`.
+/// Every case needs an empty store. If the spec contains `{}`, each open puts another number there
+/// (`shelf:/tmp/c/{}`), in another run also other numbers; nothing is deleted then. Otherwise the
+/// keys that a case left are listed and deleted. A store that holds keys at the beginning is
+/// refused, and so is a store that keeps its keys, cannot list them and has no `{}` in its spec.
 /// `registry` outlives the subject. Opens the connector once.
 SetupResult<SpecSubject> subject_of_spec(const Registry& registry, const std::string& spec,
                                          const std::string& small_spec);
 
-/// Waits until a connector that counts in the background what it holds (`fs:`) has done so, a
-/// minute at most: cases ask for exact numbers.
+/// Waits, for a minute at most, until a connector that counts its contents in the background
+/// (`fs:`) has finished: cases compare exact numbers.
 void wait_until_counted(const Connector& connector);
 
 }  // namespace larder::conformance
