@@ -194,11 +194,11 @@ class Client(_larder.BatchClient):
     - `tag`: any object, which comes back with the outcome. With it, a batch may be drained by
       another thread before its id is known.
 
-    **Buffers** hold one value each: an object with the buffer protocol (contiguous, one dimension,
-    items of one byte), a list of such pieces, whose concatenation is the value, or `Addresses`.
-    They are kept alive, with the keys, until `drain()` has given their batch, or `close()` has
-    returned. Do not touch them before that. A value may have as many pieces as the connector
-    allows, at least 1024 where it has a limit; a value with more fails.
+    **Buffers** hold one value each: an object with the buffer protocol or a torch tensor on the CPU
+    (contiguous, of any shape and type of items), a list of such pieces, whose concatenation is the
+    value, or `Addresses`. They are kept alive, with the keys, until `drain()` has given their batch,
+    or `close()` has returned. Do not touch them before that. A value may have as many pieces as the
+    connector allows, at least 1024 where it has a limit; a value with more fails.
 
     **The outcome** of a batch comes once. Batches end in any order, and so do the keys of one; two
     batches on one key act as if one came after the other. A failed load makes its key a miss until

@@ -22,7 +22,7 @@ names a peer to fetch blocks from; larder has no peers and leaves it alone.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from larder._store import Hint, Key, Urgency
@@ -98,10 +98,17 @@ def submit(
     """Submits every action for these keys; the batches' ids. Operations that the store does not
     support come back failed from `drain()`, like those of any batch."""
     keys = list(keys)
-    return [
-        client._submit_hint(keys, action.hint, action.ttl, timeout, None, urgency, True, tag)
-        for action in hints.actions
-    ]
+    submits: dict[Hint, Callable[..., int]] = {
+        "prefetch": client.submit_prefetch,
+        "pin": client.submit_pin,
+        "retain": client.submit_retain,
+        "release": client.submit_release,
+    }
+    ids = []
+    for action in hints.actions:
+        held = {} if action.ttl is None else {"ttl": action.ttl}
+        ids.append(submits[action.hint](keys, timeout=timeout, urgency=urgency, tag=tag, **held))
+    return ids
 
 
 def _member(holder: Any, name: str) -> Any:
