@@ -6,8 +6,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
 rm -rf build/wheelhouse build/venv/clean
-build/venv/test/bin/python -m pip wheel -q --disable-pip-version-check --no-build-isolation --no-deps \
-  -w build/wheelhouse .
+# The compiler's name and its flags are those of scripts/python_env.sh: what that compiled comes from ccache.
+CXX=${CXX:-c++} build/venv/test/bin/python -m pip wheel -q --disable-pip-version-check --no-build-isolation \
+  --no-deps --config-settings=cmake.define.LARDER_WERROR=ON -w build/wheelhouse .
 "${LARDER_PYTHON:-python3}" -m venv build/venv/clean
 build/venv/clean/bin/python -m pip install -q --disable-pip-version-check --no-index --no-deps \
   build/wheelhouse/larder-*.whl
