@@ -191,12 +191,22 @@ def test_a_hole_ends_the_prefix_and_nothing_else(tmp_path, release):
         ({"url": "memory:?capazity=1GiB"}, "remote connection: .*did you mean 'capacity'"),
         ({"capacity": "1GiB"}, "remote connection: .*neither remote_storage_plugin.larder.url nor"),
         ({"url": "memory:", "load_timeout": -1}, "remote connection: .*load_timeout: -1"),
-        (
-            {"class_name": "Connector", "url": "memory:"},
-            "class Connector is neither a ConnectorAdapter nor a RemoteConnector subclass",
+        *(
+            (
+                {"class_name": name, "url": "memory:"},
+                f"class {name} is neither a ConnectorAdapter nor a RemoteConnector subclass",
+            )
+            for name in ("Connector", "ConnectorClient")
         ),
     ],
-    ids=["no directory", "no parameter", "no store", "no time", "another class"],
+    ids=[
+        "no directory",
+        "no parameter",
+        "no store",
+        "no time",
+        "the server's class",
+        "asyncio's class",
+    ],
 )
 def test_an_engine_without_a_store_goes_on_and_is_told_why(tmp_path, given, said):
     config = configuration(tmp_path / "lmcache.yaml", **given)
