@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from documented_setups import block_of, replaced
 from hf_prompts import (
     CHUNK,
     change_values,
@@ -128,6 +129,25 @@ def test_a_conversation_grows_by_what_was_generated(store):
         assert prompts.save(sequences, restored.cache).failed == 0
         ids = torch.cat([sequences, prompt(20, seed=turn + 1)], dim=1)
     assert prompts.counters().tokens_restored > 200
+
+
+def test_the_documented_lines_restore_a_prompt_after_a_restart(tmp_path):
+    """Those of docs/transformers.md, with a store for a small machine."""
+    lines = replaced(
+        block_of("transformers.md", "python"),
+        {"/data/kv?capacity=200GiB": f"{tmp_path}/kv?capacity=256MiB"},
+    )
+    ids = prompt(600)
+    given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    lives = []
+    for _ in range(2):
+        names = {"model": model("llama"), "tokenizer": lambda *_, **__: given, "text": None}
+        exec(lines, names)
+        names["store"].close()
+        lives.append((names["restored"].tokens, names["sequences"].tolist()))
+    (cold, expected), (warm, sequences) = lives
+    assert (cold, warm) == (0, 512)
+    assert sequences == expected
 
 
 @pytest.fixture(params=["log", "fs", "redis"])

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from broken_stores import flip_one_byte_of_a_value
+from documented_setups import commands_of, option_of, replaced
 from environments import VLLM_ON_CPUS
 from mp_server import STOCK, TESTED, MpServer, environment_of, full_only, l2_option, require
 
@@ -49,10 +50,15 @@ def model(request, tmp_path_factory):
 
 def serve(model, version="0.5.6", server=None):
     directory, text = model
-    arguments = ["serve", directory, server.port if server else 0, text]
-    if server and MODULES[version]:
-        arguments.append(MODULES[version])
-    lines = run(version, "vllm_process.py", *arguments).splitlines()
+    transfer = None
+    if server:
+        (words,) = commands_of("server.md", "^vllm serve")
+        transfer = replaced(
+            option_of(words, "--kv-transfer-config"), {"5555": str(server.port)}
+        ) | {"kv_connector_module_path": MODULES[version]}
+    lines = run(
+        version, "vllm_process.py", "serve", directory, json.dumps(transfer), text
+    ).splitlines()
     return json.loads(next(line for line in lines if line.startswith('{"tokens"')))
 
 

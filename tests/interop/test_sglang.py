@@ -12,6 +12,7 @@ import textwrap
 
 import pytest
 import torch
+from documented_setups import commands_of, option_of, replaced
 from sglang_engine import LAYOUTS, PAGE, Engine, hashes_of, prompt
 
 import larder
@@ -72,6 +73,19 @@ def test_a_restart_is_warm_and_the_bytes_are_the_same(engine, log, kind, layout,
     branch = tokens[: 40 * PAGE] + prompt(10, seed=2)
     assert second.fetch(branch).pages_loaded == 40
     assert second.backend.failures == 0
+
+
+def test_the_documented_configuration(tmp_path):
+    """The one of docs/sglang.md, with a store for a small machine."""
+    (words,) = commands_of("sglang.md", "^sglang serve .*--hicache-storage-backend-extra-config")
+    ours = {"/data/kv?capacity=500GiB": f"{tmp_path}/kv?capacity=512MiB&max_value=1MiB"}
+    extra = replaced(option_of(words, "--hicache-storage-backend-extra-config"), ours)
+    tokens = prompt(20)
+    for loaded in (0, 20):
+        one = Engine("page_first", extra)
+        assert one.fetch(tokens).pages_loaded == loaded
+        assert one.save(tokens)[1]
+        one.close()
 
 
 @EVERY_LAYOUT

@@ -1,17 +1,17 @@
-"""End to end: an unmodified vLLM and an unmodified LMCache server, both restarted, and a prompt whose
-prefix comes from larder. Runs in the environment `engine` (scripts/python_env.sh)."""
+"""End to end: an unmodified vLLM and an unmodified LMCache, as docs/lmcache.md configures them, with a
+store and a memory for a small machine: restarted, and a prompt's prefix comes from larder. Runs in
+the environment `engine` (scripts/python_env.sh)."""
 
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 
 import pytest
 from broken_stores import flip_one_byte_of_a_value
+from documented_setups import block_of, commands_of, option_of, replaced, variable_of
 from environments import VLLM_ON_CPUS, python_path
-from l2_json import l2_of
 from lmcache_server import Server, wait_for
 
 import larder
@@ -37,18 +37,25 @@ def run(*arguments, **environment):
     return ended.stdout
 
 
-def serve(model, server=None):
-    return answer_of(run("serve", model, server.port if server else 0))
-
-
-def answer_of(printed):
+def serve(model, transfer=None, **environment):
+    printed = run("serve", model, json.dumps(transfer), **environment)
     return json.loads(next(line for line in printed.splitlines() if line.startswith('{"tokens"')))
 
 
-def documented_configuration():
-    """The block of docs/lmcache.md for LMCache within the engine."""
-    page = (HERE.parents[1] / "docs/lmcache.md").read_text()
-    return re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]
+def store_at(directory):
+    """In place of the documented store."""
+    return {
+        "log:/data/kv?capacity=500GiB": f"log:{directory}?capacity=1GiB&max_value=4MiB&min_free=0"
+    }
+
+
+def documented_l2(form):
+    (l2,) = [
+        found
+        for words in commands_of("lmcache.md", "^lmcache server --l1-size-gb")
+        if (found := option_of(words, "--l2-adapter"))["type"] == form
+    ]
+    return l2
 
 
 @pytest.mark.parametrize("form", ["native_plugin", "plugin"])
@@ -58,59 +65,62 @@ def test_a_prompt_is_served_from_larder_after_both_were_restarted(tmp_path, form
     reference = serve(model)
     assert len(set(reference["tokens"])) > 4, "an output that wrong bytes would change"
 
-    l2 = l2_of(form, url=f"log:{tmp_path}/kv?capacity=1GiB&max_value=4MiB&min_free=0")
+    l2 = replaced(documented_l2(form), store_at(tmp_path / "kv"))
+    (words,) = commands_of("lmcache.md", "^vllm serve .*LMCacheMPConnector")
     log = tmp_path / "server.log"
+
+    def of(server):
+        transfer = option_of(words, "--kv-transfer-config")
+        return replaced(transfer, {"5555": str(server.port)})
+
     with Server(l2, log, chunk_tokens=256) as server:
-        first = serve(model, server)
+        first = serve(model, of(server))
         assert (first["tokens"], first["cached"]) == (reference["tokens"], 0)
         wait_for(lambda: server.larder_metrics().get("larder_keys") == CHUNKS, "the store to L2")
 
     with Server(l2, log, chunk_tokens=256) as server:
-        second = serve(model, server)
+        second = serve(model, of(server))
         assert second["tokens"] == reference["tokens"]
         assert second["cached"] == CHUNKS * 256, "on the first request of both processes"
-        assert server.larder_metrics()["larder_hits_total"] == CHUNKS
+        # LMCache loads them for each request of the process, also for those whose tokens vLLM still has.
+        assert server.larder_metrics()["larder_hits_total"] >= CHUNKS
 
     flip_one_byte_of_a_value(tmp_path / "kv")
     with Server(l2, log, chunk_tokens=256) as server:
-        third = serve(model, server)
+        third = serve(model, of(server))
         assert third["tokens"] == reference["tokens"], "recomputed, not served wrong"
         assert third["cached"] < CHUNKS * 256
         assert server.larder_metrics()["larder_corruptions_total"] == 1
 
 
 def test_lmcache_within_the_engine_is_served_from_larder_after_a_restart(tmp_path):
-    """As docs/lmcache.md says it, with a store and a memory for a small machine."""
     model = tmp_path / "model"
     run("model", model)
     reference = serve(model)
 
     directory = tmp_path / "kv"
-    store = f"log:{directory}?capacity=1GiB&max_value=4MiB&min_free=0"
-    config = documented_configuration()
-    for documented, ours in [
-        ("log:/data/kv?capacity=500GiB", store),
-        ("max_local_cpu_size: 20", "max_local_cpu_size: 0.5"),
-    ]:
-        assert documented in config
-        config = config.replace(documented, ours)
-    (tmp_path / "lmcache.yaml").write_text(config)
+    changes = {**store_at(directory), "max_local_cpu_size: 20": "max_local_cpu_size: 0.5"}
+    (tmp_path / "lmcache.yaml").write_text(replaced(block_of("lmcache.md", "yaml"), changes))
+    (words,) = commands_of("lmcache.md", "vllm serve .*LMCacheConnectorV1")
+    # LMCache within the engine copies pages of accelerators only.
+    transfer = option_of(words, "--kv-transfer-config") | {
+        "kv_connector_module_path": "lmcache_on_cpu"
+    }
     environment = {
-        "LMCACHE_CONFIG_FILE": str(tmp_path / "lmcache.yaml"),
+        "LMCACHE_CONFIG_FILE": str(tmp_path / variable_of(words, "LMCACHE_CONFIG_FILE")),
         "LMCACHE_TRACK_USAGE": "false",
-        "PYTHONHASHSEED": "0",
+        "PYTHONHASHSEED": variable_of(words, "PYTHONHASHSEED"),
         "PYTHONPATH": python_path(HERE),
     }
 
     def live():
-        return answer_of(run("serve", model, "within", **environment))
+        return serve(model, transfer, **environment)
 
     first = live()
     assert (first["tokens"], first["cached"]) == (reference["tokens"], 0)
     with larder.open(directory) as opened:
-        assert [size for _, size in opened.scan()] == [
-            256 * 2 * 4 * 128 * 2
-        ] * CHUNKS, "bytes alone"
+        sizes = [size for _, size in opened.scan()]
+    assert sizes == [256 * 2 * 4 * 128 * 2] * CHUNKS, "bytes alone"
 
     second = live()
     assert second["tokens"] == reference["tokens"]

@@ -9,15 +9,17 @@ import pathlib
 import random
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 from broken_stores import fault_of
+from documented_setups import ROOT, commands_of, option_of, replaced, variable_of
 from environments import VLLM_ON_CPUS, python_path
 
 HERE = pathlib.Path(__file__).parent
 CHUNK = 256
 CHUNKS = 5  # In a prompt of 1,500 tokens.
-TEXT = HERE.parents[1] / "docs" / "architecture.md"
+TEXT = ROOT / "docs" / "architecture.md"
 
 CPU_SPEC = {
     "spec_name": "CpuTieringSpec",
@@ -37,7 +39,7 @@ def config_of(**tier):
     }
 
 
-def serve(model, config=None, env=None, **asked):
+def serve(model, config=None, env=None, python=sys.executable, **asked):
     """(what vllm_tier_engine.py prints, its log) of one engine's life."""
     chooser = random.Random(7)
     given = {
@@ -49,7 +51,7 @@ def serve(model, config=None, env=None, **asked):
     }
     removed = {name: value for name, value in os.environ.items() if not name.startswith("LARDER")}
     ended = subprocess.run(
-        [sys.executable, HERE / "vllm_tier_engine.py", json.dumps(given)],
+        [python, HERE / "vllm_tier_engine.py", json.dumps(given)],
         capture_output=True,
         text=True,
         timeout=900,
@@ -229,25 +231,73 @@ def test_a_store_that_cannot_be_opened_is_no_tier(tiny, tmp_path):
 SETTINGS = {"LARDER_VLLM": json.dumps({**CPU_SPEC, "tier": {"revision": "r1"}})}
 
 
-def test_the_variable_alone_serves_from_larder(tiny, filled, tmp_path):
-    model, tokens = tiny
-    _, url = copy_of(filled, "log", tmp_path)
-    answer, log = serve(model, env={"LARDER": url, **SETTINGS})
-    assert answer["transfer"] == "OffloadingConnector"
-    assert answer["answers"][0]["cached"] == CHUNKS * CHUNK
-    assert is_served(answer, tokens)
-    assert "the engine starts without it" not in log
-
-
-def test_an_explicit_configuration_wins(tiny, tmp_path):
-    model, tokens = tiny
-    config = config_of(url=f"log:{tmp_path}/explicit?capacity=512MiB")
-    answer, _ = serve(
-        model, config, env={"LARDER": f"log:{tmp_path}/variable?capacity=512MiB", **SETTINGS}
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The python of a new virtual environment into which pip installed larder's wheel, and which has
+    everything else from the environment of this test."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = ["-m", "pip", "-q", "--disable-pip-version-check"]
+    # As scripts/python_env.sh has it, whose build it takes.
+    build = [*pip, "wheel", "--no-build-isolation", "--no-deps", "-w", folder, ROOT]
+    subprocess.run(
+        [sys.executable, *build, "--config-settings=cmake.define.LARDER_WERROR=ON"],
+        check=True,
+        env={"CXX": "c++", **os.environ},
     )
-    assert answer["extra"] == config["kv_connector_extra_config"]
-    assert is_served(answer, tokens)
-    assert (tmp_path / "explicit").is_dir()
+    (built,) = folder.glob("larder-*.whl")
+    python = folder / "venv" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
+    subprocess.run([python, *pip, "install", "--no-index", "--no-deps", built], check=True)
+    (site,) = (folder / "venv").glob("lib/python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    found = subprocess.run(
+        [python, "-c", "import larder; print(larder.__file__)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout.startswith(str(site))
+    return python
+
+
+def test_the_wheel_and_the_variable_alone_serve_from_larder_after_a_restart(tiny, wheel, tmp_path):
+    """docs/vllm.md, "From nothing to vLLM with larder", with a store for a small machine. SETTINGS is for
+    CPUs, on which vLLM has no offloading."""
+    model, tokens = tiny
+    (words,) = commands_of("vllm.md", "^LARDER=")
+    url = replaced(
+        variable_of(words, "LARDER"), {"/data/kv?capacity=200GiB": f"{tmp_path}/kv?capacity=1GiB"}
+    )
+    lives = [serve(model, env={"LARDER": url, **SETTINGS}, python=wheel) for _ in range(2)]
+    for answer, log in lives:
+        assert answer["transfer"] == "OffloadingConnector"
+        assert is_served(answer, tokens)
+        assert f"larder: log:{tmp_path}/kv is a tier for chunks of" in log
+        assert "the engine starts without it" not in log
+    cached = [answer["answers"][0]["cached"] for answer, _ in lives]
+    assert cached == [0, CHUNKS * CHUNK]
+
+
+def test_the_documented_configuration_serves_and_wins_over_the_variable(tiny, wheel, tmp_path):
+    """docs/vllm.md, "With a configuration of your own", with sizes and a store for a small machine."""
+    model, tokens = tiny
+    (words,) = commands_of("vllm.md", "^vllm serve")
+    config = replaced(
+        option_of(words, "--kv-transfer-config"),
+        {
+            "/data/kv?capacity=200GiB": f"{tmp_path}/explicit?capacity=512MiB",
+            "34359738368": str(CPU_SPEC["cpu_bytes_to_use"]),
+            "TieringOffloadingSpec": CPU_SPEC["spec_name"],
+        },
+    )
+    extra = config["kv_connector_extra_config"]
+    extra |= {"spec_module_path": CPU_SPEC["spec_module_path"], "block_size": CHUNK}
+    variable = {"LARDER": f"log:{tmp_path}/variable?capacity=512MiB", **SETTINGS}
+    answers = [serve(model, config, env=variable, python=wheel)[0] for _ in range(2)]
+    for answer in answers:
+        assert answer["extra"] == extra
+        assert is_served(answer, tokens)
+    assert [answer["answers"][0]["cached"] for answer in answers] == [0, CHUNKS * CHUNK]
     assert not (tmp_path / "variable").exists()
 
 
@@ -260,9 +310,9 @@ def test_an_explicit_configuration_wins(tiny, tmp_path):
     ],
     ids=["spec", "settings", "platform"],
 )
-def test_a_wrong_variable_is_told_once_and_the_engine_serves(tiny, variables, reason):
+def test_a_wrong_variable_is_told_once_and_the_engine_serves(tiny, wheel, variables, reason):
     model, tokens = tiny
-    answer, log = serve(model, env=variables)
+    answer, log = serve(model, env=variables, python=wheel)
     assert answer["transfer"] is None
     assert is_served(answer, tokens)
     (line,) = [line for line in log.splitlines() if "the engine starts without it" in line]

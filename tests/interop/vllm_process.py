@@ -1,16 +1,15 @@
 """One life of a real vLLM engine on CPUs, for test_vllm.py.
 
     vllm_process.py model DIRECTORY           makes a tiny random Llama with its tokenizer
-    vllm_process.py serve DIRECTORY PORT [TEXT [MODULE]]
-                                              serves one prompt through LMCache's server at PORT
+    vllm_process.py serve DIRECTORY TRANSFER [TEXT]
+                                              serves one prompt with a kv-transfer-config
 
 `serve` prints one line of JSON: {"tokens": [...], "cached": N, "first_token_s": S}. The prompt is
-that of the file TEXT, cut to PROMPT_TOKENS, or made up where TEXT is "-". MODULE has the connector;
-vLLM's own one without it. PORT "within" runs LMCache within the engine, as LMCACHE_CONFIG_FILE says.
+that of the file TEXT, cut to PROMPT_TOKENS, or made up where TEXT is "-".
 
-PORT 0 serves without LMCache, and prints {"tokens_behind": {N: [...]}} too: the output where the
-first N tokens of the prompt were in vLLM's own cache. A prompt that is computed in two parts is
-rounded otherwise than in one, and where two tokens are as likely the other one may win.
+TRANSFER is JSON. With "null" {"tokens_behind": {N: [...]}} is printed too: the output where the first
+N tokens of the prompt were in vLLM's own cache. A prompt that is computed in two parts is rounded
+otherwise than in one, and where two tokens are as likely the other one may win.
 """
 
 import json
@@ -67,28 +66,13 @@ def prompt_of(engine, text):
     return engine.get_tokenizer().encode(pathlib.Path(text).read_text())[:PROMPT_TOKENS]
 
 
-def serve(directory, port, text="-", module=None):
+def serve(directory, transfer, text="-"):
     from vllm import LLM, SamplingParams
     from vllm.config import KVTransferConfig
 
-    transfer = None
-    if port == "within":
-        transfer = KVTransferConfig(
-            kv_connector="LMCacheConnectorV1",
-            kv_role="kv_both",
-            kv_connector_module_path="lmcache_on_cpu",
-            kv_load_failure_policy="recompute",
-        )
-    elif port:
-        transfer = KVTransferConfig(
-            kv_connector="LMCacheMPConnector",
-            kv_role="kv_both",
-            kv_connector_module_path=module,
-            kv_connector_extra_config={
-                "lmcache.mp.host": "tcp://localhost",
-                "lmcache.mp.port": port,
-            },
-        )
+    transfer = json.loads(transfer)
+    if transfer is not None:
+        transfer = KVTransferConfig(**transfer)
     engine = LLM(
         model=directory, enforce_eager=True, max_model_len=4096, kv_transfer_config=transfer
     )
@@ -114,7 +98,7 @@ def serve(directory, port, text="-", module=None):
         "cached": first.num_cached_tokens,
         "first_token_s": round(seconds, 3),
     }
-    if not port:
+    if transfer is None:
         line["tokens_behind"] = {}
         for cached in range(0, PROMPT_TOKENS, CHUNK_TOKENS):
             assert engine.reset_prefix_cache()
@@ -130,5 +114,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "model":
         make_model(sys.argv[2])
     else:
-        port = sys.argv[3] if sys.argv[3] == "within" else int(sys.argv[3])
-        serve(sys.argv[2], port, *sys.argv[4:])
+        serve(*sys.argv[2:])
