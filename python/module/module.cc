@@ -1,13 +1,13 @@
 // The extension module larder._larder: argument checks, and the release of the GIL. python/larder
 // documents its functions, because people look there.
 #include "larder/connector/shown_spec.h"
-#include "module/addresses.h"
-#include "module/async_client.h"
-#include "module/client.h"
-#include "module/completions.h"
-#include "module/nanobind.h"
-#include "module/python_registry.h"
-#include "module/server_command.h"
+#include "module/back/python_registry.h"
+#include "module/front/addresses.h"
+#include "module/front/async_client.h"
+#include "module/front/client.h"
+#include "module/front/completions.h"
+#include "module/front/nanobind.h"
+#include "module/front/server_command.h"
 
 namespace nb = nanobind;
 using larder::python::AsyncClient;

@@ -1,6 +1,6 @@
 // The suite over connectors written in Python, in an interpreter of its own: both forms that
 // larder takes, each a dictionary (python/dictionary_connectors.py).
-#include "module/python_thread.h"
+#include "module/common/python_thread.h"
 // Python.h comes first.
 #include <gtest/gtest.h>
 
@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "module/python_error.h"
-#include "module/python_registry.h"
+#include "module/back/python_registry.h"
+#include "module/common/python_error.h"
 #include "tests/conformance/conformance_runs.h"
 
 namespace larder::conformance {
