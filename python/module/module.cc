@@ -6,6 +6,7 @@
 #include "module/front/async_client.h"
 #include "module/front/client.h"
 #include "module/front/completions.h"
+#include "module/front/key_accounts_object.h"
 #include "module/front/nanobind.h"
 #include "module/front/server_command.h"
 
@@ -207,14 +208,18 @@ NB_MODULE(_larder, module) {
            nb::arg("load_timeout").none(), nb::arg("store_timeout").none(),
            nb::arg("lookup_timeout").none())
       .def("submit_batch_get", &Completions::submit_batch_get, nb::arg("keys").none(),
-           nb::arg("memoryviews").none())
+           nb::arg("memoryviews").none(), nb::arg("id").none() = nb::none())
       .def("submit_batch_set", &Completions::submit_batch_set, nb::arg("keys").none(),
-           nb::arg("memoryviews").none())
-      .def("submit_batch_exists", &Completions::submit_batch_exists, nb::arg("keys").none())
-      .def("submit_batch_delete", &Completions::submit_batch_delete, nb::arg("keys").none())
+           nb::arg("memoryviews").none(), nb::arg("id").none() = nb::none())
+      .def("submit_batch_exists", &Completions::submit_batch_exists, nb::arg("keys").none(),
+           nb::arg("id").none() = nb::none())
+      .def("submit_batch_delete", &Completions::submit_batch_delete, nb::arg("keys").none(),
+           nb::arg("id").none() = nb::none())
       .def("drain_completions", &Completions::drain_completions)
-      .def("submit_batch_sizes", &Completions::submit_batch_sizes, nb::arg("keys").none())
-      .def("submit_batch_touch", &Completions::submit_batch_touch, nb::arg("keys").none())
+      .def("submit_batch_sizes", &Completions::submit_batch_sizes, nb::arg("keys").none(),
+           nb::arg("id").none() = nb::none())
+      .def("submit_batch_touch", &Completions::submit_batch_touch, nb::arg("keys").none(),
+           nb::arg("id").none() = nb::none())
       .def("drain", &Completions::drain)
       .def("events", &Completions::events, nb::arg("position").none(),
            nb::arg("events_max").none());
@@ -245,6 +250,8 @@ NB_MODULE(_larder, module) {
       .def("submit_delete", &AsyncClient::submit_delete, nb::arg("id"), nb::arg("keys").none(),
            nb::arg("timeout").none())
       .def("drain", &AsyncClient::drain);
+
+  larder::python::add_key_accounts(module);
 
   module.def("seconds_to_load", &larder::python::seconds_to_load, nb::arg("values"),
              nb::arg("bytes"));

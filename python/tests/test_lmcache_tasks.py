@@ -22,23 +22,21 @@ class Connector:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.finished = []
         self.drained = threading.Event()
-        self.futures = 0
         self.on_submit = lambda future: None
         self.close = lambda: None
 
     def event_fd(self):
         return self.fd
 
-    def submit_batch_exists(self, keys):
-        self.futures += 1
-        self.on_submit(self.futures)
-        return self.futures
+    def submit_batch_exists(self, keys, id):
+        self.on_submit(id)
+        return id
 
-    def submit_batch_get(self, keys, views):
-        return self.submit_batch_exists(keys)
+    def submit_batch_get(self, keys, views, id):
+        return self.submit_batch_exists(keys, id)
 
-    def submit_batch_set(self, keys, views):
-        return self.submit_batch_exists(keys)
+    def submit_batch_set(self, keys, views, id):
+        return self.submit_batch_exists(keys, id)
 
     def finish(self, future, codes, error=""):
         failures = {0: Failure("io", error)} if error else {}

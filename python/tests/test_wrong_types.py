@@ -95,12 +95,12 @@ BATCHES = {
 }
 CONNECTOR = {
     "event_fd": {},
-    "submit_batch_get": {"keys": ["k"], "memoryviews": [bytearray(1)]},
-    "submit_batch_set": {"keys": ["k"], "memoryviews": [b"1"]},
-    "submit_batch_exists": {"keys": ["k"]},
-    "submit_batch_delete": {"keys": ["k"]},
-    "submit_batch_sizes": {"keys": ["k"]},
-    "submit_batch_touch": {"keys": ["k"]},
+    "submit_batch_get": {"keys": ["k"], "memoryviews": [bytearray(1)], "id": 1},
+    "submit_batch_set": {"keys": ["k"], "memoryviews": [b"1"], "id": 2},
+    "submit_batch_exists": {"keys": ["k"], "id": 3},
+    "submit_batch_delete": {"keys": ["k"], "id": 4},
+    "submit_batch_sizes": {"keys": ["k"], "id": 5},
+    "submit_batch_touch": {"keys": ["k"], "id": 6},
     "cancel": {"id": 1},
     "drain_completions": {},
     "drain": {},

@@ -31,6 +31,10 @@ class Connector(_larder.Completions):
     once for each, after `event_fd()` was readable. Keys and buffers are kept alive until their
     completion was drained.
 
+    LMCache's arguments can be followed by `id`, a future id that the caller has chosen: an int from
+    0 on that is not in flight (else `ValueError`). So the caller knows the id before another thread
+    gets the completion. None stands for the next id.
+
     Named by `url="log:/data/kv?capacity=500GiB"`, or by the parameters of a connector's type as
     LMCache spells them: `type="log", path="/data/kv", capacity="500GiB"`; parameters beside a url are
     added to it. `url` may also be any other form that `larder.open()` takes. LMCache's own types
@@ -65,24 +69,28 @@ class Connector(_larder.Completions):
         return super().event_fd()
 
     def submit_batch_get(
-        self, keys: Iterable[str | bytes], memoryviews: Buffers
+        self, keys: Iterable[str | bytes], memoryviews: Buffers, id: int | None = None
     ) -> int:
         """Loads each key's value into its buffer; `results` tells which were hits."""
-        return super().submit_batch_get(keys, memoryviews)
+        return super().submit_batch_get(keys, memoryviews, id)
 
     def submit_batch_set(
-        self, keys: Iterable[str | bytes], memoryviews: Buffers
+        self, keys: Iterable[str | bytes], memoryviews: Buffers, id: int | None = None
     ) -> int:
         """Stores each value, if its key has none. `ok` is False when one of them failed."""
-        return super().submit_batch_set(keys, memoryviews)
+        return super().submit_batch_set(keys, memoryviews, id)
 
-    def submit_batch_exists(self, keys: Iterable[str | bytes]) -> int:
+    def submit_batch_exists(
+        self, keys: Iterable[str | bytes], id: int | None = None
+    ) -> int:
         """Asks which keys have a value that can be loaded."""
-        return super().submit_batch_exists(keys)
+        return super().submit_batch_exists(keys, id)
 
-    def submit_batch_delete(self, keys: Iterable[str | bytes]) -> int:
+    def submit_batch_delete(
+        self, keys: Iterable[str | bytes], id: int | None = None
+    ) -> int:
         """Removes keys; `results` says which existed."""
-        return super().submit_batch_delete(keys)
+        return super().submit_batch_delete(keys, id)
 
     def drain_completions(self) -> list[tuple[int, bool, str, list[Any] | None]]:
         """The operations that have ended since the last call. Never waits."""
@@ -90,14 +98,18 @@ class Connector(_larder.Completions):
 
     # Calls that LMCache's contract does not have, and that L2Adapter and ConnectorClient need.
 
-    def submit_batch_sizes(self, keys: Iterable[str | bytes]) -> int:
+    def submit_batch_sizes(
+        self, keys: Iterable[str | bytes], id: int | None = None
+    ) -> int:
         """Like `submit_batch_exists()`; `results` has each value's size, or None if there is
         none."""
-        return super().submit_batch_sizes(keys)
+        return super().submit_batch_sizes(keys, id)
 
-    def submit_batch_touch(self, keys: Iterable[str | bytes]) -> int:
+    def submit_batch_touch(
+        self, keys: Iterable[str | bytes], id: int | None = None
+    ) -> int:
         """Marks keys as used, for larder's eviction."""
-        return super().submit_batch_touch(keys)
+        return super().submit_batch_touch(keys, id)
 
     def cancel(self, id: int) -> None:
         """Like `larder.Client.cancel()`, for a future id."""

@@ -74,8 +74,7 @@ class TaskRunner:
         self._lock = threading.Lock()
         self._close_lock = threading.Lock()
         self._last_id = 0
-        self._running: dict[int, Task] = {}  # By future id.
-        self._early: dict[int, tuple[bytes, str]] = {}  # Finished before submit() had the id.
+        self._running: dict[int, Task] = {}  # By the task's id, which is the batch's too.
         self._results: dict[Kind, dict[int, Any]] = {kind: {} for kind in _ANSWERED}
         self._fds = {kind: os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for kind in _ANSWERED}
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -117,33 +116,32 @@ class TaskRunner:
             self._complete(task, b"", "")
             return task.id
         task.evictions_seen = self._mirror.evictions_seen
-        try:
-            future = self._submit_to_connector(task)
-        except Exception as error:
-            self._complete(task, bytes(len(task.names)), error)
-            return task.id
         with self._lock:
-            early = self._early.pop(future, None)
-            if early is None:
-                self._running[future] = task
-        if early is not None:
-            self._look_for_changes()
-            self._complete(task, *early)
+            self._running[task.id] = task
+        try:
+            self._submit_to_connector(task)
+        except Exception as error:
+            with self._lock:
+                was_running = self._running.pop(task.id, None) is not None
+            if was_running:  # close() has not failed it meanwhile.
+                self._complete(task, bytes(len(task.names)), error)
         return task.id
 
-    def _submit_to_connector(self, task: Task) -> int:
+    def _submit_to_connector(self, task: Task) -> None:
         connector = self._connector
         if task.kind is Kind.LOOKUP:
-            return connector.submit_batch_exists(task.names)
-        if task.kind is Kind.DELETE:
-            return connector.submit_batch_delete(task.names)
-        if task.kind is Kind.TOUCH:
-            return connector.submit_batch_touch(task.names)
-        views = [memory.byte_array for memory in task.objects]
-        task.sizes = [len(view) for view in views]
-        if task.kind is Kind.STORE:
-            return connector.submit_batch_set(task.names, views)
-        return connector.submit_batch_get(task.names, views)
+            connector.submit_batch_exists(task.names, task.id)
+        elif task.kind is Kind.DELETE:
+            connector.submit_batch_delete(task.names, task.id)
+        elif task.kind is Kind.TOUCH:
+            connector.submit_batch_touch(task.names, task.id)
+        else:
+            views = [memory.byte_array for memory in task.objects]
+            task.sizes = [len(view) for view in views]
+            if task.kind is Kind.STORE:
+                connector.submit_batch_set(task.names, views, task.id)
+            else:
+                connector.submit_batch_get(task.names, views, task.id)
 
     # --- Completion -----------------------------------------------------------------------------
 
@@ -168,9 +166,7 @@ class TaskRunner:
             for completion in completions:
                 codes, error = completion.codes, completion.error
                 task = self._running.pop(completion.id, None)
-                if task is None:
-                    self._early[completion.id] = (codes, error)
-                else:
+                if task is not None:
                     finished.append((task, codes, error))
         # The connector reported the tasks' changes before it returned them.
         self._look_for_changes()

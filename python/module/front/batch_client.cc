@@ -105,8 +105,11 @@ std::shared_ptr<BatchClient::Operation> BatchClient::new_operation(nb::handle ke
   return operation;
 }
 
-std::uint64_t BatchClient::submit(const std::shared_ptr<Operation>& operation) {
-  const std::uint64_t id = operation->future_id = ++last_id_;
+std::uint64_t BatchClient::submit(const std::shared_ptr<Operation>& operation, nb::handle chosen) {
+  std::uint64_t id = last_id_ + 1;
+  throw_unless(chosen.is_none() || unsigned_of(chosen.ptr(), "id", id));
+  operation->future_id = id;
+  last_id_ = std::max(last_id_, id);
   // A batch of no keys has ended; no connector takes one.
   const Result<bool> is_accepted =
       operation->items.empty() ? Result<bool>{false} : start(operation);
@@ -119,7 +122,7 @@ std::uint64_t BatchClient::submit(const std::shared_ptr<Operation>& operation) {
 std::uint64_t BatchClient::submit(const std::shared_ptr<Operation>& operation, const Terms& terms) {
   apply(terms, operation->batch);
   operation->tag = nb::borrow(terms.tag);
-  return submit(operation);
+  return submit(operation, nb::none());
 }
 
 std::uint64_t BatchClient::submit_get(nb::handle keys, nb::handle buffers, nb::handle allow_shorter,

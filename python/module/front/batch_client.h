@@ -60,8 +60,9 @@ class BatchClient : public EventClient {
 
   /// With the keys taken.
   std::shared_ptr<Operation> new_operation(nanobind::handle keys) const;
-  /// One that is prepared. Gives its id.
-  std::uint64_t submit(const std::shared_ptr<Operation>& operation);
+  /// Submits a prepared operation under the id that its caller has chosen, or under the next one if
+  /// `id` is None. Returns the id. Throws if the caller's id is in flight.
+  std::uint64_t submit(const std::shared_ptr<Operation>& operation, nanobind::handle id);
   /// The batches that drain() returns, for callers that report them in another form. Only while the
   /// store is open.
   std::shared_ptr<Operation> take_batch() { return std::static_pointer_cast<Operation>(take()); }
@@ -69,7 +70,7 @@ class BatchClient : public EventClient {
  private:
   std::uint64_t submit(const std::shared_ptr<Operation>& operation, const Terms& terms);
 
-  std::uint64_t last_id_ = 0;  ///< The GIL guards it.
+  std::uint64_t last_id_ = 0;  ///< The highest so far. The GIL guards it.
 };
 
 }  // namespace larder::python

@@ -61,7 +61,7 @@ std::shared_ptr<BatchClient::Operation> Completions::new_operation(nb::handle ke
 }
 
 std::uint64_t Completions::submit(const std::shared_ptr<Operation>& operation, Op op,
-                                  double timeout_s) {
+                                  double timeout_s, nb::handle id) {
   const bool has_buffers = op == Op::kGet || op == Op::kSet;
   const Arguments& arguments = operation->arguments;
   if (has_buffers && arguments.keys().size() != arguments.value_count()) {
@@ -72,37 +72,39 @@ std::uint64_t Completions::submit(const std::shared_ptr<Operation>& operation, O
   // A store without room is a chunk that is not kept; LMCache continues without it.
   operation->batch.waits_for_room = op != Op::kSet;
   operation->batch.urgency = op == Op::kSet ? Urgency::kStore : Urgency::kDemand;
-  return BatchClient::submit(operation);
+  return BatchClient::submit(operation, id);
 }
 
-std::uint64_t Completions::submit_batch_get(nb::handle keys, nb::handle memoryviews) {
+std::uint64_t Completions::submit_batch_get(nb::handle keys, nb::handle memoryviews,
+                                            nb::handle id) {
   const auto operation = new_operation(keys);
   throw_unless(operation->arguments.take_buffers(memoryviews.ptr(), "memoryviews", Access::kWrite));
-  return submit(operation, Op::kGet, timeouts_.load_s);
+  return submit(operation, Op::kGet, timeouts_.load_s, id);
 }
 
-std::uint64_t Completions::submit_batch_set(nb::handle keys, nb::handle memoryviews) {
+std::uint64_t Completions::submit_batch_set(nb::handle keys, nb::handle memoryviews,
+                                            nb::handle id) {
   const auto operation = new_operation(keys);
   throw_unless(operation->arguments.take_buffers(memoryviews.ptr(), "memoryviews", Access::kRead));
-  return submit(operation, Op::kSet, timeouts_.store_s);
+  return submit(operation, Op::kSet, timeouts_.store_s, id);
 }
 
-std::uint64_t Completions::submit_batch_exists(nb::handle keys) {
-  return submit(new_operation(keys), Op::kExists, timeouts_.lookup_s);
+std::uint64_t Completions::submit_batch_exists(nb::handle keys, nb::handle id) {
+  return submit(new_operation(keys), Op::kExists, timeouts_.lookup_s, id);
 }
 
-std::uint64_t Completions::submit_batch_delete(nb::handle keys) {
-  return submit(new_operation(keys), Op::kDelete, timeouts_.store_s);
+std::uint64_t Completions::submit_batch_delete(nb::handle keys, nb::handle id) {
+  return submit(new_operation(keys), Op::kDelete, timeouts_.store_s, id);
 }
 
-std::uint64_t Completions::submit_batch_sizes(nb::handle keys) {
+std::uint64_t Completions::submit_batch_sizes(nb::handle keys, nb::handle id) {
   const auto operation = new_operation(keys);
   operation->wants_sizes = true;
-  return submit(operation, Op::kExists, timeouts_.lookup_s);
+  return submit(operation, Op::kExists, timeouts_.lookup_s, id);
 }
 
-std::uint64_t Completions::submit_batch_touch(nb::handle keys) {
-  return submit(new_operation(keys), Op::kTouch, timeouts_.lookup_s);
+std::uint64_t Completions::submit_batch_touch(nb::handle keys, nb::handle id) {
+  return submit(new_operation(keys), Op::kTouch, timeouts_.lookup_s, id);
 }
 
 nb::object Completions::drain_completions() {

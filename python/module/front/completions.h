@@ -15,18 +15,23 @@ class Completions : public BatchClient {
   Completions(nanobind::handle spec, nanobind::handle load_timeout, nanobind::handle store_timeout,
               nanobind::handle lookup_timeout);
 
-  std::uint64_t submit_batch_get(nanobind::handle keys, nanobind::handle memoryviews);
-  std::uint64_t submit_batch_set(nanobind::handle keys, nanobind::handle memoryviews);
-  std::uint64_t submit_batch_exists(nanobind::handle keys);
-  std::uint64_t submit_batch_delete(nanobind::handle keys);
+  // `id` is the future id, if the caller chooses it, so that it is known before another thread gets
+  // the completion. It must not be in flight. None: the next id after the highest so far.
+
+  std::uint64_t submit_batch_get(nanobind::handle keys, nanobind::handle memoryviews,
+                                 nanobind::handle id);
+  std::uint64_t submit_batch_set(nanobind::handle keys, nanobind::handle memoryviews,
+                                 nanobind::handle id);
+  std::uint64_t submit_batch_exists(nanobind::handle keys, nanobind::handle id);
+  std::uint64_t submit_batch_delete(nanobind::handle keys, nanobind::handle id);
   /// [(future id, ok, error, results or None), ...]; [] after close().
   nanobind::object drain_completions();
 
   // Calls that LMCache's contract does not have.
 
   /// Like submit_batch_exists(), with sizes or None in place of bools.
-  std::uint64_t submit_batch_sizes(nanobind::handle keys);
-  std::uint64_t submit_batch_touch(nanobind::handle keys);
+  std::uint64_t submit_batch_sizes(nanobind::handle keys, nanobind::handle id);
+  std::uint64_t submit_batch_touch(nanobind::handle keys, nanobind::handle id);
 
  private:
   struct Timeouts {
@@ -36,7 +41,8 @@ class Completions : public BatchClient {
   };
   Completions(nanobind::handle spec, const Timeouts& timeouts);
   std::shared_ptr<Operation> new_operation(nanobind::handle keys) const;
-  std::uint64_t submit(const std::shared_ptr<Operation>& operation, Op op, double timeout_s);
+  std::uint64_t submit(const std::shared_ptr<Operation>& operation, Op op, double timeout_s,
+                       nanobind::handle id);
 
   const Timeouts timeouts_;
 };
