@@ -21,8 +21,8 @@ set(CPACK_DEBIAN_RUNTIME_PACKAGE_SUGGESTS "fio")
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_CONTROL_EXTRA ${PROJECT_SOURCE_DIR}/deploy/debian/postinst)
 set(CPACK_COMPONENT_RUNTIME_DESCRIPTION
     "Storage tier for LLM KV caches
- The command larder with its server, manual page and shell completions,
- and a systemd service, which is not enabled.")
+The command larder with its server, manual page and shell completions,
+and a systemd service, which is not enabled.")
 
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME larder-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
@@ -30,6 +30,6 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS
     "libexpected-dev, libfmt-dev, libspdlog-dev, libssl-dev, liburing-dev, libxxhash-dev")
 set(CPACK_COMPONENT_DEVELOPMENT_DESCRIPTION
     "Storage tier for LLM KV caches (development files)
- Public headers and a static library for C++ programs, and the header
- for plugins in C.")
+Public headers and a static library for C++ programs, and the header
+for plugins in C.")
 include(CPack)
