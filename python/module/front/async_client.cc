@@ -1,5 +1,7 @@
 #include "module/front/async_client.h"
 
+#include "module/front/requests.h"
+
 namespace larder::python {
 namespace nb = nanobind;
 
@@ -39,10 +41,7 @@ nb::object AsyncClient::submit_get_into(std::uint64_t id, nb::handle keys, nb::h
                                         nb::handle urgency, nb::handle timeout) {
   auto operation = new_operation(id, loads_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
-               operation->arguments.take_buffers(buffers.ptr(), "buffers", Access::kWrite));
-  check_counts(operation->arguments, "buffers");
-  operation->prepare(Op::kGet, deadline_ns);
+  request_load(*operation, keys, buffers, deadline_ns);
   operation->batch.urgency = urgency_or(urgency, Urgency::kDemand);
   return start(std::move(operation));
 }
@@ -50,7 +49,7 @@ nb::object AsyncClient::submit_get_into(std::uint64_t id, nb::handle keys, nb::h
 nb::object AsyncClient::submit_get(std::uint64_t id, nb::handle key, std::uint64_t room,
                                    nb::handle timeout) {
   auto operation = new_operation(id, value_of);
-  prepare_load_of_one(*operation, key, room, deadline_after(timeout));
+  request_load_of_one(*operation, key, room, deadline_after(timeout));
   return start(std::move(operation));
 }
 
@@ -58,9 +57,7 @@ nb::object AsyncClient::submit_set(std::uint64_t id, nb::handle key, nb::handle 
                                    bool replaces, nb::handle timeout) {
   auto operation = new_operation(id, stores_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  throw_unless(operation->arguments.take_key(key.ptr()) &&
-               operation->arguments.take_value(value.ptr()));
-  prepare_store(*operation, replaces, deadline_ns);
+  request_store_of_one(*operation, key, value, replaces, deadline_ns);
   return start(std::move(operation));
 }
 
@@ -68,10 +65,7 @@ nb::object AsyncClient::submit_set_many(std::uint64_t id, nb::handle keys, nb::h
                                         bool replaces, nb::handle urgency, nb::handle timeout) {
   auto operation = new_operation(id, stores_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
-               operation->arguments.take_buffers(values.ptr(), "values", Access::kRead));
-  check_counts(operation->arguments, "values");
-  prepare_store(*operation, replaces, deadline_ns);
+  request_store(*operation, keys, values, replaces, deadline_ns);
   operation->batch.urgency = urgency_or(urgency, Urgency::kStore);
   return start(std::move(operation));
 }
@@ -80,16 +74,14 @@ nb::object AsyncClient::look_up(std::uint64_t id, nb::handle keys, nb::handle ti
                                 ResultOf result_of) {
   auto operation = new_operation(id, result_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
-  operation->prepare(Op::kExists, deadline_ns);
+  request(*operation, Op::kExists, keys, deadline_ns);
   return start(std::move(operation));
 }
 
 nb::object AsyncClient::submit_size(std::uint64_t id, nb::handle key, nb::handle timeout) {
   auto operation = new_operation(id, size_of_one);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  throw_unless(operation->arguments.take_key(key.ptr()));
-  operation->prepare(Op::kExists, deadline_ns);
+  request_size(*operation, key, deadline_ns);
   return start(std::move(operation));
 }
 
@@ -104,9 +96,7 @@ nb::object AsyncClient::submit_exists(std::uint64_t id, nb::handle keys, nb::han
 nb::object AsyncClient::submit_look_up(std::uint64_t id, nb::handle keys, nb::handle timeout) {
   auto operation = new_operation(id, lookups_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
-  operation->prepare(Op::kExists, deadline_ns);
-  operation->batch.wants_places = true;
+  request_places(*operation, keys, deadline_ns);
   return start(std::move(operation));
 }
 
@@ -114,16 +104,14 @@ nb::object AsyncClient::submit_hint(std::uint64_t id, nb::handle keys, nb::handl
                                     nb::handle ttl, nb::handle timeout) {
   auto operation = new_operation(id, touches_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
-  prepare_hint(*operation, hint, ttl, deadline_ns);
+  request_hint(*operation, keys, hint, ttl, deadline_ns);
   return start(std::move(operation));
 }
 
 nb::object AsyncClient::submit_delete(std::uint64_t id, nb::handle keys, nb::handle timeout) {
   auto operation = new_operation(id, deletions_of);
   const std::uint64_t deadline_ns = deadline_after(timeout);
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
-  operation->prepare(Op::kDelete, deadline_ns);
+  request(*operation, Op::kDelete, keys, deadline_ns);
   return start(std::move(operation));
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "module/front/requests.h"
+
 namespace larder::python {
 namespace nb = nanobind;
 namespace {
@@ -98,9 +100,13 @@ BatchClient::BatchClient(nb::handle spec) : BatchClient(spec, Handle::kEndGraceN
 BatchClient::BatchClient(nb::handle spec, std::uint64_t end_grace_ns)
     : EventClient(spec, true, end_grace_ns) {}
 
-std::shared_ptr<BatchClient::Operation> BatchClient::new_operation(nb::handle keys) const {
+std::shared_ptr<BatchClient::Operation> BatchClient::new_operation() const {
   throw_unless(handle_->check_usable());
-  auto operation = std::make_shared<Operation>();
+  return std::make_shared<Operation>();
+}
+
+std::shared_ptr<BatchClient::Operation> BatchClient::new_operation(nb::handle keys) const {
+  auto operation = new_operation();
   throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
   return operation;
 }
@@ -128,10 +134,8 @@ std::uint64_t BatchClient::submit(const std::shared_ptr<Operation>& operation, c
 std::uint64_t BatchClient::submit_get(nb::handle keys, nb::handle buffers, nb::handle allow_shorter,
                                       const Terms& terms) {
   const std::uint64_t deadline_ns = deadline_of_terms(terms);
-  const auto operation = new_operation(keys);
-  throw_unless(operation->arguments.take_buffers(buffers.ptr(), "buffers", Access::kWrite));
-  check_counts(operation->arguments, "buffers");
-  operation->prepare(Op::kGet, deadline_ns);
+  const auto operation = new_operation();
+  request_load(*operation, keys, buffers, deadline_ns);
   throw_unless(flag_of(allow_shorter.ptr(), "allow_shorter", operation->batch.allow_shorter));
   return submit(operation, terms);
 }
@@ -139,25 +143,23 @@ std::uint64_t BatchClient::submit_get(nb::handle keys, nb::handle buffers, nb::h
 std::uint64_t BatchClient::submit_set(nb::handle keys, nb::handle values, bool replaces,
                                       const Terms& terms) {
   const std::uint64_t deadline_ns = deadline_of_terms(terms);
-  const auto operation = new_operation(keys);
-  throw_unless(operation->arguments.take_buffers(values.ptr(), "values", Access::kRead));
-  check_counts(operation->arguments, "values");
-  prepare_store(*operation, replaces, deadline_ns);
+  const auto operation = new_operation();
+  request_store(*operation, keys, values, replaces, deadline_ns);
   return submit(operation, terms);
 }
 
 std::uint64_t BatchClient::submit_keys(Op op, nb::handle keys, const Terms& terms) {
   const std::uint64_t deadline_ns = deadline_of_terms(terms);
-  const auto operation = new_operation(keys);
-  operation->prepare(op, deadline_ns);
+  const auto operation = new_operation();
+  request(*operation, op, keys, deadline_ns);
   return submit(operation, terms);
 }
 
 std::uint64_t BatchClient::submit_exists(nb::handle keys, nb::handle estimates,
                                          const Terms& terms) {
   const std::uint64_t deadline_ns = deadline_of_terms(terms);
-  const auto operation = new_operation(keys);
-  operation->prepare(Op::kExists, deadline_ns);
+  const auto operation = new_operation();
+  request(*operation, Op::kExists, keys, deadline_ns);
   throw_unless(flag_of(estimates.ptr(), "estimates", operation->batch.wants_places));
   return submit(operation, terms);
 }
@@ -165,14 +167,14 @@ std::uint64_t BatchClient::submit_exists(nb::handle keys, nb::handle estimates,
 std::uint64_t BatchClient::submit_hint(nb::handle keys, nb::handle hint, nb::handle ttl,
                                        const Terms& terms) {
   const std::uint64_t deadline_ns = deadline_of_terms(terms);
-  const auto operation = new_operation(keys);
-  prepare_hint(*operation, hint, ttl, deadline_ns);
+  const auto operation = new_operation();
+  request_hint(*operation, keys, hint, ttl, deadline_ns);
   return submit(operation, terms);
 }
 
 nb::object BatchClient::probe(nb::handle keys) const {
-  const auto operation = new_operation(keys);
-  operation->prepare(Op::kExists, kNever);
+  const auto operation = new_operation();
+  request(*operation, Op::kExists, keys, kNever);
   const auto session = handle_->session();
   throw_unless(handle_->check_usable());  // An argument's own code may have closed it.
   bool is_known = false;

@@ -59,6 +59,7 @@ class BatchClient : public EventClient {
   };
 
   /// With the keys taken.
+  std::shared_ptr<Operation> new_operation() const;
   std::shared_ptr<Operation> new_operation(nanobind::handle keys) const;
   /// Submits a prepared operation under the id that its caller has chosen, or under the next one if
   /// `id` is None. Returns the id. Throws if the caller's id is in flight.

@@ -1,5 +1,7 @@
 #include "module/front/client.h"
 
+#include "module/front/requests.h"
+
 namespace larder::python {
 namespace nb = nanobind;
 namespace {
@@ -22,10 +24,7 @@ nb::object Client::get_into(nb::handle keys, nb::handle buffers, nb::handle urge
                             nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
-               operation->arguments.take_buffers(buffers.ptr(), "buffers", Access::kWrite));
-  check_counts(operation->arguments, "buffers");
-  operation->prepare(Op::kGet, deadline_ns);
+  request_load(*operation, keys, buffers, deadline_ns);
   operation->batch.urgency = urgency_or(urgency, Urgency::kDemand);
   return loads_of(*run(std::move(operation)));
 }
@@ -33,14 +32,14 @@ nb::object Client::get_into(nb::handle keys, nb::handle buffers, nb::handle urge
 nb::object Client::get(nb::handle key, nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto lookup = std::make_unique<PythonOperation>();
-  throw_unless(lookup->arguments.take_key(key.ptr()));
-  lookup = look_up(std::move(lookup), deadline_ns);
+  request_size(*lookup, key, deadline_ns);
+  lookup = look_up(std::move(lookup));
   if (lookup->items[0].outcome == Outcome::kFailed) throw_failure(lookup->batch);
   if (lookup->items[0].outcome != Outcome::kHit) return nb::none();
   std::uint64_t room = lookup->items[0].value_bytes;
   for (;;) {
     auto load = std::make_unique<PythonOperation>();
-    prepare_load_of_one(*load, key, room, deadline_ns);
+    request_load_of_one(*load, key, room, deadline_ns);
     load = run(std::move(load));
     const Item& item = load->items[0];
     if (item.outcome != Outcome::kFailed) return bytes_of_load(*load);
@@ -53,9 +52,7 @@ nb::object Client::get(nb::handle key, nb::handle timeout) {
 nb::object Client::set(nb::handle key, nb::handle value, bool replaces, nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
-  throw_unless(operation->arguments.take_key(key.ptr()) &&
-               operation->arguments.take_value(value.ptr()));
-  prepare_store(*operation, replaces, deadline_ns);
+  request_store_of_one(*operation, key, value, replaces, deadline_ns);
   return stores_of(*run(std::move(operation)));
 }
 
@@ -63,10 +60,7 @@ nb::object Client::set_many(nb::handle keys, nb::handle values, bool replaces, n
                             nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys") &&
-               operation->arguments.take_buffers(values.ptr(), "values", Access::kRead));
-  check_counts(operation->arguments, "values");
-  prepare_store(*operation, replaces, deadline_ns);
+  request_store(*operation, keys, values, replaces, deadline_ns);
   operation->batch.urgency = urgency_or(urgency, Urgency::kStore);
   return stores_of(*run(std::move(operation)));
 }
@@ -79,10 +73,8 @@ std::unique_ptr<PythonOperation> Client::run(std::unique_ptr<PythonOperation> op
   return operation;
 }
 
-std::unique_ptr<PythonOperation> Client::look_up(std::unique_ptr<PythonOperation> operation,
-                                                 std::uint64_t deadline_ns) {
+std::unique_ptr<PythonOperation> Client::look_up(std::unique_ptr<PythonOperation> operation) {
   throw_unless(handle_->check_usable());
-  operation->prepare(Op::kExists, deadline_ns);
   if (operation->items.empty()) return operation;
   if (const auto session = handle_->session()) {
     const WithoutGil without_gil;
@@ -94,8 +86,8 @@ std::unique_ptr<PythonOperation> Client::look_up(std::unique_ptr<PythonOperation
 std::unique_ptr<PythonOperation> Client::look_up(nb::handle keys, nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
-  return look_up(std::move(operation), deadline_ns);
+  request(*operation, Op::kExists, keys, deadline_ns);
+  return look_up(std::move(operation));
 }
 
 nb::object Client::sizes(nb::handle keys, nb::handle timeout) {
@@ -105,9 +97,7 @@ nb::object Client::sizes(nb::handle keys, nb::handle timeout) {
 nb::object Client::look_up_all(nb::handle keys, nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
-  operation->prepare(Op::kExists, deadline_ns);
-  operation->batch.wants_places = true;
+  request_places(*operation, keys, deadline_ns);
   operation = run(std::move(operation));
   note_load_ns(*operation, *handle_);
   return lookups_of(*operation);
@@ -116,8 +106,7 @@ nb::object Client::look_up_all(nb::handle keys, nb::handle timeout) {
 nb::object Client::hint(nb::handle keys, nb::handle hint, nb::handle ttl, nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
-  prepare_hint(*operation, hint, ttl, deadline_ns);
+  request_hint(*operation, keys, hint, ttl, deadline_ns);
   return touches_of(*run(std::move(operation)));
 }
 
@@ -128,8 +117,7 @@ nb::object Client::exists(nb::handle keys, nb::handle timeout) {
 nb::object Client::remove(nb::handle keys, nb::handle timeout) {
   const std::uint64_t deadline_ns = deadline_after(timeout);
   auto operation = std::make_unique<PythonOperation>();
-  throw_unless(operation->arguments.take_keys(keys.ptr(), "keys"));
-  operation->prepare(Op::kDelete, deadline_ns);
+  request(*operation, Op::kDelete, keys, deadline_ns);
   return deletions_of(*run(std::move(operation)));
 }
 

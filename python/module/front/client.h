@@ -60,8 +60,7 @@ class Client {
  private:
   std::unique_ptr<PythonOperation> run(std::unique_ptr<PythonOperation> operation);
   /// For the keys of `operation`.
-  std::unique_ptr<PythonOperation> look_up(std::unique_ptr<PythonOperation> operation,
-                                           std::uint64_t deadline_ns);
+  std::unique_ptr<PythonOperation> look_up(std::unique_ptr<PythonOperation> operation);
   std::unique_ptr<PythonOperation> look_up(nanobind::handle keys, nanobind::handle timeout);
 
   std::shared_ptr<Handle> handle_;

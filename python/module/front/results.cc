@@ -5,6 +5,7 @@
 
 #include "larder/connector/metrics.h"
 #include "module/back/python_registry.h"
+#include "module/front/requests.h"
 
 namespace larder::python {
 namespace nb = nanobind;
@@ -127,72 +128,11 @@ std::shared_ptr<Handle> open_handle(nb::handle spec, const doors::SessionOptions
   return handle;
 }
 
-std::uint64_t deadline_after(nb::handle timeout) {
-  std::uint64_t deadline_ns = 0;
-  throw_unless(deadline_of(timeout.ptr(), deadline_ns));
-  return deadline_ns;
-}
-
-Urgency urgency_or(nb::handle value, Urgency none) {
-  Urgency urgency = none;
-  throw_unless(urgency_of(value.ptr(), urgency));
-  return urgency;
-}
-
-void prepare_store(PythonOperation& operation, bool replaces, std::uint64_t deadline_ns) {
-  operation.prepare(Op::kSet, deadline_ns);
-  operation.batch.set_mode = replaces ? SetMode::kReplace : SetMode::kIfAbsent;
-  operation.batch.urgency = Urgency::kStore;
-}
-
-void prepare_hint(PythonOperation& operation, nb::handle hint, nb::handle ttl,
-                  std::uint64_t deadline_ns) {
-  std::string name;
-  double seconds = 0;
-  throw_unless(text_of(hint.ptr(), "hint", name));
-  const auto found = std::ranges::find(kHintNames, name);
-  const auto index = static_cast<std::size_t>(found - kHintNames.begin());
-  if (found == kHintNames.end() || index == 0) {
-    PyErr_Format(PyExc_ValueError, "hint: '%s', wanted prefetch, pin, retain or release",
-                 name.c_str());
-    throw nb::python_error();
-  }
-  operation.prepare(Op::kTouch, deadline_ns);
-  operation.batch.hint = static_cast<Hint>(index);
-  // Results that no caller waits for make room for loads.
-  if (operation.batch.hint == Hint::kPrefetch || operation.batch.hint == Hint::kPin) {
-    operation.batch.urgency = Urgency::kPrefetch;
-  }
-  if (!is_held(operation.batch.hint)) return;
-  constexpr double kMost = static_cast<double>(kHoldNsMax) / 1e9;
-  throw_unless(
-      seconds_of(ttl.ptr(), {.name = "ttl", .most = kMost, .allows_none = false}, seconds));
-  operation.batch.hold_ns = ns_of(seconds);
-}
-
-void prepare_load_of_one(PythonOperation& operation, nb::handle key, std::uint64_t room,
-                         std::uint64_t deadline_ns) {
-  throw_unless(operation.arguments.take_key(key.ptr()));
-  PyObject* const value = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(room));
-  throw_unless(value != nullptr);
-  operation.arguments.add_owned(value, reinterpret_cast<std::byte*>(PyBytes_AS_STRING(value)),
-                                static_cast<std::size_t>(room));
-  operation.prepare(Op::kGet, deadline_ns);
-  operation.batch.allow_shorter = true;  // It may have been replaced since its size was asked.
-}
-
 std::uint64_t room_after(const Item& item, std::uint64_t room) noexcept {
   if (!is_size_wrong(item) || item.value_bytes <= room || item.value_bytes > kValueBytesMax) {
     return 0;
   }
   return std::max(item.value_bytes, std::min(2 * room, kValueBytesMax));
-}
-
-void check_counts(const Arguments& arguments, const char* buffers) {
-  if (arguments.keys().size() == arguments.value_count()) return;
-  PyErr_Format(PyExc_ValueError, "keys and %s: %zu keys, %zu %s; wanted one for each key", buffers,
-               arguments.keys().size(), arguments.value_count(), buffers);
-  throw nb::python_error();
 }
 
 nb::object loads_of(const PythonOperation& operation) {

@@ -60,20 +60,6 @@ nanobind::object metrics_text();
 /// process, by the slowest of its places that is known; None if none is.
 nanobind::object seconds_to_load(std::uint64_t values, std::uint64_t bytes);
 
-/// When a call with this `timeout` has to end. Throws nanobind::python_error.
-std::uint64_t deadline_after(nanobind::handle timeout);
-
-/// The urgency that `value` names, or `none` for None. Throws nanobind::python_error.
-Urgency urgency_or(nanobind::handle value, Urgency none);
-
-/// Prepares the load of one key into a new bytes object of at most `room` bytes.
-void prepare_load_of_one(PythonOperation& operation, nanobind::handle key, std::uint64_t room,
-                         std::uint64_t deadline_ns);
-/// Prepares a store, of keys and values that `operation` has.
-void prepare_store(PythonOperation& operation, bool replaces, std::uint64_t deadline_ns);
-/// Prepares a Touch with a hint, of keys that `operation` has. `ttl`: seconds, or None.
-void prepare_hint(PythonOperation& operation, nanobind::handle hint, nanobind::handle ttl,
-                  std::uint64_t deadline_ns);
 /// How much room the next attempt needs when a value did not fit because it was replaced by a
 /// larger one since its size was asked; 0: the failure is final. At least twice the last room, so
 /// that a writer of growing values cannot keep a reader busy for ever.
@@ -104,8 +90,5 @@ inline PyObject* new_bool(bool value) {
 PyObject* new_text(const std::string& text);
 
 nanobind::object tuple_of(std::initializer_list<nanobind::object> members);
-
-/// ValueError unless there is one value for each key; `buffers` is the argument's name.
-void check_counts(const Arguments& arguments, const char* buffers);
 
 }  // namespace larder::python
