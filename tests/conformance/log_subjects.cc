@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <utility>
@@ -17,9 +18,33 @@ namespace larder::conformance {
 namespace {
 
 constexpr std::size_t kGrain = 4096;
-constexpr std::size_t kKeyInHeader = 96;  // docs/format_log.md: the record header.
+constexpr std::size_t kPayload = 96;  // docs/format_log.md: the record header.
 
-/// The last record of the key in any segment: one bit of its value is turned over.
+/// Where the key's value begins, of a header grain at `at`; 0: it is another key's.
+off_t value_at(std::string_view header, off_t at, std::string_view key) {
+  constexpr std::size_t kKind = 20;
+  constexpr std::size_t kPayloadBytes = 22;
+  constexpr std::size_t kLineBytes = 22;  // Before a packed value's key.
+  constexpr char kPack = 3;
+  const auto number = [&header](std::size_t offset, std::size_t bytes) {
+    std::uint32_t value = 0;
+    std::memcpy(&value, header.data() + offset, bytes);
+    return value;
+  };
+  off_t value = at + static_cast<off_t>(kGrain);
+  if (header[kKind] != kPack) return header.substr(kPayload).starts_with(key) ? value : 0;
+  const std::size_t end = kPayload + number(kPayloadBytes, 2);
+  for (std::size_t line = kPayload; line + kLineBytes < end;) {
+    const std::size_t key_bytes = number(line, 2);
+    const std::size_t grains = (number(line + 2, 4) + kGrain - 1) / kGrain;
+    if (header.substr(line + kLineBytes, key_bytes) == key) return value;
+    line += kLineBytes + key_bytes;
+    value += static_cast<off_t>(grains * kGrain);
+  }
+  return 0;
+}
+
+/// The last value of the key in any segment: one bit of it is turned over.
 bool damage(Connector& connector, std::string_view key) {
   bool damaged = false;
   std::array<char, kGrain> grain{};
@@ -29,14 +54,14 @@ bool damage(Connector& connector, std::string_view key) {
     const auto bytes = static_cast<off_t>(file.file_size());
     for (off_t at = kGrain; at + static_cast<off_t>(2 * kGrain) <= bytes; at += kGrain) {
       if (::pread(fd.get(), grain.data(), grain.size(), at) != kGrain) return false;
-      if (std::string_view{grain.data() + 16, 4} != "LREC") continue;
-      if (!std::string_view{grain.data() + kKeyInHeader, kGrain - kKeyInHeader}.starts_with(key)) {
-        continue;
-      }
+      const std::string_view header{grain.data(), grain.size()};
+      if (header.substr(16, 4) != "LREC") continue;
+      const off_t value = value_at(header, at, key);
+      if (value == 0) continue;
       char byte = 0;
-      if (::pread(fd.get(), &byte, 1, at + static_cast<off_t>(kGrain)) != 1) return false;
+      if (::pread(fd.get(), &byte, 1, value) != 1) return false;
       byte = static_cast<char>(byte ^ 1);
-      damaged = ::pwrite(fd.get(), &byte, 1, at + static_cast<off_t>(kGrain)) == 1;
+      damaged = ::pwrite(fd.get(), &byte, 1, value) == 1;
     }
     ::fsync(fd.get());
   }

@@ -32,8 +32,7 @@ Flipper::Flipper(std::shared_ptr<const GoldenImage> golden)
     : golden_(std::move(golden)), keys_(golden_->map.keys()), intact_(golden_->map.intact()) {
   const StoreMap& map = golden_->map;
   for (const RecordInMap& record : map.records()) {
-    values_.push_back(golden_->image.read(map.segments()[record.segment].file,
-                                          record.place.offset + map.superblock().grain_bytes,
+    values_.push_back(golden_->image.read(map.segments()[record.segment].file, record.value_at,
                                           static_cast<std::size_t>(record.value_bytes)));
   }
 }

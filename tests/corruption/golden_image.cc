@@ -12,7 +12,9 @@ namespace larder::corruption {
 namespace {
 
 SetupResult<std::shared_ptr<const GoldenImage>> load(const std::string& name) {
-  const std::string golden = std::string{LARDER_GOLDEN_DIRECTORY} + "/log_v1/" + name;
+  const std::size_t bar = name.find('_');
+  const std::string golden = std::string{LARDER_GOLDEN_DIRECTORY} + "/log_" + name.substr(0, bar) +
+                             "/" + name.substr(bar + 1);
   const testing::TemporaryDirectory directory;
   const std::string store = directory.path() + "/store";
   LARDER_TRY(testing::unpack_store(golden, store));

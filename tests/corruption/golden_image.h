@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tests/corruption/store_map.h"
 #include "tests/golden/golden_store.h"
@@ -22,7 +23,11 @@ struct GoldenImage {
   testing::GoldenManifest manifest;
 };
 
-/// `name` is "clean" or "killed". Read once and kept.
+/// `name` is the version of the format and how the store ended: "v2_killed". Read once and kept.
 SetupResult<std::shared_ptr<const GoldenImage>> golden_image(const std::string& name);
+
+/// All of them.
+inline const std::vector<std::string> kGoldenNames = {"v1_clean", "v1_killed", "v2_clean",
+                                                      "v2_killed"};
 
 }  // namespace larder::corruption

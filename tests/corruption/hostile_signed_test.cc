@@ -2,6 +2,7 @@
 // a defect in a writer, could leave behind.
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <string>
 
 #include "larder/base/random.h"
@@ -168,7 +169,7 @@ TEST_P(HostileSignedTest, SignedTablesThatLieGiveNoWrongBytes) {
       {"entries inside of values",
        [](ReadTable& t) {
          for (TableEntry& entry : t.entries) {
-           if (entry.kind == RecordKind::kValue && entry.value_bytes > 8192) {
+           if (entry.kind != RecordKind::kTombstones && entry.value_bytes > 8192) {
              entry.grain += 2;
              entry.value_bytes -= 8192;
            }
@@ -259,6 +260,12 @@ TEST_P(HostileSignedTest, SignedRecordsWithImpossibleNumbersAreNoRecords) {
   const std::string no_length("\x00\x00k", 3);
   const std::string long_length("\xFF\xFFkey", 5);
   const std::string half_length("\x01\x00k\x05", 4);
+  const auto packed = [](std::uint16_t key_bytes, std::uint32_t value_bytes) {
+    std::string line(log_store::kPackKeyOverhead, 'c');
+    std::memcpy(line.data(), &key_bytes, sizeof(key_bytes));
+    std::memcpy(line.data() + sizeof(key_bytes), &value_bytes, sizeof(value_bytes));
+    return line + "k";
+  };
   std::string thousand_keys;
   for (int i = 0; i < 1333; ++i) thousand_keys += std::string("\x01\x00k", 3);
   const std::vector<Forged> all = {
@@ -280,6 +287,32 @@ TEST_P(HostileSignedTest, SignedRecordsWithImpossibleNumbersAreNoRecords) {
        .value_bytes = kHuge,
        .kind = RecordKind::kTombstones,
        .payload = thousand_keys},
+      {.what = "a pack of nothing", .kind = RecordKind::kPack, .payload = ""},
+      {.what = "a pack of an empty value",
+       .value_bytes = 4096,
+       .kind = RecordKind::kPack,
+       .payload = packed(1, 0)},
+      {.what = "a pack with another checksum",
+       .value_bytes = 4096,
+       .kind = RecordKind::kPack,
+       .payload = packed(1, 100)},
+      {.what = "a pack of 2^32 - 1 bytes",
+       .value_bytes = std::uint64_t{1} << 32,
+       .kind = RecordKind::kPack,
+       .payload = packed(1, 0xFFFFFFFF)},
+      {.what = "a pack that is shorter than its value",
+       .value_bytes = 4096,
+       .kind = RecordKind::kPack,
+       .payload = packed(1, 8192)},
+      {.what = "a pack with a key of 65535",
+       .value_bytes = 4096,
+       .kind = RecordKind::kPack,
+       .payload = packed(0xFFFF, 100)},
+      {.what = "a pack that ends behind the segment",
+       .value_bytes = 4096,
+       .kind = RecordKind::kPack,
+       .payload = packed(1, 100),
+       .at_the_end = true},
       {.what = "tombstones in the last grain",
        .kind = RecordKind::kTombstones,
        .payload = thousand_keys,
@@ -354,7 +387,7 @@ TEST_P(HostileSignedTest, SignedSuperblocksWithImpossibleNumbersAreRefusedOrHarm
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, HostileSignedTest, ::testing::Values("clean", "killed"),
+INSTANTIATE_TEST_SUITE_P(Golden, HostileSignedTest, ::testing::ValuesIn(kGoldenNames),
                          [](const auto& test) { return test.param; });
 
 }  // namespace

@@ -16,8 +16,8 @@ using log_store::RecordKind;
 using log_store::TableKind;
 
 constexpr std::array<std::string_view, kPartCount> kPartNames = {
-    "superblock",    "segment header", "record header", "value", "tombstones",
-    "table entries", "table keys",     "table trailer", "unused"};
+    "superblock", "segment header", "record header", "pack header",   "value",
+    "tombstones", "table entries",  "table keys",    "table trailer", "unused"};
 
 SetupError not_intact(const std::string& file, std::string_view what) {
   return {ErrorCode::kCorruption, "the store is not intact: " + file + ": " + std::string{what}};
@@ -126,6 +126,11 @@ SetupStatus StoreMap::map_records(const std::vector<std::byte>& content) {
       at += grain;
       continue;
     }
+    if (header->kind == RecordKind::kPack) {
+      LARDER_TRY(map_pack(content, *header));
+      at += grain + header->value_bytes;
+      continue;
+    }
     const bool is_value = header->kind == RecordKind::kValue;
     const auto value = std::span{content}.subspan(at + grain, header->value_bytes);
     if (is_value && hash128(value) != header->checksum) {
@@ -137,7 +142,8 @@ SetupStatus StoreMap::map_records(const std::vector<std::byte>& content) {
                         .kind = header->kind,
                         .keys = keys_of(*header),
                         .checksum = header->checksum,
-                        .value_bytes = header->value_bytes});
+                        .value_bytes = header->value_bytes,
+                        .value_at = at + grain});
     add({.file = segment.file,
          .offset = at,
          .bytes = log_store::kRecordHeaderFixedBytes + header->payload.size(),
@@ -153,6 +159,48 @@ SetupStatus StoreMap::map_records(const std::vector<std::byte>& content) {
            .segment = segments_.size() - 1});
     }
     at += is_value ? log_store::record_bytes(header->value_bytes, grain) : grain;
+  }
+  return {};
+}
+
+SetupStatus StoreMap::map_pack(const std::vector<std::byte>& content,
+                               const log_store::RecordHeader& header) {
+  const SegmentInMap& segment = segments_.back();
+  const std::uint32_t grain = superblock_.grain_bytes;
+  std::vector<log_store::PackedValue> values;
+  const Status split = log_store::for_each_packed(
+      header.payload,
+      [](void* context, const log_store::PackedValue& value) {
+        static_cast<decltype(values)*>(context)->push_back(value);
+      },
+      &values);
+  if (!split) return not_intact(segment.file, split.error().what());
+  add({.file = segment.file,
+       .offset = header.offset,
+       .bytes = log_store::kRecordHeaderFixedBytes + header.payload.size(),
+       .part = Part::kPackHeader,
+       .record = records_.size(),
+       .records = values.size(),
+       .segment = segments_.size() - 1});
+  std::uint64_t at = header.offset + grain;
+  for (const log_store::PackedValue& value : values) {
+    if (hash128(std::span{content}.subspan(at, value.value_bytes)) != value.checksum) {
+      return not_intact(segment.file, "a packed value fails its checksum");
+    }
+    add({.file = segment.file,
+         .offset = at,
+         .bytes = value.value_bytes,
+         .part = Part::kValue,
+         .record = records_.size(),
+         .segment = segments_.size() - 1});
+    records_.push_back({.segment = segments_.size() - 1,
+                        .place = {.generation = segment.generation, .offset = at},
+                        .kind = header.kind,
+                        .keys = {text_of(value.key)},
+                        .checksum = value.checksum,
+                        .value_bytes = value.value_bytes,
+                        .value_at = at});
+    at += log_store::round_up(value.value_bytes, grain);
   }
   return {};
 }
@@ -245,7 +293,7 @@ bool StoreMap::has_table(std::size_t segment) const {
 Expected StoreMap::after_damage(const Range& range) const {
   Expected expected;
   std::size_t lost_segment = SIZE_MAX;
-  std::size_t lost_record = SIZE_MAX;
+  bool are_records_lost = false;
   std::size_t scanned_segment = SIZE_MAX;
   switch (range.part) {
     case Part::kSegmentHeader:
@@ -253,9 +301,10 @@ Expected StoreMap::after_damage(const Range& range) const {
       expected.segments_set_aside = 1;
       break;
     case Part::kRecordHeader:
+    case Part::kPackHeader:
     case Part::kValue:
     case Part::kTombstones:
-      if (!has_table(range.segment)) lost_record = range.record;
+      are_records_lost = !has_table(range.segment);
       break;
     case Part::kTableEntries:
     case Part::kTableTrailer:
@@ -271,12 +320,15 @@ Expected StoreMap::after_damage(const Range& range) const {
   for (const std::string& key : keys()) expected.keys[key];
   for (std::size_t i = 0; i < records_.size(); ++i) {
     const RecordInMap& record = records_[i];
-    if (record.segment == lost_segment || i == lost_record) continue;
+    const bool is_hit = i >= range.record && i - range.record < range.records;
+    if (record.segment == lost_segment || (is_hit && are_records_lost)) continue;
     const bool is_scanned = record.segment == scanned_segment || !has_table(record.segment);
     for (const std::string& key : record.keys) {
       Expected::Key& now = expected.keys[key];
       now = {};
-      if (record.kind == RecordKind::kValue) now = {.record = i, .is_damaged = i == range.record};
+      if (record.kind != RecordKind::kTombstones) {
+        now = {.record = i, .is_damaged = is_hit && range.part != Part::kPackHeader};
+      }
       if (is_scanned) ++expected.recovered_by_scan;
     }
   }

@@ -19,6 +19,7 @@ enum class Part : std::uint8_t {
   kSuperblock = 0,  ///< The used bytes of either copy.
   kSegmentHeader,
   kRecordHeader,  ///< MAC, fields and key of a value's header.
+  kPackHeader,    ///< MAC, fields and keys of a pack's header.
   kValue,
   kTombstones,  ///< MAC, fields and keys of a tombstone grain.
   kTableEntries,
@@ -26,7 +27,7 @@ enum class Part : std::uint8_t {
   kTableTrailer,
   kUnused,  ///< Padding, grains that nothing was written to, stale tables, the owner note.
 };
-inline constexpr std::size_t kPartCount = 9;
+inline constexpr std::size_t kPartCount = 10;
 std::string_view name_of(Part part);
 
 /// Bytes of one file that belong together.
@@ -35,7 +36,8 @@ struct Range {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
   Part part = Part::kUnused;
-  std::size_t record = SIZE_MAX;   ///< Of record headers, values and tombstones.
+  std::size_t record = SIZE_MAX;   ///< Of headers, values and tombstones; of a pack's, the first.
+  std::size_t records = 1;         ///< From `record` on.
   std::size_t segment = SIZE_MAX;  ///< Everywhere but in the superblock; into segments().
 };
 
@@ -55,7 +57,7 @@ struct SegmentInMap {
   Source source = Source::kNothing;
 };
 
-/// A value's record, or one tombstone grain.
+/// A value, or one tombstone grain.
 struct RecordInMap {
   std::size_t segment = 0;
   log_store::Place place;
@@ -63,6 +65,7 @@ struct RecordInMap {
   std::vector<std::string> keys;  ///< One, but of tombstones.
   Hash128 checksum{};
   std::uint64_t value_bytes = 0;
+  std::uint64_t value_at = 0;  ///< In the segment, bytes.
 };
 
 /// What a damaged store must still do.
@@ -86,6 +89,8 @@ struct Expected {
 ///   record header or value   in a segment with a table: this record's key fails, then misses. In a
 ///                            segment that is scanned: the record never was, what stood before it
 ///                            is back
+///   header of a pack         in a segment with a table: everything, a load does not read it.
+///                            Scanned: its values never were
 ///   tombstone grain          in a segment with a table: everything, the table tells of the
 ///   deletes.
 ///                            Scanned: these deletes never were
@@ -114,6 +119,8 @@ class StoreMap {
   SetupStatus map_segment(const StoreImage& image, const std::string& name, std::uint32_t number);
   SetupStatus map_table(const std::vector<std::byte>& content);
   SetupStatus map_records(const std::vector<std::byte>& content);
+  SetupStatus map_pack(const std::vector<std::byte>& content,
+                       const log_store::RecordHeader& header);
   void add(Range range);
   void fill_gaps(const StoreImage& image);
   bool has_table(std::size_t segment) const;

@@ -98,7 +98,7 @@ std::string Survival::compare(OpenImage& store) {
       return std::ranges::find(record.keys, keys_[i]) != record.keys.end();
     };
     const auto is_found = [&](const RecordInMap& record) {
-      return is_of_key(record) && record.kind == log_store::RecordKind::kValue &&
+      return is_of_key(record) && record.kind != log_store::RecordKind::kTombstones &&
              record.value_bytes == found[i].value.size() &&
              hash128(found[i].value) == record.checksum;
     };

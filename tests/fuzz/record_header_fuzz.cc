@@ -55,8 +55,9 @@ void run(std::span<const std::byte> bytes) {
     std::copy_n(sample.begin() + offset, length, grain.begin() + offset);
   };
   if (right & kMagic) mend(16, 4);
-  if (right & kKind)
-    grain[20] = static_cast<std::byte>(1U + (static_cast<unsigned>(grain[20]) & 1U));
+  if (right & kKind) {
+    grain[20] = static_cast<std::byte>(1U + static_cast<unsigned>(grain[20]) % 3U);
+  }
   if (right & kPlace) mend(24, 20), mend(48, 16);
   const std::size_t payload_max = grain_bytes - log_store::kRecordHeaderFixedBytes;
   auto payload_bytes = get<std::uint16_t>(grain, kPayloadLengthAt);
@@ -85,6 +86,23 @@ void run(std::span<const std::byte> bytes) {
   const auto twice = log_store::decode_record_header(again, kIdentity, kOffset, kSecret);
   LARDER_CHECK(twice.has_value());
   check_same(*header, *twice);
+  // The payload of a pack, whatever the kind says: what is told of lies in it, one behind the
+  // other.
+  struct Walk {
+    const std::byte* at;
+    std::size_t values = 0;
+  } walk{.at = header->payload.data()};
+  const auto visit = [](void* context, const log_store::PackedValue& value) {
+    auto& walked = *static_cast<Walk*>(context);
+    LARDER_CHECK(value.key.data() == walked.at + log_store::kPackKeyOverhead);
+    LARDER_CHECK(!value.key.empty() && value.value_bytes > 0);
+    walked.at = value.key.data() + value.key.size();
+    ++walked.values;
+    static_cast<void>(log_store::value_tag(value, kIdentity, kOffset, kSecret));
+  };
+  const Status split = log_store::for_each_packed(header->payload, visit, &walk);
+  const std::byte* const end = header->payload.data() + header->payload.size();
+  LARDER_CHECK(walk.at <= end && (!split || walk.at == end));
 }
 
 std::vector<Bytes> seeds() {
@@ -95,6 +113,8 @@ std::vector<Bytes> seeds() {
     all.push_back(
         seed(right, intact(RecordKind::kTombstones, std::string_view("\x01\0k", 3), grain_bytes)));
     all.push_back(seed(right, intact(RecordKind::kValue, std::string(1024, 'k'), grain_bytes)));
+    const std::string line = std::string("\x01\0\x01\0\0\0", 6) + std::string(16, 'c') + "k";
+    all.push_back(seed(right, intact(RecordKind::kPack, line + line, grain_bytes)));
   }
   return all;
 }

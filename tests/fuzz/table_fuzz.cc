@@ -88,7 +88,8 @@ void mend(Bytes& segment, unsigned right) {
         grain += entry.grain % 3;
         entry.grain = grain;
         entry.value_bytes %= 20'000;
-        entry.kind = entry.reserved % 2 == 0 ? RecordKind::kValue : RecordKind::kTombstones;
+        entry.kind = static_cast<RecordKind>(1 + entry.reserved % 3);
+        if (entry.kind == RecordKind::kPack) ++entry.value_bytes;
         entry.key_bytes =
             static_cast<std::uint16_t>(entry_count == 0 ? 0 : keys_bytes / entry_count);
         put(entries, i * sizeof(TableEntry), entry);
@@ -109,7 +110,8 @@ void check_table(const Table& table, std::span<const std::byte> body) {
   for (const TableEntry& entry : table.entries) {
     LARDER_CHECK(entry.grain > 0 && entry.grain >= last_grain);
     LARDER_CHECK(std::uint64_t{entry.grain} * kGrain < table.trailer.append_offset);
-    LARDER_CHECK(entry.value_bytes < kGeometry.segment_bytes || entry.kind != RecordKind::kValue);
+    LARDER_CHECK(entry.value_bytes < kGeometry.segment_bytes ||
+                 entry.kind == RecordKind::kTombstones);
     last_grain = entry.grain;
     builder.reserve(1, entry.key_bytes);
     builder.add(entry, std::string_view{table.keys}.substr(keys_bytes, entry.key_bytes));

@@ -1,5 +1,5 @@
 // Writes the golden stores of the log format that this build has. Run by hand, once for a major
-// version of the format: see log_v1/README.md.
+// version of the format: see log_v2/README.md.
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,7 +10,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "larder/connector/blocking_client.h"
 #include "larder/connectors/builtin.h"
@@ -47,6 +49,31 @@ class Writer {
     const GoldenValue value{.version = ++content_.versions[key], .bytes = bytes};
     content_.manifest[key] = value;
     if (client_ && !client_->set(key, golden_value(key, value))) fail("a set failed");
+  }
+  /// In one batch, so that they share packs.
+  void set_together(const std::vector<std::string>& keys, std::uint64_t bytes) {
+    std::vector<std::vector<std::byte>> values;
+    for (const std::string& key : keys) {
+      const GoldenValue value{.version = ++content_.versions[key], .bytes = bytes};
+      content_.manifest[key] = value;
+      values.push_back(golden_value(key, value));
+    }
+    if (!client_) return;
+    std::vector<Slice> slices(keys.size());
+    std::vector<Item> items(keys.size());
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+      slices[i] = {.data = values[i].data(), .bytes = values[i].size()};
+      items[i].key = std::as_bytes(std::span{keys[i]});
+      items[i].value = {&slices[i], 1};
+    }
+    Batch batch;
+    batch.op = Op::kSet;
+    batch.set_mode = SetMode::kReplace;
+    batch.items = items;
+    if (!client_->run(batch)) fail("a batch was refused");
+    for (const Item& item : items) {
+      if (item.outcome != Outcome::kDone) fail("a set failed");
+    }
   }
   void remove(const std::string& key) {
     content_.manifest[key].reset();
@@ -102,6 +129,7 @@ void write_first(Writer& writer) {
   writer.set(all_bytes, 300);
   writer.remove("deleted and stored again");
   for (int i = 0; i < 16; ++i) writer.set("large-" + std::to_string(i), 60'000);
+  writer.set_together({"together-0", "together-1", "deleted", "together-2"}, 3'000);
   writer.set("replaced", 6'000);  // In the second segment, as what follows.
   writer.remove("deleted");
   writer.remove("never stored");
@@ -115,6 +143,7 @@ void write_second(Writer& writer) {
 
 void write_until_killed(Writer& writer) {
   for (int i = 0; i < 20; ++i) writer.set("late-" + std::to_string(i), 50'000);
+  writer.set_together({"together-0", "late together-1", "late together-2"}, 9'000);
   writer.set("replaced", 0);  // In a segment without a table, as what follows.
   writer.remove("k");
   writer.set("k", 20);

@@ -43,9 +43,9 @@ void Caller::name_keys() {
       auto fingerprint =
           log_store::fingerprint_of(std::as_bytes(std::span{key}), superblock.fingerprint_seed);
       fingerprint = {.low = fingerprint.low & mask, .high = fingerprint.high & mask};
-      const bool fits = is_twin
-                            ? fingerprint == fingerprints_[kTwins[0]]
-                            : std::ranges::find(fingerprints_, fingerprint) == fingerprints_.end();
+      // The index knows a key by the low half.
+      const bool fits =
+          is_twin ? fingerprint.low == fingerprints_[kTwins[0]].low : keys_like(fingerprint) == 0;
       if (!fits && (is_twin || !plan_.all_collide)) continue;
       fingerprints_.push_back(fingerprint);
       keys_.push_back(std::move(key));
@@ -57,7 +57,12 @@ void Caller::name_keys() {
 
 std::uint64_t Caller::keys_like(std::size_t key) const {
   if (key >= fingerprints_.size()) return 0;
-  return static_cast<std::uint64_t>(std::ranges::count(fingerprints_, fingerprints_[key]));
+  return keys_like(fingerprints_[key]);
+}
+
+std::uint64_t Caller::keys_like(const log_store::Fingerprint& fingerprint) const {
+  return static_cast<std::uint64_t>(
+      std::ranges::count(fingerprints_, fingerprint.low, &log_store::Fingerprint::low));
 }
 
 std::span<const std::byte> Caller::key(std::size_t index) const {

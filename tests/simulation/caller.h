@@ -60,7 +60,7 @@ class Caller {
     return plan_.all_collide || std::ranges::find(kTwins, key) != std::end(kTwins);
   }
 
-  /// How many keys have the fingerprint of this one, itself included.
+  /// How many keys the index takes for this one, itself included.
   std::uint64_t keys_like(std::size_t key) const;
 
   /// One random batch, probe or cancellation.
@@ -101,6 +101,7 @@ class Caller {
   std::uint64_t hash() const noexcept { return hash_; }
 
  private:
+  std::uint64_t keys_like(const log_store::Fingerprint& fingerprint) const;
   Submission& take();
   void submit(Submission& submission);
   void note_refused(Submission& submission, const Error& error);

@@ -1,6 +1,7 @@
 #include "tests/simulation/forgery.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "larder/base/hash.h"
@@ -29,8 +30,14 @@ bool copy_headers(Random& random, const io::SimulatedDisk& disk, std::span<std::
   return has_some;
 }
 
-/// Whole records of the head's own generation, each of which would hold anywhere but for its
-/// offset.
+std::span<const std::byte> first_key_of(std::span<const std::byte> payload) {
+  std::uint16_t key_bytes = 0;
+  std::memcpy(&key_bytes, payload.data(), sizeof(key_bytes));
+  return payload.subspan(log_store::kPackKeyOverhead, key_bytes);
+}
+
+/// Whole records and packs of the head's own generation, each of which would hold anywhere but for
+/// its offset.
 bool copy_records(Random& random, StoreUnderTest& store, std::uint32_t head,
                   std::span<std::byte> value) {
   const std::string name = log_store::segment_file_name(head);
@@ -46,11 +53,14 @@ bool copy_records(Random& random, StoreUnderTest& store, std::uint32_t head,
     const auto image = store.disk().read_image(name, offset, bytes);
     const auto header = log_store::decode_record_header(std::span{image}.first(kGrain), identity,
                                                         offset, path.superblock().secret);
-    if (!header || header->kind != log_store::RecordKind::kValue) continue;
+    if (!header || header->kind == log_store::RecordKind::kTombstones) continue;
+    const bool is_pack = header->kind == log_store::RecordKind::kPack;
+    std::span<const std::byte> key = header->payload;
+    if (is_pack) key = first_key_of(key);
     // One that was replaced since does harm.
-    const auto place = path.place_for_test(header->payload);
-    const bool is_current =
-        place && place->generation == identity.generation && place->offset == offset;
+    const auto place = path.place_for_test(key);
+    const bool is_current = place && place->generation == identity.generation &&
+                            place->offset == offset + (is_pack ? kGrain : 0);
     if (is_current && !random.one_in(4)) continue;
     std::ranges::copy(image, value.begin());
     return true;
@@ -66,7 +76,8 @@ bool make_records(Random& random, StoreUnderTest& store, std::uint32_t head,
   const log_store::Identity identity{
       .path_id = path.superblock().path_id, .segment = head, .generation = segment.generation};
   const MacKey secret{};
-  std::uint64_t place = segment.append_offset + kGrain;  // Behind the value's own header.
+  // Behind the value's header, or that of the pack which it begins.
+  std::uint64_t place = segment.append_offset + kGrain;
   for (; value.size() >= 2 * kGrain; value = value.subspan(2 * kGrain), place += 2 * kGrain) {
     const auto claimed = value.subspan(kGrain, 1 + random.below(kGrain));
     log_store::encode_record_header({.kind = log_store::RecordKind::kValue,

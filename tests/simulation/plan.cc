@@ -177,7 +177,7 @@ Plan make_plan(std::uint64_t seed) {
   if (manner == 6 || manner == 7) choose_busy_reclaim(random, plan);
   plan.keys = static_cast<std::uint32_t>(kKeysMin + random.below(40));
   plan.operations_per_life =
-      static_cast<std::uint32_t>((360 + random.below(240)) / plan.endings.size());
+      static_cast<std::uint32_t>((390 + random.below(240)) / plan.endings.size());
   plan.outstanding_max = static_cast<std::uint32_t>(one_of<3>(random, {3, 12, 40}));
   if (!plan.opens_with_faults && random.one_in(8)) {
     plan.opens_with_faults = true;
@@ -191,10 +191,10 @@ Plan make_plan(std::uint64_t seed) {
   plan.rots_while_running = random.one_in(12);
   plan.squeezes_space = random.one_in(8);
   plan.all_collide = random.one_in(10);
-  // The highest bits, as the index spreads by them. 2^16 fingerprints, so that twins are found
-  // fast.
+  // The index knows the low half alone, and spreads by its highest and lowest bits. 2^16 of them,
+  // so that twins are found fast.
   plan.path.fingerprint_mask_for_test =
-      (plan.all_collide ? std::uint64_t{0x3} << 62 : std::uint64_t{0xff} << 56);
+      plan.all_collide ? 0xC000'0000'0000'0003U : 0xFF00'0000'0000'00FFU;
   if (plan.squeezes_space) {
     plan.disk.capacity_bytes = plan.path.capacity_bytes + plan.path.segment_bytes;
     plan.path.min_free_bytes = plan.path.segment_bytes / 2;

@@ -378,11 +378,16 @@ void Watch::read_events() {
   }
   evicted_ = evicted;
   oldest_ = now_oldest;
-  outranking_.clear();
+  const std::set<std::uint64_t> outranked_before = std::exchange(outranking_, {});
   const log_store::Segments& segments = path.segments_for_test();
   for (std::uint32_t i = 0; i < segments.count(); ++i) {
     const Segment& segment = segments.at(i);
-    if (segment.tombstones + segment.outranks > 0) outranking_.insert(segment.generation);
+    // What counts is how it was when its reclaim began: a load that fails meanwhile adds a
+    // tombstone for a record that outranked nothing.
+    const bool outranks = segment.state() == SegmentState::kReclaiming
+                              ? outranked_before.contains(segment.generation)
+                              : segment.tombstones + segment.outranks > 0;
+    if (outranks) outranking_.insert(segment.generation);
   }
   const std::uint64_t readmitted = path.counters().records_readmitted_total.value();
   coverage_.note(Seen::kReadmission, readmitted - readmitted_);

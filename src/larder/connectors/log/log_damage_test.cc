@@ -18,13 +18,13 @@ class LogDamageTest : public LogConnectorTest {};
 TEST_F(LogDamageTest, ALaterFormatIsRefusedWithBothVersionsAndNotTouched) {
   make_store(20);
   for (const std::uint64_t copy : {std::uint64_t{0}, kSuperblockCopyStride}) {
-    overwrite(file("superblock"), copy + 24, std::string_view{"\x02\0\0\0", 4});
+    overwrite(file("superblock"), copy + 24, std::string_view{"\x03\0\0\0", 4});
   }
   const auto before = content();
   const auto written_at = fs::last_write_time(file("superblock"));
   const SetupError error = refusal(spec());
   EXPECT_EQ(error.code, ErrorCode::kUnimplemented);
-  expect_names(error, {path_, "format version 2", "up to version 1", "use a newer larder"});
+  expect_names(error, {path_, "format version 3", "up to version 2", "use a newer larder"});
   EXPECT_EQ(content(), before);
   EXPECT_EQ(fs::last_write_time(file("superblock")), written_at);
 }

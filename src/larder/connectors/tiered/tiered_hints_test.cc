@@ -170,7 +170,10 @@ TEST_F(TieredHintsTest, WhatTheLogRetainsOutlivesWhatWasOnlyUsed) {
   EXPECT_EQ(hits(20, 40, kBytes), 0U) << "a use carries a value over once";
   EXPECT_EQ(metric_value(inner[0]->report(), "retentions_lost_total"), 0U);
   // Every value of 60,000 bytes counts: a quarter of 32 MiB is full with 139 of them.
-  for (std::uint64_t i = 5000; i < 5200; i += 100) store(i, i + 100, kBytes);
+  for (std::uint64_t i = 5000; i < 5200; i += 5) {
+    store(i, i + 5, kBytes);
+    wait_until_log_has_room();
+  }
   const auto many = hint(Hint::kRetain, 5000, 5200);
   EXPECT_EQ(count(many, Outcome::kDone), 139U - 20U);
   EXPECT_EQ(metric_value(inner[0]->report(), "retentions_refused_total"), 81U);

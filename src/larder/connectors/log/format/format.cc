@@ -1,10 +1,12 @@
 #include "larder/connectors/log/format/format.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 
 #include "larder/base/check.h"
+#include "larder/connector/connector.h"
 #include "larder/connectors/log/format/rule.h"
 
 namespace larder::log_store {
@@ -21,6 +23,7 @@ constexpr std::uint64_t kSuperblockMagic = 0x474F4C524452414CU;  // "LARDRLOG"
 constexpr std::uint64_t kSegmentMagic = 0x474553524452414CU;     // "LARDRSEG"
 constexpr std::uint64_t kTableMagic = 0x4C4254524452414CU;       // "LARDRTBL"
 constexpr std::uint32_t kRecordMagic = 0x4345524CU;              // "LREC"
+constexpr std::uint64_t kTagMagic = 0x4741545244524C50U;         // Only ever under a MAC.
 
 /// Puts fields one behind the other behind the place of the MAC.
 class FieldWriter {
@@ -115,6 +118,7 @@ Result<Superblock> decode_superblock(std::span<const std::byte> bytes,
   }
   const auto minor = reader.get<std::uint32_t>();  // Any is read.
   Superblock superblock;
+  superblock.format_major = major;
   superblock.store_id = reader.get<Uuid>();
   superblock.path_id = reader.get<Uuid>();
   superblock.secret = reader.get<MacKey>();
@@ -130,7 +134,7 @@ Result<Superblock> decode_superblock(std::span<const std::byte> bytes,
   superblock.created_wall_seconds = reader.get<std::uint64_t>();
   superblock.fingerprint_seed = reader.get<std::uint64_t>();
   superblock.is_clean = reader.get<std::uint64_t>() != 0;
-  if (minor >= 1) {
+  if (major > 1 || minor >= 1) {
     superblock.capacity_bytes = reader.get<std::uint64_t>();
     superblock.value_bytes_max = reader.get<std::uint32_t>();
     superblock.segment_files = reader.get<std::uint32_t>();
@@ -232,8 +236,8 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> bytes,
       (header.offset != offset && !is_broken(Rule::kOffset))) {
     return corrupt("record header: of another place");
   }
-  if (kind != static_cast<std::uint8_t>(RecordKind::kValue) &&
-      kind != static_cast<std::uint8_t>(RecordKind::kTombstones)) {
+  if (kind < static_cast<std::uint8_t>(RecordKind::kValue) ||
+      kind > static_cast<std::uint8_t>(RecordKind::kPack)) {
     return corrupt("record header: unknown kind");
   }
   header.kind = static_cast<RecordKind>(kind);
@@ -254,6 +258,59 @@ Status for_each_tombstone(std::span<const std::byte> payload,
     payload = payload.subspan(key_bytes);
   }
   return {};
+}
+
+void encode_packed_value(const PackedValue& value, std::span<std::byte> out) noexcept {
+  LARDER_CHECK(out.size() >= kPackKeyOverhead + value.key.size());
+  const auto key_bytes = static_cast<std::uint16_t>(value.key.size());
+  std::memcpy(out.data(), &key_bytes, 2);
+  std::memcpy(out.data() + 2, &value.value_bytes, 4);
+  std::memcpy(out.data() + 6, &value.checksum, 16);
+  std::memcpy(out.data() + kPackKeyOverhead, value.key.data(), value.key.size());
+}
+
+Status for_each_packed(std::span<const std::byte> payload,
+                       void (*visit)(void* context, const PackedValue& value),
+                       void* context) noexcept {
+  while (!payload.empty()) {
+    if (payload.size() < kPackKeyOverhead) return corrupt("pack: length");
+    std::uint16_t key_bytes = 0;
+    PackedValue value;
+    std::memcpy(&key_bytes, payload.data(), 2);
+    std::memcpy(&value.value_bytes, payload.data() + 2, 4);
+    std::memcpy(&value.checksum, payload.data() + 6, 16);
+    payload = payload.subspan(kPackKeyOverhead);
+    if (key_bytes == 0 || key_bytes > std::min(kKeyBytesMax, payload.size()) ||
+        value.value_bytes == 0) {
+      return corrupt("pack: key or value length");
+    }
+    value.key = payload.first(key_bytes);
+    visit(context, value);
+    payload = payload.subspan(key_bytes);
+  }
+  return {};
+}
+
+std::uint64_t value_tag(const PackedValue& value, const Identity& identity, std::uint64_t offset,
+                        const MacKey& secret) noexcept {
+  constexpr std::size_t kFixedBytes = 72;
+  std::array<std::byte, kFixedBytes + kKeyBytesMax> input;
+  LARDER_CHECK(value.key.size() <= kKeyBytesMax);
+  std::size_t at = 0;
+  const auto put = [&](const auto& field) {
+    std::memcpy(input.data() + at, &field, sizeof(field));
+    at += sizeof(field);
+  };
+  put(kTagMagic);
+  put(identity.path_id);
+  put(identity.generation);
+  put(offset);
+  put(std::uint64_t{identity.segment});
+  put(std::uint64_t{value.value_bytes});
+  put(value.checksum);
+  static_assert(2 * sizeof(Hash128) + 5 * sizeof(std::uint64_t) == kFixedBytes);
+  std::memcpy(input.data() + at, value.key.data(), value.key.size());
+  return mac128(secret, std::span{input}.first(at + value.key.size())).low;
 }
 
 void encode_table_trailer(const TableTrailer& trailer, const Identity& identity,

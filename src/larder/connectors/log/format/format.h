@@ -17,8 +17,10 @@
 /// Every structure starts with a 16-byte MAC over the used bytes behind it.
 namespace larder::log_store {
 
-inline constexpr std::uint32_t kFormatMajor = 1;  ///< A later one is refused, untouched.
-inline constexpr std::uint32_t kFormatMinor = 1;  ///< A later one is read.
+/// A later one is refused, untouched; an earlier one is read, and raised by the next open.
+/// 2: packs of values.
+inline constexpr std::uint32_t kFormatMajor = 2;
+inline constexpr std::uint32_t kFormatMinor = 0;  ///< A later one is read.
 
 inline constexpr std::uint32_t kGrainBytesMin = 4096;
 inline constexpr std::uint32_t kGrainBytesMax = 65536;
@@ -32,6 +34,7 @@ using Uuid = std::array<std::uint8_t, 16>;
 
 /// The identity and settings of one path.
 struct Superblock {
+  std::uint32_t format_major = kFormatMajor;  ///< Out: of the bytes that were decoded.
   Uuid store_id{};
   Uuid path_id{};
   MacKey secret{};
@@ -44,7 +47,7 @@ struct Superblock {
   std::uint64_t created_wall_seconds = 0;
   std::uint64_t fingerprint_seed = 0;
   bool is_clean = false;  ///< The last owner closed it; checkpoint tables of this open count count.
-  // Since minor version 1; zero where they are not known.
+  // Since version 1.1; zero where they are not known.
   std::uint64_t capacity_bytes = 0;   ///< Settings of the last open, for opens that name none.
   std::uint32_t value_bytes_max = 0;  ///< The same.
   std::uint32_t segment_files = 0;    ///< If `is_clean`: how many the directory held then.
@@ -75,24 +78,33 @@ void encode_segment_header(const Identity& identity, std::uint64_t wall_seconds,
 Result<std::uint64_t> decode_segment_header(std::span<const std::byte> bytes, const Uuid& path_id,
                                             std::uint32_t segment, const MacKey& secret) noexcept;
 
-enum class RecordKind : std::uint8_t { kValue = 1, kTombstones = 2 };
+enum class RecordKind : std::uint8_t {
+  kValue = 1,       ///< A header grain and the value.
+  kTombstones = 2,  ///< A grain of deleted keys.
+  kPack = 3,        ///< A header grain and several short values; in a table, one of those.
+};
 
 inline constexpr std::size_t kRecordHeaderFixedBytes = 96;
 /// Keys of one tombstone grain are each preceded by their 2-byte length.
 inline constexpr std::size_t kTombstoneKeyOverhead = 2;
+/// In a pack's header each key is preceded by its 2-byte length, the value's 4-byte length, and the
+/// value's 16-byte checksum.
+inline constexpr std::size_t kPackKeyOverhead = 22;
 
 struct RecordHeader {
   RecordKind kind = RecordKind::kValue;
   std::uint64_t offset = 0;  ///< Of the header in the segment, bytes.
+  /// Of kPack: of all values, each padded to a grain.
   std::uint64_t value_bytes = 0;
   std::uint64_t wall_seconds = 0;  ///< For information only.
-  Hash128 checksum{};              ///< XXH3-128 of the value.
-  /// The key, or for kTombstones the length-prefixed keys. Points into the encoded grain.
+  Hash128 checksum{};              ///< XXH3-128 of the value; of kPack: zero.
+  /// The key, or for kTombstones and kPack the keys with what precedes each. Points into the
+  /// encoded grain.
   std::span<const std::byte> payload;
 };
 
-/// Room for keys in a tombstone grain.
-constexpr std::size_t tombstone_payload_max(std::uint32_t grain_bytes) noexcept {
+/// Room for keys in the grain of tombstones or of a pack's header.
+constexpr std::size_t payload_max(std::uint32_t grain_bytes) noexcept {
   return grain_bytes - kRecordHeaderFixedBytes;
 }
 
@@ -111,11 +123,31 @@ Status for_each_tombstone(std::span<const std::byte> payload,
                           void (*visit)(void* context, std::span<const std::byte> key),
                           void* context) noexcept;
 
+/// One value of a pack. Its bytes stand behind those of the values before it, from a grain on.
+struct PackedValue {
+  std::span<const std::byte> key;
+  std::uint32_t value_bytes = 0;  ///< More than 0.
+  Hash128 checksum{};             ///< XXH3-128 of the value.
+};
+
+/// Writes one value's part of a pack's payload, kPackKeyOverhead + key.size() bytes.
+void encode_packed_value(const PackedValue& value, std::span<std::byte> out) noexcept;
+/// Splits the payload of a pack's header; kCorruption when it does not add up.
+Status for_each_packed(std::span<const std::byte> payload,
+                       void (*visit)(void* context, const PackedValue& value),
+                       void* context) noexcept;
+
+/// Vouches for a value of a pack without the pack's header: 64 bits of a MAC over its place, key,
+/// length and checksum. `offset`: of its first byte in the segment.
+std::uint64_t value_tag(const PackedValue& value, const Identity& identity, std::uint64_t offset,
+                        const MacKey& secret) noexcept;
+
 /// One line of a segment's table. 32 bytes on disk.
 struct TableEntry {
   std::uint64_t fingerprint_low = 0;
-  std::uint64_t fingerprint_high = 0;
-  std::uint32_t grain = 0;  ///< Offset of the record in the segment, in grains.
+  std::uint64_t fingerprint_high = 0;  ///< Of kPack: the value's tag.
+  /// Offset of the record in the segment, in grains; of kPack: of the value.
+  std::uint32_t grain = 0;
   std::uint32_t value_bytes = 0;
   std::uint32_t wall_seconds = 0;
   std::uint16_t key_bytes = 0;
@@ -161,10 +193,10 @@ constexpr std::uint64_t table_bytes(std::uint64_t entry_count, std::uint64_t key
          grain_bytes;
 }
 
-/// Bytes that a record of a value takes.
-constexpr std::uint64_t record_bytes(std::uint64_t value_bytes,
-                                     std::uint32_t grain_bytes) noexcept {
-  return grain_bytes + round_up(value_bytes, grain_bytes);
+/// Bytes that a value takes; in a pack without its share of the header.
+constexpr std::uint64_t record_bytes(std::uint64_t value_bytes, std::uint32_t grain_bytes,
+                                     RecordKind kind = RecordKind::kValue) noexcept {
+  return (kind == RecordKind::kPack ? 0 : grain_bytes) + round_up(value_bytes, grain_bytes);
 }
 
 }  // namespace larder::log_store

@@ -232,6 +232,89 @@ TEST(FormatTest, TombstonesThatDoNotAddUpAreRefused) {
   EXPECT_TRUE(for_each_tombstone({}, visit, nullptr).has_value());
 }
 
+std::string pack_payload(const std::vector<PackedValue>& values) {
+  std::string payload;
+  for (const PackedValue& value : values) {
+    Bytes bytes(kPackKeyOverhead + value.key.size());
+    encode_packed_value(value, bytes);
+    payload.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
+  return payload;
+}
+
+PackedValue some_packed(std::string_view key, std::uint32_t value_bytes = 70'000) {
+  return {.key = as_bytes(key),
+          .value_bytes = value_bytes,
+          .checksum = {.low = 0x0102030405060708U, .high = 0x090A0B0C0D0E0F10U}};
+}
+
+TEST(FormatTest, PackedValuesComeBackInOrder) {
+  const std::string longest(1024, 'k');
+  const std::string payload =
+      pack_payload({some_packed("a"), some_packed(longest, UINT32_MAX), some_packed("bcd", 1)});
+  std::vector<std::pair<std::string, std::uint32_t>> found;
+  const Status split = for_each_packed(
+      as_bytes(payload),
+      [](void* context, const PackedValue& value) {
+        EXPECT_EQ(value.checksum, some_packed("a").checksum);
+        static_cast<decltype(found)*>(context)->emplace_back(
+            std::string{reinterpret_cast<const char*>(value.key.data()), value.key.size()},
+            value.value_bytes);
+      },
+      &found);
+  EXPECT_TRUE(split.has_value());
+  EXPECT_EQ(found, (decltype(found){{"a", 70'000}, {longest, UINT32_MAX}, {"bcd", 1}}));
+}
+
+TEST(FormatTest, PackedValuesThatDoNotAddUpAreRefused) {
+  const auto visit = [](void*, const PackedValue&) {};
+  const std::string good = pack_payload({some_packed("key")});
+  for (std::size_t bytes = 1; bytes < good.size(); ++bytes) {
+    EXPECT_FALSE(for_each_packed(as_bytes(good.substr(0, bytes)), visit, nullptr)) << bytes;
+    EXPECT_FALSE(for_each_packed(as_bytes(good + good.substr(0, bytes)), visit, nullptr)) << bytes;
+  }
+  EXPECT_FALSE(for_each_packed(as_bytes(pack_payload({some_packed("")})), visit, nullptr));
+  EXPECT_FALSE(for_each_packed(as_bytes(pack_payload({some_packed("k", 0)})), visit, nullptr));
+  const std::string too_long(1025, 'k');
+  EXPECT_FALSE(for_each_packed(as_bytes(pack_payload({some_packed(too_long)})), visit, nullptr));
+  EXPECT_TRUE(for_each_packed(as_bytes(good), visit, nullptr).has_value());
+  EXPECT_TRUE(for_each_packed({}, visit, nullptr).has_value());
+}
+
+constexpr std::uint64_t kValueAt = std::uint64_t{18} * kGrain;
+
+TEST(FormatTest, ATagChangesWithAllThatItVouchesFor) {
+  const PackedValue value = some_packed("key");
+  const std::uint64_t tag = value_tag(value, kIdentity, kValueAt, kSecret);
+  EXPECT_EQ(value_tag(value, kIdentity, kValueAt, kSecret), tag);
+  const auto differs = [&](const PackedValue& other, const Identity& identity = kIdentity,
+                           std::uint64_t offset = kValueAt, const MacKey& secret = kSecret) {
+    return value_tag(other, identity, offset, secret) != tag;
+  };
+  PackedValue other = value;
+  ++other.value_bytes;
+  EXPECT_TRUE(differs(other));
+  other = value;
+  other.checksum.low ^= 1;
+  EXPECT_TRUE(differs(other));
+  other = value;
+  other.checksum.high ^= 1;
+  EXPECT_TRUE(differs(other));
+  EXPECT_TRUE(differs(some_packed("kez")));
+  EXPECT_TRUE(differs(some_packed(std::string_view{"key\0", 4})));
+  EXPECT_TRUE(differs(value, kIdentity, kValueAt + kGrain));
+  EXPECT_TRUE(differs(value, kIdentity, kValueAt, {.k0 = kSecret.k0, .k1 = kSecret.k1 ^ 1}));
+  Identity identity = kIdentity;
+  ++identity.segment;
+  EXPECT_TRUE(differs(value, identity));
+  identity = kIdentity;
+  ++identity.generation;
+  EXPECT_TRUE(differs(value, identity));
+  identity = kIdentity;
+  identity.path_id[15] ^= 1;
+  EXPECT_TRUE(differs(value, identity));
+}
+
 TEST(FormatTest, TableTrailerComesBackAsItWasWritten) {
   for (const TableKind kind : {TableKind::kSealed, TableKind::kCheckpoint}) {
     TableTrailer written = some_trailer();
@@ -384,7 +467,7 @@ TEST(FormatTest, SuperblockWithSizesThatDoNotAgreeIsRefused) {
 
 TEST(FormatTest, UnknownKindsAreRefused) {
   const std::size_t record_used = kRecordHeaderFixedBytes + 3;
-  for (const unsigned kind : {0U, 3U, 255U}) {
+  for (const unsigned kind : {0U, 4U, 255U}) {
     Bytes record = encoded_record(some_record("key"));
     patch(record, 20, static_cast<std::uint8_t>(kind), record_used);
     EXPECT_FALSE(decode_record(record)) << kind;
@@ -461,8 +544,20 @@ TEST(FormatTest, LaterMajorVersionIsRefusedAndToldWhateverElseChanged) {
   }
 }
 
+TEST(FormatTest, TheFirstMajorVersionIsRead) {
+  Bytes bytes = encoded_superblock(some_superblock());
+  patch(bytes, 24, std::uint32_t{1}, kSuperblockUsedBytes);
+  patch(bytes, 28, std::uint32_t{1}, kSuperblockUsedBytes);
+  const auto read = decode_any_superblock(bytes);
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->format_major, 1U);
+  EXPECT_EQ(read->capacity_bytes, some_superblock().capacity_bytes);
+  EXPECT_EQ(decode_any_superblock(encoded_superblock(*read))->format_major, kFormatMajor);
+}
+
 TEST(FormatTest, TheFirstMinorVersionRemembersNothing) {
   Bytes bytes = encoded_superblock(some_superblock());
+  patch(bytes, 24, std::uint32_t{1}, kSuperblockUsedBytes);
   patch(bytes, 28, std::uint32_t{0}, kSuperblockUsedBytes);
   const auto read = decode_any_superblock(bytes);
   ASSERT_TRUE(read);
@@ -486,7 +581,7 @@ TEST(FormatTest, LaterMinorVersionIsRead) {
 
 TEST(FormatTest, SuperblockHasTheseBytes) {
   EXPECT_EQ(first_to_hex(encoded_superblock(some_superblock()), kSuperblockUsedBytes),
-            "38a603fd0bca7d8eaa32f3cf7901e3bb4c415244524c4f470100000001000000"
+            "e2311a727c4e89309fc26e0d9535bd9f4c415244524c4f470200000000000000"
             "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
             "000102030405060708090a0b0c0d0e0f05000000000000000010000040000000"
             "00001100000000000000100000000000030000000000000000b9556900000000"
@@ -520,6 +615,21 @@ TEST(FormatTest, TombstoneGrainHasTheseBytes) {
             "0100610300626364");
 }
 
+TEST(FormatTest, PackHeaderAndTagHaveTheseBytes) {
+  const std::string payload = pack_payload({some_packed("a"), some_packed("bcd", 1)});
+  RecordHeader header = some_record(payload);
+  header.kind = RecordKind::kPack;
+  header.value_bytes = 77'824;
+  header.checksum = {};
+  EXPECT_EQ(first_to_hex(encoded_record(header), kRecordHeaderFixedBytes + payload.size()),
+            "79a5a10da995d5d49219a463d7ed09594c52454303003000b0b1b2b3b4b5b6b7"
+            "b8b9babbbcbdbebf2a00000001b9556909000000070000000010010000000000"
+            "0030010000000000000000000000000000000000000000000000000000000000"
+            "0100701101000807060504030201100f0e0d0c0b0a0961030001000000080706"
+            "0504030201100f0e0d0c0b0a09626364");
+  EXPECT_EQ(value_tag(some_packed("a"), kIdentity, kValueAt, kSecret), 7253065546337736359U);
+}
+
 TEST(FormatTest, TableTrailerHasTheseBytes) {
   EXPECT_EQ(first_to_hex(encoded_trailer(some_trailer()), kTableTrailerUsedBytes),
             "29601b6a2860acc9045a4eb88d270c3e4c4152445254424cb0b1b2b3b4b5b6b7"
@@ -548,6 +658,8 @@ TEST(FormatTest, RecordsAndTablesTakeWholeGrains) {
   EXPECT_EQ(record_bytes(1, kGrain), 2 * kGrain);
   EXPECT_EQ(record_bytes(kGrain, kGrain), 2 * kGrain);
   EXPECT_EQ(record_bytes(kGrain + 1, kGrain), 3 * kGrain);
+  EXPECT_EQ(record_bytes(1, kGrain, RecordKind::kPack), kGrain);
+  EXPECT_EQ(record_bytes(kGrain + 1, kGrain, RecordKind::kPack), 2 * kGrain);
   EXPECT_EQ(table_bytes(0, 0, kGrain), kGrain);
   EXPECT_EQ(table_bytes(1, 1, kGrain), 3 * kGrain);
   EXPECT_EQ(table_bytes(128, kGrain, kGrain), 3 * kGrain);

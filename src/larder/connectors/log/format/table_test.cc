@@ -199,9 +199,16 @@ TEST(TableTest, EntriesOutsideTheRecordsAreRefusedAlsoWhenTheyAreSigned) {
   EXPECT_FALSE(decode_forged({value_at(9, 0, "k"), value_at(8, 0, "k")}, 2)) << "out of order";
   EXPECT_FALSE(decode_forged({good}, 2)) << "key lengths that do not add up";
   EXPECT_FALSE(decode_forged({good}, 0));
+  TableEntry packed = value_at(39, kGrain, "k");
+  packed.kind = RecordKind::kPack;
+  EXPECT_TRUE(decode_forged({packed}, 1)) << "without a header of its own";
+  packed.value_bytes = kGrain + 1;
+  EXPECT_FALSE(decode_forged({packed}, 1)) << "a packed value beyond the append offset";
+  packed.value_bytes = 0;
+  EXPECT_FALSE(decode_forged({packed}, 1)) << "a packed value of nothing";
   TableEntry unknown = good;
   unknown.kind =
-      static_cast<RecordKind>(3);  // NOLINT(clang-analyzer-optin.core.EnumCastOutOfRange)
+      static_cast<RecordKind>(4);  // NOLINT(clang-analyzer-optin.core.EnumCastOutOfRange)
   EXPECT_FALSE(decode_forged({unknown}, 1));
 }
 

@@ -11,9 +11,10 @@
 namespace larder::log_store {
 namespace {
 
-// A slot is four words: the fingerprint's two, where (0 when the slot is free), and the value's
-// size with the note above it.
+// A slot is four words: the fingerprint's low half; its high half, or the tag of a packed value;
+// where (0 when the slot is free); and the value's size with the note above it.
 constexpr std::size_t kWords = 4;
+constexpr std::size_t kTag = 1;
 constexpr std::size_t kWhere = 2;
 constexpr std::size_t kSize = 3;
 constexpr std::uint64_t kSlotBytes = kWords * sizeof(std::uint64_t);
@@ -21,6 +22,7 @@ constexpr std::uint64_t kPageSlots = 4096 / kSlotBytes;
 
 constexpr std::uint64_t kPresent = 1ULL << 63;
 constexpr std::uint64_t kWasRead = 1ULL << 62;
+constexpr std::uint64_t kPacked = 1ULL << 61;
 
 // Load of a shard in percent. A rebuild leaves it at kLoadMade; an entry takes 32 bytes / kLoadMin
 // at most, and the cost of rebuilding is spread over the distances from kLoadMade.
@@ -54,7 +56,7 @@ std::uint64_t home_of(std::uint64_t low, std::uint64_t homes) noexcept {
 }
 
 std::uint64_t encode_where(const IndexEntry& entry) noexcept {
-  return kPresent | (entry.was_read ? kWasRead : 0) |
+  return kPresent | (entry.was_read ? kWasRead : 0) | (entry.is_packed ? kPacked : 0) |
          (std::uint64_t{entry.location.segment} << 32) | entry.location.grain;
 }
 
@@ -62,16 +64,23 @@ std::uint64_t encode_size(const IndexEntry& entry) noexcept {
   return std::uint64_t{entry.note} << 32 | entry.value_bytes;
 }
 
+std::uint64_t tag_word(const Fingerprint& fingerprint, const IndexEntry& entry) noexcept {
+  return entry.is_packed ? entry.tag : fingerprint.high;
+}
+
 Location location_of(std::uint64_t where) noexcept {
   return {.segment = static_cast<std::uint32_t>(where >> 32) & (Index::kSegmentsMax - 1),
           .grain = static_cast<std::uint32_t>(where)};
 }
 
-IndexEntry decode_entry(std::uint64_t where, std::uint64_t size) noexcept {
+IndexEntry decode_entry(std::uint64_t tag, std::uint64_t where, std::uint64_t size) noexcept {
+  const bool is_packed = (where & kPacked) != 0;
   return {.location = location_of(where),
           .value_bytes = static_cast<std::uint32_t>(size),
           .was_read = (where & kWasRead) != 0,
-          .note = static_cast<std::uint32_t>(size >> 32)};
+          .note = static_cast<std::uint32_t>(size >> 32),
+          .is_packed = is_packed,
+          .tag = is_packed ? tag : 0};
 }
 
 void pause_briefly(unsigned round) noexcept {
@@ -99,7 +108,7 @@ Position locate(std::uint64_t* words, std::uint64_t homes,
     std::uint64_t* const at = words + slot * kWords;
     const std::uint64_t low = load_word(at);
     if (load_word(at + kWhere) == 0 || low > fingerprint.low) return {slot, false};
-    if (low == fingerprint.low && load_word(at + 1) == fingerprint.high) return {slot, true};
+    if (low == fingerprint.low) return {slot, true};
   }
 }
 
@@ -174,13 +183,15 @@ bool Index::find_in(const Shard& shard, const Fingerprint& fingerprint,
     }
     if (words == nullptr) return false;
 
+    std::uint64_t tag = 0;
     std::uint64_t where = 0;
     std::uint64_t size = 0;
     for (std::uint64_t* at = words + home_of(fingerprint.low, homes) * kWords;; at += kWords) {
       const std::uint64_t low = load_word(at);
       const std::uint64_t at_where = load_word(at + kWhere);
       if (at_where == 0 || low > fingerprint.low) break;
-      if (low == fingerprint.low && load_word(at + 1) == fingerprint.high) {
+      if (low == fingerprint.low) {
+        tag = load_word(at + kTag);
         where = at_where;
         size = load_word(at + kSize);
         break;
@@ -191,7 +202,7 @@ bool Index::find_in(const Shard& shard, const Fingerprint& fingerprint,
       continue;
     }
     if (where == 0) return false;
-    entry = decode_entry(where, size);
+    entry = decode_entry(tag, where, size);
     return true;
   }
 }
@@ -240,8 +251,10 @@ bool Index::assign(const Fingerprint& fingerprint, const IndexEntry& entry) {
   Position position = locate(words, homes, fingerprint);
   if (position.is_there) {
     const ChangeScope change{shard};
-    store_word(words + position.slot * kWords + kWhere, encode_where(entry));
-    store_word(words + position.slot * kWords + kSize, encode_size(entry));
+    std::uint64_t* const at = words + position.slot * kWords;
+    store_word(at + kTag, tag_word(fingerprint, entry));
+    store_word(at + kWhere, encode_where(entry));
+    store_word(at + kSize, encode_size(entry));
     return true;
   }
 
@@ -265,7 +278,7 @@ bool Index::assign(const Fingerprint& fingerprint, const IndexEntry& entry) {
   }
   std::uint64_t* const at = words + position.slot * kWords;
   store_word(at, fingerprint.low);
-  store_word(at + 1, fingerprint.high);
+  store_word(at + kTag, tag_word(fingerprint, entry));
   store_word(at + kWhere, encode_where(entry));
   store_word(at + kSize, encode_size(entry));
   ++shard.used;
@@ -323,7 +336,7 @@ std::size_t Index::next_entries(Walk& walk, std::span<IndexEntry> out) const noe
       std::uint64_t* const at = words + walk.slot * kWords;
       const std::uint64_t where = load_word(at + kWhere);
       if (where == 0) continue;
-      out[count++] = decode_entry(where, load_word(at + kSize));
+      out[count++] = decode_entry(load_word(at + kTag), where, load_word(at + kSize));
     }
     if (walk.slot < slots) break;
     walk.slot = 0;
@@ -446,8 +459,8 @@ std::vector<std::pair<Fingerprint, IndexEntry>> Index::entries_in(std::uint32_t 
     for (std::uint64_t slot = 0; words != nullptr && slot < shard.slots; ++slot) {
       const std::uint64_t* const entry = words + slot * kWords;
       if (entry[kWhere] == 0 || location_of(entry[kWhere]).segment != segment) continue;
-      found.push_back(
-          {{.low = entry[0], .high = entry[1]}, decode_entry(entry[kWhere], entry[kSize])});
+      const IndexEntry decoded = decode_entry(entry[kTag], entry[kWhere], entry[kSize]);
+      found.push_back({{.low = entry[0], .high = decoded.is_packed ? 0 : entry[kTag]}, decoded});
     }
   }
   return found;

@@ -17,7 +17,8 @@ namespace larder::log_store {
 /// The position of a record on its path.
 struct Location {
   std::uint32_t segment = 0;  ///< Below Index::kSegmentsMax.
-  std::uint32_t grain = 0;    ///< Grain of the record's header, counted from the segment's start.
+  /// Grain of the record's header, or of a value in a pack; counted from the segment's start.
+  std::uint32_t grain = 0;
   friend bool operator==(const Location&, const Location&) = default;
 };
 
@@ -26,12 +27,17 @@ struct IndexEntry {
   std::uint32_t value_bytes = 0;
   bool was_read = false;   ///< Since it was written: worth keeping when its segment goes.
   std::uint32_t note = 0;  ///< UseLedger's: how it was used. The index only keeps it.
+  bool is_packed = false;  ///< The value has no header of its own, and `tag` vouches for it.
+  std::uint64_t tag = 0;   ///< value_tag(), if packed.
   friend bool operator==(const IndexEntry&, const IndexEntry&) = default;
 };
 
 /// Which keys a path has, and where: 32 bytes an entry in 256 shards, each rebuilt on its own when
 /// it gets too full or too empty.
 ///
+/// A key is known by fingerprint.low alone: of a billion keys two share it once in some forty
+/// stores, and then the later one takes the other's place. The full key decides at a load. The
+/// tag of a packed value stands where the other half would.
 /// Threads: one writer thread calls assign(), erase(), erase_if_at(), set_was_read() and
 ///   set_note(); const functions may be called from any thread at any time and take no lock. A
 ///   reader that meets a change of its shard looks again. Such a change is some dozens of stores
@@ -79,7 +85,7 @@ class Index {
   void find_many(std::span<const Fingerprint> fingerprints, std::span<IndexEntry> entries,
                  std::span<std::uint8_t> found) const noexcept;
   /// Everything that points into `segment`. A walk over the whole index, for a segment whose table
-  /// cannot be used. The writer only.
+  /// cannot be used. The fingerprint.high of packed values is 0. The writer only.
   std::vector<std::pair<Fingerprint, IndexEntry>> entries_in(std::uint32_t segment) const;
   /// The position of a walk over all entries. Begins anywhere, and goes round.
   struct Walk {
@@ -120,10 +126,10 @@ class Index {
   static bool find_in(const Shard& shard, const Fingerprint& fingerprint,
                       IndexEntry& entry) noexcept;
   Shard& shard_of(const Fingerprint& fingerprint) noexcept {
-    return shards_[fingerprint.high >> 56];
+    return shards_[fingerprint.low % kShards];
   }
   const Shard& shard_of(const Fingerprint& fingerprint) const noexcept {
-    return shards_[fingerprint.high >> 56];
+    return shards_[fingerprint.low % kShards];
   }
   /// The entry's four words, or null. For the writer.
   std::uint64_t* find_slot(const Fingerprint& fingerprint) noexcept;

@@ -21,15 +21,17 @@ constexpr std::uint64_t kWrites = 300'000;
 /// Two shards only, so that readers and the writer meet all the time.
 Fingerprint key_of(std::uint64_t number) {
   Random random{number};
-  const std::uint64_t low = random.next();
-  return {.low = low, .high = (random.next() >> 8) | (number % 2 << 56)};
+  const std::uint64_t low = random.next() / Index::kShards * Index::kShards + number % 2;
+  return {.low = low, .high = random.next()};
 }
 
 /// An entry that shows for which key and as one piece it was written.
 IndexEntry entry_of(const Fingerprint& key, std::uint32_t version) {
   const std::uint64_t mixed = (key.low ^ version) * 0x9E3779B97F4A7C15U + key.high;
   return {.location = {.segment = static_cast<std::uint32_t>(mixed >> 40), .grain = version},
-          .value_bytes = static_cast<std::uint32_t>(mixed)};
+          .value_bytes = static_cast<std::uint32_t>(mixed),
+          .is_packed = version % 3 == 0,
+          .tag = version % 3 == 0 ? ~mixed : 0};
 }
 
 bool is_whole(const Fingerprint& key, IndexEntry entry) {

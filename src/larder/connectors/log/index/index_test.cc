@@ -49,7 +49,7 @@ Fingerprint spread(std::uint64_t number) {
 /// All in one shard.
 Fingerprint in_shard(std::uint64_t number, std::uint64_t shard = 7) {
   Fingerprint fingerprint = spread(number);
-  fingerprint.high = (fingerprint.high >> 8) | (shard << 56);
+  fingerprint.low = fingerprint.low / Index::kShards * Index::kShards + shard;
   return fingerprint;
 }
 
@@ -92,15 +92,39 @@ TEST(IndexTest, ExtremeFingerprintsAndEntriesComeBackAsTheyWere) {
   const IndexEntry zero;
   const IndexEntry largest{.location = {.segment = Index::kSegmentsMax - 1, .grain = UINT32_MAX},
                            .value_bytes = UINT32_MAX,
-                           .was_read = true};
+                           .was_read = true,
+                           .note = UINT32_MAX,
+                           .is_packed = true,
+                           .tag = UINT64_MAX};
 
   ASSERT_TRUE(index.assign({.low = 0, .high = 0}, zero));
   ASSERT_TRUE(index.assign({.low = UINT64_MAX, .high = UINT64_MAX}, largest));
 
   EXPECT_EQ(index.find({.low = 0, .high = 0}), zero);
   EXPECT_EQ(index.find({.low = UINT64_MAX, .high = UINT64_MAX}), largest);
-  EXPECT_FALSE(index.find({.low = 0, .high = 1}).has_value());
-  EXPECT_FALSE(index.find({.low = UINT64_MAX, .high = UINT64_MAX - 1}).has_value());
+  EXPECT_FALSE(index.find({.low = 1, .high = 0}).has_value());
+  EXPECT_FALSE(index.find({.low = UINT64_MAX - 1, .high = UINT64_MAX}).has_value());
+}
+
+TEST(IndexTest, TheLowHalfOfAFingerprintIsTheKeyAndATagStandsForTheOther) {
+  Index index{kNoBound};
+  IndexEntry packed = entry_of(1);
+  packed.is_packed = true;
+  packed.tag = 0x0123456789ABCDEFU;
+  ASSERT_TRUE(index.assign({.low = 5, .high = 6}, entry_of(2)));
+  EXPECT_EQ(index.entries_in(2).front().first, (Fingerprint{.low = 5, .high = 6}));
+  ASSERT_TRUE(index.assign({.low = 5, .high = 7}, packed));
+  EXPECT_EQ(index.keys(), 1U);
+  EXPECT_EQ(index.find({.low = 5, .high = 8}), packed);
+  ASSERT_TRUE(index.set_was_read({.low = 5}));
+  ASSERT_TRUE(index.set_note({.low = 5}, 9));
+  packed.was_read = true;
+  packed.note = 9;
+  EXPECT_EQ(index.find({.low = 5}), packed);
+  EXPECT_EQ(index.entries_in(1).front().first, (Fingerprint{.low = 5, .high = 0}));
+  EXPECT_EQ(index.entries_in(1).front().second, packed);
+  ASSERT_TRUE(index.assign({.low = 5, .high = 6}, entry_of(2)));
+  EXPECT_EQ(index.find({.low = 5}), entry_of(2));
 }
 
 TEST(IndexTest, AssignReplacesTheWholeEntry) {
@@ -193,12 +217,15 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Spread{"AllShards", 1500, [](std::uint64_t i) { return spread(i); }},
         Spread{"OneShard", 1500, [](std::uint64_t i) { return in_shard(i); }},
-        Spread{"OneSlotAtTheStart", 500, [](std::uint64_t i) { return Fingerprint{i % 3, i}; }},
+        Spread{"OneSlotAtTheStart", 500,
+               [](std::uint64_t i) { return Fingerprint{i * Index::kShards, i}; }},
         Spread{"OneSlotInTheMiddle", 500,
-               [](std::uint64_t i) { return Fingerprint{1ULL << 63, i}; }},
+               [](std::uint64_t i) { return Fingerprint{(1ULL << 63) + i * Index::kShards, i}; }},
         Spread{"OneSlotAtTheEnd", 500,
-               [](std::uint64_t i) { return Fingerprint{UINT64_MAX - i % 3, i}; }},
-        Spread{"FewSlots", 500, [](std::uint64_t i) { return Fingerprint{(i % 40) << 58, i}; }}),
+               [](std::uint64_t i) { return Fingerprint{UINT64_MAX - i * Index::kShards, i}; }},
+        Spread{
+            "FewSlots", 500,
+            [](std::uint64_t i) { return Fingerprint{((i % 40) << 58) + i * Index::kShards, i}; }}),
     [](const auto& parameter) { return parameter.param.name; });
 
 TEST(IndexTest, EverySizeOfAShardHoldsAllItsKeys) {
@@ -254,9 +281,9 @@ TEST(IndexTest, BytesStayWithinTheirBoundAndARefusedAssignChangesNothing) {
   for (std::uint64_t i = 0; i < count; ++i) ASSERT_EQ(index.find(spread(i)), entry_of(i));
   // A full index still replaces, and takes a key for one that went from the same shard.
   EXPECT_TRUE(index.assign(spread(0), entry_of(count)));
-  const std::uint64_t shard = spread(count).high >> 56;
+  const std::uint64_t shard = spread(count).low % Index::kShards;
   std::uint64_t victim = 0;
-  while (spread(victim).high >> 56 != shard) ++victim;
+  while (spread(victim).low % Index::kShards != shard) ++victim;
   ASSERT_LT(victim, count);
   EXPECT_TRUE(index.erase(spread(victim)));
   EXPECT_TRUE(index.assign(spread(count), entry_of(count)));

@@ -35,6 +35,9 @@ class AppendPartsTest : public PathStateTest, public FailedSyncSink {
   }
   void place(StoreTask& task) {
     task.location = head_->allocate(record_bytes(task.value_bytes, kGrain), 1, task.key.size());
+    note_placed(task);
+  }
+  void note_placed(StoreTask& task) {
     in_flight_->begin(task.fingerprint);
     if (!task.source) {
       state_->guard.note_store(task.fingerprint, state_->segments.place_of(task.location));

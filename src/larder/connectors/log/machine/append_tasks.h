@@ -12,6 +12,7 @@
 #include "larder/base/hash.h"
 #include "larder/connector/connector.h"
 #include "larder/connectors/log/format/fingerprint.h"
+#include "larder/connectors/log/format/format.h"
 #include "larder/connectors/log/format/place.h"
 #include "larder/connectors/log/index/index.h"
 #include "larder/connectors/log/index/key_guard.h"
@@ -33,7 +34,7 @@ class StoreSink {
   virtual bool on_written(StoreTask& task) noexcept = 0;
 };
 
-/// One record on its way from `value` to the head. Pooled by its sink.
+/// One record, or value of a pack, on its way from `value` to the head. Pooled by its sink.
 struct StoreTask {
   // In.
   Fingerprint fingerprint;
@@ -54,7 +55,9 @@ struct StoreTask {
 
   // Used by the classes that write it.
   AlignedBuffer header;  ///< One grain, allocated at the task's first use.
-  Location location;
+  Location location;     ///< Of the header; of a packed value: of the value.
+  bool is_packed = false;
+  bool begins_pack = false;  ///< The pack's header stands before it, in `header`.
   bool is_direct = false;
   bool is_hashed = false;
   bool is_waiting = false;  ///< In WaitingRecords.
@@ -65,6 +68,8 @@ struct StoreTask {
   HashJob hash_job;
   StreamingHash128 hash;
   StoreTask* next_in_write = nullptr;
+
+  RecordKind kind() const noexcept { return is_packed ? RecordKind::kPack : RecordKind::kValue; }
 };
 
 struct DeleteTask {

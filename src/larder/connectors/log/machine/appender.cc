@@ -70,11 +70,10 @@ void Appender::set_growth(bool may_grow) noexcept {
 // --- Stores and deletes -------------------------------------------------------------------------
 
 Admission Appender::start_store(StoreTask& task) noexcept {
-  const std::uint64_t bytes = record_bytes(task.value_bytes, state_.grain_bytes());
-  const Admission admission = make_room(bytes, 1, task.key.size());
+  const Admission admission = make_room(records_.bytes_at(head_, task), 1, task.key.size());
   if (admission != Admission::kStarted) return admission;
   if (!records_.prepare(task)) return Admission::kRefused;
-  task.location = head_.allocate(bytes, 1, task.key.size());
+  records_.take_place(head_, task);
   tasks_.begin(task.fingerprint);
   if (!task.source) {
     state_.guard.note_store(task.fingerprint, state_.segments.place_of(task.location));

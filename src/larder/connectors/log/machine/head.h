@@ -36,13 +36,17 @@ class Head {
                segment.table->bytes_with(entries, key_bytes, geometry.grain_bytes) <=
            geometry.segment_bytes;
   }
+  /// Where the next place will begin.
+  Location next() const noexcept {
+    const std::uint64_t grains =
+        segments_.at(*segment_).append_offset / segments_.geometry().grain_bytes;
+    return {.segment = *segment_, .grain = static_cast<std::uint32_t>(grains)};
+  }
   /// The next place, for which there is room. It is in flight until the sealer learns that it is
   /// settled.
   Location allocate(std::uint64_t bytes, std::uint64_t entries, std::uint64_t key_bytes) noexcept {
+    const Location location = next();
     Segment& segment = segments_.at(*segment_);
-    const Location location{.segment = *segment_,
-                            .grain = static_cast<std::uint32_t>(segment.append_offset /
-                                                                segments_.geometry().grain_bytes)};
     segment.append_offset += bytes;
     ++segment.writes_in_flight;
     segment.table->reserve(entries, key_bytes);

@@ -80,8 +80,8 @@ void ItemRunner::note_uses(Batch& batch, std::size_t first) noexcept {
     note_word(item) = 0;
     if (!entry && !is_set) continue;
     const std::uint64_t bytes = entry ? entry->value_bytes : bytes_of(item.value);
-    const std::uint32_t note = state_.ledger.use(fingerprint, entry ? &*entry : nullptr,
-                                                 record_bytes(bytes, state_.grain_bytes()));
+    const std::uint32_t note =
+        state_.ledger.use(fingerprint, entry ? &*entry : nullptr, state_.bytes_of_new(bytes));
     if (entry) state_.index.set_note(fingerprint, note);
     note_word(item) = note | (entry ? kIsThere : 0);
     state_.ledger.look(state_.index, newest);
@@ -151,7 +151,7 @@ ItemRunner::Start ItemRunner::start_set(Batch& batch, Item& item) noexcept {
   if (state_.intake.set_mode_of(batch, item) == SetMode::kIfAbsent) {
     if (const auto entry = state_.index.find(fingerprint)) {
       if (!entry->was_read) state_.index.set_was_read(fingerprint);
-      reclaimer_.note_stored(record_bytes(entry->value_bytes, state_.grain_bytes()), false);
+      reclaimer_.note_stored(bytes_taken(*entry, state_.grain_bytes()), false);
       item.existed = true;
       end({.batch = &batch, .item = &item}, Outcome::kDone);
       return Start::kStarted;
@@ -199,7 +199,7 @@ void ItemRunner::on_store(StoreTask& store) noexcept {
   const Error error = store.error;
   if (error.code() == ErrorCode::kNone) {
     owner.item->value_bytes = store.value_bytes;
-    reclaimer_.note_stored(record_bytes(store.value_bytes, state_.grain_bytes()), true);
+    reclaimer_.note_stored(state_.bytes_of_new(store.value_bytes), true);
   } else if (error.code() == ErrorCode::kResourceExhausted && error.sys_errno() == 0) {
     reclaimer_.request_early();  // The index is full. A full file system gains nothing by it.
   }

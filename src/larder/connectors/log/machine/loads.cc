@@ -18,6 +18,8 @@ void Loads::start(LoadTask& task) noexcept {
   }
   task.value_bytes = entry->value_bytes;
   task.location = entry->location;
+  task.is_packed = entry->is_packed;
+  task.tag = entry->tag;
   const std::uint64_t room = bytes_of(task.value);
   if (task.value_bytes != room && !(task.allow_shorter && task.value_bytes < room)) {
     task.outcome = Outcome::kFailed;
@@ -25,7 +27,7 @@ void Loads::start(LoadTask& task) noexcept {
     task.sink->on_load(task);
     return;
   }
-  if (task.header.size() == 0) {
+  if (!task.is_packed && task.header.size() == 0) {
     auto header = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
     if (!header) {
       task.outcome = Outcome::kFailed;
@@ -39,7 +41,7 @@ void Loads::start(LoadTask& task) noexcept {
   task.hashes_inline = task.value_bytes < kHashInlineBytesMax;
   task.is_hashing = false;
   task.submitted = 0;
-  task.header_submitted = false;
+  task.header_submitted = task.is_packed;
   task.first_piece = task.piece_count = 0;
   task.hash.reset();
   if (!is_broken(Rule::kPinReads)) task.pin = state_.segments.pin(task.location.segment);
@@ -97,7 +99,8 @@ bool Loads::submit_piece(LoadTask& task) noexcept {
   }
   transfer->request.operation = io::Operation::kRead;
   transfer->request.file = state_.segments.at(task.location.segment).file;
-  transfer->request.offset = std::uint64_t{task.location.grain} * grain + grain + from;
+  transfer->request.offset =
+      std::uint64_t{task.location.grain} * grain + (task.is_packed ? 0 : grain) + from;
   if (!task.header_submitted) {
     transfer->request.offset -= grain;
     transfer->vectors.push_back({.iov_base = task.header.data(), .iov_len = grain});
@@ -201,6 +204,8 @@ void Loads::fail(LoadTask& task, const Error& error) noexcept {
 }
 
 Error Loads::verify(LoadTask& task) noexcept {
+  task.checksum = task.hash.digest();
+  if (task.is_packed) return verify_packed(task);
   const auto header = decode_record_header(
       task.header.span(), state_.identity(task.location.segment),
       std::uint64_t{task.location.grain} * state_.grain_bytes(), state_.superblock.secret);
@@ -211,11 +216,21 @@ Error Loads::verify(LoadTask& task) noexcept {
   if (!is_broken(Rule::kVerifyKey) && !std::ranges::equal(header->payload, task.key)) {
     return Error{ErrorCode::kCorruption, "log", "the record holds another key"};
   }
-  task.checksum = task.hash.digest();
   if (!is_broken(Rule::kVerifyChecksum) && task.checksum != header->checksum) {
     return Error{ErrorCode::kCorruption, "log", "the value fails its checksum"};
   }
   return {};
+}
+
+Error Loads::verify_packed(const LoadTask& task) const noexcept {
+  const PackedValue value{.key = task.key,
+                          .value_bytes = static_cast<std::uint32_t>(task.value_bytes),
+                          .checksum = task.checksum};
+  const std::uint64_t tag = value_tag(value, state_.identity(task.location.segment),
+                                      std::uint64_t{task.location.grain} * state_.grain_bytes(),
+                                      state_.superblock.secret);
+  if (tag == task.tag || is_broken(Rule::kVerifyKey) || is_broken(Rule::kVerifyChecksum)) return {};
+  return Error{ErrorCode::kCorruption, "log", "the value fails its checksum, or is another key's"};
 }
 
 void Loads::finish(LoadTask& task) noexcept {

@@ -40,8 +40,10 @@ struct LoadTask {
   Hash128 checksum{};
 
   // The loads' own.
-  AlignedBuffer header;  ///< One grain, allocated at the task's first use.
+  AlignedBuffer header;  ///< One grain, allocated at the task's first use. Packed values need none.
   Location location;
+  bool is_packed = false;
+  std::uint64_t tag = 0;  ///< If packed.
   SegmentPin pin;  ///< Pins the location's segment, from the start of the task to its end (L6).
   bool is_direct = false;
   bool hashes_inline = true;
@@ -55,8 +57,9 @@ struct LoadTask {
   StreamingHash128 hash;
 };
 
-/// Verified reads (L5): a Get is a hit after MAC, identity, key, length and checksum held;
-/// otherwise the entry is removed, if it still points there, before the outcome is told.
+/// Verified reads (L5): a Get is a hit after MAC, identity, key, length and checksum held, or the
+/// tag of a packed value, which covers them; otherwise the entry is removed, if it still points
+/// there, before the outcome is told.
 ///
 /// A record is read in pieces of at most `io_bytes`, straight into the caller's memory where that
 /// meets the device's alignment, through staging memory otherwise, and hashed piece by piece.
@@ -85,6 +88,7 @@ class Loads final : public TransferSink {
   void fail(LoadTask& task, const Error& error) noexcept;
   void finish(LoadTask& task) noexcept;
   Error verify(LoadTask& task) noexcept;
+  Error verify_packed(const LoadTask& task) const noexcept;
 
   PathState& state_;
   std::deque<LoadTask*> waiting_;

@@ -38,8 +38,8 @@ struct PathOptions {
   std::uint64_t value_bytes_max = 0;  ///< 0: the remembered one, or the default.
   std::uint64_t segment_bytes = 0;    ///< 0: by the rule of make_geometry().
   std::uint32_t io_bytes = 4U << 20;  ///< Longest single transfer.
-  std::uint32_t coalesce_bytes =
-      1U << 20;  ///< Adjacent small records are written together up to this.
+  /// Adjacent short records are written together up to this: sixteen of 64 KiB and a header.
+  std::uint32_t coalesce_bytes = (1U << 20) + kGrainBytesMax;
   std::uint64_t staging_bytes = 64U << 20;  ///< Bounce memory for buffers that miss the alignment.
   std::uint32_t hash_threads = 1;           ///< 0: in line.
   bool has_file_thread = false;      ///< Calls to the file system do not keep the path waiting.

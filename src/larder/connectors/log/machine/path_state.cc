@@ -26,9 +26,9 @@ IntakeOptions intake_options(const PathOptions& options, const Superblock& block
   made.value_bytes_max = options.value_bytes_max;
   made.slices_max = kSlicesMax;
   made.miss_after_failure_ns = options.miss_after_failure_ns;
-  // As record_bytes(): a header before each value.
+  // Headers take little: those of packs are shared, and those of others stand before a long value.
   made.capacity = {.capacity_bytes = block.capacity_bytes,
-                   .value_overhead_bytes = block.grain_bytes,
+                   .value_overhead_bytes = 0,
                    .grain_bytes = block.grain_bytes};
   made.key_hashes = &hashes;
   made.hints = kHints;
@@ -102,13 +102,13 @@ Published PathState::publish(const Fingerprint& fingerprint, const IndexEntry& e
     end_retention(fingerprint);  // It was the old value's.
   }
   if (present) {
-    segments.remove_live(present->location, present->value_bytes);
+    segments.remove_live(*present);
     // A copy outranks only its source, which is overwritten first.
     if (!is_copy && !is_broken(Rule::kReplacerOutranks)) {
       ++segments.at(entry.location.segment).outranks;
     }
   }
-  segments.add_live(entry.location, entry.value_bytes);
+  segments.add_live(entry);
   guard.note_published(fingerprint, place);
   return Published::kYes;
 }
@@ -118,7 +118,7 @@ bool PathState::forget(const Fingerprint& fingerprint, Location location) {
   if (!present || present->location != location) return false;
   index.erase(fingerprint);
   end_retention(fingerprint);
-  segments.remove_live(location, present->value_bytes);
+  segments.remove_live(*present);
   return true;
 }
 

@@ -79,6 +79,16 @@ struct PathState final : KeyHashes {
   Retentions retentions;
 
   std::uint32_t grain_bytes() const noexcept { return superblock.grain_bytes; }
+  /// How a value of this size is stored: short ones, which are hashed in line, in packs.
+  RecordKind kind_of_new(std::uint64_t value_bytes) const noexcept {
+    const bool is_short = value_bytes < kHashInlineBytesMax &&
+                          record_bytes(value_bytes, grain_bytes()) <= options.io_bytes;
+    return is_short && value_bytes > 0 ? RecordKind::kPack : RecordKind::kValue;
+  }
+  /// Bytes that such a value will take.
+  std::uint64_t bytes_of_new(std::uint64_t value_bytes) const noexcept {
+    return record_bytes(value_bytes, grain_bytes(), kind_of_new(value_bytes));
+  }
   Fingerprint fingerprint(std::span<const std::byte> key) const noexcept {
     const Fingerprint fingerprint = fingerprint_of(key, superblock.fingerprint_seed);
     return {.low = fingerprint.low & options.fingerprint_mask_for_test,

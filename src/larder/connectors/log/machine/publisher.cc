@@ -4,6 +4,7 @@
 
 #include "larder/base/key_text.h"
 #include "larder/connectors/log/format/rule.h"
+#include "larder/connectors/log/machine/record_transfers.h"
 
 namespace larder::log_store {
 namespace {
@@ -35,19 +36,26 @@ void Publisher::settle(StoreTask& task) noexcept {
 
 void Publisher::publish(StoreTask& task) noexcept {
   const std::string_view key = as_text(task.key);
+  const std::uint64_t tag =
+      task.is_packed
+          ? value_tag(packed_value_of(task), state_.identity(task.location.segment),
+                      state_.segments.place_of(task.location).offset, state_.superblock.secret)
+          : 0;
   // In the table whether or not the index takes it: recovery decides by place, as the index does.
   state_.segments.at(task.location.segment)
       .table->add({.fingerprint_low = task.fingerprint.low,
-                   .fingerprint_high = task.fingerprint.high,
+                   .fingerprint_high = task.is_packed ? tag : task.fingerprint.high,
                    .grain = task.location.grain,
                    .value_bytes = static_cast<std::uint32_t>(task.value_bytes),
                    .wall_seconds = static_cast<std::uint32_t>(state_.clock.wall_seconds()),
                    .key_bytes = static_cast<std::uint16_t>(task.key.size()),
-                   .kind = RecordKind::kValue},
+                   .kind = task.kind()},
                   key);
   IndexEntry entry{.location = task.location,
                    .value_bytes = static_cast<std::uint32_t>(task.value_bytes),
-                   .note = task.note};
+                   .note = task.note,
+                   .is_packed = task.is_packed,
+                   .tag = tag};
   publish(task, entry, key);
   // It counts at the next open, whatever the index says of it now (L7).
   if (!task.was_published) ++state_.segments.at(task.location.segment).strays;
@@ -81,8 +89,8 @@ void Publisher::publish(StoreTask& task, IndexEntry& entry, std::string_view key
 void Publisher::reuse_range(const StoreTask& task) noexcept {
   Segment& head = state_.segments.at(task.location.segment);
   const std::uint64_t begin = std::uint64_t{task.location.grain} * state_.grain_bytes();
-  const bool is_last =
-      head.append_offset == begin + record_bytes(task.value_bytes, state_.grain_bytes());
+  const bool is_last = head.append_offset ==
+                       begin + record_bytes(task.value_bytes, state_.grain_bytes(), task.kind());
   if (is_last) head.append_offset = begin;
 }
 

@@ -237,8 +237,9 @@ void Reclaimer::choose(const Table& table) noexcept {
   for (const TableEntry& line : table.entries) {
     const std::uint64_t this_key_at = key_at;
     key_at += line.key_bytes;
-    if (line.kind != RecordKind::kValue) continue;
-    const Fingerprint fingerprint{.low = line.fingerprint_low, .high = line.fingerprint_high};
+    if (line.kind == RecordKind::kTombstones) continue;
+    const std::string_view key = std::string_view{table.keys}.substr(this_key_at, line.key_bytes);
+    const Fingerprint fingerprint = state_.fingerprint(as_bytes(key));
     const Location location{.segment = *victim_, .grain = line.grain};
     const auto entry = state_.index.find(fingerprint);
     if (!entry || entry->location != location) continue;
@@ -254,7 +255,7 @@ void Reclaimer::choose(const Table& table) noexcept {
                              .key_bytes = line.key_bytes,
                              .is_retained = is_retained});
     } else {
-      drop(fingerprint, location, std::string_view{table.keys}.substr(this_key_at, line.key_bytes));
+      drop(fingerprint, location, key);
     }
   }
   // Among equals the newest are last.
@@ -272,7 +273,7 @@ void Reclaimer::choose(const Table& table) noexcept {
   std::size_t keep = 0;
   while (keep < candidates_.size()) {
     const Candidate& candidate = candidates_[candidates_.size() - 1 - keep];
-    const std::uint64_t bytes = record_bytes(candidate.value_bytes, state_.grain_bytes());
+    const std::uint64_t bytes = state_.bytes_of_new(candidate.value_bytes);
     if (!candidate.is_retained || !in_turn) {
       if (bytes > budget) break;
       if (by_worth) moves_allowed_ -= static_cast<double>(bytes);
@@ -295,7 +296,7 @@ void Reclaimer::drop(const Fingerprint& fingerprint, Location location,
   const auto entry = state_.index.find(fingerprint);
   if (!entry || entry->location != location) return;
   if (is_broken(Rule::kNoEntryIntoFreed)) {
-    return state_.segments.remove_live(location, entry->value_bytes);
+    return state_.segments.remove_live(*entry);
   }
   if (state_.end_retention(fingerprint)) state_.counters.retentions_lost_total.add();
   state_.forget(fingerprint, location);

@@ -2,6 +2,12 @@
 
 namespace larder::log_store {
 
+PackedValue packed_value_of(const StoreTask& task) noexcept {
+  return {.key = task.key,
+          .value_bytes = static_cast<std::uint32_t>(task.value_bytes),
+          .checksum = task.checksum};
+}
+
 void fill_record_header(const PathState& state, StoreTask& task) noexcept {
   const RecordHeader header{.kind = RecordKind::kValue,
                             .offset = std::uint64_t{task.location.grain} * state.grain_bytes(),

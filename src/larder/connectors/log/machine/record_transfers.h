@@ -9,6 +9,8 @@ namespace larder::log_store {
 
 // The common part of the writers of records. The path's thread.
 
+/// What the header and the tag of a packed value are made of. Its checksum is known.
+PackedValue packed_value_of(const StoreTask& task) noexcept;
 /// Makes the header grain of a record whose checksum is known.
 void fill_record_header(const PathState& state, StoreTask& task) noexcept;
 /// A write at `offset` of the segment; null when none is free.

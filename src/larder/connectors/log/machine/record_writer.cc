@@ -15,10 +15,26 @@ bool RecordWriter::prepare(StoreTask& task) noexcept {
   return true;
 }
 
+std::uint64_t RecordWriter::bytes_at(const Head& head, const StoreTask& task) const noexcept {
+  const RecordKind kind = state_.kind_of_new(task.value_bytes);
+  const std::uint64_t bytes = record_bytes(task.value_bytes, state_.grain_bytes(), kind);
+  const bool begins_pack =
+      kind == RecordKind::kPack && !(head.segment() && runs_.can_join(task, head.next()));
+  return begins_pack ? bytes + state_.grain_bytes() : bytes;
+}
+
+void RecordWriter::take_place(Head& head, StoreTask& task) noexcept {
+  task.is_packed = state_.kind_of_new(task.value_bytes) == RecordKind::kPack;
+  task.begins_pack = task.is_packed && !runs_.can_join(task, head.next());
+  task.location = head.allocate(bytes_at(head, task), 1, task.key.size());
+  if (task.begins_pack) ++task.location.grain;
+}
+
 void RecordWriter::start(StoreTask& task) noexcept {
   if (is_broken(Rule::kPublishWhenComplete)) {
     state_.publish(task.fingerprint, {.location = task.location,
-                                      .value_bytes = static_cast<std::uint32_t>(task.value_bytes)});
+                                      .value_bytes = static_cast<std::uint32_t>(task.value_bytes),
+                                      .is_packed = task.is_packed});
   }
   task.error = {};
   task.was_published = false;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "larder/connectors/log/machine/append_tasks.h"
+#include "larder/connectors/log/machine/head.h"
 #include "larder/connectors/log/machine/path_state.h"
 #include "larder/connectors/log/machine/piece_writer.h"
 #include "larder/connectors/log/machine/publisher.h"
@@ -24,6 +25,11 @@ class RecordWriter {
 
   /// Memory for the task's header, at its first use. False when there is none.
   bool prepare(StoreTask& task) noexcept;
+  /// Bytes that the task takes at the head: with its header, or with that of the pack that it would
+  /// begin.
+  std::uint64_t bytes_at(const Head& head, const StoreTask& task) const noexcept;
+  /// Gives the task its place at the head, which has room for it. start() follows at once.
+  void take_place(Head& head, StoreTask& task) noexcept;
   /// Writes the record at the place that the task was given. The publisher settles it.
   void start(StoreTask& task) noexcept;
   void on_hashed(StoreTask& task) noexcept;

@@ -16,13 +16,18 @@ class RecordWriterTest : public AppendPartsTest {
     writer_ = std::make_unique<RecordWriter>(*state_, *errors_, *publisher_);
   }
   StoreTask& start(const std::string& key, std::uint64_t bytes, std::size_t misalignment = 0) {
-    StoreTask& task = placed(key, bytes, misalignment);
+    return start(tasks_->store(key, bytes, misalignment));
+  }
+  StoreTask& start(StoreTask& task) {
     EXPECT_TRUE(writer_->prepare(task));
+    writer_->take_place(*head_, task);
+    note_placed(task);
     writer_->start(task);
     return task;
   }
   /// Whether the disk has the record as a load would want it.
   bool is_whole(const StoreTask& task) const {
+    if (task.is_packed) return is_whole_in_pack(task);
     const std::uint64_t offset = std::uint64_t{task.location.grain} * kGrain;
     const auto grain = disk_.read_image(segment_file_name(0), offset, kGrain);
     const auto header =
@@ -34,6 +39,40 @@ class RecordWriterTest : public AppendPartsTest {
     return hash128(value) == header->checksum &&
            std::ranges::equal(value, std::span{slice.data, slice.bytes});
   }
+  /// The header of the pack is somewhere before the value, and tells of it.
+  bool is_whole_in_pack(const StoreTask& task) const {
+    const std::uint64_t value_at = std::uint64_t{task.location.grain} * kGrain;
+    for (std::uint64_t offset = value_at - kGrain; offset >= kGrain; offset -= kGrain) {
+      const auto grain = disk_.read_image(segment_file_name(0), offset, kGrain);
+      const auto header =
+          decode_record_header(grain, state_->identity(0), offset, state_->superblock.secret);
+      if (!header) continue;
+      if (header->kind != RecordKind::kPack) return false;
+      struct Search {
+        const StoreTask* task;
+        std::uint64_t at;
+        Hash128 checksum{};
+        bool is_found = false;
+      } search{.task = &task, .at = offset + kGrain};
+      const auto visit = [](void* context, const PackedValue& value) {
+        auto& wanted = *static_cast<Search*>(context);
+        if (wanted.at == std::uint64_t{wanted.task->location.grain} * kGrain &&
+            std::ranges::equal(value.key, wanted.task->key)) {
+          wanted.is_found = value.value_bytes == wanted.task->value_bytes;
+          wanted.checksum = value.checksum;
+        }
+        wanted.at += round_up(value.value_bytes, kGrain);
+      };
+      EXPECT_TRUE(for_each_packed(header->payload, visit, &search).has_value());
+      EXPECT_EQ(search.at, offset + kGrain + header->value_bytes);
+      const auto value = disk_.read_image(segment_file_name(0), value_at, task.value_bytes);
+      const Slice& slice = task.value.front();
+      return search.is_found && hash128(value) == search.checksum &&
+             std::ranges::equal(value, std::span{slice.data, slice.bytes});
+    }
+    return false;
+  }
+  std::uint64_t appended_grains() { return segment(0).append_offset / kGrain - 1; }
   void take_all_transfers() {
     while (Transfer* const transfer = state_->transfers.acquire()) taken_.push_back(transfer);
   }
@@ -47,17 +86,46 @@ class RecordWriterTest : public AppendPartsTest {
 };
 
 TEST_F(RecordWriterTest, NeighboursAreWrittenTogether) {
-  const std::vector<StoreTask*> tasks{&start("a", 100), &start("b", 5000), &start("c", 0)};
+  const std::vector<StoreTask*> tasks{&start("a", 100), &start("b", 5000), &start("c", 4096)};
   EXPECT_EQ(state_->transfers.in_flight(), 0U);
   writer_->flush();
   EXPECT_EQ(state_->transfers.in_flight(), 1U);
   run();
   EXPECT_EQ(sink_.stores, tasks);
   EXPECT_EQ(disk_.counts().writes, 1U);
+  EXPECT_EQ(appended_grains(), 5U);  // One header, and 1, 2 and 1 grains of values.
   for (const StoreTask* const task : tasks) {
+    EXPECT_TRUE(task->is_packed);
     EXPECT_TRUE(is_whole(*task));
     EXPECT_TRUE(points_to(*task));
   }
+}
+
+TEST_F(RecordWriterTest, EmptyValuesAndThoseHashedByThreadsHaveHeadersOfTheirOwn) {
+  const StoreTask& empty = start("empty", 0);
+  const StoreTask& other = start("other", 0);
+  const StoreTask& packed = start("packed", 100);
+  const StoreTask& last = start("last", 0);
+  writer_->flush();
+  EXPECT_EQ(state_->transfers.in_flight(), 3U);  // Two of one run, a pack, and one more.
+  run();
+  EXPECT_EQ(appended_grains(), 5U);
+  EXPECT_TRUE(packed.is_packed);
+  for (const StoreTask* const task : {&empty, &other, &packed, &last}) {
+    EXPECT_EQ(task->is_packed, task == &packed);
+    EXPECT_TRUE(is_whole(*task));
+  }
+  EXPECT_EQ(state_->kind_of_new(kHashInlineBytesMax), RecordKind::kValue);
+}
+
+TEST_F(RecordWriterTest, APackEndsWhereItsHeaderIsFull) {
+  const std::string long_key(1000, 'k');
+  for (int i = 0; i < 7; ++i) start(long_key + std::to_string(i), 100);
+  writer_->flush();
+  EXPECT_EQ(state_->transfers.in_flight(), 3U);
+  run();
+  EXPECT_EQ(appended_grains(), 10U);
+  for (const StoreTask* const task : sink_.stores) EXPECT_TRUE(is_whole(*task));
 }
 
 TEST_F(RecordWriterTest, AGapEndsTheRun) {
@@ -74,6 +142,7 @@ TEST_F(RecordWriterTest, WhatMissesTheAlignmentGoesThroughStagingMemory) {
   const StoreTask& aligned = start("a", 8192);
   const StoreTask& misaligned = start("b", 5000, 8);
   writer_->flush();
+  EXPECT_EQ(state_->transfers.in_flight(), 1U);
   EXPECT_GT(state_->staging.bytes_in_use(), 0U);
   run();
   EXPECT_EQ(state_->staging.bytes_in_use(), 0U);
@@ -171,9 +240,7 @@ TEST_F(RecordWriterTest, AMoveKeepsTheChecksumThatItCameWith) {
   StoreTask& move = tasks_->store("a", 100);
   move.source = Location{.segment = 5, .grain = 9};
   move.checksum = Hash128{.low = 1, .high = 2};  // As if the value had changed since.
-  place(move);
-  ASSERT_TRUE(writer_->prepare(move));
-  writer_->start(move);
+  start(move);
   writer_->flush();
   run();
   EXPECT_FALSE(is_whole(move));

@@ -342,8 +342,11 @@ void Recovery::admit(std::uint32_t number, const TableEntry& entry) {
     if (present) state_.forget(fingerprint, present->location);
     return;
   }
+  const bool is_packed = entry.kind == RecordKind::kPack;
   const IndexEntry admitted{.location = {.segment = number, .grain = entry.grain},
-                            .value_bytes = entry.value_bytes};
+                            .value_bytes = entry.value_bytes,
+                            .is_packed = is_packed,
+                            .tag = is_packed ? entry.fingerprint_high : 0};
   bool is_assigned = state_.index.assign(fingerprint, admitted);
   if (!is_assigned) {
     state_.health.set_condition("index",
@@ -360,10 +363,10 @@ void Recovery::admit(std::uint32_t number, const TableEntry& entry) {
     return;
   }
   if (present) {
-    state_.segments.remove_live(present->location, present->value_bytes);
+    state_.segments.remove_live(*present);
     if (!is_broken(Rule::kReplacerOutranks)) ++state_.segments.at(number).outranks;
   }
-  state_.segments.add_live(admitted.location, admitted.value_bytes);
+  state_.segments.add_live(admitted);
   state_.counters.recovered_records.add();
 }
 
@@ -387,7 +390,7 @@ bool Recovery::evict_oldest_before(std::uint32_t number) {
 void Recovery::evict(const Found& found) {
   Segment& segment = state_.segments.at(found.segment);
   const auto forget = [&](const TableEntry& entry) {
-    if (entry.kind != RecordKind::kValue) return;
+    if (entry.kind == RecordKind::kTombstones) return;
     state_.forget(fingerprint_of_entry(entry), {.segment = found.segment, .grain = entry.grain});
   };
   if (segment.table != nullptr) {
@@ -448,6 +451,7 @@ std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
                                            state_.superblock.secret);
   if (!header) return grain;
   Segment& segment = state_.segments.at(number);
+  if (header->kind == RecordKind::kPack) return scan_pack(number, offset, *header, chunk);
   TableEntry entry;
   entry.grain = static_cast<std::uint32_t>(offset / grain);
   entry.kind = header->kind;
@@ -477,13 +481,9 @@ std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
   const std::uint64_t end = state_.segments.geometry().segment_bytes;
   if (header->value_bytes > end || offset + bytes > end || header->payload.empty()) return grain;
   // The header may be on the disk before its value: a torn record does not count.
-  if (bytes <= chunk.size() || is_broken(Rule::kScanVerifiesValues)) {
-    const bool holds = is_broken(Rule::kScanVerifiesValues) ||
-                       hash128(chunk.subspan(grain, header->value_bytes)) == header->checksum;
-    if (!holds) return grain;
-  } else {
-    const auto verified = value_holds(number, offset + grain, *header);
-    if (!verified || !*verified) return grain;
+  if (!value_holds(number, offset + grain, chunk.subspan(grain), header->value_bytes,
+                   header->checksum)) {
+    return grain;
   }
   entry.value_bytes = static_cast<std::uint32_t>(header->value_bytes);
   add(header->payload);
@@ -491,20 +491,75 @@ std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
   return bytes;
 }
 
-/// Verifies a value that is longer than the rest of the scan buffer, with a buffer of its own.
-Result<bool> Recovery::value_holds(std::uint32_t number, std::uint64_t offset,
-                                   const RecordHeader& header) {
+/// The same for a pack: each of its values counts by itself.
+std::uint64_t Recovery::scan_pack(std::uint32_t number, std::uint64_t offset,
+                                  const RecordHeader& header, std::span<const std::byte> chunk) {
+  const std::uint32_t grain = state_.grain_bytes();
+  const std::uint64_t room = state_.segments.geometry().segment_bytes - offset - grain;
+  // A copy: admit() may make room, and read tables into the scan buffer for it.
+  const std::vector<std::byte> payload{header.payload.begin(), header.payload.end()};
+  std::vector<PackedValue> values;
+  const Status split = for_each_packed(
+      payload,
+      [](void* context, const PackedValue& value) {
+        static_cast<std::vector<PackedValue>*>(context)->push_back(value);
+      },
+      &values);
+  std::uint64_t bytes = 0;
+  for (const PackedValue& value : values) bytes += round_up(value.value_bytes, grain);
+  if (!split || values.empty() || bytes != header.value_bytes || bytes > room) return grain;
+  Segment& segment = state_.segments.at(number);
+  bool are_all_whole = true;
+  std::uint64_t at = grain;
+  for (const PackedValue& value : values) {
+    const std::uint64_t value_at = offset + at;
+    const bool is_whole =
+        value_holds(number, value_at, chunk.subspan(std::min<std::uint64_t>(at, chunk.size())),
+                    value.value_bytes, value.checksum);
+    at += round_up(value.value_bytes, grain);
+    are_all_whole = are_all_whole && is_whole;
+    if (!is_whole) continue;
+    const TableEntry entry{.fingerprint_low = state_.fingerprint(value.key).low,
+                           .fingerprint_high = value_tag(value, state_.identity(number), value_at,
+                                                         state_.superblock.secret),
+                           .grain = static_cast<std::uint32_t>(value_at / grain),
+                           .value_bytes = value.value_bytes,
+                           .wall_seconds = static_cast<std::uint32_t>(header.wall_seconds),
+                           .key_bytes = static_cast<std::uint16_t>(value.key.size()),
+                           .kind = RecordKind::kPack};
+    segment.table->reserve(1, value.key.size());
+    segment.table->add(entry, as_text(value.key));
+    admit(number, entry);
+    state_.counters.recovered_by_scan.add();
+    segment.append_offset = offset + at;
+  }
+  return are_all_whole ? at : grain;
+}
+
+/// Whether the value at `offset` is on the disk as its header says; `chunk`: what is read of it.
+bool Recovery::value_holds(std::uint32_t number, std::uint64_t offset,
+                           std::span<const std::byte> chunk, std::uint64_t value_bytes,
+                           const Hash128& checksum) {
+  if (is_broken(Rule::kScanVerifiesValues)) return true;
+  if (value_bytes <= chunk.size()) return hash128(chunk.first(value_bytes)) == checksum;
+  const auto found = checksum_at(number, offset, value_bytes);
+  return found && *found == checksum;
+}
+
+/// Of a value that is longer than the rest of the scan buffer, by a buffer of its own.
+Result<Hash128> Recovery::checksum_at(std::uint32_t number, std::uint64_t offset,
+                                      std::uint64_t value_bytes) {
   const std::uint32_t grain = state_.grain_bytes();
   LARDER_ASSIGN(AlignedBuffer buffer, AlignedBuffer::create(state_.options.io_bytes, grain));
   StreamingHash128 hash;
-  for (std::uint64_t at = 0; at < header.value_bytes;) {
-    const std::uint64_t bytes = std::min<std::uint64_t>(buffer.size(), header.value_bytes - at);
+  for (std::uint64_t at = 0; at < value_bytes;) {
+    const std::uint64_t bytes = std::min<std::uint64_t>(buffer.size(), value_bytes - at);
     LARDER_TRY(io_.read(state_.segments.at(number).file, offset + at,
                         buffer.span().first(round_up(bytes, grain))));
     hash.update(buffer.span().first(bytes));
     at += bytes;
   }
-  return hash.digest() == header.checksum;
+  return hash.digest();
 }
 
 /// A killed owner's records may not be durable. Once they are, a table makes the next open fast,

@@ -70,7 +70,12 @@ class Recovery {
   Status scan_segment(const Found& found);
   std::uint64_t scan_record(std::uint32_t number, std::uint64_t offset,
                             std::span<const std::byte> chunk);
-  Result<bool> value_holds(std::uint32_t number, std::uint64_t offset, const RecordHeader& header);
+  std::uint64_t scan_pack(std::uint32_t number, std::uint64_t offset, const RecordHeader& header,
+                          std::span<const std::byte> chunk);
+  bool value_holds(std::uint32_t number, std::uint64_t offset, std::span<const std::byte> chunk,
+                   std::uint64_t value_bytes, const Hash128& checksum);
+  Result<Hash128> checksum_at(std::uint32_t number, std::uint64_t offset,
+                              std::uint64_t value_bytes);
   void make_durable(std::uint32_t number);
 
   // Room.

@@ -6,7 +6,7 @@ namespace larder::log_store {
 
 bool Retentions::add(const Fingerprint& key, std::uint32_t segment, std::uint64_t value_bytes,
                      std::uint64_t until_ns, std::uint64_t now_ns) {
-  const auto found = held_.find(key);
+  const auto found = held_.find(key.low);
   if (found != held_.end()) {
     found->second.until_ns = std::max(found->second.until_ns, until_ns);
     return true;
@@ -14,7 +14,7 @@ bool Retentions::add(const Fingerprint& key, std::uint32_t segment, std::uint64_
   const std::uint64_t bytes = std::max(value_bytes, kBytesMin);
   if (!has_room(bytes)) drop_expired(now_ns);
   if (!has_room(bytes)) return false;
-  held_.emplace(key, Held{until_ns, bytes, segment});
+  held_.emplace(key.low, Held{until_ns, bytes, segment});
   ++by_segment_[segment];
   bytes_ += bytes;
   first_end_ns_ = std::min(first_end_ns_, until_ns);
@@ -22,7 +22,7 @@ bool Retentions::add(const Fingerprint& key, std::uint32_t segment, std::uint64_
 }
 
 void Retentions::note_moved(const Fingerprint& key, std::uint32_t segment) {
-  const auto found = held_.find(key);
+  const auto found = held_.find(key.low);
   if (found == held_.end()) return;
   ++by_segment_[segment];
   leave_segment(found->second.segment);
@@ -30,12 +30,12 @@ void Retentions::note_moved(const Fingerprint& key, std::uint32_t segment) {
 }
 
 bool Retentions::has(const Fingerprint& key, std::uint64_t now_ns) const noexcept {
-  const auto found = held_.find(key);
+  const auto found = held_.find(key.low);
   return found != held_.end() && now_ns < found->second.until_ns;
 }
 
 bool Retentions::end(const Fingerprint& key, std::uint64_t now_ns) noexcept {
-  const auto found = held_.find(key);
+  const auto found = held_.find(key.low);
   if (found == held_.end()) return false;
   const bool was_held = now_ns < found->second.until_ns;
   let_go(found->second);

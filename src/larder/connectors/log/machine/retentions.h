@@ -42,10 +42,6 @@ class Retentions {
     std::uint64_t bytes = 0;
     std::uint32_t segment = 0;
   };
-  struct Hash {
-    std::size_t operator()(const Fingerprint& key) const noexcept { return key.low; }
-  };
-
   bool has_room(std::uint64_t bytes) const noexcept {
     return bytes_ <= budget_bytes_ && bytes <= budget_bytes_ - bytes_;
   }
@@ -53,7 +49,7 @@ class Retentions {
   void leave_segment(std::uint32_t segment) noexcept;
 
   const std::uint64_t budget_bytes_;
-  std::unordered_map<Fingerprint, Held, Hash> held_;
+  std::unordered_map<std::uint64_t, Held> held_;  ///< By fingerprint.low, as the index.
   std::unordered_map<std::uint32_t, std::uint64_t> by_segment_;  ///< Keys; none is 0.
   std::uint64_t bytes_ = 0;
   /// None expires before it. May be too early, because some end before their time.

@@ -7,7 +7,7 @@ namespace {
 
 constexpr Fingerprint kA{.low = 1, .high = 2};
 constexpr Fingerprint kB{.low = 2, .high = 1};
-constexpr Fingerprint kC{.low = 1, .high = 3};
+constexpr Fingerprint kC{.low = 3, .high = 2};
 
 TEST(RetentionsTest, LastUntilTheirTimeAndTheLaterOneCounts) {
   Retentions retentions{100'000};

@@ -49,7 +49,7 @@ bool Scanner::fill(ScanTask& task) {
   for (const TableEntry& line : table_.entries) {
     const std::size_t this_key_at = key_at;
     key_at += line.key_bytes;
-    if (line.kind != RecordKind::kValue || line.grain < task.from.words[1]) continue;
+    if (line.kind == RecordKind::kTombstones || line.grain < task.from.words[1]) continue;
     if (page_.entries.size() == task.keys_max) {
       task.from.words[1] = line.grain;
       return true;

@@ -45,17 +45,17 @@ bool is_legal_move(SegmentState from, SegmentState to) noexcept {
 Segments::Segments(const Geometry& geometry, std::uint32_t numbers)
     : geometry_(geometry), segments_(std::max(numbers, geometry.segment_count)) {}
 
-void Segments::add_live(Location location, std::uint64_t value_bytes) noexcept {
-  Segment& segment = segments_[location.segment];
-  const std::uint64_t bytes = record_bytes(value_bytes, geometry_.grain_bytes);
+void Segments::add_live(const IndexEntry& entry) noexcept {
+  Segment& segment = segments_[entry.location.segment];
+  const std::uint64_t bytes = bytes_taken(entry, geometry_.grain_bytes);
   ++segment.live_records;
   segment.live_bytes += bytes;
   live_bytes_ += bytes;
 }
 
-void Segments::remove_live(Location location, std::uint64_t value_bytes) noexcept {
-  Segment& segment = segments_[location.segment];
-  const std::uint64_t bytes = record_bytes(value_bytes, geometry_.grain_bytes);
+void Segments::remove_live(const IndexEntry& entry) noexcept {
+  Segment& segment = segments_[entry.location.segment];
+  const std::uint64_t bytes = bytes_taken(entry, geometry_.grain_bytes);
   LARDER_CHECK(segment.live_records > 0 && segment.live_bytes >= bytes);
   if (--segment.live_records == 0) segment.dead_since = newest_generation_;
   segment.live_bytes -= bytes;

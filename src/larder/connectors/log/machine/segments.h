@@ -120,6 +120,12 @@ struct Segment {
   std::uint32_t pins_ = 0;
 };
 
+/// Bytes that the entry's value takes in its segment, without its share of a pack's header.
+inline std::uint64_t bytes_taken(const IndexEntry& entry, std::uint32_t grain_bytes) noexcept {
+  return record_bytes(entry.value_bytes, grain_bytes,
+                      entry.is_packed ? RecordKind::kPack : RecordKind::kValue);
+}
+
 /// The segments of a path: their states, what points into them, and the order of reuse.
 ///
 /// Invariant: a segment changes its state only along the edges of is_legal_move(), by the functions
@@ -145,8 +151,8 @@ class Segments {
     return {.generation = segments_[location.segment].generation,
             .offset = std::uint64_t{location.grain} * geometry_.grain_bytes};
   }
-  void add_live(Location location, std::uint64_t value_bytes) noexcept;
-  void remove_live(Location location, std::uint64_t value_bytes) noexcept;
+  void add_live(const IndexEntry& entry) noexcept;
+  void remove_live(const IndexEntry& entry) noexcept;
   std::uint64_t live_bytes() const noexcept { return live_bytes_; }
 
   // Transitions.

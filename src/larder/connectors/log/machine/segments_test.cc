@@ -10,6 +10,10 @@
 namespace larder::log_store {
 namespace {
 
+IndexEntry entry_at(std::uint32_t segment, std::uint32_t grain, std::uint32_t value_bytes) {
+  return {.location = {.segment = segment, .grain = grain}, .value_bytes = value_bytes};
+}
+
 constexpr std::uint32_t kGrain = 4096;
 
 Geometry geometry_of_files(std::uint32_t files) {
@@ -113,9 +117,9 @@ TEST(SegmentsTest, AFreedSegmentForgetsItsTombstonesAndTable) {
 TEST(SegmentsDeathTest, ASegmentThatSomethingPointsIntoIsNotFreed) {
   Segments segments{geometry_of_files(32), 0};
   use(segments, 1, SegmentState::kSealed, 1);
-  segments.add_live({.segment = 1, .grain = 1}, 100);
+  segments.add_live(entry_at(1, 1, 100));
   EXPECT_DEATH(segments.push_free(1), "LARDER_CHECK");
-  segments.remove_live({.segment = 1, .grain = 1}, 100);
+  segments.remove_live(entry_at(1, 1, 100));
   SegmentPin pin = segments.pin(1);
   EXPECT_DEATH(segments.push_free(1), "LARDER_CHECK");
   pin.reset();
@@ -223,20 +227,24 @@ TEST(SegmentsDeathTest, APinnedSegmentIsNotTakenForItsNextUse) {
 
 TEST(SegmentsTest, LiveBytesAreCountedInWholeRecords) {
   Segments segments{geometry_of_files(32), 0};
-  segments.add_live({.segment = 1, .grain = 1}, 1);
-  segments.add_live({.segment = 1, .grain = 3}, kGrain);
-  segments.add_live({.segment = 2, .grain = 1}, 0);
+  segments.add_live(entry_at(1, 1, 1));
+  segments.add_live(entry_at(1, 3, kGrain));
+  segments.add_live(entry_at(2, 1, 0));
   EXPECT_EQ(segments.at(1).live_records, 2U);
   EXPECT_EQ(segments.at(1).live_bytes, 4 * kGrain);
   EXPECT_EQ(segments.live_bytes(), 5 * kGrain);
-  segments.remove_live({.segment = 1, .grain = 1}, 1);
+  segments.remove_live(entry_at(1, 1, 1));
   EXPECT_EQ(segments.at(1).live_records, 1U);
   EXPECT_EQ(segments.live_bytes(), 3 * kGrain);
+  IndexEntry packed = entry_at(1, 5, kGrain + 1);
+  packed.is_packed = true;  // Without its share of the header.
+  segments.add_live(packed);
+  EXPECT_EQ(segments.live_bytes(), 5 * kGrain);
 }
 
 TEST(SegmentsDeathTest, MoreThanWasAddedCannotBeRemoved) {
   Segments segments{geometry_of_files(32), 0};
-  EXPECT_DEATH(segments.remove_live({.segment = 1, .grain = 1}, 1), "LARDER_CHECK");
+  EXPECT_DEATH(segments.remove_live(entry_at(1, 1, 1)), "LARDER_CHECK");
 }
 
 TEST(SegmentsTest, FilesAreMadeUpToTheLimitAndLowestNumbersFirst) {

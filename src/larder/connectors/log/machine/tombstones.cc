@@ -12,7 +12,7 @@ namespace larder::log_store {
 bool Tombstones::has_room(const DeleteTask& task) const noexcept {
   return grain_ != nullptr &&
          grain_->payload_bytes + kTombstoneKeyOverhead + task.key.size() <=
-             tombstone_payload_max(state_.grain_bytes()) &&
+             payload_max(state_.grain_bytes()) &&
          head_.has_room(0, 1, task.key.size());
 }
 

@@ -122,7 +122,7 @@ SetupStatus Inspection::load(const std::string& directory) {
                           .segment_bytes = superblock.segment_bytes};
   facts_.store_id = text_of(superblock.store_id);
   facts_.path_id = text_of(superblock.path_id);
-  facts_.format_major = kFormatMajor;
+  facts_.format_major = superblock.format_major;
   facts_.grain_bytes = superblock.grain_bytes;
   facts_.slot_bytes = superblock.slot_bytes;
   facts_.segment_bytes = superblock.segment_bytes;
@@ -229,6 +229,26 @@ Result<Table> Inspection::table_of(std::uint32_t number, bool with_keys) {
   return decode_table(trailer, body.span(), with_keys, geometry, secret);
 }
 
+/// Headers of packs of which a value lives.
+std::uint64_t Inspection::live_pack_headers(std::uint32_t number, const Table& table) const {
+  std::uint64_t headers = 0;
+  std::uint64_t end = 0;  // Of the entry before, in grains: a header stands between two packs.
+  bool is_counted = false;
+  for (const TableEntry& line : table.entries) {
+    if (line.grain != end) is_counted = false;
+    const bool is_pack = line.kind == RecordKind::kPack;
+    const bool is_value = line.kind != RecordKind::kTombstones;
+    end =
+        line.grain + record_bytes(is_value ? line.value_bytes : 0, facts_.grain_bytes, line.kind) /
+                         facts_.grain_bytes;
+    if (!is_pack || is_counted) continue;
+    const auto entry = state_->index.find({.low = line.fingerprint_low});
+    is_counted = entry && entry->location == Location{.segment = number, .grain = line.grain};
+    headers += is_counted ? 1 : 0;
+  }
+  return headers;
+}
+
 std::vector<SegmentFacts> Inspection::segments() {
   std::vector<SegmentFacts> all;
   const auto add = [&](std::uint32_t number, SegmentFinding finding) {
@@ -251,7 +271,9 @@ std::vector<SegmentFacts> Inspection::segments() {
     const auto table = table_of(number, false);
     if (!table) continue;
     all.back().records = static_cast<std::uint64_t>(std::ranges::count(
-        table->entries, RecordKind::kValue, [](const TableEntry& entry) { return entry.kind; }));
+        table->entries, false,
+        [](const TableEntry& entry) { return entry.kind == RecordKind::kTombstones; }));
+    all.back().live_bytes += live_pack_headers(number, *table) * facts_.grain_bytes;
   }
   for (std::uint32_t i = 0; i < state_->segments.count(); ++i) {
     const Segment& segment = state_->segments.at(i);
@@ -290,7 +312,8 @@ bool Inspection::visit_segment(std::uint32_t number,
       table->entries.push_back({.fingerprint_low = fingerprint.low,
                                 .fingerprint_high = fingerprint.high,
                                 .grain = entry.location.grain,
-                                .value_bytes = entry.value_bytes});
+                                .value_bytes = entry.value_bytes,
+                                .kind = entry.is_packed ? RecordKind::kPack : RecordKind::kValue});
     }
     std::ranges::sort(table->entries, {}, &TableEntry::grain);
   }
@@ -299,13 +322,13 @@ bool Inspection::visit_segment(std::uint32_t number,
   for (const TableEntry& line : table->entries) {
     const std::uint64_t this_key_at = key_at;
     if (!table->keys.empty()) key_at += line.key_bytes;
-    if (line.kind != RecordKind::kValue) continue;
+    if (line.kind == RecordKind::kTombstones) continue;
     const auto entry =
         state_->index.find({.low = line.fingerprint_low, .high = line.fingerprint_high});
     if (!entry || entry->location != Location{.segment = number, .grain = line.grain}) continue;
     const std::string_view keys = table->keys;
     if (!visit({.key = keys.substr(this_key_at, key_at - this_key_at),
-                .fingerprint = {.low = line.fingerprint_low, .high = line.fingerprint_high},
+                .fingerprint_low = line.fingerprint_low,
                 .value_bytes = line.value_bytes,
                 .wall_seconds = line.wall_seconds,
                 .segment = number,
@@ -332,10 +355,8 @@ Inspection::Verified Inspection::verify(const std::function<void(const Damage&)>
     return verified;
   }
   for_each_live([&](const LiveRecord& record) {
-    const auto grain = static_cast<std::uint32_t>(record.offset / facts_.grain_bytes);
-    const IndexEntry entry{.location = {.segment = record.segment, .grain = grain},
-                           .value_bytes = static_cast<std::uint32_t>(record.value_bytes)};
-    const Status proven = reader->prove(record.fingerprint, entry);
+    const auto entry = state_->index.find({.low = record.fingerprint_low});
+    const Status proven = reader->prove(record.key, {.low = record.fingerprint_low}, *entry);
     ++verified.records;
     verified.value_bytes += record.value_bytes;
     if (!proven) {
@@ -363,7 +384,7 @@ SetupResult<std::optional<AlignedBuffer>> Inspection::read_value(std::string_vie
   if (!value) return fail(value.error());
   auto reader = RecordReader::create(*state_, *io_);
   if (!reader) return fail(reader.error());
-  if (const Status proven = reader->prove(fingerprint, *entry, value->span()); !proven) {
+  if (const Status proven = reader->prove(key, fingerprint, *entry, value->span()); !proven) {
     return fail(proven.error());
   }
   return std::optional<AlignedBuffer>{std::move(*value)};

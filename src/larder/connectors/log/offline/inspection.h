@@ -60,12 +60,12 @@ struct SegmentFacts {
 /// A record that a load would find.
 struct LiveRecord {
   std::string_view key;  ///< Empty where the segment's keys are damaged.
-  Fingerprint fingerprint;
+  std::uint64_t fingerprint_low = 0;
   std::uint64_t value_bytes = 0;
   std::uint64_t wall_seconds = 0;  ///< When it was stored or moved; for information.
   std::uint32_t segment = 0;
   std::uint64_t generation = 0;
-  std::uint64_t offset = 0;  ///< Of its header in the segment, bytes.
+  std::uint64_t offset = 0;  ///< In the segment, bytes: of its header, or of a packed value.
 };
 
 /// Data that differs from what was written.
@@ -121,6 +121,7 @@ class Inspection {
   void check_superblock_copies(io::FileId file);
   void collect_damage();
   Result<Table> table_of(std::uint32_t number, bool with_keys);
+  std::uint64_t live_pack_headers(std::uint32_t number, const Table& table) const;
   std::vector<std::uint32_t> in_order() const;
   bool visit_segment(std::uint32_t number, const std::function<bool(const LiveRecord&)>& visit);
 

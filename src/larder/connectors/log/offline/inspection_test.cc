@@ -237,8 +237,8 @@ TEST_F(InspectionTest, EachDamagedRecordIsNamedWithItsPlaceAndTheOthersAreProven
   ASSERT_NE(inspection, nullptr);
   const auto [first, first_at] = place_of(*inspection, key_of(3));
   const auto [second, second_at] = place_of(*inspection, key_of(40));
-  overwrite(segment(first), first_at + 4096 + kValueBytes - 1, "\xff");  // The last byte.
-  overwrite(segment(second), second_at + 100, "damage");                 // The key in the header.
+  overwrite(segment(first), first_at + kValueBytes - 1, "\xff");  // The last byte.
+  overwrite(segment(second), second_at, "damage");
   const std::vector<Damage> damage = verify(*inspection);
   ASSERT_EQ(damage.size(), 2U);
   EXPECT_EQ(damage[0].segment, first);
@@ -248,10 +248,30 @@ TEST_F(InspectionTest, EachDamagedRecordIsNamedWithItsPlaceAndTheOthersAreProven
   EXPECT_EQ(damage[1].segment, second);
   EXPECT_EQ(damage[1].offset, second_at);
   EXPECT_EQ(damage[1].key, key_of(40));
-  EXPECT_NE(damage[1].what.find("MAC"), std::string::npos) << damage[1].what;
+  EXPECT_NE(damage[1].what.find("checksum"), std::string::npos) << damage[1].what;
   const auto value = inspection->read_value(key_of(3));
   ASSERT_FALSE(value.has_value());
   EXPECT_NE(value.error().text.find("checksum"), std::string::npos);
+}
+
+TEST_F(InspectionTest, ADamagedHeaderIsFoundWhereALoadReadsIt) {
+  {
+    const auto store = open(spec());
+    ASSERT_NE(store, nullptr);
+    store->fill(0, 1);
+    ASSERT_TRUE(store->client().set("empty", {}).has_value());
+  }
+  const auto inspection = inspect();
+  ASSERT_NE(inspection, nullptr);
+  const auto [packed, packed_at] = place_of(*inspection, key_of(0));
+  const auto [empty, empty_at] = place_of(*inspection, "empty");
+  overwrite(segment(packed), packed_at - 4096 + 100, "damage");  // A load needs the value alone.
+  overwrite(segment(empty), empty_at + 100, "damage");           // The key in the header.
+  const std::vector<Damage> damage = verify(*inspection);
+  ASSERT_EQ(damage.size(), 1U);
+  EXPECT_EQ(damage[0].key, "empty");
+  EXPECT_EQ(damage[0].offset, empty_at);
+  EXPECT_NE(damage[0].what.find("MAC"), std::string::npos) << damage[0].what;
 }
 
 TEST_F(InspectionTest, ADamagedCopyOfTheSuperblockIsReported) {
@@ -354,11 +374,11 @@ TEST_F(InspectionTest, ADirectoryWithoutAStoreIsRefusedForWhatItIs) {
 TEST_F(InspectionTest, ALaterFormatIsRefusedWithBothVersions) {
   make_store(5);
   for (const std::uint64_t copy : {std::uint64_t{0}, kSuperblockCopyStride}) {
-    overwrite(file("superblock"), copy + 24, std::string_view{"\x02\0\0\0", 4});
+    overwrite(file("superblock"), copy + 24, std::string_view{"\x03\0\0\0", 4});
   }
   const SetupError error = no_inspection();
   EXPECT_EQ(error.code, ErrorCode::kUnimplemented);
-  expect_names(error, {"format version 2", "up to version 1"});
+  expect_names(error, {"format version 3", "up to version 2"});
 }
 
 TEST_F(InspectionTest, AStoreOnAReadOnlyFileSystemIsShown) {

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
+
+#include "larder/base/key_text.h"
 
 namespace larder::log_store {
 namespace {
@@ -47,26 +50,87 @@ Result<std::span<const std::byte>> RecordReader::bytes_at(std::uint32_t segment,
                                                             window_bytes_ - (offset - window_at_));
 }
 
-Status RecordReader::prove(const Fingerprint& fingerprint, const IndexEntry& entry,
-                           std::span<std::byte> value_out) {
+Status RecordReader::prove(std::string_view key, const Fingerprint& fingerprint,
+                           const IndexEntry& entry, std::span<std::byte> value_out) {
+  if (entry.is_packed) return prove_packed(key, entry, value_out);
   const std::uint32_t segment = entry.location.segment;
   const std::uint32_t grain = state_.superblock.grain_bytes;
-  std::uint64_t at = std::uint64_t{entry.location.grain} * grain;
-  LARDER_ASSIGN(auto bytes, bytes_at(segment, at, record_bytes(entry.value_bytes, grain)));
+  const std::uint64_t at = std::uint64_t{entry.location.grain} * grain;
+  LARDER_ASSIGN(const auto bytes, bytes_at(segment, at, record_bytes(entry.value_bytes, grain)));
   LARDER_ASSIGN(const RecordHeader header,
                 decode_record_header(bytes.first(grain), state_.identity(segment), at,
                                      state_.superblock.secret));
   if (header.kind != RecordKind::kValue || header.value_bytes != entry.value_bytes) {
     return corrupt("its header says another kind or length");
   }
-  if (state_.fingerprint(header.payload) != fingerprint) {
+  if (state_.fingerprint(header.payload).low != fingerprint.low) {
     return corrupt("its header is another key's");
   }
-  at += grain;
   const Hash128 checksum = header.checksum;  // The window may move on.
+  LARDER_ASSIGN(const Hash128 found, read_value(at + grain, entry, value_out));
+  if (found != checksum) return corrupt("its value does not match its checksum");
+  return {};
+}
+
+Status RecordReader::prove_packed(std::string_view key, const IndexEntry& entry,
+                                  std::span<std::byte> value_out) {
+  std::string found_key;
+  if (key.empty()) {
+    LARDER_ASSIGN(found_key, find_key(entry));
+    key = found_key;
+  }
+  const std::uint64_t at = std::uint64_t{entry.location.grain} * state_.superblock.grain_bytes;
+  LARDER_ASSIGN(const Hash128 checksum, read_value(at, entry, value_out));
+  const PackedValue value{.key = std::as_bytes(std::span{key.data(), key.size()}),
+                          .value_bytes = entry.value_bytes,
+                          .checksum = checksum};
+  const std::uint64_t tag =
+      value_tag(value, state_.identity(entry.location.segment), at, state_.superblock.secret);
+  if (tag != entry.tag) return corrupt("its value does not match its checksum");
+  return {};
+}
+
+/// The key of a packed value, from the pack's header somewhere before it.
+Result<std::string> RecordReader::find_key(const IndexEntry& entry) {
+  const std::uint32_t segment = entry.location.segment;
+  const std::uint32_t grain = state_.superblock.grain_bytes;
+  const std::uint64_t value_at = std::uint64_t{entry.location.grain} * grain;
+  const std::uint64_t from =
+      std::max<std::uint64_t>(grain, value_at - std::min<std::uint64_t>(value_at, window_.size()));
+  if (from >= value_at) return corrupt("it has no header");
+  LARDER_TRY(read(segment, from, value_at - from));
+  struct Search {
+    std::uint64_t value_at;
+    std::uint64_t at;
+    std::uint32_t grain;
+    std::string key;
+  };
+  for (std::uint64_t offset = value_at - grain; offset >= from; offset -= grain) {
+    const auto bytes = std::span<const std::byte>{window_.span()}.subspan(offset - from, grain);
+    const auto header =
+        decode_record_header(bytes, state_.identity(segment), offset, state_.superblock.secret);
+    if (!header) continue;
+    if (header->kind != RecordKind::kPack) break;
+    Search search{.value_at = value_at, .at = offset + grain, .grain = grain, .key = {}};
+    const auto visit = [](void* context, const PackedValue& value) {
+      auto& wanted = *static_cast<Search*>(context);
+      if (wanted.at == wanted.value_at) wanted.key = as_text(value.key);
+      wanted.at += round_up(value.value_bytes, wanted.grain);
+    };
+    LARDER_TRY(for_each_packed(header->payload, visit, &search));
+    if (search.key.empty()) break;
+    return std::move(search.key);
+  }
+  return corrupt("the header that tells its key is damaged, and so is the table");
+}
+
+/// The checksum of the value whose first byte is at `at`.
+Result<Hash128> RecordReader::read_value(std::uint64_t at, const IndexEntry& entry,
+                                         std::span<std::byte> value_out) {
+  const std::uint32_t segment = entry.location.segment;
   StreamingHash128 hash;
   for (std::uint64_t left = entry.value_bytes; left > 0;) {
-    LARDER_ASSIGN(bytes, bytes_at(segment, at, left));
+    LARDER_ASSIGN(auto bytes, bytes_at(segment, at, left));
     bytes = bytes.first(std::min<std::uint64_t>(bytes.size(), left));
     hash.update(bytes);
     if (!value_out.empty()) {
@@ -75,8 +139,7 @@ Status RecordReader::prove(const Fingerprint& fingerprint, const IndexEntry& ent
     at += bytes.size();
     left -= bytes.size();
   }
-  if (hash.digest() != checksum) return corrupt("its value does not match its checksum");
-  return {};
+  return hash.digest();
 }
 
 }  // namespace larder::log_store

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 
 #include "larder/base/aligned_buffer.h"
 #include "larder/connectors/log/machine/blocking_io.h"
@@ -17,9 +19,10 @@ class RecordReader {
  public:
   static Result<RecordReader> create(const PathState& state, BlockingIo& io);
 
-  /// MAC, identity, key, length and checksum of the record that the index has for `fingerprint`.
+  /// MAC, identity, key, length and checksum of the record that the index has for `fingerprint`; or
+  /// of a packed value its tag, for its key. Where `key` is empty it is taken from the header.
   /// `value_out`, where it is not empty, gets the value; it is then as long.
-  Status prove(const Fingerprint& fingerprint, const IndexEntry& entry,
+  Status prove(std::string_view key, const Fingerprint& fingerprint, const IndexEntry& entry,
                std::span<std::byte> value_out = {});
 
  private:
@@ -29,6 +32,11 @@ class RecordReader {
   /// Some bytes from `offset` on, at least a grain; up to `wanted` of them are needed now.
   Result<std::span<const std::byte>> bytes_at(std::uint32_t segment, std::uint64_t offset,
                                               std::uint64_t wanted);
+  Status prove_packed(std::string_view key, const IndexEntry& entry,
+                      std::span<std::byte> value_out);
+  Result<std::string> find_key(const IndexEntry& entry);
+  Result<Hash128> read_value(std::uint64_t at, const IndexEntry& entry,
+                             std::span<std::byte> value_out);
   Status read(std::uint32_t segment, std::uint64_t offset, std::uint64_t bytes);
 
   const PathState& state_;
