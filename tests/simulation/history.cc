@@ -21,7 +21,7 @@ constexpr std::uint64_t kSecond = 1'000'000'000;
 constexpr std::uint64_t kDrainWithinNs = 60 * kSecond;
 constexpr int kTurnsWithoutTimeMax = 1000;
 /// What follows the planned lives, without faults, until the history is long enough.
-constexpr int kMoreLivesMax = 20;
+constexpr int kMoreLivesMax = 60;
 constexpr std::uint32_t kOperationsOfMoreLives = 150;
 constexpr const char* kBallast = "lost+found";
 

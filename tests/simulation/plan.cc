@@ -177,7 +177,7 @@ Plan make_plan(std::uint64_t seed) {
   if (manner == 6 || manner == 7) choose_busy_reclaim(random, plan);
   plan.keys = static_cast<std::uint32_t>(kKeysMin + random.below(40));
   plan.operations_per_life =
-      static_cast<std::uint32_t>((390 + random.below(240)) / plan.endings.size());
+      static_cast<std::uint32_t>((360 + random.below(240)) / plan.endings.size());
   plan.outstanding_max = static_cast<std::uint32_t>(one_of<3>(random, {3, 12, 40}));
   if (!plan.opens_with_faults && random.one_in(8)) {
     plan.opens_with_faults = true;
