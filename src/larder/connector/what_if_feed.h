@@ -17,12 +17,10 @@ namespace larder {
 /// How many bytes of a capacity a value takes.
 struct CapacityModel {
   std::uint64_t capacity_bytes = 0;  ///< 0: the capacity has no bound, and nothing is estimated.
-  std::uint64_t value_overhead_bytes = 0;
-  std::uint64_t grain_bytes = 1;  ///< A value and its overhead take a multiple of it.
+  std::uint64_t grain_bytes = 1;     ///< A value takes a multiple of it.
 
   std::uint64_t taken(std::uint64_t value_bytes) const noexcept {
-    const std::uint64_t bytes = value_bytes + value_overhead_bytes;
-    return (bytes + grain_bytes - 1) / grain_bytes * grain_bytes;
+    return (value_bytes + grain_bytes - 1) / grain_bytes * grain_bytes;
   }
 };
 

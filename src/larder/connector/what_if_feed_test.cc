@@ -93,9 +93,8 @@ TEST(WhatIfFeed, CountsLoadsWhereNothingIsLookedUp) {
   EXPECT_NEAR(*now.points[kDouble].hit_rate, 29.0 / 30, 0.01);  // All but the first round.
 }
 
-TEST(WhatIfFeed, TakesOverheadsIntoAccount) {
-  WhatIfFeed feed{
-      {.capacity_bytes = 100 * 8192, .value_overhead_bytes = 4096, .grain_bytes = 4096}};
+TEST(WhatIfFeed, CountsWholeGrains) {
+  WhatIfFeed feed{{.capacity_bytes = 100 * 8192, .grain_bytes = 8192}};
   for (int round = 0; round < 30; ++round) {
     for (std::uint64_t key = 0; key < 150; ++key) {
       feed.note(Ended{Op::kGet, key, key + 1}.as(Outcome::kMiss));

@@ -27,9 +27,7 @@ IntakeOptions intake_options(const PathOptions& options, const Superblock& block
   made.slices_max = kSlicesMax;
   made.miss_after_failure_ns = options.miss_after_failure_ns;
   // Headers take little: those of packs are shared, and those of others stand before a long value.
-  made.capacity = {.capacity_bytes = block.capacity_bytes,
-                   .value_overhead_bytes = 0,
-                   .grain_bytes = block.grain_bytes};
+  made.capacity = {.capacity_bytes = block.capacity_bytes, .grain_bytes = block.grain_bytes};
   made.key_hashes = &hashes;
   made.hints = kHints;
   return made;
