@@ -255,8 +255,8 @@ Report ShelfConnector::report() const {
   Report report;
   report.type = kName;
   report.locality = Locality::kLocalDisk;
-  pool_->backend().append_report(report);
-  pool_->append_report(report);
+  pool().backend().append_report(report);
+  pool().append_report(report);
   return report;
 }
 

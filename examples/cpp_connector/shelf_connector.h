@@ -48,31 +48,20 @@ class ShelfBackend {
 };
 
 /// The connector around it: everything but the backend is the pool's.
-class ShelfConnector final : public Connector {
+class ShelfConnector final : public PooledConnector<ShelfBackend> {
  public:
   static SetupResult<std::unique_ptr<Connector>> open(const std::string& directory,
                                                       const BatchLimitOptions& limits);
 
-  Status submit(Batch& batch) noexcept override { return pool_->submit(batch); }
-  std::size_t reap(std::span<Batch*> done) noexcept override { return pool_->reap(done); }
-  int event_fd() const noexcept override { return pool_->event_fd(); }
-  void cancel(Batch& batch) noexcept override { pool_->cancel(batch); }
-  bool probe(std::span<Item> items) const noexcept override { return pool_->probe(items); }
-  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
-    return pool_->load_ns(sizes);
-  }
   Capabilities capabilities() const noexcept override;
   Report report() const override;
   Result<ScanPage> scan(ScanCursor /*from*/, std::size_t /*keys_max*/) override {
     return Error{ErrorCode::kUnimplemented, "shelf", "keys are not listed by this connector"};
   }
-  Status stop(std::uint64_t deadline_ns) noexcept override { return pool_->stop(deadline_ns); }
 
  private:
   explicit ShelfConnector(std::unique_ptr<WorkerPool<ShelfBackend>> pool)
-      : pool_(std::move(pool)) {}
-
-  const std::unique_ptr<WorkerPool<ShelfBackend>> pool_;
+      : PooledConnector(std::move(pool)) {}
 };
 
 /// `shelf:DIRECTORY`, for a Registry.

@@ -123,24 +123,15 @@ class PythonBackend {
   std::unique_ptr<State> state_;
 };
 
-class PythonConnector final : public Connector {
+class PythonConnector final : public PooledConnector<PythonBackend> {
  public:
   PythonConnector(std::unique_ptr<WorkerPool<PythonBackend>> pool, const ObjectTraits& traits,
                   std::string type, std::string where)
-      : traits_(traits),
+      : PooledConnector(std::move(pool)),
+        traits_(traits),
         type_(std::move(type)),
         where_(std::move(where)),
-        has_scan_(pool->backend().object().has_scan()),
-        pool_(std::move(pool)) {}
-
-  Status submit(Batch& batch) noexcept override { return pool_->submit(batch); }
-  std::size_t reap(std::span<Batch*> done) noexcept override { return pool_->reap(done); }
-  int event_fd() const noexcept override { return pool_->event_fd(); }
-  void cancel(Batch& batch) noexcept override { pool_->cancel(batch); }
-  bool probe(std::span<Item> items) const noexcept override { return pool_->probe(items); }
-  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
-    return pool_->load_ns(sizes);
-  }
+        has_scan_(object().has_scan()) {}
 
   Capabilities capabilities() const noexcept override {
     Capabilities capabilities;
@@ -158,8 +149,8 @@ class PythonConnector final : public Connector {
     report.locality = traits_.locality;
     report.capacity_bytes = traits_.capacity_bytes;
     object().append_report(report);
-    report.counters.push_back({"bytes_staged_total", pool_->backend().bytes_staged_total()});
-    pool_->append_report(report);
+    report.counters.push_back({"bytes_staged_total", pool().backend().bytes_staged_total()});
+    pool().append_report(report);
     return report;
   }
 
@@ -168,19 +159,18 @@ class PythonConnector final : public Connector {
   }
 
   Status stop(std::uint64_t deadline_ns) noexcept override {
-    LARDER_TRY(pool_->stop(deadline_ns));
+    LARDER_TRY(PooledConnector::stop(deadline_ns));
     if (object().close(deadline_ns)) return {};
     return Error{ErrorCode::kUnavailable, "python", "the object's close() has not returned"};
   }
 
  private:
-  PythonObject& object() const noexcept { return pool_->backend().object(); }
+  PythonObject& object() const noexcept { return pool().backend().object(); }
 
   const ObjectTraits traits_;
   const std::string type_;
   const std::string where_;
   const bool has_scan_;
-  const std::unique_ptr<WorkerPool<PythonBackend>> pool_;
 };
 
 }  // namespace

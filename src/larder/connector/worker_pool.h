@@ -56,8 +56,8 @@ struct WorkerPoolOptions {
   SetupStatus validate() const;
 };
 
-/// The Connector contract (C1 to C8) over blocking calls: a connector that has a Backend forwards
-/// submit, reap, event_fd, cancel, probe and stop, and adds what the pool knows to its report.
+/// The Connector contract (C1 to C8) over blocking calls: a connector that has a Backend is a
+/// PooledConnector, and adds what the pool knows to its report.
 ///
 /// Lanes: lookups, loads and stores have their own queues and threads, so that a one-key Exists
 ///   never waits behind loads. See TileScheduler for tiles, urgency, deadlines and cancel().
@@ -279,6 +279,30 @@ class WorkerPool {
   PeerState peer_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Thread> threads_;  // Last, because they use all of the above.
+};
+
+/// The part of the contract that a connector leaves to its pool: derive from it, and add
+/// capabilities(), report() and scan().
+template <BlockingBackend Backend>
+class PooledConnector : public Connector {
+ public:
+  Status submit(Batch& batch) noexcept final { return pool_->submit(batch); }
+  std::size_t reap(std::span<Batch*> done) noexcept final { return pool_->reap(done); }
+  int event_fd() const noexcept final { return pool_->event_fd(); }
+  void cancel(Batch& batch) noexcept final { pool_->cancel(batch); }
+  bool probe(std::span<Item> items) const noexcept final { return pool_->probe(items); }
+  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept final {
+    return pool_->load_ns(sizes);
+  }
+  Status stop(std::uint64_t deadline_ns) noexcept override { return pool_->stop(deadline_ns); }
+
+ protected:
+  explicit PooledConnector(std::unique_ptr<WorkerPool<Backend>> pool) : pool_(std::move(pool)) {}
+
+  WorkerPool<Backend>& pool() const noexcept { return *pool_; }
+
+ private:
+  const std::unique_ptr<WorkerPool<Backend>> pool_;
 };
 
 }  // namespace larder

@@ -175,18 +175,18 @@ Report MockConnector::report() const {
   report.type = connector_type().name;
   report.capacity_bytes = options_.capacity_bytes;
   report.locality = Locality::kMemory;
-  pool_->backend().append_report(report);
-  pool_->append_report(report);
+  pool().backend().append_report(report);
+  pool().append_report(report);
   return report;
 }
 
 Result<ScanPage> MockConnector::scan(ScanCursor from, std::size_t keys_max) {
-  return pool_->backend().scan(from, keys_max);
+  return pool().backend().scan(from, keys_max);
 }
 
 Status MockConnector::stop(std::uint64_t deadline_ns) noexcept {
-  pool_->backend().stop();
-  return pool_->stop(deadline_ns);
+  pool().backend().stop();
+  return pool().stop(deadline_ns);
 }
 
 namespace {

@@ -70,19 +70,11 @@ class MockBackend {
   std::unique_ptr<State> state_;
 };
 
-class MockConnector final : public Connector {
+class MockConnector final : public PooledConnector<MockBackend> {
  public:
   static SetupResult<std::unique_ptr<Connector>> create(const MockOptions& options,
                                                         const BatchLimitOptions& limits);
 
-  Status submit(Batch& batch) noexcept override { return pool_->submit(batch); }
-  std::size_t reap(std::span<Batch*> done) noexcept override { return pool_->reap(done); }
-  int event_fd() const noexcept override { return pool_->event_fd(); }
-  void cancel(Batch& batch) noexcept override { pool_->cancel(batch); }
-  bool probe(std::span<Item> items) const noexcept override { return pool_->probe(items); }
-  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
-    return pool_->load_ns(sizes);
-  }
   Capabilities capabilities() const noexcept override;
   Report report() const override;
   Result<ScanPage> scan(ScanCursor from, std::size_t keys_max) override;
@@ -90,10 +82,9 @@ class MockConnector final : public Connector {
 
  private:
   MockConnector(std::unique_ptr<WorkerPool<MockBackend>> pool, const MockOptions& options)
-      : options_(options), pool_(std::move(pool)) {}
+      : PooledConnector(std::move(pool)), options_(options) {}
 
   const MockOptions options_;
-  const std::unique_ptr<WorkerPool<MockBackend>> pool_;
 };
 
 const ConnectorType& connector_type();

@@ -226,20 +226,11 @@ class PluginBackend {
 
 // ---- The connector ------------------------------------------------------------------------------
 
-class PluginConnector final : public Connector {
+class PluginConnector final : public PooledConnector<PluginBackend> {
  public:
   PluginConnector(std::unique_ptr<WorkerPool<PluginBackend>> pool, const PluginType& type,
                   std::string where)
-      : type_(type), where_(std::move(where)), pool_(std::move(pool)) {}
-
-  Status submit(Batch& batch) noexcept override { return pool_->submit(batch); }
-  std::size_t reap(std::span<Batch*> done) noexcept override { return pool_->reap(done); }
-  int event_fd() const noexcept override { return pool_->event_fd(); }
-  void cancel(Batch& batch) noexcept override { pool_->cancel(batch); }
-  bool probe(std::span<Item> items) const noexcept override { return pool_->probe(items); }
-  std::uint64_t load_ns(std::span<const LoadSize> sizes) const noexcept override {
-    return pool_->load_ns(sizes);
-  }
+      : PooledConnector(std::move(pool)), type_(type), where_(std::move(where)) {}
 
   Capabilities capabilities() const noexcept override {
     Capabilities capabilities;
@@ -255,8 +246,8 @@ class PluginConnector final : public Connector {
     report.type = type_.name;
     report.where = where_;
     report.locality = static_cast<Locality>(type_.plugin->locality);
-    pool_->backend().append_report(report);
-    pool_->append_report(report);
+    pool().backend().append_report(report);
+    pool().append_report(report);
     return report;
   }
 
@@ -264,12 +255,9 @@ class PluginConnector final : public Connector {
     return Error{ErrorCode::kUnimplemented, type_.plugin->name, "plugins do not list their keys"};
   }
 
-  Status stop(std::uint64_t deadline_ns) noexcept override { return pool_->stop(deadline_ns); }
-
  private:
   const PluginType& type_;
   const std::string where_;
-  const std::unique_ptr<WorkerPool<PluginBackend>> pool_;
 };
 
 // ---- Opening ------------------------------------------------------------------------------------
