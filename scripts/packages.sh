@@ -58,7 +58,7 @@ fresh() {
   mount -t proc proc "$work/root/proc"
   mkdir -p "$work/root/dev/shm"
   mount -t tmpfs tmpfs "$work/root/dev/shm"
-  cp "$out"/* "$work/root/root/"
+  cp "$out"/* "$work/root/srv/"
 }
 quietly() { "$@" >"$work/log" 2>&1 || { tail -n 40 "$work/log" >&2; exit 1; }; }
 
@@ -71,13 +71,13 @@ echo "== The wheel"
 fresh
 quietly root apt-get install -y --no-install-recommends python3-venv
 quietly root python3 -m venv /v
-quietly root sh -c '/v/bin/pip install --no-index --no-deps /root/larder-*.whl'
+quietly root sh -c '/v/bin/pip install --no-index --no-deps /srv/larder-*.whl'
 root /v/bin/larder --version
 root /v/bin/python -m larder server --check --l1-size-gb 1 >/dev/null
 root /v/bin/python - <<'PYTHON'
 import larder
 
-spec = "log:/root/kv?capacity=256MiB&min_free=0"
+spec = "log:/srv/kv?capacity=256MiB&min_free=0"
 for expected in (None, b"value"):
     with larder.open(spec) as store:
         assert store.get("key") == expected, store.get("key")
@@ -89,7 +89,7 @@ echo "the wheel works where none of its libraries is installed"
 
 echo "== The Debian packages"
 fresh
-quietly root sh -c 'apt-get install -y --no-install-recommends systemd /root/larder_*.deb'
+quietly root sh -c 'apt-get install -y --no-install-recommends systemd /srv/larder_*.deb'
 root larder --version
 root sh -c 'test -s /usr/share/man/man1/larder.1.gz || test -s /usr/share/man/man1/larder.1'
 root bash -c ". /usr/share/bash-completion/completions/larder"
@@ -97,12 +97,12 @@ root getent passwd larder
 root systemd-analyze verify --man=no larder-server.service
 root larder server --config /usr/share/larder/larder.toml --check >/dev/null
 root larder conformance memory: --filter C2
-quietly root sh -c 'apt-get install -y --no-install-recommends /root/larder-dev_*.deb g++ pkg-config cmake make'
-cp -r "$sources/examples/cpp_program" "$sources/examples/c_plugin" "$work/root/root/"
+quietly root sh -c 'apt-get install -y --no-install-recommends /srv/larder-dev_*.deb g++ pkg-config cmake make'
+cp -r "$sources/examples/cpp_program" "$sources/examples/c_plugin" "$work/root/srv/"
 # shellcheck disable=SC2016  # Expanded in the root.
-root sh -ec 'cd /root/cpp_program; g++ -std=c++20 main.cc $(pkg-config --cflags --libs larder) -o program; ./program'
-root sh -ec 'cd /root/cpp_program; cmake -S . -B b >/dev/null; cmake --build b >/dev/null; b/program'
-root sh -ec 'cd /root/c_plugin; cc -shared -fPIC drawer.c -o drawer.so; LARDER_PLUGINS=./drawer.so larder conformance "drawer:/root/d-{}" --filter C4'
+root sh -ec 'cd /srv/cpp_program; g++ -std=c++20 main.cc $(pkg-config --cflags --libs larder) -o program; ./program'
+root sh -ec 'cd /srv/cpp_program; cmake -S . -B b >/dev/null; cmake --build b >/dev/null; b/program'
+root sh -ec 'cd /srv/c_plugin; cc -shared -fPIC drawer.c -o drawer.so; LARDER_PLUGINS=./drawer.so larder conformance "drawer:/srv/d-{}" --filter C4'
 quietly root apt-get remove -y larder larder-dev
 root sh -c '! command -v larder'
 echo "packages.sh: good"
