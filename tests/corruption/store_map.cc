@@ -167,23 +167,17 @@ SetupStatus StoreMap::map_pack(const std::vector<std::byte>& content,
                                const log_store::RecordHeader& header) {
   const SegmentInMap& segment = segments_.back();
   const std::uint32_t grain = superblock_.grain_bytes;
-  std::vector<log_store::PackedValue> values;
-  const Status split = log_store::for_each_packed(
-      header.payload,
-      [](void* context, const log_store::PackedValue& value) {
-        static_cast<decltype(values)*>(context)->push_back(value);
-      },
-      &values);
-  if (!split) return not_intact(segment.file, split.error().what());
+  const auto values = log_store::packed_values(header.payload);
+  if (!values) return not_intact(segment.file, values.error().what());
   add({.file = segment.file,
        .offset = header.offset,
        .bytes = log_store::kRecordHeaderFixedBytes + header.payload.size(),
        .part = Part::kPackHeader,
        .record = records_.size(),
-       .records = values.size(),
+       .records = values->size(),
        .segment = segments_.size() - 1});
   std::uint64_t at = header.offset + grain;
-  for (const log_store::PackedValue& value : values) {
+  for (const log_store::PackedValue& value : *values) {
     if (hash128(std::span{content}.subspan(at, value.value_bytes)) != value.checksum) {
       return not_intact(segment.file, "a packed value fails its checksum");
     }

@@ -212,7 +212,8 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> bytes,
   if (!looks_like_record_header(bytes)) return corrupt("record header: no magic");
   FieldReader reader{bytes};
   reader.get<std::uint32_t>();
-  const auto kind = reader.get<std::uint8_t>();
+  RecordHeader header;
+  header.kind = static_cast<RecordKind>(reader.get<std::uint8_t>());
   reader.get<std::uint8_t>();
   const std::size_t payload_bytes = reader.get<std::uint16_t>();
   if (payload_bytes > bytes.size() - kRecordHeaderFixedBytes) {
@@ -224,7 +225,6 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> bytes,
   }
   const auto path_id = reader.get<Uuid>();
   const auto segment = reader.get<std::uint32_t>();
-  RecordHeader header;
   header.wall_seconds = reader.get<std::uint32_t>();
   const auto generation = reader.get<std::uint64_t>();
   header.offset = reader.get<std::uint64_t>();
@@ -236,11 +236,7 @@ Result<RecordHeader> decode_record_header(std::span<const std::byte> bytes,
       (header.offset != offset && !is_broken(Rule::kOffset))) {
     return corrupt("record header: of another place");
   }
-  if (kind < static_cast<std::uint8_t>(RecordKind::kValue) ||
-      kind > static_cast<std::uint8_t>(RecordKind::kPack)) {
-    return corrupt("record header: unknown kind");
-  }
-  header.kind = static_cast<RecordKind>(kind);
+  if (!is_known(header.kind)) return corrupt("record header: unknown kind");
   header.payload = bytes.subspan(kRecordHeaderFixedBytes, payload_bytes);
   return header;
 }
@@ -269,9 +265,8 @@ void encode_packed_value(const PackedValue& value, std::span<std::byte> out) noe
   std::memcpy(out.data() + kPackKeyOverhead, value.key.data(), value.key.size());
 }
 
-Status for_each_packed(std::span<const std::byte> payload,
-                       void (*visit)(void* context, const PackedValue& value),
-                       void* context) noexcept {
+Result<std::vector<PackedValue>> packed_values(std::span<const std::byte> payload) {
+  std::vector<PackedValue> values;
   while (!payload.empty()) {
     if (payload.size() < kPackKeyOverhead) return corrupt("pack: length");
     std::uint16_t key_bytes = 0;
@@ -285,10 +280,10 @@ Status for_each_packed(std::span<const std::byte> payload,
       return corrupt("pack: key or value length");
     }
     value.key = payload.first(key_bytes);
-    visit(context, value);
+    values.push_back(value);
     payload = payload.subspan(key_bytes);
   }
-  return {};
+  return values;
 }
 
 std::uint64_t value_tag(const PackedValue& value, const Identity& identity, std::uint64_t offset,

@@ -84,6 +84,10 @@ enum class RecordKind : std::uint8_t {
   kPack = 3,        ///< A header grain and several short values; in a table, one of those.
 };
 
+constexpr bool is_known(RecordKind kind) noexcept {
+  return kind >= RecordKind::kValue && kind <= RecordKind::kPack;
+}
+
 inline constexpr std::size_t kRecordHeaderFixedBytes = 96;
 /// Keys of one tombstone grain are each preceded by their 2-byte length.
 inline constexpr std::size_t kTombstoneKeyOverhead = 2;
@@ -132,10 +136,9 @@ struct PackedValue {
 
 /// Writes one value's part of a pack's payload, kPackKeyOverhead + key.size() bytes.
 void encode_packed_value(const PackedValue& value, std::span<std::byte> out) noexcept;
-/// Splits the payload of a pack's header; kCorruption when it does not add up.
-Status for_each_packed(std::span<const std::byte> payload,
-                       void (*visit)(void* context, const PackedValue& value),
-                       void* context) noexcept;
+/// The values of a pack, from the payload of its header, into which the keys point; kCorruption
+/// when it does not add up.
+Result<std::vector<PackedValue>> packed_values(std::span<const std::byte> payload);
 
 /// Vouches for a value of a pack without the pack's header: 64 bits of a MAC over its place, key,
 /// length and checksum. `offset`: of its first byte in the segment.

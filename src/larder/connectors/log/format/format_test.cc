@@ -253,32 +253,27 @@ TEST(FormatTest, PackedValuesComeBackInOrder) {
   const std::string payload =
       pack_payload({some_packed("a"), some_packed(longest, UINT32_MAX), some_packed("bcd", 1)});
   std::vector<std::pair<std::string, std::uint32_t>> found;
-  const Status split = for_each_packed(
-      as_bytes(payload),
-      [](void* context, const PackedValue& value) {
-        EXPECT_EQ(value.checksum, some_packed("a").checksum);
-        static_cast<decltype(found)*>(context)->emplace_back(
-            std::string{reinterpret_cast<const char*>(value.key.data()), value.key.size()},
-            value.value_bytes);
-      },
-      &found);
-  EXPECT_TRUE(split.has_value());
+  const auto split = packed_values(as_bytes(payload));
+  ASSERT_TRUE(split.has_value());
+  for (const PackedValue& value : *split) {
+    EXPECT_EQ(value.checksum, some_packed("a").checksum);
+    found.emplace_back(as_text(value.key), value.value_bytes);
+  }
   EXPECT_EQ(found, (decltype(found){{"a", 70'000}, {longest, UINT32_MAX}, {"bcd", 1}}));
 }
 
 TEST(FormatTest, PackedValuesThatDoNotAddUpAreRefused) {
-  const auto visit = [](void*, const PackedValue&) {};
   const std::string good = pack_payload({some_packed("key")});
   for (std::size_t bytes = 1; bytes < good.size(); ++bytes) {
-    EXPECT_FALSE(for_each_packed(as_bytes(good.substr(0, bytes)), visit, nullptr)) << bytes;
-    EXPECT_FALSE(for_each_packed(as_bytes(good + good.substr(0, bytes)), visit, nullptr)) << bytes;
+    EXPECT_FALSE(packed_values(as_bytes(good.substr(0, bytes)))) << bytes;
+    EXPECT_FALSE(packed_values(as_bytes(good + good.substr(0, bytes)))) << bytes;
   }
-  EXPECT_FALSE(for_each_packed(as_bytes(pack_payload({some_packed("")})), visit, nullptr));
-  EXPECT_FALSE(for_each_packed(as_bytes(pack_payload({some_packed("k", 0)})), visit, nullptr));
+  EXPECT_FALSE(packed_values(as_bytes(pack_payload({some_packed("")}))));
+  EXPECT_FALSE(packed_values(as_bytes(pack_payload({some_packed("k", 0)}))));
   const std::string too_long(1025, 'k');
-  EXPECT_FALSE(for_each_packed(as_bytes(pack_payload({some_packed(too_long)})), visit, nullptr));
-  EXPECT_TRUE(for_each_packed(as_bytes(good), visit, nullptr).has_value());
-  EXPECT_TRUE(for_each_packed({}, visit, nullptr).has_value());
+  EXPECT_FALSE(packed_values(as_bytes(pack_payload({some_packed(too_long)}))));
+  EXPECT_TRUE(packed_values(as_bytes(good)).has_value());
+  EXPECT_TRUE(packed_values({}).has_value());
 }
 
 constexpr std::uint64_t kValueAt = std::uint64_t{18} * kGrain;

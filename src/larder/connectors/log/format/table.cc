@@ -27,13 +27,12 @@ Result<Table> decode_table(const TableTrailer& trailer, std::span<const std::byt
   std::uint64_t keys_bytes = 0;
   std::uint64_t last_grain = 0;
   for (const TableEntry& entry : table.entries) {
-    const bool is_known = entry.kind >= RecordKind::kValue && entry.kind <= RecordKind::kPack;
     const bool is_tombstone = entry.kind == RecordKind::kTombstones;
     const std::uint64_t end =
         std::uint64_t{entry.grain} * geometry.grain_bytes +
         record_bytes(is_tombstone ? 0 : entry.value_bytes, geometry.grain_bytes, entry.kind);
     const bool is_empty_packed = entry.kind == RecordKind::kPack && entry.value_bytes == 0;
-    if (!is_known || is_empty_packed || entry.grain == 0 || entry.grain < last_grain ||
+    if (!is_known(entry.kind) || is_empty_packed || entry.grain == 0 || entry.grain < last_grain ||
         end > trailer.append_offset) {
       return Error{ErrorCode::kCorruption, "log table", "entry out of bounds"};
     }

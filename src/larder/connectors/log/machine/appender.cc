@@ -70,7 +70,7 @@ void Appender::set_growth(bool may_grow) noexcept {
 // --- Stores and deletes -------------------------------------------------------------------------
 
 Admission Appender::start_store(StoreTask& task) noexcept {
-  const Admission admission = make_room(records_.bytes_at(head_, task), 1, task.key.size());
+  const Admission admission = make_room(records_.plan(head_, task), 1, task.key.size());
   if (admission != Admission::kStarted) return admission;
   if (!records_.prepare(task)) return Admission::kRefused;
   records_.take_place(head_, task);

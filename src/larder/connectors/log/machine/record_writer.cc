@@ -15,18 +15,15 @@ bool RecordWriter::prepare(StoreTask& task) noexcept {
   return true;
 }
 
-std::uint64_t RecordWriter::bytes_at(const Head& head, const StoreTask& task) const noexcept {
-  const RecordKind kind = state_.kind_of_new(task.value_bytes);
-  const std::uint64_t bytes = record_bytes(task.value_bytes, state_.grain_bytes(), kind);
-  const bool begins_pack =
-      kind == RecordKind::kPack && !(head.segment() && runs_.can_join(task, head.next()));
-  return begins_pack ? bytes + state_.grain_bytes() : bytes;
+std::uint64_t RecordWriter::plan(const Head& head, StoreTask& task) const noexcept {
+  task.is_packed = state_.kind_of_new(task.value_bytes) == RecordKind::kPack;
+  task.begins_pack = task.is_packed && !(head.segment() && runs_.can_join(task, head.next()));
+  return record_bytes(task.value_bytes, state_.grain_bytes(), task.kind()) +
+         (task.begins_pack ? state_.grain_bytes() : 0);
 }
 
 void RecordWriter::take_place(Head& head, StoreTask& task) noexcept {
-  task.is_packed = state_.kind_of_new(task.value_bytes) == RecordKind::kPack;
-  task.begins_pack = task.is_packed && !runs_.can_join(task, head.next());
-  task.location = head.allocate(bytes_at(head, task), 1, task.key.size());
+  task.location = head.allocate(plan(head, task), 1, task.key.size());
   if (task.begins_pack) ++task.location.grain;
 }
 

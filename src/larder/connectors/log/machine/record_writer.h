@@ -25,9 +25,9 @@ class RecordWriter {
 
   /// Memory for the task's header, at its first use. False when there is none.
   bool prepare(StoreTask& task) noexcept;
-  /// Bytes that the task takes at the head: with its header, or with that of the pack that it would
-  /// begin.
-  std::uint64_t bytes_at(const Head& head, const StoreTask& task) const noexcept;
+  /// Decides whether the value joins a pack, begins one, or has a header of its own; returns the
+  /// bytes that it takes at the head, a header included.
+  std::uint64_t plan(const Head& head, StoreTask& task) const noexcept;
   /// Gives the task its place at the head, which has room for it. start() follows at once.
   void take_place(Head& head, StoreTask& task) noexcept;
   /// Writes the record at the place that the task was given. The publisher settles it.

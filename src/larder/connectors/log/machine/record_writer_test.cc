@@ -48,26 +48,23 @@ class RecordWriterTest : public AppendPartsTest {
           decode_record_header(grain, state_->identity(0), offset, state_->superblock.secret);
       if (!header) continue;
       if (header->kind != RecordKind::kPack) return false;
-      struct Search {
-        const StoreTask* task;
-        std::uint64_t at;
-        Hash128 checksum{};
-        bool is_found = false;
-      } search{.task = &task, .at = offset + kGrain};
-      const auto visit = [](void* context, const PackedValue& value) {
-        auto& wanted = *static_cast<Search*>(context);
-        if (wanted.at == std::uint64_t{wanted.task->location.grain} * kGrain &&
-            std::ranges::equal(value.key, wanted.task->key)) {
-          wanted.is_found = value.value_bytes == wanted.task->value_bytes;
-          wanted.checksum = value.checksum;
+      const auto values = packed_values(header->payload);
+      EXPECT_TRUE(values.has_value());
+      if (!values) return false;
+      std::uint64_t at = offset + kGrain;
+      bool is_found = false;
+      Hash128 checksum{};
+      for (const PackedValue& value : *values) {
+        if (at == value_at && std::ranges::equal(value.key, task.key)) {
+          is_found = value.value_bytes == task.value_bytes;
+          checksum = value.checksum;
         }
-        wanted.at += round_up(value.value_bytes, kGrain);
-      };
-      EXPECT_TRUE(for_each_packed(header->payload, visit, &search).has_value());
-      EXPECT_EQ(search.at, offset + kGrain + header->value_bytes);
+        at += round_up(value.value_bytes, kGrain);
+      }
+      EXPECT_EQ(at, offset + kGrain + header->value_bytes);
       const auto value = disk_.read_image(segment_file_name(0), value_at, task.value_bytes);
       const Slice& slice = task.value.front();
-      return search.is_found && hash128(value) == search.checksum &&
+      return is_found && hash128(value) == checksum &&
              std::ranges::equal(value, std::span{slice.data, slice.bytes});
     }
     return false;

@@ -38,6 +38,9 @@ SetupResult<std::uint64_t> Recovery::survey(const std::vector<io::FileInfo>& fil
   auto buffer = AlignedBuffer::create(state_.options.io_bytes, state_.grain_bytes());
   if (!buffer) return SetupError{buffer.error().code(), "no memory to open the store"};
   scan_buffer_ = std::move(*buffer);
+  buffer = AlignedBuffer::create(state_.grain_bytes(), state_.grain_bytes());
+  if (!buffer) return SetupError{buffer.error().code(), "no memory to open the store"};
+  trailer_buffer_ = std::move(*buffer);
   for (const io::FileInfo& file : files) {
     const auto number = segment_of_file_name(file.name);
     if (number && *number < state_.segments.count()) {
@@ -294,7 +297,7 @@ std::optional<std::uint32_t> Recovery::choose_head() {
 
 Result<TableTrailer> Recovery::read_trailer(std::uint32_t number) {
   const Geometry& geometry = state_.segments.geometry();
-  const auto grain = scan_buffer_.span().first(geometry.grain_bytes);
+  const auto grain = trailer_buffer_.span();
   LARDER_TRY(io_.read(state_.segments.at(number).file,
                       geometry.segment_bytes - geometry.grain_bytes, grain));
   return decode_table_trailer(grain, state_.identity(number), geometry.segment_bytes,
@@ -461,10 +464,7 @@ std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
     entry.fingerprint_low = fingerprint.low;
     entry.fingerprint_high = fingerprint.high;
     entry.key_bytes = static_cast<std::uint16_t>(key.size());
-    segment.table->reserve(1, key.size());
-    segment.table->add(entry, as_text(key));
-    admit(number, entry);
-    state_.counters.recovered_by_scan.add();
+    admit_scanned(number, entry, as_text(key));
   };
   if (header->kind == RecordKind::kTombstones) {
     for_each_tombstone(
@@ -491,27 +491,28 @@ std::uint64_t Recovery::scan_record(std::uint32_t number, std::uint64_t offset,
   return bytes;
 }
 
+/// An entry that no table told of.
+void Recovery::admit_scanned(std::uint32_t number, const TableEntry& entry, std::string_view key) {
+  TableBuilder& table = *state_.segments.at(number).table;
+  table.reserve(1, key.size());
+  table.add(entry, key);
+  admit(number, entry);
+  state_.counters.recovered_by_scan.add();
+}
+
 /// The same for a pack: each of its values counts by itself.
 std::uint64_t Recovery::scan_pack(std::uint32_t number, std::uint64_t offset,
                                   const RecordHeader& header, std::span<const std::byte> chunk) {
   const std::uint32_t grain = state_.grain_bytes();
   const std::uint64_t room = state_.segments.geometry().segment_bytes - offset - grain;
-  // A copy: admit() may make room, and read tables into the scan buffer for it.
-  const std::vector<std::byte> payload{header.payload.begin(), header.payload.end()};
-  std::vector<PackedValue> values;
-  const Status split = for_each_packed(
-      payload,
-      [](void* context, const PackedValue& value) {
-        static_cast<std::vector<PackedValue>*>(context)->push_back(value);
-      },
-      &values);
+  const auto values = packed_values(header.payload);
+  if (!values || values->empty()) return grain;
   std::uint64_t bytes = 0;
-  for (const PackedValue& value : values) bytes += round_up(value.value_bytes, grain);
-  if (!split || values.empty() || bytes != header.value_bytes || bytes > room) return grain;
-  Segment& segment = state_.segments.at(number);
+  for (const PackedValue& value : *values) bytes += round_up(value.value_bytes, grain);
+  if (bytes != header.value_bytes || bytes > room) return grain;
   bool are_all_whole = true;
   std::uint64_t at = grain;
-  for (const PackedValue& value : values) {
+  for (const PackedValue& value : *values) {
     const std::uint64_t value_at = offset + at;
     const bool is_whole =
         value_holds(number, value_at, chunk.subspan(std::min<std::uint64_t>(at, chunk.size())),
@@ -527,11 +528,8 @@ std::uint64_t Recovery::scan_pack(std::uint32_t number, std::uint64_t offset,
                            .wall_seconds = static_cast<std::uint32_t>(header.wall_seconds),
                            .key_bytes = static_cast<std::uint16_t>(value.key.size()),
                            .kind = RecordKind::kPack};
-    segment.table->reserve(1, value.key.size());
-    segment.table->add(entry, as_text(value.key));
-    admit(number, entry);
-    state_.counters.recovered_by_scan.add();
-    segment.append_offset = offset + at;
+    admit_scanned(number, entry, as_text(value.key));
+    state_.segments.at(number).append_offset = offset + at;
   }
   return are_all_whole ? at : grain;
 }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "larder/connectors/log/machine/blocking_io.h"
@@ -70,6 +71,7 @@ class Recovery {
   Status scan_segment(const Found& found);
   std::uint64_t scan_record(std::uint32_t number, std::uint64_t offset,
                             std::span<const std::byte> chunk);
+  void admit_scanned(std::uint32_t number, const TableEntry& entry, std::string_view key);
   std::uint64_t scan_pack(std::uint32_t number, std::uint64_t offset, const RecordHeader& header,
                           std::span<const std::byte> chunk);
   bool value_holds(std::uint32_t number, std::uint64_t offset, std::span<const std::byte> chunk,
@@ -91,6 +93,8 @@ class Recovery {
   std::uint64_t previous_open_count_ = 0;
   std::vector<Found> found_;
   AlignedBuffer scan_buffer_;
+  /// One grain, because a scan that makes room in the index reads tables.
+  AlignedBuffer trailer_buffer_;
 };
 
 }  // namespace larder::log_store

@@ -99,27 +99,19 @@ Result<std::string> RecordReader::find_key(const IndexEntry& entry) {
       std::max<std::uint64_t>(grain, value_at - std::min<std::uint64_t>(value_at, window_.size()));
   if (from >= value_at) return corrupt("it has no header");
   LARDER_TRY(read(segment, from, value_at - from));
-  struct Search {
-    std::uint64_t value_at;
-    std::uint64_t at;
-    std::uint32_t grain;
-    std::string key;
-  };
   for (std::uint64_t offset = value_at - grain; offset >= from; offset -= grain) {
     const auto bytes = std::span<const std::byte>{window_.span()}.subspan(offset - from, grain);
     const auto header =
         decode_record_header(bytes, state_.identity(segment), offset, state_.superblock.secret);
     if (!header) continue;
     if (header->kind != RecordKind::kPack) break;
-    Search search{.value_at = value_at, .at = offset + grain, .grain = grain, .key = {}};
-    const auto visit = [](void* context, const PackedValue& value) {
-      auto& wanted = *static_cast<Search*>(context);
-      if (wanted.at == wanted.value_at) wanted.key = as_text(value.key);
-      wanted.at += round_up(value.value_bytes, wanted.grain);
-    };
-    LARDER_TRY(for_each_packed(header->payload, visit, &search));
-    if (search.key.empty()) break;
-    return std::move(search.key);
+    LARDER_ASSIGN(const auto values, packed_values(header->payload));
+    std::uint64_t at = offset + grain;
+    for (const PackedValue& value : values) {
+      if (at == value_at) return std::string{as_text(value.key)};
+      at += round_up(value.value_bytes, grain);
+    }
+    break;
   }
   return corrupt("the header that tells its key is damaged, and so is the table");
 }
